@@ -1,0 +1,73 @@
+"""The seam between devices: which one to use, how MindSpore is set up for it, and what it computes in."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
+
+
+def quiet_environment() -> None:
+    """Keep MindSpore's own log lines off the terminal; call before the first import of mindspore.
+
+    A user's own GLOG_v wins.
+    """
+    os.environ.setdefault("GLOG_v", "3")
+    warnings.filterwarnings("ignore", module="mindspore")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def ascend_present() -> bool:
+    """Whether this machine has an Ascend device node."""
+    return any(os.path.exists(path) for path in ("/dev/davinci_manager", "/dev/davinci0"))
+
+
+def choose_device(requested: str) -> str:
+    """``auto`` becomes ``Ascend`` when there is one, else ``CPU``; other names stay."""
+    if requested != "auto":
+        return requested
+    return "Ascend" if ascend_present() else "CPU"
+
+
+def setup_device(device_target: str, device_id: int = 0, mode: int = 0, threads: int | None = None,
+                 max_call_depth: int = 10000) -> str:
+    """Set MindSpore's context and give the device in use.
+
+    Args:
+        device_target: ``auto``, ``CPU`` or ``Ascend``.
+        device_id: Ascend card of this process.
+        mode: 0 graph, 1 PyNative (for debugging).
+        threads: CPU threads; all cores by default.
+        max_call_depth: the compiler's recursion limit; loops over layers and parameters are unrolled into calls.
+    """
+    quiet_environment()
+    import mindspore as ms
+
+    device = choose_device(device_target)
+    ms.set_context(mode=mode)
+    ms.set_recursion_limit(max_call_depth)
+    if device == "Ascend":
+        ms.set_device("Ascend", device_id)
+    else:
+        ms.set_device("CPU")
+        if threads:
+            ms.runtime.set_cpu_affinity(False)
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+    return device
+
+
+def resolve_dtype(name: str):
+    """The MindSpore dtype a device computes ``name`` in: bfloat16 becomes float32 on CPU.
+
+    Raises:
+        ValueError: for a name that is no float dtype of ours.
+    """
+    import mindspore as ms
+
+    if name == "bfloat16":
+        return ms.bfloat16 if ms.get_context("device_target") == "Ascend" else ms.float32
+    dtypes = {"float32": ms.float32, "float16": ms.float16}
+    if name not in dtypes:
+        raise ValueError(f"dtype {name!r} is not one of bfloat16, float16, float32")
+    return dtypes[name]

@@ -1,0 +1,177 @@
+"""Validate a YAML file against the schema and check what single fields cannot know."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Iterable, Mapping, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mindcoder.config.schema import RunConfig
+from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
+from mindcoder.errors import UserError
+
+
+def load_config(file: str | Path, sets: Iterable[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
+                ) -> tuple[RunConfig, YamlSource]:
+    """Read, override and validate.
+
+    Args:
+        file: YAML file with MindFormers' keys.
+        sets: ``key.path=value`` texts of ``--set``.
+        flags: key path -> (flag as typed, value), of flags such as ``--load_checkpoint``.
+
+    Returns:
+        The configuration and its source, which knows the line of every key.
+
+    Raises:
+        UserError: with file, line, key, what was found and what is expected.
+    """
+    source = read_yaml(file)
+    for text in sets:
+        key, value = parse_set(text)
+        apply_override(source, key, value, f"--set {text}")
+    for key, (flag, value) in (flags or {}).items():
+        apply_override(source, key, value, flag)
+    try:
+        config = RunConfig.model_validate(source.data)
+    except ValidationError as error:
+        raise _explain(error, source) from None
+    _check_together(config, source)
+    return config, source
+
+
+def _explain(error: ValidationError, source: YamlSource) -> UserError:
+    """The first problem in the file's own order, as one line; says how many more there are."""
+    problems = error.errors(include_url=False)
+    found = []
+    for problem in problems:
+        path = _data_path(problem["loc"], source.data)
+        place, line = source.place(path)
+        found.append((line or 0, path, problem, place, line))
+    _, path, problem, place, line = min(found, key=lambda item: item[0])
+    name = ".".join(str(part) for part in path)
+    if problem["type"] == "extra_forbidden":
+        message = f"unknown key {name!r}" + _nearest(path)
+    else:
+        message = f"{name}: found {_short(problem['input'])}, expected {_expectation(problem)}"
+    distinct = {str(item[1]) for item in found}
+    if len(distinct) > 1:
+        message += f" (and {len(distinct) - 1} more)"
+    return UserError(message, place, line)
+
+
+def _data_path(location: tuple[str | int, ...], data: Any) -> KeyPath:
+    """Pydantic's location without the names of union members, which are no keys of the file."""
+    path: list[str | int] = []
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(data, dict) and (part in data or last and not _is_type_name(part)):
+            path.append(part)
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int):
+            path.append(part)
+            data = data[part]
+    return tuple(path)
+
+
+def _is_type_name(part: str | int) -> bool:
+    return isinstance(part, int) or part in {"int", "float", "str", "bool"} or "[" in part or part[0].isupper()
+
+
+def _expectation(problem: Any) -> str:
+    context = problem.get("ctx", {})
+    kinds = {"int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type":
+             "True or False", "list_type": "a list", "dict_type": "keys and values", "model_type": "keys and values"}
+    if problem["type"] in kinds:
+        return kinds[problem["type"]]
+    if problem["type"] == "literal_error":
+        return f"one of {context['expected']}"
+    message = problem["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _section_at(path: KeyPath) -> type[BaseModel] | None:
+    """The schema class of the section that holds the key ``path``."""
+    section: type[BaseModel] | None = RunConfig
+    for part in path[:-1]:
+        if isinstance(part, int) or section is None:
+            continue
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        annotation = fields[part].annotation if part in fields else None
+        section = next((item for item in _flatten(annotation)
+                        if isinstance(item, type) and issubclass(item, BaseModel)), None)
+    return section
+
+
+def _flatten(annotation: Any) -> list[Any]:
+    arguments = get_args(annotation)
+    return [item for argument in arguments for item in _flatten(argument)] if arguments else [annotation]
+
+
+def _all_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, str]:
+    """Key name -> full path, for every key of the schema."""
+    keys: dict[str, str] = {}
+    for name, field in section.model_fields.items():
+        key = field.alias or name
+        keys.setdefault(key, prefix + key)
+        for item in _flatten(field.annotation):
+            if isinstance(item, type) and issubclass(item, BaseModel):
+                for inner, full in _all_keys(item, f"{prefix}{key}.").items():
+                    keys.setdefault(inner, full)
+    return keys
+
+
+def _nearest(path: KeyPath) -> str:
+    name = str(path[-1])
+    section = _section_at(path)
+    if section is not None:
+        names = [field.alias or key for key, field in section.model_fields.items()]
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+        if close:
+            return f"; did you mean {close[0]!r}?"
+    everywhere = _all_keys()
+    close = difflib.get_close_matches(name, list(everywhere), n=1, cutoff=0.75)
+    if close:
+        return f"; the nearest known key is {everywhere[close[0]]!r}"
+    if section is not None:
+        return f"; known here: {', '.join(sorted(field.alias or key for key, field in section.model_fields.items()))}"
+    return ""
+
+
+def _check_together(config: RunConfig, source: YamlSource) -> None:
+    """Refuse values that contradict each other."""
+    model = config.model.settings
+
+    def refuse(message: str, *path: str) -> None:
+        place, line = source.place(path)
+        raise UserError(message, place, line)
+
+    at = ("model", "model_config")
+    if model.hidden_size % model.num_heads:
+        refuse(f"model.model_config.hidden_size: {model.hidden_size} is not divisible by num_heads "
+               f"{model.num_heads}", *at, "hidden_size")
+    kv_heads = model.n_kv_heads or (1 if model.multi_query else model.num_heads)
+    if model.num_heads % kv_heads:
+        refuse(f"model.model_config.n_kv_heads: num_heads {model.num_heads} is not divisible by {kv_heads}",
+               *at, "n_kv_heads")
+    if model.seq_length > model.n_position:
+        refuse(f"model.model_config.seq_length: {model.seq_length} is over n_position {model.n_position}, the number "
+               "of learned positions", *at, "seq_length")
+    if model.pad_token_id is not None and model.pad_token_id >= model.vocab_size:
+        refuse(f"model.model_config.pad_token_id: {model.pad_token_id} is not below vocab_size {model.vocab_size}",
+               *at, "pad_token_id" if (*at, "pad_token_id") in source.lines else "vocab_size")
+    schedule = config.lr_schedule
+    if schedule.learning_rate is None and config.optimizer.learning_rate is None:
+        if config.run_mode in ("train", "finetune"):
+            refuse("lr_schedule.learning_rate is missing (or optimizer.learning_rate)", "lr_schedule")
+    mesh = config.parallel_config
+    if config.use_parallel and mesh.context_parallel > 1:
+        refuse(f"parallel_config.context_parallel: {mesh.context_parallel} is not supported, expected 1",
+               "parallel_config", "context_parallel")

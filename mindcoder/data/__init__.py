@@ -1,0 +1,1 @@
+"""From instruction files to batches of token ids."""

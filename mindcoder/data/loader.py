@@ -1,0 +1,152 @@
+"""Batches from MindRecord, in an order that a checkpoint can name and return to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator
+
+import numpy as np
+
+from mindcoder.data.encode import IGNORED_LABEL
+from mindcoder.data.mindrecord_file import find_dataset
+from mindcoder.errors import UserError
+
+
+@dataclass(frozen=True)
+class Position:
+    """The next batch to come: ``batch`` counts within ``epoch``."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """int32 arrays ``[B, S]``. ``labels[b, s]`` is the token to be predicted at position s, or -100."""
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    position_ids: np.ndarray
+    document_ids: np.ndarray
+
+    @property
+    def label_count(self) -> int:
+        """Positions that have a label."""
+        return int((self.labels != IGNORED_LABEL).sum())
+
+
+def shift_labels(labels: np.ndarray) -> np.ndarray:
+    """Move each label one position to the left, where it is predicted; the last position has none."""
+    shifted = np.full_like(labels, IGNORED_LABEL)
+    shifted[:, :-1] = labels[:, 1:]
+    return shifted
+
+
+class BatchLoader:
+    """Batches of a MindRecord dataset.
+
+    The order of epoch e is the permutation drawn from (seed, e), so (epoch, batch) says exactly what comes next.
+    Datasets of the old ``wizardcoder_preprocess.py`` (columns ``input_ids`` and maybe ``labels``, rows of
+    ``seq_length`` or ``seq_length + 1``) are read too.
+
+    Args:
+        location: MindRecord file or folder.
+        batch_size: sequences of this process in a batch.
+        seq_length: tokens in a sequence.
+        vocab_size: of the model; ids beyond it are refused.
+        shuffle: False keeps the file's order.
+        seed: of the permutations.
+        drop_remainder: drop an epoch's last incomplete batch; otherwise it is filled with rows without labels.
+        rank, world: this process reads its share of every global batch.
+    """
+
+    def __init__(self, location: str, batch_size: int, seq_length: int, vocab_size: int, shuffle: bool = True,
+                 seed: int = 0, drop_remainder: bool = True, rank: int = 0, world: int = 1) -> None:
+        self._files, self.info = find_dataset(location)
+        self._location = location
+        self.batch_size, self.seq_length, self.vocab_size = batch_size, seq_length, vocab_size
+        self._shuffle, self._seed, self._drop = shuffle, seed, drop_remainder
+        self._rank, self._world = rank, world
+        self.rows, self._columns = self._inspect()
+        global_batch = batch_size * world
+        self.batches_per_epoch = self.rows // global_batch if drop_remainder else -(-self.rows // global_batch)
+        if self.batches_per_epoch == 0:
+            raise UserError(f"has {self.rows} rows, fewer than one batch of {global_batch}", location)
+
+    def _inspect(self) -> tuple[int, list[str]]:
+        import mindspore.dataset as ds
+
+        info = self.info
+        if info is not None:
+            if info.seq_length != self.seq_length:
+                raise UserError(f"was preprocessed with seq_length {info.seq_length}, the model has "
+                                f"{self.seq_length}", self._location)
+            if info.vocab_size > self.vocab_size:
+                raise UserError(f"was made with a tokenizer of {info.vocab_size} ids, the model has vocab_size "
+                                f"{self.vocab_size}", self._location)
+        try:
+            dataset = ds.MindDataset(self._files, num_parallel_workers=1, shuffle=False)
+            rows, columns = dataset.get_dataset_size(), dataset.get_col_names()
+        except RuntimeError as error:
+            raise UserError(f"is no readable MindRecord: {str(error).strip().splitlines()[0]}",
+                            self._location) from None
+        if "input_ids" not in columns:
+            raise UserError(f"has no column input_ids, only {', '.join(columns)}", self._location)
+        known = ("input_ids", "labels", "position_ids", "document_ids")
+        return rows, [name for name in known if name in columns]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self._shuffle:
+            return np.arange(self.rows)
+        return np.random.default_rng([self._seed, epoch]).permutation(self.rows)
+
+    def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
+        """Batches from ``start`` to the end of epoch ``epochs - 1``, each with the position after it."""
+        for epoch in range(start.epoch, epochs):
+            first = start.batch if epoch == start.epoch else 0
+            for index, batch in enumerate(self._epoch(epoch, first), first + 1):
+                done = index == self.batches_per_epoch
+                yield batch, Position(epoch + 1, 0) if done else Position(epoch, index)
+
+    def _epoch(self, epoch: int, first: int) -> Iterator[Batch]:
+        import mindspore.dataset as ds
+
+        order = self._order(epoch)
+        step = self.batch_size * self._world
+        mine = []
+        for batch in range(first, self.batches_per_epoch):
+            begin = batch * step + self._rank * self.batch_size
+            mine.append(order[begin:begin + self.batch_size])
+        indices = np.concatenate(mine) if mine else np.empty(0, np.int64)
+        if len(indices) == 0:
+            return
+        dataset = ds.MindDataset(self._files, columns_list=self._columns, num_parallel_workers=1,
+                                 sampler=ds.SubsetSampler(indices.tolist()))
+        rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+        for chosen in mine:
+            yield self._assemble([next(rows) for _ in chosen])
+
+    def _assemble(self, rows: list[dict[str, np.ndarray]]) -> Batch:
+        columns = {}
+        for name in self._columns:
+            stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows]).astype(np.int32)
+            if stacked.shape[1] not in (self.seq_length, self.seq_length + 1):
+                raise UserError(f"rows have {stacked.shape[1]} tokens, the model has seq_length {self.seq_length}",
+                                self._location)
+            columns[name] = stacked
+        ids = columns["input_ids"]
+        if ids.max() >= self.vocab_size or ids.min() < 0:
+            raise UserError(f"holds token id {ids.max()}, the model has vocab_size {self.vocab_size}",
+                            self._location)
+        labels = shift_labels(columns.get("labels", ids))
+        positions = columns.get("position_ids", np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape))
+        documents = columns.get("document_ids", np.zeros_like(ids))
+        batch = [self._fill(array[:, :self.seq_length], fill) for array, fill in
+                 ((ids, 0), (labels, IGNORED_LABEL), (positions, 0), (documents, -1))]
+        return Batch(*batch)
+
+    def _fill(self, array: np.ndarray, value: int) -> np.ndarray:
+        missing = self.batch_size - len(array)
+        if missing:
+            array = np.concatenate([array, np.full((missing, array.shape[1]), value, array.dtype)])
+        return np.ascontiguousarray(array)

@@ -1,0 +1,137 @@
+"""Datasets on disk: MindRecord files and a description beside them that says whether they are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Iterable
+
+from mindcoder.data.packing import COLUMNS, Row
+from mindcoder.errors import UserError
+from mindcoder.files import require_space, staging_directory, write_text
+
+WRITE_BATCH = 256
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The description written as ``<output_file>.meta.json``.
+
+    Attributes:
+        complete: False while files are being put in place.
+        seq_length: numbers in each column of a row.
+        rows: rows in all files together.
+        vocab_size: of the tokenizer that made the ids.
+        files: file name -> bytes.
+        statistics: what preprocess counted.
+    """
+
+    complete: bool
+    seq_length: int
+    rows: int
+    vocab_size: int
+    files: dict[str, int]
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+
+def info_path(output_file: Path) -> Path:
+    """Where the description of ``output_file`` stands."""
+    return output_file.with_name(output_file.name + ".meta.json")
+
+
+def write_dataset(rows: Iterable[Row], output_file: Path, seq_length: int, vocab_size: int, partitions: int = 1,
+                  statistics: Any = None) -> DatasetInfo:
+    """Write rows as MindRecord, beside first and then under the final names.
+
+    Args:
+        rows: what to write.
+        output_file: ``x.mindrecord``; with ``partitions`` N > 1 the files are ``x.mindrecord0`` … as MindSpore
+            names them.
+        statistics: a callable that gives the final statistics once all rows went by.
+
+    Raises:
+        NoSpaceError: the disk is full; an earlier dataset of that name is untouched.
+    """
+    from mindspore.mindrecord import FileWriter
+
+    output_file.parent.mkdir(parents=True, exist_ok=True)
+    with staging_directory(output_file) as staging:
+        writer = FileWriter(str(staging / output_file.name), shard_num=partitions, overwrite=True)
+        writer.add_schema({name: {"type": "int32", "shape": [-1]} for name in COLUMNS}, "MindCoder token rows")
+        count, batch = 0, []
+        for row in rows:
+            batch.append(row.columns())
+            count += 1
+            if len(batch) == WRITE_BATCH:
+                require_space(output_file, 2 * WRITE_BATCH * len(COLUMNS) * 4 * seq_length)
+                writer.write_raw_data(batch)
+                batch = []
+        if count == 0:
+            raise UserError("nothing to write: no usable record", output_file)
+        if batch:
+            writer.write_raw_data(batch)
+        writer.commit()
+        staged = sorted(staging.iterdir())
+        sizes = {path.name: path.stat().st_size for path in staged}
+        info = DatasetInfo(False, seq_length, count, vocab_size, sizes, statistics() if statistics else {})
+        write_text(info_path(output_file), json.dumps(asdict(info), indent=2) + "\n")
+        for path in staged:
+            os.replace(path, output_file.parent / path.name)
+        info = DatasetInfo(True, seq_length, count, vocab_size, sizes, info.statistics)
+        write_text(info_path(output_file), json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n")
+    return info
+
+
+def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
+    """The MindRecord files at ``location`` (a file or a folder) and their description, where there is one.
+
+    Raises:
+        UserError: nothing there, or what is there is not whole.
+    """
+    path = Path(location)
+    if path.is_dir():
+        infos = sorted(path.glob("*.meta.json"))
+        described = [item.with_name(item.name[: -len(".meta.json")]) for item in infos]
+        if len(described) == 1:
+            path = described[0]
+        else:
+            files = sorted(str(item) for item in path.iterdir()
+                           if ".mindrecord" in item.name and not item.name.endswith((".db", ".json")))
+            if not files:
+                raise UserError("no MindRecord file in this folder", path)
+            for item in described:
+                _read_info(item)
+            return files, None
+    if info_path(path).is_file():
+        info = _read_info(path)
+        return [str(path.parent / name) for name in info.files if not name.endswith(".db")], info
+    if not path.is_file():
+        raise UserError("no such MindRecord file or folder", path)
+    if not path.with_name(path.name + ".db").is_file():
+        raise UserError("is no MindRecord file: its index (.db) is not beside it", path)
+    return [str(path)], None
+
+
+def _read_info(path: Path) -> DatasetInfo:
+    description = info_path(path)
+    try:
+        info = DatasetInfo(**json.loads(description.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"is broken: {error}", description) from None
+    if not info.complete:
+        raise UserError("preprocessing was interrupted: run it again", path)
+    for name, size in info.files.items():
+        part = path.parent / name
+        if not part.is_file() or part.stat().st_size != size:
+            found = f"{part.stat().st_size} bytes" if part.is_file() else "nothing"
+            raise UserError(f"damaged dataset: expected {size} bytes, found {found}", part)
+    return info
+
+
+def remove_dataset(output_file: Path) -> None:
+    """Delete a dataset and its description."""
+    for path in output_file.parent.glob(output_file.name + "*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

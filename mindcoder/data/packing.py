@@ -1,0 +1,81 @@
+"""Rows of equal length: one example padded, or several packed end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterable, Iterator
+
+import numpy as np
+
+from mindcoder.data.encode import IGNORED_LABEL, Example
+
+COLUMNS = ("input_ids", "labels", "position_ids", "document_ids")
+
+
+@dataclass
+class Row:
+    """Four int32 arrays of ``seq_length``. Padding has document id -1 and no label.
+
+    ``position_ids`` restart at 0 in every document; tokens attend within their ``document_ids`` only.
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    position_ids: np.ndarray
+    document_ids: np.ndarray
+    used: int
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by column name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+def pack(examples: list[Example], seq_length: int, pad_id: int) -> Row:
+    """Lay ``examples`` end to end in one row.
+
+    The first label of every document is dropped: nothing inside the document predicts it.
+    """
+    ids = np.full(seq_length, pad_id, np.int32)
+    labels = np.full(seq_length, IGNORED_LABEL, np.int32)
+    positions = np.zeros(seq_length, np.int32)
+    documents = np.full(seq_length, -1, np.int32)
+    start = 0
+    for number, example in enumerate(examples):
+        stop = start + len(example.input_ids)
+        ids[start:stop] = example.input_ids
+        labels[start:stop] = example.labels
+        labels[start] = IGNORED_LABEL
+        positions[start:stop] = np.arange(stop - start)
+        documents[start:stop] = number
+        start = stop
+    return Row(ids, labels, positions, documents, start)
+
+
+def pad_each(examples: Iterable[Example], seq_length: int, pad_id: int) -> Iterator[Row]:
+    """One row an example."""
+    for example in examples:
+        yield pack([example], seq_length, pad_id)
+
+
+def pack_first_fit(examples: Iterable[Example], seq_length: int, pad_id: int, open_rows: int = 64) -> Iterator[Row]:
+    """Put each example into the first of up to ``open_rows`` rows that has room; emit the fullest when all are busy.
+
+    Deterministic, one pass, memory bounded by ``open_rows``.
+    """
+    rows: list[list[Example]] = []
+    room: list[int] = []
+    for example in examples:
+        length = len(example.input_ids)
+        slot = next((index for index, free in enumerate(room) if free >= length), None)
+        if slot is None:
+            if len(rows) == open_rows:
+                fullest = room.index(min(room))
+                yield pack(rows.pop(fullest), seq_length, pad_id)
+                room.pop(fullest)
+            rows.append([])
+            room.append(seq_length)
+            slot = len(rows) - 1
+        rows[slot].append(example)
+        room[slot] -= length
+    for waiting in rows:
+        yield pack(waiting, seq_length, pad_id)

@@ -1,0 +1,169 @@
+"""Instruction files → MindRecord, on all cores."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+from tqdm import tqdm
+
+from mindcoder.data.encode import Example, encode_record
+from mindcoder.data.mindrecord_file import DatasetInfo, write_dataset
+from mindcoder.data.packing import Row, pack_first_fit, pad_each
+from mindcoder.data.readers import BadRecord, Record, expand_glob, read_records
+from mindcoder.files import write_text
+from mindcoder.tokenizer import CodeTokenizer
+
+CHUNK = 128  # records handed to a worker at a time
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """What the command line asks for; see ``mindcoder preprocess --help``."""
+
+    input_glob: str
+    output_file: Path
+    seq_length: int
+    packing: bool = False
+    skip_bad: bool = False
+    workers: int = 0
+    file_partition: int = 1
+    show_progress: bool = True
+
+
+@dataclass
+class Statistics:
+    """What went through."""
+
+    records: int = 0
+    rows: int = 0
+    tokens: int = 0
+    answer_tokens: int = 0
+    truncated: int = 0
+    rejected: int = 0
+    seq_length: int = 0
+    rejects: list[BadRecord] = field(default_factory=list)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the rows' positions that hold no token."""
+        total = self.rows * self.seq_length
+        return 1 - self.tokens / total if total else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the dataset's description."""
+        return {"records": self.records, "rows": self.rows, "tokens": self.tokens,
+                "answer_tokens": self.answer_tokens, "truncated": self.truncated, "rejected": self.rejected,
+                "padding_share": round(self.padding_share, 4)}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [f"records {self.records} (rejected {self.rejected}, truncated {self.truncated})",
+                f"rows {self.rows} of {self.seq_length} tokens, padding {self.padding_share:.1%}",
+                f"tokens {self.tokens}, of them answer {self.answer_tokens}"]
+
+
+_worker_tokenizer: CodeTokenizer
+_worker_length: int
+
+
+def _start_worker(backend_json: str, pad_token: str, max_length: int) -> None:
+    """Give this worker process its tokenizer. Process state, because a pool has no other place for it."""
+    global _worker_tokenizer, _worker_length
+    from tokenizers import Tokenizer
+
+    _worker_tokenizer = CodeTokenizer(Tokenizer.from_str(backend_json), pad_token)
+    _worker_length = max_length
+
+
+def _encode_chunk(records: list[Record | BadRecord]) -> list[Example | BadRecord]:
+    return [_encode_one(record, _worker_tokenizer, _worker_length) for record in records]
+
+
+def _encode_one(record: Record | BadRecord, tokenizer: CodeTokenizer, max_length: int) -> Example | BadRecord:
+    if isinstance(record, BadRecord):
+        return record
+    example = encode_record(record, tokenizer, max_length)
+    if example is None:
+        text = json.dumps({"instruction": record.instruction, "input": record.input, "output": record.output},
+                          ensure_ascii=False)
+        return BadRecord(record.file, record.index, record.line,
+                         f"the prompt alone fills seq_length {max_length}: no room for an answer", text,
+                         broken=False)
+    return example
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def encode_files(files: list[Path], tokenizer: CodeTokenizer, seq_length: int, workers: int
+                 ) -> Iterator[Example | BadRecord]:
+    """Examples and rejects in the files' order, whatever the number of workers."""
+    records = (record for file in files for record in read_records(file))
+    if workers <= 1:
+        yield from (_encode_one(record, tokenizer, seq_length) for record in records)
+        return
+    pad_token = tokenizer.backend.id_to_token(tokenizer.pad_id)
+    context = multiprocessing.get_context("fork")
+    with context.Pool(workers, _start_worker, (tokenizer.backend.to_str(), pad_token, seq_length)) as pool:
+        for results in pool.imap(_encode_chunk, _chunks(records, CHUNK)):
+            yield from results
+
+
+def _accepted(results: Iterable[Example | BadRecord], statistics: Statistics, skip_bad: bool) -> Iterator[Example]:
+    for result in results:
+        statistics.records += 1
+        if isinstance(result, BadRecord):
+            if result.broken and not skip_bad:
+                raise result.error()
+            statistics.rejected += 1
+            statistics.rejects.append(result)
+            continue
+        statistics.tokens += len(result.input_ids)
+        statistics.answer_tokens += result.answer_tokens
+        statistics.truncated += result.truncated
+        yield result
+
+
+def _counted(rows: Iterable[Row], statistics: Statistics) -> Iterator[Row]:
+    for row in rows:
+        statistics.rows += 1
+        yield row
+
+
+def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[DatasetInfo, Statistics]:
+    """Read, tokenize, mask, pad or pack, and write.
+
+    Raises:
+        UserError: no file, a bad record without ``skip_bad``, no usable record, no space.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
+    files = expand_glob(options.input_glob)
+    statistics = Statistics(seq_length=options.seq_length)
+    workers = options.workers or os.cpu_count() or 1
+    results = encode_files(files, tokenizer, options.seq_length, workers)
+    progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
+    examples = _accepted(progress, statistics, options.skip_bad)
+    lay_out = pack_first_fit if options.packing else pad_each
+    rows = _counted(lay_out(examples, options.seq_length, tokenizer.pad_id), statistics)
+    info = write_dataset(rows, options.output_file, options.seq_length, tokenizer.vocab_size,
+                         options.file_partition, statistics.as_dict)
+    rejects_path(options.output_file).unlink(missing_ok=True)
+    if statistics.rejects:
+        lines = [json.dumps({"file": item.file, "index": item.index, "line": item.line, "reason": item.reason,
+                             "record": item.text}, ensure_ascii=False) for item in statistics.rejects]
+        write_text(rejects_path(options.output_file), "\n".join(lines) + "\n")
+    return info, statistics
+
+
+def rejects_path(output_file: Path) -> Path:
+    """Where rejected records and their reasons go, as JSONL."""
+    return output_file.with_name(output_file.name + ".rejects.jsonl")

@@ -1,0 +1,168 @@
+"""Causal self-attention with grouped keys and values (multi-query when there is one group).
+
+Query heads that share a key head are folded into rows, so that multi-query attention (K = 1) is two plain batched
+products without a single transpose.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.models.dropout import CounterDropout
+from mindcoder.models.initializer import Initializer
+from mindcoder.models.linear import Linear
+from mindcoder.models.transformer_config import TransformerConfig
+
+MASKED = -10000.0  # additive mask; small enough for float16, and exp(-10000) is 0 in every dtype
+
+
+class GroupedAttention(nn.Cell):
+    """``softmax(q @ k.T + bias) @ v`` for queries folded into rows.
+
+    Shapes: query ``[B*K, S*G, D]`` (already scaled), key and value ``[B*K, T, D]``, bias ``[B*K, S*G, T]``,
+    seed an int32 scalar. Gives the attended values ``[B*K, S*G, D]``. G = N / K query heads share a key head.
+
+    The gradient computes the probabilities again (a tenth of the layer's time) instead of keeping ``[B*N, S, T]``
+    numbers a layer alive. The softmax gradient needs each row's sum of ``grad_probs * probs``; that equals the row's
+    sum of ``grad_out * out`` over D (Dao et al. 2022, FlashAttention, appendix B.2). Appended to the product as
+    column D + 1 against a column of ones, it is subtracted without a pass over the scores.
+    """
+
+    def __init__(self, dropout: float, site: int, softmax_dtype: ms.dtype.Number) -> None:
+        super().__init__(auto_prefix=False)
+        self.scores = ops.BatchMatMul(transpose_b=True)
+        self.mix = ops.BatchMatMul()
+        self.mix_transposed = ops.BatchMatMul(transpose_a=True)
+        self.softmax = ops.Softmax(-1)
+        self.row_sum = ops.ReduceSum(keep_dims=True)
+        self.append = ops.Concat(-1)
+        self.tile = ops.Tile()
+        self.ones = ops.Ones()
+        self.softmax_dtype = softmax_dtype
+        self.dropout = CounterDropout(dropout, site) if dropout > 0.0 else None
+
+    def probabilities(self, query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+        """``[B*K, S*G, T]`` in the query's dtype."""
+        scores = ops.cast(self.scores(query, key), self.softmax_dtype)
+        return ops.cast(self.softmax(scores + bias), query.dtype)
+
+    def construct(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, seed: Tensor) -> Tensor:
+        probs = self.probabilities(query, key, bias)
+        if self.dropout is not None:
+            probs = probs * self.dropout.mask(probs, seed)
+        return self.mix(probs, value)
+
+    def bprop(self, query, key, value, bias, seed, out, dout):
+        query = ops.depend(query, dout)  # keeps the compiler from reusing (and so keeping) the forward pass's scores
+        probs = self.probabilities(query, key, bias)
+        correction = self.row_sum(dout * out, -1)
+        if self.dropout is None:
+            kept = probs
+            ones = self.ones((value.shape[0], value.shape[1], 1), value.dtype)
+            centered = self.scores(self.append((dout, -correction)), self.append((value, ones)))
+        else:
+            mask = self.dropout.mask(probs, seed)
+            kept = probs * mask
+            centered = self.scores(dout, value) * mask - self.tile(correction, (1, 1, probs.shape[-1]))
+        grad_value = self.mix_transposed(kept, dout)
+        grad_scores = probs * centered
+        grad_query = self.mix(grad_scores, key)
+        grad_key = self.mix_transposed(grad_scores, query)
+        return grad_query, grad_key, grad_value, ops.zeros_like(bias), ops.zeros_like(seed)
+
+
+class SelfAttention(nn.Cell):
+    """Projections around `GroupedAttention`.
+
+    Args:
+        config: sizes, dropout and initializer range.
+        site: number of this layer's attention dropout.
+        output_stddev: start deviation of the output projection (scaled down with depth).
+    """
+
+    def __init__(self, config: TransformerConfig, site: int, initializer: Initializer, output_stddev: float,
+                 param_dtype: ms.dtype.Number, compute_dtype: ms.dtype.Number, softmax_dtype: ms.dtype.Number) -> None:
+        super().__init__()
+        self.num_kv_heads = config.num_kv_heads
+        self.group_size = config.num_heads // config.num_kv_heads
+        self.head_dim = config.head_dim
+        self.hidden_size = config.hidden_size
+        self.query_scale = config.query_scale
+        kv_size = config.num_kv_heads * config.head_dim
+        dtypes = (initializer, param_dtype, compute_dtype)
+        self.query = Linear(config.hidden_size, config.hidden_size, *dtypes)
+        self.key = Linear(config.hidden_size, kv_size, *dtypes)
+        self.value = Linear(config.hidden_size, kv_size, *dtypes)
+        self.output = Linear(config.hidden_size, config.hidden_size, *dtypes, stddev=output_stddev)
+        self.core = GroupedAttention(config.attention_dropout, site, softmax_dtype)
+
+    def fold_query(self, rows: Tensor, batch: int, length: int) -> Tensor:
+        """``[B*S, H] -> [B*K, S*G, D]``."""
+        folded = self.query(rows) * self.query_scale
+        if self.num_kv_heads > 1:
+            folded = folded.reshape((batch, length, self.num_kv_heads, self.group_size * self.head_dim))
+            folded = ops.transpose(folded, (0, 2, 1, 3))
+        return folded.reshape((batch * self.num_kv_heads, length * self.group_size, self.head_dim))
+
+    def unfold(self, attended: Tensor, batch: int, length: int) -> Tensor:
+        """``[B*K, S*G, D] -> [B*S, H]``, the inverse of `fold_query`."""
+        if self.num_kv_heads > 1:
+            attended = attended.reshape((batch, self.num_kv_heads, length, self.group_size * self.head_dim))
+            attended = ops.transpose(attended, (0, 2, 1, 3))
+        return attended.reshape((batch * length, self.hidden_size))
+
+    def split_kv(self, projected: Tensor, batch: int, length: int) -> Tensor:
+        """``[B*T, K*D] -> [B*K, T, D]``."""
+        if self.num_kv_heads > 1:
+            projected = projected.reshape((batch, length, self.num_kv_heads, self.head_dim))
+            projected = ops.transpose(projected, (0, 2, 1, 3))
+        return projected.reshape((batch * self.num_kv_heads, length, self.head_dim))
+
+    def construct(self, rows: Tensor, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+        """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, S]``."""
+        key = self.split_kv(self.key(rows), batch, length)
+        value = self.split_kv(self.value(rows), batch, length)
+        attended = self.core(self.fold_query(rows, batch, length), key, value, bias, seed)
+        return self.output(self.unfold(attended, batch, length))
+
+    def attend_cache(self, rows: Tensor, key_cache: Tensor, value_cache: Tensor, bias: Tensor, batch: int,
+                     length: int) -> Tensor:
+        """Attend to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, T]``."""
+        total = key_cache.shape[1]
+        key = self.split_kv(key_cache, batch, total)
+        value = self.split_kv(value_cache, batch, total)
+        attended = self.core(self.fold_query(rows, batch, length), key, value, bias, Tensor(0, ms.int32))
+        return self.output(self.unfold(attended, batch, length))
+
+
+class AttentionBias(nn.Cell):
+    """Additive masks in the folded layout, made once a step and shared by all layers."""
+
+    def __init__(self, config: TransformerConfig, softmax_dtype: ms.dtype.Number) -> None:
+        super().__init__(auto_prefix=False)
+        self.num_kv_heads = config.num_kv_heads
+        self.group_size = config.num_heads // config.num_kv_heads
+        self.dtype = softmax_dtype
+
+    def fold(self, visible: Tensor) -> Tensor:
+        """Boolean ``[B, S, T] -> [B*K, S*G, T]``: 0 where visible, `MASKED` elsewhere."""
+        batch, length, total = visible.shape
+        bias = (ops.cast(visible, self.dtype) - 1.0) * -MASKED
+        bias = bias.reshape((batch, 1, length, 1, total))
+        bias = ops.broadcast_to(bias, (batch, self.num_kv_heads, length, self.group_size, total))
+        return bias.reshape((batch * self.num_kv_heads, length * self.group_size, total))
+
+    def construct(self, document_ids: Tensor) -> Tensor:
+        """Causal within each document: ``document_ids [B, S]`` names the document of every token."""
+        batch, length = document_ids.shape
+        positions = ops.arange(0, length, 1, dtype=ms.int32)
+        causal = positions.reshape((1, length, 1)) >= positions.reshape((1, 1, length))
+        same = document_ids.reshape((batch, length, 1)) == document_ids.reshape((batch, 1, length))
+        return self.fold(ops.logical_and(causal, same))
+
+    def cached(self, positions: Tensor, total: int) -> Tensor:
+        """Slots up to the token's own: ``positions [B, S] -> [B*K, S*G, total]``."""
+        batch, length = positions.shape
+        slots = ops.arange(0, total, 1, dtype=ms.int32).reshape((1, 1, total))
+        return self.fold(slots <= positions.reshape((batch, length, 1)))

@@ -1,0 +1,125 @@
+"""The decoder network that `TransformerConfig` drives."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.backend.device import resolve_dtype
+from mindcoder.models.attention import AttentionBias, SelfAttention
+from mindcoder.models.dropout import CounterDropout
+from mindcoder.models.embedding import Embedding
+from mindcoder.models.initializer import Initializer
+from mindcoder.models.mlp import MLP
+from mindcoder.models.norm import LayerNorm
+from mindcoder.models.transformer_config import TransformerConfig
+
+SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
+
+
+class DecoderLayer(nn.Cell):
+    """Pre-norm attention and MLP, each added to the residual stream ``[B*S, H]``."""
+
+    def __init__(self, config: TransformerConfig, index: int, initializer: Initializer) -> None:
+        super().__init__()
+        param_dtype = resolve_dtype(config.param_dtype)
+        compute_dtype = resolve_dtype(config.compute_dtype)
+        norm_dtype = resolve_dtype(config.norm_dtype)
+        norm = (config.hidden_size, config.norm_epsilon, initializer, param_dtype, norm_dtype, compute_dtype)
+        # Residual branches start smaller the deeper the network is (GPT-2, section 2.3).
+        output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
+        site = 1 + index * SITES_PER_LAYER
+        self.attention_norm = LayerNorm(*norm)
+        self.attention = SelfAttention(config, site, initializer, output_stddev, param_dtype, compute_dtype,
+                                       resolve_dtype(config.softmax_dtype))
+        self.mlp_norm = LayerNorm(*norm)
+        self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype)
+        drops = config.hidden_dropout > 0.0
+        self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
+        self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
+
+    def construct(self, rows: Tensor, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+        attended = self.attention(self.attention_norm(rows), bias, seed, batch, length)
+        if self.attention_dropout is not None:
+            attended = self.attention_dropout(attended, seed)
+        rows = rows + attended
+        expanded = self.mlp(self.mlp_norm(rows))
+        if self.mlp_dropout is not None:
+            expanded = self.mlp_dropout(expanded, seed)
+        return rows + expanded
+
+    def finish_cached(self, rows: Tensor, normed: Tensor, key_cache: Tensor, value_cache: Tensor, bias: Tensor,
+                      batch: int, length: int) -> Tensor:
+        """The layer once its keys and values are in the cache; no dropout. ``normed`` is ``attention_norm(rows)``."""
+        rows = rows + self.attention.attend_cache(normed, key_cache, value_cache, bias, batch, length)
+        return rows + self.mlp(self.mlp_norm(rows))
+
+
+class Decoder(nn.Cell):
+    """Embeddings, layers and the final norm; the head is the transposed token embedding.
+
+    Args:
+        config: the architecture.
+        seed: of the start values.
+        empty: leave weights at zero because they are loaded right after.
+        recompute: recompute every layer's activations in the backward pass instead of keeping them.
+
+    Parameter names are global names: the same in every layout and in checkpoints.
+    """
+
+    def __init__(self, config: TransformerConfig, seed: int = 0, empty: bool = False, recompute: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        initializer = Initializer(seed, config.initializer_range, empty)
+        param_dtype = resolve_dtype(config.param_dtype)
+        compute_dtype = resolve_dtype(config.compute_dtype)
+        size = config.hidden_size
+        self.token_embedding = Embedding(config.vocab_size, size, initializer, param_dtype, compute_dtype)
+        self.position_embedding = Embedding(
+            config.max_position_embeddings, size, initializer, param_dtype, compute_dtype)
+        self.layers = nn.CellList([DecoderLayer(config, index, initializer) for index in range(config.num_layers)])
+        self.final_norm = LayerNorm(size, config.norm_epsilon, initializer, param_dtype,
+                                    resolve_dtype(config.norm_dtype), compute_dtype)
+        self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
+        self.attention_bias = AttentionBias(config, resolve_dtype(config.softmax_dtype))
+        self.head_product = ops.MatMul(transpose_b=True)
+        self.compute_dtype = compute_dtype
+        if recompute:
+            for layer in self.layers:
+                layer.recompute()
+
+    def run_layers(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
+        """From looked-up token embeddings ``[B*S, H]`` to the final norm's output ``[B*S, H]``.
+
+        See `construct` for the other arguments.
+        """
+        batch, length = position_ids.shape
+        rows = token_rows + self.position_embedding(position_ids)
+        if self.embedding_dropout is not None:
+            rows = self.embedding_dropout(rows, seed)
+        bias = self.attention_bias(document_ids)
+        for layer in self.layers:
+            rows = layer(rows, bias, seed, batch, length)
+        return self.final_norm(rows)
+
+    def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
+        """Hidden states after the final norm.
+
+        Args:
+            input_ids: int32 ``[B, S]``.
+            position_ids: int32 ``[B, S]``, restarting at 0 in every document.
+            document_ids: int32 ``[B, S]``; tokens see earlier tokens of the same document only.
+            seed: int32 scalar of this step's dropout.
+
+        Returns:
+            ``[B*S, H]`` in the compute dtype.
+        """
+        return self.run_layers(self.token_embedding(input_ids), position_ids, document_ids, seed)
+
+    def head_weight(self) -> Tensor:
+        """The head's ``[V, H]`` in the compute dtype: the token embedding."""
+        return ops.cast(self.token_embedding.weight, self.compute_dtype)
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """``[rows, H] -> [rows, V]`` in float32."""
+        return ops.cast(self.head_product(rows, self.head_weight()), ms.float32)

@@ -1,0 +1,84 @@
+"""Cross entropy of the language-model head, fused with the head's product."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+IGNORED_LABEL = -100
+LOGITS_PER_CHUNK = 32 * 1024 * 1024  # elements; 128 MiB in float32
+SMALLEST_PROBABILITY = 1.2e-38
+
+
+class LinearCrossEntropy(nn.Cell):
+    """Mean cross entropy over the labelled rows, without ever holding all logits or their gradient.
+
+    Rows are taken in chunks. For each, the forward pass already makes the gradients of the hidden states and of the
+    head weight, while the logits are at hand (as in Liger kernel's fused linear cross entropy); the backward pass
+    only scales them. Row weights act on the small ``[rows, H]`` side.
+
+    ``construct(hidden [R, H], weight [V, H], labels [R])`` gives the mean loss (float32 scalar) and, for ``bprop``,
+    the gradients of hidden and weight in float32. Rows labelled `IGNORED_LABEL` do not count. A row's reported loss
+    saturates at 87 (float32's smallest probability); its gradient does not.
+
+    Args:
+        scaled: whether the loss is multiplied by anything (a loss scale) before its gradient is taken. False saves
+            a pass over the head weight's gradient; the gradient is then that of the plain loss.
+    """
+
+    def __init__(self, scaled: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.scaled = scaled
+        self.head = ops.MatMul(transpose_b=True)
+        self.product = ops.MatMul()
+        self.product_transposed = ops.MatMul(transpose_a=True)
+        self.softmax = ops.Softmax(-1)
+        self.logits_gradient = ops.SparseSoftmaxCrossEntropyWithLogits(is_grad=True)
+        self.gather_label = ops.GatherD()
+
+    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
+        rows, vocab = hidden.shape[0], weight.shape[0]
+        chunks = (rows * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
+        size = (rows + chunks - 1) // chunks
+        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        row_weight = labelled / ops.maximum(labelled.sum(), Tensor(1.0, ms.float32))
+        targets = ops.maximum(labels, Tensor(0, ms.int32))
+        losses, grad_hidden = (), ()
+        grad_weight = None
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
+            part, target = hidden[start:stop], targets[start:stop]
+            if grad_weight is not None:
+                part = ops.depend(part, grad_weight)  # one chunk at a time
+            part_weight = row_weight[start:stop].reshape((-1, 1))
+            logits = ops.cast(self.head(part, weight), ms.float32)
+            label_probs = self.gather_label(self.softmax(logits), 1, target.reshape((-1, 1)))
+            losses += (-ops.log(ops.maximum(label_probs, Tensor(SMALLEST_PROBABILITY, ms.float32))).reshape((-1,)),)
+            # The operator's gradient is that of the mean over the chunk's rows.
+            grad_logits = ops.cast(self.logits_gradient(ops.depend(logits, label_probs), target), weight.dtype)
+            part_scale = part_weight * (stop - start)
+            grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * part_scale,)
+            weighted = ops.cast(ops.cast(part, ms.float32) * part_scale, weight.dtype)
+            outer = ops.cast(self.product_transposed(grad_logits, weighted), ms.float32)
+            grad_weight = outer if grad_weight is None else grad_weight + outer
+        return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
+
+    def bprop(self, hidden, weight, labels, out, dout):
+        grad_hidden, grad_weight = out[1], out[2]
+        if self.scaled:
+            grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
+        return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), ops.zeros_like(labels)
+
+
+class RowCrossEntropy(nn.Cell):
+    """Each row's cross entropy for evaluation: logits ``[R, V]`` float32, labels ``[R]`` -> ``[R]`` float32."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.log_softmax = ops.LogSoftmax(-1)
+        self.gather_label = ops.GatherD()
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
+        losses = -self.gather_label(self.log_softmax(logits), 1, targets).reshape((-1,))
+        return losses * ops.cast(labels != IGNORED_LABEL, ms.float32)

@@ -1,0 +1,112 @@
+"""One training step as one compiled graph: forward, backward, accumulation, clipping, update."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.loss import LinearCrossEntropy
+from mindcoder.train.optimizer import AdamW
+
+
+class TrainStep(nn.Cell):
+    """The step that the trainer calls once a micro batch.
+
+    Args:
+        decoder: the network.
+        optimizer: updates ``decoder``'s parameters, in the order of ``optimizer.parameters``.
+        max_grad_norm: clip the gradient to this global L2 norm; 0 or less leaves it.
+        accumulates: keep gradients of several micro batches in buffers; otherwise every call updates.
+        loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
+    """
+
+    def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float = 0.0, accumulates: bool = False,
+                 loss_scaled: bool = False) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder = decoder
+        self.optimizer = optimizer
+        self.max_grad_norm = max_grad_norm
+        self.accumulates = accumulates
+        self.loss_scaled = loss_scaled
+        self.weights = optimizer.parameters
+        self.loss = LinearCrossEntropy(scaled=loss_scaled)
+        self.value_and_grad = ms.value_and_grad(self.forward, 0, weights=self.weights)
+        self.embedding_index = [weight.name for weight in self.weights].index(decoder.token_embedding.weight.name)
+        self.scatter_add = ops.TensorScatterAdd()
+        self.half_square_sum = ops.L2Loss()
+        self.buffers = ms.ParameterTuple([
+            Parameter(ms.common.initializer.initializer("zeros", weight.shape, ms.float32),
+                      name=f"accumulated.{weight.name}", requires_grad=False) for weight in self.weights
+        ]) if accumulates else None
+
+    def forward(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
+                loss_scale: Tensor) -> Tensor:
+        """Scaled mean loss over the labelled tokens from looked-up token embeddings ``[B*S, H]``."""
+        hidden = self.decoder.run_layers(token_rows, position_ids, document_ids, seed)
+        loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
+        return loss * loss_scale if self.loss_scaled else loss
+
+    def gradients(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
+                  loss_scale: Tensor) -> tuple[Tensor, tuple]:
+        """Unscaled loss and scaled gradients.
+
+        The looked-up rows' gradient is added into the tied head's gradient by a scatter: the table's own gradient
+        and the sum of the two would cost two more tensors of vocabulary size.
+        """
+        token_rows = self.decoder.token_embedding(input_ids)
+        loss, (grad_rows, grads) = self.value_and_grad(token_rows, position_ids, document_ids, labels, seed,
+                                                       loss_scale)
+        if self.loss_scaled:
+            loss = loss / loss_scale
+        merged = ()
+        for index in range(len(grads)):
+            grad = grads[index]
+            if index == self.embedding_index:
+                grad = self.scatter_add(grad, input_ids.reshape((-1, 1)), ops.cast(grad_rows, grad.dtype))
+            merged += (grad,)
+        return loss, merged
+
+    def clip_and_update(self, grads: tuple, divisor: Tensor, learning_rate: Tensor) -> Tensor:
+        """Divide by ``divisor``, clip, update; gives the global norm before clipping. A norm that is not finite
+        leaves parameters and optimizer untouched."""
+        square_sum = Tensor(0.0, ms.float32)
+        for grad in grads:
+            square_sum = square_sum + self.half_square_sum(ops.cast(grad, ms.float32))
+        norm = ops.sqrt(square_sum * 2.0) / divisor
+        factor = 1.0 / divisor
+        if self.max_grad_norm > 0:
+            # + 1e-6 as in torch.nn.utils.clip_grad_norm_
+            factor = factor * ops.minimum(self.max_grad_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
+        if ops.isfinite(norm):
+            norm = ops.depend(norm, self.optimizer(grads, factor, learning_rate))
+        return norm
+
+    def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
+                  learning_rate: Tensor, loss_scale: Tensor, share: Tensor, is_last: Tensor) -> tuple[Tensor, Tensor]:
+        """Run one micro batch.
+
+        Args:
+            input_ids, position_ids, document_ids, labels: int32 ``[B, S]``; ``labels[b, s]`` is the token to be
+                predicted at position s, or -100.
+            seed: int32 scalar of the dropout masks.
+            learning_rate: float32 scalar.
+            loss_scale: float32 scalar; 1 without loss scaling.
+            share: float32 scalar, this micro batch's part of the labelled tokens of the whole step (accumulation).
+            is_last: bool scalar, update after this micro batch (accumulation).
+
+        Returns:
+            The micro batch's mean loss and the gradient's global norm (0 when no update was due), float32 scalars.
+        """
+        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale)
+        if not self.accumulates:
+            return loss, self.clip_and_update(grads, loss_scale, learning_rate)
+        for index in range(len(grads)):
+            added = ops.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
+            loss = ops.depend(loss, added)
+        norm = Tensor(0.0, ms.float32)
+        if is_last:
+            norm = self.clip_and_update(ops.depend(self.buffers, loss), loss_scale, learning_rate)
+            for buffer in self.buffers:
+                norm = ops.depend(norm, ops.assign(buffer, ops.depend(ops.zeros_like(buffer), norm)))
+        return loss, norm
