@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 import warnings
 
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
@@ -71,3 +74,13 @@ def resolve_dtype(name: str):
     if name not in dtypes:
         raise ValueError(f"dtype {name!r} is not one of bfloat16, float16, float32")
     return dtypes[name]
+
+
+def release_compile_memory() -> None:
+    """Give freed heap pages back to the system (glibc keeps them otherwise); a no-op elsewhere."""
+    gc.collect()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        except (OSError, AttributeError):
+            pass  # another C library: nothing to give back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -104,18 +105,22 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
-def encode_files(files: list[Path], tokenizer: CodeTokenizer, seq_length: int, workers: int
-                 ) -> Iterator[Example | BadRecord]:
-    """Examples and rejects in the files' order, whatever the number of workers."""
+@contextlib.contextmanager
+def encoded(files: list[Path], tokenizer: CodeTokenizer, seq_length: int, workers: int
+            ) -> Iterator[Iterator[Example | BadRecord]]:
+    """Examples and rejects in the files' order, whatever the number of workers.
+
+    The worker processes start here, before the caller imports anything with threads of its own.
+    """
     records = (record for file in files for record in read_records(file))
     if workers <= 1:
-        yield from (_encode_one(record, tokenizer, seq_length) for record in records)
+        yield (_encode_one(record, tokenizer, seq_length) for record in records)
         return
     pad_token = tokenizer.backend.id_to_token(tokenizer.pad_id)
     context = multiprocessing.get_context("fork")
     with context.Pool(workers, _start_worker, (tokenizer.backend.to_str(), pad_token, seq_length)) as pool:
-        for results in pool.imap(_encode_chunk, _chunks(records, CHUNK)):
-            yield from results
+        chunks = pool.imap(_encode_chunk, _chunks(records, CHUNK))
+        yield (result for results in chunks for result in results)
 
 
 def _accepted(results: Iterable[Example | BadRecord], statistics: Statistics, skip_bad: bool) -> Iterator[Example]:
@@ -149,13 +154,13 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     files = expand_glob(options.input_glob)
     statistics = Statistics(seq_length=options.seq_length)
     workers = options.workers or os.cpu_count() or 1
-    results = encode_files(files, tokenizer, options.seq_length, workers)
-    progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
-    examples = _accepted(progress, statistics, options.skip_bad)
-    lay_out = pack_first_fit if options.packing else pad_each
-    rows = _counted(lay_out(examples, options.seq_length, tokenizer.pad_id), statistics)
-    info = write_dataset(rows, options.output_file, options.seq_length, tokenizer.vocab_size,
-                         options.file_partition, statistics.as_dict)
+    with encoded(files, tokenizer, options.seq_length, workers) as results:
+        progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
+        examples = _accepted(progress, statistics, options.skip_bad)
+        lay_out = pack_first_fit if options.packing else pad_each
+        rows = _counted(lay_out(examples, options.seq_length, tokenizer.pad_id), statistics)
+        info = write_dataset(rows, options.output_file, options.seq_length, tokenizer.vocab_size,
+                             options.file_partition, statistics.as_dict)
     rejects_path(options.output_file).unlink(missing_ok=True)
     if statistics.rejects:
         lines = [json.dumps({"file": item.file, "index": item.index, "line": item.line, "reason": item.reason,

@@ -49,7 +49,7 @@ class GroupedAttention(nn.Cell):
 
     def construct(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, seed: Tensor) -> Tensor:
         probs = self.probabilities(query, key, bias)
-        if self.dropout is not None:
+        if self.dropout is not None and self.training:
             probs = probs * self.dropout.mask(probs, seed)
         return self.mix(probs, value)
 
@@ -57,7 +57,7 @@ class GroupedAttention(nn.Cell):
         query = ops.depend(query, dout)  # keeps the compiler from reusing (and so keeping) the forward pass's scores
         probs = self.probabilities(query, key, bias)
         correction = self.row_sum(dout * out, -1)
-        if self.dropout is None:
+        if self.dropout is None or not self.training:
             kept = probs
             ones = self.ones((value.shape[0], value.shape[1], 1), value.dtype)
             centered = self.scores(self.append((dout, -correction)), self.append((value, ones)))

@@ -8,11 +8,11 @@ from mindspore import Tensor, nn, ops
 
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
 MULTIPLIER, INCREMENT, FINALIZER = 747796405, np.int32(np.uint32(2891336453).view(np.int32)), 277803737
-SITE_STRIDE = 0x3C6EF372  # keeps the sites of one network apart; an odd-sounding but arbitrary constant
+SITE_STRIDE = 0x3C6EF372  # keeps the sites of one network apart; any constant with mixed bits would do
 
 
 class CounterDropout(nn.Cell):
-    """Zeroes a share ``rate`` of the elements and scales the rest by ``1 / (1 - rate)``.
+    """In training, zeroes a share ``rate`` of the elements and scales the rest by ``1 / (1 - rate)``.
 
     MindSpore's CPU dropout keeps its generator inside the kernel, where no checkpoint can reach it. Here the mask
     depends on the step's seed and the element's index alone, so resuming and recomputing repeat it exactly.
@@ -49,4 +49,6 @@ class CounterDropout(nn.Cell):
         return (ops.cast(keep, x.dtype) * self.keep_scale).reshape(x.shape)
 
     def construct(self, x: Tensor, seed: Tensor) -> Tensor:
+        if not self.training:
+            return x
         return x * ops.stop_gradient(self.mask(x, seed))

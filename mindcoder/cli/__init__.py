@@ -1,0 +1,1 @@
+"""The command line: ``mindcoder <verb>`` and the scripts in ``research/``."""

@@ -1,0 +1,80 @@
+"""preprocess and train-tokenizer."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mindcoder.cli.arguments import positive
+from mindcoder.cli.logs import start_logging
+from mindcoder.data.readers import Record, expand_glob, read_records
+from mindcoder.errors import UserError
+from mindcoder.tokenizer import load_tokenizer
+from mindcoder.tokenizer.bpe import train_tokenizer
+
+
+def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the seeds' ``wizardcoder_preprocess.py``, and ours."""
+    parser.add_argument("--input_glob", required=True, metavar="GLOB", help="Alpaca JSON or JSONL files")
+    parser.add_argument("--output_file", required=True, metavar="FILE", help="MindRecord file to write")
+    parser.add_argument("--vocab_file", required=True, metavar="FILE", help="vocab.json, or a tokenizer.json")
+    parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
+    parser.add_argument("--seq_length", type=positive, default=2048, metavar="N", help="tokens in a row")
+    parser.add_argument("--packing", action="store_true", help="several documents in a row, blind to each other")
+    parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
+    parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="files to write")
+    parser.add_argument("--dataset_type", choices=["alpaca"], default="alpaca", help=argparse.SUPPRESS)
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def preprocess_verb(arguments: argparse.Namespace) -> int:
+    """Write the dataset and print its statistics."""
+    from mindcoder.backend.device import quiet_environment
+    from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
+
+    start_logging()
+    quiet_environment()
+    tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
+    output = Path(arguments.output_file)
+    options = PreprocessOptions(arguments.input_glob, output, arguments.seq_length, arguments.packing,
+                                arguments.skip_bad, arguments.workers or 0, arguments.file_partition)
+    info, statistics = preprocess(options, tokenizer)
+    print("\n".join(statistics.lines()))
+    if statistics.rejects:
+        print(f"rejected records: {rejects_path(output)}")
+    print(f"dataset: {output} ({sum(info.files.values()) / 1e6:.1f} MB)")
+    return 0
+
+
+def add_tokenizer_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of train-tokenizer."""
+    parser.add_argument("--input_glob", required=True, metavar="GLOB",
+                        help="Alpaca JSON or JSONL files, or any text files")
+    parser.add_argument("--vocab_size", type=positive, default=1000, metavar="N",
+                        help="ids in all, special tokens included")
+    parser.add_argument("--output_dir", required=True, metavar="DIR",
+                        help="gets vocab.json, merges.txt, tokenizer.json")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def train_tokenizer_verb(arguments: argparse.Namespace) -> int:
+    """Train a small tokenizer and say how well it compresses."""
+    texts = [text for file in expand_glob(arguments.input_glob) for text in _texts(file)]
+    tokenizer = train_tokenizer(texts, arguments.vocab_size)
+    tokenizer.save(arguments.output_dir)
+    size = sum(len(text.encode()) for text in texts)
+    tokens = sum(len(tokenizer.encode(text)) for text in texts)
+    print(f"tokenizer: {arguments.output_dir} ({tokenizer.vocab_size} ids, {size / max(tokens, 1):.2f} bytes a token)")
+    return 0
+
+
+def _texts(file: Path) -> list[str]:
+    """All texts of a file: the fields of instruction records, or the whole of any other text."""
+    if file.suffix not in (".json", ".jsonl"):
+        try:
+            return [file.read_text(encoding="utf-8")]
+        except UnicodeDecodeError as error:
+            raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", file) from None
+    records = [item for item in read_records(file) if isinstance(item, Record)]
+    return [text for item in records for text in (item.instruction, item.input, item.output) if text]

@@ -1,0 +1,117 @@
+"""train, finetune, eval and predict: from flags to a run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from mindcoder.cli.arguments import config_flags
+from mindcoder.cli.logs import start_logging
+from mindcoder.config.effects import notes_on_effects
+from mindcoder.config.load import load_config
+from mindcoder.config.schema import RunConfig
+from mindcoder.errors import UserError
+from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
+
+log = logging.getLogger("mindcoder.cli")
+
+
+def run(run_mode: str, arguments: argparse.Namespace) -> int:
+    """Validate everything that can be, then import MindSpore and go; gives the exit code.
+
+    Raises:
+        UserError: see the message.
+    """
+    config, source = load_config(arguments.config, arguments.set, config_flags(arguments, run_mode))
+    if config.use_parallel:
+        raise UserError("use_parallel: cluster runs are not in this version yet; set use_parallel: False",
+                        *source.place(("use_parallel",)))
+    tokenizer = _tokenizer(config, required=run_mode == "predict")
+    if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
+        place, line = source.place(("model", "model_config", "vocab_size"))
+        raise UserError(f"model.model_config.vocab_size: {config.model.settings.vocab_size} is smaller than the "
+                        f"tokenizer's {tokenizer.vocab_size}", place, line)
+    _check_paths(config, run_mode, arguments)
+    log_file = start_logging(Path(config.output_dir) / "log")
+
+    from mindcoder.backend.device import setup_device
+
+    mode = 1 if config.context.mode in (1, "PYNATIVE_MODE") else 0
+    device = setup_device(config.context.device_target, config.context.device_id, mode,
+                          max_call_depth=config.context.max_call_depth)
+    for note in notes_on_effects(config, source, device):
+        log.debug(note)
+    notes = len(notes_on_effects(config, source, device))
+    if notes:
+        log.info("%d keys have no effect here; %s lists them", notes, log_file)
+    if run_mode in ("train", "finetune"):
+        return _train(config, arguments, tokenizer, log_file)
+    if run_mode == "eval":
+        from mindcoder.train.run import evaluate_run
+
+        print(f"eval: {evaluate_run(config)}")
+        return 0
+    assert tokenizer is not None
+    return _predict(config, arguments, tokenizer)
+
+
+def _train(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer | None,
+           log_file: Path | None) -> int:
+    from mindcoder.train.run import TrainRequest, train
+
+    trainer, result = train(config, TrainRequest(bool(arguments.resume), arguments.overwrite))
+    output = Path(config.output_dir)
+    if tokenizer is not None:
+        tokenizer.save(output / "tokenizer")
+    if result is not None:
+        print(f"eval: {result}")
+    print(f"loss curve: {output / 'curves' / 'loss.png'}, {output / 'curves' / 'loss.csv'}, TensorBoard: "
+          f"{output / 'tensorboard'}")
+    print(f"checkpoint: {output / 'checkpoint' / f'step_{trainer.step:08d}'}")
+    return 0
+
+
+def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer) -> int:
+    from mindcoder.generate.run import PredictRequest, predict
+
+    request = PredictRequest(arguments.predict_data, arguments.raw,
+                             Path(arguments.output_file) if arguments.output_file else None,
+                             arguments.predict_length, arguments.predict_batch or config.model.settings.batch_size)
+    predict(config, request, tokenizer, sys.stdout)
+    return 0
+
+
+def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
+    """The tokenizer of the YAML file or the flags; without either, the one beside the checkpoint."""
+    section = config.processor.tokenizer
+    merges = section.merge_file or section.merges_file
+    pad = section.pad_token or "[PAD]"
+    if section.tokenizer_file or section.vocab_file:
+        return load_tokenizer(section.vocab_file, merges, section.tokenizer_file, pad)
+    if config.load_checkpoint:
+        path = Path(config.load_checkpoint)
+        for folder in (path, path / "tokenizer", path.parent / "tokenizer", path.parent.parent / "tokenizer"):
+            if (folder / "tokenizer.json").is_file():
+                return load_tokenizer(tokenizer_file=folder / "tokenizer.json", pad_token=pad)
+    return load_tokenizer() if required else None
+
+
+def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace) -> None:
+    """Missing files are found before anything heavy is imported."""
+    if config.load_checkpoint and not Path(config.load_checkpoint).exists():
+        raise UserError("no such checkpoint", config.load_checkpoint)
+    if run_mode in ("eval", "predict") and not config.load_checkpoint:
+        raise UserError(f"{run_mode} needs weights: --load_checkpoint")
+    if run_mode == "predict" and not arguments.predict_data:
+        raise UserError("predict needs --predict_data: a text or a file of prompts")
+    data = {"train": config.train_dataset, "finetune": config.train_dataset, "eval": config.eval_dataset}
+    if run_mode in data:
+        location = data[run_mode].data_loader.dataset_dir or data[run_mode].data_loader.dataset_files
+        if not location:
+            flag = "--eval_dataset" if run_mode == "eval" else "--train_data"
+            raise UserError(f"{run_mode} needs a dataset: {flag}, or data_loader.dataset_dir in the YAML file")
+        from mindcoder.data.mindrecord_file import find_dataset
+
+        find_dataset(location if isinstance(location, str) else location[0])

@@ -1,0 +1,183 @@
+"""Prompts from text or files, answers to the terminal or a JSONL file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+from mindcoder.checkpoint.load import load_weights
+from mindcoder.config.schema import RunConfig
+from mindcoder.data.prompt import build_prompt
+from mindcoder.errors import UserError
+from mindcoder.files import write_text
+from mindcoder.generate.engine import Engine
+from mindcoder.generate.sampler import SamplingOptions
+from mindcoder.generate.stream import TextStream
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.registry import config_from_section
+from mindcoder.tokenizer import CodeTokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What ``predict`` is asked for.
+
+    Attributes:
+        data: a prompt, or a file of prompts.
+        raw: take prompts as they are, without the instruction template.
+        output: JSONL file for the answers to a file of prompts.
+        max_length: prompt and answer together, in tokens; None takes the model's.
+        batch: sequences generated together.
+    """
+
+    data: str
+    raw: bool = False
+    output: Path | None = None
+    max_length: int | None = None
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request: the text the model sees, and the fields it was made from."""
+
+    text: str
+    source: dict[str, object]
+
+
+def read_prompts(data: str, raw: bool) -> tuple[list[Prompt], bool]:
+    """Prompts of ``data``, and whether it names a file.
+
+    Files are JSON or JSONL of objects with ``instruction`` (and ``input``) or ``prompt``, or plain text with one
+    prompt a line.
+
+    Raises:
+        UserError: the file is empty or a line is no prompt.
+    """
+    path = Path(data)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a prompt too long for a file name
+        is_file = False
+    if not is_file:
+        if path.suffix in (".json", ".jsonl", ".txt") and "\n" not in data and " " not in data:
+            raise UserError("no such file of prompts", data)
+        return [_prompt({"instruction": data}, raw, data, 1)], False
+    prompts = [_prompt(item, raw, data, line) for line, item in _read_items(path)]
+    if not prompts:
+        raise UserError("holds no prompt", path)
+    return prompts, True
+
+
+def _read_items(path: Path) -> Iterator[tuple[int, object]]:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix not in (".json", ".jsonl"):
+        yield from ((number, {"instruction": line}) for number, line in enumerate(text.splitlines(), 1)
+                    if line.strip())
+        return
+    if text.lstrip().startswith("["):
+        try:
+            yield from ((1, item) for item in json.loads(text))
+        except json.JSONDecodeError as error:
+            raise UserError(f"bad JSON: {error.msg}", path, error.lineno) from None
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"bad JSON: {error.msg} at column {error.colno}", path, number) from None
+
+
+def _prompt(item: object, raw: bool, file: str, line: int) -> Prompt:
+    if isinstance(item, str):
+        item = {"instruction": item}
+    if not isinstance(item, dict) or not isinstance(item.get("instruction", item.get("prompt")), str):
+        raise UserError("expected an object with instruction or prompt", file, line)
+    instruction = item.get("instruction", item.get("prompt"))
+    return Prompt(instruction if raw else build_prompt(instruction, item.get("input") or ""), item)
+
+
+def sampling_options(config: RunConfig) -> SamplingOptions:
+    """``model.model_config``'s generation keys."""
+    model = config.model.settings
+    return SamplingOptions(model.do_sample, model.temperature, model.top_k, model.top_p, model.repetition_penalty,
+                           config.seed)
+
+
+def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer, out: TextIO) -> None:
+    """Answer ``request``: streamed to ``out`` for a prompt, JSONL for a file.
+
+    Raises:
+        UserError: prompts, checkpoint or lengths do not fit.
+    """
+    prompts, from_file = read_prompts(request.data, request.raw)
+    encoded = [tokenizer.encode(prompt.text) for prompt in prompts]
+    model = config.model.settings
+    max_length = request.max_length or model.max_decode_length or model.seq_length
+    for index, ids in enumerate(encoded):
+        if len(ids) >= max_length:
+            raise UserError(f"prompt {index} has {len(ids)} tokens, which leaves no room for an answer within "
+                            f"{max_length}; raise --predict_length (up to {model.n_position})")
+    if not config.load_checkpoint:
+        raise UserError("predict needs weights: --load_checkpoint")
+    decoder = Decoder(config_from_section(model), empty=True)
+    log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
+    batch = min(request.batch, len(prompts))
+    engine = Engine(decoder, batch, max_length, tokenizer.eos_id, min(tokenizer.vocab_size, model.vocab_size),
+                    max(len(ids) for ids in encoded))
+    options = sampling_options(config)
+    if from_file:
+        _answer_file(engine, prompts, encoded, options, model.max_new_tokens, tokenizer, request.output, out)
+    else:
+        _stream_answer(engine, encoded[0], options, model.max_new_tokens, tokenizer, out)
+
+
+def _stream_answer(engine: Engine, ids: list[int], options: SamplingOptions, max_new_tokens: int | None,
+                   tokenizer: CodeTokenizer, out: TextIO) -> None:
+    """Text as it comes, then a line with the speed on the log."""
+    text = TextStream(tokenizer)
+    completions = []
+    for completions, fresh in engine.stream([ids], options, max_new_tokens):
+        if fresh[0] is not None:
+            out.write(text.push(fresh[0]))
+            out.flush()
+    out.write(text.finish() + "\n")
+    out.flush()
+    timing = engine.timing
+    log.info("%d tokens (%s), first token %.2f s, then %.1f tokens/s", len(completions[0].tokens),
+             completions[0].finish_reason, timing.first_token, timing.tokens_per_second)
+
+
+def _answer_file(engine: Engine, prompts: list[Prompt], encoded: list[list[int]], options: SamplingOptions,
+                 max_new_tokens: int | None, tokenizer: CodeTokenizer, output: Path | None, out: TextIO) -> None:
+    """One JSON object a prompt: its fields, the answer, token counts and finish reason."""
+    lines = []
+    tokens, seconds = 0, 0.0
+    progress = tqdm(total=len(prompts), desc="predict", unit=" prompts", disable=None)
+    for start in range(0, len(prompts), engine.batch):
+        group = range(start, min(start + engine.batch, len(prompts)))
+        completions = engine.generate([encoded[index] for index in group], options, max_new_tokens)
+        for index, item in zip(group, completions):
+            answer = tokenizer.decode(item.tokens, skip_special_tokens=True)
+            lines.append(json.dumps({**prompts[index].source, "output": answer, "prompt_tokens": item.prompt_tokens,
+                                     "output_tokens": len(item.tokens), "finish_reason": item.finish_reason},
+                                    ensure_ascii=False))
+            tokens += len(item.tokens)
+        seconds += engine.timing.first_token + engine.timing.decoding
+        progress.update(len(group))
+    progress.close()
+    if output is None:
+        out.write("\n".join(lines) + "\n")
+    else:
+        write_text(output, "\n".join(lines) + "\n")
+        log.info("answers in %s", output)
+    log.info("%d prompts, %d tokens, %.1f tokens/s", len(prompts), tokens, tokens / seconds if seconds else 0.0)

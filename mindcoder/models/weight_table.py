@@ -1,0 +1,68 @@
+"""How a family's Hugging Face tensors map to our parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mindcoder.models.transformer_config import TransformerConfig
+
+Split = Callable[[np.ndarray, TransformerConfig], Sequence[np.ndarray]]
+Join = Callable[[Sequence[np.ndarray], TransformerConfig], np.ndarray]
+
+
+@dataclass(frozen=True)
+class WeightRule:
+    """One Hugging Face tensor and the parameters it holds.
+
+    ``{layer}`` in the names stands for the layer's number. Without ``split`` and ``join`` the tensor is the
+    parameter. Splits must be views or row selections of the tensor, so that a round trip is bitwise equal.
+    """
+
+    huggingface: str
+    ours: tuple[str, ...]
+    split: Split | None = None
+    join: Join | None = None
+
+    def at_layer(self, layer: int) -> WeightRule:
+        """The rule with the layer's number filled in."""
+        return WeightRule(self.huggingface.format(layer=layer), tuple(name.format(layer=layer) for name in self.ours),
+                          self.split, self.join)
+
+
+@dataclass(frozen=True)
+class WeightTable:
+    """All rules of a family.
+
+    Attributes:
+        rules: tensor by tensor.
+        ignored: names that files may hold and that carry nothing (tied heads, causal-mask buffers), as suffixes.
+    """
+
+    rules: tuple[WeightRule, ...]
+    ignored: tuple[str, ...] = ()
+
+    def expand(self, config: TransformerConfig) -> Iterator[WeightRule]:
+        """Every rule for every layer."""
+        for rule in self.rules:
+            if "{layer}" in rule.huggingface:
+                yield from (rule.at_layer(layer) for layer in range(config.num_layers))
+            else:
+                yield rule
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether a tensor of that name may be left out."""
+        return name.endswith(self.ignored)
+
+    def to_ours(self, rule: WeightRule, tensor: np.ndarray, config: TransformerConfig) -> dict[str, np.ndarray]:
+        """Parameters by name."""
+        parts = (tensor,) if rule.split is None else rule.split(tensor, config)
+        return dict(zip(rule.ours, parts, strict=True))
+
+    def to_huggingface(self, rule: WeightRule, parameters: Mapping[str, np.ndarray], config: TransformerConfig
+                       ) -> np.ndarray:
+        """The tensor that ``rule.ours`` make up."""
+        parts = [parameters[name] for name in rule.ours]
+        return parts[0] if rule.join is None else rule.join(parts, config)

@@ -1,0 +1,181 @@
+"""From a validated configuration to a training or evaluation run."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindcoder.backend.device import release_compile_memory
+from mindcoder.checkpoint.load import find_checkpoint, load_weights
+from mindcoder.checkpoint.store import list_steps, newest_checkpoint
+from mindcoder.config.schema import Callback as CallbackSection
+from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
+from mindcoder.data.loader import BatchLoader
+from mindcoder.errors import UserError
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.registry import config_from_section
+from mindcoder.train.callbacks.base import Callback
+from mindcoder.train.callbacks.console import ConsoleProgress
+from mindcoder.train.callbacks.curve import CurveFiles
+from mindcoder.train.callbacks.tensorboard import TensorBoard
+from mindcoder.train.evaluate import EvalResult, EvalStep, evaluate
+from mindcoder.train.optimizer import AdamWOptions
+from mindcoder.train.precision import LossScale
+from mindcoder.train.schedule import Kind, Schedule
+from mindcoder.train.trainer import Trainer, TrainOptions
+
+log = logging.getLogger(__name__)
+
+SCHEDULE_KINDS: dict[str, Kind] = {
+    "ConstantWarmUpLR": "constant", "LinearWithWarmUpLR": "linear", "CosineWithWarmUpLR": "cosine",
+    "CosineWithRestartsAndWarmUpLR": "cosine", "WarmUpStableDecayLR": "wsd", "ConstantWithCoolDownLR": "wsd",
+}
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the command line adds to the configuration.
+
+    Attributes:
+        resume: continue from the newest whole checkpoint of the output folder.
+        overwrite: start anew although the output folder holds checkpoints.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+
+
+def build_loader(config: RunConfig, section: DatasetSection, shuffle: bool, drop_remainder: bool) -> BatchLoader:
+    """The batches of ``train_dataset`` or ``eval_dataset``.
+
+    Raises:
+        UserError: no dataset given, or it does not fit the model.
+    """
+    location = section.data_loader.dataset_dir or section.data_loader.dataset_files
+    if isinstance(location, list):
+        location = location[0] if location else ""
+    if not location:
+        raise UserError("no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML "
+                        "file")
+    model = config.model.settings
+    return BatchLoader(location, config.runner_config.batch_size, model.seq_length, model.vocab_size,
+                       shuffle=shuffle, seed=config.seed, drop_remainder=drop_remainder)
+
+
+def build_schedule(config: RunConfig, steps: int) -> Schedule:
+    """``lr_schedule`` for a run of ``steps`` updates."""
+    section = config.lr_schedule
+    total = steps if section.total_steps <= 0 else section.total_steps
+    warmup = section.warmup_steps if section.warmup_ratio is None else int(section.warmup_ratio * total)
+    decay_start = section.decay_start_steps
+    if decay_start is None:
+        decay_start = int((0.9 if section.decay_start_ratio is None else section.decay_start_ratio) * total)
+    peak = section.learning_rate if section.learning_rate is not None else config.optimizer.learning_rate
+    assert peak is not None  # checked when the file was read
+    return Schedule(SCHEDULE_KINDS[section.type], peak, total, warmup, section.warmup_lr_init, section.lr_end,
+                    decay_start)
+
+
+def build_loss_scale(config: RunConfig) -> LossScale:
+    """``runner_wrapper.scale_sense``, which only float16 needs."""
+    sense = config.runner_wrapper.scale_sense
+    if sense is None or config.model.settings.compute_dtype != "float16":
+        return LossScale()
+    if isinstance(sense, ScaleSense):
+        factor = 1 if sense.type == "FixedLossScaleUpdateCell" else sense.scale_factor
+        return LossScale(sense.loss_scale_value, factor, sense.scale_window)
+    return LossScale(sense)
+
+
+def build_optimizer(config: RunConfig) -> AdamWOptions:
+    """``optimizer``."""
+    section = config.optimizer
+    beta1, beta2 = section.betas or (section.beta1, section.beta2)
+    return AdamWOptions(beta1, beta2, section.eps, section.weight_decay)
+
+
+def _checkpoint_callback(config: RunConfig) -> CallbackSection:
+    found = [item for item in config.callbacks if item.type in ("CheckpointMonitor", "CheckpointMointor")]
+    return found[0] if found else CallbackSection(type="CheckpointMonitor")
+
+
+def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult | None]:
+    """Train or fine-tune as ``config`` says.
+
+    Raises:
+        UserError: data, checkpoint or output folder do not fit.
+    """
+    runner, output = config.runner_config, Path(config.output_dir)
+    root = output / "checkpoint"
+    loader = build_loader(config, config.train_dataset, config.train_dataset.data_loader.shuffle,
+                          config.train_dataset.drop_remainder)
+    wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.dataset_dir)
+    eval_loader = build_loader(config, config.eval_dataset, False, False) if wants_eval else None
+    steps = loader.batches_per_epoch * runner.epochs // runner.gradient_accumulation_steps
+    if runner.max_steps is not None:
+        steps = min(steps, runner.max_steps)
+    if steps == 0:
+        raise UserError(f"{loader.batches_per_epoch} batches are fewer than gradient_accumulation_steps "
+                        f"{runner.gradient_accumulation_steps}: not one update")
+    resume_from = _resume_source(config, request, root)
+    saving = _checkpoint_callback(config)
+    options = TrainOptions(
+        total_steps=steps, epochs=runner.epochs, accumulate=runner.gradient_accumulation_steps,
+        max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
+        seed=config.seed, save_every=saving.save_checkpoint_steps, keep=saving.keep_checkpoint_max,
+        eval_every=max(config.eval_step_interval, 0) if eval_loader else 0, checkpoint_root=root)
+    decoder = Decoder(config_from_section(config.model.settings), seed=config.seed,
+                      recompute=bool(config.recompute_config.recompute))
+    if config.load_checkpoint and resume_from is None:
+        log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
+    printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
+    callbacks: list[Callback] = [ConsoleProgress(max(printing, 10)), CurveFiles(output / "curves"),
+                                 TensorBoard(output / "tensorboard")]
+    trainer = Trainer(decoder, loader, build_optimizer(config), build_schedule(config, steps),
+                      build_loss_scale(config), options, callbacks, eval_loader)
+    if resume_from is not None:
+        trainer.resume(resume_from)
+        log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
+    parameters = decoder.config.num_parameters()
+    log.info("%.2f M parameters, %d steps of %d x %d x %d tokens", parameters / 1e6, steps,
+             runner.gradient_accumulation_steps, runner.batch_size, config.model.settings.seq_length)
+    release_compile_memory()
+    return trainer, trainer.run()
+
+
+def _resume_source(config: RunConfig, request: TrainRequest, root: Path):
+    """The checkpoint to resume from, or None for a start."""
+    if isinstance(config.resume_training, str) or (config.resume_training and config.load_checkpoint):
+        location = config.resume_training if isinstance(config.resume_training, str) else config.load_checkpoint
+        found = find_checkpoint(location)
+        if found is None:
+            raise UserError("holds weights but no training state to resume", location)
+        return found
+    if request.resume or config.resume_training:
+        found = newest_checkpoint(root)
+        if found is None:
+            log.warning("%s holds no whole checkpoint: starting from the beginning", root)
+        return found
+    steps = list_steps(root)
+    if steps and not request.overwrite:
+        raise UserError(f"already holds checkpoints up to {steps[-1].name}: add --resume to continue, --overwrite to "
+                        "start anew, or give another output_dir", root)
+    for folder in steps:
+        shutil.rmtree(folder)
+    return None
+
+
+def evaluate_run(config: RunConfig) -> EvalResult:
+    """Evaluate ``load_checkpoint`` on ``eval_dataset``.
+
+    Raises:
+        UserError: no checkpoint or dataset, or they do not fit.
+    """
+    if not config.load_checkpoint:
+        raise UserError("eval needs weights: --load_checkpoint")
+    loader = build_loader(config, config.eval_dataset, False, False)
+    decoder = Decoder(config_from_section(config.model.settings), empty=True)
+    log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
+    return evaluate(EvalStep(decoder), loader)

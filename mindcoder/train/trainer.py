@@ -1,0 +1,227 @@
+"""The training loop, to be read in one sitting."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import mindspore as ms
+from mindspore import Tensor
+
+from mindcoder.checkpoint.load import assign_parameters, check_architecture
+from mindcoder.checkpoint.store import Checkpoint, save_checkpoint
+from mindcoder.data.loader import Batch, BatchLoader, Position
+from mindcoder.errors import UserError
+from mindcoder.models.decoder import Decoder
+from mindcoder.train.callbacks.base import Callback, StepRecord
+from mindcoder.train.evaluate import EvalResult, EvalStep, evaluate
+from mindcoder.train.optimizer import AdamW, AdamWOptions
+from mindcoder.train.precision import LossScale
+from mindcoder.train.schedule import Schedule
+from mindcoder.train.step import TrainStep
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train.
+
+    Attributes:
+        total_steps: updates of the whole run.
+        epochs: passes over the data; whichever ends first ends the run.
+        accumulate: micro batches an update.
+        max_grad_norm: clip to this global norm; 0 leaves gradients.
+        seed: of dropout; start values and data order have their own use of it.
+        save_every: updates between checkpoints; 0 saves at the end only.
+        keep: how many checkpoints stay.
+        eval_every: updates between evaluations; 0 evaluates at the end only.
+        checkpoint_root: folder of the checkpoints.
+    """
+
+    total_steps: int
+    epochs: int
+    accumulate: int
+    max_grad_norm: float
+    seed: int
+    save_every: int
+    keep: int
+    eval_every: int
+    checkpoint_root: Path
+
+
+class Trainer:
+    """Data, one compiled step, schedule, evaluation, checkpoints.
+
+    Args:
+        decoder: the network, with its start weights.
+        loader: training batches.
+        optimizer: AdamW's hyperparameters.
+        schedule: learning rate.
+        loss_scale: for float16; a scale of 1 and factor 1 otherwise.
+        options: everything else.
+        callbacks: who is told of what happens.
+        eval_loader: evaluation batches, if there are any.
+    """
+
+    def __init__(self, decoder: Decoder, loader: BatchLoader, optimizer: AdamWOptions, schedule: Schedule,
+                 loss_scale: LossScale, options: TrainOptions, callbacks: Sequence[Callback] = (),
+                 eval_loader: BatchLoader | None = None) -> None:
+        self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
+        self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
+        self.callbacks = list(callbacks)
+        self.optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), optimizer)
+        self.train_step = TrainStep(decoder, self.optimizer, options.max_grad_norm,
+                                    accumulates=options.accumulate > 1, loss_scaled=loss_scale.scales)
+        self.eval_step = EvalStep(decoder) if eval_loader else None
+        self.step = 0
+        self.position = Position()
+        self._stop_signal: int | None = None
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue after ``checkpoint``: weights, optimizer, schedule, loss scale and data position.
+
+        Raises:
+            UserError: the checkpoint is of another shape or was made with another batch size.
+        """
+        state = checkpoint.state
+        check_architecture(state, self.decoder.config, checkpoint.folder)
+        ours = self._data_layout()
+        differing = [f"{name} {state['data'][name]} instead of {value}" for name, value in ours.items()
+                     if state["data"].get(name, value) != value]
+        if differing:
+            raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}",
+                            checkpoint.folder)
+        assign_parameters(self.decoder.get_parameters(), checkpoint.model(), checkpoint.folder)
+        assign_parameters(self.optimizer.state().values(), checkpoint.optimizer(), checkpoint.folder)
+        self.step = checkpoint.step
+        self.position = Position(**state["position"])
+        self.loss_scale = LossScale(**state["loss_scale"])
+
+    def run(self) -> EvalResult | None:
+        """Train to the end or until SIGTERM/SIGINT (which saves first); gives the last evaluation.
+
+        Raises:
+            UserError: the loss is not finite and no loss scale can help; the disk is full.
+        """
+        result = None
+        saved = evaluated = -1
+        self.train_step.set_train(True)
+        with self._signals():
+            try:
+                self._tell("on_start", self.step, self.options.total_steps)
+                for batches, position in self._steps():
+                    record = self._update(batches, position)
+                    self._tell("on_step", record)
+                    if self.options.eval_every and self.step % self.options.eval_every == 0:
+                        result, evaluated = self._evaluate(), self.step
+                    if self.options.save_every and self.step % self.options.save_every == 0:
+                        self.save()
+                        saved = self.step
+                    if self._stop_signal is not None:
+                        break
+                if saved != self.step and self.step > 0:
+                    self.save()
+                if evaluated != self.step and self._stop_signal is None:
+                    result = self._evaluate()
+            finally:
+                self._tell("on_end")
+        if self._stop_signal is not None:
+            name = signal.Signals(self._stop_signal).name
+            log.warning("%s: stopped after step %d, checkpoint saved; --resume continues", name, self.step)
+        return result
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal ended the run early."""
+        return self._stop_signal is not None
+
+    def save(self) -> Path:
+        """Write a checkpoint of the current step."""
+        state = {"step": self.step, "position": asdict(self.position), "loss_scale": asdict(self.loss_scale),
+                 "seed": self.options.seed, "data": self._data_layout(),
+                 "architecture": self.decoder.config.shape_fields()}
+        model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
+        optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}
+        folder = save_checkpoint(self.options.checkpoint_root, state, model, optimizer, self.options.keep)
+        self._tell("on_checkpoint", self.step, folder)
+        return folder
+
+    def _data_layout(self) -> dict[str, int]:
+        return {"rows": self.loader.rows, "batch_size": self.loader.batch_size, "accumulate": self.options.accumulate}
+
+    def _steps(self) -> Iterator[tuple[list[Batch], Position]]:
+        """The micro batches of each update and the data position after them."""
+        group: list[Batch] = []
+        for batch, position in self.loader.batches(self.position, self.options.epochs):
+            group.append(batch)
+            if len(group) == self.options.accumulate:
+                yield group, position
+                group = []
+                if self.step >= self.options.total_steps:
+                    return
+
+    def _update(self, batches: list[Batch], position: Position) -> StepRecord:
+        """One update from its micro batches."""
+        began = time.perf_counter()
+        rate = self.schedule.at(self.step)
+        scale = self.loss_scale.value
+        labels = sum(batch.label_count for batch in batches)
+        loss = 0.0
+        for index, batch in enumerate(batches):
+            share = batch.label_count / max(labels, 1)
+            micro_loss, norm = self.train_step(
+                Tensor(batch.input_ids), Tensor(batch.position_ids), Tensor(batch.document_ids),
+                Tensor(batch.labels), Tensor(self._dropout_seed(index), ms.int32), Tensor(rate, ms.float32),
+                Tensor(scale, ms.float32), Tensor(share, ms.float32), Tensor(index == len(batches) - 1))
+            loss += share * float(micro_loss.asnumpy())
+        grad_norm = float(norm.asnumpy())
+        finite = math.isfinite(grad_norm)
+        if not finite and not self.loss_scale.scales:
+            raise UserError(f"step {self.step + 1}: the gradient is not finite (loss {loss}); nothing was updated. "
+                            f"Lower the learning rate ({rate:g} here) or look at the data of this step")
+        self.loss_scale.update(finite)
+        self.step += 1
+        self.position = position
+        seconds = time.perf_counter() - began
+        tokens = sum(batch.input_ids.size for batch in batches)
+        epoch = position.epoch + position.batch / self.loader.batches_per_epoch
+        return StepRecord(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite)
+
+    def _dropout_seed(self, micro_batch: int) -> int:
+        """A seed that names this micro batch of this run: resuming draws the same masks."""
+        mixed = (self.options.seed * 0x9E3779B1 + self.step * 1024 + micro_batch) & 0x7FFFFFFF
+        return mixed
+
+    def _evaluate(self) -> EvalResult | None:
+        if self.eval_step is None or self.eval_loader is None:
+            return None
+        result = evaluate(self.eval_step, self.eval_loader)
+        self.train_step.set_train(True)
+        self._tell("on_eval", self.step, result)
+        return result
+
+    def _tell(self, event: str, *arguments: object) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(*arguments)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Note SIGTERM and SIGINT, so that the running update ends and is saved; a second one ends at once."""
+        def note(number: int, frame: object) -> None:
+            if self._stop_signal is not None:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

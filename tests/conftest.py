@@ -1,0 +1,90 @@
+"""Shared fixtures: MindSpore on CPU, a random GPT-BigCode of Hugging Face, real data where it is present."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = Path(os.environ.get("MINDCODER_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+SAMPLES = REPOSITORY / "datasets" / "samples.json"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from mindcoder.backend.device import setup_device
+
+    setup_device("CPU")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with CodeAlpaca, MBPP and HumanEval; skips where it is absent (licences keep it out of the project)."""
+    if not (SHARED_DATA / "code_alpaca_2k.json").is_file():
+        pytest.skip(f"{SHARED_DATA} is absent: set MINDCODER_SHARED_DATA to a folder with code_alpaca_2k.json")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer():
+    """A tokenizer of 700 ids trained on the project's own samples."""
+    import json
+
+    from mindcoder.tokenizer.bpe import train_tokenizer
+
+    records = json.loads(SAMPLES.read_text(encoding="utf-8"))
+    return train_tokenizer([text for record in records for text in record.values()], 700)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(small_tokenizer, tmp_path_factory) -> Path:
+    """`small_tokenizer` on disk."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    small_tokenizer.save(folder)
+    return folder
+
+
+def huggingface_model(**overrides):
+    """A seeded random GPTBigCodeForCausalLM whose biases and norms are not trivial, dropout off."""
+    import torch
+    from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
+
+    torch.manual_seed(0)
+    settings = dict(vocab_size=131, n_positions=320, n_embd=48, n_layer=3, n_head=4, n_inner=112, resid_pdrop=0.0,
+                    embd_pdrop=0.0, attn_pdrop=0.0, eos_token_id=0, bos_token_id=0, attn_implementation="eager")
+    model = GPTBigCodeForCausalLM(GPTBigCodeConfig(**{**settings, **overrides}))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            spread = 0.1 if parameter.dim() == 1 else 0.15
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+    return model.eval()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Seeded."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def hf_folder(tmp_path_factory):
+    """Saves a Hugging Face model and loads it as our decoder: ``hf_folder(**config) -> (hf model, decoder, path)``."""
+    from mindcoder.checkpoint.huggingface import HuggingFaceFolder
+    from mindcoder.checkpoint.load import load_weights
+    from mindcoder.models.decoder import Decoder
+
+    def make(**overrides):
+        model = huggingface_model(**overrides)
+        folder = tmp_path_factory.mktemp("hf")
+        model.save_pretrained(folder)
+        decoder = Decoder(HuggingFaceFolder(folder).transformer_config, empty=True)
+        load_weights(decoder, str(folder))
+        return model, decoder, folder
+
+    return make

@@ -1,0 +1,88 @@
+"""Against transformers' generate with the same weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mindcoder.errors import UserError
+from mindcoder.generate.engine import Engine
+from mindcoder.generate.sampler import Sampler, SamplingOptions, sampling_distribution
+
+PROMPT_LENGTHS = (5, 40, 23)
+
+
+def reference(model, prompts, new_tokens):
+    """Greedy tokens of transformers on a left-padded batch."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    output = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=new_tokens,
+                            pad_token_id=0, eos_token_id=None)
+    return output[:, longest:].tolist()
+
+
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_greedy_tokens_equal_huggingface_on_a_ragged_batch(multi_query, hf_folder, rng):
+    model, decoder, _ = hf_folder(multi_query=multi_query)
+    prompts = [rng.integers(1, 131, length).tolist() for length in PROMPT_LENGTHS]
+    engine = Engine(decoder, batch=4, max_length=260, eos_id=None, vocab_size=131, longest_prompt=20)
+    completions = engine.generate(prompts, max_new_tokens=200)
+    assert [item.tokens for item in completions] == reference(model, prompts, 200)
+    assert engine.chunk == 32  # the 40-token prompt went through two chunks
+
+
+def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
+    model, decoder, _ = hf_folder(multi_query=True)
+    prompts = [rng.integers(1, 131, 6).tolist() for _ in range(2)]
+    free = reference(model, prompts, 30)
+    eos = free[0][4]
+    engine = Engine(decoder, batch=2, max_length=64, eos_id=eos, vocab_size=131)
+    first, second = engine.generate(prompts, max_new_tokens=30)
+    assert first.tokens == free[0][:free[0].index(eos)] and first.finish_reason == "stop"
+    expected = free[1][:free[1].index(eos)] if eos in free[1] else free[1]
+    assert second.tokens == expected
+
+
+def test_refuses_what_cannot_fit(hf_folder):
+    _, decoder, _ = hf_folder(multi_query=True)
+    with pytest.raises(UserError, match="over the model's 320 positions"):
+        Engine(decoder, 1, 400, None, 131)
+    engine = Engine(decoder, 1, 64, None, 131)
+    with pytest.raises(UserError, match="leaves no room"):
+        engine.generate([[1] * 64])
+    with pytest.raises(UserError, match="prompt 0 is empty"):
+        engine.generate([[]])
+
+
+@pytest.mark.parametrize("options", [SamplingOptions(True, 0.7), SamplingOptions(True, 1.3, top_k=7),
+                                     SamplingOptions(True, 0.9, top_p=0.8), SamplingOptions(True, 1.0, 20, 0.5)])
+def test_sampling_distribution_equals_huggingface_processors(options, rng):
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = rng.standard_normal(100).astype(np.float32) * 3
+    processors = LogitsProcessorList([TemperatureLogitsWarper(options.temperature)])
+    if options.top_k:
+        processors.append(TopKLogitsWarper(options.top_k))
+    if options.top_p < 1:
+        processors.append(TopPLogitsWarper(options.top_p))
+    expected = processors(torch.zeros(1, 1, dtype=torch.long), torch.tensor(logits)[None]).softmax(-1)[0].numpy()
+    np.testing.assert_allclose(sampling_distribution(logits, options), expected, atol=1e-6)
+
+
+def test_repetition_penalty_equals_huggingface(rng):
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = rng.standard_normal((1, 50)).astype(np.float32)
+    prompt = [3, 7, int(logits.argmax())]
+    expected = RepetitionPenaltyLogitsProcessor(1.8)(torch.tensor([prompt]), torch.tensor(logits)).argmax().item()
+    assert Sampler(SamplingOptions(repetition_penalty=1.8), [prompt], 50).choose(logits)[0] == expected
+
+
+def test_samples_repeat_with_the_seed_and_follow_the_distribution(rng):
+    logits = np.tile(np.log(np.array([0.5, 0.3, 0.2], np.float32)), (2000, 1))
+    def draw(seed):
+        return Sampler(SamplingOptions(True, seed=seed), [[0]] * 2000, 3).choose(logits)
+    assert (draw(1) == draw(1)).all() and (draw(1) != draw(2)).any()
+    np.testing.assert_allclose(np.bincount(draw(1)) / 2000, [0.5, 0.3, 0.2], atol=0.04)

@@ -1,0 +1,163 @@
+"""Against transformers' GPTBigCodeForCausalLM with the same random weights."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from mindspore import Tensor
+
+from mindcoder.checkpoint.huggingface import HuggingFaceFolder, read_huggingface, write_huggingface
+from mindcoder.models.gpt_bigcode import WEIGHTS
+from mindcoder.train.evaluate import EvalStep
+from mindcoder.train.optimizer import AdamW, AdamWOptions
+from mindcoder.train.step import TrainStep
+
+BATCH, LENGTH = 2, 40
+VARIANTS = [pytest.param({"multi_query": True}, id="multi-query"),
+            pytest.param({"multi_query": False}, id="multi-head")]
+
+
+def one_batch(rng, vocab: int):
+    """Random ids, and labels of which a third do not count."""
+    ids = rng.integers(0, vocab, (BATCH, LENGTH)).astype(np.int32)
+    labels = np.where(rng.random((BATCH, LENGTH)) < 0.33, -100, ids).astype(np.int32)
+    shifted = np.full_like(labels, -100)
+    shifted[:, :-1] = labels[:, 1:]
+    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
+    return ids, labels, [Tensor(ids), Tensor(positions), Tensor(np.zeros_like(ids)), Tensor(shifted)]
+
+
+def scalars(rate=0.0, scale=1.0):
+    return (Tensor(0, ms.int32), Tensor(rate, ms.float32), Tensor(scale, ms.float32), Tensor(1.0, ms.float32),
+            Tensor(True))
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_logits_loss_and_gradients_equal_huggingface(overrides, hf_folder, rng):
+    model, decoder, _ = hf_folder(**overrides)
+    ids, labels, inputs = one_batch(rng, 131)
+    output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
+    output.loss.backward()
+
+    hidden = decoder(*inputs[:3], Tensor(0, ms.int32))
+    logits = decoder.logits(hidden).asnumpy().reshape(BATCH, LENGTH, -1)
+    np.testing.assert_allclose(logits, output.logits.detach().numpy(), atol=1e-4)
+
+    step = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions()))
+
+    class Gradients(ms.nn.Cell):
+        def __init__(self):
+            super().__init__(auto_prefix=False)
+            self.step = step
+
+        def construct(self, ids, positions, documents, labels, seed, scale):
+            return self.step.gradients(ids, positions, documents, labels, seed, scale)
+
+    loss, grads = Gradients()(*inputs, Tensor(0, ms.int32), Tensor(1.0, ms.float32))
+    assert abs(float(loss.asnumpy()) - float(output.loss)) < 1e-5
+
+    expected = {}
+    named = dict(model.named_parameters())
+    for rule in WEIGHTS.expand(decoder.config):
+        gradient = named[rule.huggingface].grad.numpy()
+        expected.update(WEIGHTS.to_ours(rule, gradient, decoder.config))
+    assert set(expected) == {weight.name for weight in step.weights}
+    for weight, gradient in zip(step.weights, grads):
+        want = expected[weight.name]
+        # The key bias moves all scores of a row alike, so its true gradient is zero: compare against the others.
+        norm = max(np.linalg.norm(want), 1e-3)
+        error = np.linalg.norm(gradient.asnumpy() - want) / norm
+        assert error < 1e-4, (weight.name, error)
+
+
+def test_twenty_adamw_steps_follow_pytorch(hf_folder, rng):
+    model, decoder, _ = hf_folder(multi_query=True)
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() == 1]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+                                  lr=3e-3, betas=(0.9, 0.95), eps=1e-6)
+    step = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()),
+                                    AdamWOptions(0.9, 0.95, 1e-6, 0.1)), max_grad_norm=1.0)
+    for number in range(20):
+        ids, labels, inputs = one_batch(rng, 131)
+        loss = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long()).loss
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        ours, our_norm = step(*inputs, *scalars(rate=3e-3))
+        assert abs(float(ours.asnumpy()) - loss.item()) < 1e-4, number
+        assert abs(float(our_norm.asnumpy()) - norm.item()) < 1e-3 * norm.item(), number
+
+
+def test_accumulated_micro_batches_equal_one_large_batch(hf_folder, rng):
+    _, decoder, folder = hf_folder(multi_query=True)
+    _, labels, inputs = one_batch(rng, 131)
+    options = AdamWOptions(0.9, 0.95, 1e-6, 0.1)
+    start = read_huggingface(folder, decoder.config)
+    whole = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), options), 1.0)
+    loss, norm = whole(*inputs, *scalars(rate=1e-2))
+    expected = {item.name: item.asnumpy() for item in decoder.get_parameters()}
+    for item in decoder.get_parameters():
+        item.set_data(Tensor(start[item.name]))
+
+    parts = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), options), 1.0, accumulates=True)
+    counts = (inputs[3].asnumpy() != -100).sum(axis=1)
+    total = 0.0
+    for row in range(BATCH):
+        share = counts[row] / counts.sum()
+        micro = [Tensor(item.asnumpy()[row:row + 1]) for item in inputs]
+        part_loss, part_norm = parts(*micro, Tensor(0, ms.int32), Tensor(1e-2, ms.float32), Tensor(1.0, ms.float32),
+                                     Tensor(share, ms.float32), Tensor(row == BATCH - 1))
+        total += share * float(part_loss.asnumpy())
+    assert total == pytest.approx(float(loss.asnumpy()), abs=1e-5)
+    assert float(part_norm.asnumpy()) == pytest.approx(float(norm.asnumpy()), rel=1e-4)
+    for item in decoder.get_parameters():
+        if not item.name.endswith("key.bias"):  # its gradient is rounding noise around zero, which Adam amplifies
+            np.testing.assert_allclose(item.asnumpy(), expected[item.name], atol=2e-5, err_msg=item.name)
+    assert all(float(abs(buffer.asnumpy()).max()) == 0.0 for buffer in parts.buffers)
+
+
+def test_documents_of_a_packed_row_do_not_see_each_other(hf_folder, rng):
+    _, decoder, _ = hf_folder(multi_query=True)
+    first, second = rng.integers(0, 131, (1, 12)), rng.integers(0, 131, (1, 20))
+
+    def hidden(ids, positions, documents):
+        arguments = [Tensor(np.asarray(item, np.int32)) for item in (ids, positions, documents)]
+        return decoder(*arguments, Tensor(0, ms.int32)).asnumpy()
+
+    packed = hidden(np.concatenate([first, second], 1), [[*range(12), *range(20)]], [[0] * 12 + [1] * 20])
+    alone = np.concatenate([hidden(first, [range(12)], [[0] * 12]), hidden(second, [range(20)], [[0] * 20])])
+    np.testing.assert_allclose(packed, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_round_trip_is_bitwise_and_loads_in_transformers(overrides, hf_folder, tmp_path):
+    from transformers import GPTBigCodeForCausalLM
+
+    model, decoder, folder = hf_folder(**overrides)
+    parameters = {item.name: item.asnumpy() for item in decoder.get_parameters()}
+    write_huggingface(parameters, decoder.config, tmp_path / "out")
+    again = GPTBigCodeForCausalLM.from_pretrained(tmp_path / "out")
+    for (name, before), (_, after) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(before, after), name
+    assert HuggingFaceFolder(tmp_path / "out").transformer_config == HuggingFaceFolder(folder).transformer_config
+
+
+def test_parameter_count_is_exact(hf_folder):
+    model, decoder, _ = hf_folder(multi_query=True)
+    assert decoder.config.num_parameters() == sum(p.numel() for p in model.parameters())
+
+
+def test_eval_step_equals_huggingface_loss_and_accuracy(hf_folder, rng):
+    model, decoder, _ = hf_folder(multi_query=True)
+    ids, labels, inputs = one_batch(rng, 131)
+    output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
+    step = EvalStep(decoder)
+    loss, right, count = (float(part.asnumpy()) for part in step(*inputs))
+    predicted = output.logits.argmax(-1).numpy()[:, :-1]
+    assert loss / count == pytest.approx(output.loss.item(), abs=1e-5)
+    assert count == (labels[:, 1:] != -100).sum()
+    assert right == (predicted == labels[:, 1:]).sum()
