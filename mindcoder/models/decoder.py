@@ -62,12 +62,11 @@ class Decoder(nn.Cell):
         config: the architecture.
         seed: of the start values.
         empty: leave weights at zero because they are loaded right after.
-        recompute: recompute every layer's activations in the backward pass instead of keeping them.
 
     Parameter names are global names: the same in every layout and in checkpoints.
     """
 
-    def __init__(self, config: TransformerConfig, seed: int = 0, empty: bool = False, recompute: bool = False) -> None:
+    def __init__(self, config: TransformerConfig, seed: int = 0, empty: bool = False) -> None:
         super().__init__()
         self.config = config
         initializer = Initializer(seed, config.initializer_range, empty)
@@ -84,9 +83,13 @@ class Decoder(nn.Cell):
         self.attention_bias = AttentionBias(config, resolve_dtype(config.softmax_dtype))
         self.head_product = ops.MatMul(transpose_b=True)
         self.compute_dtype = compute_dtype
-        if recompute:
-            for layer in self.layers:
-                layer.recompute()
+
+    def begin(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
+        """What enters the first layer, from looked-up token embeddings; ``[B*S, H]`` both."""
+        rows = token_rows + self.position_embedding(position_ids)
+        if self.embedding_dropout is not None:
+            rows = self.embedding_dropout(rows, seed)
+        return rows
 
     def run_layers(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
         """From looked-up token embeddings ``[B*S, H]`` to the final norm's output ``[B*S, H]``.
@@ -94,9 +97,7 @@ class Decoder(nn.Cell):
         See `construct` for the other arguments.
         """
         batch, length = position_ids.shape
-        rows = token_rows + self.position_embedding(position_ids)
-        if self.embedding_dropout is not None:
-            rows = self.embedding_dropout(rows, seed)
+        rows = self.begin(token_rows, position_ids, seed)
         bias = self.attention_bias(document_ids)
         for layer in self.layers:
             rows = layer(rows, bias, seed, batch, length)

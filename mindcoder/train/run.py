@@ -125,9 +125,9 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         total_steps=steps, epochs=runner.epochs, accumulate=runner.gradient_accumulation_steps,
         max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
         seed=config.seed, save_every=saving.save_checkpoint_steps, keep=saving.keep_checkpoint_max,
-        eval_every=max(config.eval_step_interval, 0) if eval_loader else 0, checkpoint_root=root)
-    decoder = Decoder(config_from_section(config.model.settings), seed=config.seed,
-                      recompute=bool(config.recompute_config.recompute))
+        eval_every=max(config.eval_step_interval, 0) if eval_loader else 0, checkpoint_root=root,
+        recompute=bool(config.recompute_config.recompute))
+    decoder = Decoder(config_from_section(config.model.settings), seed=config.seed)
     if config.load_checkpoint and resume_from is None:
         log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)

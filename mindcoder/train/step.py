@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LinearCrossEntropy
 from mindcoder.train.optimizer import AdamW
+from mindcoder.train.recompute import RecomputedGradients
 
 
 class TrainStep(nn.Cell):
@@ -19,10 +20,11 @@ class TrainStep(nn.Cell):
         max_grad_norm: clip the gradient to this global L2 norm; 0 or less leaves it.
         accumulates: keep gradients of several micro batches in buffers; otherwise every call updates.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
+        recompute: run every layer again in the backward pass instead of keeping its activations.
     """
 
     def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float = 0.0, accumulates: bool = False,
-                 loss_scaled: bool = False) -> None:
+                 loss_scaled: bool = False, recompute: bool = False) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
         self.optimizer = optimizer
@@ -31,7 +33,8 @@ class TrainStep(nn.Cell):
         self.loss_scaled = loss_scaled
         self.weights = optimizer.parameters
         self.loss = LinearCrossEntropy(scaled=loss_scaled)
-        self.value_and_grad = ms.value_and_grad(self.forward, 0, weights=self.weights)
+        self.value_and_grad = (RecomputedGradients(decoder, self.loss, self.weights, loss_scaled) if recompute else
+                               ms.value_and_grad(self.forward, 0, weights=self.weights))
         self.embedding_index = [weight.name for weight in self.weights].index(decoder.token_embedding.weight.name)
         self.scatter_add = ops.TensorScatterAdd()
         self.half_square_sum = ops.L2Loss()

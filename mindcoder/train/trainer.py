@@ -43,6 +43,7 @@ class TrainOptions:
         keep: how many checkpoints stay.
         eval_every: updates between evaluations; 0 evaluates at the end only.
         checkpoint_root: folder of the checkpoints.
+        recompute: keep each layer's input only and run it again in the backward pass.
     """
 
     total_steps: int
@@ -54,6 +55,7 @@ class TrainOptions:
     keep: int
     eval_every: int
     checkpoint_root: Path
+    recompute: bool = False
 
 
 class Trainer:
@@ -78,7 +80,8 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), optimizer)
         self.train_step = TrainStep(decoder, self.optimizer, options.max_grad_norm,
-                                    accumulates=options.accumulate > 1, loss_scaled=loss_scale.scales)
+                                    accumulates=options.accumulate > 1, loss_scaled=loss_scale.scales,
+                                    recompute=options.recompute)
         self.eval_step = EvalStep(decoder) if eval_loader else None
         self.step = 0
         self.position = Position()

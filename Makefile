@@ -1,0 +1,49 @@
+# make quickstart · make test · make lint · make bench
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin
+OUT := output/quickstart
+TOKENIZER := --vocab_file $(OUT)/tokenizer/vocab.json --merge_file $(OUT)/tokenizer/merges.txt
+CONFIG := configs/wizardcoder/tiny_finetune.yaml
+PIP := $(RUN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart test lint bench clean
+
+$(VENV)/runtime: setup.py
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about 3.5 GB, a few minutes)"
+	@$(PIP) -e . 
+	@touch $@
+
+$(VENV)/testing: $(VENV)/runtime
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/linting: $(VENV)/runtime
+	@$(PIP) -e '.[lint]'
+	@touch $@
+
+quickstart: $(VENV)/runtime
+	@$(RUN)/mindcoder train-tokenizer --input_glob datasets/samples.json --vocab_size 1024 --output_dir $(OUT)/tokenizer
+	@$(RUN)/mindcoder preprocess --input_glob datasets/samples.json $(TOKENIZER) --seq_length 384 --packing \
+		--output_file $(OUT)/samples.mindrecord
+	@$(RUN)/mindcoder finetune --config $(CONFIG) --train_data $(OUT)/samples.mindrecord $(TOKENIZER) \
+		--output_dir $(OUT) --overwrite
+	@echo "使用python编写快速排序代码"
+	@$(RUN)/mindcoder predict --config $(CONFIG) --load_checkpoint $(OUT) $(TOKENIZER) --output_dir $(OUT) \
+		--predict_data 使用python编写快速排序代码
+
+test: $(VENV)/testing
+	$(RUN)/python -m pytest -q
+
+lint: $(VENV)/linting
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy mindcoder
+
+bench: $(VENV)/testing
+	$(RUN)/python -m benchmarks.train
+	$(RUN)/python -m benchmarks.preprocess
+
+clean:
+	rm -rf output build *.egg-info

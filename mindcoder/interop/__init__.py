@@ -1,0 +1,1 @@
+"""MindFormers: classes that its registry, ``pipeline`` and ``Trainer`` accept. Imported only on request."""

@@ -1,0 +1,9 @@
+"""``WizardCoderLMHeadModel`` under the module name that the seeds' scripts import."""
+
+from mindcoder.interop.shims import prepare_environment
+
+prepare_environment()
+
+from mindcoder.interop.wizardcoder import WizardCoderLMHeadModel  # noqa: E402
+
+__all__ = ["WizardCoderLMHeadModel"]

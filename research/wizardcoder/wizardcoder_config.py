@@ -1,0 +1,9 @@
+"""``WizardCoderConfig`` under the module name that the seeds' scripts import."""
+
+from mindcoder.interop.shims import prepare_environment
+
+prepare_environment()
+
+from mindcoder.interop.wizardcoder import WizardCoderConfig  # noqa: E402
+
+__all__ = ["WizardCoderConfig"]

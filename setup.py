@@ -1,0 +1,40 @@
+"""Package metadata; the pins are explained in docs/dependencies.md."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = (ROOT / "mindcoder" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
+
+RUNTIME = [
+    "mindspore==2.9.0",
+    "mindformers==1.9.0",
+    "mindpet==1.0.4",
+    "numpy>=1.26,<2",
+    "tokenizers>=0.21,<0.23",
+    "safetensors>=0.4.5",
+    "pyyaml>=6.0",
+    "pydantic>=2.8,<3",
+    "tqdm>=4.66",
+    "tensorboardX>=2.6",
+    "matplotlib>=3.8",
+]
+# PyTorch and transformers are the independent reference of tests and benchmarks, never used at run time
+# (transformers comes with mindformers); reading .bin checkpoints needs PyTorch too.
+TEST = ["pytest>=8", "torch==2.13.0", "transformers==4.57.1", "psutil>=5.9"]
+LINT = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.7"]
+
+setup(
+    name="mindcoder",
+    version=VERSION,
+    description="Pretrain, fine-tune, evaluate and run code models on MindSpore",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["mindcoder", "mindcoder.*"]),
+    install_requires=RUNTIME,
+    extras_require={"test": TEST, "lint": LINT},
+    entry_points={"console_scripts": ["mindcoder = mindcoder.cli.main:main"]},
+)
