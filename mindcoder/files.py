@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from mindcoder.errors import NoSpaceError
 
@@ -51,8 +51,9 @@ def no_space_error(target: Path) -> Iterator[None]:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or any(text in str(error) for text in ("No space left", "not enough disk space", "File too large")):
             free = shutil.disk_usage(target.parent).free
-            raise NoSpaceError(f"no disk space left to write it ({free / 1e6:.0f} MB free); nothing was changed",
-                               target) from None
+            raise NoSpaceError(
+                f"no disk space left to write it ({free / 1e6:.0f} MB free); nothing was changed", target
+            ) from None
         raise
 
 

@@ -55,12 +55,24 @@ def huggingface_model(**overrides):
     from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
 
     torch.manual_seed(0)
-    settings = dict(vocab_size=131, n_positions=320, n_embd=48, n_layer=3, n_head=4, n_inner=112, resid_pdrop=0.0,
-                    embd_pdrop=0.0, attn_pdrop=0.0, eos_token_id=0, bos_token_id=0, attn_implementation="eager")
+    settings = {
+        "vocab_size": 131,
+        "n_positions": 320,
+        "n_embd": 48,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_inner": 112,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+        "attn_implementation": "eager",
+    }
     model = GPTBigCodeForCausalLM(GPTBigCodeConfig(**{**settings, **overrides}))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for _name, parameter in model.named_parameters():
             spread = 0.1 if parameter.dim() == 1 else 0.15
             parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
     return model.eval()

@@ -33,8 +33,9 @@ def choose_device(requested: str) -> str:
     return "Ascend" if ascend_present() else "CPU"
 
 
-def setup_device(device_target: str, device_id: int = 0, mode: int = 0, threads: int | None = None,
-                 max_call_depth: int = 10000) -> str:
+def setup_device(
+    device_target: str, device_id: int = 0, mode: int = 0, threads: int | None = None, max_call_depth: int = 10000
+) -> str:
     """Set MindSpore's context and give the device in use.
 
     Args:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -47,12 +48,14 @@ class HuggingFaceFolder:
         self.tensors = {name: TensorPlace(file, name) for file in self._weight_files() for name in self._names(file)}
 
     def _weight_files(self) -> list[Path]:
-        for single, index in (("model.safetensors", "model.safetensors.index.json"),
-                              ("pytorch_model.bin", "pytorch_model.bin.index.json")):
+        for single, index in (
+            ("model.safetensors", "model.safetensors.index.json"),
+            ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+        ):
             if (self.folder / index).is_file():
                 try:
                     names = set(json.loads((self.folder / index).read_text())["weight_map"].values())
-                except (json.JSONDecodeError, KeyError, AttributeError) as error:
+                except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
                     raise UserError(f"is no weight index: {error}", self.folder / index) from None
                 files = [self.folder / Path(name).name for name in sorted(names)]
                 for file in files:
@@ -77,15 +80,20 @@ class HuggingFaceFolder:
             try:
                 import torch
             except ImportError:
-                raise UserError("reading .bin files needs PyTorch: pip install torch, or convert to safetensors",
-                                file) from None
+                raise UserError(
+                    "reading .bin files needs PyTorch: pip install torch, or convert to safetensors", file
+                ) from None
             try:
                 state = torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:
                 reason = str(error).strip().splitlines()[0][:200]
                 raise UserError(f"cannot be read safely as PyTorch weights: {reason}", file) from None
-            self._bin_cache = {file: {name: tensor.float().numpy() if tensor.dtype == torch.bfloat16 else
-                                      tensor.numpy() for name, tensor in state.items()}}
+            self._bin_cache = {
+                file: {
+                    name: tensor.float().numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+                    for name, tensor in state.items()
+                }
+            }
         return self._bin_cache[file]
 
     def read(self, name: str) -> np.ndarray:
@@ -173,11 +181,17 @@ def expected_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         "token_embedding.weight": (config.vocab_size, hidden),
         "position_embedding.weight": (config.max_position_embeddings, hidden),
-        "final_norm.weight": (hidden,), "final_norm.bias": (hidden,),
+        "final_norm.weight": (hidden,),
+        "final_norm.bias": (hidden,),
     }
-    linears = {"attention.query": (hidden, hidden), "attention.key": (kv_size, hidden),
-               "attention.value": (kv_size, hidden), "attention.output": (hidden, hidden),
-               "mlp.up": (inner, hidden), "mlp.down": (hidden, inner)}
+    linears = {
+        "attention.query": (hidden, hidden),
+        "attention.key": (kv_size, hidden),
+        "attention.value": (kv_size, hidden),
+        "attention.output": (hidden, hidden),
+        "mlp.up": (inner, hidden),
+        "mlp.down": (hidden, inner),
+    }
     for layer in range(config.num_layers):
         for norm in ("attention_norm", "mlp_norm"):
             for kind in ("weight", "bias"):
@@ -194,8 +208,10 @@ def write_huggingface(parameters: Mapping[str, np.ndarray], config: TransformerC
 
     family = family_of(config.model_type)
     target = Path(folder)
-    tensors = {rule.huggingface: np.ascontiguousarray(family.WEIGHTS.to_huggingface(rule, parameters, config))
-               for rule in family.WEIGHTS.expand(config)}
+    tensors = {
+        rule.huggingface: np.ascontiguousarray(family.WEIGHTS.to_huggingface(rule, parameters, config))
+        for rule in family.WEIGHTS.expand(config)
+    }
     with staging_directory(target) as staging:
         save_file(tensors, staging / "model.safetensors", metadata={"format": "pt"})
         text = json.dumps(family.config_to_huggingface(config), indent=2)

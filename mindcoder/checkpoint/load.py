@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor
@@ -45,8 +46,11 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
         UserError: lists the fields that differ.
     """
     saved = state.get("architecture", {})
-    differing = [f"{name} {saved[name]} instead of {value}" for name, value in config.shape_fields().items()
-                 if name in saved and saved[name] != value]
+    differing = [
+        f"{name} {saved[name]} instead of {value}"
+        for name, value in config.shape_fields().items()
+        if name in saved and saved[name] != value
+    ]
     if differing:
         raise UserError(f"checkpoint of another shape: {', '.join(differing)}", place)
 
@@ -78,11 +82,12 @@ def assign_parameters(targets: Iterable[Parameter], values: Mapping[str, np.ndar
     by_name = {target.name: target for target in targets}
     missing = [name for name in by_name if name not in values]
     unexpected = [name for name in values if name not in by_name]
-    shapes = [f"{name} {list(values[name].shape)} instead of {list(target.shape)}"
-              for name, target in by_name.items() if name in values and values[name].shape != tuple(target.shape)]
+    shapes = [
+        f"{name} {list(values[name].shape)} instead of {list(target.shape)}"
+        for name, target in by_name.items()
+        if name in values and values[name].shape != tuple(target.shape)
+    ]
     if missing or unexpected or shapes:
         raise mismatch_error(place, missing, unexpected, shapes)
     for name, target in by_name.items():
         target.set_data(Tensor(np.ascontiguousarray(values[name]), target.dtype))
-
-

@@ -12,9 +12,10 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -60,8 +61,13 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / MANIFEST_FILE).is_file() or bool(STEP_NAME.fullmatch(folder.name))
 
 
-def save_checkpoint(root: Path, state: Mapping[str, Any], model: Mapping[str, np.ndarray],
-                    optimizer: Mapping[str, np.ndarray], keep: int) -> Path:
+def save_checkpoint(
+    root: Path,
+    state: Mapping[str, Any],
+    model: Mapping[str, np.ndarray],
+    optimizer: Mapping[str, np.ndarray],
+    keep: int,
+) -> Path:
     """Write ``root/step_N`` beside and rename it; then delete all but the newest ``keep``.
 
     Args:
@@ -97,8 +103,9 @@ def list_steps(root: Path) -> list[Path]:
     """Checkpoint folders of a run, oldest first, whole or not."""
     if not root.is_dir():
         return []
-    return sorted((path for path in root.iterdir() if STEP_NAME.fullmatch(path.name)),
-                  key=lambda path: int(path.name[5:]))
+    return sorted(
+        (path for path in root.iterdir() if STEP_NAME.fullmatch(path.name)), key=lambda path: int(path.name[5:])
+    )
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -117,8 +124,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             if not path.is_file():
                 raise UserError("damaged checkpoint: file is missing", path)
             if path.stat().st_size != expected["bytes"]:
-                raise UserError(f"damaged checkpoint: {path.stat().st_size} bytes instead of {expected['bytes']}",
-                                path)
+                raise UserError(f"damaged checkpoint: {path.stat().st_size} bytes instead of {expected['bytes']}", path)
             if _digest(path) != expected["sha256"]:
                 raise UserError("damaged checkpoint: content differs from its manifest", path)
         return Checkpoint(folder, json.loads((folder / STATE_FILE).read_text()))

@@ -34,10 +34,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
     parser.add_argument("--use_parallel", type=boolean, metavar="BOOL", help="run as one process of a cluster")
     parser.add_argument("--load_checkpoint", metavar="PATH", help="our checkpoint or a Hugging Face folder")
-    parser.add_argument("--train_data", "--train_dataset", dest="train_data", metavar="PATH",
-                        help="MindRecord file or folder")
-    parser.add_argument("--eval_dataset", "--eval_data", dest="eval_dataset", metavar="PATH",
-                        help="MindRecord file or folder")
+    parser.add_argument(
+        "--train_data", "--train_dataset", dest="train_data", metavar="PATH", help="MindRecord file or folder"
+    )
+    parser.add_argument(
+        "--eval_dataset", "--eval_data", dest="eval_dataset", metavar="PATH", help="MindRecord file or folder"
+    )
     parser.add_argument("--predict_data", metavar="TEXT|FILE", help="a prompt, or a file of prompts")
     parser.add_argument("--predict_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
     parser.add_argument("--predict_batch", type=positive, metavar="N", help="prompts of a file answered together")
@@ -49,21 +51,40 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device_id", type=int, metavar="N", help="Ascend card")
     parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"])
     parser.add_argument("--seed", type=int, metavar="N")
-    parser.add_argument("--resume", nargs="?", const=True, default=None, type=boolean, metavar="BOOL",
-                        help="continue from the newest whole checkpoint of output_dir")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=None,
+        type=boolean,
+        metavar="BOOL",
+        help="continue from the newest whole checkpoint of output_dir",
+    )
     parser.add_argument("--overwrite", action="store_true", help="start anew although output_dir holds checkpoints")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="any key of the YAML file, such as runner_config.epochs=3; may be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the YAML file, such as runner_config.epochs=3; may be repeated",
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
 def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tuple[str, Any]]:
     """Key path -> (flag, value) for the flags that stand for keys of the YAML file."""
-    keys = {"use_parallel": "use_parallel", "load_checkpoint": "load_checkpoint", "output_dir": "output_dir",
-            "train_data": "train_dataset.data_loader.dataset_dir",
-            "eval_dataset": "eval_dataset.data_loader.dataset_dir", "seed": "seed",
-            "device_id": "context.device_id", "device_target": "context.device_target",
-            "vocab_file": "processor.tokenizer.vocab_file", "merge_file": "processor.tokenizer.merge_file"}
+    keys = {
+        "use_parallel": "use_parallel",
+        "load_checkpoint": "load_checkpoint",
+        "output_dir": "output_dir",
+        "train_data": "train_dataset.data_loader.dataset_dir",
+        "eval_dataset": "eval_dataset.data_loader.dataset_dir",
+        "seed": "seed",
+        "device_id": "context.device_id",
+        "device_target": "context.device_target",
+        "vocab_file": "processor.tokenizer.vocab_file",
+        "merge_file": "processor.tokenizer.merge_file",
+    }
     flags: dict[str, tuple[str, Any]] = {"run_mode": ("--run_mode", run_mode)}
     for name, key in keys.items():
         value = getattr(arguments, name)

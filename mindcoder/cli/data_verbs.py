@@ -37,8 +37,15 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
     quiet_environment()
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
     output = Path(arguments.output_file)
-    options = PreprocessOptions(arguments.input_glob, output, arguments.seq_length, arguments.packing,
-                                arguments.skip_bad, arguments.workers or 0, arguments.file_partition)
+    options = PreprocessOptions(
+        arguments.input_glob,
+        output,
+        arguments.seq_length,
+        arguments.packing,
+        arguments.skip_bad,
+        arguments.workers or 0,
+        arguments.file_partition,
+    )
     info, statistics = preprocess(options, tokenizer)
     print("\n".join(statistics.lines()))
     if statistics.rejects:
@@ -49,12 +56,15 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
 
 def add_tokenizer_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of train-tokenizer."""
-    parser.add_argument("--input_glob", required=True, metavar="GLOB",
-                        help="Alpaca JSON or JSONL files, or any text files")
-    parser.add_argument("--vocab_size", type=positive, default=1000, metavar="N",
-                        help="ids in all, special tokens included")
-    parser.add_argument("--output_dir", required=True, metavar="DIR",
-                        help="gets vocab.json, merges.txt, tokenizer.json")
+    parser.add_argument(
+        "--input_glob", required=True, metavar="GLOB", help="Alpaca JSON or JSONL files, or any text files"
+    )
+    parser.add_argument(
+        "--vocab_size", type=positive, default=1000, metavar="N", help="ids in all, special tokens included"
+    )
+    parser.add_argument(
+        "--output_dir", required=True, metavar="DIR", help="gets vocab.json, merges.txt, tokenizer.json"
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 

@@ -26,8 +26,12 @@ def build_parser() -> Parser:
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    described = {"train": "pretrain", "finetune": "fine-tune", "eval": "loss, perplexity and token accuracy",
-                 "predict": "answer a prompt or a file of prompts"}
+    described = {
+        "train": "pretrain",
+        "finetune": "fine-tune",
+        "eval": "loss, perplexity and token accuracy",
+        "predict": "answer a prompt or a file of prompts",
+    }
     for mode in RUN_MODES:
         verb = verbs.add_parser(mode, help=described[mode], description=described[mode])
         add_run_flags(verb)

@@ -26,21 +26,28 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     """
     config, source = load_config(arguments.config, arguments.set, config_flags(arguments, run_mode))
     if config.use_parallel:
-        raise UserError("use_parallel: cluster runs are not in this version yet; set use_parallel: False",
-                        *source.place(("use_parallel",)))
+        raise UserError(
+            "use_parallel: cluster runs are not in this version yet; set use_parallel: False",
+            *source.place(("use_parallel",)),
+        )
     tokenizer = _tokenizer(config, required=run_mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         place, line = source.place(("model", "model_config", "vocab_size"))
-        raise UserError(f"model.model_config.vocab_size: {config.model.settings.vocab_size} is smaller than the "
-                        f"tokenizer's {tokenizer.vocab_size}", place, line)
+        raise UserError(
+            f"model.model_config.vocab_size: {config.model.settings.vocab_size} is smaller than the "
+            f"tokenizer's {tokenizer.vocab_size}",
+            place,
+            line,
+        )
     _check_paths(config, run_mode, arguments)
     log_file = start_logging(Path(config.output_dir) / "log")
 
     from mindcoder.backend.device import setup_device
 
     mode = 1 if config.context.mode in (1, "PYNATIVE_MODE") else 0
-    device = setup_device(config.context.device_target, config.context.device_id, mode,
-                          max_call_depth=config.context.max_call_depth)
+    device = setup_device(
+        config.context.device_target, config.context.device_id, mode, max_call_depth=config.context.max_call_depth
+    )
     for note in notes_on_effects(config, source, device):
         log.debug(note)
     notes = len(notes_on_effects(config, source, device))
@@ -57,8 +64,9 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     return _predict(config, arguments, tokenizer)
 
 
-def _train(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer | None,
-           log_file: Path | None) -> int:
+def _train(
+    config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer | None, log_file: Path | None
+) -> int:
     from mindcoder.train.run import TrainRequest, train
 
     trainer, result = train(config, TrainRequest(bool(arguments.resume), arguments.overwrite))
@@ -67,8 +75,10 @@ def _train(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeToke
         tokenizer.save(output / "tokenizer")
     if result is not None:
         print(f"eval: {result}")
-    print(f"loss curve: {output / 'curves' / 'loss.png'}, {output / 'curves' / 'loss.csv'}, TensorBoard: "
-          f"{output / 'tensorboard'}")
+    print(
+        f"loss curve: {output / 'curves' / 'loss.png'}, {output / 'curves' / 'loss.csv'}, TensorBoard: "
+        f"{output / 'tensorboard'}"
+    )
     print(f"checkpoint: {output / 'checkpoint' / f'step_{trainer.step:08d}'}")
     return 0
 
@@ -76,9 +86,13 @@ def _train(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeToke
 def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer) -> int:
     from mindcoder.generate.run import PredictRequest, predict
 
-    request = PredictRequest(arguments.predict_data, arguments.raw,
-                             Path(arguments.output_file) if arguments.output_file else None,
-                             arguments.predict_length, arguments.predict_batch or config.model.settings.batch_size)
+    request = PredictRequest(
+        arguments.predict_data,
+        arguments.raw,
+        Path(arguments.output_file) if arguments.output_file else None,
+        arguments.predict_length,
+        arguments.predict_batch or config.model.settings.batch_size,
+    )
     predict(config, request, tokenizer, sys.stdout)
     return 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Iterable, Mapping, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,8 +14,9 @@ from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_s
 from mindcoder.errors import UserError
 
 
-def load_config(file: str | Path, sets: Iterable[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
-                ) -> tuple[RunConfig, YamlSource]:
+def load_config(
+    file: str | Path, sets: Iterable[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
+) -> tuple[RunConfig, YamlSource]:
     """Read, override and validate.
 
     Args:
@@ -82,8 +84,15 @@ def _is_type_name(part: str | int) -> bool:
 
 def _expectation(problem: Any) -> str:
     context = problem.get("ctx", {})
-    kinds = {"int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type":
-             "True or False", "list_type": "a list", "dict_type": "keys and values", "model_type": "keys and values"}
+    kinds = {
+        "int_type": "a whole number",
+        "float_type": "a number",
+        "string_type": "a text",
+        "bool_type": "True or False",
+        "list_type": "a list",
+        "dict_type": "keys and values",
+        "model_type": "keys and values",
+    }
     if problem["type"] in kinds:
         return kinds[problem["type"]]
     if problem["type"] == "literal_error":
@@ -105,8 +114,9 @@ def _section_at(path: KeyPath) -> type[BaseModel] | None:
             continue
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
         annotation = fields[part].annotation if part in fields else None
-        section = next((item for item in _flatten(annotation)
-                        if isinstance(item, type) and issubclass(item, BaseModel)), None)
+        section = next(
+            (item for item in _flatten(annotation) if isinstance(item, type) and issubclass(item, BaseModel)), None
+        )
     return section
 
 
@@ -155,23 +165,39 @@ def _check_together(config: RunConfig, source: YamlSource) -> None:
 
     at = ("model", "model_config")
     if model.hidden_size % model.num_heads:
-        refuse(f"model.model_config.hidden_size: {model.hidden_size} is not divisible by num_heads "
-               f"{model.num_heads}", *at, "hidden_size")
+        refuse(
+            f"model.model_config.hidden_size: {model.hidden_size} is not divisible by num_heads {model.num_heads}",
+            *at,
+            "hidden_size",
+        )
     kv_heads = model.n_kv_heads or (1 if model.multi_query else model.num_heads)
     if model.num_heads % kv_heads:
-        refuse(f"model.model_config.n_kv_heads: num_heads {model.num_heads} is not divisible by {kv_heads}",
-               *at, "n_kv_heads")
+        refuse(
+            f"model.model_config.n_kv_heads: num_heads {model.num_heads} is not divisible by {kv_heads}",
+            *at,
+            "n_kv_heads",
+        )
     if model.seq_length > model.n_position:
-        refuse(f"model.model_config.seq_length: {model.seq_length} is over n_position {model.n_position}, the number "
-               "of learned positions", *at, "seq_length")
+        refuse(
+            f"model.model_config.seq_length: {model.seq_length} is over n_position {model.n_position}, the number "
+            "of learned positions",
+            *at,
+            "seq_length",
+        )
     if model.pad_token_id is not None and model.pad_token_id >= model.vocab_size:
-        refuse(f"model.model_config.pad_token_id: {model.pad_token_id} is not below vocab_size {model.vocab_size}",
-               *at, "pad_token_id" if (*at, "pad_token_id") in source.lines else "vocab_size")
+        refuse(
+            f"model.model_config.pad_token_id: {model.pad_token_id} is not below vocab_size {model.vocab_size}",
+            *at,
+            "pad_token_id" if (*at, "pad_token_id") in source.lines else "vocab_size",
+        )
     schedule = config.lr_schedule
     if schedule.learning_rate is None and config.optimizer.learning_rate is None:
         if config.run_mode in ("train", "finetune"):
             refuse("lr_schedule.learning_rate is missing (or optimizer.learning_rate)", "lr_schedule")
     mesh = config.parallel_config
     if config.use_parallel and mesh.context_parallel > 1:
-        refuse(f"parallel_config.context_parallel: {mesh.context_parallel} is not supported, expected 1",
-               "parallel_config", "context_parallel")
+        refuse(
+            f"parallel_config.context_parallel: {mesh.context_parallel} is not supported, expected 1",
+            "parallel_config",
+            "context_parallel",
+        )

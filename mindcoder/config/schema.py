@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mindcoder.config.model_section import ModelSection, ProcessorSection
+from mindcoder.config.section import Section
 
 RunMode = Literal["train", "finetune", "eval", "predict"]
-DtypeName = Literal["float32", "float16", "bfloat16"]
-Share = Field(ge=0.0, lt=1.0)
-
-
-class Section(BaseModel):
-    """A mapping of the YAML file: frozen, no unknown keys, no silent conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=(), populate_by_name=True)
 
 
 class TrainerSection(Section):
@@ -51,8 +46,9 @@ class RunnerConfig(Section):
 class ScaleSense(Section):
     """``runner_wrapper.scale_sense``: dynamic or fixed loss scale for float16."""
 
-    type: Literal["DynamicLossScaleUpdateCell", "FixedLossScaleUpdateCell", "AdaptiveLossScaleUpdateCell"] = \
+    type: Literal["DynamicLossScaleUpdateCell", "FixedLossScaleUpdateCell", "AdaptiveLossScaleUpdateCell"] = (
         "DynamicLossScaleUpdateCell"
+    )
     loss_scale_value: float = Field(65536, gt=0)
     scale_factor: int = Field(2, ge=1)
     scale_window: int = Field(1000, ge=1)
@@ -72,8 +68,15 @@ class RunnerWrapper(Section):
     calculate_per_token_loss: bool | None = None
 
 
-OptimizerType = Literal["AdamW", "AdamWeightDecay", "FP32StateAdamWeightDecay", "FusedAdamWeightDecay",
-                        "FusedFP32StateAdamWeightDecay", "PmaAdamW", "adamw"]
+OptimizerType = Literal[
+    "AdamW",
+    "AdamWeightDecay",
+    "FP32StateAdamWeightDecay",
+    "FusedAdamWeightDecay",
+    "FusedFP32StateAdamWeightDecay",
+    "PmaAdamW",
+    "adamw",
+]
 
 
 class OptimizerSection(Section):
@@ -88,8 +91,14 @@ class OptimizerSection(Section):
     weight_decay: float = Field(0.01, ge=0)
 
 
-ScheduleType = Literal["ConstantWarmUpLR", "LinearWithWarmUpLR", "CosineWithWarmUpLR", "WarmUpStableDecayLR",
-                       "CosineWithRestartsAndWarmUpLR", "ConstantWithCoolDownLR"]
+ScheduleType = Literal[
+    "ConstantWarmUpLR",
+    "LinearWithWarmUpLR",
+    "CosineWithWarmUpLR",
+    "WarmUpStableDecayLR",
+    "CosineWithRestartsAndWarmUpLR",
+    "ConstantWithCoolDownLR",
+]
 
 
 class LrSchedule(Section):
@@ -224,8 +233,16 @@ class RecomputeConfig(Section):
 class Callback(Section):
     """One entry of ``callbacks``."""
 
-    type: Literal["MFLossMonitor", "CheckpointMonitor", "CheckpointMointor", "ObsMonitor", "SummaryMonitor",
-                  "EvalCallBack", "ProfileMonitor", "TrainingStateMonitor"]
+    type: Literal[
+        "MFLossMonitor",
+        "CheckpointMonitor",
+        "CheckpointMointor",
+        "ObsMonitor",
+        "SummaryMonitor",
+        "EvalCallBack",
+        "ProfileMonitor",
+        "TrainingStateMonitor",
+    ]
     prefix: str = "wizardcoder"
     directory: str | None = None
     save_checkpoint_steps: int = Field(0, ge=0, description="0: only at the end")
@@ -276,99 +293,6 @@ class ContextSection(Section):
     pynative_synchronize: bool | None = None
     enable_compile_cache: bool | None = None
     compile_cache_path: str | None = None
-
-
-class ModelConfigSection(Section):
-    """``model.model_config``: the architecture and how to generate with it."""
-
-    type: Literal["WizardCoderConfig"] = "WizardCoderConfig"
-    batch_size: int = Field(1, ge=1, description="sequences generated together")
-    seq_length: int = Field(1024, ge=2)
-    vocab_size: int = Field(49153, ge=1)
-    hidden_size: int = Field(6144, ge=1)
-    num_layers: int = Field(40, ge=1)
-    num_heads: int = Field(48, ge=1)
-    multi_query: bool = True
-    n_kv_heads: int | None = Field(None, ge=1, description="wins over multi_query")
-    n_position: int = Field(8192, ge=1)
-    expand_ratio: int = Field(4, ge=1)
-    intermediate_size: int | None = Field(None, ge=1, description="wins over expand_ratio")
-    hidden_act: Literal["gelu", "gelu_pytorch_tanh", "gelu_tanh", "fast_gelu"] = "gelu"
-    layernorm_epsilon: float = Field(1e-5, gt=0)
-    initializer_range: float = Field(0.02, gt=0)
-    dropout_prob: float | None = Field(None, ge=0, lt=1, description="default of the three rates below")
-    embedding_dropout_prob: float | None = Field(None, ge=0, lt=1)
-    hidden_dropout_prob: float | None = Field(None, ge=0, lt=1)
-    attention_dropout_prob: float | None = Field(None, ge=0, lt=1)
-    hidden_dropout_rate: float | None = Field(None, ge=0, lt=1)
-    attention_dropout_rate: float | None = Field(None, ge=0, lt=1)
-    param_init_type: DtypeName = "float32"
-    compute_dtype: DtypeName = "float32"
-    layernorm_dtype: DtypeName | None = None
-    layernorm_compute_type: DtypeName | None = None
-    softmax_dtype: DtypeName | None = None
-    softmax_compute_type: DtypeName | None = None
-    bos_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = 0
-    pad_token_id: int | None = 49152
-    eos_token: int | None = None
-    checkpoint_name_or_path: str = ""
-    use_past: bool = False
-    use_seq_parallel: bool | None = None
-    use_select_recompute: bool | None = None
-    use_flash_attention: bool | None = None
-    use_prompt_flash_attention: bool | None = None
-    use_incre_flash_attention: bool | None = None
-    block_size: int | None = None
-    num_blocks: int | None = None
-    is_dynamic: bool | None = None
-    offset: int | list[int] | None = None
-    max_decode_length: int | None = Field(None, ge=1)
-    max_new_tokens: int | None = Field(None, ge=1)
-    repetition_penalty: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)
-    top_k: int = Field(0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    do_sample: bool = False
-
-
-class ArchSection(Section):
-    """``model.arch``."""
-
-    type: Literal["WizardCoderLMHeadModel"] = "WizardCoderLMHeadModel"
-
-
-class ModelSection(Section):
-    """``model``."""
-
-    settings: ModelConfigSection = Field(default_factory=ModelConfigSection, alias="model_config")
-    arch: ArchSection = ArchSection()
-
-
-class TokenizerSection(Section):
-    """``processor.tokenizer``."""
-
-    type: Literal["WizardCoderTokenizer", "StarCoderTokenizer"] = "WizardCoderTokenizer"
-    vocab_file: str | None = None
-    merge_file: str | None = None
-    merges_file: str | None = None
-    tokenizer_file: str | None = None
-    unk_token: str | None = None
-    bos_token: str | None = None
-    eos_token: str | None = None
-    pad_token: str | None = None
-    add_bos_token: bool | None = None
-    add_eos_token: bool | None = None
-
-
-class ProcessorSection(Section):
-    """``processor``."""
-
-    type: str = "GPTProcessor"
-    return_tensors: str = "ms"
-    tokenizer: TokenizerSection = TokenizerSection()
-    image_processor: dict[str, Any] | None = None
-    audio_processor: dict[str, Any] | None = None
 
 
 class MetricSection(Section):

@@ -45,7 +45,8 @@ class _ScientificLoader(yaml.SafeLoader):
 
 
 _ScientificLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789."))
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
+)
 
 
 def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
@@ -53,13 +54,13 @@ def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
     for key_node, _ in node.value:
         line = key_node.start_mark.line + 1
         if key_node.value in first_lines:
-            raise UserError(f"key {key_node.value!r} is given twice, first on line {first_lines[key_node.value]}",
-                            file, line)
+            raise UserError(
+                f"key {key_node.value!r} is given twice, first on line {first_lines[key_node.value]}", file, line
+            )
         first_lines[key_node.value] = line
 
 
-def _construct(loader: _ScientificLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int],
-               file: str) -> Any:
+def _construct(loader: _ScientificLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:
     """Build plain data from ``node``, noting each key's line in ``lines``."""
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -118,8 +119,9 @@ def apply_override(source: YamlSource, key_path: str, value: Any, flag: str) -> 
         key: str | int = name
         if isinstance(target, list):
             if not name.isdigit() or int(name) >= len(target):
-                raise UserError(f"{'.'.join(names[:index])} is a list of {len(target)}: expected an index, "
-                                f"found {name!r}", flag)
+                raise UserError(
+                    f"{'.'.join(names[:index])} is a list of {len(target)}: expected an index, found {name!r}", flag
+                )
             key = int(name)
         elif not isinstance(target, dict):
             raise UserError(f"{'.'.join(names[:index])} is a value, not a section", flag)

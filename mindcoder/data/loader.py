@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 import numpy as np
 
@@ -60,8 +60,18 @@ class BatchLoader:
         rank, world: this process reads its share of every global batch.
     """
 
-    def __init__(self, location: str, batch_size: int, seq_length: int, vocab_size: int, shuffle: bool = True,
-                 seed: int = 0, drop_remainder: bool = True, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        location: str,
+        batch_size: int,
+        seq_length: int,
+        vocab_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_remainder: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self._files, self.info = find_dataset(location)
         self._location = location
         self.batch_size, self.seq_length, self.vocab_size = batch_size, seq_length, vocab_size
@@ -79,17 +89,22 @@ class BatchLoader:
         info = self.info
         if info is not None:
             if info.seq_length != self.seq_length:
-                raise UserError(f"was preprocessed with seq_length {info.seq_length}, the model has "
-                                f"{self.seq_length}", self._location)
+                raise UserError(
+                    f"was preprocessed with seq_length {info.seq_length}, the model has {self.seq_length}",
+                    self._location,
+                )
             if info.vocab_size > self.vocab_size:
-                raise UserError(f"was made with a tokenizer of {info.vocab_size} ids, the model has vocab_size "
-                                f"{self.vocab_size}", self._location)
+                raise UserError(
+                    f"was made with a tokenizer of {info.vocab_size} ids, the model has vocab_size {self.vocab_size}",
+                    self._location,
+                )
         try:
             dataset = ds.MindDataset(self._files, num_parallel_workers=1, shuffle=False)
             rows, columns = dataset.get_dataset_size(), dataset.get_col_names()
         except RuntimeError as error:
-            raise UserError(f"is no readable MindRecord: {str(error).strip().splitlines()[0]}",
-                            self._location) from None
+            raise UserError(
+                f"is no readable MindRecord: {str(error).strip().splitlines()[0]}", self._location
+            ) from None
         if "input_ids" not in columns:
             raise UserError(f"has no column input_ids, only {', '.join(columns)}", self._location)
         known = ("input_ids", "labels", "position_ids", "document_ids")
@@ -116,12 +131,13 @@ class BatchLoader:
         mine = []
         for batch in range(first, self.batches_per_epoch):
             begin = batch * step + self._rank * self.batch_size
-            mine.append(order[begin:begin + self.batch_size])
+            mine.append(order[begin : begin + self.batch_size])
         indices = np.concatenate(mine) if mine else np.empty(0, np.int64)
         if len(indices) == 0:
             return
-        dataset = ds.MindDataset(self._files, columns_list=self._columns, num_parallel_workers=1,
-                                 sampler=ds.SubsetSampler(indices.tolist()))
+        dataset = ds.MindDataset(
+            self._files, columns_list=self._columns, num_parallel_workers=1, sampler=ds.SubsetSampler(indices.tolist())
+        )
         rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
         for chosen in mine:
             yield self._assemble([next(rows) for _ in chosen])
@@ -131,18 +147,20 @@ class BatchLoader:
         for name in self._columns:
             stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows]).astype(np.int32)
             if stacked.shape[1] not in (self.seq_length, self.seq_length + 1):
-                raise UserError(f"rows have {stacked.shape[1]} tokens, the model has seq_length {self.seq_length}",
-                                self._location)
+                raise UserError(
+                    f"rows have {stacked.shape[1]} tokens, the model has seq_length {self.seq_length}", self._location
+                )
             columns[name] = stacked
         ids = columns["input_ids"]
         if ids.max() >= self.vocab_size or ids.min() < 0:
-            raise UserError(f"holds token id {ids.max()}, the model has vocab_size {self.vocab_size}",
-                            self._location)
+            raise UserError(f"holds token id {ids.max()}, the model has vocab_size {self.vocab_size}", self._location)
         labels = shift_labels(columns.get("labels", ids))
         positions = columns.get("position_ids", np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape))
         documents = columns.get("document_ids", np.zeros_like(ids))
-        batch = [self._fill(array[:, :self.seq_length], fill) for array, fill in
-                 ((ids, 0), (labels, IGNORED_LABEL), (positions, 0), (documents, -1))]
+        batch = [
+            self._fill(array[:, : self.seq_length], fill)
+            for array, fill in ((ids, 0), (labels, IGNORED_LABEL), (positions, 0), (documents, -1))
+        ]
         return Batch(*batch)
 
     def _fill(self, array: np.ndarray, value: int) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from mindcoder.data.packing import COLUMNS, Row
 from mindcoder.errors import UserError
@@ -42,8 +43,14 @@ def info_path(output_file: Path) -> Path:
     return output_file.with_name(output_file.name + ".meta.json")
 
 
-def write_dataset(rows: Iterable[Row], output_file: Path, seq_length: int, vocab_size: int, partitions: int = 1,
-                  statistics: Any = None) -> DatasetInfo:
+def write_dataset(
+    rows: Iterable[Row],
+    output_file: Path,
+    seq_length: int,
+    vocab_size: int,
+    partitions: int = 1,
+    statistics: Any = None,
+) -> DatasetInfo:
     """Write rows as MindRecord, beside first and then under the final names.
 
     Args:
@@ -98,8 +105,11 @@ def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
         if len(described) == 1:
             path = described[0]
         else:
-            files = sorted(str(item) for item in path.iterdir()
-                           if ".mindrecord" in item.name and not item.name.endswith((".db", ".json")))
+            files = sorted(
+                str(item)
+                for item in path.iterdir()
+                if ".mindrecord" in item.name and not item.name.endswith((".db", ".json"))
+            )
             if not files:
                 raise UserError("no MindRecord file in this folder", path)
             for item in described:

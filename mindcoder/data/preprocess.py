@@ -6,10 +6,11 @@ import contextlib
 import json
 import multiprocessing
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -58,15 +59,23 @@ class Statistics:
 
     def as_dict(self) -> dict[str, Any]:
         """For the dataset's description."""
-        return {"records": self.records, "rows": self.rows, "tokens": self.tokens,
-                "answer_tokens": self.answer_tokens, "truncated": self.truncated, "rejected": self.rejected,
-                "padding_share": round(self.padding_share, 4)}
+        return {
+            "records": self.records,
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "answer_tokens": self.answer_tokens,
+            "truncated": self.truncated,
+            "rejected": self.rejected,
+            "padding_share": round(self.padding_share, 4),
+        }
 
     def lines(self) -> list[str]:
         """For people."""
-        return [f"records {self.records} (rejected {self.rejected}, truncated {self.truncated})",
-                f"rows {self.rows} of {self.seq_length} tokens, padding {self.padding_share:.1%}",
-                f"tokens {self.tokens}, of them answer {self.answer_tokens}"]
+        return [
+            f"records {self.records} (rejected {self.rejected}, truncated {self.truncated})",
+            f"rows {self.rows} of {self.seq_length} tokens, padding {self.padding_share:.1%}",
+            f"tokens {self.tokens}, of them answer {self.answer_tokens}",
+        ]
 
 
 _worker_tokenizer: CodeTokenizer
@@ -91,11 +100,17 @@ def _encode_one(record: Record | BadRecord, tokenizer: CodeTokenizer, max_length
         return record
     example = encode_record(record, tokenizer, max_length)
     if example is None:
-        text = json.dumps({"instruction": record.instruction, "input": record.input, "output": record.output},
-                          ensure_ascii=False)
-        return BadRecord(record.file, record.index, record.line,
-                         f"the prompt alone fills seq_length {max_length}: no room for an answer", text,
-                         broken=False)
+        text = json.dumps(
+            {"instruction": record.instruction, "input": record.input, "output": record.output}, ensure_ascii=False
+        )
+        return BadRecord(
+            record.file,
+            record.index,
+            record.line,
+            f"the prompt alone fills seq_length {max_length}: no room for an answer",
+            text,
+            broken=False,
+        )
     return example
 
 
@@ -106,8 +121,9 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def encoded(files: list[Path], tokenizer: CodeTokenizer, seq_length: int, workers: int
-            ) -> Iterator[Iterator[Example | BadRecord]]:
+def encoded(
+    files: list[Path], tokenizer: CodeTokenizer, seq_length: int, workers: int
+) -> Iterator[Iterator[Example | BadRecord]]:
     """Examples and rejects in the files' order, whatever the number of workers.
 
     The worker processes start here, before the caller imports anything with threads of its own.
@@ -159,12 +175,23 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
         examples = _accepted(progress, statistics, options.skip_bad)
         lay_out = pack_first_fit if options.packing else pad_each
         rows = _counted(lay_out(examples, options.seq_length, tokenizer.pad_id), statistics)
-        info = write_dataset(rows, options.output_file, options.seq_length, tokenizer.vocab_size,
-                             options.file_partition, statistics.as_dict)
+        info = write_dataset(
+            rows,
+            options.output_file,
+            options.seq_length,
+            tokenizer.vocab_size,
+            options.file_partition,
+            statistics.as_dict,
+        )
     rejects_path(options.output_file).unlink(missing_ok=True)
     if statistics.rejects:
-        lines = [json.dumps({"file": item.file, "index": item.index, "line": item.line, "reason": item.reason,
-                             "record": item.text}, ensure_ascii=False) for item in statistics.rejects]
+        lines = [
+            json.dumps(
+                {"file": item.file, "index": item.index, "line": item.line, "reason": item.reason, "record": item.text},
+                ensure_ascii=False,
+            )
+            for item in statistics.rejects
+        ]
         write_text(rejects_path(options.output_file), "\n".join(lines) + "\n")
     return info, statistics
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Iterator, Literal, Sequence
+from typing import Literal
 
 import mindspore as ms
 import numpy as np
@@ -64,8 +65,15 @@ class Engine:
         UserError: ``max_length`` exceeds the learned positions.
     """
 
-    def __init__(self, decoder: Decoder, batch: int, max_length: int, eos_id: int | None, vocab_size: int,
-                 longest_prompt: int = LARGEST_CHUNK) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        batch: int,
+        max_length: int,
+        eos_id: int | None,
+        vocab_size: int,
+        longest_prompt: int = LARGEST_CHUNK,
+    ) -> None:
         limit = decoder.config.max_position_embeddings
         if max_length > limit:
             raise UserError(f"a length of {max_length} tokens is over the model's {limit} positions")
@@ -76,16 +84,24 @@ class Engine:
         self.network.set_train(False)
         self.timing = Timing(0.0, 0.0, 0, 0)
 
-    def generate(self, prompts: Sequence[Sequence[int]], options: SamplingOptions = SamplingOptions(),
-                 max_new_tokens: int | None = None) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: SamplingOptions = SamplingOptions(),
+        max_new_tokens: int | None = None,
+    ) -> list[Completion]:
         """Complete up to ``batch`` prompts."""
         completions: list[Completion] = []
         for completions, _ in self.stream(prompts, options, max_new_tokens):
             pass
         return completions
 
-    def stream(self, prompts: Sequence[Sequence[int]], options: SamplingOptions = SamplingOptions(),
-               max_new_tokens: int | None = None) -> Iterator[tuple[list[Completion], list[int | None]]]:
+    def stream(
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: SamplingOptions = SamplingOptions(),
+        max_new_tokens: int | None = None,
+    ) -> Iterator[tuple[list[Completion], list[int | None]]]:
         """After each step: all completions so far and each row's new token (None where there is none).
 
         Raises:
@@ -102,21 +118,23 @@ class Engine:
         first_token = decoding = 0.0
         steps = 0
         while True:
-            tokens = sampler.choose(logits[:len(rows)])
+            tokens = sampler.choose(logits[: len(rows)])
             fresh = self._take(completions, limits, tokens)
             now = time.perf_counter()
             if steps == 0:
                 first_token, began = now - began, now
             decoding = now - began
-            self.timing = Timing(first_token, decoding, steps,
-                                 sum(len(item.tokens) for item in completions) - len(completions))
+            self.timing = Timing(
+                first_token, decoding, steps, sum(len(item.tokens) for item in completions) - len(completions)
+            )
             yield completions, fresh
             if all(item.finish_reason for item in completions):
                 return
-            running = np.array([item.finish_reason is None for item in completions] +
-                               [False] * (self.batch - len(rows)))
+            running = np.array(
+                [item.finish_reason is None for item in completions] + [False] * (self.batch - len(rows))
+            )
             inputs = np.zeros((self.batch, 1), np.int32)
-            inputs[:len(rows), 0] = np.where(running[:len(rows)], tokens, 0)
+            inputs[: len(rows), 0] = np.where(running[: len(rows)], tokens, 0)
             positions = np.minimum(lengths, self.network.slots - 1).reshape(-1, 1)
             logits = self._run(inputs, positions, np.zeros(self.batch, np.int32))
             lengths = lengths + running
@@ -129,8 +147,10 @@ class Engine:
             if not row:
                 raise UserError(f"prompt {index} is empty")
             if len(row) >= self.max_length:
-                raise UserError(f"prompt {index} has {len(row)} tokens, which leaves no room for an answer within "
-                                f"{self.max_length} (--predict_length)")
+                raise UserError(
+                    f"prompt {index} has {len(row)} tokens, which leaves no room for an answer within "
+                    f"{self.max_length} (--predict_length)"
+                )
 
     def _prefill(self, rows: list[list[int]]) -> np.ndarray:
         """Fill the caches chunk by chunk; logits ``[B, V]`` after each prompt's last token."""
@@ -140,8 +160,8 @@ class Engine:
             inputs = np.zeros((self.batch, self.chunk), np.int32)
             last = np.zeros(self.batch, np.int32)
             for index, row in enumerate(rows):
-                part = row[start:start + self.chunk]
-                inputs[index, :len(part)] = part
+                part = row[start : start + self.chunk]
+                inputs[index, : len(part)] = part
                 last[index] = min(max(len(row) - 1 - start, 0), self.chunk - 1)
             positions = np.tile(np.arange(start, start + self.chunk, dtype=np.int32), (self.batch, 1))
             logits = self._run(inputs, positions, last)

@@ -30,10 +30,18 @@ class CachedDecoder(nn.Cell):
         shape = (batch, slots, config.num_kv_heads * config.head_dim)
         dtype = resolve_dtype(config.compute_dtype)
         zeros = ms.common.initializer.initializer
-        self.keys = ms.ParameterTuple([Parameter(zeros("zeros", shape, dtype), name=f"key_cache.{layer}",
-                                                 requires_grad=False) for layer in range(config.num_layers)])
-        self.values = ms.ParameterTuple([Parameter(zeros("zeros", shape, dtype), name=f"value_cache.{layer}",
-                                                   requires_grad=False) for layer in range(config.num_layers)])
+        self.keys = ms.ParameterTuple(
+            [
+                Parameter(zeros("zeros", shape, dtype), name=f"key_cache.{layer}", requires_grad=False)
+                for layer in range(config.num_layers)
+            ]
+        )
+        self.values = ms.ParameterTuple(
+            [
+                Parameter(zeros("zeros", shape, dtype), name=f"value_cache.{layer}", requires_grad=False)
+                for layer in range(config.num_layers)
+            ]
+        )
         self.write = ops.ScatterNdUpdate()
         self.gather = ops.Gather()
         self.concat = ops.Concat(-1)
@@ -59,8 +67,10 @@ class CachedDecoder(nn.Cell):
         for index in range(len(decoder.layers)):
             layer = decoder.layers[index]
             normed = layer.attention_norm(rows)
-            written = (self.write(self.keys[index], places, layer.attention.key(normed)),
-                       self.write(self.values[index], places, layer.attention.value(normed)))
+            written = (
+                self.write(self.keys[index], places, layer.attention.key(normed)),
+                self.write(self.values[index], places, layer.attention.value(normed)),
+            )
             normed = ops.depend(normed, written)
             rows = layer.finish_cached(rows, normed, self.keys[index], self.values[index], bias, batch, length)
         chosen = ops.arange(0, batch, 1, dtype=ms.int32) * length + last

@@ -80,8 +80,7 @@ def read_prompts(data: str, raw: bool) -> tuple[list[Prompt], bool]:
 def _read_items(path: Path) -> Iterator[tuple[int, object]]:
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix not in (".json", ".jsonl"):
-        yield from ((number, {"instruction": line}) for number, line in enumerate(text.splitlines(), 1)
-                    if line.strip())
+        yield from ((number, {"instruction": line}) for number, line in enumerate(text.splitlines(), 1) if line.strip())
         return
     if text.lstrip().startswith("["):
         try:
@@ -109,8 +108,9 @@ def _prompt(item: object, raw: bool, file: str, line: int) -> Prompt:
 def sampling_options(config: RunConfig) -> SamplingOptions:
     """``model.model_config``'s generation keys."""
     model = config.model.settings
-    return SamplingOptions(model.do_sample, model.temperature, model.top_k, model.top_p, model.repetition_penalty,
-                           config.seed)
+    return SamplingOptions(
+        model.do_sample, model.temperature, model.top_k, model.top_p, model.repetition_penalty, config.seed
+    )
 
 
 def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer, out: TextIO) -> None:
@@ -125,15 +125,23 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     max_length = request.max_length or model.max_decode_length or model.seq_length
     for index, ids in enumerate(encoded):
         if len(ids) >= max_length:
-            raise UserError(f"prompt {index} has {len(ids)} tokens, which leaves no room for an answer within "
-                            f"{max_length}; raise --predict_length (up to {model.n_position})")
+            raise UserError(
+                f"prompt {index} has {len(ids)} tokens, which leaves no room for an answer within "
+                f"{max_length}; raise --predict_length (up to {model.n_position})"
+            )
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
     decoder = Decoder(config_from_section(model), empty=True)
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
     batch = min(request.batch, len(prompts))
-    engine = Engine(decoder, batch, max_length, tokenizer.eos_id, min(tokenizer.vocab_size, model.vocab_size),
-                    max(len(ids) for ids in encoded))
+    engine = Engine(
+        decoder,
+        batch,
+        max_length,
+        tokenizer.eos_id,
+        min(tokenizer.vocab_size, model.vocab_size),
+        max(len(ids) for ids in encoded),
+    )
     options = sampling_options(config)
     if from_file:
         _answer_file(engine, prompts, encoded, options, model.max_new_tokens, tokenizer, request.output, out)
@@ -141,8 +149,14 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         _stream_answer(engine, encoded[0], options, model.max_new_tokens, tokenizer, out)
 
 
-def _stream_answer(engine: Engine, ids: list[int], options: SamplingOptions, max_new_tokens: int | None,
-                   tokenizer: CodeTokenizer, out: TextIO) -> None:
+def _stream_answer(
+    engine: Engine,
+    ids: list[int],
+    options: SamplingOptions,
+    max_new_tokens: int | None,
+    tokenizer: CodeTokenizer,
+    out: TextIO,
+) -> None:
     """Text as it comes, then a line with the speed on the log."""
     text = TextStream(tokenizer)
     completions = []
@@ -153,12 +167,25 @@ def _stream_answer(engine: Engine, ids: list[int], options: SamplingOptions, max
     out.write(text.finish() + "\n")
     out.flush()
     timing = engine.timing
-    log.info("%d tokens (%s), first token %.2f s, then %.1f tokens/s", len(completions[0].tokens),
-             completions[0].finish_reason, timing.first_token, timing.tokens_per_second)
+    log.info(
+        "%d tokens (%s), first token %.2f s, then %.1f tokens/s",
+        len(completions[0].tokens),
+        completions[0].finish_reason,
+        timing.first_token,
+        timing.tokens_per_second,
+    )
 
 
-def _answer_file(engine: Engine, prompts: list[Prompt], encoded: list[list[int]], options: SamplingOptions,
-                 max_new_tokens: int | None, tokenizer: CodeTokenizer, output: Path | None, out: TextIO) -> None:
+def _answer_file(
+    engine: Engine,
+    prompts: list[Prompt],
+    encoded: list[list[int]],
+    options: SamplingOptions,
+    max_new_tokens: int | None,
+    tokenizer: CodeTokenizer,
+    output: Path | None,
+    out: TextIO,
+) -> None:
     """One JSON object a prompt: its fields, the answer, token counts and finish reason."""
     lines = []
     tokens, seconds = 0, 0.0
@@ -168,9 +195,18 @@ def _answer_file(engine: Engine, prompts: list[Prompt], encoded: list[list[int]]
         completions = engine.generate([encoded[index] for index in group], options, max_new_tokens)
         for index, item in zip(group, completions):
             answer = tokenizer.decode(item.tokens, skip_special_tokens=True)
-            lines.append(json.dumps({**prompts[index].source, "output": answer, "prompt_tokens": item.prompt_tokens,
-                                     "output_tokens": len(item.tokens), "finish_reason": item.finish_reason},
-                                    ensure_ascii=False))
+            lines.append(
+                json.dumps(
+                    {
+                        **prompts[index].source,
+                        "output": answer,
+                        "prompt_tokens": item.prompt_tokens,
+                        "output_tokens": len(item.tokens),
+                        "finish_reason": item.finish_reason,
+                    },
+                    ensure_ascii=False,
+                )
+            )
             tokens += len(item.tokens)
         seconds += engine.timing.first_token + engine.timing.decoding
         progress.update(len(group))

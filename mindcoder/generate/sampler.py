@@ -45,7 +45,7 @@ class Sampler:
 
     def choose(self, logits: np.ndarray) -> np.ndarray:
         """``[B, V]`` float32 -> ``[B]`` token ids."""
-        return np.array([self._choose_row(row, logits[row, :self.vocab_size]) for row in range(len(logits))])
+        return np.array([self._choose_row(row, logits[row, : self.vocab_size]) for row in range(len(logits))])
 
     def _choose_row(self, row: int, logits: np.ndarray) -> int:
         options = self.options
@@ -53,8 +53,9 @@ class Sampler:
             logits = logits.copy()
             seen = self._seen[row]
             values = logits[seen]
-            logits[seen] = np.where(values > 0, values / options.repetition_penalty,
-                                    values * options.repetition_penalty)
+            logits[seen] = np.where(
+                values > 0, values / options.repetition_penalty, values * options.repetition_penalty
+            )
         token = self._draw(row, logits) if options.do_sample else int(logits.argmax())
         if options.repetition_penalty != 1.0:
             self._seen[row] = np.union1d(self._seen[row], [token])

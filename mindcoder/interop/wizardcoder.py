@@ -6,13 +6,13 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindformers import PreTrainedModel, PretrainedConfig, PreTrainedTokenizerFast
+from mindformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from mindformers.core.parallel_config import default_parallel_config
 from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 from mindspore import Tensor, ops
 
 from mindcoder.checkpoint.load import load_weights
-from mindcoder.config.schema import ModelConfigSection
+from mindcoder.config.model_section import ModelConfigSection
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.sampler import SamplingOptions
@@ -75,8 +75,14 @@ class WizardCoderLMHeadModel(PreTrainedModel):
         if location:
             load_weights(self.decoder, location)
 
-    def construct(self, input_ids: Tensor, labels: Tensor = None, position_ids: Tensor = None,
-                  document_ids: Tensor = None, attention_mask: Tensor = None) -> Tensor:
+    def construct(
+        self,
+        input_ids: Tensor,
+        labels: Tensor = None,
+        position_ids: Tensor = None,
+        document_ids: Tensor = None,
+        attention_mask: Tensor = None,
+    ) -> Tensor:
         """Loss in training, logits ``[B, S, V]`` otherwise.
 
         Args:
@@ -89,8 +95,9 @@ class WizardCoderLMHeadModel(PreTrainedModel):
         batch, length = input_ids.shape
         input_ids = ops.cast(input_ids, ms.int32)
         if position_ids is None:
-            position_ids = ops.broadcast_to(ops.arange(0, length, 1, dtype=ms.int32).reshape((1, length)),
-                                            (batch, length))
+            position_ids = ops.broadcast_to(
+                ops.arange(0, length, 1, dtype=ms.int32).reshape((1, length)), (batch, length)
+            )
         if document_ids is None:
             document_ids = ops.zeros_like(input_ids)
         hidden = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
@@ -101,11 +108,23 @@ class WizardCoderLMHeadModel(PreTrainedModel):
         shifted = ops.concat((targets[:, 1:], last), 1)
         return self.loss(hidden, self.decoder.head_weight(), shifted.reshape((-1,)))[0]
 
-    def generate(self, input_ids: Any, generation_config: Any = None, max_length: int | None = None,
-                 max_new_tokens: int | None = None, do_sample: bool | None = None, temperature: float | None = None,
-                 top_k: int | None = None, top_p: float | None = None, repetition_penalty: float | None = None,
-                 eos_token_id: int | list[int] | None = None, pad_token_id: int | None = None, seed: int = 0,
-                 return_dict_in_generate: bool = False, **unused: Any) -> Any:
+    def generate(
+        self,
+        input_ids: Any,
+        generation_config: Any = None,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        do_sample: bool | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float | None = None,
+        eos_token_id: int | list[int] | None = None,
+        pad_token_id: int | None = None,
+        seed: int = 0,
+        return_dict_in_generate: bool = False,
+        **unused: Any,
+    ) -> Any:
         """Complete a batch of prompts; arguments as MindFormers' ``GenerationMixin.generate``.
 
         Returns:
@@ -123,15 +142,26 @@ class WizardCoderLMHeadModel(PreTrainedModel):
         if max_new_tokens:
             length = max(len(prompt) for prompt in prompts) + max_new_tokens
         eos = eos_token_id if eos_token_id is not None else self.transformer_config.eos_token_id
-        engine = self._engine(len(prompts), min(length, self.transformer_config.max_position_embeddings),
-                              eos[0] if isinstance(eos, list) else eos, max(len(prompt) for prompt in prompts))
-        given = {"do_sample": do_sample, "temperature": temperature, "top_k": top_k, "top_p": top_p,
-                 "repetition_penalty": repetition_penalty}
+        engine = self._engine(
+            len(prompts),
+            min(length, self.transformer_config.max_position_embeddings),
+            eos[0] if isinstance(eos, list) else eos,
+            max(len(prompt) for prompt in prompts),
+        )
+        given = {
+            "do_sample": do_sample,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "repetition_penalty": repetition_penalty,
+        }
         chosen = {name: getattr(section, name) if value is None else value for name, value in given.items()}
         completions = engine.generate(prompts, SamplingOptions(**chosen, seed=seed), max_new_tokens)
         ends = {"stop": [engine.eos_id], "length": []}
-        sequences = [np.array([*prompt, *item.tokens, *ends[item.finish_reason]], np.int32)
-                     for prompt, item in zip(prompts, completions)]
+        sequences = [
+            np.array([*prompt, *item.tokens, *ends[item.finish_reason]], np.int32)
+            for prompt, item in zip(prompts, completions)
+        ]
         return {"sequences": sequences} if return_dict_in_generate else sequences
 
     def _prompts(self, input_ids: Any, pad_id: int | None) -> list[list[int]]:
@@ -146,8 +176,9 @@ class WizardCoderLMHeadModel(PreTrainedModel):
     def _engine(self, batch: int, length: int, eos_id: int | None, longest: int) -> Engine:
         key = (batch, length)
         if key not in self._engines or self._engines[key].eos_id != eos_id:
-            self._engines[key] = Engine(self.decoder, batch, length, eos_id, self.transformer_config.vocab_size,
-                                        longest)
+            self._engines[key] = Engine(
+                self.decoder, batch, length, eos_id, self.transformer_config.vocab_size, longest
+            )
         return self._engines[key]
 
     def load_pretrained(self, location: str) -> str:
@@ -162,10 +193,17 @@ class WizardCoderTokenizer(PreTrainedTokenizerFast):
     model_input_names = ["input_ids", "attention_mask"]
     padding_side = "right"
 
-    def __init__(self, vocab_file: str | None = None, merge_file: str | None = None,
-                 tokenizer_file: str | None = None, unk_token: str = "<|endoftext|>",
-                 bos_token: str = "<|endoftext|>", eos_token: str = "<|endoftext|>", pad_token: str = "[PAD]",
-                 **settings: Any) -> None:
+    def __init__(
+        self,
+        vocab_file: str | None = None,
+        merge_file: str | None = None,
+        tokenizer_file: str | None = None,
+        unk_token: str = "<|endoftext|>",
+        bos_token: str = "<|endoftext|>",
+        eos_token: str = "<|endoftext|>",
+        pad_token: str = "[PAD]",
+        **settings: Any,
+    ) -> None:
         merge_file = merge_file or settings.pop("merges_file", None)
         try:
             loaded = load_tokenizer(vocab_file, merge_file, tokenizer_file, pad_token)
@@ -173,5 +211,11 @@ class WizardCoderTokenizer(PreTrainedTokenizerFast):
             raise ValueError(str(error)) from None
         settings.pop("tokenizer_object", None)
         settings.setdefault("clean_up_tokenization_spaces", False)
-        super().__init__(tokenizer_object=loaded.backend, unk_token=unk_token, bos_token=bos_token,
-                         eos_token=eos_token, pad_token=pad_token, **settings)
+        super().__init__(
+            tokenizer_object=loaded.backend,
+            unk_token=unk_token,
+            bos_token=bos_token,
+            eos_token=eos_token,
+            pad_token=pad_token,
+            **settings,
+        )

@@ -81,8 +81,16 @@ class SelfAttention(nn.Cell):
         output_stddev: start deviation of the output projection (scaled down with depth).
     """
 
-    def __init__(self, config: TransformerConfig, site: int, initializer: Initializer, output_stddev: float,
-                 param_dtype: ms.dtype.Number, compute_dtype: ms.dtype.Number, softmax_dtype: ms.dtype.Number) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        site: int,
+        initializer: Initializer,
+        output_stddev: float,
+        param_dtype: ms.dtype.Number,
+        compute_dtype: ms.dtype.Number,
+        softmax_dtype: ms.dtype.Number,
+    ) -> None:
         super().__init__()
         self.num_kv_heads = config.num_kv_heads
         self.group_size = config.num_heads // config.num_kv_heads
@@ -126,8 +134,9 @@ class SelfAttention(nn.Cell):
         attended = self.core(self.fold_query(rows, batch, length), key, value, bias, seed)
         return self.output(self.unfold(attended, batch, length))
 
-    def attend_cache(self, rows: Tensor, key_cache: Tensor, value_cache: Tensor, bias: Tensor, batch: int,
-                     length: int) -> Tensor:
+    def attend_cache(
+        self, rows: Tensor, key_cache: Tensor, value_cache: Tensor, bias: Tensor, batch: int, length: int
+    ) -> Tensor:
         """Attend to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, T]``."""
         total = key_cache.shape[1]
         key = self.split_kv(key_cache, batch, total)

@@ -30,8 +30,9 @@ class DecoderLayer(nn.Cell):
         output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
         site = 1 + index * SITES_PER_LAYER
         self.attention_norm = LayerNorm(*norm)
-        self.attention = SelfAttention(config, site, initializer, output_stddev, param_dtype, compute_dtype,
-                                       resolve_dtype(config.softmax_dtype))
+        self.attention = SelfAttention(
+            config, site, initializer, output_stddev, param_dtype, compute_dtype, resolve_dtype(config.softmax_dtype)
+        )
         self.mlp_norm = LayerNorm(*norm)
         self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype)
         drops = config.hidden_dropout > 0.0
@@ -48,8 +49,16 @@ class DecoderLayer(nn.Cell):
             expanded = self.mlp_dropout(expanded, seed)
         return rows + expanded
 
-    def finish_cached(self, rows: Tensor, normed: Tensor, key_cache: Tensor, value_cache: Tensor, bias: Tensor,
-                      batch: int, length: int) -> Tensor:
+    def finish_cached(
+        self,
+        rows: Tensor,
+        normed: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        bias: Tensor,
+        batch: int,
+        length: int,
+    ) -> Tensor:
         """The layer once its keys and values are in the cache; no dropout. ``normed`` is ``attention_norm(rows)``."""
         rows = rows + self.attention.attend_cache(normed, key_cache, value_cache, bias, batch, length)
         return rows + self.mlp(self.mlp_norm(rows))
@@ -75,10 +84,12 @@ class Decoder(nn.Cell):
         size = config.hidden_size
         self.token_embedding = Embedding(config.vocab_size, size, initializer, param_dtype, compute_dtype)
         self.position_embedding = Embedding(
-            config.max_position_embeddings, size, initializer, param_dtype, compute_dtype)
+            config.max_position_embeddings, size, initializer, param_dtype, compute_dtype
+        )
         self.layers = nn.CellList([DecoderLayer(config, index, initializer) for index in range(config.num_layers)])
-        self.final_norm = LayerNorm(size, config.norm_epsilon, initializer, param_dtype,
-                                    resolve_dtype(config.norm_dtype), compute_dtype)
+        self.final_norm = LayerNorm(
+            size, config.norm_epsilon, initializer, param_dtype, resolve_dtype(config.norm_dtype), compute_dtype
+        )
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
         self.attention_bias = AttentionBias(config, resolve_dtype(config.softmax_dtype))
         self.head_product = ops.MatMul(transpose_b=True)

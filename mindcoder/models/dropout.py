@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).

@@ -11,8 +11,14 @@ from mindcoder.models.initializer import Initializer
 class Embedding(nn.Cell):
     """Table lookup; int32 ids of any shape in, ``[ids.size, size]`` out in ``compute_dtype``."""
 
-    def __init__(self, rows: int, size: int, initializer: Initializer, param_dtype: ms.dtype.Number,
-                 compute_dtype: ms.dtype.Number) -> None:
+    def __init__(
+        self,
+        rows: int,
+        size: int,
+        initializer: Initializer,
+        param_dtype: ms.dtype.Number,
+        compute_dtype: ms.dtype.Number,
+    ) -> None:
         super().__init__()
         self.weight = Parameter(initializer.normal((rows, size), param_dtype), name="weight")
         self.gather = ops.Gather()

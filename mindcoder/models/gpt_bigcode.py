@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,15 +47,26 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
     """The ``config.json`` that transformers reads."""
     return {
-        "architectures": ["GPTBigCodeForCausalLM"], "model_type": MODEL_TYPE, "vocab_size": config.vocab_size,
-        "n_embd": config.hidden_size, "n_layer": config.num_layers, "n_head": config.num_heads,
-        "n_inner": config.intermediate_size, "n_positions": config.max_position_embeddings,
-        "multi_query": config.num_kv_heads == 1, "activation_function": "gelu_pytorch_tanh",
-        "layer_norm_epsilon": config.norm_epsilon, "initializer_range": config.initializer_range,
-        "scale_attn_weights": config.scale_attention, "embd_pdrop": config.embedding_dropout,
-        "attn_pdrop": config.attention_dropout, "resid_pdrop": config.hidden_dropout,
-        "bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id,
-        "pad_token_id": config.pad_token_id, "tie_word_embeddings": True,
+        "architectures": ["GPTBigCodeForCausalLM"],
+        "model_type": MODEL_TYPE,
+        "vocab_size": config.vocab_size,
+        "n_embd": config.hidden_size,
+        "n_layer": config.num_layers,
+        "n_head": config.num_heads,
+        "n_inner": config.intermediate_size,
+        "n_positions": config.max_position_embeddings,
+        "multi_query": config.num_kv_heads == 1,
+        "activation_function": "gelu_pytorch_tanh",
+        "layer_norm_epsilon": config.norm_epsilon,
+        "initializer_range": config.initializer_range,
+        "scale_attn_weights": config.scale_attention,
+        "embd_pdrop": config.embedding_dropout,
+        "attn_pdrop": config.attention_dropout,
+        "resid_pdrop": config.hidden_dropout,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "tie_word_embeddings": True,
     }
 
 
@@ -62,7 +74,7 @@ def _split_qkv(tensor: np.ndarray, config: TransformerConfig) -> Sequence[np.nda
     """``c_attn``: [queries | key | value] with multi-query, [q, k, v] head by head without."""
     hidden, size = config.hidden_size, config.head_dim
     if config.num_kv_heads == 1:
-        return tensor[:hidden], tensor[hidden:hidden + size], tensor[hidden + size:]
+        return tensor[:hidden], tensor[hidden : hidden + size], tensor[hidden + size :]
     heads = tensor.reshape(config.num_heads, 3, size, *tensor.shape[1:])
     return tuple(heads[:, part].reshape(hidden, *tensor.shape[1:]) for part in range(3))
 

@@ -51,9 +51,16 @@ class Linear(nn.Cell):
     ``construct`` takes ``[rows, in_features]`` and gives ``[rows, out_features]`` in ``compute_dtype``.
     """
 
-    def __init__(self, in_features: int, out_features: int, initializer: Initializer,
-                 param_dtype: ms.dtype.Number, compute_dtype: ms.dtype.Number, stddev: float | None = None,
-                 product: nn.Cell | None = None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        initializer: Initializer,
+        param_dtype: ms.dtype.Number,
+        compute_dtype: ms.dtype.Number,
+        stddev: float | None = None,
+        product: nn.Cell | None = None,
+    ) -> None:
         super().__init__()
         self.weight = Parameter(initializer.normal((out_features, in_features), param_dtype, stddev), name="weight")
         self.bias = Parameter(initializer.zeros((out_features,), param_dtype), name="bias")

@@ -10,7 +10,6 @@ from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import BiasedMatMul, Linear
 from mindcoder.models.transformer_config import TransformerConfig
 
-
 ACTIVATIONS = {"gelu_tanh": "GeluTanh"}  # TransformerConfig.activation -> kernel class
 
 
@@ -37,14 +36,25 @@ class ActivatedMatMul(nn.Cell):
 class MLP(nn.Cell):
     """``down(activation(up(x)))``; ``[rows, H] -> [rows, H]`` through ``[rows, F]``."""
 
-    def __init__(self, config: TransformerConfig, initializer: Initializer, output_stddev: float,
-                 param_dtype: ms.dtype.Number, compute_dtype: ms.dtype.Number) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        initializer: Initializer,
+        output_stddev: float,
+        param_dtype: ms.dtype.Number,
+        compute_dtype: ms.dtype.Number,
+    ) -> None:
         super().__init__()
         dtypes = (initializer, param_dtype, compute_dtype)
         activation = getattr(device_kernels(), ACTIVATIONS[config.activation])()
         self.up = Linear(config.hidden_size, config.intermediate_size, *dtypes)
-        self.down = Linear(config.intermediate_size, config.hidden_size, *dtypes, stddev=output_stddev,
-                           product=ActivatedMatMul(activation))
+        self.down = Linear(
+            config.intermediate_size,
+            config.hidden_size,
+            *dtypes,
+            stddev=output_stddev,
+            product=ActivatedMatMul(activation),
+        )
 
     def construct(self, rows: Tensor) -> Tensor:
         return self.down(self.up(rows))

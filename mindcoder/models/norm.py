@@ -12,8 +12,15 @@ from mindcoder.models.initializer import Initializer
 class LayerNorm(nn.Cell):
     """LayerNorm with weight and bias; ``[rows, size]`` in, ``[rows, size]`` out in ``compute_dtype``."""
 
-    def __init__(self, size: int, epsilon: float, initializer: Initializer, param_dtype: ms.dtype.Number,
-                 norm_dtype: ms.dtype.Number, compute_dtype: ms.dtype.Number) -> None:
+    def __init__(
+        self,
+        size: int,
+        epsilon: float,
+        initializer: Initializer,
+        param_dtype: ms.dtype.Number,
+        norm_dtype: ms.dtype.Number,
+        compute_dtype: ms.dtype.Number,
+    ) -> None:
         super().__init__()
         self.weight = Parameter(initializer.ones((size,), param_dtype), name="weight")
         self.bias = Parameter(initializer.zeros((size,), param_dtype), name="bias")

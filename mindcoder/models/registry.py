@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from mindcoder.config.schema import ModelConfigSection
+from mindcoder.config.model_section import ModelConfigSection
 from mindcoder.models import gpt_bigcode
 from mindcoder.models.transformer_config import TransformerConfig
 
@@ -41,10 +41,12 @@ def config_from_section(section: ModelConfigSection) -> TransformerConfig:
         norm_epsilon=section.layernorm_epsilon,
         initializer_range=section.initializer_range,
         embedding_dropout=_first(section.embedding_dropout_prob, section.dropout_prob, default=0.0),
-        attention_dropout=_first(section.attention_dropout_prob, section.attention_dropout_rate,
-                                 section.dropout_prob, default=0.0),
-        hidden_dropout=_first(section.hidden_dropout_prob, section.hidden_dropout_rate, section.dropout_prob,
-                              default=0.0),
+        attention_dropout=_first(
+            section.attention_dropout_prob, section.attention_dropout_rate, section.dropout_prob, default=0.0
+        ),
+        hidden_dropout=_first(
+            section.hidden_dropout_prob, section.hidden_dropout_rate, section.dropout_prob, default=0.0
+        ),
         param_dtype=section.param_init_type,
         compute_dtype=section.compute_dtype,
         norm_dtype=section.layernorm_dtype or section.layernorm_compute_type or "float32",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -28,8 +28,12 @@ class WeightRule:
 
     def at_layer(self, layer: int) -> WeightRule:
         """The rule with the layer's number filled in."""
-        return WeightRule(self.huggingface.format(layer=layer), tuple(name.format(layer=layer) for name in self.ours),
-                          self.split, self.join)
+        return WeightRule(
+            self.huggingface.format(layer=layer),
+            tuple(name.format(layer=layer) for name in self.ours),
+            self.split,
+            self.join,
+        )
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,9 @@ class WeightTable:
         parts = (tensor,) if rule.split is None else rule.split(tensor, config)
         return dict(zip(rule.ours, parts, strict=True))
 
-    def to_huggingface(self, rule: WeightRule, parameters: Mapping[str, np.ndarray], config: TransformerConfig
-                       ) -> np.ndarray:
+    def to_huggingface(
+        self, rule: WeightRule, parameters: Mapping[str, np.ndarray], config: TransformerConfig
+    ) -> np.ndarray:
         """The tensor that ``rule.ours`` make up."""
         parts = [parameters[name] for name in rule.ours]
         return parts[0] if rule.join is None else rule.join(parts, config)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Iterable, Iterator
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -58,9 +58,14 @@ class CodeTokenizer:
         directory.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(directory / "tokenizer.json"))
         self.backend.model.save(str(directory))
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT, "bos_token": END_OF_TEXT,
-                  "unk_token": END_OF_TEXT, "pad_token": self.backend.id_to_token(self.pad_id),
-                  "clean_up_tokenization_spaces": False}
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": END_OF_TEXT,
+            "bos_token": END_OF_TEXT,
+            "unk_token": END_OF_TEXT,
+            "pad_token": self.backend.id_to_token(self.pad_id),
+            "clean_up_tokenization_spaces": False,
+        }
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -68,13 +73,18 @@ def _byte_level_backend(model: models.BPE) -> Tokenizer:
     """Digits one by one, then GPT-2's byte-level split: the two steps of StarCoder's tokenizer.json."""
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     backend.decoder = decoders.ByteLevel()
     return backend
 
 
-def load_tokenizer(vocab_file: str | Path | None = None, merge_file: str | Path | None = None,
-                   tokenizer_file: str | Path | None = None, pad_token: str = PAD) -> CodeTokenizer:
+def load_tokenizer(
+    vocab_file: str | Path | None = None,
+    merge_file: str | Path | None = None,
+    tokenizer_file: str | Path | None = None,
+    pad_token: str = PAD,
+) -> CodeTokenizer:
     """Load from ``vocab.json`` + ``merges.txt`` or from ``tokenizer.json`` (given as either argument).
 
     Raises:
@@ -92,11 +102,14 @@ def load_tokenizer(vocab_file: str | Path | None = None, merge_file: str | Path 
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"is no tokenizer.json ({error}); a vocab.json needs its merges.txt beside it "
-                            "(--merge_file)", path) from None
+            raise UserError(
+                f"is no tokenizer.json ({error}); a vocab.json needs its merges.txt beside it (--merge_file)", path
+            ) from None
     if vocab_file is None or merge_file is None:
-        raise UserError("a tokenizer is needed: --vocab_file and --merge_file (or a tokenizer.json), or "
-                        "processor.tokenizer.vocab_file and merge_file in the YAML file")
+        raise UserError(
+            "a tokenizer is needed: --vocab_file and --merge_file (or a tokenizer.json), or "
+            "processor.tokenizer.vocab_file and merge_file in the YAML file"
+        )
     return _load_vocab_and_merges(Path(vocab_file), Path(merge_file), pad_token)
 
 
@@ -119,8 +132,9 @@ def _load_vocab_and_merges(vocab_file: Path, merge_file: Path, pad_token: str) -
             raise UserError(f"expected two tokens, found {line!r}", merge_file, number)
         for token in (*parts, "".join(parts)):
             if token not in vocab:
-                raise UserError(f"token {token!r} is not in {vocab_file}: the two files do not belong together",
-                                merge_file, number)
+                raise UserError(
+                    f"token {token!r} is not in {vocab_file}: the two files do not belong together", merge_file, number
+                )
         merges.append(parts)
     backend = _byte_level_backend(models.BPE(vocab=vocab, merges=merges))
     special = [token for token in (*STARCODER_SPECIAL_TOKENS, pad_token) if token in vocab]
@@ -142,7 +156,10 @@ def train_tokenizer(texts: Iterator[str] | Iterable[str], vocab_size: int, pad_t
         raise UserError(f"a vocabulary of {vocab_size} is too small, expected at least {least}", "--vocab_size")
     backend = _byte_level_backend(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1, show_progress=False, special_tokens=list(STARCODER_SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        vocab_size=vocab_size - 1,
+        show_progress=False,
+        special_tokens=list(STARCODER_SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     backend.train_from_iterator(texts, trainer)
     return CodeTokenizer(backend, pad_token)

@@ -28,8 +28,10 @@ class EvalResult:
         return math.exp(min(self.loss, 700.0))
 
     def __str__(self) -> str:
-        return (f"loss {self.loss:.4f}, perplexity {self.perplexity:.4g}, token accuracy {self.accuracy:.2%} "
-                f"on {self.tokens} tokens")
+        return (
+            f"loss {self.loss:.4f}, perplexity {self.perplexity:.4g}, token accuracy {self.accuracy:.2%} "
+            f"on {self.tokens} tokens"
+        )
 
 
 class EvalStep(nn.Cell):
@@ -41,8 +43,9 @@ class EvalStep(nn.Cell):
         self.row_loss = RowCrossEntropy()
         self.argmax = ops.Argmax(axis=-1, output_type=ms.int32)
 
-    def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
-                  ) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(
+        self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Three float32 scalars for int32 arrays ``[B, S]``."""
         hidden = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
         logits = self.decoder.logits(hidden)
@@ -57,12 +60,19 @@ def evaluate(step: EvalStep, loader: BatchLoader, show_progress: bool = True) ->
     was_training = step.decoder.training
     step.set_train(False)
     loss = right = count = 0.0
-    batches = tqdm(loader.batches(), total=loader.batches_per_epoch, desc="eval", unit=" batches", leave=False,
-                   disable=None if show_progress else True)
+    batches = tqdm(
+        loader.batches(),
+        total=loader.batches_per_epoch,
+        desc="eval",
+        unit=" batches",
+        leave=False,
+        disable=None if show_progress else True,
+    )
     try:
         for batch, _ in batches:
-            sums = step(Tensor(batch.input_ids), Tensor(batch.position_ids), Tensor(batch.document_ids),
-                        Tensor(batch.labels))
+            sums = step(
+                Tensor(batch.input_ids), Tensor(batch.position_ids), Tensor(batch.document_ids), Tensor(batch.labels)
+            )
             loss, right, count = (total + float(part.asnumpy()) for total, part in zip((loss, right, count), sums))
     finally:
         step.decoder.set_train(was_training)

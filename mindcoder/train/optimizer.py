@@ -44,15 +44,27 @@ class AdamW(nn.Cell):
         self.decayed = tuple(decays(parameter) and options.weight_decay > 0 for parameter in parameters)
         self.has_master = tuple(parameter.dtype != ms.float32 for parameter in parameters)
         self.master = ms.ParameterTuple(
-            [Parameter(parameter.value().astype(ms.float32), name=f"master.{parameter.name}")
-             if has_master else parameter for parameter, has_master in zip(parameters, self.has_master)])
+            [
+                Parameter(parameter.value().astype(ms.float32), name=f"master.{parameter.name}")
+                if has_master
+                else parameter
+                for parameter, has_master in zip(parameters, self.has_master)
+            ]
+        )
         self.steps = Parameter(Tensor(0.0, ms.float32), name="adam_steps", requires_grad=False)
         self.adam = ops.Adam()
 
     def _state(self, prefix: str) -> ms.ParameterTuple:
-        return ms.ParameterTuple([
-            Parameter(ms.common.initializer.initializer("zeros", parameter.shape, ms.float32),
-                      name=f"{prefix}.{parameter.name}", requires_grad=False) for parameter in self.parameters])
+        return ms.ParameterTuple(
+            [
+                Parameter(
+                    ms.common.initializer.initializer("zeros", parameter.shape, ms.float32),
+                    name=f"{prefix}.{parameter.name}",
+                    requires_grad=False,
+                )
+                for parameter in self.parameters
+            ]
+        )
 
     def state(self) -> dict[str, Parameter]:
         """Everything a checkpoint must hold, by name (masters only where they differ from the parameter)."""
@@ -77,9 +89,18 @@ class AdamW(nn.Cell):
             if self.decayed[index]:
                 gradient = ops.depend(gradient, ops.assign(weight, weight * ops.depend(decay, updated)))
             # beta powers of zero switch the kernel's own correction off
-            updated = self.adam(weight, self.first_moment[index], self.second_moment[index], one * 0.0, one * 0.0,
-                                corrected_rate, Tensor(beta1, ms.float32), Tensor(beta2, ms.float32), epsilon,
-                                gradient)
+            updated = self.adam(
+                weight,
+                self.first_moment[index],
+                self.second_moment[index],
+                one * 0.0,
+                one * 0.0,
+                corrected_rate,
+                Tensor(beta1, ms.float32),
+                Tensor(beta2, ms.float32),
+                epsilon,
+                gradient,
+            )
             if self.has_master[index]:
                 parameter = self.parameters[index]
                 updated = ops.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))

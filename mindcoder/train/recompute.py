@@ -22,8 +22,9 @@ class RecomputedGradients(nn.Cell):
         loss_scaled: multiply the loss by ``loss_scale``.
     """
 
-    def __init__(self, decoder: Decoder, loss: LinearCrossEntropy, weights: ms.ParameterTuple,
-                 loss_scaled: bool) -> None:
+    def __init__(
+        self, decoder: Decoder, loss: LinearCrossEntropy, weights: ms.ParameterTuple, loss_scaled: bool
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
         self.loss = loss
@@ -45,8 +46,15 @@ class RecomputedGradients(nn.Cell):
         loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
         return loss * loss_scale if self.loss_scaled else loss
 
-    def construct(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
-                  loss_scale: Tensor) -> tuple:
+    def construct(
+        self,
+        token_rows: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        loss_scale: Tensor,
+    ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
         bias = decoder.attention_bias(document_ids)
@@ -60,9 +68,11 @@ class RecomputedGradients(nn.Cell):
             # `depend` keeps the compiler from reusing the forward pass's activations.
             rows = ops.depend(inputs[index], grad_rows)
             grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(
-                rows, bias, seed, batch, length, grad_rows)
+                rows, bias, seed, batch, length, grad_rows
+            )
             grad_rows = grad_inputs[0]
             layer_grads = grads + layer_grads
         grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
-            ops.depend(token_rows, grad_rows), position_ids, seed, grad_rows)
+            ops.depend(token_rows, grad_rows), position_ids, seed, grad_rows
+        )
         return loss, (grad_inputs[0], (head_grads[0],) + begin_grads + layer_grads + head_grads[1:])

@@ -29,8 +29,12 @@ from mindcoder.train.trainer import Trainer, TrainOptions
 log = logging.getLogger(__name__)
 
 SCHEDULE_KINDS: dict[str, Kind] = {
-    "ConstantWarmUpLR": "constant", "LinearWithWarmUpLR": "linear", "CosineWithWarmUpLR": "cosine",
-    "CosineWithRestartsAndWarmUpLR": "cosine", "WarmUpStableDecayLR": "wsd", "ConstantWithCoolDownLR": "wsd",
+    "ConstantWarmUpLR": "constant",
+    "LinearWithWarmUpLR": "linear",
+    "CosineWithWarmUpLR": "cosine",
+    "CosineWithRestartsAndWarmUpLR": "cosine",
+    "WarmUpStableDecayLR": "wsd",
+    "ConstantWithCoolDownLR": "wsd",
 }
 
 
@@ -57,11 +61,19 @@ def build_loader(config: RunConfig, section: DatasetSection, shuffle: bool, drop
     if isinstance(location, list):
         location = location[0] if location else ""
     if not location:
-        raise UserError("no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML "
-                        "file")
+        raise UserError(
+            "no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML file"
+        )
     model = config.model.settings
-    return BatchLoader(location, config.runner_config.batch_size, model.seq_length, model.vocab_size,
-                       shuffle=shuffle, seed=config.seed, drop_remainder=drop_remainder)
+    return BatchLoader(
+        location,
+        config.runner_config.batch_size,
+        model.seq_length,
+        model.vocab_size,
+        shuffle=shuffle,
+        seed=config.seed,
+        drop_remainder=drop_remainder,
+    )
 
 
 def build_schedule(config: RunConfig, steps: int) -> Schedule:
@@ -74,8 +86,9 @@ def build_schedule(config: RunConfig, steps: int) -> Schedule:
         decay_start = int((0.9 if section.decay_start_ratio is None else section.decay_start_ratio) * total)
     peak = section.learning_rate if section.learning_rate is not None else config.optimizer.learning_rate
     assert peak is not None  # checked when the file was read
-    return Schedule(SCHEDULE_KINDS[section.type], peak, total, warmup, section.warmup_lr_init, section.lr_end,
-                    decay_start)
+    return Schedule(
+        SCHEDULE_KINDS[section.type], peak, total, warmup, section.warmup_lr_init, section.lr_end, decay_start
+    )
 
 
 def build_loss_scale(config: RunConfig) -> LossScale:
@@ -109,38 +122,64 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     """
     runner, output = config.runner_config, Path(config.output_dir)
     root = output / "checkpoint"
-    loader = build_loader(config, config.train_dataset, config.train_dataset.data_loader.shuffle,
-                          config.train_dataset.drop_remainder)
+    loader = build_loader(
+        config, config.train_dataset, config.train_dataset.data_loader.shuffle, config.train_dataset.drop_remainder
+    )
     wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.dataset_dir)
     eval_loader = build_loader(config, config.eval_dataset, False, False) if wants_eval else None
     steps = loader.batches_per_epoch * runner.epochs // runner.gradient_accumulation_steps
     if runner.max_steps is not None:
         steps = min(steps, runner.max_steps)
     if steps == 0:
-        raise UserError(f"{loader.batches_per_epoch} batches are fewer than gradient_accumulation_steps "
-                        f"{runner.gradient_accumulation_steps}: not one update")
+        raise UserError(
+            f"{loader.batches_per_epoch} batches are fewer than gradient_accumulation_steps "
+            f"{runner.gradient_accumulation_steps}: not one update"
+        )
     resume_from = _resume_source(config, request, root)
     saving = _checkpoint_callback(config)
     options = TrainOptions(
-        total_steps=steps, epochs=runner.epochs, accumulate=runner.gradient_accumulation_steps,
+        total_steps=steps,
+        epochs=runner.epochs,
+        accumulate=runner.gradient_accumulation_steps,
         max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
-        seed=config.seed, save_every=saving.save_checkpoint_steps, keep=saving.keep_checkpoint_max,
-        eval_every=max(config.eval_step_interval, 0) if eval_loader else 0, checkpoint_root=root,
-        recompute=bool(config.recompute_config.recompute))
+        seed=config.seed,
+        save_every=saving.save_checkpoint_steps,
+        keep=saving.keep_checkpoint_max,
+        eval_every=max(config.eval_step_interval, 0) if eval_loader else 0,
+        checkpoint_root=root,
+        recompute=bool(config.recompute_config.recompute),
+    )
     decoder = Decoder(config_from_section(config.model.settings), seed=config.seed)
     if config.load_checkpoint and resume_from is None:
         log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
-    callbacks: list[Callback] = [ConsoleProgress(max(printing, 10)), CurveFiles(output / "curves"),
-                                 TensorBoard(output / "tensorboard")]
-    trainer = Trainer(decoder, loader, build_optimizer(config), build_schedule(config, steps),
-                      build_loss_scale(config), options, callbacks, eval_loader)
+    callbacks: list[Callback] = [
+        ConsoleProgress(max(printing, 10)),
+        CurveFiles(output / "curves"),
+        TensorBoard(output / "tensorboard"),
+    ]
+    trainer = Trainer(
+        decoder,
+        loader,
+        build_optimizer(config),
+        build_schedule(config, steps),
+        build_loss_scale(config),
+        options,
+        callbacks,
+        eval_loader,
+    )
     if resume_from is not None:
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
     parameters = decoder.config.num_parameters()
-    log.info("%.2f M parameters, %d steps of %d x %d x %d tokens", parameters / 1e6, steps,
-             runner.gradient_accumulation_steps, runner.batch_size, config.model.settings.seq_length)
+    log.info(
+        "%.2f M parameters, %d steps of %d x %d x %d tokens",
+        parameters / 1e6,
+        steps,
+        runner.gradient_accumulation_steps,
+        runner.batch_size,
+        config.model.settings.seq_length,
+    )
     release_compile_memory()
     return trainer, trainer.run()
 
@@ -160,8 +199,11 @@ def _resume_source(config: RunConfig, request: TrainRequest, root: Path):
         return found
     steps = list_steps(root)
     if steps and not request.overwrite:
-        raise UserError(f"already holds checkpoints up to {steps[-1].name}: add --resume to continue, --overwrite to "
-                        "start anew, or give another output_dir", root)
+        raise UserError(
+            f"already holds checkpoints up to {steps[-1].name}: add --resume to continue, --overwrite to "
+            "start anew, or give another output_dir",
+            root,
+        )
     for folder in steps:
         shutil.rmtree(folder)
     return None

@@ -23,8 +23,15 @@ class TrainStep(nn.Cell):
         recompute: run every layer again in the backward pass instead of keeping its activations.
     """
 
-    def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float = 0.0, accumulates: bool = False,
-                 loss_scaled: bool = False, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        optimizer: AdamW,
+        max_grad_norm: float = 0.0,
+        accumulates: bool = False,
+        loss_scaled: bool = False,
+        recompute: bool = False,
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
         self.optimizer = optimizer
@@ -33,33 +40,59 @@ class TrainStep(nn.Cell):
         self.loss_scaled = loss_scaled
         self.weights = optimizer.parameters
         self.loss = LinearCrossEntropy(scaled=loss_scaled)
-        self.value_and_grad = (RecomputedGradients(decoder, self.loss, self.weights, loss_scaled) if recompute else
-                               ms.value_and_grad(self.forward, 0, weights=self.weights))
+        self.value_and_grad = (
+            RecomputedGradients(decoder, self.loss, self.weights, loss_scaled)
+            if recompute
+            else ms.value_and_grad(self.forward, 0, weights=self.weights)
+        )
         self.embedding_index = [weight.name for weight in self.weights].index(decoder.token_embedding.weight.name)
         self.scatter_add = ops.TensorScatterAdd()
         self.half_square_sum = ops.L2Loss()
-        self.buffers = ms.ParameterTuple([
-            Parameter(ms.common.initializer.initializer("zeros", weight.shape, ms.float32),
-                      name=f"accumulated.{weight.name}", requires_grad=False) for weight in self.weights
-        ]) if accumulates else None
+        self.buffers = (
+            ms.ParameterTuple(
+                [
+                    Parameter(
+                        ms.common.initializer.initializer("zeros", weight.shape, ms.float32),
+                        name=f"accumulated.{weight.name}",
+                        requires_grad=False,
+                    )
+                    for weight in self.weights
+                ]
+            )
+            if accumulates
+            else None
+        )
 
-    def forward(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
-                loss_scale: Tensor) -> Tensor:
+    def forward(
+        self,
+        token_rows: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        loss_scale: Tensor,
+    ) -> Tensor:
         """Scaled mean loss over the labelled tokens from looked-up token embeddings ``[B*S, H]``."""
         hidden = self.decoder.run_layers(token_rows, position_ids, document_ids, seed)
         loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
         return loss * loss_scale if self.loss_scaled else loss
 
-    def gradients(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
-                  loss_scale: Tensor) -> tuple[Tensor, tuple]:
+    def gradients(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        loss_scale: Tensor,
+    ) -> tuple[Tensor, tuple]:
         """Unscaled loss and scaled gradients.
 
         The looked-up rows' gradient is added into the tied head's gradient by a scatter: the table's own gradient
         and the sum of the two would cost two more tensors of vocabulary size.
         """
         token_rows = self.decoder.token_embedding(input_ids)
-        loss, (grad_rows, grads) = self.value_and_grad(token_rows, position_ids, document_ids, labels, seed,
-                                                       loss_scale)
+        loss, (grad_rows, grads) = self.value_and_grad(token_rows, position_ids, document_ids, labels, seed, loss_scale)
         if self.loss_scaled:
             loss = loss / loss_scale
         merged = ()
@@ -85,8 +118,18 @@ class TrainStep(nn.Cell):
             norm = ops.depend(norm, self.optimizer(grads, factor, learning_rate))
         return norm
 
-    def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor, seed: Tensor,
-                  learning_rate: Tensor, loss_scale: Tensor, share: Tensor, is_last: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        learning_rate: Tensor,
+        loss_scale: Tensor,
+        share: Tensor,
+        is_last: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Run one micro batch.
 
         Args:

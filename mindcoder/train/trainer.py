@@ -6,10 +6,10 @@ import logging
 import math
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import mindspore as ms
 from mindspore import Tensor
@@ -72,16 +72,29 @@ class Trainer:
         eval_loader: evaluation batches, if there are any.
     """
 
-    def __init__(self, decoder: Decoder, loader: BatchLoader, optimizer: AdamWOptions, schedule: Schedule,
-                 loss_scale: LossScale, options: TrainOptions, callbacks: Sequence[Callback] = (),
-                 eval_loader: BatchLoader | None = None) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        loader: BatchLoader,
+        optimizer: AdamWOptions,
+        schedule: Schedule,
+        loss_scale: LossScale,
+        options: TrainOptions,
+        callbacks: Sequence[Callback] = (),
+        eval_loader: BatchLoader | None = None,
+    ) -> None:
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
         self.callbacks = list(callbacks)
         self.optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), optimizer)
-        self.train_step = TrainStep(decoder, self.optimizer, options.max_grad_norm,
-                                    accumulates=options.accumulate > 1, loss_scaled=loss_scale.scales,
-                                    recompute=options.recompute)
+        self.train_step = TrainStep(
+            decoder,
+            self.optimizer,
+            options.max_grad_norm,
+            accumulates=options.accumulate > 1,
+            loss_scaled=loss_scale.scales,
+            recompute=options.recompute,
+        )
         self.eval_step = EvalStep(decoder) if eval_loader else None
         self.step = 0
         self.position = Position()
@@ -96,11 +109,13 @@ class Trainer:
         state = checkpoint.state
         check_architecture(state, self.decoder.config, checkpoint.folder)
         ours = self._data_layout()
-        differing = [f"{name} {state['data'][name]} instead of {value}" for name, value in ours.items()
-                     if state["data"].get(name, value) != value]
+        differing = [
+            f"{name} {state['data'][name]} instead of {value}"
+            for name, value in ours.items()
+            if state["data"].get(name, value) != value
+        ]
         if differing:
-            raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}",
-                            checkpoint.folder)
+            raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}", checkpoint.folder)
         assign_parameters(self.decoder.get_parameters(), checkpoint.model(), checkpoint.folder)
         assign_parameters(self.optimizer.state().values(), checkpoint.optimizer(), checkpoint.folder)
         self.step = checkpoint.step
@@ -147,9 +162,14 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of the current step."""
-        state = {"step": self.step, "position": asdict(self.position), "loss_scale": asdict(self.loss_scale),
-                 "seed": self.options.seed, "data": self._data_layout(),
-                 "architecture": self.decoder.config.shape_fields()}
+        state = {
+            "step": self.step,
+            "position": asdict(self.position),
+            "loss_scale": asdict(self.loss_scale),
+            "seed": self.options.seed,
+            "data": self._data_layout(),
+            "architecture": self.decoder.config.shape_fields(),
+        }
         model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
         optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}
         folder = save_checkpoint(self.options.checkpoint_root, state, model, optimizer, self.options.keep)
@@ -180,15 +200,24 @@ class Trainer:
         for index, batch in enumerate(batches):
             share = batch.label_count / max(labels, 1)
             micro_loss, norm = self.train_step(
-                Tensor(batch.input_ids), Tensor(batch.position_ids), Tensor(batch.document_ids),
-                Tensor(batch.labels), Tensor(self._dropout_seed(index), ms.int32), Tensor(rate, ms.float32),
-                Tensor(scale, ms.float32), Tensor(share, ms.float32), Tensor(index == len(batches) - 1))
+                Tensor(batch.input_ids),
+                Tensor(batch.position_ids),
+                Tensor(batch.document_ids),
+                Tensor(batch.labels),
+                Tensor(self._dropout_seed(index), ms.int32),
+                Tensor(rate, ms.float32),
+                Tensor(scale, ms.float32),
+                Tensor(share, ms.float32),
+                Tensor(index == len(batches) - 1),
+            )
             loss += share * float(micro_loss.asnumpy())
         grad_norm = float(norm.asnumpy())
         finite = math.isfinite(grad_norm)
         if not finite and not self.loss_scale.scales:
-            raise UserError(f"step {self.step + 1}: the gradient is not finite (loss {loss}); nothing was updated. "
-                            f"Lower the learning rate ({rate:g} here) or look at the data of this step")
+            raise UserError(
+                f"step {self.step + 1}: the gradient is not finite (loss {loss}); nothing was updated. "
+                f"Lower the learning rate ({rate:g} here) or look at the data of this step"
+            )
         self.loss_scale.update(finite)
         self.step += 1
         self.position = position
@@ -199,8 +228,7 @@ class Trainer:
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """A seed that names this micro batch of this run: resuming draws the same masks."""
-        mixed = (self.options.seed * 0x9E3779B1 + self.step * 1024 + micro_batch) & 0x7FFFFFFF
-        return mixed
+        return (self.options.seed * 0x9E3779B1 + self.step * 1024 + micro_batch) & 0x7FFFFFFF
 
     def _evaluate(self) -> EvalResult | None:
         if self.eval_step is None or self.eval_loader is None:
@@ -217,6 +245,7 @@ class Trainer:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         """Note SIGTERM and SIGINT, so that the running update ends and is saved; a second one ends at once."""
+
         def note(number: int, frame: object) -> None:
             if self._stop_signal is not None:
                 raise KeyboardInterrupt

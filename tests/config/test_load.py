@@ -48,28 +48,40 @@ def test_the_old_15b_file_means_what_it_meant():
 
     assert config_from_section(model).num_parameters() == 15517462528  # StarCoder's 15.5 B and one padding row
     notes = "\n".join(notes_on_effects(config, source, "CPU"))
-    for key in ("sink_mode", "max_device_memory", "use_flash_attention", "ObsMonitor", "FP32StateAdamWeightDecay",
-                "CheckpointMointor"):
+    for key in (
+        "sink_mode",
+        "max_device_memory",
+        "use_flash_attention",
+        "ObsMonitor",
+        "FP32StateAdamWeightDecay",
+        "CheckpointMointor",
+    ):
         assert key in notes, key
     assert f"{OLD_15B}:{line_of(OLD_15B, 'sink_mode')}: runner_config.sink_mode has no effect" in notes
 
 
-@pytest.mark.parametrize("before, after, expected", [
-    ("  epochs: 110", "  epoch: 110", "unknown key 'runner_config.epoch'; did you mean 'epochs'?"),
-    ("seed: 0", "sed: 0", "unknown key 'sed'; did you mean 'seed'?"),
-    ("    num_heads: 4", "    num_head: 4", "unknown key 'model.model_config.num_head'; did you mean 'num_heads'?"),
-    ("    per_print_times: 50", "    save_checkpoint_step: 50",
-     "unknown key 'callbacks.0.save_checkpoint_step'; did you mean 'save_checkpoint_steps'?"),
-    ("  epochs: 110", "  weight_decay: 0.1", "the nearest known key is 'optimizer.weight_decay'"),
-    ("  epochs: 110", "  epochs: many", "runner_config.epochs: found 'many', expected a whole number"),
-    ("  sink_mode: False", "  sink_mode: 2", "runner_config.sink_mode: found 2, expected True or False"),
-    ("  beta1: 0.9\n", "  beta1: 1.5\n", "optimizer.beta1: found 1.5, expected input should be less than 1"),
-    ("    hidden_size: 128", "    hidden_size: 130", "hidden_size: 130 is not divisible by num_heads 4"),
-    ("    seq_length: 384", "    seq_length: 1384", "seq_length: 1384 is over n_position 512"),
-    ("  type: AdamW", "  type: Lion", "optimizer.type: found 'Lion', expected one of"),
-    ("    pad_token_id: 1023", "    pad_token_id: 1024", "pad_token_id: 1024 is not below vocab_size 1024"),
-    ("  type: CosineWithWarmUpLR\n", "  type: CosineWithWarmUpLR\n  type: Linear\n", "key 'type' is given twice"),
-])
+@pytest.mark.parametrize(
+    "before, after, expected",
+    [
+        ("  epochs: 110", "  epoch: 110", "unknown key 'runner_config.epoch'; did you mean 'epochs'?"),
+        ("seed: 0", "sed: 0", "unknown key 'sed'; did you mean 'seed'?"),
+        ("    num_heads: 4", "    num_head: 4", "unknown key 'model.model_config.num_head'; did you mean 'num_heads'?"),
+        (
+            "    per_print_times: 50",
+            "    save_checkpoint_step: 50",
+            "unknown key 'callbacks.0.save_checkpoint_step'; did you mean 'save_checkpoint_steps'?",
+        ),
+        ("  epochs: 110", "  weight_decay: 0.1", "the nearest known key is 'optimizer.weight_decay'"),
+        ("  epochs: 110", "  epochs: many", "runner_config.epochs: found 'many', expected a whole number"),
+        ("  sink_mode: False", "  sink_mode: 2", "runner_config.sink_mode: found 2, expected True or False"),
+        ("  beta1: 0.9\n", "  beta1: 1.5\n", "optimizer.beta1: found 1.5, expected input should be less than 1"),
+        ("    hidden_size: 128", "    hidden_size: 130", "hidden_size: 130 is not divisible by num_heads 4"),
+        ("    seq_length: 384", "    seq_length: 1384", "seq_length: 1384 is over n_position 512"),
+        ("  type: AdamW", "  type: Lion", "optimizer.type: found 'Lion', expected one of"),
+        ("    pad_token_id: 1023", "    pad_token_id: 1024", "pad_token_id: 1024 is not below vocab_size 1024"),
+        ("  type: CosineWithWarmUpLR\n", "  type: CosineWithWarmUpLR\n  type: Linear\n", "key 'type' is given twice"),
+    ],
+)
 def test_what_is_wrong_is_named_with_its_line(tmp_path, before, after, expected):
     path = edited(tmp_path, before, after)
     with pytest.raises(UserError) as caught:
@@ -89,9 +101,16 @@ def test_broken_yaml_and_missing_file(tmp_path):
 
 
 def test_set_and_flags_override_and_are_named_in_errors():
-    config, _ = load_config(TINY, ["runner_config.epochs=3", "lr_schedule.learning_rate=1e-4",
-                                   "callbacks.0.per_print_times=7", "model.model_config.do_sample=true"],
-                            {"seed": ("--seed", 5)})
+    config, _ = load_config(
+        TINY,
+        [
+            "runner_config.epochs=3",
+            "lr_schedule.learning_rate=1e-4",
+            "callbacks.0.per_print_times=7",
+            "model.model_config.do_sample=true",
+        ],
+        {"seed": ("--seed", 5)},
+    )
     assert config.runner_config.epochs == 3 and config.lr_schedule.learning_rate == 1e-4
     assert config.callbacks[0].per_print_times == 7 and config.model.settings.do_sample and config.seed == 5
     with pytest.raises(UserError, match=r"--set runner_config.epocs=3: unknown key .* did you mean 'epochs'"):
@@ -103,8 +122,10 @@ def test_set_and_flags_override_and_are_named_in_errors():
 
 
 def test_reading_a_file_imports_nothing_heavy():
-    code = ("import sys; from mindcoder.config import load_config; load_config(sys.argv[1]); "
-            "print([name for name in ('mindspore', 'mindformers', 'torch', 'transformers', 'numpy') "
-            "if name in sys.modules])")
+    code = (
+        "import sys; from mindcoder.config import load_config; load_config(sys.argv[1]); "
+        "print([name for name in ('mindspore', 'mindformers', 'torch', 'transformers', 'numpy') "
+        "if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(TINY)], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "[]", done.stderr

@@ -18,10 +18,12 @@ ROWS, LENGTH = 23, 16
 def dataset(tmp_path_factory):
     """Rows whose first token is their number."""
     path = tmp_path_factory.mktemp("data") / "d.mindrecord"
+
     def rows():
         for number in range(ROWS):
             ids = np.array([number, 90, 91, 92], np.int32)
             yield pack([Example(ids, ids.copy(), False)], LENGTH, 99)
+
     write_dataset(rows(), path, LENGTH, 100)
     return str(path)
 
@@ -47,14 +49,15 @@ def test_any_position_continues_where_it_was(dataset):
     whole = list(loader.batches(Position(), 3))
     for index, (_, position) in enumerate(whole):
         rest = numbers(loader, position, 3)
-        assert rest == [batch.input_ids[:, 0].tolist() for batch, _ in whole[index + 1:]]
+        assert rest == [batch.input_ids[:, 0].tolist() for batch, _ in whole[index + 1 :]]
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_share_each_global_batch(dataset, world):
     whole = numbers(BatchLoader(dataset, 4, LENGTH, 100, seed=1))
-    parts = [numbers(BatchLoader(dataset, 4 // world, LENGTH, 100, seed=1, rank=rank, world=world))
-             for rank in range(world)]
+    parts = [
+        numbers(BatchLoader(dataset, 4 // world, LENGTH, 100, seed=1, rank=rank, world=world)) for rank in range(world)
+    ]
     assert [sum(shares, []) for shares in zip(*parts)] == whole
 
 

@@ -29,7 +29,9 @@ def rows_of(location):
 
 
 def options(source, target, **changes):
-    return PreprocessOptions(str(source), target, **{"seq_length": 256, "workers": 1, "show_progress": False, **changes})
+    return PreprocessOptions(
+        str(source), target, **{"seq_length": 256, "workers": 1, "show_progress": False, **changes}
+    )
 
 
 def test_prompts_are_wizardcoders():
@@ -78,8 +80,9 @@ def test_packing_keeps_every_token_and_marks_documents(small_tokenizer):
 def test_workers_and_partitions_change_nothing(shared_data, small_tokenizer, tmp_path):
     source = shared_data / "code_alpaca_2k.json"
     _, serial = preprocess(options(source, tmp_path / "a.mindrecord"), small_tokenizer)
-    info, parallel = preprocess(options(source, tmp_path / "b.mindrecord", workers=2, file_partition=3),
-                                small_tokenizer)
+    info, parallel = preprocess(
+        options(source, tmp_path / "b.mindrecord", workers=2, file_partition=3), small_tokenizer
+    )
     assert serial.as_dict() == parallel.as_dict() and serial.records == 2017
     assert len([name for name in info.files if not name.endswith(".db")]) == 3
     first, _ = rows_of(tmp_path / "a.mindrecord")
@@ -106,7 +109,7 @@ def test_seed_tasks_are_read(shared_data):
 def test_a_bad_record_stops_the_run_and_is_named(small_tokenizer, tmp_path):
     good = json.dumps({"instruction": "a", "output": "b"})
     source = tmp_path / "bad.jsonl"
-    source.write_text(f"{good}\n{{\"instruction\": 3, \"output\": \"b\"}}\nnot json\n{good}\n")
+    source.write_text(f'{good}\n{{"instruction": 3, "output": "b"}}\nnot json\n{good}\n')
     target = tmp_path / "o.mindrecord"
     with pytest.raises(UserError, match=r"bad.jsonl:2: record 1: instruction: expected a text, found int"):
         preprocess(options(source, target), small_tokenizer)
@@ -157,4 +160,4 @@ def test_full_disk_leaves_the_earlier_dataset(small_tokenizer, tmp_path, monkeyp
 def test_pack_of_one_equals_padding(small_tokenizer):
     example = encode_record(record(), small_tokenizer, 200)
     row = pack([example], 200, small_tokenizer.pad_id)
-    assert row.used == len(example.input_ids) and (row.input_ids[row.used:] == small_tokenizer.pad_id).all()
+    assert row.used == len(example.input_ids) and (row.input_ids[row.used :] == small_tokenizer.pad_id).all()

@@ -18,8 +18,14 @@ def reference(model, prompts, new_tokens):
     longest = max(map(len, prompts))
     ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    output = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=new_tokens,
-                            pad_token_id=0, eos_token_id=None)
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=new_tokens,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
     return output[:, longest:].tolist()
 
 
@@ -40,8 +46,8 @@ def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
     eos = free[0][4]
     engine = Engine(decoder, batch=2, max_length=64, eos_id=eos, vocab_size=131)
     first, second = engine.generate(prompts, max_new_tokens=30)
-    assert first.tokens == free[0][:free[0].index(eos)] and first.finish_reason == "stop"
-    expected = free[1][:free[1].index(eos)] if eos in free[1] else free[1]
+    assert first.tokens == free[0][: free[0].index(eos)] and first.finish_reason == "stop"
+    expected = free[1][: free[1].index(eos)] if eos in free[1] else free[1]
     assert second.tokens == expected
 
 
@@ -56,8 +62,15 @@ def test_refuses_what_cannot_fit(hf_folder):
         engine.generate([[]])
 
 
-@pytest.mark.parametrize("options", [SamplingOptions(True, 0.7), SamplingOptions(True, 1.3, top_k=7),
-                                     SamplingOptions(True, 0.9, top_p=0.8), SamplingOptions(True, 1.0, 20, 0.5)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        SamplingOptions(True, 0.7),
+        SamplingOptions(True, 1.3, top_k=7),
+        SamplingOptions(True, 0.9, top_p=0.8),
+        SamplingOptions(True, 1.0, 20, 0.5),
+    ],
+)
 def test_sampling_distribution_equals_huggingface_processors(options, rng):
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -82,7 +95,9 @@ def test_repetition_penalty_equals_huggingface(rng):
 
 def test_samples_repeat_with_the_seed_and_follow_the_distribution(rng):
     logits = np.tile(np.log(np.array([0.5, 0.3, 0.2], np.float32)), (2000, 1))
+
     def draw(seed):
         return Sampler(SamplingOptions(True, seed=seed), [[0]] * 2000, 3).choose(logits)
+
     assert (draw(1) == draw(1)).all() and (draw(1) != draw(2)).any()
     np.testing.assert_allclose(np.bincount(draw(1)) / 2000, [0.5, 0.3, 0.2], atol=0.04)

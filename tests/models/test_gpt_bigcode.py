@@ -15,8 +15,10 @@ from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 
 BATCH, LENGTH = 2, 40
-VARIANTS = [pytest.param({"multi_query": True}, id="multi-query"),
-            pytest.param({"multi_query": False}, id="multi-head")]
+VARIANTS = [
+    pytest.param({"multi_query": True}, id="multi-query"),
+    pytest.param({"multi_query": False}, id="multi-head"),
+]
 
 
 def one_batch(rng, vocab: int):
@@ -30,8 +32,13 @@ def one_batch(rng, vocab: int):
 
 
 def scalars(rate=0.0, scale=1.0):
-    return (Tensor(0, ms.int32), Tensor(rate, ms.float32), Tensor(scale, ms.float32), Tensor(1.0, ms.float32),
-            Tensor(True))
+    return (
+        Tensor(0, ms.int32),
+        Tensor(rate, ms.float32),
+        Tensor(scale, ms.float32),
+        Tensor(1.0, ms.float32),
+        Tensor(True),
+    )
 
 
 @pytest.mark.parametrize("overrides", VARIANTS)
@@ -76,10 +83,17 @@ def test_twenty_adamw_steps_follow_pytorch(hf_folder, rng):
     model, decoder, _ = hf_folder(multi_query=True)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-                                  lr=3e-3, betas=(0.9, 0.95), eps=1e-6)
-    step = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()),
-                                    AdamWOptions(0.9, 0.95, 1e-6, 0.1)), max_grad_norm=1.0)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        lr=3e-3,
+        betas=(0.9, 0.95),
+        eps=1e-6,
+    )
+    step = TrainStep(
+        decoder,
+        AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions(0.9, 0.95, 1e-6, 0.1)),
+        max_grad_norm=1.0,
+    )
     for number in range(20):
         ids, labels, inputs = one_batch(rng, 131)
         loss = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long()).loss
@@ -108,9 +122,15 @@ def test_accumulated_micro_batches_equal_one_large_batch(hf_folder, rng):
     total = 0.0
     for row in range(BATCH):
         share = counts[row] / counts.sum()
-        micro = [Tensor(item.asnumpy()[row:row + 1]) for item in inputs]
-        part_loss, part_norm = parts(*micro, Tensor(0, ms.int32), Tensor(1e-2, ms.float32), Tensor(1.0, ms.float32),
-                                     Tensor(share, ms.float32), Tensor(row == BATCH - 1))
+        micro = [Tensor(item.asnumpy()[row : row + 1]) for item in inputs]
+        part_loss, part_norm = parts(
+            *micro,
+            Tensor(0, ms.int32),
+            Tensor(1e-2, ms.float32),
+            Tensor(1.0, ms.float32),
+            Tensor(share, ms.float32),
+            Tensor(row == BATCH - 1),
+        )
         total += share * float(part_loss.asnumpy())
     assert total == pytest.approx(float(loss.asnumpy()), abs=1e-5)
     assert float(part_norm.asnumpy()) == pytest.approx(float(norm.asnumpy()), rel=1e-4)

@@ -12,8 +12,18 @@ from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.bpe import train_tokenizer
 from mindcoder.tokenizer.special_tokens import STARCODER_SPECIAL_TOKENS
 
-TRICKY = ["中文注释：快速排序", "emoji 🙂👩‍💻 done", "\tif x:\r\n\t\treturn 12345", "a  b   c\n\n\n d", "x²½Ⅷ 10", "éè ﬁ",
-          "don't I'll 've", " \u3000 ", "\x00\x7f", "numbers 007 3.14e-5"]
+TRICKY = [
+    "中文注释：快速排序",
+    "emoji 🙂👩‍💻 done",
+    "\tif x:\r\n\t\treturn 12345",
+    "a  b   c\n\n\n d",
+    "x²½Ⅷ 10",
+    "éè ﬁ",
+    "don't I'll 've",
+    " \u3000 ",
+    "\x00\x7f",
+    "numbers 007 3.14e-5",
+]
 
 
 class Reference:
@@ -32,8 +42,12 @@ class Reference:
                 run = ""
             else:
                 run += char
-        return [index for piece in [*pieces, run] if piece
-                for index in self.gpt2.convert_tokens_to_ids(self.gpt2.tokenize(piece))]
+        return [
+            index
+            for piece in [*pieces, run]
+            if piece
+            for index in self.gpt2.convert_tokens_to_ids(self.gpt2.tokenize(piece))
+        ]
 
 
 def test_ids_equal_huggingface_on_code_alpaca(shared_data, tmp_path):
@@ -76,12 +90,15 @@ def test_wizardcoder_pad_is_appended_when_missing(small_tokenizer, tmp_path):
     assert tokenizer.pad_id == len(vocab) and tokenizer.vocab_size == len(vocab) + 1
 
 
-@pytest.mark.parametrize("name, text, expected", [
-    ("vocab.json", "{", "vocab.json: is not valid JSON"),
-    ("vocab.json", "[1]", "expected one object of token -> id"),
-    ("vocab.json", '{"<|endoftext|>": 0}', "merges.txt:2: token .* do not belong together"),
-    ("merges.txt", "#version: 0.2\na b c\n", "merges.txt:2: expected two tokens, found 'a b c'"),
-])
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("vocab.json", "{", "vocab.json: is not valid JSON"),
+        ("vocab.json", "[1]", "expected one object of token -> id"),
+        ("vocab.json", '{"<|endoftext|>": 0}', "merges.txt:2: token .* do not belong together"),
+        ("merges.txt", "#version: 0.2\na b c\n", "merges.txt:2: expected two tokens, found 'a b c'"),
+    ],
+)
 def test_broken_files_are_named(small_tokenizer, tmp_path, name, text, expected):
     small_tokenizer.save(tmp_path)
     (tmp_path / name).write_text(text)

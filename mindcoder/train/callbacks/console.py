@@ -26,20 +26,29 @@ class ConsoleProgress(Callback):
         self._bar: tqdm | None = None
 
     def on_start(self, step: int, total_steps: int) -> None:
-        self._bar = tqdm(total=total_steps, initial=step, desc="train", unit=" steps", dynamic_ncols=True,
-                         disable=not sys.stderr.isatty())
+        self._bar = tqdm(
+            total=total_steps,
+            initial=step,
+            desc="train",
+            unit=" steps",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
         self._total = total_steps
 
     def on_step(self, record: StepRecord) -> None:
         assert self._bar is not None
         self._bar.update(1)
         self._bar.set_postfix_str(f"loss {record.loss:.4f}, {record.tokens_per_second:.0f} tokens/s")
-        line = (f"step {record.step}/{self._total}, epoch {record.epoch:.2f}, loss {record.loss:.5f}, "
-                f"lr {record.learning_rate:.3e}, grad norm {record.grad_norm:.3f}, "
-                f"{record.tokens_per_second:.0f} tokens/s")
+        line = (
+            f"step {record.step}/{self._total}, epoch {record.epoch:.2f}, loss {record.loss:.5f}, "
+            f"lr {record.learning_rate:.3e}, grad norm {record.grad_norm:.3f}, "
+            f"{record.tokens_per_second:.0f} tokens/s"
+        )
         if record.skipped:
-            log.warning("step %d: gradient overflow, update skipped, loss scale %g halved", record.step,
-                        record.loss_scale)
+            log.warning(
+                "step %d: gradient overflow, update skipped, loss scale %g halved", record.step, record.loss_scale
+            )
         due = record.step % self._every == 0 or record.step in (1, self._total)
         log.log(logging.INFO if due and self._bar.disable else logging.DEBUG, line)
 

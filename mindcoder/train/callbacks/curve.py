@@ -39,15 +39,29 @@ class CurveFiles(Callback):
         return stream, writer
 
     def on_step(self, record: StepRecord) -> None:
-        self._steps[1].writerow({
-            "step": record.step, "epoch": f"{record.epoch:.4f}", "loss": repr(record.loss),
-            "learning_rate": f"{record.learning_rate:.6e}", "grad_norm": f"{record.grad_norm:.6g}",
-            "tokens_per_second": f"{record.tokens_per_second:.1f}", "loss_scale": f"{record.loss_scale:g}",
-            "skipped": int(record.skipped)})
+        self._steps[1].writerow(
+            {
+                "step": record.step,
+                "epoch": f"{record.epoch:.4f}",
+                "loss": repr(record.loss),
+                "learning_rate": f"{record.learning_rate:.6e}",
+                "grad_norm": f"{record.grad_norm:.6g}",
+                "tokens_per_second": f"{record.tokens_per_second:.1f}",
+                "loss_scale": f"{record.loss_scale:g}",
+                "skipped": int(record.skipped),
+            }
+        )
 
     def on_eval(self, step: int, result: EvalResult) -> None:
-        self._evals[1].writerow({"step": step, "loss": repr(result.loss), "perplexity": f"{result.perplexity:.6g}",
-                                 "accuracy": f"{result.accuracy:.6f}", "tokens": result.tokens})
+        self._evals[1].writerow(
+            {
+                "step": step,
+                "loss": repr(result.loss),
+                "perplexity": f"{result.perplexity:.6g}",
+                "accuracy": f"{result.accuracy:.6f}",
+                "tokens": result.tokens,
+            }
+        )
 
     def on_end(self) -> None:
         for stream, _ in (self._steps, self._evals):

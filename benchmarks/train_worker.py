@@ -1,0 +1,153 @@
+"""One side of the training benchmark in a process of its own, so that its peak memory is its own.
+
+Prints one JSON line. ``python -m benchmarks.train_worker ours|torch SIZE ROUNDS [recompute]``
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Size:
+    """One architecture and batch of the comparison."""
+
+    hidden: int
+    heads: int
+    layers: int
+    vocab: int
+    batch: int
+    length: int
+
+
+SIZES = {"large": Size(768, 12, 20, 49153, 2, 512), "tiny": Size(128, 4, 4, 1024, 8, 384)}
+RATE = 1e-4
+
+
+def tokens(size: Size) -> np.ndarray:
+    """The same random batch for both sides, ``[B, S + 1]``."""
+    return np.random.default_rng(0).integers(0, size.vocab, (size.batch, size.length + 1)).astype(np.int32)
+
+
+def huggingface_config(size: Size) -> dict:
+    """GPT-BigCode without dropout."""
+    return {
+        "vocab_size": size.vocab,
+        "n_embd": size.hidden,
+        "n_layer": size.layers,
+        "n_head": size.heads,
+        "n_inner": 4 * size.hidden,
+        "n_positions": 1024,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+
+
+def timed(step, rounds: int) -> tuple[list[float], list[float], float]:
+    """Losses, seconds of each step after two to warm up, and the first step's seconds."""
+    began = time.perf_counter()
+    losses = [step()]
+    first = time.perf_counter() - began
+    losses.append(step())
+    seconds = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        losses.append(step())
+        seconds.append(time.perf_counter() - began)
+    return losses, seconds, first
+
+
+def run_torch(size: Size, rounds: int, weights: str) -> dict:
+    """PyTorch + transformers, float32, its default fastest choices (sdpa attention, fused AdamW)."""
+    import torch
+    from transformers import GPTBigCodeForCausalLM
+
+    torch.set_num_threads(2)
+    model = GPTBigCodeForCausalLM.from_pretrained(weights)
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, fused=True
+    )
+    batch = torch.tensor(tokens(size)).long()
+
+    def step() -> float:
+        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.view(-1, size.vocab), batch[:, 1:].reshape(-1))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return report(size, *timed(step, rounds))
+
+
+def run_ours(size: Size, rounds: int, weights: str, recompute: bool) -> dict:
+    """The step of ``mindcoder finetune``."""
+    from mindcoder.backend.device import release_compile_memory, setup_device
+
+    setup_device("CPU")
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from mindcoder.checkpoint.huggingface import HuggingFaceFolder
+    from mindcoder.checkpoint.load import load_weights
+    from mindcoder.models.decoder import Decoder
+    from mindcoder.train.optimizer import AdamW, AdamWOptions
+    from mindcoder.train.step import TrainStep
+
+    decoder = Decoder(HuggingFaceFolder(weights).transformer_config, empty=True)
+    load_weights(decoder, weights)
+    train_step = TrainStep(
+        decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions()), 1.0, recompute=recompute
+    )
+    train_step.set_train(True)
+    batch = tokens(size)
+    positions = np.tile(np.arange(size.length, dtype=np.int32), (size.batch, 1))
+    inputs = (
+        Tensor(batch[:, :-1]),
+        Tensor(positions),
+        Tensor(np.zeros_like(positions)),
+        Tensor(batch[:, 1:]),
+        Tensor(0, ms.int32),
+        Tensor(RATE, ms.float32),
+        Tensor(1.0, ms.float32),
+        Tensor(1.0, ms.float32),
+        Tensor(True),
+    )
+    release_compile_memory()
+
+    def step() -> float:
+        return float(train_step(*inputs)[0].asnumpy())
+
+    result = report(size, *timed(step, rounds))
+    result["flops_per_token"] = decoder.config.flops_per_token(size.length)
+    result["parameters"] = decoder.config.num_parameters()
+    return result
+
+
+def report(size: Size, losses: list[float], seconds: list[float], first: float) -> dict:
+    """The figures both sides give. Memory is the process's peak resident set, the compiler's share included."""
+    return {
+        "losses": [round(loss, 5) for loss in losses],
+        "median_step_s": float(np.median(seconds)),
+        "tokens_per_s": size.batch * size.length / float(np.median(seconds)),
+        "first_step_s": first,
+        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+if __name__ == "__main__":
+    side, name, rounds, weights = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+    if side == "torch":
+        result = run_torch(SIZES[name], rounds, weights)
+    else:
+        result = run_ours(SIZES[name], rounds, weights, side == "ours-recompute")
+    print(json.dumps(result))

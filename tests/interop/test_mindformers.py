@@ -1,0 +1,89 @@
+"""The seed's own scripts on MindFormers: pipeline and Trainer with our classes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, SAMPLES
+
+from mindcoder.data.preprocess import PreprocessOptions, preprocess
+
+HEAD = """
+    import sys
+    sys.path.insert(0, {research!r})
+    from wizardcoder_config import WizardCoderConfig
+    from wizardcoder import WizardCoderLMHeadModel
+    from wizardcoder_tokenizer import WizardCoderTokenizer
+    import mindspore as ms
+    ms.set_context(mode=0, device_target="CPU")
+"""
+
+PIPELINE = (
+    HEAD
+    + """
+    from mindformers import pipeline
+    config = WizardCoderConfig(use_past=True, batch_size=1, seq_length=256, n_position=320, vocab_size=700,
+                               hidden_size=48, num_layers=3, num_heads=4, intermediate_size=112, pad_token_id=699,
+                               checkpoint_name_or_path={checkpoint!r})
+    network = WizardCoderLMHeadModel(config)
+    network.set_train(False)
+    tokenizer = WizardCoderTokenizer({tokenizer!r} + "/vocab.json", {tokenizer!r} + "/merges.txt")
+    generate = pipeline(task="text_generation", model=network, tokenizer=tokenizer)
+    print("ANSWER", ascii(generate(["def f(x):"], do_sample=False, max_length=40)[0]["text_generation_text"][0]))
+"""
+)
+
+TRAINER = (
+    HEAD
+    + """
+    import mindspore.dataset as ds
+    from mindformers import Trainer, TrainingArguments
+    config = WizardCoderConfig(batch_size=4, seq_length=256, n_position=320, vocab_size=700, hidden_size=48,
+                               num_layers=2, num_heads=4, pad_token_id=699)
+    dataset = ds.MindDataset({dataset!r}, columns_list=["input_ids", "labels"], shuffle=False).batch(4, True)
+    arguments = TrainingArguments(output_dir={output!r}, num_train_epochs=4, per_device_train_batch_size=4,
+                                  learning_rate=5e-3, sink_mode=False, use_parallel=False, save_steps=1000,
+                                  warmup_steps=0, logging_steps=1)
+    Trainer(task="text_generation", model=WizardCoderLMHeadModel(config), args=arguments,
+            train_dataset=dataset).train()
+"""
+)
+
+
+def run(code: str, folder: Path, **names) -> str:
+    path = folder / "script.py"
+    path.write_text(textwrap.dedent(code).format(research=str(REPOSITORY / "research" / "wizardcoder"), **names))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def hf_checkpoint(hf_folder):
+    return hf_folder(vocab_size=700, multi_query=True)
+
+
+def test_pipeline_gives_huggingfaces_tokens(hf_checkpoint, tokenizer_folder, small_tokenizer, tmp_path):
+    import torch
+
+    model, _, folder = hf_checkpoint
+    screen = run(PIPELINE, tmp_path, checkpoint=str(folder), tokenizer=str(tokenizer_folder))
+    prompt = small_tokenizer.encode("def f(x):")
+    tokens = model.generate(torch.tensor([prompt]), do_sample=False, max_length=40, pad_token_id=699)[0].tolist()
+    expected = small_tokenizer.decode(tokens, skip_special_tokens=True)
+    assert f"ANSWER {ascii(expected)}" in screen
+
+
+def test_trainer_trains(small_tokenizer, tmp_path):
+    dataset = tmp_path / "d.mindrecord"
+    preprocess(PreprocessOptions(str(SAMPLES), dataset, 256, workers=1, show_progress=False), small_tokenizer)
+    screen = run(TRAINER, tmp_path, dataset=str(dataset), output=str(tmp_path / "out"))
+    losses = [float(value) for value in re.findall(r"loss:\[ *([\d.]+)/", screen)]
+    assert len(losses) == 48 and np.mean(losses[-12:]) < np.mean(losses[:12]) - 0.5
+    assert list((tmp_path / "out").rglob("*.ckpt"))

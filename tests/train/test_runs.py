@@ -1,0 +1,187 @@
+"""Whole runs through the command line: resuming bit for bit, signals, damaged checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, SAMPLES
+
+from mindcoder.checkpoint.store import list_steps, newest_checkpoint
+
+TINY = REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml"
+SETTINGS = {
+    "runner_config.epochs": 4,
+    "runner_config.batch_size": 2,
+    "model.model_config.seq_length": 256,
+    "model.model_config.vocab_size": 700,
+    "model.model_config.pad_token_id": 699,
+    "model.model_config.hidden_size": 32,
+    "model.model_config.num_layers": 2,
+    "model.model_config.dropout_prob": 0.1,
+    "callbacks.1.save_checkpoint_steps": 5,
+    "callbacks.1.keep_checkpoint_max": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, tokenizer_folder):
+    """A dataset of the samples and the uninterrupted run's losses."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = mindcoder(
+        "preprocess",
+        "--input_glob",
+        SAMPLES,
+        "--vocab_file",
+        tokenizer_folder / "tokenizer.json",
+        "--seq_length",
+        256,
+        "--packing",
+        "--output_file",
+        folder / "d.mindrecord",
+    )
+    assert done.returncode == 0, done.stderr
+    done = finetune(folder, "whole")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def mindcoder(*arguments, **settings) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mindcoder.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300, **settings)
+
+
+def command_line(folder: Path, name: str, *extra, sets=None) -> list[str]:
+    changed = {**SETTINGS, **(sets or {})}
+    flags = [text for key, value in changed.items() for text in ("--set", f"{key}={value}")]
+    return [
+        "finetune",
+        "--config",
+        str(TINY),
+        "--train_data",
+        str(folder / "d.mindrecord"),
+        "--output_dir",
+        str(folder / name),
+        *flags,
+        *map(str, extra),
+    ]
+
+
+def finetune(folder: Path, name: str, *extra, sets=None) -> subprocess.CompletedProcess:
+    return mindcoder(*command_line(folder, name, *extra, sets=sets))
+
+
+def losses(folder: Path) -> list[tuple[str, str]]:
+    with open(folder / "curves" / "loss.csv", newline="") as stream:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(stream)]
+
+
+def interrupted(workspace: Path, name: str, number: signal.Signals, after: int) -> tuple[int, str]:
+    """Start a run, signal it once ``after`` updates are logged; gives exit code and screen."""
+    command = [sys.executable, "-m", "mindcoder.cli.main", *command_line(workspace, name)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    curve = workspace / name / "curves" / "loss.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if curve.is_file() and len(curve.read_text().splitlines()) > after:
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    screen, _ = process.communicate(timeout=120)
+    return process.returncode, screen
+
+
+def test_a_run_leaves_curves_and_its_last_checkpoints(workspace):
+    whole = workspace / "whole"
+    steps = len(losses(whole))
+    assert steps > 30 and float(losses(whole)[-1][1]) < float(losses(whole)[0][1]) - 0.5
+    names = [path.name for path in list_steps(whole / "checkpoint")]
+    assert len(names) == 3 and names[-1] == f"step_{steps:08d}"
+    assert (whole / "curves" / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert list((whole / "tensorboard").glob("events.*"))
+    assert "step 1/" in (whole / "log" / "mindcoder.log").read_text()
+
+
+@pytest.mark.parametrize("number, after", [(signal.SIGTERM, 13), (signal.SIGKILL, 18)])
+def test_resuming_repeats_the_uninterrupted_losses_bit_for_bit(workspace, number, after):
+    name = f"cut-{number.name}"
+    code, screen = interrupted(workspace, name, number, after)
+    done_before = newest_checkpoint(workspace / name / "checkpoint").step
+    if number == signal.SIGTERM:
+        assert code == 0 and "SIGTERM: stopped after step" in screen
+        assert done_before == len(losses(workspace / name))
+    else:
+        assert code == -signal.SIGKILL and done_before >= after - after % 5  # at most one interval lost
+    resumed = finetune(workspace, name, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resuming after step {done_before}" in resumed.stderr
+    assert losses(workspace / name) == losses(workspace / "whole")
+
+
+def test_a_damaged_checkpoint_is_passed_over(workspace):
+    shutil.copytree(workspace / "whole", workspace / "damaged")
+    *_, good, newest = list_steps(workspace / "damaged" / "checkpoint")
+    with open(newest / "model.safetensors", "r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        stream.write(b"\0\1\2\3")
+    done = finetune(workspace, "damaged", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "content differs from its manifest; trying the one before" in done.stderr
+    assert f"resuming after step {int(good.name[5:])}" in done.stderr
+    assert losses(workspace / "damaged") == losses(workspace / "whole")
+
+
+def test_accumulation_and_evaluation_while_training_resume_too(workspace):
+    sets = {
+        "runner_config.gradient_accumulation_steps": 2,
+        "runner_config.max_steps": 12,
+        "do_eval": True,
+        "eval_step_interval": 4,
+    }
+    evaluated = ["--eval_dataset", workspace / "d.mindrecord"]
+    done = finetune(workspace, "accumulated", *evaluated, sets=sets)
+    assert done.returncode == 0 and "perplexity" in done.stdout, done.stderr
+    shutil.copytree(workspace / "accumulated", workspace / "accumulated-cut")
+    shutil.rmtree(list_steps(workspace / "accumulated-cut" / "checkpoint")[-1])
+    done = finetune(workspace, "accumulated-cut", "--resume", *evaluated, sets=sets)
+    assert "resuming after step 10" in done.stderr
+    for curve in ("loss.csv", "eval.csv"):
+        rows = [
+            list(csv.DictReader((workspace / name / "curves" / curve).read_text().splitlines()))
+            for name in ("accumulated", "accumulated-cut")
+        ]
+        assert [(row["step"], row["loss"]) for row in rows[0]] == [(row["step"], row["loss"]) for row in rows[1]]
+
+
+def test_float16_logs_the_overflow_and_goes_on(workspace):
+    done = finetune(
+        workspace,
+        "half",
+        sets={
+            "model.model_config.compute_dtype": "float16",
+            "runner_config.max_steps": 8,
+            "runner_wrapper.scale_sense": json.dumps({"loss_scale_value": 2**40, "scale_window": 1000}),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 1: gradient overflow, update skipped, loss scale" in done.stderr
+
+
+def test_a_second_run_does_not_overwrite_the_first(workspace):
+    done = finetune(workspace, "whole")
+    assert done.returncode == 2 and "already holds checkpoints" in done.stderr and "--resume" in done.stderr
+
+
+def test_resuming_with_another_batch_size_is_refused(workspace):
+    done = finetune(workspace, "whole", "--resume", sets={"runner_config.batch_size": 3})
+    assert done.returncode == 2 and "batch_size 2 instead of 3" in done.stderr
+    done = finetune(workspace, "whole", "--resume", sets={"model.model_config.hidden_size": 64})
+    assert done.returncode == 2 and "hidden_size 32 instead of 64" in done.stderr
