@@ -136,7 +136,7 @@ CALLBACK_KEYS = (
 )
 
 # Values that ask for nothing need no remark.
-NEUTRAL = (None, False, "", "./autotune", [], {})
+NEUTRAL: tuple[object, ...] = (None, False, "", "./autotune", [], {})
 
 
 def _value(source: YamlSource, name: str) -> object:

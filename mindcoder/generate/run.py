@@ -16,7 +16,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
-from mindcoder.generate.engine import Engine
+from mindcoder.generate.engine import Completion, Engine
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
 from mindcoder.models.decoder import Decoder
@@ -99,9 +99,9 @@ def _read_items(path: Path) -> Iterator[tuple[int, object]]:
 def _prompt(item: object, raw: bool, file: str, line: int) -> Prompt:
     if isinstance(item, str):
         item = {"instruction": item}
-    if not isinstance(item, dict) or not isinstance(item.get("instruction", item.get("prompt")), str):
+    instruction = item.get("instruction", item.get("prompt")) if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(instruction, str):
         raise UserError("expected an object with instruction or prompt", file, line)
-    instruction = item.get("instruction", item.get("prompt"))
     return Prompt(instruction if raw else build_prompt(instruction, item.get("input") or ""), item)
 
 
@@ -159,7 +159,7 @@ def _stream_answer(
 ) -> None:
     """Text as it comes, then a line with the speed on the log."""
     text = TextStream(tokenizer)
-    completions = []
+    completions: list[Completion] = []
     for completions, fresh in engine.stream([ids], options, max_new_tokens):
         if fresh[0] is not None:
             out.write(text.push(fresh[0]))

@@ -155,11 +155,12 @@ class WizardCoderLMHeadModel(PreTrainedModel):
             "top_p": top_p,
             "repetition_penalty": repetition_penalty,
         }
-        chosen = {name: getattr(section, name) if value is None else value for name, value in given.items()}
+        chosen: dict[str, Any] = {
+            name: getattr(section, name) if value is None else value for name, value in given.items()
+        }
         completions = engine.generate(prompts, SamplingOptions(**chosen, seed=seed), max_new_tokens)
-        ends = {"stop": [engine.eos_id], "length": []}
         sequences = [
-            np.array([*prompt, *item.tokens, *ends[item.finish_reason]], np.int32)
+            np.array([*prompt, *item.tokens, *([engine.eos_id] if item.finish_reason == "stop" else [])], np.int32)
             for prompt, item in zip(prompts, completions)
         ]
         return {"sequences": sequences} if return_dict_in_generate else sequences

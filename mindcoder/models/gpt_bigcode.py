@@ -87,7 +87,7 @@ def _join_qkv(parts: Sequence[np.ndarray], config: TransformerConfig) -> np.ndar
     return np.concatenate(heads, axis=1).reshape(3 * config.hidden_size, *shape)
 
 
-def _pairs(huggingface: str, ours: str) -> tuple[WeightRule, WeightRule]:
+def _pairs(huggingface: str, ours: str) -> tuple[WeightRule, ...]:
     return tuple(WeightRule(f"{huggingface}.{kind}", (f"{ours}.{kind}",)) for kind in ("weight", "bias"))
 
 

@@ -74,7 +74,7 @@ def draw_curve(folder: Path) -> Path | None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    matplotlib.set_loglevel("warning")
+    matplotlib.set_loglevel("WARNING")
     curves = {}
     for name in ("loss", "eval"):
         with open(folder / f"{name}.csv", newline="") as stream:
