@@ -43,6 +43,7 @@ lint: $(VENV)/linting
 
 bench: $(VENV)/testing
 	$(RUN)/python -m benchmarks.train
+	$(RUN)/python -m benchmarks.breakdown large
 	$(RUN)/python -m benchmarks.preprocess
 
 clean:

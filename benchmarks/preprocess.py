@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import write_result
+from mindcoder.backend.device import quiet_environment
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.prompt import build_prompt
 from mindcoder.tokenizer.bpe import train_tokenizer
@@ -50,6 +51,7 @@ def plain_loop(records: list[dict], folder: Path) -> float:
 
 def main() -> None:
     """Measure both on the same records."""
+    quiet_environment()
     default = Path(__file__).parents[2] / "shared" / "data" / "code_alpaca_2k.json"
     source = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     records = json.loads(source.read_text()) * REPEATS
