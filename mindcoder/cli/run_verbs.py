@@ -122,10 +122,11 @@ def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace
         raise UserError("predict needs --predict_data: a text or a file of prompts")
     data = {"train": config.train_dataset, "finetune": config.train_dataset, "eval": config.eval_dataset}
     if run_mode in data:
-        location = data[run_mode].data_loader.dataset_dir or data[run_mode].data_loader.dataset_files
-        if not location:
+        locations = data[run_mode].data_loader.locations
+        if not locations:
             flag = "--eval_dataset" if run_mode == "eval" else "--train_data"
             raise UserError(f"{run_mode} needs a dataset: {flag}, or data_loader.dataset_dir in the YAML file")
         from mindcoder.data.mindrecord_file import find_dataset
 
-        find_dataset(location if isinstance(location, str) else location[0])
+        for location in locations:
+            find_dataset(location)

@@ -1,9 +1,15 @@
-"""Keys that are understood but change nothing on this device or in this version: said once, never dropped silently."""
+"""Keys that are understood but change nothing on this device or in this version: said once, never dropped silently.
+
+A key has an effect when `EFFECTIVE` lists it; every other key that the file gives is noted.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from mindcoder.config.schema import RunConfig
-from mindcoder.config.source import YamlSource
+from mindcoder.config.source import KeyPath, YamlSource
 
 RENAMED = {
     "FP32StateAdamWeightDecay": "AdamW with float32 states",
@@ -11,141 +17,65 @@ RENAMED = {
     "CheckpointMointor": "CheckpointMonitor",
 }
 
-ASCEND_ONLY = (
+_EFFECTIVE_BY_SECTION = {
+    "": "seed output_dir load_checkpoint resume_training run_mode use_parallel do_eval eval_step_interval",
+    "runner_config": "epochs batch_size gradient_accumulation_steps max_steps",
+    "runner_wrapper": "use_clip_grad max_grad_norm scale_sense",
+    "runner_wrapper.scale_sense": "type loss_scale_value scale_factor scale_window",
+    "optimizer": "type learning_rate beta1 beta2 betas eps weight_decay",
+    "lr_schedule": "type learning_rate lr_end warmup_lr_init warmup_steps warmup_ratio total_steps "
+    "decay_start_steps decay_start_ratio",
+    "train_dataset": "drop_remainder",
+    "train_dataset.data_loader": "type dataset_dir dataset_files shuffle",
+    "eval_dataset.data_loader": "type dataset_dir dataset_files",
+    "recompute_config": "recompute",
+    "callbacks.*": "type save_checkpoint_steps keep_checkpoint_max per_print_times",
+    "context": "device_target device_id mode max_call_depth",
+    "model.arch": "type",
+    "model.model_config": "type batch_size seq_length vocab_size hidden_size num_layers num_heads multi_query "
+    "n_kv_heads n_position expand_ratio intermediate_size hidden_act layernorm_epsilon initializer_range "
+    "dropout_prob embedding_dropout_prob hidden_dropout_prob attention_dropout_prob hidden_dropout_rate "
+    "attention_dropout_rate param_init_type compute_dtype layernorm_dtype layernorm_compute_type softmax_dtype "
+    "softmax_compute_type bos_token_id eos_token_id pad_token_id max_decode_length max_new_tokens "
+    "repetition_penalty temperature top_k top_p do_sample",
+    "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token",
+}
+EFFECTIVE = {f"{section}.{key}".lstrip(".") for section, keys in _EFFECTIVE_BY_SECTION.items() for key in keys.split()}
+
+ASCEND_ONLY = {
+    "runner_config.sink_mode",
+    "runner_config.sink_size",
     "context.max_device_memory",
-    "context.enable_graph_kernel",
     "context.graph_kernel_flags",
+    "context.enable_graph_kernel",
     "context.ascend_config",
-    "context.mempool_block_size",
     "model.model_config.use_flash_attention",
     "model.model_config.use_prompt_flash_attention",
     "model.model_config.use_incre_flash_attention",
-)
+}
+CLUSTER_ONLY = ("parallel.", "parallel_config.", "micro_batch_interleave_num")
+REASONS = {
+    "model.model_config.use_past": "generation always keeps keys and values",
+    "model.model_config.checkpoint_name_or_path": "give load_checkpoint",
+    "train_dataset.input_columns": "the columns are those of the dataset",
+    "train_dataset.batch_size": "runner_config.batch_size is used",
+    "callbacks.*.prefix": "checkpoints are named by their step",
+    "callbacks.*.directory": "checkpoints are in output_dir/checkpoint",
+}
 
-SINGLE_PROCESS = ("parallel", "parallel_config", "micro_batch_interleave_num")
-
-NOT_OURS = (
-    "runner_config.sink_size",
-    "runner_config.sink_per_epoch",
-    "runner_config.initial_epoch",
-    "runner_config.initial_step",
-    "runner_config.has_trained_epoches",
-    "runner_config.has_trained_steps",
-    "runner_config.num_classes",
-    "runner_config.image_size",
-    "runner_config.full_batch",
-    "runner_config.gradient_accumulation_shard",
-    "runner_wrapper.local_norm",
-    "runner_wrapper.calculate_per_token_loss",
-    "train_dataset.python_multiprocessing",
-    "train_dataset.numa_enable",
-    "train_dataset.prefetch_size",
-    "train_dataset.repeat",
-    "train_dataset.auto_tune",
-    "train_dataset.autotune_per_step",
-    "train_dataset.profile",
-    "train_dataset.eod_reset",
-    "train_dataset.eod_token_id",
-    "train_dataset.dynamic_batch",
-    "train_dataset.tokenizer",
-    "train_dataset.input_columns",
-    "train_dataset.output_columns",
-    "train_dataset.column_order",
-    "train_dataset.num_parallel_workers",
-    "train_dataset.filepath_prefix",
-    "train_dataset.construct_args_key",
-    "train_dataset_task",
-    "eval_dataset_task",
-    "eval_epoch_interval",
-    "recompute_config.parallel_optimizer_comm_recompute",
-    "recompute_config.mp_comm_recompute",
-    "recompute_config.recompute_slice_activation",
-    "recompute_config.recompute_offset",
-    "context.save_graphs",
-    "context.save_graphs_path",
-    "context.jit_config",
-    "context.jit_level",
-    "context.memory_optimize_level",
-    "context.deterministic",
-    "context.affinity_cpu_list",
-    "context.infer_boost",
-    "context.runtime_num_threads",
-    "context.inter_op_parallel_num",
-    "context.pynative_synchronize",
-    "context.enable_compile_cache",
-    "context.compile_cache_path",
-    "model.model_config.use_seq_parallel",
-    "model.model_config.block_size",
-    "model.model_config.num_blocks",
-    "model.model_config.is_dynamic",
-    "model.model_config.offset",
-    "model.model_config.use_past",
-    "auto_trans_ckpt",
-    "only_save_strategy",
-    "src_strategy_path_or_dir",
-    "load_ckpt_format",
-    "load_ckpt_async",
-    "transform_process_num",
-    "remote_save_url",
-    "ignore_data_skip",
-    "data_skip_steps",
-    "auto_tune",
-    "filepath_prefix",
-    "autotune_per_step",
-    "profile",
-    "profile_start_step",
-    "profile_stop_step",
-    "init_start_profile",
-    "profile_communication",
-    "profile_memory",
-    "layer_scale",
-    "layer_decay",
-    "lr_scale",
-    "lr_scale_factor",
-    "moe_config",
-    "enable_mindio_ttp_save_ckpt",
-    "lr_schedule.num_cycles",
-    "lr_schedule.lr_end1",
-    "lr_schedule.final_steps",
-    "trainer",
-    "eval_callbacks",
-    "processor.image_processor",
-    "processor.audio_processor",
-    "processor.return_tensors",
-)
-
-CALLBACK_KEYS = (
-    "save_checkpoint_seconds",
-    "keep_checkpoint_per_n_minutes",
-    "integrated_save",
-    "async_save",
-    "save_network_params",
-    "save_trainable_params",
-    "save_optimizer",
-    "checkpoint_format",
-    "exception_save",
-    "remove_redundancy",
-    "learning_rate",
-    "micro_batch_num",
-    "micro_batch_interleave_num",
-    "origin_epochs",
-    "dataset_size",
-    "global_batch_size",
-    "upload_frequence",
-    "keep_last",
-)
-
-# Values that ask for nothing need no remark.
-NEUTRAL: tuple[object, ...] = (None, False, "", "./autotune", [], {})
+# Values that ask for nothing, and names that only describe, need no remark.
+NEUTRAL: tuple[object, ...] = (None, False, "", [], {})
+DESCRIPTIVE = ("trainer.", "train_dataset_task.", "eval_dataset_task.", "metric", "eval_callbacks.", "processor.type",
+               "processor.return_tensors", "runner_wrapper.type")  # fmt: skip
 
 
-def _value(source: YamlSource, name: str) -> object:
-    data: object = source.data
-    for part in name.split("."):
-        if not isinstance(data, dict) or part not in data:
-            return None
-        data = data[part]
-    return data
+def _leaves(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else None
+    if items is None or (isinstance(data, list) and not any(isinstance(item, dict) for item in data)):
+        yield path, data
+        return
+    for key, value in items:
+        yield from _leaves(value, (*path, key))
 
 
 def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list[str]:
@@ -157,34 +87,35 @@ def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list
         device: ``CPU`` or ``Ascend``.
     """
     notes = []
-
-    def note(name: str, reason: str) -> None:
-        place, line = source.place(tuple(name.split(".")))
-        notes.append(f"{place}:{line}: {name} has no effect: {reason}" if line else f"{place}: {name}: {reason}")
-
-    if config.runner_config.sink_mode and device == "CPU":
-        note("runner_config.sink_mode", "data sinking exists on Ascend only")
-    if device == "CPU":
-        for name in ASCEND_ONLY:
-            if _value(source, name) not in NEUTRAL:
-                note(name, "Ascend only")
-        settings = config.model.settings
-        if "bfloat16" in (settings.param_init_type, settings.compute_dtype):
-            note("model.model_config.compute_dtype", "CPU has no bfloat16 kernels, float32 is used")
-    if not config.use_parallel:
-        for name in SINGLE_PROCESS:
-            if _value(source, name) not in NEUTRAL:
-                note(name, "use_parallel is False, one process")
-    for name in NOT_OURS:
-        if _value(source, name) not in NEUTRAL:
-            note(name, "MindCoder has no use for it")
-    for index, callback in enumerate(source.data.get("callbacks") or []):
-        if callback.get("type") == "ObsMonitor":
-            note(f"callbacks.{index}.type", "ObsMonitor uploads to Huawei OBS; files stay in output_dir")
-        for key in CALLBACK_KEYS:
-            if callback.get(key) not in NEUTRAL:
-                note(f"callbacks.{index}.{key}", "checkpoints are always whole, safetensors and written in place")
-    for name in (config.optimizer.type, *(callback.type for callback in config.callbacks)):
-        if name in RENAMED:
-            notes.append(f"{name} is read as {RENAMED[name]}")
+    for path, value in _leaves(source.data):
+        pattern = ".".join("*" if isinstance(part, int) else part for part in path)
+        name = ".".join(map(str, path))
+        reason = _reason(pattern, value, config, device)
+        if reason:
+            place, line = source.place(path)
+            notes.append(f"{place}:{line}: {name} has no effect: {reason}" if line else f"{name}: {reason}")
+    notes += [
+        f"{name} is read as {RENAMED[name]}"
+        for name in (config.optimizer.type, *(callback.type for callback in config.callbacks))
+        if name in RENAMED
+    ]
     return notes
+
+
+def _reason(pattern: str, value: object, config: RunConfig, device: str) -> str | None:
+    """Why the key has no effect, or None when it has one or asks for nothing."""
+    if value in NEUTRAL or pattern.startswith(DESCRIPTIVE):
+        return None
+    if pattern == "callbacks.*.type" and value in ("ObsMonitor", "ProfileMonitor", "TrainingStateMonitor"):
+        return f"MindCoder has no {value}; files stay in output_dir"
+    if pattern.startswith("runner_wrapper.scale_sense") and config.model.settings.compute_dtype != "float16":
+        return "only float16 needs a loss scale"
+    if value == "bfloat16" and device == "CPU":
+        return "CPU has no bfloat16 kernels, float32 is used"
+    if pattern in EFFECTIVE:
+        return None
+    if pattern in ASCEND_ONLY and device == "CPU":
+        return "Ascend only"
+    if pattern.startswith(CLUSTER_ONLY):
+        return None if config.use_parallel else "use_parallel is False, one process"
+    return REASONS.get(pattern, "MindCoder has no use for it")

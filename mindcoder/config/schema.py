@@ -128,6 +128,14 @@ class DataLoaderSection(Section):
     path: str | None = None
     phase: str | None = None
 
+    @property
+    def locations(self) -> list[str]:
+        """Files or folders to read; empty when none is given."""
+        if self.dataset_dir:
+            return [self.dataset_dir]
+        files = self.dataset_files or []
+        return [files] if isinstance(files, str) else list(files)
+
 
 class DatasetSection(Section):
     """``train_dataset`` and ``eval_dataset``."""

@@ -50,7 +50,7 @@ class BatchLoader:
     ``seq_length`` or ``seq_length + 1``) are read too.
 
     Args:
-        location: MindRecord file or folder.
+        location: MindRecord file or folder, or several.
         batch_size: sequences of this process in a batch.
         seq_length: tokens in a sequence.
         vocab_size: of the model; ids beyond it are refused.
@@ -62,7 +62,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        location: str,
+        location: str | list[str],
         batch_size: int,
         seq_length: int,
         vocab_size: int,
@@ -72,8 +72,10 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self._files, self.info = find_dataset(location)
-        self._location = location
+        found = [find_dataset(item) for item in ([location] if isinstance(location, str) else location)]
+        self._files = [file for files, _ in found for file in files]
+        self._infos = [info for _, info in found if info is not None]
+        self._location = location if isinstance(location, str) else ", ".join(location)
         self.batch_size, self.seq_length, self.vocab_size = batch_size, seq_length, vocab_size
         self._shuffle, self._seed, self._drop = shuffle, seed, drop_remainder
         self._rank, self._world = rank, world
@@ -86,8 +88,7 @@ class BatchLoader:
     def _inspect(self) -> tuple[int, list[str]]:
         import mindspore.dataset as ds
 
-        info = self.info
-        if info is not None:
+        for info in self._infos:
             if info.seq_length != self.seq_length:
                 raise UserError(
                     f"was preprocessed with seq_length {info.seq_length}, the model has {self.seq_length}",

@@ -28,6 +28,8 @@ from mindcoder.train.trainer import Trainer, TrainOptions
 
 log = logging.getLogger(__name__)
 
+BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
+
 SCHEDULE_KINDS: dict[str, Kind] = {
     "ConstantWarmUpLR": "constant",
     "LinearWithWarmUpLR": "linear",
@@ -57,16 +59,14 @@ def build_loader(config: RunConfig, section: DatasetSection, shuffle: bool, drop
     Raises:
         UserError: no dataset given, or it does not fit the model.
     """
-    location = section.data_loader.dataset_dir or section.data_loader.dataset_files
-    if isinstance(location, list):
-        location = location[0] if location else ""
-    if not location:
+    locations = section.data_loader.locations
+    if not locations:
         raise UserError(
             "no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML file"
         )
     model = config.model.settings
     return BatchLoader(
-        location,
+        locations,
         config.runner_config.batch_size,
         model.seq_length,
         model.vocab_size,
@@ -125,7 +125,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     loader = build_loader(
         config, config.train_dataset, config.train_dataset.data_loader.shuffle, config.train_dataset.drop_remainder
     )
-    wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.dataset_dir)
+    wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.locations)
     eval_loader = build_loader(config, config.eval_dataset, False, False) if wants_eval else None
     steps = loader.batches_per_epoch * runner.epochs // runner.gradient_accumulation_steps
     if runner.max_steps is not None:
@@ -154,7 +154,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
     callbacks: list[Callback] = [
-        ConsoleProgress(max(printing, 10)),
+        ConsoleProgress(printing),
         CurveFiles(output / "curves"),
         TensorBoard(output / "tensorboard"),
     ]
@@ -171,17 +171,26 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     if resume_from is not None:
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
-    parameters = decoder.config.num_parameters()
-    log.info(
-        "%.2f M parameters, %d steps of %d x %d x %d tokens",
-        parameters / 1e6,
-        steps,
-        runner.gradient_accumulation_steps,
-        runner.batch_size,
-        config.model.settings.seq_length,
-    )
+    _announce(config, trainer)
     release_compile_memory()
     return trainer, trainer.run()
+
+
+def _announce(config: RunConfig, trainer: Trainer) -> None:
+    """Size of the run, memory of what is always there, and why nothing moves at first."""
+    options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
+    log.info(
+        "%.2f M parameters, %.2f GB with gradients and Adam's moments; activations come on top",
+        parameters / 1e6,
+        parameters * BYTES_A_PARAMETER / 1e9,
+    )
+    log.info(
+        "%d steps of %d x %d x %d tokens; the first one compiles the graph and takes longest",
+        options.total_steps,
+        options.accumulate,
+        config.runner_config.batch_size,
+        model.seq_length,
+    )
 
 
 def _resume_source(config: RunConfig, request: TrainRequest, root: Path):

@@ -48,6 +48,7 @@ def test_the_old_15b_file_means_what_it_meant():
 
     assert config_from_section(model).num_parameters() == 15517462528  # StarCoder's 15.5 B and one padding row
     notes = "\n".join(notes_on_effects(config, source, "CPU"))
+    assert "hidden_size" not in notes and "epochs" not in notes
     for key in (
         "sink_mode",
         "max_device_memory",
@@ -129,3 +130,40 @@ def test_reading_a_file_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code, str(TINY)], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_key_given_has_an_effect_or_is_noted():
+    """Over all keys of the schema: the list of effective ones names only keys that exist."""
+    from mindcoder.config.effects import EFFECTIVE
+    from mindcoder.config.load import _all_keys
+
+    known = set()
+
+    def walk(section, prefix):
+        from pydantic import BaseModel
+
+        from mindcoder.config.load import _flatten
+
+        for name, field in section.model_fields.items():
+            key = f"{prefix}{field.alias or name}"
+            known.add(key)
+            star = ".*." if "list[" in str(field.annotation) else "."
+            for item in _flatten(field.annotation):
+                if isinstance(item, type) and issubclass(item, BaseModel):
+                    walk(item, key + star)
+
+    from mindcoder.config.schema import RunConfig
+
+    walk(RunConfig, "")
+    assert known >= EFFECTIVE and len(_all_keys()) > 150
+
+
+def test_a_key_without_effect_is_noted_with_its_line(tmp_path):
+    path = edited(tmp_path, "    prefix: 'wizardcoder'", "    prefix: 'mine'")
+    config, source = load_config(path)
+    notes = notes_on_effects(config, source, "CPU")
+    assert (
+        f"{path}:{line_of(path, 'prefix')}: callbacks.1.prefix has no effect: checkpoints are named by their step"
+        in notes
+    )
+    assert not [note for note in notes_on_effects(*load_config(TINY), "CPU") if "prefix" not in note]

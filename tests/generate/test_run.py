@@ -1,0 +1,61 @@
+"""Prompts from files, and text that grows without half characters."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mindcoder.data.prompt import build_prompt
+from mindcoder.errors import UserError
+from mindcoder.generate.run import read_prompts
+from mindcoder.generate.stream import TextStream
+
+
+def test_prompts_of_every_file_form(tmp_path):
+    items = [{"instruction": "sort", "input": "[2, 1]"}, {"prompt": "reverse", "id": 7}]
+    (tmp_path / "a.json").write_text(json.dumps(items))
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, items)))
+    (tmp_path / "a.txt").write_text("first line\n\nsecond line\n")
+    expected = [build_prompt("sort", "[2, 1]"), build_prompt("reverse")]
+    for name in ("a.json", "a.jsonl"):
+        prompts, from_file = read_prompts(str(tmp_path / name), raw=False)
+        assert from_file and [prompt.text for prompt in prompts] == expected
+        assert prompts[1].source == items[1]
+    assert [prompt.text for prompt in read_prompts(str(tmp_path / "a.txt"), raw=True)[0]] == [
+        "first line",
+        "second line",
+    ]
+    prompts, from_file = read_prompts("write a loop", raw=True)
+    assert not from_file and prompts[0].text == "write a loop"
+    assert not read_prompts("x" * 5000, raw=True)[1]
+
+
+@pytest.mark.parametrize(
+    "name, text, expected",
+    [
+        ("a.jsonl", '{"instruction": "a"}\n{bad', r"a.jsonl:2: bad JSON"),
+        ("a.jsonl", '{"text": "a"}', "a.jsonl:1: expected an object with instruction or prompt"),
+        ("a.json", "[1,\n2,", "a.json:2: bad JSON"),
+        ("a.txt", "\n", "holds no prompt"),
+    ],
+)
+def test_bad_prompt_files_are_named(name, text, expected, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=expected):
+        read_prompts(str(tmp_path / name), raw=False)
+
+
+def test_a_missing_prompt_file_is_no_prompt(tmp_path):
+    with pytest.raises(UserError, match="no such file of prompts"):
+        read_prompts(str(tmp_path / "prompts.jsonl"), raw=False)
+
+
+def test_streamed_text_equals_the_whole_and_has_no_half_characters(small_tokenizer):
+    text = "def f():\n\treturn '中文🙂👩‍💻é'\r\n"
+    stream = TextStream(small_tokenizer)
+    ids = small_tokenizer.encode(text)
+    pieces = [stream.push(token) for token in ids]
+    assert "".join([*pieces, stream.finish()]) == text
+    assert not any("\ufffd" in piece for piece in pieces)
+    assert len(ids) > len("".join(pieces).split("中")[0])  # the small vocabulary cuts Chinese characters into bytes
