@@ -91,7 +91,7 @@ def run_torch(size: Size, rounds: int, weights: str) -> dict:
 
 def run_ours(size: Size, rounds: int, weights: str, recompute: bool) -> dict:
     """The step of ``mindcoder finetune``."""
-    from mindcoder.backend.device import release_compile_memory, setup_device
+    from mindcoder.backend.device import compile_ahead, setup_device
 
     setup_device("CPU")
     import mindspore as ms
@@ -122,12 +122,15 @@ def run_ours(size: Size, rounds: int, weights: str, recompute: bool) -> dict:
         Tensor(1.0, ms.float32),
         Tensor(True),
     )
-    release_compile_memory()
+    began = time.perf_counter()
+    compile_ahead(train_step, *inputs)
+    compiling = time.perf_counter() - began
 
     def step() -> float:
         return float(train_step(*inputs)[0].asnumpy())
 
     result = report(size, *timed(step, rounds))
+    result["first_step_s"] += compiling
     result["flops_per_token"] = decoder.config.flops_per_token(size.length)
     result["parameters"] = decoder.config.num_parameters()
     return result

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import warnings
+from typing import Any
 
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
 
@@ -77,7 +78,17 @@ def resolve_dtype(name: str):
     return dtypes[name]
 
 
-def release_compile_memory() -> None:
+def compile_ahead(cell: Any, *inputs: Any) -> None:
+    """Compile ``cell`` for ``inputs`` without running it, and give the compiler's freed memory back first.
+
+    Otherwise the compiler's garbage is still resident when the first run's activations come on top: 0.4 GB of the
+    peak of a 20-layer model.
+    """
+    cell.compile(*inputs)
+    release_heap()
+
+
+def release_heap() -> None:
     """Give freed heap pages back to the system (glibc keeps them otherwise); a no-op elsewhere."""
     gc.collect()
     if sys.platform == "linux":

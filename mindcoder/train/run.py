@@ -7,7 +7,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindcoder.backend.device import release_compile_memory
 from mindcoder.checkpoint.load import find_checkpoint, load_weights
 from mindcoder.checkpoint.store import list_steps, newest_checkpoint
 from mindcoder.config.schema import Callback as CallbackSection
@@ -172,7 +171,6 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
     _announce(config, trainer)
-    release_compile_memory()
     return trainer, trainer.run()
 
 

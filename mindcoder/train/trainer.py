@@ -14,6 +14,7 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor
 
+from mindcoder.backend.device import compile_ahead
 from mindcoder.checkpoint.load import assign_parameters, check_architecture
 from mindcoder.checkpoint.store import Checkpoint, save_checkpoint
 from mindcoder.data.loader import Batch, BatchLoader, Position
@@ -99,6 +100,7 @@ class Trainer:
         self.step = 0
         self.position = Position()
         self._stop_signal: int | None = None
+        self._compiled = False
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue after ``checkpoint``: weights, optimizer, schedule, loss scale and data position.
@@ -199,7 +201,7 @@ class Trainer:
         loss = 0.0
         for index, batch in enumerate(batches):
             share = batch.label_count / max(labels, 1)
-            micro_loss, norm = self.train_step(
+            inputs = (
                 Tensor(batch.input_ids),
                 Tensor(batch.position_ids),
                 Tensor(batch.document_ids),
@@ -210,6 +212,10 @@ class Trainer:
                 Tensor(share, ms.float32),
                 Tensor(index == len(batches) - 1),
             )
+            if not self._compiled:
+                compile_ahead(self.train_step, *inputs)
+                self._compiled = True
+            micro_loss, norm = self.train_step(*inputs)
             loss += share * float(micro_loss.asnumpy())
         grad_norm = float(norm.asnumpy())
         finite = math.isfinite(grad_norm)

@@ -20,9 +20,7 @@ def test_loss_and_gradients_equal_pytorch_whatever_the_chunks(per_chunk, rng, mo
     h, w = torch.tensor(hidden, requires_grad=True), torch.tensor(weight, requires_grad=True)
     expected = torch.nn.functional.cross_entropy(h @ w.T, torch.tensor(labels).long(), ignore_index=-100)
     expected.backward()
-    value, grad_hidden, grad_weight = LinearCrossEntropy(scaled=False)(
-        Tensor(hidden), Tensor(weight), Tensor(labels)
-    )
+    value, grad_hidden, grad_weight = LinearCrossEntropy(scaled=False)(Tensor(hidden), Tensor(weight), Tensor(labels))
     assert float(value.asnumpy()) == pytest.approx(expected.item(), abs=1e-5)
     np.testing.assert_allclose(grad_hidden.asnumpy(), h.grad.numpy(), atol=1e-6)
     np.testing.assert_allclose(grad_weight.asnumpy(), w.grad.numpy(), atol=1e-6)
