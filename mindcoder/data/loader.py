@@ -83,7 +83,7 @@ class BatchLoader:
         global_batch = batch_size * world
         self.batches_per_epoch = self.rows // global_batch if drop_remainder else -(-self.rows // global_batch)
         if self.batches_per_epoch == 0:
-            raise UserError(f"has {self.rows} rows, fewer than one batch of {global_batch}", location)
+            raise UserError(f"has {self.rows} rows, fewer than one batch of {global_batch}", self._location)
 
     def _inspect(self) -> tuple[int, list[str]]:
         import mindspore.dataset as ds
