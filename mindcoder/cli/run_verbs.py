@@ -48,11 +48,11 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     device = setup_device(
         config.context.device_target, config.context.device_id, mode, max_call_depth=config.context.max_call_depth
     )
-    for note in notes_on_effects(config, source, device):
+    notes = notes_on_effects(config, source, device)
+    for note in notes:
         log.debug(note)
-    notes = len(notes_on_effects(config, source, device))
     if notes:
-        log.info("%d keys have no effect here; %s lists them", notes, log_file)
+        log.info("keys without effect here: %d; %s lists them", len(notes), log_file)
     if run_mode in ("train", "finetune"):
         return _train(config, arguments, tokenizer, log_file)
     if run_mode == "eval":
