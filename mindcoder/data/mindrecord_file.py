@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -139,9 +138,3 @@ def _read_info(path: Path) -> DatasetInfo:
             found = f"{part.stat().st_size} bytes" if part.is_file() else "nothing"
             raise UserError(f"damaged dataset: expected {size} bytes, found {found}", part)
     return info
-
-
-def remove_dataset(output_file: Path) -> None:
-    """Delete a dataset and its description."""
-    for path in output_file.parent.glob(output_file.name + "*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -23,7 +23,7 @@ def prepare_environment() -> None:
 
 
 def apply_cpu_shims() -> None:
-    """Replace the two operators that MindFormers uses and CPU lacks: Barrier and NPUGetFloatStatusV2."""
+    """Replace the overflow check of MindFormers' training cell: CPU lacks NPUGetFloatStatusV2."""
     import mindspore as ms
     from mindspore import ops
 
@@ -40,7 +40,5 @@ def apply_cpu_shims() -> None:
             finite = ops.logical_and(finite, ops.isfinite(gradient).all())
         return ops.logical_not(finite)
 
-    for name in ("MFTrainOneStepCell",):
-        cell = getattr(wrapper, name)
-        cell.start_overflow_check = start_overflow_check
-        cell.get_overflow_status = get_overflow_status
+    wrapper.MFTrainOneStepCell.start_overflow_check = start_overflow_check
+    wrapper.MFTrainOneStepCell.get_overflow_status = get_overflow_status

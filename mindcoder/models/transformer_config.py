@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+SHAPE_FIELDS = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -41,15 +52,7 @@ class TransformerConfig:
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-        ):
+        for name in SHAPE_FIELDS[1:]:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if self.hidden_size % self.num_heads:
@@ -95,14 +98,4 @@ class TransformerConfig:
 
     def shape_fields(self) -> dict[str, Any]:
         """Fields that decide parameter shapes; a checkpoint must agree on them."""
-        names = (
-            "model_type",
-            "vocab_size",
-            "hidden_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-        )
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SHAPE_FIELDS}
