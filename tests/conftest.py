@@ -49,35 +49,6 @@ def tokenizer_folder(small_tokenizer, tmp_path_factory) -> Path:
     return folder
 
 
-def huggingface_model(**overrides):
-    """A seeded random GPTBigCodeForCausalLM whose biases and norms are not trivial, dropout off."""
-    import torch
-    from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
-
-    torch.manual_seed(0)
-    settings = {
-        "vocab_size": 131,
-        "n_positions": 320,
-        "n_embd": 48,
-        "n_layer": 3,
-        "n_head": 4,
-        "n_inner": 112,
-        "resid_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "attn_pdrop": 0.0,
-        "eos_token_id": 0,
-        "bos_token_id": 0,
-        "attn_implementation": "eager",
-    }
-    model = GPTBigCodeForCausalLM(GPTBigCodeConfig(**{**settings, **overrides}))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for _name, parameter in model.named_parameters():
-            spread = 0.1 if parameter.dim() == 1 else 0.15
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
-    return model.eval()
-
-
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Seeded."""
@@ -86,13 +57,18 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def hf_folder(tmp_path_factory):
-    """Saves a Hugging Face model and loads it as our decoder: ``hf_folder(**config) -> (hf model, decoder, path)``."""
+    """Saves a random model of transformers and loads it as our decoder.
+
+    ``hf_folder(family, **config) -> (hf model, decoder, path)``
+    """
+    from families import random_model
+
     from mindcoder.checkpoint.huggingface import HuggingFaceFolder
     from mindcoder.checkpoint.load import load_weights
     from mindcoder.models.decoder import Decoder
 
-    def make(**overrides):
-        model = huggingface_model(**overrides)
+    def make(family="gpt_bigcode", **overrides):
+        model = random_model(family, **overrides)
         folder = tmp_path_factory.mktemp("hf")
         model.save_pretrained(folder)
         decoder = Decoder(HuggingFaceFolder(folder).transformer_config, empty=True)

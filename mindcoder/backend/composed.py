@@ -8,6 +8,7 @@ gradients are written out, row sums and tilings replace broadcasts, and column s
 
 from __future__ import annotations
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 SQRT_2_OVER_PI = 0.7978845608028654
@@ -85,3 +86,81 @@ class GeluTanh(nn.Cell):
         inner_slope = square * (1.5 * SQRT_2_OVER_PI * CUBIC) + 0.5 * SQRT_2_OVER_PI
         slope = tanh * 0.5 + 0.5 + x * inner_slope * (1.0 - ops.square(tanh))
         return dout * slope
+
+
+class NormalizeRootMeanSquare(nn.Cell):
+    """RMSNorm over the last axis: ``x / sqrt(mean(x²) + epsilon) * weight``.
+
+    ``construct(x [R, H], weight [H]) -> [R, H]``, both of one dtype.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.epsilon = epsilon
+        self.row_mean = ops.ReduceMean(keep_dims=True)
+        self.matmul = ops.MatMul()
+        self.ones = ops.Ones()
+        self.tile = ops.Tile()
+
+    def scale(self, x: Tensor) -> Tensor:
+        """The reciprocal root mean square of each row, ``[R, H]``."""
+        return self.tile(ops.rsqrt(self.row_mean(ops.square(x), -1) + self.epsilon), (1, x.shape[1]))
+
+    def tile_row(self, row: Tensor, x: Tensor) -> Tensor:
+        """``[H] -> [R, H]``, made when ``x`` is there rather than ahead of time and kept."""
+        return self.tile(ops.depend(row, x).reshape((1, -1)), (x.shape[0], 1))
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * self.scale(x) * self.tile_row(weight, x)
+
+    def bprop(self, x, weight, out, dout):
+        x = ops.depend(x, dout)  # normalize again, see NormalizeRows
+        scale = self.scale(x)
+        normalized = x * scale
+        ones = self.ones((1, x.shape[0]), x.dtype)
+        grad_weight = self.matmul(ones, dout * normalized).reshape(weight.shape)
+        weighted = dout * self.tile_row(weight, dout)
+        projection = self.tile(self.row_mean(weighted * normalized, -1), (1, x.shape[1]))
+        return (weighted - normalized * projection) * scale, grad_weight
+
+
+class SwiGLU(nn.Cell):
+    """``silu(gate) * up`` (Shazeer 2020), element by element."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.sigmoid = ops.Sigmoid()
+
+    def construct(self, gate: Tensor, up: Tensor) -> Tensor:
+        return gate * self.sigmoid(gate) * up
+
+    def gradient(self, gate: Tensor, up: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of ``gate`` and ``up``."""
+        sigmoid = self.sigmoid(gate)
+        silu = gate * sigmoid
+        return dout * up * (sigmoid + silu * (1.0 - sigmoid)), dout * silu
+
+
+class RotatePairs(nn.Cell):
+    """Rotary embedding of heads in rows: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
+
+    ``construct(x [R, D], cos [R, D], sin [R, D]) -> [R, D]``. The exchange of halves is a product with a signed
+    permutation: a matrix product of D columns costs less on CPU than slicing and joining.
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__(auto_prefix=False)
+        half = head_dim // 2
+        swap = np.zeros((head_dim, head_dim), np.float32)
+        swap[np.arange(half) + half, np.arange(half)] = -1.0
+        swap[np.arange(half), np.arange(half) + half] = 1.0
+        self.swap = Tensor(swap)
+        self.exchange = ops.MatMul()
+        self.exchange_back = ops.MatMul(transpose_b=True)
+
+    def construct(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return x * cos + self.exchange(x, ops.cast(self.swap, x.dtype)) * sin
+
+    def bprop(self, x, cos, sin, out, dout):
+        grad = dout * cos + self.exchange_back(dout * sin, ops.cast(self.swap, x.dtype))
+        return grad, ops.zeros_like(cos), ops.zeros_like(sin)

@@ -31,3 +31,42 @@ class GeluTanh(nn.Cell):
     def gradient(self, x: Tensor, dout: Tensor) -> Tensor:
         """``dout * gelu'(x)``."""
         return self.gelu_grad(dout, x, self.gelu(x))
+
+
+class NormalizeRootMeanSquare(nn.Cell):
+    """RMSNorm over the last axis; same contract as `mindcoder.backend.composed.NormalizeRootMeanSquare`."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.rms_norm = ops.RmsNorm(epsilon)
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.rms_norm(x, weight)[0]
+
+
+class SwiGLU(nn.Cell):
+    """``silu(gate) * up``; same contract as `mindcoder.backend.composed.SwiGLU`."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.silu = ops.SiLU()
+        self.silu_grad = _grad_ops.SiLUGrad()
+
+    def construct(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self.silu(gate) * up
+
+    def gradient(self, gate: Tensor, up: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of ``gate`` and ``up``."""
+        return self.silu_grad(dout * up, gate), dout * self.silu(gate)
+
+
+class RotatePairs(nn.Cell):
+    """Rotary embedding of heads in rows; same contract as `mindcoder.backend.composed.RotatePairs`."""
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.half = head_dim // 2
+        self.join = ops.Concat(-1)
+
+    def construct(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return x * cos + self.join((-x[:, self.half :], x[:, : self.half])) * sin

@@ -146,13 +146,13 @@ def read_huggingface(folder: str | Path, config: TransformerConfig) -> dict[str,
     rules = list(table.expand(config))
     wanted = {rule.huggingface for rule in rules}
     # Files of the bare transformer lack its prefix.
-    prefix = "" if any(name in source.tensors for name in wanted) else "transformer."
+    prefix = "" if any(name in source.tensors for name in wanted) else table.prefix
     missing = [name for name in wanted if name.removeprefix(prefix) not in source.tensors]
     known = {name.removeprefix(prefix) for name in wanted}
     unexpected = [name for name in source.tensors if name not in known and not table.is_ignored(name)]
     if missing or unexpected:
         raise mismatch_error(folder, sorted(missing), sorted(unexpected), [])
-    expected = expected_shapes(config)
+    expected = config.parameter_shapes()
     parameters: dict[str, np.ndarray] = {}
     shapes = []
     for rule in rules:
@@ -172,34 +172,6 @@ def read_huggingface(folder: str | Path, config: TransformerConfig) -> dict[str,
     if shapes:
         raise mismatch_error(folder, [], [], shapes)
     return parameters
-
-
-def expected_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Global shape of every parameter of the network, by name."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    kv_size = config.num_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "token_embedding.weight": (config.vocab_size, hidden),
-        "position_embedding.weight": (config.max_position_embeddings, hidden),
-        "final_norm.weight": (hidden,),
-        "final_norm.bias": (hidden,),
-    }
-    linears = {
-        "attention.query": (hidden, hidden),
-        "attention.key": (kv_size, hidden),
-        "attention.value": (kv_size, hidden),
-        "attention.output": (hidden, hidden),
-        "mlp.up": (inner, hidden),
-        "mlp.down": (hidden, inner),
-    }
-    for layer in range(config.num_layers):
-        for norm in ("attention_norm", "mlp_norm"):
-            for kind in ("weight", "bias"):
-                shapes[f"layers.{layer}.{norm}.{kind}"] = (hidden,)
-        for name, shape in linears.items():
-            shapes[f"layers.{layer}.{name}.weight"] = shape
-            shapes[f"layers.{layer}.{name}.bias"] = shape[:1]
-    return shapes
 
 
 def write_huggingface(parameters: Mapping[str, np.ndarray], config: TransformerConfig, folder: str | Path) -> None:

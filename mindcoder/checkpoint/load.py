@@ -48,7 +48,7 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
     saved = state.get("architecture", {})
     differing = [
         f"{name} {saved[name]} instead of {value}"
-        for name, value in config.shape_fields().items()
+        for name, value in config.architecture().items()
         if name in saved and saved[name] != value
     ]
     if differing:

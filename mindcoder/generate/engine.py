@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
@@ -74,8 +73,8 @@ class Engine:
         vocab_size: int,
         longest_prompt: int = LARGEST_CHUNK,
     ) -> None:
-        limit = decoder.config.max_position_embeddings
-        if max_length > limit:
+        limit = decoder.config.longest_text
+        if limit is not None and max_length > limit:
             raise UserError(f"a length of {max_length} tokens is over the model's {limit} positions")
         self.batch, self.max_length, self.eos_id, self.vocab_size = batch, max_length, eos_id, vocab_size
         self.chunk = min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32)
@@ -136,7 +135,8 @@ class Engine:
             inputs = np.zeros((self.batch, 1), np.int32)
             inputs[: len(rows), 0] = np.where(running[: len(rows)], tokens, 0)
             positions = np.minimum(lengths, self.network.slots - 1).reshape(-1, 1)
-            logits = self._run(inputs, positions, np.zeros(self.batch, np.int32))
+            longest = int(lengths[: len(rows)].max()) + 1
+            logits = self._run(inputs, positions, np.zeros(self.batch, np.int32), longest)
             lengths = lengths + running
             steps += 1
 
@@ -164,7 +164,7 @@ class Engine:
                 inputs[index, : len(part)] = part
                 last[index] = min(max(len(row) - 1 - start, 0), self.chunk - 1)
             positions = np.tile(np.arange(start, start + self.chunk, dtype=np.int32), (self.batch, 1))
-            logits = self._run(inputs, positions, last)
+            logits = self._run(inputs, positions, last, longest)
             result = logits.copy() if result is None else result
             for index, row in enumerate(rows):
                 if start < len(row) <= start + self.chunk:
@@ -172,8 +172,9 @@ class Engine:
         assert result is not None
         return result
 
-    def _run(self, inputs: np.ndarray, positions: np.ndarray, last: np.ndarray) -> np.ndarray:
-        return self.network(Tensor(inputs), Tensor(positions.astype(np.int32)), Tensor(last, ms.int32)).asnumpy()
+    def _run(self, inputs: np.ndarray, positions: np.ndarray, last: np.ndarray, longest: int) -> np.ndarray:
+        arguments = (inputs, positions.astype(np.int32), last.astype(np.int32), np.int32(longest))
+        return self.network(*(Tensor(argument) for argument in arguments)).asnumpy()
 
     def _take(self, completions: list[Completion], limits: list[int], tokens: np.ndarray) -> list[int | None]:
         """Append each running row's token, or end the row."""

@@ -26,8 +26,8 @@ class CachedDecoder(nn.Cell):
         config = decoder.config
         self.decoder = decoder
         self.slots = slots
-        self.last_position = config.max_position_embeddings - 1
-        shape = (batch, slots, config.num_kv_heads * config.head_dim)
+        self.last_position = (config.longest_text or slots) - 1
+        shape = (batch, slots, config.kv_size)
         dtype = resolve_dtype(config.compute_dtype)
         zeros = ms.common.initializer.initializer
         self.keys = ms.ParameterTuple(
@@ -46,13 +46,14 @@ class CachedDecoder(nn.Cell):
         self.gather = ops.Gather()
         self.concat = ops.Concat(-1)
 
-    def construct(self, input_ids: Tensor, positions: Tensor, last: Tensor) -> Tensor:
+    def construct(self, input_ids: Tensor, positions: Tensor, last: Tensor, longest: Tensor) -> Tensor:
         """Append tokens and give the logits after one of each row's.
 
         Args:
             input_ids: int32 ``[B, S]``.
             positions: int32 ``[B, S]``, below ``slots``.
             last: int32 ``[B]``, which of the S tokens to give logits for.
+            longest: int32 scalar, tokens of the longest sequence so far (for dynamic rotary scaling).
 
         Returns:
             float32 ``[B, V]``.
@@ -60,7 +61,8 @@ class CachedDecoder(nn.Cell):
         decoder = self.decoder
         batch, length = input_ids.shape
         known = ops.minimum(positions, Tensor(self.last_position, ms.int32))
-        rows = decoder.token_embedding(input_ids) + decoder.position_embedding(known)
+        rows = decoder.begin(decoder.token_embedding(input_ids), known, Tensor(0, ms.int32))
+        rotation = decoder.rotation(positions, longest)
         bias = decoder.attention_bias.cached(positions, self.slots)
         row_numbers = ops.broadcast_to(ops.arange(0, batch, 1, dtype=ms.int32).reshape((batch, 1)), (batch, length))
         places = self.concat((row_numbers.reshape((-1, 1)), positions.reshape((-1, 1))))
@@ -68,10 +70,12 @@ class CachedDecoder(nn.Cell):
             layer = decoder.layers[index]
             normed = layer.attention_norm(rows)
             written = (
-                self.write(self.keys[index], places, layer.attention.key(normed)),
+                self.write(self.keys[index], places, layer.attention.rotated_key(normed, rotation)),
                 self.write(self.values[index], places, layer.attention.value(normed)),
             )
             normed = ops.depend(normed, written)
-            rows = layer.finish_cached(rows, normed, self.keys[index], self.values[index], bias, batch, length)
+            rows = layer.finish_cached(
+                rows, normed, rotation, self.keys[index], self.values[index], bias, batch, length
+            )
         chosen = ops.arange(0, batch, 1, dtype=ms.int32) * length + last
         return decoder.logits(decoder.final_norm(self.gather(rows, chosen, 0)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
@@ -79,6 +80,9 @@ class SelfAttention(nn.Cell):
         config: sizes, dropout and initializer range.
         site: number of this layer's attention dropout.
         output_stddev: start deviation of the output projection (scaled down with depth).
+
+    ``rotation`` in the methods below is what `mindcoder.models.rotary.RotaryAngles` gives for the rows' positions, or
+    an empty tuple where positions are learned.
     """
 
     def __init__(
@@ -95,30 +99,41 @@ class SelfAttention(nn.Cell):
         self.num_kv_heads = config.num_kv_heads
         self.group_size = config.num_heads // config.num_kv_heads
         self.head_dim = config.head_dim
-        self.hidden_size = config.hidden_size
+        self.query_size, self.kv_size = config.query_size, config.kv_size
         self.query_scale = config.query_scale
-        kv_size = config.num_kv_heads * config.head_dim
-        dtypes = (initializer, param_dtype, compute_dtype)
-        self.query = Linear(config.hidden_size, config.hidden_size, *dtypes)
-        self.key = Linear(config.hidden_size, kv_size, *dtypes)
-        self.value = Linear(config.hidden_size, kv_size, *dtypes)
-        self.output = Linear(config.hidden_size, config.hidden_size, *dtypes, stddev=output_stddev)
+        dtypes = (initializer, param_dtype, compute_dtype, config.attention_bias)
+        self.query = Linear(config.hidden_size, config.query_size, *dtypes)
+        self.key = Linear(config.hidden_size, config.kv_size, *dtypes)
+        self.value = Linear(config.hidden_size, config.kv_size, *dtypes)
+        self.output = Linear(config.query_size, config.hidden_size, *dtypes, stddev=output_stddev)
+        self.rotate = device_kernels().RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = GroupedAttention(config.attention_dropout, site, softmax_dtype)
 
-    def fold_query(self, rows: Tensor, batch: int, length: int) -> Tensor:
-        """``[B*S, H] -> [B*K, S*G, D]``."""
-        folded = self.query(rows) * self.query_scale
+    def fold_query(self, rows: Tensor, rotation: tuple, batch: int, length: int) -> Tensor:
+        """``[B*S, H] -> [B*K, S*G, D]``, rotated and scaled."""
+        folded = self.query(rows)
+        if self.rotate is None:
+            folded = folded * self.query_scale
+        else:
+            folded = self.rotate(folded.reshape((-1, self.head_dim)), rotation[0], rotation[1])
         if self.num_kv_heads > 1:
             folded = folded.reshape((batch, length, self.num_kv_heads, self.group_size * self.head_dim))
             folded = ops.transpose(folded, (0, 2, 1, 3))
         return folded.reshape((batch * self.num_kv_heads, length * self.group_size, self.head_dim))
 
+    def rotated_key(self, rows: Tensor, rotation: tuple) -> Tensor:
+        """Keys as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
+        key = self.key(rows)
+        if self.rotate is None:
+            return key
+        return self.rotate(key.reshape((-1, self.head_dim)), rotation[2], rotation[3]).reshape((-1, self.kv_size))
+
     def unfold(self, attended: Tensor, batch: int, length: int) -> Tensor:
-        """``[B*K, S*G, D] -> [B*S, H]``, the inverse of `fold_query`."""
+        """``[B*K, S*G, D] -> [B*S, N*D]``, the inverse of `fold_query`."""
         if self.num_kv_heads > 1:
             attended = attended.reshape((batch, self.num_kv_heads, length, self.group_size * self.head_dim))
             attended = ops.transpose(attended, (0, 2, 1, 3))
-        return attended.reshape((batch * length, self.hidden_size))
+        return attended.reshape((batch * length, self.query_size))
 
     def split_kv(self, projected: Tensor, batch: int, length: int) -> Tensor:
         """``[B*T, K*D] -> [B*K, T, D]``."""
@@ -127,21 +142,29 @@ class SelfAttention(nn.Cell):
             projected = ops.transpose(projected, (0, 2, 1, 3))
         return projected.reshape((batch * self.num_kv_heads, length, self.head_dim))
 
-    def construct(self, rows: Tensor, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+    def construct(self, rows: Tensor, rotation: tuple, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, S]``."""
-        key = self.split_kv(self.key(rows), batch, length)
+        key = self.split_kv(self.rotated_key(rows, rotation), batch, length)
         value = self.split_kv(self.value(rows), batch, length)
-        attended = self.core(self.fold_query(rows, batch, length), key, value, bias, seed)
+        attended = self.core(self.fold_query(rows, rotation, batch, length), key, value, bias, seed)
         return self.output(self.unfold(attended, batch, length))
 
     def attend_cache(
-        self, rows: Tensor, key_cache: Tensor, value_cache: Tensor, bias: Tensor, batch: int, length: int
+        self,
+        rows: Tensor,
+        rotation: tuple,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        bias: Tensor,
+        batch: int,
+        length: int,
     ) -> Tensor:
         """Attend to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, T]``."""
         total = key_cache.shape[1]
         key = self.split_kv(key_cache, batch, total)
         value = self.split_kv(value_cache, batch, total)
-        attended = self.core(self.fold_query(rows, batch, length), key, value, bias, Tensor(0, ms.int32))
+        query = self.fold_query(rows, rotation, batch, length)
+        attended = self.core(query, key, value, bias, Tensor(0, ms.int32))
         return self.output(self.unfold(attended, batch, length))
 
 
@@ -152,6 +175,7 @@ class AttentionBias(nn.Cell):
         super().__init__(auto_prefix=False)
         self.num_kv_heads = config.num_kv_heads
         self.group_size = config.num_heads // config.num_kv_heads
+        self.window = config.sliding_window
         self.dtype = softmax_dtype
 
     def fold(self, visible: Tensor) -> Tensor:
@@ -163,15 +187,22 @@ class AttentionBias(nn.Cell):
         return bias.reshape((batch * self.num_kv_heads, length * self.group_size, total))
 
     def construct(self, document_ids: Tensor) -> Tensor:
-        """Causal within each document: ``document_ids [B, S]`` names the document of every token."""
+        """Causal within each document and the window: ``document_ids [B, S]`` names the document of every token."""
         batch, length = document_ids.shape
-        positions = ops.arange(0, length, 1, dtype=ms.int32)
-        causal = positions.reshape((1, length, 1)) >= positions.reshape((1, 1, length))
+        places = ops.arange(0, length, 1, dtype=ms.int32)
+        visible = self.reachable(places.reshape((1, length, 1)), places.reshape((1, 1, length)), length)
         same = document_ids.reshape((batch, length, 1)) == document_ids.reshape((batch, 1, length))
-        return self.fold(ops.logical_and(causal, same))
+        return self.fold(ops.logical_and(visible, same))
+
+    def reachable(self, query: Tensor, key: Tensor, total: int) -> Tensor:
+        """Whether the token at place ``query`` may look at ``key``: not ahead, and not beyond the window."""
+        visible = query >= key
+        if self.window is not None and self.window < total:
+            visible = ops.logical_and(visible, key > query - self.window)
+        return visible
 
     def cached(self, positions: Tensor, total: int) -> Tensor:
-        """Slots up to the token's own: ``positions [B, S] -> [B*K, S*G, total]``."""
+        """Slots up to the token's own, within the window: ``positions [B, S] -> [B*K, S*G, total]``."""
         batch, length = positions.shape
         slots = ops.arange(0, total, 1, dtype=ms.int32).reshape((1, 1, total))
-        return self.fold(slots <= positions.reshape((batch, length, 1)))
+        return self.fold(self.reachable(positions.reshape((batch, length, 1)), slots, total))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.models.attention import AttentionBias, SelfAttention
@@ -11,9 +11,11 @@ from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.embedding import Embedding
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.mlp import MLP
-from mindcoder.models.norm import LayerNorm
+from mindcoder.models.norm import build_norm
+from mindcoder.models.rotary import RotaryAngles
 from mindcoder.models.transformer_config import TransformerConfig
 
+TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # one row a token
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
 
 
@@ -24,23 +26,21 @@ class DecoderLayer(nn.Cell):
         super().__init__()
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        norm_dtype = resolve_dtype(config.norm_dtype)
-        norm = (config.hidden_size, config.norm_epsilon, initializer, param_dtype, norm_dtype, compute_dtype)
         # Residual branches start smaller the deeper the network is (GPT-2, section 2.3).
         output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
         site = 1 + index * SITES_PER_LAYER
-        self.attention_norm = LayerNorm(*norm)
+        self.attention_norm = build_norm(config, initializer)
         self.attention = SelfAttention(
             config, site, initializer, output_stddev, param_dtype, compute_dtype, resolve_dtype(config.softmax_dtype)
         )
-        self.mlp_norm = LayerNorm(*norm)
+        self.mlp_norm = build_norm(config, initializer)
         self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype)
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
 
-    def construct(self, rows: Tensor, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        attended = self.attention(self.attention_norm(rows), bias, seed, batch, length)
+    def construct(self, rows: Tensor, rotation: tuple, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+        attended = self.attention(self.attention_norm(rows), rotation, bias, seed, batch, length)
         if self.attention_dropout is not None:
             attended = self.attention_dropout(attended, seed)
         rows = rows + attended
@@ -53,6 +53,7 @@ class DecoderLayer(nn.Cell):
         self,
         rows: Tensor,
         normed: Tensor,
+        rotation: tuple,
         key_cache: Tensor,
         value_cache: Tensor,
         bias: Tensor,
@@ -60,19 +61,22 @@ class DecoderLayer(nn.Cell):
         length: int,
     ) -> Tensor:
         """The layer once its keys and values are in the cache; no dropout. ``normed`` is ``attention_norm(rows)``."""
-        rows = rows + self.attention.attend_cache(normed, key_cache, value_cache, bias, batch, length)
+        rows = rows + self.attention.attend_cache(
+            normed, rotation, key_cache, value_cache, bias, batch, length
+        )
         return rows + self.mlp(self.mlp_norm(rows))
 
 
 class Decoder(nn.Cell):
-    """Embeddings, layers and the final norm; the head is the transposed token embedding.
+    """Embeddings, layers, the final norm, and the head: the token embedding or a matrix of its own.
 
     Args:
         config: the architecture.
         seed: of the start values.
         empty: leave weights at zero because they are loaded right after.
 
-    Parameter names are global names: the same in every layout and in checkpoints.
+    Parameter names are global names, those of ``config.parameter_shapes()``: the same in every layout and in
+    checkpoints.
     """
 
     def __init__(self, config: TransformerConfig, seed: int = 0, empty: bool = False) -> None:
@@ -81,26 +85,39 @@ class Decoder(nn.Cell):
         initializer = Initializer(seed, config.initializer_range, empty)
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        size = config.hidden_size
-        self.token_embedding = Embedding(config.vocab_size, size, initializer, param_dtype, compute_dtype)
-        self.position_embedding = Embedding(
-            config.max_position_embeddings, size, initializer, param_dtype, compute_dtype
-        )
+        embedding = (config.hidden_size, initializer, param_dtype, compute_dtype)
+        self.token_embedding = Embedding(config.token_rows, *embedding)
+        self.position_embedding = None
+        self.rotary = None
+        if config.position == "learned":
+            self.position_embedding = Embedding(config.max_position_embeddings, *embedding)
+        else:
+            self.rotary = RotaryAngles(config, compute_dtype)
         self.layers = nn.CellList([DecoderLayer(config, index, initializer) for index in range(config.num_layers)])
-        self.final_norm = LayerNorm(
-            size, config.norm_epsilon, initializer, param_dtype, resolve_dtype(config.norm_dtype), compute_dtype
-        )
+        self.final_norm = build_norm(config, initializer)
+        self.head = None if config.tied_head else Head(config, initializer, param_dtype)
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
         self.attention_bias = AttentionBias(config, resolve_dtype(config.softmax_dtype))
         self.head_product = ops.MatMul(transpose_b=True)
         self.compute_dtype = compute_dtype
+        self.vocab_size = config.vocab_size
+        self.is_padded = config.token_rows > config.vocab_size
+        _clear_padding(self, config)
 
     def begin(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
         """What enters the first layer, from looked-up token embeddings; ``[B*S, H]`` both."""
-        rows = token_rows + self.position_embedding(position_ids)
+        rows = token_rows
+        if self.position_embedding is not None:
+            rows = rows + self.position_embedding(position_ids)
         if self.embedding_dropout is not None:
             rows = self.embedding_dropout(rows, seed)
         return rows
+
+    def rotation(self, position_ids: Tensor, longest: Tensor) -> tuple:
+        """Rotary angles for all layers, see `RotaryAngles`; an empty tuple where positions are learned."""
+        if self.rotary is None:
+            return ()
+        return self.rotary(position_ids, longest)
 
     def run_layers(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
         """From looked-up token embeddings ``[B*S, H]`` to the final norm's output ``[B*S, H]``.
@@ -109,9 +126,10 @@ class Decoder(nn.Cell):
         """
         batch, length = position_ids.shape
         rows = self.begin(token_rows, position_ids, seed)
+        rotation = self.rotation(position_ids, position_ids.max() + 1)
         bias = self.attention_bias(document_ids)
         for layer in self.layers:
-            rows = layer(rows, bias, seed, batch, length)
+            rows = layer(rows, rotation, bias, seed, batch, length)
         return self.final_norm(rows)
 
     def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
@@ -129,9 +147,32 @@ class Decoder(nn.Cell):
         return self.run_layers(self.token_embedding(input_ids), position_ids, document_ids, seed)
 
     def head_weight(self) -> Tensor:
-        """The head's ``[V, H]`` in the compute dtype: the token embedding."""
-        return ops.cast(self.token_embedding.weight, self.compute_dtype)
+        """The head's ``[V, H]`` in the compute dtype, without padding rows."""
+        weight = self.token_embedding.weight if self.head is None else self.head.weight
+        if self.is_padded:
+            weight = weight[: self.vocab_size]
+        return ops.cast(weight, self.compute_dtype)
 
     def logits(self, rows: Tensor) -> Tensor:
         """``[rows, H] -> [rows, V]`` in float32."""
         return ops.cast(self.head_product(rows, self.head_weight()), ms.float32)
+
+
+class Head(nn.Cell):
+    """The matrix of a head that is not tied to the token embedding; `Decoder.logits` multiplies by it."""
+
+    def __init__(self, config: TransformerConfig, initializer: Initializer, param_dtype: ms.dtype.Number) -> None:
+        super().__init__()
+        values = initializer.normal((config.token_rows, config.hidden_size), param_dtype)
+        self.weight = Parameter(values, name="weight")
+
+
+def _clear_padding(decoder: Decoder, config: TransformerConfig) -> None:
+    """Zero the rows beyond the vocabulary, whatever they were drawn as."""
+    if config.token_rows == config.vocab_size:
+        return
+    for name, parameter in decoder.parameters_and_names():
+        if name in TOKEN_TABLES:
+            values = parameter.asnumpy().copy()
+            values[config.vocab_size :] = 0
+            parameter.set_data(Tensor(values, parameter.dtype))

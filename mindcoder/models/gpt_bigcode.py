@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mindcoder.models.huggingface_fields import first_id, pairs, token_id_fields
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule, WeightTable
 
@@ -38,8 +39,9 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
         embedding_dropout=config.get("embd_pdrop", 0.1),
         attention_dropout=config.get("attn_pdrop", 0.1),
         hidden_dropout=config.get("resid_pdrop", 0.1),
+        tied_head=config.get("tie_word_embeddings", True),
         bos_token_id=config.get("bos_token_id", 50256),
-        eos_token_id=config.get("eos_token_id", 50256),
+        eos_token_id=first_id(config.get("eos_token_id", 50256)),
         pad_token_id=config.get("pad_token_id"),
     )
 
@@ -63,10 +65,8 @@ def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
         "embd_pdrop": config.embedding_dropout,
         "attn_pdrop": config.attention_dropout,
         "resid_pdrop": config.hidden_dropout,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_token_id,
-        "pad_token_id": config.pad_token_id,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tied_head,
+        **token_id_fields(config),
     }
 
 
@@ -87,10 +87,6 @@ def _join_qkv(parts: Sequence[np.ndarray], config: TransformerConfig) -> np.ndar
     return np.concatenate(heads, axis=1).reshape(3 * config.hidden_size, *shape)
 
 
-def _pairs(huggingface: str, ours: str) -> tuple[WeightRule, ...]:
-    return tuple(WeightRule(f"{huggingface}.{kind}", (f"{ours}.{kind}",)) for kind in ("weight", "bias"))
-
-
 def _qkv(kind: str) -> WeightRule:
     names = tuple(f"layers.{{layer}}.attention.{part}.{kind}" for part in ("query", "key", "value"))
     return WeightRule(f"transformer.h.{{layer}}.attn.c_attn.{kind}", names, _split_qkv, _join_qkv)
@@ -100,14 +96,16 @@ WEIGHTS = WeightTable(
     rules=(
         WeightRule("transformer.wte.weight", ("token_embedding.weight",)),
         WeightRule("transformer.wpe.weight", ("position_embedding.weight",)),
-        *_pairs("transformer.h.{layer}.ln_1", "layers.{layer}.attention_norm"),
+        *pairs("transformer.h.{layer}.ln_1", "layers.{layer}.attention_norm"),
         _qkv("weight"),
         _qkv("bias"),
-        *_pairs("transformer.h.{layer}.attn.c_proj", "layers.{layer}.attention.output"),
-        *_pairs("transformer.h.{layer}.ln_2", "layers.{layer}.mlp_norm"),
-        *_pairs("transformer.h.{layer}.mlp.c_fc", "layers.{layer}.mlp.up"),
-        *_pairs("transformer.h.{layer}.mlp.c_proj", "layers.{layer}.mlp.down"),
-        *_pairs("transformer.ln_f", "final_norm"),
+        *pairs("transformer.h.{layer}.attn.c_proj", "layers.{layer}.attention.output"),
+        *pairs("transformer.h.{layer}.ln_2", "layers.{layer}.mlp_norm"),
+        *pairs("transformer.h.{layer}.mlp.c_fc", "layers.{layer}.mlp.up"),
+        *pairs("transformer.h.{layer}.mlp.c_proj", "layers.{layer}.mlp.down"),
+        *pairs("transformer.ln_f", "final_norm"),
+        WeightRule("lm_head.weight", ("head.weight",)),
     ),
     ignored=("lm_head.weight", "attn.bias", "attn.masked_bias"),
+    prefix="transformer.",
 )

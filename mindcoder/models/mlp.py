@@ -1,4 +1,4 @@
-"""The position-wise feed-forward network."""
+"""The position-wise feed-forward network, plain or gated."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.initializer import Initializer
-from mindcoder.models.linear import BiasedMatMul, Linear
+from mindcoder.models.linear import Linear, WeightProduct
 from mindcoder.models.transformer_config import TransformerConfig
 
-ACTIVATIONS = {"gelu_tanh": "GeluTanh"}  # TransformerConfig.activation -> kernel class
+# (TransformerConfig.activation, gated_mlp) -> kernel class
+ACTIVATIONS = {("gelu_tanh", False): "GeluTanh", ("silu", True): "SwiGLU"}
 
 
-class ActivatedMatMul(nn.Cell):
-    """``activation(x) @ weight.T + bias`` that keeps only ``x`` for the backward pass.
+class ActivatedProduct(nn.Cell):
+    """``activation(x) @ weight.T`` that keeps only ``x`` for the backward pass.
 
     The activation's output, the largest tensor of a layer, is computed again there.
     """
@@ -22,19 +23,37 @@ class ActivatedMatMul(nn.Cell):
     def __init__(self, activation: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.activation = activation
-        self.product = BiasedMatMul()
+        self.product = WeightProduct()
 
-    def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return self.product(self.activation(x), weight, bias)
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.product(self.activation(x), weight)
 
-    def bprop(self, x, weight, bias, out, dout):
+    def bprop(self, x, weight, out, dout):
         x = ops.depend(x, dout)
-        grad_active, grad_weight, grad_bias = self.product.gradients(self.activation(x), weight, bias, dout)
-        return self.activation.gradient(x, grad_active), grad_weight, grad_bias
+        grad_active, grad_weight = self.product.gradients(self.activation(x), weight, dout)
+        return self.activation.gradient(x, grad_active), grad_weight
+
+
+class GatedProduct(nn.Cell):
+    """``activation(gate, up) @ weight.T`` that keeps only ``gate`` and ``up`` for the backward pass."""
+
+    def __init__(self, activation: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.activation = activation
+        self.product = WeightProduct()
+
+    def construct(self, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        return self.product(self.activation(gate, up), weight)
+
+    def bprop(self, gate, up, weight, out, dout):
+        gate = ops.depend(gate, dout)
+        grad_active, grad_weight = self.product.gradients(self.activation(gate, up), weight, dout)
+        grad_gate, grad_up = self.activation.gradient(gate, up, grad_active)
+        return grad_gate, grad_up, grad_weight
 
 
 class MLP(nn.Cell):
-    """``down(activation(up(x)))``; ``[rows, H] -> [rows, H]`` through ``[rows, F]``."""
+    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[rows, H] -> [rows, H]``."""
 
     def __init__(
         self,
@@ -45,16 +64,15 @@ class MLP(nn.Cell):
         compute_dtype: ms.dtype.Number,
     ) -> None:
         super().__init__()
-        dtypes = (initializer, param_dtype, compute_dtype)
-        activation = getattr(device_kernels(), ACTIVATIONS[config.activation])()
-        self.up = Linear(config.hidden_size, config.intermediate_size, *dtypes)
-        self.down = Linear(
-            config.intermediate_size,
-            config.hidden_size,
-            *dtypes,
-            stddev=output_stddev,
-            product=ActivatedMatMul(activation),
-        )
+        dtypes = (initializer, param_dtype, compute_dtype, config.mlp_bias)
+        activation = getattr(device_kernels(), ACTIVATIONS[config.activation, config.gated_mlp])()
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.gate = Linear(hidden, inner, *dtypes) if config.gated_mlp else None
+        self.up = Linear(hidden, inner, *dtypes)
+        product = GatedProduct(activation) if config.gated_mlp else ActivatedProduct(activation)
+        self.down = Linear(inner, hidden, *dtypes, stddev=output_stddev, product=product)
 
     def construct(self, rows: Tensor) -> Tensor:
-        return self.down(self.up(rows))
+        if self.gate is None:
+            return self.down(self.up(rows))
+        return self.down(self.gate(rows), self.up(rows))

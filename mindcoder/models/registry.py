@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 
 from mindcoder.config.model_section import ModelConfigSection
-from mindcoder.models import gpt_bigcode
+from mindcoder.models import gpt_bigcode, llama, starcoder2
 from mindcoder.models.transformer_config import TransformerConfig
 
-FAMILIES: dict[str, ModuleType] = {gpt_bigcode.MODEL_TYPE: gpt_bigcode}
+FAMILIES: dict[str, ModuleType] = {family.MODEL_TYPE: family for family in (gpt_bigcode, starcoder2, llama)}
 
 
 def family_of(model_type: str) -> ModuleType:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
-SHAPE_FIELDS = (
-    "model_type",
+SIZE_FIELDS = (
     "vocab_size",
     "hidden_size",
     "num_layers",
@@ -15,6 +16,42 @@ SHAPE_FIELDS = (
     "intermediate_size",
     "max_position_embeddings",
 )
+# Everything that decides what a weight file means. Dropout, dtypes and token ids may differ between two runs of it.
+ARCHITECTURE_FIELDS = (
+    "model_type",
+    *SIZE_FIELDS,
+    "head_dim",
+    "norm",
+    "norm_epsilon",
+    "activation",
+    "gated_mlp",
+    "attention_bias",
+    "mlp_bias",
+    "position",
+    "rope_theta",
+    "rope_scaling",
+    "sliding_window",
+    "tied_head",
+    "scale_attention",
+)
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched over a longer context (HF ``rope_scaling``).
+
+    Attributes:
+        kind: ``linear`` (Chen et al. 2023), ``dynamic`` (NTK-aware, grows with the text) or ``llama3``.
+        factor: of the stretch.
+        original_length: context the model was pretrained with (dynamic and llama3).
+        low_freq_factor, high_freq_factor: bounds of the smoothed band (llama3).
+    """
+
+    kind: Literal["linear", "dynamic", "llama3"]
+    factor: float
+    original_length: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +60,13 @@ class TransformerConfig:
 
     Sizes are element counts. ``*_dtype`` fields hold dtype names (``"float32"``, ``"float16"``,
     ``"bfloat16"``); `mindcoder.backend.device.resolve_dtype` maps them to what the device computes in.
+
+    Attributes:
+        head_dim: size D of one attention head; 0 stands for ``hidden_size // num_heads``.
+        max_position_embeddings: rows of the learned position table, or the context a rotary model was trained with.
+        sliding_window: tokens a token may look at, itself included; None for all before it.
+        padded_vocab_size: rows of the token tables where they are padded to a multiple; 0 stands for ``vocab_size``.
+            Padding rows are zero, get no gradient, are never sampled and are cut off on export.
 
     Raises:
         ValueError: when sizes contradict each other; the message names the fields.
@@ -36,10 +80,21 @@ class TransformerConfig:
     num_kv_heads: int
     intermediate_size: int
     max_position_embeddings: int
+    head_dim: int = 0
+    norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     norm_epsilon: float = 1e-5
-    activation: str = "gelu_tanh"
-    initializer_range: float = 0.02
+    activation: Literal["gelu_tanh", "silu"] = "gelu_tanh"
+    gated_mlp: bool = False
+    attention_bias: bool = True
+    mlp_bias: bool = True
+    position: Literal["learned", "rope"] = "learned"
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    sliding_window: int | None = None
+    tied_head: bool = True
     scale_attention: bool = True
+    padded_vocab_size: int = 0
+    initializer_range: float = 0.02
     embedding_dropout: float = 0.0
     attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
@@ -52,50 +107,120 @@ class TransformerConfig:
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in SHAPE_FIELDS[1:]:
+        for name in SIZE_FIELDS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}")
+        if self.head_dim == 0:
+            if self.hidden_size % self.num_heads:
+                raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}")
+            object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} is not divisible by num_kv_heads {self.num_kv_heads}")
+        if self.position == "rope" and self.head_dim % 2:
+            raise ValueError(f"rotary positions need an even head_dim, found {self.head_dim}")
+        if self.padded_vocab_size and self.padded_vocab_size < self.vocab_size:
+            raise ValueError(f"padded_vocab_size {self.padded_vocab_size} is below vocab_size {self.vocab_size}")
 
     @property
-    def head_dim(self) -> int:
-        """Size D of one attention head."""
-        return self.hidden_size // self.num_heads
+    def query_size(self) -> int:
+        """Size N*D of all query heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Size K*D of all key (or value) heads together."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def token_rows(self) -> int:
+        """Rows of the token embedding, padding included."""
+        return self.padded_vocab_size or self.vocab_size
 
     @property
     def query_scale(self) -> float:
         """Factor on the query before the dot product (HF ``scale_attn_weights``)."""
         return self.head_dim**-0.5 if self.scale_attention else 1.0
 
+    @property
+    def longest_text(self) -> int | None:
+        """Tokens that the position table has room for; None where positions are computed."""
+        return self.max_position_embeddings if self.position == "learned" else None
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """Weight shape of every linear layer of one decoder layer, by name."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        shapes = {
+            "attention.query": (self.query_size, hidden),
+            "attention.key": (self.kv_size, hidden),
+            "attention.value": (self.kv_size, hidden),
+            "attention.output": (hidden, self.query_size),
+            "mlp.up": (inner, hidden),
+            "mlp.down": (hidden, inner),
+        }
+        if self.gated_mlp:
+            shapes["mlp.gate"] = (inner, hidden)
+        return shapes
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Global shape of every parameter of the network, by global name."""
+        hidden = self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"token_embedding.weight": (self.token_rows, hidden)}
+        if self.position == "learned":
+            shapes["position_embedding.weight"] = (self.max_position_embeddings, hidden)
+        norm_parts = ("weight", "bias") if self.norm == "layer_norm" else ("weight",)
+        linears = self.linear_shapes()
+        for layer in range(self.num_layers):
+            for norm in ("attention_norm", "mlp_norm"):
+                shapes.update({f"layers.{layer}.{norm}.{part}": (hidden,) for part in norm_parts})
+            for name, shape in linears.items():
+                shapes[f"layers.{layer}.{name}.weight"] = shape
+                if self.attention_bias if name.startswith("attention") else self.mlp_bias:
+                    shapes[f"layers.{layer}.{name}.bias"] = shape[:1]
+        shapes.update({f"final_norm.{part}": (hidden,) for part in norm_parts})
+        if not self.tied_head:
+            shapes["head.weight"] = (self.token_rows, hidden)
+        return shapes
+
     def num_parameters(self) -> int:
         """Exact count of trainable numbers, tied head counted once."""
-        hidden, inner = self.hidden_size, self.intermediate_size
-        kv_size = self.num_kv_heads * self.head_dim
-        attention = 2 * (hidden * hidden + hidden) + 2 * (kv_size * hidden + kv_size)
-        mlp = 2 * hidden * inner + inner + hidden
-        norms = 2 * 2 * hidden
-        embeddings = (self.vocab_size + self.max_position_embeddings) * hidden
-        return embeddings + self.num_layers * (attention + mlp + norms) + 2 * hidden
+        return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def flops_per_token(self, seq_length: int) -> float:
         """Floating point operations of forward and backward for one token (PaLM appendix B).
 
-        Matrix products only: 6 per weight that multiplies an activation, and 12·L·S·H for the attention
+        Matrix products only: 6 per weight that multiplies an activation, and 12·L·S·N·D for the attention
         scores (no discount for the causal half).
         """
-        kv_size = self.num_kv_heads * self.head_dim
-        per_layer = 2 * self.hidden_size**2 + 2 * self.hidden_size * kv_size
-        per_layer += 2 * self.hidden_size * self.intermediate_size
+        per_layer = sum(math.prod(shape) for shape in self.linear_shapes().values())
         weights = self.num_layers * per_layer + self.vocab_size * self.hidden_size
-        return 6.0 * weights + 12.0 * self.num_layers * seq_length * self.hidden_size
+        return 6.0 * weights + 12.0 * self.num_layers * seq_length * self.query_size
 
     def without_dropout(self) -> TransformerConfig:
         """Copy for evaluation and generation."""
         return replace(self, embedding_dropout=0.0, attention_dropout=0.0, hidden_dropout=0.0)
 
-    def shape_fields(self) -> dict[str, Any]:
-        """Fields that decide parameter shapes; a checkpoint must agree on them."""
-        return {name: getattr(self, name) for name in SHAPE_FIELDS}
+    def architecture(self) -> dict[str, Any]:
+        """Fields that decide what a weight file means, as plain data; a checkpoint must agree on them."""
+        values = {name: getattr(self, name) for name in ARCHITECTURE_FIELDS}
+        if self.rope_scaling is not None:
+            values["rope_scaling"] = vars(self.rope_scaling)
+        return values
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TransformerConfig:
+    """The inverse of ``dataclasses.asdict``.
+
+    Raises:
+        ValueError: a field is missing, unknown or contradicts another.
+    """
+    known = {field.name for field in fields(TransformerConfig)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"unknown fields: {', '.join(unknown)}")
+    settings = dict(values)
+    if isinstance(settings.get("rope_scaling"), Mapping):
+        settings["rope_scaling"] = RopeScaling(**settings["rope_scaling"])
+    try:
+        return TransformerConfig(**settings)
+    except TypeError as error:
+        raise ValueError(str(error)) from None

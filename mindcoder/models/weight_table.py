@@ -43,18 +43,21 @@ class WeightTable:
     Attributes:
         rules: tensor by tensor.
         ignored: names that files may hold and that carry nothing (tied heads, causal-mask buffers), as suffixes.
+        prefix: of all names but the head's, which files of the bare transformer lack.
     """
 
     rules: tuple[WeightRule, ...]
     ignored: tuple[str, ...] = ()
+    prefix: str = ""
 
     def expand(self, config: TransformerConfig) -> Iterator[WeightRule]:
-        """Every rule for every layer."""
+        """Every rule for every layer, as far as the network has its parameters (biases, an untied head)."""
+        known = config.parameter_shapes()
         for rule in self.rules:
-            if "{layer}" in rule.huggingface:
-                yield from (rule.at_layer(layer) for layer in range(config.num_layers))
-            else:
-                yield rule
+            repeated = "{layer}" in rule.huggingface
+            for filled in (rule.at_layer(layer) for layer in range(config.num_layers if repeated else 1)):
+                if all(name in known for name in filled.ours):
+                    yield filled
 
     def is_ignored(self, name: str) -> bool:
         """Whether a tensor of that name may be left out."""

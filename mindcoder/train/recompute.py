@@ -18,7 +18,7 @@ class RecomputedGradients(nn.Cell):
     Args:
         decoder: the network.
         loss: the fused head and loss.
-        weights: all parameters, in the network's own order.
+        weights: parameters of the network, in the order their gradients are wanted.
         loss_scaled: multiply the loss by ``loss_scale``.
     """
 
@@ -29,16 +29,23 @@ class RecomputedGradients(nn.Cell):
         self.decoder = decoder
         self.loss = loss
         self.loss_scaled = loss_scaled
-        layers = [ms.ParameterTuple(layer.trainable_params()) for layer in decoder.layers]
-        positions = ms.ParameterTuple([decoder.position_embedding.weight])
-        head = ms.ParameterTuple([decoder.token_embedding.weight, *decoder.final_norm.trainable_params()])
-        order = [head[0], *positions, *(weight for layer in layers for weight in layer), *head[1:]]
-        if [weight.name for weight in order] != [weight.name for weight in weights]:
-            raise ValueError("recomputation needs all parameters of the network in their own order")
-        self.layer_weights = layers
+        self.layer_weights = [ms.ParameterTuple(layer.trainable_params()) for layer in decoder.layers]
+        head = decoder.token_embedding.weight if decoder.head is None else decoder.head.weight
+        head_weights = ms.ParameterTuple([head, *decoder.final_norm.trainable_params()])
+        table = decoder.position_embedding
+        self.begin_weights = None if table is None else ms.ParameterTuple([table.weight])
+        # The order in which `construct` finds gradients; `places` brings them into that of ``weights``.
+        found = [*head_weights, *(self.begin_weights or ()), *(item for layer in self.layer_weights for item in layer)]
+        names = [weight.name for weight in found]
+        lookup = decoder.token_embedding.weight.name
+        unknown = [weight.name for weight in weights if weight.name not in (*names, lookup)]
+        if unknown:
+            raise ValueError(f"no gradient is computed for {', '.join(unknown)}")
+        self.places = tuple(names.index(weight.name) if weight.name in names else -1 for weight in weights)
+        self.lookup = decoder.token_embedding
         self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
-        self.head_gradient = ms.value_and_grad(self.head, 0, weights=head)
-        self.begin_weights = positions
+        self.input_gradient = ops.GradOperation(get_all=True, sens_param=True)
+        self.head_gradient = ms.value_and_grad(self.head, 0, weights=head_weights)
 
     def head(self, rows: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
         """Scaled loss from the last layer's output."""
@@ -57,10 +64,11 @@ class RecomputedGradients(nn.Cell):
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
+        rotation = decoder.rotation(position_ids, position_ids.max() + 1)
         bias = decoder.attention_bias(document_ids)
         inputs = (decoder.begin(token_rows, position_ids, seed),)
         for index in range(len(decoder.layers)):
-            inputs += (decoder.layers[index](inputs[index], bias, seed, batch, length),)
+            inputs += (decoder.layers[index](inputs[index], rotation, bias, seed, batch, length),)
         loss, (grad_rows, head_grads) = self.head_gradient(inputs[len(decoder.layers)], labels, loss_scale)
         layer_grads = ()
         for back in range(len(decoder.layers)):
@@ -68,11 +76,21 @@ class RecomputedGradients(nn.Cell):
             # `depend` keeps the compiler from reusing the forward pass's activations.
             rows = ops.depend(inputs[index], grad_rows)
             grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(
-                rows, bias, seed, batch, length, grad_rows
+                rows, rotation, bias, seed, batch, length, grad_rows
             )
             grad_rows = grad_inputs[0]
             layer_grads = grads + layer_grads
-        grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
-            ops.depend(token_rows, grad_rows), position_ids, seed, grad_rows
-        )
-        return loss, (grad_inputs[0], (head_grads[0],) + begin_grads + layer_grads + head_grads[1:])
+        start = ops.depend(token_rows, grad_rows)
+        begin_grads = ()
+        if self.begin_weights is None:
+            grad_inputs = self.input_gradient(decoder.begin)(start, position_ids, seed, grad_rows)
+        else:
+            grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
+                start, position_ids, seed, grad_rows
+            )
+        found = head_grads + begin_grads + layer_grads
+        ordered = ()
+        for place in self.places:
+            # An embedding that is not the head has only the gradient of its rows, which the caller adds.
+            ordered += (ops.zeros_like(self.lookup.weight) if place < 0 else found[place],)
+        return loss, (grad_inputs[0], ordered)

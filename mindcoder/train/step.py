@@ -88,8 +88,8 @@ class TrainStep(nn.Cell):
     ) -> tuple[Tensor, tuple]:
         """Unscaled loss and scaled gradients.
 
-        The looked-up rows' gradient is added into the tied head's gradient by a scatter: the table's own gradient
-        and the sum of the two would cost two more tensors of vocabulary size.
+        The looked-up rows' gradient is added by a scatter into the table's gradient so far: that of the tied head, or
+        zeros. The rows' own gradient of the table and the sum of the two would cost two more tensors of its size.
         """
         token_rows = self.decoder.token_embedding(input_ids)
         loss, (grad_rows, grads) = self.value_and_grad(token_rows, position_ids, document_ids, labels, seed, loss_scale)

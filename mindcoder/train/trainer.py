@@ -170,7 +170,7 @@ class Trainer:
             "loss_scale": asdict(self.loss_scale),
             "seed": self.options.seed,
             "data": self._data_layout(),
-            "architecture": self.decoder.config.shape_fields(),
+            "architecture": self.decoder.config.architecture(),
         }
         model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
         optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}

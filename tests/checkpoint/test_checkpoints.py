@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import huggingface_model
+from families import random_model
 
 from mindcoder.checkpoint.huggingface import read_huggingface
 from mindcoder.checkpoint.load import load_weights
@@ -86,7 +86,7 @@ def convert_to_bin(folder):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_files_load(dtype, tmp_path, hf_folder):
     model, decoder, _ = hf_folder(multi_query=True)
-    huggingface_model(multi_query=True).to(dtype).save_pretrained(tmp_path)
+    random_model(multi_query=True).to(dtype).save_pretrained(tmp_path)
     ours = read_huggingface(tmp_path, decoder.config)
     want = model.transformer.wte.weight.to(dtype).float().detach().numpy()
     assert (ours["token_embedding.weight"].astype(np.float32) == want).all()

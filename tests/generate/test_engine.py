@@ -5,44 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from families import reference_tokens
 
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.sampler import Sampler, SamplingOptions, sampling_distribution
 
-PROMPT_LENGTHS = (5, 40, 23)
-
-
-def reference(model, prompts, new_tokens):
-    """Greedy tokens of transformers on a left-padded batch."""
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        do_sample=False,
-        max_new_tokens=new_tokens,
-        pad_token_id=0,
-        eos_token_id=None,
-    )
-    return output[:, longest:].tolist()
-
-
-@pytest.mark.parametrize("multi_query", [True, False])
-def test_greedy_tokens_equal_huggingface_on_a_ragged_batch(multi_query, hf_folder, rng):
-    model, decoder, _ = hf_folder(multi_query=multi_query)
-    prompts = [rng.integers(1, 131, length).tolist() for length in PROMPT_LENGTHS]
-    engine = Engine(decoder, batch=4, max_length=260, eos_id=None, vocab_size=131, longest_prompt=20)
-    completions = engine.generate(prompts, max_new_tokens=200)
-    assert [item.tokens for item in completions] == reference(model, prompts, 200)
-    assert engine.chunk == 32  # the 40-token prompt went through two chunks
-
-
 def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
     model, decoder, _ = hf_folder(multi_query=True)
     prompts = [rng.integers(1, 131, 6).tolist() for _ in range(2)]
-    free = reference(model, prompts, 30)
+    free = reference_tokens(model, prompts, 30)
     eos = free[0][4]
     engine = Engine(decoder, batch=2, max_length=64, eos_id=eos, vocab_size=131)
     first, second = engine.generate(prompts, max_new_tokens=30)

@@ -6,29 +6,18 @@ import mindspore as ms
 import numpy as np
 import pytest
 import torch
+from families import BATCH, check_greedy_tokens, check_logits_loss_and_gradients, one_batch
 from mindspore import Tensor
 
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder, read_huggingface, write_huggingface
-from mindcoder.models.gpt_bigcode import WEIGHTS
 from mindcoder.train.evaluate import EvalStep
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 
-BATCH, LENGTH = 2, 40
 VARIANTS = [
     pytest.param({"multi_query": True}, id="multi-query"),
     pytest.param({"multi_query": False}, id="multi-head"),
 ]
-
-
-def one_batch(rng, vocab: int):
-    """Random ids, and labels of which a third do not count."""
-    ids = rng.integers(0, vocab, (BATCH, LENGTH)).astype(np.int32)
-    labels = np.where(rng.random((BATCH, LENGTH)) < 0.33, -100, ids).astype(np.int32)
-    shifted = np.full_like(labels, -100)
-    shifted[:, :-1] = labels[:, 1:]
-    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (BATCH, 1))
-    return ids, labels, [Tensor(ids), Tensor(positions), Tensor(np.zeros_like(ids)), Tensor(shifted)]
 
 
 def scalars(rate=0.0, scale=1.0):
@@ -44,39 +33,13 @@ def scalars(rate=0.0, scale=1.0):
 @pytest.mark.parametrize("overrides", VARIANTS)
 def test_logits_loss_and_gradients_equal_huggingface(overrides, hf_folder, rng):
     model, decoder, _ = hf_folder(**overrides)
-    ids, labels, inputs = one_batch(rng, 131)
-    output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
-    output.loss.backward()
+    check_logits_loss_and_gradients(model, decoder, rng)
 
-    hidden = decoder(*inputs[:3], Tensor(0, ms.int32))
-    logits = decoder.logits(hidden).asnumpy().reshape(BATCH, LENGTH, -1)
-    np.testing.assert_allclose(logits, output.logits.detach().numpy(), atol=1e-4)
 
-    step = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions()))
-
-    class Gradients(ms.nn.Cell):
-        def __init__(self):
-            super().__init__(auto_prefix=False)
-            self.step = step
-
-        def construct(self, ids, positions, documents, labels, seed, scale):
-            return self.step.gradients(ids, positions, documents, labels, seed, scale)
-
-    loss, grads = Gradients()(*inputs, Tensor(0, ms.int32), Tensor(1.0, ms.float32))
-    assert abs(float(loss.asnumpy()) - float(output.loss)) < 1e-5
-
-    expected = {}
-    named = dict(model.named_parameters())
-    for rule in WEIGHTS.expand(decoder.config):
-        gradient = named[rule.huggingface].grad.numpy()
-        expected.update(WEIGHTS.to_ours(rule, gradient, decoder.config))
-    assert set(expected) == {weight.name for weight in step.weights}
-    for weight, gradient in zip(step.weights, grads):
-        want = expected[weight.name]
-        # The key bias moves all scores of a row alike, so its true gradient is zero: compare against the others.
-        norm = max(np.linalg.norm(want), 1e-3)
-        error = np.linalg.norm(gradient.asnumpy() - want) / norm
-        assert error < 1e-4, (weight.name, error)
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_greedy_tokens_equal_huggingface_on_a_ragged_batch(multi_query, hf_folder, rng):
+    model, decoder, _ = hf_folder(multi_query=multi_query)
+    check_greedy_tokens(model, decoder, rng)
 
 
 def test_twenty_adamw_steps_follow_pytorch(hf_folder, rng):
@@ -95,7 +58,7 @@ def test_twenty_adamw_steps_follow_pytorch(hf_folder, rng):
         max_grad_norm=1.0,
     )
     for number in range(20):
-        ids, labels, inputs = one_batch(rng, 131)
+        ids, labels, inputs = one_batch(rng)
         loss = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long()).loss
         optimizer.zero_grad()
         loss.backward()
@@ -108,7 +71,7 @@ def test_twenty_adamw_steps_follow_pytorch(hf_folder, rng):
 
 def test_accumulated_micro_batches_equal_one_large_batch(hf_folder, rng):
     _, decoder, folder = hf_folder(multi_query=True)
-    _, labels, inputs = one_batch(rng, 131)
+    _, labels, inputs = one_batch(rng)
     options = AdamWOptions(0.9, 0.95, 1e-6, 0.1)
     start = read_huggingface(folder, decoder.config)
     whole = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), options), 1.0)
@@ -173,7 +136,7 @@ def test_parameter_count_is_exact(hf_folder):
 
 def test_eval_step_equals_huggingface_loss_and_accuracy(hf_folder, rng):
     model, decoder, _ = hf_folder(multi_query=True)
-    ids, labels, inputs = one_batch(rng, 131)
+    ids, labels, inputs = one_batch(rng)
     output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
     step = EvalStep(decoder)
     loss, right, count = (float(part.asnumpy()) for part in step(*inputs))

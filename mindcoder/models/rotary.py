@@ -1,0 +1,89 @@
+"""Rotary position embedding: angles of every token, and their application to queries and keys."""
+
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
+
+
+def inverse_frequencies(config: TransformerConfig) -> np.ndarray:
+    """Radians a position turns each pair of a head: float32 ``[D/2]`` (Su et al. 2021; HF ``rope_theta``).
+
+    Dynamic scaling acts beyond the original context only, see `RotaryAngles`.
+    """
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind == "dynamic":
+        return frequencies
+    if scaling.kind == "linear":
+        return frequencies / np.float32(scaling.factor)
+    return _llama3_frequencies(frequencies, scaling)
+
+
+def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    """Long waves are stretched by ``factor``, short ones kept, those between blended (Llama 3.1, HF ``llama3``)."""
+    wavelengths = 2 * math.pi / frequencies
+    blend = (scaling.original_length / wavelengths - scaling.low_freq_factor) / (
+        scaling.high_freq_factor - scaling.low_freq_factor
+    )
+    blend = np.clip(blend, 0.0, 1.0)
+    return ((1 - blend) * frequencies / scaling.factor + blend * frequencies).astype(np.float32)
+
+
+class RotaryAngles(nn.Cell):
+    """Cosines and sines for queries and keys, made once a step and shared by all layers.
+
+    ``construct(position_ids [B, S], longest)`` gives four tensors: cos and sin of queries ``[B*S*N, D]``, already
+    multiplied by the attention's scale, and of keys ``[B*S*K, D]``. ``longest`` is an int32 scalar, the tokens of the
+    longest text so far, on which dynamic scaling depends.
+    """
+
+    def __init__(self, config: TransformerConfig, dtype: ms.dtype.Number) -> None:
+        super().__init__(auto_prefix=False)
+        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
+        self.query_scale = config.query_scale
+        self.head_dim = config.head_dim
+        self.dtype = dtype
+        self.frequencies = Tensor(inverse_frequencies(config))
+        scaling = config.rope_scaling
+        self.is_dynamic = scaling is not None and scaling.kind == "dynamic"
+        if self.is_dynamic:
+            self.factor = float(scaling.factor)
+            self.original_length = float(scaling.original_length)
+            self.theta = float(config.rope_theta)
+            self.base_exponent = config.head_dim / (config.head_dim - 2)
+            self.exponents = Tensor(np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim))
+        self.outer = ops.MatMul()
+        self.join = ops.Concat(-1)
+        self.tile = ops.Tile()
+
+    def scaled_frequencies(self, longest: Tensor) -> Tensor:
+        """``[D/2]``; with dynamic scaling the base grows once the text is over the original context."""
+        if not self.is_dynamic:
+            return self.frequencies
+        length = ops.maximum(ops.cast(longest, ms.float32), Tensor(self.original_length, ms.float32))
+        stretch = length * (self.factor / self.original_length) - (self.factor - 1.0)
+        base = ops.pow(stretch, Tensor(self.base_exponent, ms.float32)) * self.theta
+        return 1.0 / ops.pow(self.tile(base.reshape((1,)), self.exponents.shape), self.exponents)
+
+    def per_head(self, values: Tensor, heads: int) -> Tensor:
+        """``[B*S, D] -> [B*S*heads, D]``."""
+        return self.tile(values, (1, heads)).reshape((-1, self.head_dim))
+
+    def construct(self, position_ids: Tensor, longest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        positions = ops.cast(position_ids.reshape((-1, 1)), ms.float32)
+        half = self.outer(positions, self.scaled_frequencies(longest).reshape((1, -1)))
+        angles = self.join((half, half))
+        cos, sin = ops.cast(ops.cos(angles), self.dtype), ops.cast(ops.sin(angles), self.dtype)
+        return (
+            self.per_head(cos * self.query_scale, self.num_heads),
+            self.per_head(sin * self.query_scale, self.num_heads),
+            self.per_head(cos, self.num_kv_heads),
+            self.per_head(sin, self.num_kv_heads),
+        )

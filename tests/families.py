@@ -1,0 +1,132 @@
+"""Random Hugging Face models of every family, and the comparisons that all of them must pass."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import torch
+from mindspore import Tensor
+
+from mindcoder.generate.engine import Engine
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.registry import family_of
+from mindcoder.train.optimizer import AdamW, AdamWOptions
+from mindcoder.train.step import TrainStep
+
+BATCH, LENGTH, VOCAB = 2, 40, 131
+GPT_BIGCODE = {
+    "n_positions": 320,
+    "n_embd": 48,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_inner": 112,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+}
+ROTARY = {
+    "max_position_embeddings": 320,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 112,
+}
+SETTINGS = {"gpt_bigcode": GPT_BIGCODE, "starcoder2": ROTARY, "llama": ROTARY}
+
+
+def random_model(family: str = "gpt_bigcode", **overrides):
+    """A seeded random model of transformers whose biases and norms are not trivial, dropout off."""
+    import transformers
+
+    config_class, model_class = {
+        "gpt_bigcode": (transformers.GPTBigCodeConfig, transformers.GPTBigCodeForCausalLM),
+        "starcoder2": (transformers.Starcoder2Config, transformers.Starcoder2ForCausalLM),
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+    }[family]
+    torch.manual_seed(0)
+    common = {"vocab_size": VOCAB, "eos_token_id": 0, "bos_token_id": 0, "attn_implementation": "eager"}
+    model = model_class(config_class(**{**common, **SETTINGS[family], **overrides}))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _name, parameter in model.named_parameters():
+            spread = 0.1 if parameter.dim() == 1 else 0.15
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+    return model.eval()
+
+
+def one_batch(rng, vocab: int = VOCAB, length: int = LENGTH):
+    """Random ids, labels of which a third do not count, and both as our step's inputs."""
+    ids = rng.integers(0, vocab, (BATCH, length)).astype(np.int32)
+    labels = np.where(rng.random((BATCH, length)) < 0.33, -100, ids).astype(np.int32)
+    shifted = np.full_like(labels, -100)
+    shifted[:, :-1] = labels[:, 1:]
+    positions = np.tile(np.arange(length, dtype=np.int32), (BATCH, 1))
+    return ids, labels, [Tensor(ids), Tensor(positions), Tensor(np.zeros_like(ids)), Tensor(shifted)]
+
+
+class Gradients(ms.nn.Cell):
+    """Loss and gradients of one `TrainStep`, compiled as the step is."""
+
+    def __init__(self, step: TrainStep) -> None:
+        super().__init__(auto_prefix=False)
+        self.step = step
+
+    def construct(self, ids, positions, documents, labels, seed, scale):
+        return self.step.gradients(ids, positions, documents, labels, seed, scale)
+
+
+def check_logits_loss_and_gradients(model, decoder: Decoder, rng, length: int = LENGTH, recompute: bool = False):
+    """Logits within 1e-4, loss within 1e-5, every gradient within 1e-4 of its norm."""
+    ids, labels, inputs = one_batch(rng, length=length)
+    model.zero_grad()
+    output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
+    output.loss.backward()
+
+    hidden = decoder(*inputs[:3], Tensor(0, ms.int32))
+    logits = decoder.logits(hidden).asnumpy().reshape(BATCH, length, -1)
+    np.testing.assert_allclose(logits, output.logits.detach().numpy(), atol=1e-4)
+
+    optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions())
+    step = TrainStep(decoder, optimizer, recompute=recompute)
+    loss, grads = Gradients(step)(*inputs, Tensor(0, ms.int32), Tensor(1.0, ms.float32))
+    assert abs(float(loss.asnumpy()) - float(output.loss)) < 1e-5
+
+    weights = family_of(decoder.config.model_type).WEIGHTS
+    named = dict(model.named_parameters())
+    expected = {}
+    for rule in weights.expand(decoder.config):
+        expected.update(weights.to_ours(rule, named[rule.huggingface].grad.numpy(), decoder.config))
+    assert set(expected) == {weight.name for weight in step.weights}
+    for weight, gradient in zip(step.weights, grads):
+        want = expected[weight.name]
+        # Without rotation the key bias moves all scores of a row alike: its true gradient is zero.
+        norm = max(np.linalg.norm(want), 1e-3)
+        error = np.linalg.norm(gradient.asnumpy() - want) / norm
+        assert error < 1e-4, (weight.name, error)
+
+
+def reference_tokens(model, prompts, new_tokens: int):
+    """Greedy tokens of transformers on a left-padded batch."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=new_tokens,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
+    return output[:, longest:].tolist()
+
+
+def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_tokens: int = 200):
+    """A ragged batch, one row left idle, one prompt longer than the prefill chunk."""
+    prompts = [rng.integers(1, VOCAB, length).tolist() for length in lengths]
+    total = max(lengths) + new_tokens + 20
+    engine = Engine(decoder, batch=len(lengths) + 1, max_length=total, eos_id=None, vocab_size=VOCAB, longest_prompt=20)
+    assert engine.chunk < max(lengths)
+    completions = engine.generate(prompts, max_new_tokens=new_tokens)
+    assert [item.tokens for item in completions] == reference_tokens(model, prompts, new_tokens)
