@@ -37,8 +37,12 @@ _EFFECTIVE_BY_SECTION = {
     "dropout_prob embedding_dropout_prob hidden_dropout_prob attention_dropout_prob hidden_dropout_rate "
     "attention_dropout_rate param_init_type compute_dtype layernorm_dtype layernorm_compute_type softmax_dtype "
     "softmax_compute_type bos_token_id eos_token_id pad_token_id max_decode_length max_new_tokens "
-    "repetition_penalty temperature top_k top_p do_sample",
-    "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token",
+    "repetition_penalty temperature top_k top_p do_sample make_vocab_size_divisible_by max_position_embedding theta "
+    "extend_method scaling_factor head_dim init_method_std sliding_window use_bias tie_word_embeddings multiple_of "
+    "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias",
+    "model.model_config.scaling_factor": "factor original_max_position_embeddings low_freq_factor high_freq_factor",
+    "processor": "prompt_template",
+    "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token add_bos_token",
 }
 EFFECTIVE = {f"{section}.{key}".lstrip(".") for section, keys in _EFFECTIVE_BY_SECTION.items() for key in keys.split()}
 
@@ -59,6 +63,7 @@ REASONS = {
     "model.model_config.checkpoint_name_or_path": "give load_checkpoint",
     "train_dataset.input_columns": "the columns are those of the dataset",
     "train_dataset.batch_size": "runner_config.batch_size is used",
+    "model.model_config.ignore_token_id": "it is always -100",
     "callbacks.*.prefix": "checkpoints are named by their step",
     "callbacks.*.directory": "checkpoints are in output_dir/checkpoint",
 }

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from mindcoder.config.model_section import ARCHITECTURES, LlamaSection, RotarySection, ScalingFactors
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
 from mindcoder.errors import UserError
@@ -55,7 +56,10 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
     _, path, problem, place, line = min(found, key=lambda item: item[0])
     name = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
-        message = f"unknown key {name!r}" + _nearest(path)
+        message = f"unknown key {name!r}" + _nearest(path, source.data)
+    elif problem["type"] == "union_tag_invalid":
+        message = f"{name}.type: found {problem['ctx']['tag']!r}, expected one of {problem['ctx']['expected_tags']}"
+        place, line = source.place((*path, "type"))
     else:
         message = f"{name}: found {_short(problem['input'])}, expected {_expectation(problem)}"
     distinct = {str(item[1]) for item in found}
@@ -106,18 +110,25 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _section_at(path: KeyPath) -> type[BaseModel] | None:
+def _section_at(path: KeyPath, data: Any) -> type[BaseModel] | None:
     """The schema class of the section that holds the key ``path``."""
     section: type[BaseModel] | None = RunConfig
     for part in path[:-1]:
+        data = data[part] if isinstance(data, list) and isinstance(part, int) else data.get(part, {})
         if isinstance(part, int) or section is None:
             continue
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
         annotation = fields[part].annotation if part in fields else None
-        section = next(
-            (item for item in _flatten(annotation) if isinstance(item, type) and issubclass(item, BaseModel)), None
-        )
+        candidates = [item for item in _flatten(annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
+        named = [item for item in candidates if isinstance(data, dict) and _has_type(item, data.get("type"))]
+        section = next(iter(named or candidates), None)
     return section
+
+
+def _has_type(section: type[BaseModel], value: Any) -> bool:
+    """Whether ``type: value`` chooses this member of a union of sections."""
+    field = section.model_fields.get("type")
+    return field is not None and value in get_args(field.annotation)
 
 
 def _flatten(annotation: Any) -> list[Any]:
@@ -138,9 +149,9 @@ def _all_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[st
     return keys
 
 
-def _nearest(path: KeyPath) -> str:
+def _nearest(path: KeyPath, data: Any) -> str:
     name = str(path[-1])
-    section = _section_at(path)
+    section = _section_at(path, data)
     if section is not None:
         names = [field.alias or key for key, field in section.model_fields.items()]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
@@ -164,31 +175,49 @@ def _check_together(config: RunConfig, source: YamlSource) -> None:
         raise UserError(message, place, line)
 
     at = ("model", "model_config")
-    if model.hidden_size % model.num_heads:
+    name = ".".join(at)
+    if model.hidden_size % model.num_heads and not getattr(model, "head_dim", None):
         refuse(
-            f"model.model_config.hidden_size: {model.hidden_size} is not divisible by num_heads {model.num_heads}",
+            f"{name}.hidden_size: {model.hidden_size} is not divisible by num_heads {model.num_heads}",
             *at,
             "hidden_size",
         )
-    kv_heads = model.n_kv_heads or (1 if model.multi_query else model.num_heads)
-    if model.num_heads % kv_heads:
+    if model.num_heads % model.kv_heads:
         refuse(
-            f"model.model_config.n_kv_heads: num_heads {model.num_heads} is not divisible by {kv_heads}",
-            *at,
-            "n_kv_heads",
+            f"{name}.n_kv_heads: num_heads {model.num_heads} is not divisible by {model.kv_heads}", *at, "n_kv_heads"
         )
-    if model.seq_length > model.n_position:
+    limit = model.position_limit
+    if limit is not None and model.seq_length > limit:
         refuse(
-            f"model.model_config.seq_length: {model.seq_length} is over n_position {model.n_position}, the number "
-            "of learned positions",
+            f"{name}.seq_length: {model.seq_length} is over n_position {limit}, the number of learned positions",
             *at,
             "seq_length",
         )
     if model.pad_token_id is not None and model.pad_token_id >= model.vocab_size:
         refuse(
-            f"model.model_config.pad_token_id: {model.pad_token_id} is not below vocab_size {model.vocab_size}",
+            f"{name}.pad_token_id: {model.pad_token_id} is not below vocab_size {model.vocab_size}",
             *at,
             "pad_token_id" if (*at, "pad_token_id") in source.lines else "vocab_size",
+        )
+    expected = ARCHITECTURES[model.type]
+    if config.model.arch.type not in (None, expected):
+        refuse(
+            f"model.arch.type: found {config.model.arch.type!r}, expected {expected!r} for {model.type}",
+            "model",
+            "arch",
+            "type",
+        )
+    if isinstance(model, RotarySection):
+        scaled = isinstance(model.scaling_factor, ScalingFactors)
+        if scaled != (model.extend_method == "LLAMA3"):
+            wanted = "factor, original_max_position_embeddings, …" if not scaled else "extend_method: LLAMA3 with them"
+            refuse(f"{name}.scaling_factor: expected {wanted}", *at, "scaling_factor")
+    if isinstance(model, LlamaSection) and model.qkv_has_bias != model.attn_proj_has_bias:
+        refuse(
+            f"{name}.attn_proj_has_bias: {model.attn_proj_has_bias} differs from qkv_has_bias {model.qkv_has_bias}; "
+            "only models with both or neither are supported",
+            *at,
+            "attn_proj_has_bias",
         )
     schedule = config.lr_schedule
     if schedule.learning_rate is None and config.optimizer.learning_rate is None:

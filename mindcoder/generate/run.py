@@ -20,7 +20,7 @@ from mindcoder.generate.engine import Completion, Engine
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.registry import config_from_section
+from mindcoder.models.from_section import config_from_section
 from mindcoder.tokenizer import CodeTokenizer
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,8 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         if len(ids) >= max_length:
             raise UserError(
                 f"prompt {index} has {len(ids)} tokens, which leaves no room for an answer within "
-                f"{max_length}; raise --predict_length (up to {model.n_position})"
+                f"{max_length}; raise --predict_length"
+                + (f" (up to {model.position_limit})" if model.position_limit else "")
             )
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")

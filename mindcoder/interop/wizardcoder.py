@@ -18,8 +18,8 @@ from mindcoder.generate.engine import Engine
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.interop.shims import apply_cpu_shims
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.from_section import config_from_section
 from mindcoder.models.loss import IGNORED_LABEL, LinearCrossEntropy
-from mindcoder.models.registry import config_from_section
 from mindcoder.tokenizer import load_tokenizer
 
 apply_cpu_shims()

@@ -61,9 +61,7 @@ class DecoderLayer(nn.Cell):
         length: int,
     ) -> Tensor:
         """The layer once its keys and values are in the cache; no dropout. ``normed`` is ``attention_norm(rows)``."""
-        rows = rows + self.attention.attend_cache(
-            normed, rotation, key_cache, value_cache, bias, batch, length
-        )
+        rows = rows + self.attention.attend_cache(normed, rotation, key_cache, value_cache, bias, batch, length)
         return rows + self.mlp(self.mlp_norm(rows))
 
 

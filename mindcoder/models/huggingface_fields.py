@@ -16,7 +16,7 @@ def read_rope_scaling(config: Mapping[str, Any], max_position_embeddings: int) -
         ValueError: a kind that is not implemented, or a field of it is missing.
     """
     values = config.get("rope_scaling")
-    kind = (values or {}).get("rope_type") or (values or {}).get("type") or "default"
+    kind: Any = (values or {}).get("rope_type") or (values or {}).get("type") or "default"
     if not values or kind == "default":
         return None
     if kind not in ("linear", "dynamic", "llama3"):

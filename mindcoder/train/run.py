@@ -14,7 +14,7 @@ from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
 from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.registry import config_from_section
+from mindcoder.models.from_section import config_from_section
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles

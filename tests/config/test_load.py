@@ -44,7 +44,7 @@ def test_the_old_15b_file_means_what_it_meant():
     assert config.parallel_config.model_parallel == 4 and config.parallel_config.pipeline_stage == 2
     assert config.optimizer.type == "FP32StateAdamWeightDecay" and config.optimizer.eps == 1e-8
     assert config.train_dataset_task.dataset_config == config.train_dataset  # a YAML anchor
-    from mindcoder.models.registry import config_from_section
+    from mindcoder.models.from_section import config_from_section
 
     assert config_from_section(model).num_parameters() == 15517462528  # StarCoder's 15.5 B and one padding row
     notes = "\n".join(notes_on_effects(config, source, "CPU"))

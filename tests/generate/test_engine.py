@@ -11,6 +11,7 @@ from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.sampler import Sampler, SamplingOptions, sampling_distribution
 
+
 def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
     model, decoder, _ = hf_folder(multi_query=True)
     prompts = [rng.integers(1, 131, 6).tolist() for _ in range(2)]
