@@ -126,7 +126,7 @@ def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_t
     """A ragged batch, one row left idle, one prompt longer than the prefill chunk."""
     prompts = [rng.integers(1, VOCAB, length).tolist() for length in lengths]
     total = max(lengths) + new_tokens + 20
-    engine = Engine(decoder, batch=len(lengths) + 1, max_length=total, eos_id=None, vocab_size=VOCAB, longest_prompt=20)
+    engine = Engine(decoder, batch=len(lengths) + 1, max_length=total, stop_ids=(), vocab_size=VOCAB, longest_prompt=20)
     assert engine.chunk < max(lengths)
     completions = engine.generate(prompts, max_new_tokens=new_tokens)
     assert [item.tokens for item in completions] == reference_tokens(model, prompts, new_tokens)

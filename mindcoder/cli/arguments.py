@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
+from mindcoder.data.prompt import TEMPLATES
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and exits with 2."""
@@ -45,7 +47,10 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predict_batch", type=positive, metavar="N", help="prompts of a file answered together")
     parser.add_argument("--output_file", metavar="JSONL", help="answers to a file of prompts; default: the terminal")
     parser.add_argument("--raw", action="store_true", help="no instruction template around the prompt")
-    parser.add_argument("--vocab_file", metavar="FILE", help="vocab.json, or a tokenizer.json")
+    parser.add_argument(
+        "--template", choices=list(TEMPLATES), help="instruction template; default: processor.prompt_template"
+    )
+    parser.add_argument("--vocab_file", metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder")
     parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
     parser.add_argument("--output_dir", metavar="DIR", help="checkpoints, curves and logs")
     parser.add_argument("--device_id", type=int, metavar="N", help="Ascend card")
@@ -84,6 +89,7 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
         "device_target": "context.device_target",
         "vocab_file": "processor.tokenizer.vocab_file",
         "merge_file": "processor.tokenizer.merge_file",
+        "template": "processor.prompt_template",
     }
     flags: dict[str, tuple[str, Any]] = {"run_mode": ("--run_mode", run_mode)}
     for name, key in keys.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
+from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES
 from mindcoder.data.readers import Record, expand_glob, read_records
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import load_tokenizer
@@ -17,8 +18,12 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of the seeds' ``wizardcoder_preprocess.py``, and ours."""
     parser.add_argument("--input_glob", required=True, metavar="GLOB", help="Alpaca JSON or JSONL files")
     parser.add_argument("--output_file", required=True, metavar="FILE", help="MindRecord file to write")
-    parser.add_argument("--vocab_file", required=True, metavar="FILE", help="vocab.json, or a tokenizer.json")
+    parser.add_argument(
+        "--vocab_file", required=True, metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
+    )
     parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
+    parser.add_argument("--pad_token", metavar="TOKEN", help="padding; default: as the tokenizer says, else [PAD]")
+    parser.add_argument("--template", choices=list(TEMPLATES), default=DEFAULT_TEMPLATE, help="prompt around records")
     parser.add_argument("--seq_length", type=positive, default=2048, metavar="N", help="tokens in a row")
     parser.add_argument("--packing", action="store_true", help="several documents in a row, blind to each other")
     parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
@@ -35,7 +40,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
 
     start_logging()
     quiet_environment()
-    tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
+    tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file, pad_token=arguments.pad_token)
     output = Path(arguments.output_file)
     options = PreprocessOptions(
         arguments.input_glob,
@@ -45,6 +50,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
         arguments.skip_bad,
         arguments.workers or 0,
         arguments.file_partition,
+        arguments.template,
     )
     info, statistics = preprocess(options, tokenizer)
     print("\n".join(statistics.lines()))

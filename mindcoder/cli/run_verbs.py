@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
@@ -14,6 +15,7 @@ from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
+from mindcoder.tokenizer.load import find_tokenizer
 
 log = logging.getLogger("mindcoder.cli")
 
@@ -100,15 +102,16 @@ def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTo
 def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
     """The tokenizer of the YAML file or the flags; without either, the one beside the checkpoint."""
     section = config.processor.tokenizer
-    merges = section.merge_file or section.merges_file
-    pad = section.pad_token or "[PAD]"
+    options: dict[str, Any] = {"pad_token": section.pad_token or None, "add_bos": section.add_bos_token}
     if section.tokenizer_file or section.vocab_file:
-        return load_tokenizer(section.vocab_file, merges, section.tokenizer_file, pad)
+        merges = section.merge_file or section.merges_file
+        return load_tokenizer(section.vocab_file or None, merges or None, section.tokenizer_file or None, **options)
     if config.load_checkpoint:
         path = Path(config.load_checkpoint)
         for folder in (path, path / "tokenizer", path.parent / "tokenizer", path.parent.parent / "tokenizer"):
-            if (folder / "tokenizer.json").is_file():
-                return load_tokenizer(tokenizer_file=folder / "tokenizer.json", pad_token=pad)
+            file = find_tokenizer(folder)
+            if file is not None:
+                return load_tokenizer(file, **options)
     return load_tokenizer() if required else None
 
 

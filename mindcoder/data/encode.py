@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindcoder.data.prompt import build_prompt
+from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES, build_prompt
 from mindcoder.data.readers import Record
 from mindcoder.tokenizer import CodeTokenizer
 
@@ -30,7 +30,9 @@ class Example:
         return int((self.labels != IGNORED_LABEL).sum())
 
 
-def encode_record(record: Record, tokenizer: CodeTokenizer, max_length: int) -> Example | None:
+def encode_record(
+    record: Record, tokenizer: CodeTokenizer, max_length: int, template: str = DEFAULT_TEMPLATE
+) -> Example | None:
     """Encode prompt and answer together and mask the prompt.
 
     The text is tokenized as a whole, as it is at generation time, and the boundary is found by character offsets. A
@@ -40,8 +42,9 @@ def encode_record(record: Record, tokenizer: CodeTokenizer, max_length: int) -> 
     Returns:
         None when the prompt alone fills ``max_length``, so that no answer token would be left.
     """
-    prompt = build_prompt(record.instruction, record.input)
-    ids, boundary = tokenizer.encode_at(prompt + record.output, len(prompt))
+    prompt = build_prompt(record.instruction, record.input, template)
+    answer = TEMPLATES[template].before_answer + record.output
+    ids, boundary = tokenizer.encode_at(prompt + answer, len(prompt))
     if boundary >= max_length:
         return None
     truncated = len(ids) + 1 > max_length

@@ -17,9 +17,11 @@ from tqdm import tqdm
 from mindcoder.data.encode import Example, encode_record
 from mindcoder.data.mindrecord_file import DatasetInfo, write_dataset
 from mindcoder.data.packing import Row, pack_first_fit, pad_each
+from mindcoder.data.prompt import DEFAULT_TEMPLATE
 from mindcoder.data.readers import BadRecord, Record, expand_glob, read_records
 from mindcoder.files import write_text
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.special_tokens import SpecialTokens
 
 CHUNK = 128  # records handed to a worker at a time
 
@@ -35,6 +37,7 @@ class PreprocessOptions:
     skip_bad: bool = False
     workers: int = 0
     file_partition: int = 1
+    template: str = DEFAULT_TEMPLATE
     show_progress: bool = True
 
 
@@ -78,40 +81,45 @@ class Statistics:
         ]
 
 
-_worker_tokenizer: CodeTokenizer
-_worker_length: int
+@dataclass(frozen=True)
+class RecordEncoder:
+    """All that turns a record into an example."""
 
+    tokenizer: CodeTokenizer
+    max_length: int
+    template: str
 
-def _start_worker(backend_json: str, pad_token: str, max_length: int) -> None:
-    """Give this worker process its tokenizer. Process state, because a pool has no other place for it."""
-    global _worker_tokenizer, _worker_length
-    from tokenizers import Tokenizer
-
-    _worker_tokenizer = CodeTokenizer(Tokenizer.from_str(backend_json), pad_token)
-    _worker_length = max_length
-
-
-def _encode_chunk(records: list[Record | BadRecord]) -> list[Example | BadRecord]:
-    return [_encode_one(record, _worker_tokenizer, _worker_length) for record in records]
-
-
-def _encode_one(record: Record | BadRecord, tokenizer: CodeTokenizer, max_length: int) -> Example | BadRecord:
-    if isinstance(record, BadRecord):
-        return record
-    example = encode_record(record, tokenizer, max_length)
-    if example is None:
-        text = json.dumps(
-            {"instruction": record.instruction, "input": record.input, "output": record.output}, ensure_ascii=False
-        )
+    def encode(self, record: Record | BadRecord) -> Example | BadRecord:
+        """An example, or why there is none."""
+        if isinstance(record, BadRecord):
+            return record
+        example = encode_record(record, self.tokenizer, self.max_length, self.template)
+        if example is not None:
+            return example
+        fields = {"instruction": record.instruction, "input": record.input, "output": record.output}
         return BadRecord(
             record.file,
             record.index,
             record.line,
-            f"the prompt alone fills seq_length {max_length}: no room for an answer",
-            text,
+            f"the prompt alone fills seq_length {self.max_length}: no room for an answer",
+            json.dumps(fields, ensure_ascii=False),
             broken=False,
         )
-    return example
+
+
+_worker_encoder: RecordEncoder
+
+
+def _start_worker(backend_json: str, special: SpecialTokens, max_length: int, template: str) -> None:
+    """Give this worker process its tokenizer. Process state, because a pool has no other place for it."""
+    global _worker_encoder
+    from tokenizers import Tokenizer
+
+    _worker_encoder = RecordEncoder(CodeTokenizer(Tokenizer.from_str(backend_json), special), max_length, template)
+
+
+def _encode_chunk(records: list[Record | BadRecord]) -> list[Example | BadRecord]:
+    return [_worker_encoder.encode(record) for record in records]
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -121,20 +129,19 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def encoded(
-    files: list[Path], tokenizer: CodeTokenizer, seq_length: int, workers: int
-) -> Iterator[Iterator[Example | BadRecord]]:
+def encoded(files: list[Path], encoder: RecordEncoder, workers: int) -> Iterator[Iterator[Example | BadRecord]]:
     """Examples and rejects in the files' order, whatever the number of workers.
 
     The worker processes start here, before the caller imports anything with threads of its own.
     """
     records = (record for file in files for record in read_records(file))
     if workers <= 1:
-        yield (_encode_one(record, tokenizer, seq_length) for record in records)
+        yield (encoder.encode(record) for record in records)
         return
-    pad_token = tokenizer.backend.id_to_token(tokenizer.pad_id)
     context = multiprocessing.get_context("fork")
-    with context.Pool(workers, _start_worker, (tokenizer.backend.to_str(), pad_token, seq_length)) as pool:
+    tokenizer = encoder.tokenizer
+    settings = (tokenizer.backend.to_str(), tokenizer.special, encoder.max_length, encoder.template)
+    with context.Pool(workers, _start_worker, settings) as pool:
         chunks = pool.imap(_encode_chunk, _chunks(records, CHUNK))
         yield (result for results in chunks for result in results)
 
@@ -170,7 +177,7 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     files = expand_glob(options.input_glob)
     statistics = Statistics(seq_length=options.seq_length)
     workers = options.workers or os.cpu_count() or 1
-    with encoded(files, tokenizer, options.seq_length, workers) as results:
+    with encoded(files, RecordEncoder(tokenizer, options.seq_length, options.template), workers) as results:
         progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
         examples = _accepted(progress, statistics, options.skip_bad)
         lay_out = pack_first_fit if options.packing else pad_each

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,13 +25,15 @@ class Completion:
 
     Attributes:
         prompt_tokens: length of the prompt.
-        tokens: generated ids, the end-of-text token left out.
-        finish_reason: ``stop`` at end of text, ``length`` at the limit, None while running.
+        tokens: generated ids, the one that ended them left out.
+        finish_reason: ``stop`` at a stop id, ``length`` at the limit, None while running.
+        stopped_by: the stop id.
     """
 
     prompt_tokens: int
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    stopped_by: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Engine:
         decoder: the network with its weights.
         batch: rows of a batch; fewer prompts leave rows idle.
         max_length: prompt and answer together, in tokens.
-        eos_id: ends a sequence; None lets it run to its limit.
+        stop_ids: each ends a sequence; without any it runs to its limit.
         vocab_size: ids the tokenizer knows; others are never generated.
         longest_prompt: hint for the size of the prefill chunk.
 
@@ -69,14 +71,15 @@ class Engine:
         decoder: Decoder,
         batch: int,
         max_length: int,
-        eos_id: int | None,
+        stop_ids: Collection[int],
         vocab_size: int,
         longest_prompt: int = LARGEST_CHUNK,
     ) -> None:
         limit = decoder.config.longest_text
         if limit is not None and max_length > limit:
             raise UserError(f"a length of {max_length} tokens is over the model's {limit} positions")
-        self.batch, self.max_length, self.eos_id, self.vocab_size = batch, max_length, eos_id, vocab_size
+        self.batch, self.max_length, self.vocab_size = batch, max_length, vocab_size
+        self.stop_ids = frozenset(stop_ids)
         self.chunk = min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32)
         slots = -(-max_length // self.chunk) * self.chunk
         self.network = CachedDecoder(decoder, batch, slots)
@@ -183,8 +186,8 @@ class Engine:
             if item.finish_reason is not None:
                 fresh.append(None)
                 continue
-            if token == self.eos_id:
-                item.finish_reason = "stop"
+            if token in self.stop_ids:
+                item.finish_reason, item.stopped_by = "stop", token
                 fresh.append(None)
                 continue
             item.tokens.append(token)

@@ -22,6 +22,7 @@ from mindcoder.generate.stream import TextStream
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.special_tokens import FILL_HERE
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,22 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One request: the text the model sees, and the fields it was made from."""
+    """One request: the text the model sees (and, to fill a gap, what follows it), and the fields it was made from."""
 
     text: str
     source: dict[str, object]
+    suffix: str | None = None
+
+    def encode(self, tokenizer: CodeTokenizer) -> list[int]:
+        """Token ids of the prompt."""
+        return tokenizer.encode(self.text) if self.suffix is None else tokenizer.encode_infill(self.text, self.suffix)
 
 
-def read_prompts(data: str, raw: bool) -> tuple[list[Prompt], bool]:
+def read_prompts(data: str, template: str) -> tuple[list[Prompt], bool]:
     """Prompts of ``data``, and whether it names a file.
 
-    Files are JSON or JSONL of objects with ``instruction`` (and ``input``) or ``prompt``, or plain text with one
-    prompt a line.
+    Files are JSON or JSONL of objects with ``instruction`` (and ``input``), ``prompt``, or ``prefix`` and ``suffix``
+    of a gap to fill; or plain text with one prompt a line. A text with ``<FILL_ME>`` in it is a gap to fill as well.
 
     Raises:
         UserError: the file is empty or a line is no prompt.
@@ -70,8 +76,8 @@ def read_prompts(data: str, raw: bool) -> tuple[list[Prompt], bool]:
     if not is_file:
         if path.suffix in (".json", ".jsonl", ".txt") and "\n" not in data and " " not in data:
             raise UserError("no such file of prompts", data)
-        return [_prompt({"instruction": data}, raw, data, 1)], False
-    prompts = [_prompt(item, raw, data, line) for line, item in _read_items(path)]
+        return [_prompt({"instruction": data}, template, data, 1)], False
+    prompts = [_prompt(item, template, data, line) for line, item in _read_items(path)]
     if not prompts:
         raise UserError("holds no prompt", path)
     return prompts, True
@@ -96,13 +102,20 @@ def _read_items(path: Path) -> Iterator[tuple[int, object]]:
                 raise UserError(f"bad JSON: {error.msg} at column {error.colno}", path, number) from None
 
 
-def _prompt(item: object, raw: bool, file: str, line: int) -> Prompt:
+def _prompt(item: object, template: str, file: str, line: int) -> Prompt:
     if isinstance(item, str):
         item = {"instruction": item}
-    instruction = item.get("instruction", item.get("prompt")) if isinstance(item, dict) else None
-    if not isinstance(item, dict) or not isinstance(instruction, str):
+    if not isinstance(item, dict):
         raise UserError("expected an object with instruction or prompt", file, line)
-    return Prompt(instruction if raw else build_prompt(instruction, item.get("input") or ""), item)
+    if isinstance(item.get("prefix"), str) and isinstance(item.get("suffix"), str):
+        return Prompt(item["prefix"], item, item["suffix"])
+    instruction = item.get("instruction", item.get("prompt"))
+    if not isinstance(instruction, str):
+        raise UserError("expected an object with instruction, prompt, or prefix and suffix", file, line)
+    if FILL_HERE in instruction:
+        before, after = instruction.split(FILL_HERE, 1)
+        return Prompt(before, item, after)
+    return Prompt(build_prompt(instruction, item.get("input") or "", template), item)
 
 
 def sampling_options(config: RunConfig) -> SamplingOptions:
@@ -119,8 +132,9 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     Raises:
         UserError: prompts, checkpoint or lengths do not fit.
     """
-    prompts, from_file = read_prompts(request.data, request.raw)
-    encoded = [tokenizer.encode(prompt.text) for prompt in prompts]
+    template = "plain" if request.raw else config.processor.prompt_template
+    prompts, from_file = read_prompts(request.data, template)
+    encoded = [prompt.encode(tokenizer) for prompt in prompts]
     model = config.model.settings
     max_length = request.max_length or model.max_decode_length or model.seq_length
     for index, ids in enumerate(encoded):
@@ -140,7 +154,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         decoder,
         batch,
         max_length,
-        tokenizer.eos_id,
+        tokenizer.stop_ids,
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
     )

@@ -145,7 +145,7 @@ class WizardCoderLMHeadModel(PreTrainedModel):
         engine = self._engine(
             len(prompts),
             min(length, self.transformer_config.max_position_embeddings),
-            eos[0] if isinstance(eos, list) else eos,
+            frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos]),
             max(len(prompt) for prompt in prompts),
         )
         given = {
@@ -160,7 +160,7 @@ class WizardCoderLMHeadModel(PreTrainedModel):
         }
         completions = engine.generate(prompts, SamplingOptions(**chosen, seed=seed), max_new_tokens)
         sequences = [
-            np.array([*prompt, *item.tokens, *([engine.eos_id] if item.finish_reason == "stop" else [])], np.int32)
+            np.array([*prompt, *item.tokens, *([] if item.stopped_by is None else [item.stopped_by])], np.int32)
             for prompt, item in zip(prompts, completions)
         ]
         return {"sequences": sequences} if return_dict_in_generate else sequences
@@ -174,11 +174,11 @@ class WizardCoderLMHeadModel(PreTrainedModel):
                 row.pop()
         return rows
 
-    def _engine(self, batch: int, length: int, eos_id: int | None, longest: int) -> Engine:
+    def _engine(self, batch: int, length: int, stop_ids: frozenset[int], longest: int) -> Engine:
         key = (batch, length)
-        if key not in self._engines or self._engines[key].eos_id != eos_id:
+        if key not in self._engines or self._engines[key].stop_ids != stop_ids:
             self._engines[key] = Engine(
-                self.decoder, batch, length, eos_id, self.transformer_config.vocab_size, longest
+                self.decoder, batch, length, stop_ids, self.transformer_config.vocab_size, longest
             )
         return self._engines[key]
 

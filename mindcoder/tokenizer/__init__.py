@@ -1,5 +1,6 @@
 """Text to token ids and back."""
 
-from mindcoder.tokenizer.bpe import CodeTokenizer, load_tokenizer
+from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
+from mindcoder.tokenizer.load import load_tokenizer
 
 __all__ = ["CodeTokenizer", "load_tokenizer"]

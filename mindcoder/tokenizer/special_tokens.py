@@ -1,5 +1,9 @@
 """Special tokens of the StarCoder family, in id order (BigCode's tokenizer.json; StarCoder paper, section 3.1)."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 END_OF_TEXT = "<|endoftext|>"
 PAD = "[PAD]"  # WizardCoder appends it as id 49152
 
@@ -24,3 +28,38 @@ STARCODER_SPECIAL_TOKENS = (
     "<commit_after>",
     "<reponame>",
 )
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """What surrounds a text.
+
+    Attributes:
+        eos: ends every text.
+        pad: fills rows; None chooses, see `mindcoder.tokenizer.code_tokenizer.CodeTokenizer`.
+        bos: begins a text where ``add_bos``.
+    """
+
+    eos: str = END_OF_TEXT
+    pad: str | None = PAD
+    bos: str | None = None
+    add_bos: bool = False
+
+
+@dataclass(frozen=True)
+class InfillTokens:
+    """Marks of fill-in-the-middle in prefix-suffix-middle order; ``stop`` ends the middle where it is not eos."""
+
+    prefix: str
+    suffix: str
+    middle: str
+    stop: str | None = None
+
+
+# StarCoder and StarCoder2; SantaCoder; Code Llama (the lower line is SentencePiece's space).
+INFILL_TOKENS = (
+    InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    InfillTokens("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    InfillTokens("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"),
+)
+FILL_HERE = "<FILL_ME>"  # stands for the gap in a prompt, as in transformers' CodeLlamaTokenizer

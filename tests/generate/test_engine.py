@@ -17,7 +17,7 @@ def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
     prompts = [rng.integers(1, 131, 6).tolist() for _ in range(2)]
     free = reference_tokens(model, prompts, 30)
     eos = free[0][4]
-    engine = Engine(decoder, batch=2, max_length=64, eos_id=eos, vocab_size=131)
+    engine = Engine(decoder, batch=2, max_length=64, stop_ids=[eos], vocab_size=131)
     first, second = engine.generate(prompts, max_new_tokens=30)
     assert first.tokens == free[0][: free[0].index(eos)] and first.finish_reason == "stop"
     expected = free[1][: free[1].index(eos)] if eos in free[1] else free[1]
@@ -27,8 +27,8 @@ def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
 def test_refuses_what_cannot_fit(hf_folder):
     _, decoder, _ = hf_folder(multi_query=True)
     with pytest.raises(UserError, match="over the model's 320 positions"):
-        Engine(decoder, 1, 400, None, 131)
-    engine = Engine(decoder, 1, 64, None, 131)
+        Engine(decoder, 1, 400, (), 131)
+    engine = Engine(decoder, 1, 64, (), 131)
     with pytest.raises(UserError, match="leaves no room"):
         engine.generate([[1] * 64])
     with pytest.raises(UserError, match="prompt 0 is empty"):

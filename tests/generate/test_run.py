@@ -19,23 +19,23 @@ def test_prompts_of_every_file_form(tmp_path):
     (tmp_path / "a.txt").write_text("first line\n\nsecond line\n")
     expected = [build_prompt("sort", "[2, 1]"), build_prompt("reverse")]
     for name in ("a.json", "a.jsonl"):
-        prompts, from_file = read_prompts(str(tmp_path / name), raw=False)
+        prompts, from_file = read_prompts(str(tmp_path / name), "wizardcoder")
         assert from_file and [prompt.text for prompt in prompts] == expected
         assert prompts[1].source == items[1]
-    assert [prompt.text for prompt in read_prompts(str(tmp_path / "a.txt"), raw=True)[0]] == [
+    assert [prompt.text for prompt in read_prompts(str(tmp_path / "a.txt"), "plain")[0]] == [
         "first line",
         "second line",
     ]
-    prompts, from_file = read_prompts("write a loop", raw=True)
+    prompts, from_file = read_prompts("write a loop", "plain")
     assert not from_file and prompts[0].text == "write a loop"
-    assert not read_prompts("x" * 5000, raw=True)[1]
+    assert not read_prompts("x" * 5000, "plain")[1]
 
 
 @pytest.mark.parametrize(
     "name, text, expected",
     [
         ("a.jsonl", '{"instruction": "a"}\n{bad', r"a.jsonl:2: bad JSON"),
-        ("a.jsonl", '{"text": "a"}', "a.jsonl:1: expected an object with instruction or prompt"),
+        ("a.jsonl", '{"text": "a"}', "a.jsonl:1: expected an object with instruction, prompt"),
         ("a.json", "[1,\n2,", "a.json:2: bad JSON"),
         ("a.txt", "\n", "holds no prompt"),
     ],
@@ -43,12 +43,12 @@ def test_prompts_of_every_file_form(tmp_path):
 def test_bad_prompt_files_are_named(name, text, expected, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=expected):
-        read_prompts(str(tmp_path / name), raw=False)
+        read_prompts(str(tmp_path / name), "wizardcoder")
 
 
 def test_a_missing_prompt_file_is_no_prompt(tmp_path):
     with pytest.raises(UserError, match="no such file of prompts"):
-        read_prompts(str(tmp_path / "prompts.jsonl"), raw=False)
+        read_prompts(str(tmp_path / "prompts.jsonl"), "wizardcoder")
 
 
 def test_streamed_text_equals_the_whole_and_has_no_half_characters(small_tokenizer):

@@ -112,5 +112,5 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such tokenizer file"):
         load_tokenizer(tmp_path / "vocab.json", tmp_path / "merges.txt")
     (tmp_path / "vocab.json").write_text('{"a": 1}')
-    with pytest.raises(UserError, match="needs its merges.txt"):
+    with pytest.raises(UserError, match="merges.txt: no such tokenizer file"):
         load_tokenizer(tmp_path / "vocab.json")

@@ -1,0 +1,136 @@
+"""Text to token ids and back, whatever the kind of vocabulary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, normalizers, processors
+
+from mindcoder.errors import UserError
+from mindcoder.tokenizer.special_tokens import INFILL_TOKENS, InfillTokens, SpecialTokens
+
+
+class CodeTokenizer:
+    """A `tokenizers.Tokenizer` with the special tokens of a code model.
+
+    Args:
+        backend: does the work.
+        special: end, padding and begin of text. A padding token that the vocabulary lacks gets the next free id;
+            without one, padding is the unknown token if there is one (as in Llama), else the end of text.
+
+    Attributes:
+        eos_id, pad_id: ids.
+        bos_id: id that begins every text; None where nothing is added.
+        infill: marks of fill-in-the-middle; None where the vocabulary has none.
+
+    Raises:
+        UserError: the vocabulary lacks the end-of-text token.
+    """
+
+    def __init__(self, backend: Tokenizer, special: SpecialTokens = SpecialTokens()) -> None:
+        self.backend = backend
+        self.special = special
+        self.eos_id: int = self._known(special.eos, "ends every text")
+        self.bos_id = self._known(special.bos or "", "begins every text") if special.add_bos else None
+        if special.pad is None:
+            unknown = backend.token_to_id("<unk>")
+            self.pad_id: int = self.eos_id if unknown is None else unknown
+        else:
+            if backend.token_to_id(special.pad) is None:
+                backend.add_special_tokens([AddedToken(special.pad, normalized=False, special=True)])
+            self.pad_id = backend.token_to_id(special.pad)
+        self.infill = next((item for item in INFILL_TOKENS if backend.token_to_id(item.prefix) is not None), None)
+        self._inner = _without_leading_space(backend) if self.infill is not None else backend
+
+    def _known(self, token: str, purpose: str) -> int:
+        index = self.backend.token_to_id(token)
+        if index is None:
+            raise UserError(f"the vocabulary has no {token}, which {purpose}")
+        return index
+
+    @property
+    def vocab_size(self) -> int:
+        """Count of ids, special tokens included."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Ids that end an answer."""
+        stop = self.infill.stop if self.infill is not None else None
+        return [self.eos_id] + ([] if stop is None else [self._known(stop, "ends a filled gap")])
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, begun as the model expects; special tokens in the text become their ids."""
+        ids = self.backend.encode(text, add_special_tokens=False).ids
+        return ids if self.bos_id is None else [self.bos_id, *ids]
+
+    def encode_at(self, text: str, position: int) -> tuple[list[int], int]:
+        """Token ids, and the index of the token that covers the character at ``position`` (their count if none)."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        token = encoding.char_to_token(position) if position < len(text) else None
+        boundary = len(encoding.ids) if token is None else token
+        if self.bos_id is None:
+            return encoding.ids, boundary
+        return [self.bos_id, *encoding.ids], boundary + 1
+
+    def encode_infill(self, prefix: str, suffix: str) -> list[int]:
+        """Prompt for what stands between ``prefix`` and ``suffix``, in prefix-suffix-middle order.
+
+        Bavarian et al. 2022; for Code Llama the ids of Meta's ``infilling_prompt_tokens``.
+
+        Raises:
+            UserError: the vocabulary has no marks for it.
+        """
+        marks = self.infill
+        if marks is None:
+            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or alike)")
+        begin, gap, middle = (self._known(mark, "marks a gap") for mark in (marks.prefix, marks.suffix, marks.middle))
+        before = self.backend.encode(prefix, add_special_tokens=False).ids
+        after = self._inner.encode(suffix, add_special_tokens=False).ids
+        return [*([] if self.bos_id is None else [self.bos_id]), begin, *before, gap, *after, middle]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """Text of ``ids``; incomplete UTF-8 becomes U+FFFD."""
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+    def save(self, directory: str | Path) -> None:
+        """Write tokenizer.json, vocab.json and merges.txt, and the config that transformers reads."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        backend = Tokenizer.from_str(self.backend.to_str())
+        if self.bos_id is not None:
+            backend.post_processor = processors.TemplateProcessing(
+                single=f"{self.special.bos} $A",
+                pair=f"{self.special.bos} $A {self.special.bos} $B:1",
+                special_tokens=[(self.special.bos, self.bos_id)],
+            )
+        backend.save(str(directory / "tokenizer.json"))
+        backend.model.save(str(directory))
+        unknown = "<unk>" if backend.token_to_id("<unk>") is not None else self.special.eos
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": self.special.eos,
+            "bos_token": self.special.bos or self.special.eos,
+            "unk_token": unknown,
+            "pad_token": backend.id_to_token(self.pad_id),
+            "clean_up_tokenization_spaces": False,
+        }
+        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _without_leading_space(backend: Tokenizer) -> Tokenizer:
+    """A copy that does not put SentencePiece's space before a text, for text in the middle of another."""
+    data = json.loads(backend.to_str())
+    metaspace = (data.get("pre_tokenizer") or {}).get("type") == "Metaspace"
+    steps = (data.get("normalizer") or {}).get("normalizers", [data.get("normalizer") or {}])
+    if not metaspace and not any(step.get("type") == "Prepend" for step in steps):
+        return backend
+    inner = Tokenizer.from_str(backend.to_str())
+    inner.normalizer = normalizers.Replace(" ", "▁")
+    inner.pre_tokenizer = None  # type: ignore[assignment]
+    return inner
+
+
+__all__ = ["CodeTokenizer", "InfillTokens"]
