@@ -130,3 +130,18 @@ def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_t
     assert engine.chunk < max(lengths)
     completions = engine.generate(prompts, max_new_tokens=new_tokens)
     assert [item.tokens for item in completions] == reference_tokens(model, prompts, new_tokens)
+
+
+def to_bin(folder) -> None:
+    """Turn a folder's safetensors into what older versions of transformers wrote: torch pickles and their index."""
+    from safetensors.torch import load_file
+
+    index = folder / "model.safetensors.index.json"
+    for file in folder.glob("*.safetensors"):
+        name = file.name.replace("model", "pytorch_model").replace(".safetensors", ".bin")
+        torch.save(load_file(file), folder / name)
+        file.unlink()
+    if index.is_file():
+        text = index.read_text().replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
+        (folder / "pytorch_model.bin.index.json").write_text(text)
+        index.unlink()

@@ -1,4 +1,4 @@
-"""Weights from wherever ``--load_checkpoint`` points into a network."""
+"""Weights from wherever ``--load_checkpoint`` points into a network, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -9,38 +9,17 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, Tensor
 
-from mindcoder.checkpoint.huggingface import mismatch_error, read_huggingface
-from mindcoder.checkpoint.store import Checkpoint, is_checkpoint, list_steps, newest_checkpoint, open_checkpoint
+from mindcoder.checkpoint.mismatch import mismatch_error
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import convert_dtype
+from mindcoder.checkpoint.weights import Weights, open_weights
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TransformerConfig
 
 
-def find_checkpoint(location: str) -> Checkpoint | None:
-    """The checkpoint at ``location``: a step folder, a folder of steps, or a run's output folder.
-
-    Returns:
-        None when ``location`` is something else (a Hugging Face folder).
-
-    Raises:
-        UserError: nothing there, or only damaged checkpoints.
-    """
-    path = Path(location)
-    if not path.exists():
-        raise UserError("no such checkpoint", location)
-    if is_checkpoint(path):
-        return open_checkpoint(path)
-    for root in (path, path / "checkpoint"):
-        if list_steps(root):
-            found = newest_checkpoint(root)
-            if found is None:
-                raise UserError("all checkpoints here are damaged", root)
-            return found
-    return None
-
-
 def check_architecture(state: Mapping[str, Any], config: TransformerConfig, place: Path | str) -> None:
-    """Compare the sizes a checkpoint was written with to the model's.
+    """Compare what a training checkpoint was written with to the model; resuming needs them equal.
 
     Raises:
         UserError: lists the fields that differ.
@@ -55,22 +34,32 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
         raise UserError(f"checkpoint of another shape: {', '.join(differing)}", place)
 
 
-def load_weights(decoder: Decoder, location: str) -> str:
-    """Fill ``decoder`` from our checkpoint or a Hugging Face folder; gives a line that says from what.
+def load_weights(decoder: Decoder, location: str | Path) -> Weights:
+    """Fill ``decoder``; gives what it was filled from.
 
     Raises:
-        UserError: nothing there, damaged, or of another shape.
+        UserError: nothing there, damaged, or another model.
     """
-    checkpoint = find_checkpoint(location)
-    if checkpoint is None:
-        parameters = read_huggingface(location, decoder.config)
-        source = f"Hugging Face folder {location}"
-    else:
-        check_architecture(checkpoint.state, decoder.config, checkpoint.folder)
-        parameters = checkpoint.model()
-        source = f"checkpoint {checkpoint.folder} (step {checkpoint.step})"
-    assign_parameters(decoder.get_parameters(), parameters, location)
-    return source
+    weights = open_weights(location)
+    plans = weights.parameters(decoder.config)
+    for target in decoder.get_parameters():
+        target.set_data(Tensor(_single_or_half(plans[target.name]), target.dtype))
+    return weights
+
+
+def read_parameters(location: str | Path, config: TransformerConfig) -> dict[str, np.ndarray]:
+    """All parameters of ``config``'s network as arrays; bfloat16 comes as float32.
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    return {name: _single_or_half(plan) for name, plan in open_weights(location).parameters(config).items()}
+
+
+def _single_or_half(plan: TensorPlan) -> np.ndarray:
+    """The values, in a dtype that numpy has."""
+    values = plan.read()
+    return convert_dtype(values, "BF16", "F32") if plan.dtype == "BF16" else values
 
 
 def assign_parameters(targets: Iterable[Parameter], values: Mapping[str, np.ndarray], place: Path | str) -> None:
@@ -88,6 +77,6 @@ def assign_parameters(targets: Iterable[Parameter], values: Mapping[str, np.ndar
         if name in values and values[name].shape != tuple(target.shape)
     ]
     if missing or unexpected or shapes:
-        raise mismatch_error(place, missing, unexpected, shapes)
+        raise mismatch_error(place, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
     for name, target in by_name.items():
         target.set_data(Tensor(np.ascontiguousarray(values[name]), target.dtype))

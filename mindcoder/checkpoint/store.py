@@ -140,3 +140,26 @@ def newest_checkpoint(root: Path) -> Checkpoint | None:
         except UserError as error:
             log.warning("%s; trying the one before", error)
     return None
+
+
+def find_checkpoint(location: str | Path) -> Checkpoint | None:
+    """The checkpoint at ``location``: a step folder, a folder of steps, or a run's output folder.
+
+    Returns:
+        None when ``location`` is something else.
+
+    Raises:
+        UserError: nothing there, or only damaged checkpoints.
+    """
+    path = Path(location)
+    if not path.exists():
+        raise UserError("no such checkpoint", location)
+    if is_checkpoint(path):
+        return open_checkpoint(path)
+    for root in (path, path / "checkpoint"):
+        if list_steps(root):
+            found = newest_checkpoint(root)
+            if found is None:
+                raise UserError("all checkpoints here are damaged", root)
+            return found
+    return None

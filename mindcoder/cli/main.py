@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The parser of all verbs."""
-    from mindcoder.cli import data_verbs
+    from mindcoder.cli import data_verbs, weight_verbs
 
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
@@ -42,6 +42,12 @@ def build_parser() -> Parser:
     verb = verbs.add_parser("train-tokenizer", help="train a small byte-level BPE tokenizer")
     data_verbs.add_tokenizer_flags(verb)
     verb.set_defaults(run=data_verbs.train_tokenizer_verb)
+    verb = verbs.add_parser("convert", help="weights from one form to another")
+    weight_verbs.add_convert_flags(verb)
+    verb.set_defaults(run=weight_verbs.convert_verb)
+    verb = verbs.add_parser("inspect", help="what a weights folder or file holds")
+    weight_verbs.add_inspect_flags(verb)
+    verb.set_defaults(run=weight_verbs.inspect_verb)
     return parser
 
 

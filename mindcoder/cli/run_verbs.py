@@ -73,7 +73,7 @@ def _train(
 
     trainer, result = train(config, TrainRequest(bool(arguments.resume), arguments.overwrite))
     output = Path(config.output_dir)
-    if tokenizer is not None:
+    if tokenizer is not None and config.processor.tokenizer.is_given:
         tokenizer.save(output / "tokenizer")
     if result is not None:
         print(f"eval: {result}")
@@ -103,7 +103,7 @@ def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
     """The tokenizer of the YAML file or the flags; without either, the one beside the checkpoint."""
     section = config.processor.tokenizer
     options: dict[str, Any] = {"pad_token": section.pad_token or None, "add_bos": section.add_bos_token}
-    if section.tokenizer_file or section.vocab_file:
+    if section.is_given:
         merges = section.merge_file or section.merges_file
         return load_tokenizer(section.vocab_file or None, merges or None, section.tokenizer_file or None, **options)
     if config.load_checkpoint:

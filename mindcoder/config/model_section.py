@@ -256,6 +256,11 @@ class TokenizerSection(Section):
     add_bos_token: bool | None = None
     add_eos_token: bool | None = None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the file or a flag names a tokenizer."""
+        return bool(self.vocab_file or self.tokenizer_file)
+
 
 class ProcessorSection(Section):
     """``processor``."""

@@ -147,7 +147,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
     decoder = Decoder(config_from_section(model), empty=True)
-    log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
+    log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = min(request.batch, len(prompts))
     engine = Engine(

@@ -184,7 +184,7 @@ class WizardCoderLMHeadModel(PreTrainedModel):
 
     def load_pretrained(self, location: str) -> str:
         """Weights from a MindCoder checkpoint or a Hugging Face folder."""
-        return load_weights(self.decoder, location)
+        return load_weights(self.decoder, location).describe()
 
 
 @MindFormerRegister.register(MindFormerModuleType.TOKENIZER)

@@ -7,8 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindcoder.checkpoint.load import find_checkpoint, load_weights
-from mindcoder.checkpoint.store import list_steps, newest_checkpoint
+from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
+from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.store import find_checkpoint, list_steps, newest_checkpoint
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
 from mindcoder.data.loader import BatchLoader
@@ -150,7 +151,11 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     )
     decoder = Decoder(config_from_section(config.model.settings), seed=config.seed)
     if config.load_checkpoint and resume_from is None:
-        log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
+        weights = load_weights(decoder, config.load_checkpoint)
+        log.info("weights from %s", weights.describe())
+        own = config.processor.tokenizer.is_given  # then the weights' tokenizer is not this run's
+        companions = {name: path for name, path in weights.companions.items() if not own or name == GENERATION_FILE}
+        copy_companions(companions, weights.huggingface_config, output / "tokenizer")
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
     callbacks: list[Callback] = [
         ConsoleProgress(printing),
@@ -226,5 +231,5 @@ def evaluate_run(config: RunConfig) -> EvalResult:
         raise UserError("eval needs weights: --load_checkpoint")
     loader = build_loader(config, config.eval_dataset, False, False)
     decoder = Decoder(config_from_section(config.model.settings), empty=True)
-    log.info("weights from %s", load_weights(decoder, config.load_checkpoint))
+    log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
     return evaluate(EvalStep(decoder), loader)

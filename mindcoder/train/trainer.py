@@ -171,6 +171,7 @@ class Trainer:
             "seed": self.options.seed,
             "data": self._data_layout(),
             "architecture": self.decoder.config.architecture(),
+            "config": asdict(self.decoder.config),
         }
         model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
         optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}

@@ -8,10 +8,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from families import random_model
+from families import random_model, to_bin
+from safetensors.numpy import load_file, save_file
 
-from mindcoder.checkpoint.huggingface import read_huggingface
-from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.load import load_weights, read_parameters
 from mindcoder.checkpoint.store import list_steps, newest_checkpoint, save_checkpoint
 from mindcoder.errors import NoSpaceError, UserError
 from mindcoder.models.decoder import Decoder
@@ -58,36 +58,21 @@ def test_every_form_of_a_huggingface_folder_loads_bitwise(form, tmp_path, hf_fol
     size = {"max_shard_size": "40KB"} if "sharded" in form else {}
     (model.transformer if form == "bare transformer" else model).save_pretrained(tmp_path, **size)
     if "bin" in form:
-        convert_to_bin(tmp_path)
+        to_bin(tmp_path)
     if "sharded" in form:
         assert len(list(tmp_path.glob("*-of-*"))) > 1
-    ours = read_huggingface(tmp_path, decoder.config)
+    ours = read_parameters(tmp_path, decoder.config)
     expected = {item.name: item.asnumpy() for item in decoder.get_parameters()}
     assert set(ours) == set(expected)
     for name, value in ours.items():
         assert (value == expected[name]).all(), name
 
 
-def convert_to_bin(folder):
-    """What older versions of transformers wrote: torch pickles and their index."""
-    from safetensors.torch import load_file
-
-    index = folder / "model.safetensors.index.json"
-    for file in folder.glob("*.safetensors"):
-        name = file.name.replace("model", "pytorch_model").replace(".safetensors", ".bin")
-        torch.save(load_file(file), folder / name)
-        file.unlink()
-    if index.is_file():
-        text = index.read_text().replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
-        (folder / "pytorch_model.bin.index.json").write_text(text)
-        index.unlink()
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_files_load(dtype, tmp_path, hf_folder):
     model, decoder, _ = hf_folder(multi_query=True)
     random_model(multi_query=True).to(dtype).save_pretrained(tmp_path)
-    ours = read_huggingface(tmp_path, decoder.config)
+    ours = read_parameters(tmp_path, decoder.config)
     want = model.transformer.wte.weight.to(dtype).float().detach().numpy()
     assert (ours["token_embedding.weight"].astype(np.float32) == want).all()
 
@@ -97,22 +82,35 @@ def test_one_more_token_is_filled_with_zeros(tmp_path, hf_folder):
 
     _, decoder, folder = hf_folder(multi_query=True)
     wider = replace(decoder.config, vocab_size=132)
-    table = read_huggingface(folder, wider)["token_embedding.weight"]
+    table = read_parameters(folder, wider)["token_embedding.weight"]
     assert table.shape[0] == 132 and not table[131].any() and table[130].any()
 
 
-def test_a_model_of_another_shape_is_one_clear_error(hf_folder):
+def test_another_architecture_is_one_clear_error(hf_folder):
     from dataclasses import replace
 
-    _, decoder, folder = hf_folder(multi_query=True)
-    other = Decoder(replace(decoder.config, hidden_size=64, intermediate_size=112, num_layers=4), empty=True)
-    with pytest.raises(UserError, match=r"12 missing: transformer\.h\.3\.attn\.c_attn\.bias.*… 2 more"):
-        load_weights(other, str(folder))
-    wide = Decoder(replace(decoder.config, hidden_size=64), empty=True)
+    _, decoder, folder = hf_folder("llama", rope_theta=1e6)
+    other = Decoder(replace(decoder.config, rope_theta=1e4, num_layers=4), empty=True)
     with pytest.raises(
-        UserError, match=r"of another shape: transformer\.wte\.weight \[131, 48\] instead of \[131, 64\]"
+        UserError, match=r"num_layers 3 instead of 4, rope_theta 1000000.0 instead of 10000.0 \(theta\)"
     ):
-        load_weights(wide, str(folder))
+        load_weights(other, str(folder))
+
+
+def test_files_that_contradict_their_config_are_one_error_with_names_and_counts(tmp_path, hf_folder):
+    _, decoder, folder = hf_folder("llama")
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {name: tensor for name, tensor in tensors.items() if ".layers.2." not in name and "layers.1." not in name}
+    tensors["model.extra"] = tensors["model.norm.weight"]
+    tensors["model.layers.0.mlp.up_proj.weight"] = tensors["model.layers.0.mlp.up_proj.weight"][:5]
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(UserError) as error:
+        read_parameters(tmp_path, decoder.config)
+    text = str(error.value)
+    assert "18 missing: model.layers.1.input_layernorm.weight, " in text and "… 8 more" in text
+    assert "1 unexpected: model.extra" in text
+    assert "1 of another shape: layers.0.mlp.up.weight [5, 48] instead of [112, 48]" in text
 
 
 class Malice:
@@ -142,7 +140,7 @@ def test_broken_weight_files_are_refused_by_name(name, content, expected, tmp_pa
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=expected):
-        read_huggingface(tmp_path, decoder.config)
+        read_parameters(tmp_path, decoder.config)
     assert "code from a weight file ran" not in capfd.readouterr().out
 
 
@@ -152,7 +150,7 @@ def test_a_truncated_file_and_another_family_are_refused(tmp_path, hf_folder):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(UserError, match="is no whole safetensors file"):
-        read_huggingface(tmp_path, decoder.config)
+        read_parameters(tmp_path, decoder.config)
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     with pytest.raises(UserError, match="model_type 'bert' is not one of gpt_bigcode"):
-        read_huggingface(tmp_path, decoder.config)
+        read_parameters(tmp_path, decoder.config)

@@ -1,0 +1,38 @@
+"""Files that belong to weights and travel with them: tokenizer, generation settings, the original config.json."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+GENERATION_FILE = "generation_config.json"
+ORIGINAL_CONFIG = "huggingface_config.json"  # config.json, under a name that does not make our folder theirs
+
+
+def find_companions(folder: Path) -> dict[str, Path]:
+    """Those that ``folder`` holds, by file name."""
+    return {name: folder / name for name in (*TOKENIZER_FILES, GENERATION_FILE) if (folder / name).is_file()}
+
+
+def copy_companions(companions: Mapping[str, Path], original: Mapping[str, Any] | None, folder: Path) -> None:
+    """Put them into ``folder``, the original config.json under its other name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in companions.items():
+        if path.resolve() != (folder / name).resolve():
+            shutil.copyfile(path, folder / name)
+    if original is not None:
+        (folder / ORIGINAL_CONFIG).write_text(json.dumps(original, indent=2) + "\n", encoding="utf-8")

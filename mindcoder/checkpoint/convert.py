@@ -1,0 +1,203 @@
+"""Weights from one form to another, tensor by tensor: the largest one is all that is ever held."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from mindcoder.checkpoint import old_wizardcoder
+from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
+from mindcoder.checkpoint.huggingface import huggingface_plans
+from mindcoder.checkpoint.mindspore_file import write_mindspore
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.safetensors_file import write_safetensors
+from mindcoder.checkpoint.weights import ARCHITECTURE_FILE, TOKEN_TABLES, Weights, open_weights, write_architecture
+from mindcoder.errors import UserError
+from mindcoder.files import require_space, staging_directory
+from mindcoder.models.huggingface_fields import token_id_fields
+from mindcoder.models.registry import family_of
+from mindcoder.models.transformer_config import TransformerConfig
+
+Format = Literal["huggingface", "mindcoder", "ckpt"]
+FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt")
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+SHARD_BYTES = 5 * 10**9  # transformers' default
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class ConvertRequest:
+    """What to make of what.
+
+    Attributes:
+        source: anything `open_weights` knows.
+        target: folder, or file that ends with ``.ckpt``.
+        to: form of the target; by default ours for a Hugging Face source, Hugging Face's for all others.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor's own.
+        vocab_size: rows of the token tables; by default those of the source, without their padding.
+        max_shard_bytes: of one safetensors file.
+        overwrite: replace a target that is there.
+        show_progress: a bar in bytes.
+    """
+
+    source: str
+    target: Path
+    to: Format | None = None
+    dtype: str | None = None
+    vocab_size: int | None = None
+    max_shard_bytes: int = SHARD_BYTES
+    overwrite: bool = False
+    show_progress: bool = True
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was done."""
+
+    kind: str
+    to: Format
+    target: Path
+    tensors: int
+    files: int
+    nbytes: int
+    seconds: float
+
+
+def convert(request: ConvertRequest) -> Conversion:
+    """Convert; the target appears whole or not at all.
+
+    Raises:
+        UserError: the source is damaged or does not fit its own description, the target exists, or has no place for
+            this model.
+        NoSpaceError: the disk is too small.
+    """
+    weights = open_weights(request.source)
+    to = _target_format(request, weights)
+    target = request.target
+    _check_target(target, request)
+    config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
+    plans = _plans(weights, config, to)
+    plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
+    total = sum(plan.nbytes for plan in plans)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target, total + 2**24)
+    began = time.perf_counter()
+    with (
+        tqdm(
+            total=total,
+            desc="convert",
+            unit="B",
+            unit_scale=True,
+            disable=None if request.show_progress else True,
+        ) as bar,
+        staging_directory(target) as staging,
+    ):
+        files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
+        _move(staging, target, to)
+    return Conversion(weights.kind, to, target, len(plans), files, total, time.perf_counter() - began)
+
+
+def _check_target(target: Path, request: ConvertRequest) -> None:
+    if target.resolve() == Path(request.source).resolve():
+        raise UserError("is source and target at once", target)
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not request.overwrite:
+        raise UserError("exists; add --overwrite to replace it", target)
+    if target.is_dir() and not any((target / name).is_file() for name in ("config.json", ARCHITECTURE_FILE)):
+        raise UserError("holds something else than a model; it is not replaced", target)
+
+
+def _target_format(request: ConvertRequest, weights: Weights) -> Format:
+    is_ckpt = request.target.suffix == ".ckpt"
+    if request.to == "ckpt" or (request.to is None and is_ckpt):
+        if not is_ckpt:
+            raise UserError("expected a name that ends with .ckpt", request.target)
+        return "ckpt"
+    if is_ckpt:
+        raise UserError(f"{request.to} weights are a folder, not a .ckpt file", request.target)
+    return request.to or ("mindcoder" if weights.kind == "huggingface" else "huggingface")
+
+
+def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[TensorPlan]:
+    """What to write, in the source's order as far as there is one; all of it is checked to be there."""
+    resized = replace(weights, config=config)
+    parameters = resized.parameters()
+    if to == "ckpt":
+        return old_wizardcoder.plans_from_ours(parameters, config)
+    if to == "mindcoder":
+        return list(parameters.values())
+    if weights.kind != "huggingface":
+        return huggingface_plans(parameters, config)
+    # Hugging Face to Hugging Face: every tensor under its own name, whatever else the files hold.
+    rules = family_of(config.model_type).WEIGHTS.expand(config)
+    tables = {rule.huggingface: rule.ours[0] for rule in rules if rule.ours[0] in TOKEN_TABLES}
+    plans = []
+    for name, tensor in weights.tensors.items():
+        table = next((ours for theirs, ours in tables.items() if theirs.endswith(name)), None)
+        shape = parameters[table].shape if table else tensor.shape
+        plans.append(TensorPlan(name, shape, tensor.dtype, (tensor,)))
+    return plans
+
+
+def _write(
+    plans: list[TensorPlan],
+    config: TransformerConfig,
+    weights: Weights,
+    to: Format,
+    staging: Path,
+    max_shard_bytes: int,
+    progress: Progress,
+) -> int:
+    """Fill ``staging``; gives the number of weight files."""
+    if to == "ckpt":
+        write_mindspore(plans, staging / "weights.ckpt", progress)
+        return 1
+    files = write_safetensors(plans, staging, max_shard_bytes, progress)
+    if to == "mindcoder":
+        copy_companions(weights.companions, weights.huggingface_config, staging)
+        write_architecture(staging, config)
+        return len(files)
+    copy_companions(weights.companions, None, staging)
+    values = _huggingface_config(config, weights.huggingface_config, plans[0].dtype)
+    _write_json(staging / "config.json", values)
+    if GENERATION_FILE not in weights.companions:
+        ids = {name: value for name, value in token_id_fields(config).items() if value is not None}
+        _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **ids})
+    (staging / ORIGINAL_CONFIG).unlink(missing_ok=True)
+    return len(files)
+
+
+def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
+    """``config.json``: the original where it says the same as ours, ours laid over it where it does not."""
+    family = family_of(config.model_type)
+    ours = family.config_to_huggingface(config)
+    values = dict(original or ours)
+    if family.config_from_huggingface(values).architecture() != config.architecture():
+        values.update(ours)
+    names = {short: long for long, short in DTYPES.items()}
+    values.pop("dtype", None)  # transformers 4.56 and later write it so; all versions read torch_dtype
+    return {**values, "torch_dtype": names.get(dtype, "float32")}
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _move(staging: Path, target: Path, to: Format) -> None:
+    """Put the finished files in place of what was there."""
+    if to == "ckpt":
+        (staging / "weights.ckpt").replace(target)
+        return
+    if target.is_dir():
+        shutil.rmtree(target)
+    elif target.exists():
+        target.unlink()
+    staging.rename(target)

@@ -1,0 +1,169 @@
+"""MindSpore's ``.ckpt`` files, read and written tensor by tensor.
+
+The format is the protobuf message of mindspore's checkpoint.proto: repeated ``Value {tag, TensorProto {dims,
+tensor_type, tensor_content}}``, with tensors over 512 MB in several Values of one tag. MindSpore's own functions hold
+the whole model; messages that follow one another in a file are one message, so it can be done piece by piece.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor, item_size, no_progress
+from mindcoder.errors import UserError
+
+DTYPES = {
+    "Float64": "F64",
+    "Float32": "F32",
+    "Float16": "F16",
+    "BFloat16": "BF16",
+    "Int64": "I64",
+    "Int32": "I32",
+    "Int16": "I16",
+    "Int8": "I8",
+    "UInt8": "U8",
+    "Bool": "BOOL",
+}
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+
+def list_mindspore(file: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a ``.ckpt`` file and the places of its bytes.
+
+    Raises:
+        UserError: the file is no checkpoint, encrypted, or truncated.
+    """
+    size = file.stat().st_size
+    tensors: dict[str, StoredTensor] = {}
+    with open(file, "rb") as stream:
+        try:
+            while stream.tell() < size:
+                found = _read_value(stream, size, file)
+                if found is not None:
+                    before = tensors.get(found.name)
+                    tensors[found.name] = (
+                        found if before is None else replace(before, extents=before.extents + found.extents)
+                    )
+        except (ValueError, IndexError, UnicodeDecodeError) as error:
+            raise UserError(f"is no whole MindSpore checkpoint: {error}", file) from None
+    if not tensors:
+        raise UserError("is no MindSpore checkpoint: it holds no tensor", file)
+    for tensor in tensors.values():
+        held = sum(count for _, count in tensor.extents)
+        if held != math.prod(tensor.shape) * item_size(tensor.dtype):
+            raise UserError(f"is truncated: tensor {tensor.name} has {held} bytes for shape {tensor.shape}", file)
+    return tensors
+
+
+def _varint(stream: BinaryIO) -> int:
+    value = shift = 0
+    while True:
+        byte = stream.read(1)
+        if not byte or shift > 63:
+            raise ValueError(f"it ends or breaks at byte {stream.tell()}")
+        value |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if byte[0] < 0x80:
+            return value
+
+
+def _fields(stream: BinaryIO, end: int):
+    """(field number, number, or (offset, bytes)) of the message that ends at ``end``."""
+    while stream.tell() < end:
+        key = _varint(stream)
+        number, wire = key >> 3, key & 7
+        if wire == VARINT:
+            yield number, _varint(stream)
+        elif wire == BYTES:
+            count = _varint(stream)
+            begin = stream.tell()
+            if begin + count > end:
+                raise ValueError(f"a field of {count} bytes at byte {begin} ends beyond its message")
+            yield number, (begin, count)
+            stream.seek(begin + count)
+        else:
+            raise ValueError(f"unexpected wire type {wire} at byte {stream.tell()}")
+
+
+def _text(stream: BinaryIO, place: tuple[int, int]) -> str:
+    stream.seek(place[0])
+    return stream.read(place[1]).decode()
+
+
+def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:
+    """One entry of the top level; None for what is no tensor."""
+    if _varint(stream) != (1 << 3 | BYTES):
+        raise ValueError(f"byte {stream.tell() - 1} begins no checkpoint entry")
+    count = _varint(stream)
+    end = stream.tell() + count
+    if end > size:
+        raise ValueError(f"an entry of {count} bytes ends beyond the file")
+    name, dtype, dims, content = "", "", [], None
+    for number, value in _fields(stream, end):
+        if number == 1:
+            name = _text(stream, value)
+        elif number == 2:
+            stream.seek(value[0])
+            for inner, item in _fields(stream, value[0] + value[1]):
+                if inner == 1 and isinstance(item, int):
+                    dims.append(item)
+                elif inner == 1:
+                    stream.seek(item[0])
+                    while stream.tell() < item[0] + item[1]:
+                        dims.append(_varint(stream))
+                elif inner == 2:
+                    dtype = _text(stream, item)
+                elif inner == 3:
+                    content = item
+    stream.seek(end)
+    if content is None:
+        return None
+    if dtype not in DTYPES:
+        raise ValueError(f"tensor {name} has type {dtype!r}, expected one of {', '.join(DTYPES)}")
+    shape = tuple(dims)
+    return StoredTensor(name, file, DTYPES[dtype], shape, (content,))
+
+
+def write_mindspore(plans: Sequence[TensorPlan], file: Path, progress: Progress = no_progress) -> None:
+    """Write a ``.ckpt`` that ``mindspore.load_checkpoint`` reads.
+
+    A message's length stands before it, so one Value is one tensor; MindSpore reads Values of any size below 2 GB,
+    which protobuf allows at most.
+
+    Raises:
+        UserError: a tensor is over 2 GB.
+    """
+    names = {short: long for long, short in DTYPES.items()}
+    with open(file, "wb", buffering=0) as out:
+        for plan in plans:
+            if plan.nbytes >= 2**31 - 1024:
+                raise UserError(f"tensor {plan.name} of {plan.nbytes / 1e9:.1f} GB is over 2 GB, .ckpt's limit", file)
+            tensor = io.BytesIO()
+            for length in plan.shape:
+                tensor.write(b"\x08" + _encode(length))
+            tensor.write(_prefixed(2, names[plan.dtype].encode()))
+            tensor.write(b"\x1a" + _encode(plan.nbytes))
+            tag = _prefixed(1, plan.name.encode())
+            inner = len(tensor.getvalue()) + plan.nbytes
+            head = tag + b"\x12" + _encode(inner)
+            out.write(b"\x0a" + _encode(len(head) + inner) + head + tensor.getvalue())
+            plan.write(out, progress)
+
+
+def _encode(value: int) -> bytes:
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _prefixed(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | BYTES]) + _encode(len(data)) + data

@@ -1,0 +1,90 @@
+"""What a tensor is to become: which stored tensors it is made of, and how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+import numpy as np
+
+from mindcoder.checkpoint.stored_tensor import (
+    COPY_BYTES,
+    FLOAT_DTYPES,
+    Progress,
+    StoredTensor,
+    byte_count,
+    convert_dtype,
+    no_progress,
+)
+
+Build = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor to be written or loaded.
+
+    Without ``build`` it is its single source, whose first axis is cut or filled with zeros to ``shape[0]`` rows.
+    ``build`` must only move numbers, never compute with them: it sees bfloat16 as bits.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sources: tuple[StoredTensor, ...]
+    build: Build | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the result."""
+        return byte_count(self.shape, self.dtype)
+
+    def with_dtype(self, dtype: str | None) -> TensorPlan:
+        """The same numbers in another float dtype; tensors of whole numbers stay."""
+        if dtype is None or self.dtype not in FLOAT_DTYPES:
+            return self
+        return replace(self, dtype=dtype)
+
+    def read(self) -> np.ndarray:
+        """The whole result (bfloat16 as bits)."""
+        parts = [convert_dtype(source.read(), source.dtype, self.dtype) for source in self.sources]
+        if self.build is not None:
+            return np.ascontiguousarray(self.build(parts))
+        return _fit_rows(parts[0], self.shape)
+
+    def write(self, out: BinaryIO, progress: Progress = no_progress) -> None:
+        """Append the result's bytes to ``out`` (unbuffered), a piece at a time where nothing has to be rearranged."""
+        if self.build is not None:
+            _write_all(out, self.read(), progress)
+            return
+        source, left = self.sources[0], math.prod(self.shape)
+        if source.dtype == self.dtype and source.is_plain:
+            source.copy_bytes(out, self.nbytes, progress)
+        else:
+            for piece in source.chunks():
+                _write_all(out, convert_dtype(piece[:left], source.dtype, self.dtype), progress)
+                left -= min(left, len(piece))
+        for _ in range(math.prod(source.shape[:1]), self.shape[0] if self.shape else 0):
+            _write_all(out, np.zeros(self.nbytes // self.shape[0], np.uint8), progress)
+
+
+def _fit_rows(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Cut or fill the first axis."""
+    if values.shape == shape:
+        return values
+    fitted = np.zeros(shape, values.dtype)
+    rows = min(len(values), shape[0])
+    fitted[:rows] = values[:rows]
+    return fitted
+
+
+def _write_all(out: BinaryIO, values: np.ndarray, progress: Progress) -> None:
+    data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+    for start in range(0, len(data), COPY_BYTES):
+        piece = data[start : start + COPY_BYTES]
+        while len(piece):  # an unbuffered file may take less than it is given
+            written = out.write(piece)
+            progress(written)
+            piece = piece[written:]

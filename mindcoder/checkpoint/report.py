@@ -1,0 +1,129 @@
+"""What a weights folder or file holds, and the memory it takes to run and to train it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
+from mindcoder.checkpoint.weights import Weights
+from mindcoder.errors import UserError
+from mindcoder.models.transformer_config import TransformerConfig
+
+TRAIN_BYTES = 16  # float32 weight, gradient and Adam's two moments
+
+
+@dataclass(frozen=True)
+class Report:
+    """The facts that ``mindcoder inspect`` prints; all sizes in bytes."""
+
+    kind: str
+    place: str
+    model_type: str
+    config: TransformerConfig
+    parameters: int
+    dtypes: dict[str, int]
+    files: dict[str, int]
+    tokenizer_vocab_size: int | None
+    layer_shapes: dict[str, tuple[int, ...]]
+    other_shapes: dict[str, tuple[int, ...]]
+    run_bytes: dict[str, int]
+    cache_bytes: int
+    train_bytes: int
+
+    def lines(self) -> list[str]:
+        """For people."""
+        config = self.config
+        vocabulary = str(config.vocab_size)
+        if config.token_rows != config.vocab_size:
+            vocabulary += f", padded to {config.token_rows}"
+        if self.tokenizer_vocab_size is not None:
+            vocabulary += f", tokenizer {self.tokenizer_vocab_size}"
+        heads = f"{config.num_heads} heads of {config.head_dim}, {config.num_kv_heads} for keys"
+        runs = ", ".join(f"{dtype} {_gigabytes(count)}" for dtype, count in self.run_bytes.items())
+        files = ", ".join(f"{name} {_gigabytes(size)}" for name, size in list(self.files.items())[:4])
+        return [
+            f"{self.place}: {self.kind}, {self.model_type}",
+            f"parameters      {self.parameters:,} ({self.parameters / 1e9:.2f} B)",
+            f"network         {config.num_layers} layers, hidden {config.hidden_size}, "
+            f"inner {config.intermediate_size}, {heads}",
+            f"                {config.norm}, {config.activation}, {'tied' if config.tied_head else 'own'} head",
+            f"positions       {_positions(config)}",
+            f"vocabulary      {vocabulary}",
+            f"stored as       {', '.join(f'{dtype} {count} tensors' for dtype, count in self.dtypes.items())}",
+            f"files           {len(self.files)}: {files}" + (" …" if len(self.files) > 4 else ""),
+            f"memory to run   {runs}; keys and values {self.cache_bytes / 1e6:.3g} MB a 1000 tokens in float16",
+            f"memory to train {_gigabytes(self.train_bytes)} in float32 with AdamW; activations come on top",
+            "one layer:",
+            *(f"  {name:<28} {list(shape)}" for name, shape in self.layer_shapes.items()),
+            "elsewhere:",
+            *(f"  {name:<28} {list(shape)}" for name, shape in self.other_shapes.items()),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def _positions(config: TransformerConfig) -> str:
+    if config.position == "learned":
+        return f"{config.max_position_embeddings} learned"
+    text = f"rotary, theta {config.rope_theta:g}, context {config.max_position_embeddings}"
+    if config.rope_scaling is not None:
+        text += f", {config.rope_scaling.kind} scaling x {config.rope_scaling.factor:g}"
+    return text + (f", window {config.sliding_window}" if config.sliding_window else "")
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 10**7 else f"{count / 1e6:.2f} MB"
+
+
+def report(weights: Weights) -> Report:
+    """Look at weights without reading them.
+
+    Raises:
+        UserError: they do not fit their own description.
+    """
+    config = weights.config
+    parameters = weights.parameters()
+    files = {tensor.file.name: tensor.file.stat().st_size for tensor in weights.tensors.values()}
+    count, first = config.num_parameters(), "layers.0."
+    return Report(
+        kind=weights.kind,
+        place=str(weights.place),
+        model_type=config.model_type,
+        config=config,
+        parameters=count,
+        dtypes=_count_dtypes(weights.tensors),
+        files=dict(sorted(files.items())),
+        tokenizer_vocab_size=_tokenizer_size(weights.companions),
+        layer_shapes={
+            name.removeprefix(first): plan.shape for name, plan in parameters.items() if name.startswith(first)
+        },
+        other_shapes={name: plan.shape for name, plan in parameters.items() if not re.match(r"layers\.\d+\.", name)},
+        run_bytes={"float32": 4 * count, "float16": 2 * count},
+        cache_bytes=1000 * 2 * 2 * config.num_layers * config.kv_size,
+        train_bytes=TRAIN_BYTES * count,
+    )
+
+
+def _count_dtypes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
+    counts = Counter(tensor.dtype for tensor in tensors.values() if tensor.dtype in FLOAT_DTYPES)
+    return dict(counts.most_common())
+
+
+def _tokenizer_size(companions: Mapping[str, Path]) -> int | None:
+    from mindcoder.tokenizer.load import FILES, load_tokenizer
+
+    file = next((companions[name] for name in FILES if name in companions), None)
+    if file is None:
+        return None
+    try:
+        tokenizer = load_tokenizer(file)
+    except UserError:
+        return None  # inspect looks at weights; whoever needs the tokenizer will say what is wrong with it
+    return tokenizer.vocab_size

@@ -1,0 +1,98 @@
+"""Safetensors files without holding them: where each tensor lies, and shards written tensor by tensor.
+
+The format (github.com/huggingface/safetensors): eight bytes of header length, a JSON header, the tensors' bytes. The
+library checks what is read; it cannot write a file larger than memory, which is why the writer is here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import NUMPY_DTYPES, Progress, StoredTensor, no_progress
+from mindcoder.errors import UserError
+
+INDEX_FILE = "model.safetensors.index.json"
+SINGLE_FILE = "model.safetensors"
+
+
+def list_safetensors(file: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a file.
+
+    Raises:
+        UserError: no whole safetensors file, or a dtype that is not known here.
+    """
+    try:
+        with safe_open(file, framework="numpy"):
+            pass  # checks the header against the file's size
+        with open(file, "rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"is no whole safetensors file: {error}", file) from None
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in NUMPY_DTYPES:
+            raise UserError(
+                f"tensor {name} has dtype {entry['dtype']}, expected one of {', '.join(NUMPY_DTYPES)}", file
+            )
+        begin, end = entry["data_offsets"]
+        extents = ((8 + length + begin, end - begin),)
+        tensors[name] = StoredTensor(name, file, entry["dtype"], tuple(entry["shape"]), extents)
+    return tensors
+
+
+def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list[TensorPlan]]:
+    """Group tensors in order; a group exceeds the limit only where a single tensor does."""
+    shards: list[list[TensorPlan]] = [[]]
+    used = 0
+    for plan in plans:
+        if shards[-1] and used + plan.nbytes > max_shard_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(plan)
+        used += plan.nbytes
+    return shards
+
+
+def write_safetensors(
+    plans: Sequence[TensorPlan], folder: Path, max_shard_bytes: int, progress: Progress = no_progress
+) -> list[Path]:
+    """Write ``model.safetensors``, or numbered shards and their index, into ``folder``; gives the files."""
+    shards = split_shards(plans, max_shard_bytes)
+    if len(shards) == 1:
+        return [_write_file(folder / SINGLE_FILE, shards[0], progress)]
+    files = []
+    weight_map = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        files.append(_write_file(folder / name, shard, progress))
+        weight_map.update({plan.name: name for plan in shard})
+    index = {"metadata": {"total_size": sum(plan.nbytes for plan in plans)}, "weight_map": weight_map}
+    path = folder / INDEX_FILE
+    path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return [*files, path]
+
+
+def _write_file(file: Path, plans: Sequence[TensorPlan], progress: Progress) -> Path:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for plan in plans:
+        header[plan.name] = {
+            "dtype": plan.dtype,
+            "shape": list(plan.shape),
+            "data_offsets": [offset, offset + plan.nbytes],
+        }
+        offset += plan.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(file, "wb", buffering=0) as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for plan in plans:
+            plan.write(out, progress)
+    return file

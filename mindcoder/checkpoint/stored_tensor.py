@@ -1,0 +1,139 @@
+"""A tensor that lies in a file: read it, convert it, or copy its bytes without ever holding it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+# Dtypes by their safetensors names. numpy lacks bfloat16: its bits travel as uint16.
+NUMPY_DTYPES: dict[str, type[np.generic]] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+COPY_BYTES = 64 * 1024 * 1024
+CONVERT_ELEMENTS = 16 * 1024 * 1024
+
+Progress = Callable[[int], object]  # is told of bytes done
+
+
+def no_progress(count: int) -> None:
+    """For callers that show none."""
+
+
+def item_size(dtype: str) -> int:
+    """Bytes of one element."""
+    return np.dtype(NUMPY_DTYPES[dtype]).itemsize
+
+
+def byte_count(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of a tensor."""
+    return math.prod(shape) * item_size(dtype)
+
+
+def convert_dtype(values: np.ndarray, source: str, target: str) -> np.ndarray:
+    """Change the dtype; bfloat16 is rounded to nearest even, as everywhere else."""
+    if source == target:
+        return values
+    if source == "BF16":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    if target != "BF16":
+        return values.astype(NUMPY_DTYPES[target])
+    single = np.ascontiguousarray(values, np.float32)
+    bits = single.view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    return np.where(np.isnan(single), np.uint16(0x7FC0), rounded)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies and what it is.
+
+    Attributes:
+        name: in its file.
+        file: that file.
+        dtype: safetensors name, such as ``F16``.
+        shape: of the tensor.
+        extents: (offset, bytes) pieces of the file whose bytes, one after the other, are the tensor in row order.
+        strides: in elements, where the bytes are not in row order.
+        loaded: the values, where a file cannot be read piece by piece.
+    """
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    extents: tuple[tuple[int, int], ...] = ()
+    strides: tuple[int, ...] | None = None
+    loaded: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return byte_count(self.shape, self.dtype)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its bytes lie in the file in row order."""
+        return self.loaded is None and self.strides is None
+
+    def read(self) -> np.ndarray:
+        """The values (bfloat16 as uint16 bits)."""
+        if self.loaded is not None:
+            return self.loaded
+        with open(self.file, "rb", buffering=0) as stream:
+            if len(self.extents) == 1:
+                offset, count = self.extents[0]
+                stream.seek(offset)
+                flat = np.fromfile(stream, NUMPY_DTYPES[self.dtype], count // item_size(self.dtype))
+            else:
+                flat = np.concatenate([_read_bytes(stream, *extent) for extent in self.extents] or [np.zeros(0, "u1")])
+                flat = flat.view(NUMPY_DTYPES[self.dtype])
+        if self.strides is None:
+            return flat.reshape(self.shape)
+        steps = tuple(step * flat.itemsize for step in self.strides)
+        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, self.shape, steps))
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """The values in row order, a flat piece at a time."""
+        if not self.is_plain:
+            yield self.read().reshape(-1)
+            return
+        size = item_size(self.dtype)
+        with open(self.file, "rb", buffering=0) as stream:
+            for offset, count in self.extents:
+                for start in range(0, count, CONVERT_ELEMENTS * size):
+                    piece = _read_bytes(stream, offset + start, min(CONVERT_ELEMENTS * size, count - start))
+                    yield piece.view(NUMPY_DTYPES[self.dtype])
+
+    def copy_bytes(self, out: BinaryIO, limit: int, progress: Progress = no_progress) -> None:
+        """Append the first ``limit`` bytes to ``out`` (unbuffered) inside the kernel; needs `is_plain`."""
+        with open(self.file, "rb", buffering=0) as stream:
+            for offset, count in self.extents:
+                count = min(count, limit)
+                limit -= count
+                while count > 0:
+                    sent = os.sendfile(out.fileno(), stream.fileno(), offset, min(count, COPY_BYTES))
+                    if sent == 0:
+                        raise OSError(f"{self.file} ends before tensor {self.name}")
+                    offset, count = offset + sent, count - sent
+                    progress(sent)
+
+
+def _read_bytes(stream: BinaryIO, offset: int, count: int) -> np.ndarray:
+    stream.seek(offset)
+    return np.fromfile(stream, np.uint8, count)

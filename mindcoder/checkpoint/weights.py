@@ -1,0 +1,220 @@
+"""Weights from wherever they lie: a Hugging Face folder, our own folder, a training checkpoint, an old ``.ckpt``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mindcoder.checkpoint import old_wizardcoder
+from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.huggingface import HuggingFaceFolder
+from mindcoder.checkpoint.mindspore_file import list_mindspore
+from mindcoder.checkpoint.mismatch import mismatch_error
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
+from mindcoder.checkpoint.store import MODEL_FILE, Checkpoint, find_checkpoint
+from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.errors import UserError
+from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt"]
+ARCHITECTURE_FILE = "architecture.json"
+TOKEN_TABLES = ("token_embedding.weight", "head.weight")
+PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
+
+# Keys of model.model_config, where they are named otherwise than the field.
+YAML_KEYS = {
+    "rope_theta": "theta",
+    "rope_scaling": "extend_method and scaling_factor",
+    "norm_epsilon": "layernorm_epsilon or rms_norm_eps",
+    "num_kv_heads": "n_kv_heads",
+    "tied_head": "tie_word_embeddings",
+    "attention_bias": "use_bias or qkv_has_bias",
+    "mlp_bias": "use_bias or mlp_has_bias",
+    "max_position_embeddings": "n_position",
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where weights lie and what they are; nothing is read before it is asked for.
+
+    Attributes:
+        kind: of the place.
+        place: folder or file.
+        config: architecture, as the place describes it.
+        tensors: as they are stored, by the names they have there.
+        companions: tokenizer and configuration files that belong to them, by file name.
+        huggingface_config: ``config.json`` that they once came with.
+        step: of a training checkpoint.
+    """
+
+    kind: Kind
+    place: Path
+    config: TransformerConfig
+    tensors: Mapping[str, StoredTensor]
+    companions: Mapping[str, Path]
+    huggingface_config: Mapping[str, Any] | None = None
+    step: int | None = None
+    folder: HuggingFaceFolder | None = None
+
+    def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
+        """Plans of all parameters of ``config``'s network (its own by default), by global name.
+
+        Token tables are cut, or filled with zeros, where the vocabularies differ by padding.
+
+        Raises:
+            UserError: what is missing, unexpected or of another shape.
+        """
+        if config is None:
+            config = self.config
+        else:
+            self._check_architecture(config)
+        expected = config.parameter_shapes()
+        if self.folder is not None:
+            plans, missing, unexpected = self.folder.parameter_plans(config)
+        elif self.kind == "ckpt":
+            plans = old_wizardcoder.plans_to_ours(self.tensors, config)
+            missing = [name for name in expected if name not in plans]
+            unexpected = old_wizardcoder.unexpected_names(self.tensors, config)
+        else:
+            plans = {
+                name: TensorPlan(name, tensor.shape, tensor.dtype, (tensor,))
+                for name, tensor in self.tensors.items()
+                if name in expected
+            }
+            missing = [name for name in expected if name not in plans]
+            unexpected = [name for name in self.tensors if name not in expected]
+        plans = {name: _fit_vocabulary(plan, config) for name, plan in plans.items()}
+        shapes = [
+            f"{name} {list(plan.shape)} instead of {list(expected[name])}"
+            for name, plan in plans.items()
+            if plan.shape != expected[name]
+        ]
+        if missing or unexpected or shapes:
+            raise mismatch_error(self.place, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
+        return plans
+
+    def _check_architecture(self, config: TransformerConfig) -> None:
+        theirs, ours = self.config.architecture(), config.architecture()
+        skipped = {"vocab_size"} | ({"max_position_embeddings"} if config.position == "rope" else set())
+        if self.kind == "ckpt":
+            skipped |= {"norm_epsilon", "scale_attention"}  # the file does not say
+        differing = [
+            f"{name} {theirs[name]} instead of {value}" + (f" ({YAML_KEYS[name]})" if name in YAML_KEYS else "")
+            for name, value in ours.items()
+            if name not in skipped and theirs[name] != value
+        ]
+        if differing:
+            raise UserError(
+                f"is another model than model.model_config describes: it has {', '.join(differing)}", self.place
+            )
+
+    def describe(self) -> str:
+        """For the log."""
+        names = {"huggingface": "Hugging Face folder", "mindcoder": "MindCoder folder", "ckpt": "MindSpore checkpoint"}
+        if self.kind == "training checkpoint":
+            return f"checkpoint {self.place} (step {self.step})"
+        return f"{names[self.kind]} {self.place}"
+
+
+def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
+    """Give a token table the network's rows, if all that is missing or too much is padding."""
+    rows = config.token_rows
+    if plan.name not in TOKEN_TABLES or plan.shape[0] == rows:
+        return plan
+    if abs(plan.shape[0] - config.vocab_size) > PADDING_AT_MOST:
+        return plan
+    action = "cut" if plan.shape[0] > rows else "filled with zeros"
+    log.info("%s: %d rows, %s to %d", plan.name, plan.shape[0], action, rows)
+    return replace(plan, shape=(rows, *plan.shape[1:]))
+
+
+def open_weights(location: str | Path) -> Weights:
+    """Find out what ``location`` holds.
+
+    Raises:
+        UserError: nothing there, nothing known, or damaged.
+    """
+    path = Path(location)
+    if not path.exists():
+        raise UserError("no such checkpoint", location)
+    if path.suffix == ".ckpt" and path.is_file():
+        tensors = list_mindspore(path)
+        config = old_wizardcoder.config_from_tensors(tensors, path)
+        return Weights("ckpt", path, config, tensors, find_companions(path.parent))
+    if (path / ARCHITECTURE_FILE).is_file():
+        return _open_own_folder(path)
+    checkpoint = find_checkpoint(path) if path.is_dir() else None
+    if checkpoint is not None:
+        return _open_training_checkpoint(checkpoint)
+    folder = HuggingFaceFolder(path if path.is_dir() else path.parent, None if path.is_dir() else path)
+    return Weights(
+        "huggingface",
+        path,
+        folder.transformer_config,
+        folder.tensors,
+        find_companions(folder.folder),
+        folder.config,
+        folder=folder,
+    )
+
+
+def write_architecture(folder: Path, config: TransformerConfig) -> None:
+    """What makes a folder of safetensors one of ours."""
+    text = json.dumps({"version": 1, "config": asdict(config)}, indent=2)
+    (folder / ARCHITECTURE_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read: {error}", file) from None
+
+
+def _open_own_folder(path: Path) -> Weights:
+    file = path / ARCHITECTURE_FILE
+    try:
+        config = config_from_dict(_read_json(file)["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"is no description of a network: {error}", file) from None
+    if (path / INDEX_FILE).is_file():
+        weight_map = _read_json(path / INDEX_FILE).get("weight_map", {})
+        shards = sorted({path / Path(name).name for name in weight_map.values()})
+    else:
+        shards = [path / SINGLE_FILE]
+    for shard in shards:
+        if not shard.is_file():
+            raise UserError("weight file is missing", shard)
+    tensors = {name: tensor for shard in shards for name, tensor in list_safetensors(shard).items()}
+    return Weights("mindcoder", path, config, tensors, find_companions(path), _original_config(path))
+
+
+def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
+    state = checkpoint.state
+    try:
+        config = config_from_dict(state.get("config") or state["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
+    beside = checkpoint.folder.parent.parent / "tokenizer"  # <run>/checkpoint/step_N -> <run>/tokenizer
+    return Weights(
+        "training checkpoint",
+        checkpoint.folder,
+        config,
+        list_safetensors(checkpoint.folder / MODEL_FILE),
+        find_companions(beside),
+        _original_config(beside),
+        checkpoint.step,
+    )
+
+
+def _original_config(folder: Path) -> Mapping[str, Any] | None:
+    file = folder / "huggingface_config.json"
+    return _read_json(file) if file.is_file() else None

@@ -1,0 +1,79 @@
+"""convert and inspect."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES, ConvertRequest, convert
+from mindcoder.checkpoint.report import report
+from mindcoder.checkpoint.weights import open_weights
+from mindcoder.cli.arguments import positive
+from mindcoder.cli.logs import start_logging
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def byte_size(text: str) -> int:
+    """``5GB``, ``500MB`` or a plain number of bytes."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)B?", text.upper())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, found {text!r}")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def add_convert_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of convert."""
+    parser.add_argument("source", metavar="SRC", help="Hugging Face folder, MindCoder folder, run, or .ckpt")
+    parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt")
+    parser.add_argument(
+        "--to", choices=FORMATS, help="form of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
+    )
+    add_conversion_options(parser)
+
+
+def add_conversion_options(parser: argparse.ArgumentParser) -> None:
+    """Options that convert shares with the seeds' scripts."""
+    parser.add_argument("--dtype", choices=list(DTYPES), help="default: each tensor's own")
+    parser.add_argument("--vocab_size", type=positive, metavar="N", help="rows of the token tables: cut or zero-filled")
+    parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
+    parser.add_argument("--overwrite", action="store_true", help="replace DST")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def convert_verb(arguments: argparse.Namespace) -> int:
+    """Convert and say what was written."""
+    start_logging()
+    done = convert(
+        ConvertRequest(
+            arguments.source,
+            Path(arguments.target),
+            arguments.to,
+            arguments.dtype,
+            arguments.vocab_size,
+            arguments.max_shard_size,
+            arguments.overwrite,
+        )
+    )
+    rate = done.nbytes / max(done.seconds, 1e-9) / 1e6
+    print(
+        f"{done.kind} -> {done.to}: {done.target} ({done.tensors} tensors, {done.nbytes / 1e6:.1f} MB, "
+        f"{done.seconds:.1f} s, {rate:.0f} MB/s)"
+    )
+    return 0
+
+
+def add_inspect_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of inspect."""
+    parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run, or .ckpt")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def inspect_verb(arguments: argparse.Namespace) -> int:
+    """Print what weights are."""
+    found = report(open_weights(arguments.path))
+    print(json.dumps(found.as_dict(), indent=2) if arguments.json else "\n".join(found.lines()))
+    return 0
