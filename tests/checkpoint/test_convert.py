@@ -53,10 +53,11 @@ def test_round_trip_is_bitwise_and_gives_the_same_logits(family, overrides, dtyp
     assert len(list((tmp_path / "ours").glob("*.safetensors"))) > 1
     run(tmp_path / "ours", tmp_path / "again")
     same(tensors_of(tmp_path / "hf"), tensors_of(tmp_path / "again"))
-    again = AutoModelForCausalLM.from_pretrained(tmp_path / "again", dtype=dtype, attn_implementation="eager").eval()
     ids = torch.tensor(rng.integers(0, VOCAB, (2, 20)))
+    loaded = [AutoModelForCausalLM.from_pretrained(tmp_path / name, dtype=dtype).eval() for name in ("hf", "again")]
     with torch.no_grad():
-        assert torch.equal(model(ids).logits, again(ids).logits)
+        logits = [model(ids).logits for model in loaded]
+    assert torch.equal(*logits)
     before, after = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("hf", "again"))
     assert before.pop("dtype") == after.pop("torch_dtype") == str(dtype).removeprefix("torch.")
     assert before == after
@@ -173,9 +174,7 @@ def test_vocabulary_is_padded_with_zeros_and_cut(family, tmp_path):
     run(tmp_path / "wide", tmp_path / "ours", vocab_size=VOCAB)
     run(tmp_path / "ours", tmp_path / "again")
     same(original, tensors_of(tmp_path / "again"))
-    with pytest.raises(
-        UserError, match=r"of another shape: token_embedding.weight \[131, 48\] instead of \[5000, 48\]"
-    ):
+    with pytest.raises(UserError, match=r"of another shape: token_embedding.weight \[131, 48\] instead of \[5000"):
         run(tmp_path / "hf", tmp_path / "other", vocab_size=5000)
 
 
