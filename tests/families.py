@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import json
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 import torch
@@ -145,3 +150,28 @@ def to_bin(folder) -> None:
         text = index.read_text().replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
         (folder / "pytorch_model.bin.index.json").write_text(text)
         index.unlink()
+
+
+@functools.cache
+def sentencepiece_model() -> bytes:
+    """Llama's kind of ``tokenizer.model``: BPE of 900 pieces with bytes and Code Llama's infilling pieces."""
+    import sentencepiece
+
+    samples = Path(__file__).resolve().parent.parent / "datasets" / "samples.json"
+    records = json.loads(samples.read_text(encoding="utf-8"))
+    buffer = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([text for record in records for text in record.values()] * 3),
+        model_writer=buffer,
+        model_type="bpe",
+        vocab_size=900,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        character_coverage=0.99,
+        user_defined_symbols=["▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>"],
+        minloglevel=2,
+    )
+    return buffer.getvalue()

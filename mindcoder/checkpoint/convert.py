@@ -121,8 +121,8 @@ def _target_format(request: ConvertRequest, weights: Weights) -> Format:
         if not is_ckpt:
             raise UserError("expected a name that ends with .ckpt", request.target)
         return "ckpt"
-    if is_ckpt:
-        raise UserError(f"{request.to} weights are a folder, not a .ckpt file", request.target)
+    if request.target.suffix in (".ckpt", ".bin", ".pt", ".pth", ".safetensors"):
+        raise UserError("is a file; these weights are a folder (config.json, safetensors, tokenizer)", request.target)
     return request.to or ("mindcoder" if weights.kind == "huggingface" else "huggingface")
 
 

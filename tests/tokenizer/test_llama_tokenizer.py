@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
 from conftest import SAMPLES
+from families import sentencepiece_model
 
 from mindcoder.data.encode import IGNORED_LABEL, encode_record
 from mindcoder.data.readers import Record
@@ -26,27 +26,9 @@ TRICKY = [
 
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory):
-    """``tokenizer.model`` of 1500 pieces with Code Llama's infilling pieces, as Meta's has them."""
-    import sentencepiece
-
-    records = json.loads(SAMPLES.read_text(encoding="utf-8"))
+    """A folder with ``tokenizer.model`` alone."""
     folder = tmp_path_factory.mktemp("llama_tokenizer")
-    buffer = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([text for record in records for text in record.values()] * 3),
-        model_writer=buffer,
-        model_type="bpe",
-        vocab_size=900,
-        byte_fallback=True,
-        split_digits=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        character_coverage=0.99,
-        user_defined_symbols=["▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>"],
-        minloglevel=2,
-    )
-    (folder / "tokenizer.model").write_bytes(buffer.getvalue())
+    (folder / "tokenizer.model").write_bytes(sentencepiece_model())
     return folder
 
 

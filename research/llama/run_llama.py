@@ -1,0 +1,8 @@
+"""Train, fine-tune, evaluate or run a Llama: the seeds' entry point, handing over to ``mindcoder``."""
+
+import sys
+
+from mindcoder.cli.scripts import run_script
+
+if __name__ == "__main__":
+    sys.exit(run_script("run_llama.py", "Llama, Code Llama or WizardCoder-Python"))

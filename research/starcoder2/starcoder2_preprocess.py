@@ -1,0 +1,8 @@
+"""Alpaca JSON or JSONL to MindRecord: the seeds' entry point, handing over to ``mindcoder preprocess``."""
+
+import sys
+
+from mindcoder.cli.scripts import preprocess_script
+
+if __name__ == "__main__":
+    sys.exit(preprocess_script("starcoder2_preprocess.py"))
