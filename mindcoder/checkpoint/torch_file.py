@@ -30,14 +30,12 @@ def list_torch(file: Path) -> dict[str, StoredTensor]:
     """
     try:
         import torch
-        from torch._subclasses.fake_tensor import FakeTensorMode
     except ImportError:
         raise UserError(
             "reading .bin files needs PyTorch: pip install torch, or convert to safetensors elsewhere", file
         ) from None
     try:
-        with FakeTensorMode():
-            state = torch.load(file, map_location="cpu", weights_only=True)
+        state = torch.load(file, map_location="meta", weights_only=True)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"cannot be read safely as PyTorch weights: {reason}", file) from None
