@@ -1,7 +1,8 @@
 """Training speed and memory against PyTorch + transformers: same architecture, weights, batch and threads.
 
-``python -m benchmarks.train [--sizes tiny,large] [--rounds 8] [--repeats 2]``. The sides take turns, so that a noisy
-machine hits both; each runs in a process of its own. Figures go to ``benchmarks/results/train.json``.
+``python -m benchmarks.train [--sizes tiny,large,starcoder2,llama] [--rounds 8] [--repeats 2] [--name train]``. The
+sides take turns, so that a noisy machine hits both; each runs in a process of its own. Figures go to
+``benchmarks/results/NAME.json``.
 """
 
 from __future__ import annotations
@@ -58,11 +59,12 @@ def run_side(side: str, size: str, rounds: int, weights: str) -> dict:
 def compare(size: str, rounds: int, repeats: int) -> dict:
     """All sides in turn; the best median of each, and ratios to PyTorch."""
     import torch
-    from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     with tempfile.TemporaryDirectory() as weights:
         torch.manual_seed(0)
-        GPTBigCodeForCausalLM(GPTBigCodeConfig(**huggingface_config(SIZES[size]))).save_pretrained(weights)
+        config = AutoConfig.for_model(**huggingface_config(SIZES[size]))
+        AutoModelForCausalLM.from_config(config).save_pretrained(weights)
         runs: dict[str, list[dict]] = {side: [] for side in SIDES}
         for repeat in range(repeats):
             for side in SIDES:
@@ -87,11 +89,16 @@ def main() -> None:
     parser.add_argument("--sizes", default="tiny,large")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--name", default="train", help="of the file in benchmarks/results")
     arguments = parser.parse_args()
     began = time.time()
     rates = gemm_rate()
     print("float32 GEMM: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
-    figures: dict = {"gemm_gflops": rates, "command": "python -m benchmarks.train", "sizes": {}}
+    figures: dict = {
+        "gemm_gflops": rates,
+        "command": " ".join(["python -m benchmarks.train", *sys.argv[1:]]),
+        "sizes": {},
+    }
     for size in arguments.sizes.split(","):
         result = compare(size, arguments.rounds, arguments.repeats)
         flops = result["sides"]["ours"]["flops_per_token"]
@@ -100,12 +107,12 @@ def main() -> None:
             item["gflops"] = achieved
             item["utilisation"] = achieved / rates["torch" if side == "torch" else "mindspore"]
             print(
-                f"{size:6} {side:15} {item['tokens_per_s']:8.0f} tokens/s ({item['speed_ratio']:.2f} x PyTorch), "
+                f"{size:10} {side:15} {item['tokens_per_s']:8.0f} tokens/s ({item['speed_ratio']:.2f} x PyTorch), "
                 f"{item['peak_rss_gb']:.2f} GB ({item['memory_ratio']:.2f} x), {achieved:.0f} GFLOP/s = "
                 f"{item['utilisation']:.0%} of its GEMM rate, loss differs by {item['largest_loss_difference']:.1e}"
             )
         figures["sizes"][size] = result
-    print(f"written to {write_result('train', figures)} after {time.time() - began:.0f} s")
+    print(f"written to {write_result(arguments.name, figures)} after {time.time() - began:.0f} s")
 
 
 if __name__ == "__main__":

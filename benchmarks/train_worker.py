@@ -24,9 +24,15 @@ class Size:
     vocab: int
     batch: int
     length: int
+    family: str = "gpt_bigcode"
 
 
-SIZES = {"large": Size(768, 12, 20, 49153, 2, 512), "tiny": Size(128, 4, 4, 1024, 8, 384)}
+SIZES = {
+    "large": Size(768, 12, 20, 49153, 2, 512),
+    "tiny": Size(128, 4, 4, 1024, 8, 384),
+    "starcoder2": Size(768, 12, 8, 49152, 2, 512, "starcoder2"),
+    "llama": Size(768, 12, 8, 32000, 2, 512, "llama"),
+}
 RATE = 1e-4
 
 
@@ -36,8 +42,21 @@ def tokens(size: Size) -> np.ndarray:
 
 
 def huggingface_config(size: Size) -> dict:
-    """GPT-BigCode without dropout."""
+    """``config.json`` of the family, without dropout; grouped-query attention where the family has it."""
+    if size.family != "gpt_bigcode":
+        return {
+            "model_type": size.family,
+            "vocab_size": size.vocab,
+            "hidden_size": size.hidden,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "num_key_value_heads": size.heads // 3,
+            "intermediate_size": 4 * size.hidden if size.family == "starcoder2" else 8 * size.hidden // 3,
+            "max_position_embeddings": 1024,
+            "sliding_window": 256 if size.family == "starcoder2" else None,
+        }
     return {
+        "model_type": size.family,
         "vocab_size": size.vocab,
         "n_embd": size.hidden,
         "n_layer": size.layers,
@@ -67,10 +86,10 @@ def timed(step, rounds: int) -> tuple[list[float], list[float], float]:
 def run_torch(size: Size, rounds: int, weights: str) -> dict:
     """PyTorch + transformers, float32, its default fastest choices (sdpa attention, fused AdamW)."""
     import torch
-    from transformers import GPTBigCodeForCausalLM
+    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(2)
-    model = GPTBigCodeForCausalLM.from_pretrained(weights)
+    model = AutoModelForCausalLM.from_pretrained(weights)
     model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, fused=True

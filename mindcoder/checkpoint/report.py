@@ -48,7 +48,7 @@ class Report:
         files = ", ".join(f"{name} {_gigabytes(size)}" for name, size in list(self.files.items())[:4])
         return [
             f"{self.place}: {self.kind}, {self.model_type}",
-            f"parameters      {self.parameters:,} ({self.parameters / 1e9:.2f} B)",
+            f"parameters      {self.parameters:,} ({_short(self.parameters)})",
             f"network         {config.num_layers} layers, hidden {config.hidden_size}, "
             f"inner {config.intermediate_size}, {heads}",
             f"                {config.norm}, {config.activation}, {'tied' if config.tied_head else 'own'} head",
@@ -76,6 +76,10 @@ def _positions(config: TransformerConfig) -> str:
     if config.rope_scaling is not None:
         text += f", {config.rope_scaling.kind} scaling x {config.rope_scaling.factor:g}"
     return text + (f", window {config.sliding_window}" if config.sliding_window else "")
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 10**8 else f"{count / 1e6:.2f} M"
 
 
 def _gigabytes(count: int) -> str:

@@ -103,6 +103,10 @@ class Weights:
 
     def _check_architecture(self, config: TransformerConfig) -> None:
         theirs, ours = self.config.architecture(), config.architecture()
+        if theirs["model_type"] != ours["model_type"]:
+            raise UserError(
+                f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.place
+            )
         skipped = {"vocab_size"} | ({"max_position_embeddings"} if config.position == "rope" else set())
         if self.kind == "ckpt":
             skipped |= {"norm_epsilon", "scale_attention"}  # the file does not say

@@ -101,11 +101,7 @@ class CodeTokenizer:
         directory.mkdir(parents=True, exist_ok=True)
         backend = Tokenizer.from_str(self.backend.to_str())
         if self.bos_id is not None:
-            backend.post_processor = processors.TemplateProcessing(
-                single=f"{self.special.bos} $A",
-                pair=f"{self.special.bos} $A {self.special.bos} $B:1",
-                special_tokens=[(self.special.bos, self.bos_id)],
-            )
+            backend.post_processor = begin_with(self.special.bos or "", self.bos_id)
         backend.save(str(directory / "tokenizer.json"))
         backend.model.save(str(directory))
         unknown = "<unk>" if backend.token_to_id("<unk>") is not None else self.special.eos
@@ -118,6 +114,13 @@ class CodeTokenizer:
             "clean_up_tokenization_spaces": False,
         }
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def begin_with(token: str, index: int) -> processors.TemplateProcessing:
+    """What makes `tokenizers` and transformers put a begin token before every text."""
+    return processors.TemplateProcessing(
+        single=f"{token} $A", pair=f"{token} $A {token} $B:1", special_tokens=[(token, index)]
+    )
 
 
 def _without_leading_space(backend: Tokenizer) -> Tokenizer:

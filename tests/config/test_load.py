@@ -31,10 +31,84 @@ def line_of(path: Path, text: str) -> int:
     return next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+# Parameter counts that Hugging Face shows for the published safetensors (or that the papers print), in millions.
+PUBLISHED = {
+    "wizardcoder/15b": 15_517,
+    "starcoder/1b": 1_137,
+    "starcoder/3b": 3_043,
+    "starcoder/7b": 7_327,
+    "starcoder/15b": 15_517,
+    "starcoder/tiny_starcoder_py": 164,
+    "starcoder/santacoder": 1_125,
+    "starcoder2/3b": 3_030,
+    "starcoder2/7b": 7_174,
+    "starcoder2/15b": 15_958,
+    "llama/llama1_7b": 6_738,
+    "llama/llama1_13b": 13_016,
+    "llama/llama1_30b": 32_529,
+    "llama/llama1_65b": 65_286,
+    "llama/llama2_7b": 6_738,
+    "llama/llama2_13b": 13_016,
+    "llama/llama2_70b": 68_977,
+    "llama/codellama_34b": 33_744,
+    "llama/wizardcoder_python_34b": 33_744,
+}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_files_load(path):
+    from mindcoder.models.from_section import config_from_section
+
     config, _ = load_config(path)
-    assert config.model.settings.type == "WizardCoderConfig"
+    count = config_from_section(config.model.settings).num_parameters()
+    name = f"{path.parent.name}/{path.stem.rsplit('_', 1)[0]}"
+    if name in PUBLISHED:
+        assert count / 1e6 == pytest.approx(PUBLISHED[name], abs=0.6)
+    if path.stem.startswith("tiny_") and "starcoder_py" not in path.stem:
+        assert count < 2e6
+
+
+LLAMA = """
+model:
+  model_config: {type: LlamaConfig, hidden_size: 128, num_heads: 4, num_layers: 2, %s}
+  arch: {type: %s}
+lr_schedule: {learning_rate: 1.0e-3}
+"""
+
+
+@pytest.mark.parametrize(
+    "key, arch, expected",
+    [
+        ("n_position: 5", "LlamaForCausalLM", "yaml:3: unknown key 'model.model_config.n_position'; "),
+        ("thetta: 5.0", "LlamaForCausalLM", "did you mean 'theta'"),
+        ("extend_method: YARN", "LlamaForCausalLM", "found 'YARN', expected one of 'None', 'PI', 'linear'"),
+        ("extend_method: LLAMA3", "LlamaForCausalLM", "yaml:3: model.model_config.scaling_factor: expected factor"),
+        ("qkv_has_bias: True", "LlamaForCausalLM", "attn_proj_has_bias: False differs from qkv_has_bias True"),
+        ("n_kv_heads: 3", "LlamaForCausalLM", "n_kv_heads: num_heads 4 is not divisible by 3"),
+        ("theta: 5.0", "WizardCoderLMHeadModel", "yaml:4: model.arch.type: found 'WizardCoderLMHeadModel', expected"),
+    ],
+)
+def test_errors_of_the_llama_section_name_the_key(key, arch, expected, tmp_path):
+    (tmp_path / "a.yaml").write_text(LLAMA % (key, arch))
+    with pytest.raises(UserError) as error:
+        load_config(tmp_path / "a.yaml")
+    assert expected in str(error.value)
+
+
+def test_rope_scaling_of_every_kind_is_read(tmp_path):
+    from mindcoder.models.from_section import config_from_section
+    from mindcoder.models.transformer_config import RopeScaling
+
+    factors = "{factor: 8.0, original_max_position_embeddings: 64}"
+    cases = {
+        "extend_method: PI, scaling_factor: 4.0": RopeScaling("linear", 4.0),
+        "extend_method: DYNAMIC_NTK, scaling_factor: 2.0, seq_length: 99": RopeScaling("dynamic", 2.0, 99),
+        f"extend_method: LLAMA3, scaling_factor: {factors}": RopeScaling("llama3", 8.0, 64),
+    }
+    for text, expected in cases.items():
+        (tmp_path / "a.yaml").write_text(LLAMA % (text, "LlamaForCausalLM"))
+        config, _ = load_config(tmp_path / "a.yaml")
+        assert config_from_section(config.model.settings).rope_scaling == expected
 
 
 def test_the_old_15b_file_means_what_it_meant():

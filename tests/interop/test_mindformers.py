@@ -56,9 +56,27 @@ TRAINER = (
 )
 
 
-def run(code: str, folder: Path, **names) -> str:
+OTHER_FAMILIES = """
+    import sys
+    sys.path.insert(0, {research!r})
+    from {module} import {prefix}Config, {prefix}ForCausalLM, {tokenizer_class}
+    import mindspore as ms
+    ms.set_context(mode=0, device_target="CPU")
+    from mindformers import pipeline
+    config = {prefix}Config(use_past=True, batch_size=1, seq_length=256, vocab_size=700, hidden_size=48, num_layers=3,
+                            num_heads=4, n_kv_heads=2, intermediate_size=112, pad_token_id=699, bos_token_id=0,
+                            eos_token_id=0, max_position_embedding=320, checkpoint_name_or_path={checkpoint!r}, {more})
+    network = {prefix}ForCausalLM(config)
+    network.set_train(False)
+    tokenizer = {tokenizer_class}({tokenizer!r})
+    generate = pipeline(task="text_generation", model=network, tokenizer=tokenizer)
+    print("ANSWER", ascii(generate(["def f(x):"], do_sample=False, max_length=40)[0]["text_generation_text"][0]))
+"""
+
+
+def run(code: str, folder: Path, research: str = "wizardcoder", **names) -> str:
     path = folder / "script.py"
-    path.write_text(textwrap.dedent(code).format(research=str(REPOSITORY / "research" / "wizardcoder"), **names))
+    path.write_text(textwrap.dedent(code).format(research=str(REPOSITORY / "research" / research), **names))
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=folder, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -78,6 +96,29 @@ def test_pipeline_gives_huggingfaces_tokens(hf_checkpoint, tokenizer_folder, sma
     tokens = model.generate(torch.tensor([prompt]), do_sample=False, max_length=40, pad_token_id=699)[0].tolist()
     expected = small_tokenizer.decode(tokens, skip_special_tokens=True)
     assert f"ANSWER {ascii(expected)}" in screen
+
+
+@pytest.mark.parametrize(
+    "family, module, prefix, tokenizer_class, more",
+    [
+        ("starcoder2", "starcoder2", "StarCoder2", "StarCoder2Tokenizer", "sliding_window=16"),
+        ("llama", "code_llama", "CodeLlama", "CodeLlamaCodeTokenizer", "rms_norm_eps=1e-6"),
+    ],
+)
+def test_pipeline_of_the_other_families(
+    family, module, prefix, tokenizer_class, more, hf_folder, tokenizer_folder, small_tokenizer, tmp_path
+):
+    import torch
+
+    window = {"sliding_window": 16} if family == "starcoder2" else {}
+    model, _, folder = hf_folder(family, vocab_size=700, **window)
+    screen = run(
+        OTHER_FAMILIES, tmp_path, family, module=module, prefix=prefix, tokenizer_class=tokenizer_class, more=more,
+        checkpoint=str(folder), tokenizer=str(tokenizer_folder),
+    )  # fmt: skip
+    prompt = small_tokenizer.encode("def f(x):")
+    tokens = model.generate(torch.tensor([prompt]), do_sample=False, max_length=40, pad_token_id=699)[0].tolist()
+    assert f"ANSWER {ascii(small_tokenizer.decode(tokens, skip_special_tokens=True))}" in screen
 
 
 def test_trainer_trains(small_tokenizer, tmp_path):
