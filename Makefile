@@ -43,8 +43,10 @@ lint: $(VENV)/linting
 
 bench: $(VENV)/testing
 	$(RUN)/python -m benchmarks.train
+	$(RUN)/python -m benchmarks.train --sizes starcoder2,llama --name train_families
 	$(RUN)/python -m benchmarks.breakdown large
 	$(RUN)/python -m benchmarks.preprocess
+	$(RUN)/python -m benchmarks.convert
 
 clean:
 	rm -rf output build *.egg-info

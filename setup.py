@@ -14,6 +14,7 @@ RUNTIME = [
     "numpy>=1.26,<2",
     "tokenizers>=0.21,<0.23",
     "safetensors>=0.4.5",
+    "sentencepiece>=0.2",
     "pyyaml>=6.0",
     "pydantic>=2.8,<3",
     "tqdm>=4.66",
