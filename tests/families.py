@@ -137,6 +137,19 @@ def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_t
     assert [item.tokens for item in completions] == reference_tokens(model, prompts, new_tokens)
 
 
+def check_packed_documents(decoder: Decoder, rng) -> None:
+    """Two documents in a row give what each gives alone."""
+    first, second = rng.integers(0, VOCAB, (1, 12)), rng.integers(0, VOCAB, (1, 20))
+
+    def hidden(ids, positions, documents):
+        arguments = [Tensor(np.asarray(item, np.int32)) for item in (ids, positions, documents)]
+        return decoder(*arguments, Tensor(0, ms.int32)).asnumpy()
+
+    packed = hidden(np.concatenate([first, second], 1), [[*range(12), *range(20)]], [[0] * 12 + [1] * 20])
+    alone = np.concatenate([hidden(first, [range(12)], [[0] * 12]), hidden(second, [range(20)], [[0] * 20])])
+    np.testing.assert_allclose(packed, alone, atol=1e-5)
+
+
 def to_bin(folder) -> None:
     """Turn a folder's safetensors into what older versions of transformers wrote: torch pickles and their index."""
     from safetensors.torch import load_file

@@ -11,7 +11,7 @@ from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.embedding import Embedding
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.mlp import MLP
-from mindcoder.models.norm import build_norm
+from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
 from mindcoder.models.transformer_config import TransformerConfig
 
@@ -29,11 +29,11 @@ class DecoderLayer(nn.Cell):
         # Residual branches start smaller the deeper the network is (GPT-2, section 2.3).
         output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
         site = 1 + index * SITES_PER_LAYER
-        self.attention_norm = build_norm(config, initializer)
+        self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
             config, site, initializer, output_stddev, param_dtype, compute_dtype, resolve_dtype(config.softmax_dtype)
         )
-        self.mlp_norm = build_norm(config, initializer)
+        self.mlp_norm = Norm(config, initializer)
         self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype)
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
@@ -92,7 +92,7 @@ class Decoder(nn.Cell):
         else:
             self.rotary = RotaryAngles(config, compute_dtype)
         self.layers = nn.CellList([DecoderLayer(config, index, initializer) for index in range(config.num_layers)])
-        self.final_norm = build_norm(config, initializer)
+        self.final_norm = Norm(config, initializer)
         self.head = None if config.tied_head else Head(config, initializer, param_dtype)
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
         self.attention_bias = AttentionBias(config, resolve_dtype(config.softmax_dtype))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
@@ -11,64 +10,27 @@ from mindcoder.models.initializer import Initializer
 from mindcoder.models.transformer_config import TransformerConfig
 
 
-class LayerNorm(nn.Cell):
-    """LayerNorm with weight and bias; ``[rows, size]`` in, ``[rows, size]`` out in ``compute_dtype``."""
+class Norm(nn.Cell):
+    """LayerNorm with weight and bias, or root-mean-square norm (Zhang and Sennrich 2019) with weight.
 
-    def __init__(
-        self,
-        size: int,
-        epsilon: float,
-        initializer: Initializer,
-        param_dtype: ms.dtype.Number,
-        norm_dtype: ms.dtype.Number,
-        compute_dtype: ms.dtype.Number,
-    ) -> None:
+    ``config.norm`` chooses. ``[rows, H]`` in, ``[rows, H]`` out in the compute dtype; computed in ``norm_dtype``.
+    """
+
+    def __init__(self, config: TransformerConfig, initializer: Initializer) -> None:
         super().__init__()
-        self.weight = Parameter(initializer.ones((size,), param_dtype), name="weight")
-        self.bias = Parameter(initializer.zeros((size,), param_dtype), name="bias")
-        self.normalize = device_kernels().NormalizeRows(epsilon)
-        self.norm_dtype = norm_dtype
-        self.compute_dtype = compute_dtype
+        shape, param_dtype = (config.hidden_size,), resolve_dtype(config.param_dtype)
+        self.weight = Parameter(initializer.ones(shape, param_dtype), name="weight")
+        self.bias = None
+        if config.norm == "layer_norm":
+            self.bias = Parameter(initializer.zeros(shape, param_dtype), name="bias")
+            self.normalize = device_kernels().NormalizeRows(config.norm_epsilon)
+        else:
+            self.normalize = device_kernels().NormalizeRootMeanSquare(config.norm_epsilon)
+        self.norm_dtype = resolve_dtype(config.norm_dtype)
+        self.compute_dtype = resolve_dtype(config.compute_dtype)
 
     def construct(self, x: Tensor) -> Tensor:
-        weight = ops.cast(self.weight, self.norm_dtype)
-        bias = ops.cast(self.bias, self.norm_dtype)
-        return ops.cast(self.normalize(ops.cast(x, self.norm_dtype), weight, bias), self.compute_dtype)
-
-
-class RMSNorm(nn.Cell):
-    """Root-mean-square norm (Zhang and Sennrich 2019) with weight; shapes as `LayerNorm`."""
-
-    def __init__(
-        self,
-        size: int,
-        epsilon: float,
-        initializer: Initializer,
-        param_dtype: ms.dtype.Number,
-        norm_dtype: ms.dtype.Number,
-        compute_dtype: ms.dtype.Number,
-    ) -> None:
-        super().__init__()
-        self.weight = Parameter(initializer.ones((size,), param_dtype), name="weight")
-        self.normalize = device_kernels().NormalizeRootMeanSquare(epsilon)
-        self.norm_dtype = norm_dtype
-        self.compute_dtype = compute_dtype
-
-    def construct(self, x: Tensor) -> Tensor:
-        weight = ops.cast(self.weight, self.norm_dtype)
-        return ops.cast(self.normalize(ops.cast(x, self.norm_dtype), weight), self.compute_dtype)
-
-
-NORMS = {"layer_norm": LayerNorm, "rms_norm": RMSNorm}
-
-
-def build_norm(config: TransformerConfig, initializer: Initializer) -> nn.Cell:
-    """The norm that ``config.norm`` names, over the hidden size."""
-    return NORMS[config.norm](
-        config.hidden_size,
-        config.norm_epsilon,
-        initializer,
-        resolve_dtype(config.param_dtype),
-        resolve_dtype(config.norm_dtype),
-        resolve_dtype(config.compute_dtype),
-    )
+        x, weight = ops.cast(x, self.norm_dtype), ops.cast(self.weight, self.norm_dtype)
+        if self.bias is None:
+            return ops.cast(self.normalize(x, weight), self.compute_dtype)
+        return ops.cast(self.normalize(x, weight, ops.cast(self.bias, self.norm_dtype)), self.compute_dtype)

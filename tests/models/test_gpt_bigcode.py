@@ -6,7 +6,13 @@ import mindspore as ms
 import numpy as np
 import pytest
 import torch
-from families import BATCH, check_greedy_tokens, check_logits_loss_and_gradients, one_batch
+from families import (
+    BATCH,
+    check_greedy_tokens,
+    check_logits_loss_and_gradients,
+    check_packed_documents,
+    one_batch,
+)
 from mindspore import Tensor
 
 from mindcoder.checkpoint.load import read_parameters
@@ -104,16 +110,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(hf_folder, rng):
 
 
 def test_documents_of_a_packed_row_do_not_see_each_other(hf_folder, rng):
-    _, decoder, _ = hf_folder(multi_query=True)
-    first, second = rng.integers(0, 131, (1, 12)), rng.integers(0, 131, (1, 20))
-
-    def hidden(ids, positions, documents):
-        arguments = [Tensor(np.asarray(item, np.int32)) for item in (ids, positions, documents)]
-        return decoder(*arguments, Tensor(0, ms.int32)).asnumpy()
-
-    packed = hidden(np.concatenate([first, second], 1), [[*range(12), *range(20)]], [[0] * 12 + [1] * 20])
-    alone = np.concatenate([hidden(first, [range(12)], [[0] * 12]), hidden(second, [range(20)], [[0] * 20])])
-    np.testing.assert_allclose(packed, alone, atol=1e-5)
+    check_packed_documents(hf_folder(multi_query=True)[1], rng)
 
 
 def test_parameter_count_is_exact(hf_folder):

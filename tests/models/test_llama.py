@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import mindspore as ms
-import numpy as np
 import pytest
-from families import check_greedy_tokens, check_logits_loss_and_gradients
-from mindspore import Tensor
+from families import check_greedy_tokens, check_logits_loss_and_gradients, check_packed_documents
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -53,13 +50,4 @@ def test_the_network_has_the_parameters_its_configuration_counts(family, hf_fold
 
 
 def test_packed_documents_are_rotated_from_their_own_start(hf_folder, rng):
-    _, decoder, _ = hf_folder("llama")
-    first, second = rng.integers(0, 131, (1, 12)), rng.integers(0, 131, (1, 20))
-
-    def hidden(ids, positions, documents):
-        arguments = [Tensor(np.asarray(item, np.int32)) for item in (ids, positions, documents)]
-        return decoder(*arguments, Tensor(0, ms.int32)).asnumpy()
-
-    packed = hidden(np.concatenate([first, second], 1), [[*range(12), *range(20)]], [[0] * 12 + [1] * 20])
-    alone = np.concatenate([hidden(first, [range(12)], [[0] * 12]), hidden(second, [range(20)], [[0] * 20])])
-    np.testing.assert_allclose(packed, alone, atol=1e-5)
+    check_packed_documents(hf_folder("llama")[1], rng)
