@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The parser of all verbs."""
-    from mindcoder.cli import data_verbs, weight_verbs
+    from mindcoder.cli import data_verbs, launch_verb, weight_verbs
 
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
@@ -48,6 +48,9 @@ def build_parser() -> Parser:
     verb = verbs.add_parser("inspect", help="what a weights folder or file holds")
     weight_verbs.add_inspect_flags(verb)
     verb.set_defaults(run=weight_verbs.inspect_verb)
+    verb = verbs.add_parser("launch", help="one process a device, from a rank table")
+    launch_verb.add_launch_flags(verb)
+    verb.set_defaults(run=launch_verb.launch_verb)
     return parser
 
 

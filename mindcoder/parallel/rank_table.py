@@ -115,7 +115,8 @@ def merge_tables(tables: Iterable[RankTable]) -> RankTable:
     Raises:
         UserError: a server stands in two tables.
     """
-    servers, first = [], 0
+    servers: list[Server] = []
+    first = 0
     for table in tables:
         for server in table.servers:
             if any(server.server_id == known.server_id for known in servers):
