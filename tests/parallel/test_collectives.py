@@ -1,0 +1,51 @@
+"""Collectives against numpy, and the mesh's arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from mindcoder.parallel.mesh import Mesh
+from parallel.cluster import run_code
+
+CODE = """
+    import mindspore as ms, numpy as np
+    from mindspore import Tensor
+    from mindcoder.parallel.collectives import start_collectives
+    from mindcoder.parallel.mesh import Mesh
+
+    DATA, PIPELINE, TENSOR = {axes}
+    together = start_collectives(DATA, PIPELINE, TENSOR)
+    mesh = together.mesh
+    assert mesh.rank == rank
+    def values(of, dtype):
+        return np.random.default_rng(of).integers(-50, 50, (3, 4)).astype(dtype)
+    for dtype in (np.float32, np.float16):
+        for ranks in (mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), together.everyone):
+            mine = Tensor(values(rank, dtype))
+            total = together.sum_over(ranks)(mine).asnumpy()
+            assert (total == sum(values(of, dtype) for of in ranks)).all(), (rank, ranks)
+            joined = together.gather_over(ranks)(mine).asnumpy()
+            assert (joined == np.concatenate([values(of, dtype) for of in ranks])).all(), (rank, ranks)
+    print("all equal")
+"""
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 1), (1, 2, 2), (2, 2, 2)], ids=str)
+def test_collectives_equal_numpy_in_every_group(axes, tmp_path):
+    count = axes[0] * axes[1] * axes[2]
+    done = run_code(CODE.replace("{axes}", str(axes)), count, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for rank in range(count):
+        assert "all equal" in (tmp_path / "log" / f"rank_{rank}.log").read_text()
+
+
+def test_ranks_of_the_mesh():
+    mesh = Mesh(data=2, pipeline=2, tensor=2, rank=5)
+    assert (mesh.stage, mesh.data_index, mesh.tensor_index) == (1, 0, 1)
+    assert mesh.tensor_ranks() == (4, 5) and mesh.data_ranks() == (5, 7) and mesh.pipeline_ranks() == (1, 5)
+    assert len(mesh.all_groups()) == 12
+    for rank in range(8):
+        place = Mesh(2, 2, 2, rank)
+        assert place.rank_at(place.stage, place.data_index, place.tensor_index) == rank
+    with pytest.raises(ValueError, match="rank 8 is not on a mesh"):
+        Mesh(2, 2, 2, 8)
