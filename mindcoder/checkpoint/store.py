@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from mindcoder.errors import UserError
-from mindcoder.files import require_space, staging_directory
+from mindcoder.files import no_space_error, require_space, staging_directory
 
 MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
 STATE_FILE, MANIFEST_FILE = "state.json", "manifest.json"
@@ -47,8 +47,9 @@ class Checkpoint:
         return load_file(self.folder / MODEL_FILE)
 
     def optimizer(self) -> dict[str, np.ndarray]:
-        """Optimizer state by name."""
-        return load_file(self.folder / OPTIMIZER_FILE)
+        """Optimizer state by name, from all the parts in which ranks wrote it."""
+        parts = sorted(self.folder.glob("optimizer*.safetensors"))
+        return {name: value for part in parts for name, value in load_file(part).items()}
 
 
 def _digest(path: Path) -> str:
@@ -67,6 +68,7 @@ def save_checkpoint(
     model: Mapping[str, np.ndarray],
     optimizer: Mapping[str, np.ndarray],
     keep: int,
+    parts: Sequence[Path] = (),
 ) -> Path:
     """Write ``root/step_N`` beside and rename it; then delete all but the newest ``keep``.
 
@@ -76,6 +78,7 @@ def save_checkpoint(
         model: parameters by global name.
         optimizer: optimizer state by name.
         keep: how many checkpoints stay.
+        parts: files of other ranks (`save_part`), which move into the checkpoint.
 
     Raises:
         NoSpaceError: the disk is full; earlier checkpoints are untouched.
@@ -86,6 +89,8 @@ def save_checkpoint(
     with staging_directory(target) as staging:
         save_file(dict(model), staging / MODEL_FILE)
         save_file(dict(optimizer), staging / OPTIMIZER_FILE)
+        for part in parts:
+            part.rename(staging / part.name)
         (staging / STATE_FILE).write_text(json.dumps(dict(state), indent=2) + "\n")
         files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in staging.iterdir()}
         (staging / MANIFEST_FILE).write_text(json.dumps({"version": 1, "files": files}, indent=2) + "\n")
@@ -97,6 +102,25 @@ def save_checkpoint(
     for old in list_steps(root)[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def save_part(root: Path, rank: int, optimizer: Mapping[str, np.ndarray]) -> Path:
+    """Write a rank's optimizer states beside the checkpoints, for `save_checkpoint` on the first rank to take in.
+
+    Raises:
+        NoSpaceError: the disk is full.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    path = part_path(root, rank)
+    require_space(path, sum(array.nbytes for array in optimizer.values()) + 2**16)
+    with no_space_error(path):
+        save_file(dict(optimizer), path)
+    return path
+
+
+def part_path(root: Path, rank: int) -> Path:
+    """Where a rank's part waits."""
+    return root / f"optimizer_rank_{rank:04d}.safetensors"
 
 
 def list_steps(root: Path) -> list[Path]:

@@ -12,11 +12,10 @@ from pathlib import Path
 from mindcoder.backend.device import ascend_present
 from mindcoder.cli.arguments import positive
 from mindcoder.errors import UserError
-from mindcoder.parallel.launch import Job, LaunchOptions
+from mindcoder.parallel.launch import RESTART_VARIABLE, Job, LaunchOptions
 from mindcoder.parallel.rank_table import RankTable, Server, parse_range, read_rank_table
 
 DEFAULT_PORT = 8118
-RESTART_VARIABLE = "MINDCODER_RESTART"  # tells a run to resume although its command does not say so
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
+from mindcoder.parallel.launch import RESTART_VARIABLE
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
 
@@ -27,11 +29,9 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
         UserError: see the message.
     """
     config, source = load_config(arguments.config, arguments.set, config_flags(arguments, run_mode))
-    if config.use_parallel:
-        raise UserError(
-            "use_parallel: cluster runs are not in this version yet; set use_parallel: False",
-            *source.place(("use_parallel",)),
-        )
+    if config.use_parallel and run_mode == "predict":
+        raise UserError("use_parallel: predict runs as one process in this version", *source.place(("use_parallel",)))
+    rank = int(os.environ.get("RANK_ID", "0")) if config.use_parallel else 0
     tokenizer = _tokenizer(config, required=run_mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         place, line = source.place(("model", "model_config", "vocab_size"))
@@ -42,13 +42,16 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
             line,
         )
     _check_paths(config, run_mode, arguments)
-    log_file = start_logging(Path(config.output_dir) / "log")
+    log_file = start_logging(Path(config.output_dir) / "log" if rank == 0 else None)
 
     from mindcoder.backend.device import setup_device
 
     mode = 1 if config.context.mode in (1, "PYNATIVE_MODE") else 0
     device = setup_device(
-        config.context.device_target, config.context.device_id, mode, max_call_depth=config.context.max_call_depth
+        config.context.device_target,
+        int(os.environ.get("DEVICE_ID", "0")) if config.use_parallel else config.context.device_id,
+        mode,
+        max_call_depth=config.context.max_call_depth,
     )
     notes = notes_on_effects(config, source, device)
     for note in notes:
@@ -60,7 +63,9 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     if run_mode == "eval":
         from mindcoder.train.run import evaluate_run
 
-        print(f"eval: {evaluate_run(config)}")
+        result = evaluate_run(config)
+        if rank == 0:
+            print(f"eval: {result}")
         return 0
     assert tokenizer is not None
     return _predict(config, arguments, tokenizer)
@@ -71,8 +76,12 @@ def _train(
 ) -> int:
     from mindcoder.train.run import TrainRequest, train
 
-    trainer, result = train(config, TrainRequest(bool(arguments.resume), arguments.overwrite))
+    restarted = os.environ.get(RESTART_VARIABLE) == "1"
+    request = TrainRequest(bool(arguments.resume) or restarted, arguments.overwrite and not restarted)
+    trainer, result = train(config, request)
     output = Path(config.output_dir)
+    if trainer.mesh.rank > 0:
+        return 0
     if tokenizer is not None and config.processor.tokenizer.is_given:
         tokenizer.save(output / "tokenizer")
     if result is not None:

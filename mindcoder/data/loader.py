@@ -57,7 +57,8 @@ class BatchLoader:
         shuffle: False keeps the file's order.
         seed: of the permutations.
         drop_remainder: drop an epoch's last incomplete batch; otherwise it is filled with rows without labels.
-        rank, world: this process reads its share of every global batch.
+        rank, world: this process reads its share of every global batch. A position counts global batches, so it means
+            the same on any number of processes with the same global batch.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class BatchLoader:
         self.batch_size, self.seq_length, self.vocab_size = batch_size, seq_length, vocab_size
         self._shuffle, self._seed, self._drop = shuffle, seed, drop_remainder
         self._rank, self._world = rank, world
+        self.global_batch = batch_size * world
         self.rows, self._columns = self._inspect()
-        global_batch = batch_size * world
-        self.batches_per_epoch = self.rows // global_batch if drop_remainder else -(-self.rows // global_batch)
+        self.batches_per_epoch = (
+            self.rows // self.global_batch if drop_remainder else -(-self.rows // self.global_batch)
+        )
         if self.batches_per_epoch == 0:
-            raise UserError(f"has {self.rows} rows, fewer than one batch of {global_batch}", self._location)
+            raise UserError(f"has {self.rows} rows, fewer than one batch of {self.global_batch}", self._location)
 
     def _inspect(self) -> tuple[int, list[str]]:
         import mindspore.dataset as ds
@@ -135,13 +138,19 @@ class BatchLoader:
             mine.append(order[begin : begin + self.batch_size])
         indices = np.concatenate(mine) if mine else np.empty(0, np.int64)
         if len(indices) == 0:
+            yield from (self._nothing() for _ in mine)
             return
         dataset = ds.MindDataset(
             self._files, columns_list=self._columns, num_parallel_workers=1, sampler=ds.SubsetSampler(indices.tolist())
         )
         rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
         for chosen in mine:
-            yield self._assemble([next(rows) for _ in chosen])
+            yield self._assemble([next(rows) for _ in chosen]) if len(chosen) else self._nothing()
+
+    def _nothing(self) -> Batch:
+        """A batch without labels, for a rank that an epoch's last global batch has no rows for."""
+        empty = np.zeros((0, self.seq_length), np.int32)
+        return Batch(*(self._fill(empty, fill) for fill in (0, IGNORED_LABEL, 0, -1)))
 
     def _assemble(self, rows: list[dict[str, np.ndarray]]) -> Batch:
         columns = {}

@@ -24,6 +24,7 @@ POLL_SECONDS = 0.1
 STOPPED_SECONDS = 20.0  # a process stopped (SIGSTOP) for so long counts as failed
 LAST_LINES = 30  # of a failed rank's log, shown on the terminal
 PR_SET_PDEATHSIG = 1
+RESTART_VARIABLE = "MINDCODER_RESTART"  # tells a run to resume although its command does not say so
 
 
 @dataclass(frozen=True)

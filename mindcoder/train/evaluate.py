@@ -12,6 +12,7 @@ from tqdm import tqdm
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
+from mindcoder.parallel.data_parallel import Agreement
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,10 @@ class EvalStep(nn.Cell):
         return self.row_loss(logits, labels).sum(), right.sum(), count.sum()
 
 
-def evaluate(step: EvalStep, loader: BatchLoader, show_progress: bool = True) -> EvalResult:
-    """Go once through ``loader``. The training flag of the network is restored afterwards."""
+def evaluate(
+    step: EvalStep, loader: BatchLoader, show_progress: bool = True, agreement: Agreement | None = None
+) -> EvalResult:
+    """Go once through ``loader`` (of every rank, with ``agreement``). The network's training flag is restored."""
     was_training = step.decoder.training
     step.set_train(False)
     loss = right = count = 0.0
@@ -76,4 +79,6 @@ def evaluate(step: EvalStep, loader: BatchLoader, show_progress: bool = True) ->
             loss, right, count = (total + float(part.asnumpy()) for total, part in zip((loss, right, count), sums))
     finally:
         step.decoder.set_train(was_training)
+    if agreement is not None:
+        loss, right, count = agreement.total(loss, right, count)
     return EvalResult(loss / max(count, 1.0), right / max(count, 1.0), int(count))

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
+
+
+def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTuple:
+    """A float32 state for each parameter."""
+    zeros = ms.common.initializer.initializer
+    return ms.ParameterTuple(
+        [
+            Parameter(zeros("zeros", item.shape, ms.float32), name=f"{prefix}.{item.name}", requires_grad=False)
+            for item in parameters
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -33,16 +45,29 @@ class AdamW(nn.Cell):
     Args:
         parameters: what to train, in the order gradients will come.
         options: hyperparameters.
+        owned: which of them this process updates; the others come from the rank that does (ZeRO-1).
+        spread: sums over the ranks that divide the parameters; needed with ``owned``.
     """
 
-    def __init__(self, parameters: ms.ParameterTuple, options: AdamWOptions) -> None:
+    def __init__(
+        self,
+        parameters: ms.ParameterTuple,
+        options: AdamWOptions,
+        owned: Sequence[bool] | None = None,
+        spread: nn.Cell | None = None,
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = parameters
         self.options = options
-        self.first_moment = self._state("adam_m")
-        self.second_moment = self._state("adam_v")
+        self.owned = tuple(owned) if owned is not None else (True,) * len(parameters)
+        self.spread = spread
+        places = iter(range(len(parameters)))
+        self.slots = tuple(next(places) if own else -1 for own in self.owned)
+        own_parameters = [parameter for parameter, own in zip(parameters, self.owned) if own]
+        self.first_moment = _zeros_like("adam_m", own_parameters)
+        self.second_moment = _zeros_like("adam_v", own_parameters)
         self.decayed = tuple(decays(parameter) and options.weight_decay > 0 for parameter in parameters)
-        self.has_master = tuple(parameter.dtype != ms.float32 for parameter in parameters)
+        self.has_master = tuple(item.dtype != ms.float32 and own for item, own in zip(parameters, self.owned))
         self.master = ms.ParameterTuple(
             [
                 Parameter(parameter.value().astype(ms.float32), name=f"master.{parameter.name}")
@@ -53,18 +78,6 @@ class AdamW(nn.Cell):
         )
         self.steps = Parameter(Tensor(0.0, ms.float32), name="adam_steps", requires_grad=False)
         self.adam = ops.Adam()
-
-    def _state(self, prefix: str) -> ms.ParameterTuple:
-        return ms.ParameterTuple(
-            [
-                Parameter(
-                    ms.common.initializer.initializer("zeros", parameter.shape, ms.float32),
-                    name=f"{prefix}.{parameter.name}",
-                    requires_grad=False,
-                )
-                for parameter in self.parameters
-            ]
-        )
 
     def state(self) -> dict[str, Parameter]:
         """Everything a checkpoint must hold, by name (masters only where they differ from the parameter)."""
@@ -83,25 +96,30 @@ class AdamW(nn.Cell):
         one = Tensor(1.0, ms.float32)
         updated = steps
         for index in range(len(self.parameters)):
-            # One parameter after the other, so that one scaled gradient is alive at a time.
-            gradient = ops.cast(ops.depend(gradients[index], updated), ms.float32) * factor
-            weight = self.master[index]
-            if self.decayed[index]:
-                gradient = ops.depend(gradient, ops.assign(weight, weight * ops.depend(decay, updated)))
-            # beta powers of zero switch the kernel's own correction off
-            updated = self.adam(
-                weight,
-                self.first_moment[index],
-                self.second_moment[index],
-                one * 0.0,
-                one * 0.0,
-                corrected_rate,
-                Tensor(beta1, ms.float32),
-                Tensor(beta2, ms.float32),
-                epsilon,
-                gradient,
-            )
-            if self.has_master[index]:
-                parameter = self.parameters[index]
-                updated = ops.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
+            parameter = self.parameters[index]
+            if self.owned[index]:
+                # One parameter after the other, so that one scaled gradient is alive at a time.
+                gradient = ops.cast(ops.depend(gradients[index], updated), ms.float32) * factor
+                weight = self.master[index]
+                if self.decayed[index]:
+                    gradient = ops.depend(gradient, ops.assign(weight, weight * ops.depend(decay, updated)))
+                # beta powers of zero switch the kernel's own correction off
+                updated = self.adam(
+                    weight,
+                    self.first_moment[self.slots[index]],
+                    self.second_moment[self.slots[index]],
+                    one * 0.0,
+                    one * 0.0,
+                    corrected_rate,
+                    Tensor(beta1, ms.float32),
+                    Tensor(beta2, ms.float32),
+                    epsilon,
+                    gradient,
+                )
+                if self.has_master[index]:
+                    updated = ops.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
+            if self.spread is not None:
+                # All but the owner add zeros: a broadcast on backends that have none inside a graph.
+                value = ops.depend(parameter, updated) * 1.0 if self.owned[index] else ops.zeros_like(parameter)
+                updated = ops.assign(parameter, self.spread(ops.depend(value, updated)))
         return ops.depend(steps, updated)

@@ -16,6 +16,9 @@ from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
+from mindcoder.parallel.collectives import Collectives, single_process, start_collectives
+from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
@@ -53,8 +56,10 @@ class TrainRequest:
     overwrite: bool = False
 
 
-def build_loader(config: RunConfig, section: DatasetSection, shuffle: bool, drop_remainder: bool) -> BatchLoader:
-    """The batches of ``train_dataset`` or ``eval_dataset``.
+def build_loader(
+    config: RunConfig, section: DatasetSection, shuffle: bool, drop_remainder: bool, mesh: Mesh = SINGLE
+) -> BatchLoader:
+    """This rank's share of the batches of ``train_dataset`` or ``eval_dataset``.
 
     Raises:
         UserError: no dataset given, or it does not fit the model.
@@ -73,7 +78,28 @@ def build_loader(config: RunConfig, section: DatasetSection, shuffle: bool, drop
         shuffle=shuffle,
         seed=config.seed,
         drop_remainder=drop_remainder,
+        rank=mesh.data_index,
+        world=mesh.data,
     )
+
+
+def meet_cluster(config: RunConfig) -> Collectives:
+    """The processes that ``parallel_config`` describes; this one alone without ``use_parallel``.
+
+    Raises:
+        UserError: the launcher started another number of them, or this version cannot divide the model so.
+    """
+    if not config.use_parallel:
+        return single_process()
+    mesh = config.parallel_config
+    if mesh.model_parallel > 1 or mesh.pipeline_stage > 1:
+        raise UserError("parallel_config: model_parallel and pipeline_stage above 1 are not in this version yet")
+    try:
+        return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
+    except ValueError as error:
+        raise UserError(
+            f"parallel_config: {error}; start the processes with scripts/run_singlenode.sh or mindcoder launch"
+        ) from None
 
 
 def build_schedule(config: RunConfig, steps: int) -> Schedule:
@@ -122,11 +148,12 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     """
     runner, output = config.runner_config, Path(config.output_dir)
     root = output / "checkpoint"
-    loader = build_loader(
-        config, config.train_dataset, config.train_dataset.data_loader.shuffle, config.train_dataset.drop_remainder
-    )
+    together = meet_cluster(config)
+    mesh = together.mesh
+    section = config.train_dataset
+    loader = build_loader(config, section, section.data_loader.shuffle, section.drop_remainder, mesh)
     wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.locations)
-    eval_loader = build_loader(config, config.eval_dataset, False, False) if wants_eval else None
+    eval_loader = build_loader(config, config.eval_dataset, False, False, mesh) if wants_eval else None
     steps = loader.batches_per_epoch * runner.epochs // runner.gradient_accumulation_steps
     if runner.max_steps is not None:
         steps = min(steps, runner.max_steps)
@@ -135,7 +162,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
             f"{loader.batches_per_epoch} batches are fewer than gradient_accumulation_steps "
             f"{runner.gradient_accumulation_steps}: not one update"
         )
-    resume_from = _resume_source(config, request, root)
+    resume_from = _resume_source(config, request, root, mesh.rank == 0)
     saving = _checkpoint_callback(config)
     options = TrainOptions(
         total_steps=steps,
@@ -148,6 +175,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         eval_every=max(config.eval_step_interval, 0) if eval_loader else 0,
         checkpoint_root=root,
         recompute=bool(config.recompute_config.recompute),
+        shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
     )
     decoder = Decoder(config_from_section(config.model.settings), seed=config.seed)
     if config.load_checkpoint and resume_from is None:
@@ -155,7 +183,8 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         log.info("weights from %s", weights.describe())
         own = config.processor.tokenizer.is_given  # then the weights' tokenizer is not this run's
         companions = {name: path for name, path in weights.companions.items() if not own or name == GENERATION_FILE}
-        copy_companions(companions, weights.huggingface_config, output / "tokenizer")
+        if mesh.rank == 0:
+            copy_companions(companions, weights.huggingface_config, output / "tokenizer")
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
     callbacks: list[Callback] = [
         ConsoleProgress(printing),
@@ -169,9 +198,11 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         build_schedule(config, steps),
         build_loss_scale(config),
         options,
-        callbacks,
+        callbacks if mesh.rank == 0 else [],
         eval_loader,
+        together,
     )
+    trainer.agreement.meet()  # nobody writes a checkpoint before all have looked for one
     if resume_from is not None:
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
@@ -188,16 +219,17 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
         parameters * BYTES_A_PARAMETER / 1e9,
     )
     log.info(
-        "%d steps of %d x %d x %d tokens; the first one compiles the graph and takes longest",
+        "%d steps of %d x %d x %d tokens%s; the first one compiles the graph and takes longest",
         options.total_steps,
         options.accumulate,
         config.runner_config.batch_size,
         model.seq_length,
+        f" on each of {trainer.mesh.data} processes" if trainer.mesh.data > 1 else "",
     )
 
 
-def _resume_source(config: RunConfig, request: TrainRequest, root: Path):
-    """The checkpoint to resume from, or None for a start."""
+def _resume_source(config: RunConfig, request: TrainRequest, root: Path, is_first: bool):
+    """The checkpoint to resume from, or None for a start, for which the first process clears the folder."""
     if isinstance(config.resume_training, str) or (config.resume_training and config.load_checkpoint):
         location = config.resume_training if isinstance(config.resume_training, str) else config.load_checkpoint
         found = find_checkpoint(location)
@@ -209,7 +241,7 @@ def _resume_source(config: RunConfig, request: TrainRequest, root: Path):
         if found is None:
             log.warning("%s holds no whole checkpoint: starting from the beginning", root)
         return found
-    steps = list_steps(root)
+    steps = list_steps(root) if is_first else []
     if steps and not request.overwrite:
         raise UserError(
             f"already holds checkpoints up to {steps[-1].name}: add --resume to continue, --overwrite to "
@@ -229,7 +261,8 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     """
     if not config.load_checkpoint:
         raise UserError("eval needs weights: --load_checkpoint")
-    loader = build_loader(config, config.eval_dataset, False, False)
+    together = meet_cluster(config)
+    loader = build_loader(config, config.eval_dataset, False, False, together.mesh)
     decoder = Decoder(config_from_section(config.model.settings), empty=True)
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
-    return evaluate(EvalStep(decoder), loader)
+    return evaluate(EvalStep(decoder), loader, together.mesh.rank == 0, Agreement(together))

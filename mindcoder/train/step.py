@@ -7,6 +7,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LinearCrossEntropy
+from mindcoder.parallel.collectives import SumOver
+from mindcoder.parallel.data_parallel import GradientSum
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.recompute import RecomputedGradients
 
@@ -21,6 +23,7 @@ class TrainStep(nn.Cell):
         accumulates: keep gradients of several micro batches in buffers; otherwise every call updates.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: run every layer again in the backward pass instead of keeping its activations.
+        data_sum: sums over the ranks that share each global batch, if there are several.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class TrainStep(nn.Cell):
         accumulates: bool = False,
         loss_scaled: bool = False,
         recompute: bool = False,
+        data_sum: SumOver | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
@@ -48,6 +52,9 @@ class TrainStep(nn.Cell):
         self.embedding_index = [weight.name for weight in self.weights].index(decoder.token_embedding.weight.name)
         self.scatter_add = ops.TensorScatterAdd()
         self.half_square_sum = ops.L2Loss()
+        shapes = [tuple(weight.shape) for weight in self.weights]
+        self.data_sum = data_sum
+        self.gradient_sum = None if data_sum is None else GradientSum(data_sum, shapes)
         self.buffers = (
             ms.ParameterTuple(
                 [
@@ -138,21 +145,30 @@ class TrainStep(nn.Cell):
             seed: int32 scalar of the dropout masks.
             learning_rate: float32 scalar.
             loss_scale: float32 scalar; 1 without loss scaling.
-            share: float32 scalar, this micro batch's part of the labelled tokens of the whole step (accumulation).
+            share: float32 scalar, this micro batch's part of the labelled tokens of the whole step, over all micro
+                batches and ranks.
             is_last: bool scalar, update after this micro batch (accumulation).
 
         Returns:
-            The micro batch's mean loss and the gradient's global norm (0 when no update was due), float32 scalars.
+            The micro batch's mean loss (over several ranks: its share of the step's loss, summed over them) and the
+            gradient's global norm (0 when no update was due), float32 scalars.
         """
         loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale)
+        if self.data_sum is not None:
+            loss = self.data_sum(loss * share)
         if not self.accumulates:
+            if self.gradient_sum is not None:
+                grads = self.gradient_sum(grads, ops.depend(share, loss))
             return loss, self.clip_and_update(grads, loss_scale, learning_rate)
         for index in range(len(grads)):
             added = ops.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
             loss = ops.depend(loss, added)
         norm = Tensor(0.0, ms.float32)
         if is_last:
-            norm = self.clip_and_update(ops.depend(self.buffers, loss), loss_scale, learning_rate)
+            total = ops.depend(self.buffers, loss)
+            if self.gradient_sum is not None:
+                total = self.gradient_sum(total, ops.depend(Tensor(1.0, ms.float32), loss))
+            norm = self.clip_and_update(total, loss_scale, learning_rate)
             for buffer in self.buffers:
                 norm = ops.depend(norm, ops.assign(buffer, ops.depend(ops.zeros_like(buffer), norm)))
         return loss, norm

@@ -16,10 +16,13 @@ from mindspore import Tensor
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.checkpoint.load import assign_parameters, check_architecture
-from mindcoder.checkpoint.store import Checkpoint, save_checkpoint
+from mindcoder.checkpoint.store import Checkpoint, part_path, save_checkpoint, save_part
 from mindcoder.data.loader import Batch, BatchLoader, Position
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
+from mindcoder.parallel.collectives import Collectives, SumOver, single_process
+from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, EvalStep, evaluate
 from mindcoder.train.optimizer import AdamW, AdamWOptions
@@ -45,6 +48,7 @@ class TrainOptions:
         eval_every: updates between evaluations; 0 evaluates at the end only.
         checkpoint_root: folder of the checkpoints.
         recompute: keep each layer's input only and run it again in the backward pass.
+        shard_optimizer: divide the optimizer states over the data axis (ZeRO-1).
     """
 
     total_steps: int
@@ -57,6 +61,7 @@ class TrainOptions:
     eval_every: int
     checkpoint_root: Path
     recompute: bool = False
+    shard_optimizer: bool = False
 
 
 class Trainer:
@@ -71,6 +76,7 @@ class Trainer:
         options: everything else.
         callbacks: who is told of what happens.
         eval_loader: evaluation batches, if there are any.
+        together: the other processes of the run; the loaders give this rank's share.
     """
 
     def __init__(
@@ -83,11 +89,15 @@ class Trainer:
         options: TrainOptions,
         callbacks: Sequence[Callback] = (),
         eval_loader: BatchLoader | None = None,
+        together: Collectives | None = None,
     ) -> None:
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
         self.callbacks = list(callbacks)
-        self.optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), optimizer)
+        together = together or single_process()
+        self.mesh, self.agreement = together.mesh, Agreement(together)
+        data_sum = together.sum_over(self.mesh.data_ranks()) if self.mesh.data > 1 else None
+        self.optimizer = self._build_optimizer(optimizer, data_sum)
         self.train_step = TrainStep(
             decoder,
             self.optimizer,
@@ -95,12 +105,21 @@ class Trainer:
             accumulates=options.accumulate > 1,
             loss_scaled=loss_scale.scales,
             recompute=options.recompute,
+            data_sum=data_sum,
         )
         self.eval_step = EvalStep(decoder) if eval_loader else None
         self.step = 0
         self.position = Position()
         self._stop_signal: int | None = None
+        self._stopped = False
         self._compiled = False
+
+    def _build_optimizer(self, options: AdamWOptions, data_sum: SumOver | None) -> AdamW:
+        parameters = ms.ParameterTuple(self.decoder.trainable_params())
+        if not self.options.shard_optimizer or data_sum is None:
+            return AdamW(parameters, options)
+        owner = owners([tuple(item.shape) for item in parameters], self.mesh.data)
+        return AdamW(parameters, options, [rank == self.mesh.data_index for rank in owner], data_sum)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue after ``checkpoint``: weights, optimizer, schedule, loss scale and data position.
@@ -119,7 +138,10 @@ class Trainer:
         if differing:
             raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}", checkpoint.folder)
         assign_parameters(self.decoder.get_parameters(), checkpoint.model(), checkpoint.folder)
-        assign_parameters(self.optimizer.state().values(), checkpoint.optimizer(), checkpoint.folder)
+        own, saved = self.optimizer.state(), checkpoint.optimizer()
+        if self.options.shard_optimizer:
+            saved = {name: value for name, value in saved.items() if name in own}
+        assign_parameters(own.values(), saved, checkpoint.folder)
         self.step = checkpoint.step
         self.position = Position(**state["position"])
         self.loss_scale = LossScale(**state["loss_scale"])
@@ -137,30 +159,34 @@ class Trainer:
             try:
                 self._tell("on_start", self.step, self.options.total_steps)
                 for batches, position in self._steps():
-                    record = self._update(batches, position)
+                    labels, stops = self.agreement.total(
+                        sum(batch.label_count for batch in batches), self._stop_signal is not None
+                    )
+                    if stops:  # every process has the same sum, so all of them end before the same update
+                        self._stopped = True
+                        break
+                    record = self._update(batches, position, labels)
                     self._tell("on_step", record)
                     if self.options.eval_every and self.step % self.options.eval_every == 0:
                         result, evaluated = self._evaluate(), self.step
                     if self.options.save_every and self.step % self.options.save_every == 0:
                         self.save()
                         saved = self.step
-                    if self._stop_signal is not None:
-                        break
                 if saved != self.step and self.step > 0:
                     self.save()
-                if evaluated != self.step and self._stop_signal is None:
+                if evaluated != self.step and not self._stopped:
                     result = self._evaluate()
             finally:
                 self._tell("on_end")
-        if self._stop_signal is not None:
-            name = signal.Signals(self._stop_signal).name
+        if self._stopped:
+            name = signal.Signals(self._stop_signal).name if self._stop_signal else "another process"
             log.warning("%s: stopped after step %d, checkpoint saved; --resume continues", name, self.step)
         return result
 
     @property
     def stopped(self) -> bool:
         """Whether a signal ended the run early."""
-        return self._stop_signal is not None
+        return self._stopped
 
     def save(self) -> Path:
         """Write a checkpoint of the current step."""
@@ -173,14 +199,23 @@ class Trainer:
             "architecture": self.decoder.config.architecture(),
             "config": asdict(self.decoder.config),
         }
-        model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
+        root = self.options.checkpoint_root
         optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}
-        folder = save_checkpoint(self.options.checkpoint_root, state, model, optimizer, self.options.keep)
+        folder = root / f"step_{self.step:08d}"
+        others = range(1, self.mesh.data if self.options.shard_optimizer else 1)
+        if self.mesh.data_index in others:
+            save_part(root, self.mesh.data_index, optimizer)
+        self.agreement.meet()
+        if self.mesh.rank == 0:
+            model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
+            parts = [part_path(root, rank) for rank in others]
+            folder = save_checkpoint(root, state, model, optimizer, self.options.keep, parts)
+        self.agreement.meet()
         self._tell("on_checkpoint", self.step, folder)
         return folder
 
     def _data_layout(self) -> dict[str, int]:
-        return {"rows": self.loader.rows, "batch_size": self.loader.batch_size, "accumulate": self.options.accumulate}
+        return {"rows": self.loader.rows, "batch_size": self.loader.global_batch, "accumulate": self.options.accumulate}
 
     def _steps(self) -> Iterator[tuple[list[Batch], Position]]:
         """The micro batches of each update and the data position after them."""
@@ -193,12 +228,11 @@ class Trainer:
                 if self.step >= self.options.total_steps:
                     return
 
-    def _update(self, batches: list[Batch], position: Position) -> StepRecord:
-        """One update from its micro batches."""
+    def _update(self, batches: list[Batch], position: Position, labels: float) -> StepRecord:
+        """One update from its micro batches; ``labels`` counts the labelled tokens of all processes."""
         began = time.perf_counter()
         rate = self.schedule.at(self.step)
         scale = self.loss_scale.value
-        labels = sum(batch.label_count for batch in batches)
         loss = 0.0
         for index, batch in enumerate(batches):
             share = batch.label_count / max(labels, 1)
@@ -217,7 +251,8 @@ class Trainer:
                 compile_ahead(self.train_step, *inputs)
                 self._compiled = True
             micro_loss, norm = self.train_step(*inputs)
-            loss += share * float(micro_loss.asnumpy())
+            # With several processes the step has already weighted and summed the loss.
+            loss += float(micro_loss.asnumpy()) * (share if self.mesh.data == 1 else 1.0)
         grad_norm = float(norm.asnumpy())
         finite = math.isfinite(grad_norm)
         if not finite and not self.loss_scale.scales:
@@ -229,18 +264,19 @@ class Trainer:
         self.step += 1
         self.position = position
         seconds = time.perf_counter() - began
-        tokens = sum(batch.input_ids.size for batch in batches)
+        tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
         return StepRecord(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite)
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """A seed that names this micro batch of this run: resuming draws the same masks."""
-        return (self.options.seed * 0x9E3779B1 + self.step * 1024 + micro_batch) & 0x7FFFFFFF
+        place = self.mesh.data_index * self.options.accumulate + micro_batch
+        return (self.options.seed * 0x9E3779B1 + self.step * 1024 + place) & 0x7FFFFFFF
 
     def _evaluate(self) -> EvalResult | None:
         if self.eval_step is None or self.eval_loader is None:
             return None
-        result = evaluate(self.eval_step, self.eval_loader)
+        result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.agreement)
         self.train_step.set_train(True)
         self._tell("on_eval", self.step, result)
         return result

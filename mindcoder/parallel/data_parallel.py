@@ -1,0 +1,73 @@
+"""Data parallelism: every rank has all weights and its share of each global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindcoder.parallel.collectives import Collectives, SumOver
+
+
+class GradientSum(nn.Cell):
+    """Sum of all ranks' gradients, each weighted by its rank's share of the step's labelled tokens.
+
+    Vectors (biases, norms) travel together in one bucket, matrices alone: a message of a few kilobytes costs as much as
+    one of a hundred. All sums form one chain, in the same order on every rank.
+
+    Args:
+        data_sum: sums over the data axis.
+        shapes: of the gradients, in their order.
+    """
+
+    def __init__(self, data_sum: SumOver, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(auto_prefix=False)
+        self.data_sum = data_sum
+        self.shapes = tuple(shapes)
+        self.bucketed = tuple(len(shape) < 2 for shape in shapes)
+        begins, begin = [], 0
+        for shape, bucketed in zip(shapes, self.bucketed):
+            begins.append(begin)
+            begin += int(np.prod(shape)) if bucketed else 0
+        self.begins = tuple(begins)
+        self.ends = tuple(begin + int(np.prod(shape)) for begin, shape in zip(begins, shapes))
+        self.has_bucket = any(self.bucketed)
+        self.join = ops.Concat(0)
+
+    def construct(self, gradients: tuple, weight: Tensor) -> tuple:
+        """Summed gradients; ``weight`` is a float32 scalar, this rank's share."""
+        last = weight
+        bucket = weight
+        if self.has_bucket:
+            flat = ()
+            for index in range(len(gradients)):
+                if self.bucketed[index]:
+                    flat += (gradients[index].reshape((-1,)),)
+            bucket = self.data_sum(self.join(flat) * weight)
+            last = bucket
+        summed = ()
+        for index in range(len(gradients)):
+            if self.bucketed[index]:
+                summed += (bucket[self.begins[index] : self.ends[index]].reshape(self.shapes[index]),)
+            else:
+                last = self.data_sum(ops.depend(gradients[index] * weight, last))
+                summed += (last,)
+        return summed
+
+
+class Agreement:
+    """Adds up a few numbers over all processes, so that all of them act on the same ones; also their barrier."""
+
+    def __init__(self, together: Collectives) -> None:
+        self._sum = together.sum_over(together.everyone) if together.mesh.size > 1 else None
+
+    def total(self, *values: float) -> list[float]:
+        """The sums (as exact as float32: whole numbers below 16 million stay whole)."""
+        if self._sum is None:
+            return list(values)
+        return self._sum(Tensor(np.array(values, np.float32))).asnumpy().tolist()
+
+    def meet(self) -> None:
+        """Return when every process is here."""
+        self.total(0.0)
