@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
-from mindcoder.cli.arguments import positive
+from mindcoder.cli.arguments import Parser, add_run_flags, config_flags, positive
+from mindcoder.config.layout import check_layout
+from mindcoder.config.load import load_config
 from mindcoder.errors import UserError
 from mindcoder.parallel.launch import RESTART_VARIABLE, Job, LaunchOptions
 from mindcoder.parallel.rank_table import RankTable, Server, parse_range, read_rank_table
@@ -42,6 +44,7 @@ def launch_verb(arguments: argparse.Namespace) -> int:
     command = shlex.split(arguments.command)
     if not command:
         raise UserError("the command is empty", "--command")
+    _check_run(command, table.world_size)
     on_ascend = ascend_present()
     host = _scheduler_host(table)
     options = LaunchOptions(
@@ -82,6 +85,25 @@ def _this_server(table: RankTable, device_range: str | None, file: Path) -> Serv
                 )
             return Server(server.server_id, devices)
     raise UserError(f"no server has the ranks {device_range}", file)
+
+
+def _check_run(command: list[str], world: int) -> None:
+    """Where the command is one of our runs, check its configuration against the table before anything starts.
+
+    Raises:
+        UserError: the file is wrong, or its mesh is not the table's.
+    """
+    if "--config" not in command:
+        return
+    parser = Parser(prog="launch")
+    add_run_flags(parser)
+    known, _ = parser.parse_known_args(command[command.index("--config") :])
+    config, source = load_config(known.config, known.set, config_flags(known, "finetune"))
+    if config.use_parallel:
+        check_layout(config, source, world)
+    elif world > 1:
+        place, line = source.place(("use_parallel",))
+        raise UserError(f"use_parallel is False: all {world} processes would do the same work", place, line)
 
 
 def _scheduler_host(table: RankTable) -> str:

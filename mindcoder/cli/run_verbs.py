@@ -12,6 +12,7 @@ from typing import Any
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.config.effects import notes_on_effects
+from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
@@ -31,7 +32,10 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     config, source = load_config(arguments.config, arguments.set, config_flags(arguments, run_mode))
     if config.use_parallel and run_mode == "predict":
         raise UserError("use_parallel: predict runs as one process in this version", *source.place(("use_parallel",)))
-    rank = int(os.environ.get("RANK_ID", "0")) if config.use_parallel else 0
+    rank = 0
+    if config.use_parallel:
+        check_layout(config, source, int(os.environ.get("RANK_SIZE", "1")))
+        rank = int(os.environ.get("RANK_ID", "0"))
     tokenizer = _tokenizer(config, required=run_mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         place, line = source.place(("model", "model_config", "vocab_size"))
@@ -56,7 +60,7 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     notes = notes_on_effects(config, source, device)
     for note in notes:
         log.debug(note)
-    if notes:
+    if notes and log_file is not None:
         log.info("keys without effect here: %d; %s lists them", len(notes), log_file)
     if run_mode in ("train", "finetune"):
         return _train(config, arguments, tokenizer, log_file)

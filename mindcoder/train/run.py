@@ -87,19 +87,12 @@ def meet_cluster(config: RunConfig) -> Collectives:
     """The processes that ``parallel_config`` describes; this one alone without ``use_parallel``.
 
     Raises:
-        UserError: the launcher started another number of them, or this version cannot divide the model so.
+        ValueError: the launcher started another number of them (`check_layout` says so earlier).
     """
     if not config.use_parallel:
         return single_process()
     mesh = config.parallel_config
-    if mesh.model_parallel > 1 or mesh.pipeline_stage > 1:
-        raise UserError("parallel_config: model_parallel and pipeline_stage above 1 are not in this version yet")
-    try:
-        return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
-    except ValueError as error:
-        raise UserError(
-            f"parallel_config: {error}; start the processes with scripts/run_singlenode.sh or mindcoder launch"
-        ) from None
+    return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
 
 
 def build_schedule(config: RunConfig, steps: int) -> Schedule:

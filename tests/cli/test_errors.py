@@ -37,7 +37,11 @@ def bad_lines(tmp_path):
         (["--config", TINY, "--load_checkpoint", "nowhere", "--train_data", "x"], "nowhere: no such checkpoint"),
         (["--config", TINY, "--set", "runner_config.epcohs=1"], "did you mean 'epochs'?"),
         (["--config", TINY, "--use_parallel", "maybe"], "expected True or False, found 'maybe'"),
-        (["--config", TINY, "--use_parallel", "True", "--train_data", "x"], "cluster runs are not in this version yet"),
+        (
+            ["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.data_parallel=2"],
+            "but the number of processes is 1",
+        ),
+        (["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.model_parallel=2"], "is not in this"),
         (["--config", TINY, "--vocab_file", "v.json", "--merge_file", "m.txt"], "v.json: no such tokenizer file"),
         (["--confg", TINY], "--config"),
     ],

@@ -15,9 +15,7 @@ from mindcoder.parallel.rank_table import make_table
 
 def launch(command: str, ranks: int, folder: Path, *flags: str, timeout: int = 300) -> subprocess.CompletedProcess:
     """``scripts/run_singlenode.sh``'s work for ``ranks`` processes; logs in ``folder/log``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / f"table_{ranks}.json"
-    table.write_text(json.dumps(make_table("127.0.0.1", range(ranks), ["127.0.0.1"] * ranks).as_dict()))
+    table = write_table(folder, ranks)
     arguments = ["launch", "--command", command, "--rank_table", str(table), "--log_dir", str(folder / "log")]
     return subprocess.run(
         [sys.executable, "-m", "mindcoder.cli.main", *arguments, *flags],
@@ -26,6 +24,14 @@ def launch(command: str, ranks: int, folder: Path, *flags: str, timeout: int = 3
         cwd=REPOSITORY,
         timeout=timeout,
     )
+
+
+def write_table(folder: Path, ranks: int) -> Path:
+    """A rank table of this machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / f"table_{ranks}.json"
+    table.write_text(json.dumps(make_table("127.0.0.1", range(ranks), ["127.0.0.1"] * ranks).as_dict()))
+    return table
 
 
 def run_code(code: str, ranks: int, folder: Path) -> subprocess.CompletedProcess:

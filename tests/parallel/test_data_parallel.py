@@ -126,7 +126,11 @@ def test_a_mesh_of_another_size_is_one_clear_error(dataset, tmp_path):
         capture_output=True, text=True, cwd=REPOSITORY,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "a mesh of 2 x 1 x 1 does not have 1 processes; start the processes with" in done.stderr
+    assert "data 2 x tensor 1 x pipeline 1 makes 2 but the number of processes is 1 " in done.stderr
+    command = " ".join(["mindcoder", *arguments(dataset, tmp_path, 2, "wizardcoder"), "--use_parallel", "True"])
+    done = launch(command, 4, tmp_path)
+    assert done.returncode == 2 and "makes 1 but the number of processes is 4" in done.stderr
+    assert not (tmp_path / "log").exists()
 
 
 def test_states_are_divided_evenly():
