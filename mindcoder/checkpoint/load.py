@@ -43,7 +43,10 @@ def load_weights(decoder: Decoder, location: str | Path) -> Weights:
     weights = open_weights(location)
     plans = weights.parameters(decoder.config)
     for target in decoder.get_parameters():
-        target.set_data(Tensor(_single_or_half(plans[target.name]), target.dtype))
+        values = decoder.slices.cut(
+            _single_or_half(plans[target.name]), decoder.slices.axis(target.name, decoder.config)
+        )
+        target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
     return weights
 
 

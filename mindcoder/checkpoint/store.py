@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,8 @@ class Checkpoint:
         return load_file(self.folder / MODEL_FILE)
 
     def optimizer(self) -> dict[str, np.ndarray]:
-        """Optimizer state by name, from all the parts in which ranks wrote it."""
-        parts = sorted(self.folder.glob("optimizer*.safetensors"))
-        return {name: value for part in parts for name, value in load_file(part).items()}
+        """Optimizer state by name."""
+        return load_file(self.folder / OPTIMIZER_FILE)
 
 
 def _digest(path: Path) -> str:
@@ -68,7 +67,6 @@ def save_checkpoint(
     model: Mapping[str, np.ndarray],
     optimizer: Mapping[str, np.ndarray],
     keep: int,
-    parts: Sequence[Path] = (),
 ) -> Path:
     """Write ``root/step_N`` beside and rename it; then delete all but the newest ``keep``.
 
@@ -78,7 +76,6 @@ def save_checkpoint(
         model: parameters by global name.
         optimizer: optimizer state by name.
         keep: how many checkpoints stay.
-        parts: files of other ranks (`save_part`), which move into the checkpoint.
 
     Raises:
         NoSpaceError: the disk is full; earlier checkpoints are untouched.
@@ -89,8 +86,6 @@ def save_checkpoint(
     with staging_directory(target) as staging:
         save_file(dict(model), staging / MODEL_FILE)
         save_file(dict(optimizer), staging / OPTIMIZER_FILE)
-        for part in parts:
-            part.rename(staging / part.name)
         (staging / STATE_FILE).write_text(json.dumps(dict(state), indent=2) + "\n")
         files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in staging.iterdir()}
         (staging / MANIFEST_FILE).write_text(json.dumps({"version": 1, "files": files}, indent=2) + "\n")
@@ -104,23 +99,35 @@ def save_checkpoint(
     return target
 
 
-def save_part(root: Path, rank: int, optimizer: Mapping[str, np.ndarray]) -> Path:
-    """Write a rank's optimizer states beside the checkpoints, for `save_checkpoint` on the first rank to take in.
+def save_part(root: Path, rank: int, model: Mapping[str, np.ndarray], optimizer: Mapping[str, np.ndarray]) -> None:
+    """Write what a rank holds beside the checkpoints, for the first rank to take (`take_part`).
 
     Raises:
         NoSpaceError: the disk is full.
     """
     root.mkdir(parents=True, exist_ok=True)
-    path = part_path(root, rank)
-    require_space(path, sum(array.nbytes for array in optimizer.values()) + 2**16)
+    path = _part_file(root, rank)
+    tensors = {f"model/{name}": value for name, value in model.items()}
+    tensors |= {f"optimizer/{name}": value for name, value in optimizer.items()}
+    require_space(path, sum(array.nbytes for array in tensors.values()) + 2**16)
     with no_space_error(path):
-        save_file(dict(optimizer), path)
-    return path
+        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
 
 
-def part_path(root: Path, rank: int) -> Path:
-    """Where a rank's part waits."""
-    return root / f"optimizer_rank_{rank:04d}.safetensors"
+def take_part(root: Path, rank: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Model and optimizer tensors that a rank has left with `save_part`; the file goes."""
+    path = _part_file(root, rank)
+    tensors = load_file(path)
+    path.unlink()
+    found = [
+        {name.removeprefix(kind): value for name, value in tensors.items() if name.startswith(kind)}
+        for kind in ("model/", "optimizer/")
+    ]
+    return found[0], found[1]
+
+
+def _part_file(root: Path, rank: int) -> Path:
+    return root / f".part_rank_{rank:04d}.safetensors"
 
 
 def list_steps(root: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
@@ -30,8 +30,6 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
         UserError: see the message.
     """
     config, source = load_config(arguments.config, arguments.set, config_flags(arguments, run_mode))
-    if config.use_parallel and run_mode == "predict":
-        raise UserError("use_parallel: predict runs as one process in this version", *source.place(("use_parallel",)))
     rank = 0
     if config.use_parallel:
         check_layout(config, source, int(os.environ.get("RANK_SIZE", "1")))
@@ -72,7 +70,11 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
             print(f"eval: {result}")
         return 0
     assert tokenizer is not None
-    return _predict(config, arguments, tokenizer)
+    if rank == 0:
+        return _predict(config, arguments, tokenizer, sys.stdout)
+    arguments.output_file = None  # every rank computes the answers, the first one tells them
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        return _predict(config, arguments, tokenizer, nowhere)
 
 
 def _train(
@@ -98,7 +100,7 @@ def _train(
     return 0
 
 
-def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer) -> int:
+def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer, out: TextIO) -> int:
     from mindcoder.generate.run import PredictRequest, predict
 
     request = PredictRequest(
@@ -108,7 +110,7 @@ def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTo
         arguments.predict_length,
         arguments.predict_batch or config.model.settings.batch_size,
     )
-    predict(config, request, tokenizer, sys.stdout)
+    predict(config, request, tokenizer, out)
     return 0
 
 

@@ -19,9 +19,9 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         place, line = source.place(("parallel_config", key))
         raise UserError(f"parallel_config.{key}: {message}", place, line)
 
-    for key, what in (("model_parallel", "tensor"), ("pipeline_stage", "pipeline")):
-        if getattr(mesh, key) > 1:
-            refuse(key, f"found {getattr(mesh, key)}, expected 1: {what} parallel is not in this version yet")
+    if mesh.pipeline_stage > 1:
+        found = mesh.pipeline_stage
+        refuse("pipeline_stage", f"found {found}, expected 1: pipeline parallel is not in this version yet")
     product = mesh.data_parallel * mesh.model_parallel * mesh.pipeline_stage
     if product != world:
         refuse(
@@ -29,7 +29,6 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
             f"data {mesh.data_parallel} x tensor {mesh.model_parallel} x pipeline {mesh.pipeline_stage} makes "
             f"{product} but the number of processes is {world} (scripts/run_singlenode.sh starts them)",
         )
-    if model.num_layers < mesh.pipeline_stage:
-        refuse("pipeline_stage", f"{mesh.pipeline_stage} stages for {model.num_layers} layers")
-    if model.num_heads % mesh.model_parallel:
-        refuse("model_parallel", f"num_heads {model.num_heads} is not divisible by {mesh.model_parallel}")
+    for name, size in (("num_heads", model.num_heads), ("n_kv_heads", model.kv_heads)):
+        if size % mesh.model_parallel and not (name == "n_kv_heads" and size == 1):
+            refuse("model_parallel", f"{name} {size} is not divisible by {mesh.model_parallel}")

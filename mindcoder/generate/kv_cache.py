@@ -27,7 +27,7 @@ class CachedDecoder(nn.Cell):
         self.decoder = decoder
         self.slots = slots
         self.last_position = (config.longest_text or slots) - 1
-        shape = (batch, slots, config.kv_size)
+        shape = (batch, slots, decoder.local_config.kv_size)
         dtype = resolve_dtype(config.compute_dtype)
         zeros = ms.common.initializer.initializer
         self.keys = ms.ParameterTuple(

@@ -21,6 +21,7 @@ from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
+from mindcoder.parallel.cluster import meet_cluster, slices_of
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import FILL_HERE
 
@@ -146,7 +147,8 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
             )
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
-    decoder = Decoder(config_from_section(model), empty=True)
+    network = config_from_section(model)
+    decoder = Decoder(network, empty=True, slices=slices_of(meet_cluster(config), network))
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = min(request.batch, len(prompts))

@@ -13,6 +13,7 @@ from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
+from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
 
 MASKED = -10000.0  # additive mask; small enough for float16, and exp(-10000) is 0 in every dtype
@@ -80,6 +81,7 @@ class SelfAttention(nn.Cell):
         config: sizes, dropout and initializer range.
         site: number of this layer's attention dropout.
         output_stddev: start deviation of the output projection (scaled down with depth).
+        slices: which heads this process has.
 
     ``rotation`` in the methods below is what `mindcoder.models.rotary.RotaryAngles` gives for the rows' positions, or
     an empty tuple where positions are learned.
@@ -94,18 +96,25 @@ class SelfAttention(nn.Cell):
         param_dtype: ms.dtype.Number,
         compute_dtype: ms.dtype.Number,
         softmax_dtype: ms.dtype.Number,
+        slices: WholeLayers = WHOLE,
     ) -> None:
         super().__init__()
-        self.num_kv_heads = config.num_kv_heads
-        self.group_size = config.num_heads // config.num_kv_heads
+        local = slices.local(config)
+        self.num_kv_heads = local.num_kv_heads
+        self.group_size = local.num_heads // local.num_kv_heads
         self.head_dim = config.head_dim
-        self.query_size, self.kv_size = config.query_size, config.kv_size
+        self.query_size, self.kv_size = local.query_size, local.kv_size
         self.query_scale = config.query_scale
         dtypes = (initializer, param_dtype, compute_dtype, config.attention_bias)
-        self.query = Linear(config.hidden_size, config.query_size, *dtypes)
-        self.key = Linear(config.hidden_size, config.kv_size, *dtypes)
-        self.value = Linear(config.hidden_size, config.kv_size, *dtypes)
-        self.output = Linear(config.query_size, config.hidden_size, *dtypes, stddev=output_stddev)
+        column, row = (OUTPUT_AXIS, INPUT_AXIS) if slices.size > 1 else (None, None)
+        kv_axis = column if config.num_kv_heads % slices.size == 0 else None
+        self.enter = slices.enter()
+        self.query = Linear(config.hidden_size, config.query_size, *dtypes, axis=column)
+        self.key = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
+        self.value = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
+        self.output = Linear(
+            config.query_size, config.hidden_size, *dtypes, stddev=output_stddev, axis=row, leave=slices.leave()
+        )
         self.rotate = device_kernels().RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = GroupedAttention(config.attention_dropout, site, softmax_dtype)
 
@@ -144,6 +153,8 @@ class SelfAttention(nn.Cell):
 
     def construct(self, rows: Tensor, rotation: tuple, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, S]``."""
+        if self.enter is not None:
+            rows = self.enter(rows)
         key = self.split_kv(self.rotated_key(rows, rotation), batch, length)
         value = self.split_kv(self.value(rows), batch, length)
         attended = self.core(self.fold_query(rows, rotation, batch, length), key, value, bias, seed)

@@ -13,6 +13,7 @@ from mindcoder.models.initializer import Initializer
 from mindcoder.models.mlp import MLP
 from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
+from mindcoder.models.slices import WHOLE, WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
 
 TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # one row a token
@@ -22,7 +23,9 @@ SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
 class DecoderLayer(nn.Cell):
     """Pre-norm attention and MLP, each added to the residual stream ``[B*S, H]``."""
 
-    def __init__(self, config: TransformerConfig, index: int, initializer: Initializer) -> None:
+    def __init__(
+        self, config: TransformerConfig, index: int, initializer: Initializer, slices: WholeLayers = WHOLE
+    ) -> None:
         super().__init__()
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
@@ -31,10 +34,17 @@ class DecoderLayer(nn.Cell):
         site = 1 + index * SITES_PER_LAYER
         self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
-            config, site, initializer, output_stddev, param_dtype, compute_dtype, resolve_dtype(config.softmax_dtype)
+            config,
+            site,
+            initializer,
+            output_stddev,
+            param_dtype,
+            compute_dtype,
+            resolve_dtype(config.softmax_dtype),
+            slices,
         )
         self.mlp_norm = Norm(config, initializer)
-        self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype)
+        self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype, slices)
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
@@ -72,15 +82,19 @@ class Decoder(nn.Cell):
         config: the architecture.
         seed: of the start values.
         empty: leave weights at zero because they are loaded right after.
+        slices: this process's part of every layer.
 
     Parameter names are global names, those of ``config.parameter_shapes()``: the same in every layout and in
     checkpoints.
     """
 
-    def __init__(self, config: TransformerConfig, seed: int = 0, empty: bool = False) -> None:
+    def __init__(
+        self, config: TransformerConfig, seed: int = 0, empty: bool = False, slices: WholeLayers = WHOLE
+    ) -> None:
         super().__init__()
-        self.config = config
-        initializer = Initializer(seed, config.initializer_range, empty)
+        self.config, self.slices = config, slices
+        local = self.local_config = slices.local(config)
+        initializer = Initializer(seed, config.initializer_range, empty, slices)
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
         embedding = (config.hidden_size, initializer, param_dtype, compute_dtype)
@@ -90,12 +104,14 @@ class Decoder(nn.Cell):
         if config.position == "learned":
             self.position_embedding = Embedding(config.max_position_embeddings, *embedding)
         else:
-            self.rotary = RotaryAngles(config, compute_dtype)
-        self.layers = nn.CellList([DecoderLayer(config, index, initializer) for index in range(config.num_layers)])
+            self.rotary = RotaryAngles(local, compute_dtype)
+        self.layers = nn.CellList(
+            [DecoderLayer(config, index, initializer, slices) for index in range(config.num_layers)]
+        )
         self.final_norm = Norm(config, initializer)
         self.head = None if config.tied_head else Head(config, initializer, param_dtype)
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
-        self.attention_bias = AttentionBias(config, resolve_dtype(config.softmax_dtype))
+        self.attention_bias = AttentionBias(local, resolve_dtype(config.softmax_dtype))
         self.head_product = ops.MatMul(transpose_b=True)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size

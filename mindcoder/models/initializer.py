@@ -6,6 +6,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from mindcoder.models.slices import WHOLE, WholeLayers
+
 
 class Initializer:
     """Draws parameter values in construction order from one seed.
@@ -14,24 +16,28 @@ class Initializer:
         seed: of the numpy generator.
         stddev: standard deviation of `normal` (HF ``initializer_range``).
         empty: leave values at zero, for a network whose weights are loaded right after.
+        slices: this process's part of the layers. Whole tensors are drawn and cut, so that every layout starts alike.
     """
 
-    def __init__(self, seed: int, stddev: float, empty: bool = False) -> None:
+    def __init__(self, seed: int, stddev: float, empty: bool = False, slices: WholeLayers = WHOLE) -> None:
         self._generator = np.random.default_rng(seed)
         self._stddev = stddev
         self._empty = empty
+        self._slices = slices
 
-    def normal(self, shape: tuple[int, ...], dtype: ms.dtype.Number, stddev: float | None = None) -> Tensor:
-        """Normal values of mean 0."""
+    def normal(
+        self, shape: tuple[int, ...], dtype: ms.dtype.Number, stddev: float | None = None, axis: int | None = None
+    ) -> Tensor:
+        """Normal values of mean 0, of the whole ``shape``; with ``axis`` this process's part along it."""
         if self._empty:
-            return self.zeros(shape, dtype)
+            return self.zeros(shape, dtype, axis)
         values = self._generator.standard_normal(shape, dtype=np.float32)
         values *= self._stddev if stddev is None else stddev
-        return Tensor(values, dtype)
+        return Tensor(np.ascontiguousarray(self._slices.cut(values, axis)), dtype)
 
-    def zeros(self, shape: tuple[int, ...], dtype: ms.dtype.Number) -> Tensor:
-        """All zero."""
-        return Tensor(np.zeros(shape, np.float32), dtype)
+    def zeros(self, shape: tuple[int, ...], dtype: ms.dtype.Number, axis: int | None = None) -> Tensor:
+        """All zero; shape and axis as `normal`."""
+        return Tensor(np.ascontiguousarray(self._slices.cut(np.zeros(shape, np.float32), axis)), dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: ms.dtype.Number) -> Tensor:
         """All one."""

@@ -6,6 +6,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.models.initializer import Initializer
+from mindcoder.models.slices import OUTPUT_AXIS
 
 
 class WeightProduct(nn.Cell):
@@ -61,6 +62,8 @@ class Linear(nn.Cell):
         bias: whether there is one.
         stddev: start deviation of the weight, where it is not the initializer's own.
         product: cell of (inputs, weight), where it is more than their product.
+        axis: of the weight along which processes divide the layer (`mindcoder.models.slices`); sizes are of the whole.
+        leave: cell that sums the processes' partial results before the bias is added.
 
     ``construct`` takes ``[rows, in_features]`` (or what ``product`` takes) and gives ``[rows, out_features]`` in
     ``compute_dtype``.
@@ -76,10 +79,17 @@ class Linear(nn.Cell):
         bias: bool = True,
         stddev: float | None = None,
         product: nn.Cell | None = None,
+        axis: int | None = None,
+        leave: nn.Cell | None = None,
     ) -> None:
         super().__init__()
-        self.weight = Parameter(initializer.normal((out_features, in_features), param_dtype, stddev), name="weight")
-        self.bias = Parameter(initializer.zeros((out_features,), param_dtype), name="bias") if bias else None
+        weight = initializer.normal((out_features, in_features), param_dtype, stddev, axis)
+        self.weight = Parameter(weight, name="weight")
+        self.bias = None
+        if bias:
+            bias_axis = OUTPUT_AXIS if axis == OUTPUT_AXIS else None
+            self.bias = Parameter(initializer.zeros((out_features,), param_dtype, bias_axis), name="bias")
+        self.leave = leave
         self.add_bias = AddBias()
         self.product = WeightProduct() if product is None else product
         self.compute_dtype = compute_dtype
@@ -88,6 +98,8 @@ class Linear(nn.Cell):
     def construct(self, *inputs: Tensor) -> Tensor:
         weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight
         result = self.product(*inputs, weight)
+        if self.leave is not None:
+            result = self.leave(result)
         if self.bias is not None:
             result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
         return result

@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear, WeightProduct
+from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
 
 # (TransformerConfig.activation, gated_mlp) -> kernel class
@@ -62,17 +63,25 @@ class MLP(nn.Cell):
         output_stddev: float,
         param_dtype: ms.dtype.Number,
         compute_dtype: ms.dtype.Number,
+        slices: WholeLayers = WHOLE,
     ) -> None:
         super().__init__()
         dtypes = (initializer, param_dtype, compute_dtype, config.mlp_bias)
+        divided = slices.size > 1
+        column, row = (OUTPUT_AXIS, INPUT_AXIS) if divided else (None, None)
         activation = getattr(device_kernels(), ACTIVATIONS[config.activation, config.gated_mlp])()
         hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate = Linear(hidden, inner, *dtypes) if config.gated_mlp else None
-        self.up = Linear(hidden, inner, *dtypes)
+        self.enter = slices.enter()
+        self.gate = Linear(hidden, inner, *dtypes, axis=column) if config.gated_mlp else None
+        self.up = Linear(hidden, inner, *dtypes, axis=column)
         product = GatedProduct(activation) if config.gated_mlp else ActivatedProduct(activation)
-        self.down = Linear(inner, hidden, *dtypes, stddev=output_stddev, product=product)
+        self.down = Linear(
+            inner, hidden, *dtypes, stddev=output_stddev, product=product, axis=row, leave=slices.leave()
+        )
 
     def construct(self, rows: Tensor) -> Tensor:
+        if self.enter is not None:
+            rows = self.enter(rows)
         if self.gate is None:
             return self.down(self.up(rows))
         return self.down(self.gate(rows), self.up(rows))

@@ -57,16 +57,20 @@ class GradientSum(nn.Cell):
 
 
 class Agreement:
-    """Adds up a few numbers over all processes, so that all of them act on the same ones; also their barrier."""
+    """Adds up a few numbers over all processes, so that all of them act on the same ones; also their barrier.
+
+    Processes that work on the same data (slices of one layer) count once.
+    """
 
     def __init__(self, together: Collectives) -> None:
+        self._same_data = together.mesh.size // together.mesh.data
         self._sum = together.sum_over(together.everyone) if together.mesh.size > 1 else None
 
     def total(self, *values: float) -> list[float]:
         """The sums (as exact as float32: whole numbers below 16 million stay whole)."""
         if self._sum is None:
             return list(values)
-        return self._sum(Tensor(np.array(values, np.float32))).asnumpy().tolist()
+        return (self._sum(Tensor(np.array(values, np.float32))).asnumpy() / self._same_data).tolist()
 
     def meet(self) -> None:
         """Return when every process is here."""

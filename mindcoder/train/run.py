@@ -16,7 +16,7 @@ from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
-from mindcoder.parallel.collectives import Collectives, single_process, start_collectives
+from mindcoder.parallel.cluster import meet_cluster, slices_of
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.train.callbacks.base import Callback
@@ -81,18 +81,6 @@ def build_loader(
         rank=mesh.data_index,
         world=mesh.data,
     )
-
-
-def meet_cluster(config: RunConfig) -> Collectives:
-    """The processes that ``parallel_config`` describes; this one alone without ``use_parallel``.
-
-    Raises:
-        ValueError: the launcher started another number of them (`check_layout` says so earlier).
-    """
-    if not config.use_parallel:
-        return single_process()
-    mesh = config.parallel_config
-    return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
 
 
 def build_schedule(config: RunConfig, steps: int) -> Schedule:
@@ -170,7 +158,8 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         recompute=bool(config.recompute_config.recompute),
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
     )
-    decoder = Decoder(config_from_section(config.model.settings), seed=config.seed)
+    network = config_from_section(config.model.settings)
+    decoder = Decoder(network, seed=config.seed, slices=slices_of(together, network))
     if config.load_checkpoint and resume_from is None:
         weights = load_weights(decoder, config.load_checkpoint)
         log.info("weights from %s", weights.describe())
@@ -256,6 +245,7 @@ def evaluate_run(config: RunConfig) -> EvalResult:
         raise UserError("eval needs weights: --load_checkpoint")
     together = meet_cluster(config)
     loader = build_loader(config, config.eval_dataset, False, False, together.mesh)
-    decoder = Decoder(config_from_section(config.model.settings), empty=True)
+    network = config_from_section(config.model.settings)
+    decoder = Decoder(network, empty=True, slices=slices_of(together, network))
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
     return evaluate(EvalStep(decoder), loader, together.mesh.rank == 0, Agreement(together))

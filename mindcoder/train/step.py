@@ -7,6 +7,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LinearCrossEntropy
+from mindcoder.models.slices import KEY_VALUE
 from mindcoder.parallel.collectives import SumOver
 from mindcoder.parallel.data_parallel import GradientSum
 from mindcoder.train.optimizer import AdamW
@@ -54,6 +55,15 @@ class TrainStep(nn.Cell):
         self.half_square_sum = ops.L2Loss()
         shapes = [tuple(weight.shape) for weight in self.weights]
         self.data_sum = data_sum
+        slices, config = decoder.slices, decoder.config
+        names = [weight.name for weight in self.weights]
+        self.tensor_sum = slices.tensor_sum
+        self.sliced = tuple(slices.axis(name, config) is not None for name in names)
+        # Key and value heads that all slices share: each slice has the gradient of its own query heads only.
+        self.shared_heads = tuple(
+            slices.size > 1 and any(f".{part}." in name for part in KEY_VALUE) and not cut
+            for name, cut in zip(names, self.sliced)
+        )
         self.gradient_sum = None if data_sum is None else GradientSum(data_sum, shapes)
         self.buffers = (
             ms.ParameterTuple(
@@ -103,8 +113,12 @@ class TrainStep(nn.Cell):
         if self.loss_scaled:
             loss = loss / loss_scale
         merged = ()
+        last = loss
         for index in range(len(grads)):
             grad = grads[index]
+            if self.shared_heads[index]:
+                last = self.tensor_sum(ops.depend(grad, last))
+                grad = last
             if index == self.embedding_index:
                 grad = self.scatter_add(grad, input_ids.reshape((-1, 1)), ops.cast(grad_rows, grad.dtype))
             merged += (grad,)
@@ -113,9 +127,16 @@ class TrainStep(nn.Cell):
     def clip_and_update(self, grads: tuple, divisor: Tensor, learning_rate: Tensor) -> Tensor:
         """Divide by ``divisor``, clip, update; gives the global norm before clipping. A norm that is not finite
         leaves parameters and optimizer untouched."""
-        square_sum = Tensor(0.0, ms.float32)
-        for grad in grads:
-            square_sum = square_sum + self.half_square_sum(ops.cast(grad, ms.float32))
+        square_sum = sliced_sum = Tensor(0.0, ms.float32)
+        for index in range(len(grads)):
+            half_square = self.half_square_sum(ops.cast(grads[index], ms.float32))
+            if self.sliced[index]:
+                sliced_sum = sliced_sum + half_square
+            else:
+                square_sum = square_sum + half_square
+        if self.tensor_sum is not None:
+            sliced_sum = self.tensor_sum(ops.depend(sliced_sum, square_sum))
+        square_sum = square_sum + sliced_sum
         norm = ops.sqrt(square_sum * 2.0) / divisor
         factor = 1.0 / divisor
         if self.max_grad_norm > 0:

@@ -15,13 +15,15 @@ import mindspore as ms
 from mindspore import Tensor
 
 from mindcoder.backend.device import compile_ahead
+from mindcoder.checkpoint.layout import cut_all, join_all
 from mindcoder.checkpoint.load import assign_parameters, check_architecture
-from mindcoder.checkpoint.store import Checkpoint, part_path, save_checkpoint, save_part
+from mindcoder.checkpoint.store import Checkpoint, save_checkpoint, save_part, take_part
 from mindcoder.data.loader import Batch, BatchLoader, Position
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, SumOver, single_process
 from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, EvalStep, evaluate
@@ -137,8 +139,10 @@ class Trainer:
         ]
         if differing:
             raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}", checkpoint.folder)
-        assign_parameters(self.decoder.get_parameters(), checkpoint.model(), checkpoint.folder)
-        own, saved = self.optimizer.state(), checkpoint.optimizer()
+        slices, config = self.decoder.slices, self.decoder.config
+        weights = cut_all(checkpoint.model(), slices, config)
+        assign_parameters(self.decoder.get_parameters(), weights, checkpoint.folder)
+        own, saved = self.optimizer.state(), cut_all(checkpoint.optimizer(), slices, config)
         if self.options.shard_optimizer:
             saved = {name: value for name, value in saved.items() if name in own}
         assign_parameters(own.values(), saved, checkpoint.folder)
@@ -200,16 +204,27 @@ class Trainer:
             "config": asdict(self.decoder.config),
         }
         root = self.options.checkpoint_root
-        optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}
         folder = root / f"step_{self.step:08d}"
-        others = range(1, self.mesh.data if self.options.shard_optimizer else 1)
-        if self.mesh.data_index in others:
-            save_part(root, self.mesh.data_index, optimizer)
+        model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
+        optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}
+        # Every process that holds something of its own hands it to the first one through a file.
+        holders = [
+            Mesh(self.mesh.data, 1, self.mesh.tensor, rank)
+            for rank in range(self.mesh.size)
+            if self.options.shard_optimizer or rank < self.mesh.tensor
+        ]
+        if self.mesh.rank > 0 and self.mesh in holders:
+            save_part(root, self.mesh.rank, model if self.mesh.data_index == 0 else {}, optimizer)
         self.agreement.meet()
         if self.mesh.rank == 0:
-            model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
-            parts = [part_path(root, rank) for rank in others]
-            folder = save_checkpoint(root, state, model, optimizer, self.options.keep, parts)
+            parts = {0: (model, optimizer)}
+            parts |= {holder.rank: take_part(root, holder.rank) for holder in holders[1:]}
+            slices, config = self.decoder.slices, self.decoder.config
+            model = join_all([parts[rank][0] for rank in range(self.mesh.tensor)], slices, config)
+            for first in range(0, len(holders), self.mesh.tensor):
+                group = [parts[rank][1] for rank in range(first, first + self.mesh.tensor)]
+                optimizer.update(join_all(group, slices, config))
+            folder = save_checkpoint(root, state, model, optimizer, self.options.keep)
         self.agreement.meet()
         self._tell("on_checkpoint", self.step, folder)
         return folder

@@ -94,13 +94,6 @@ def test_sharded_optimizer_follows_and_resumes_in_one_process(dataset, single, t
     run_cluster(dataset, tmp_path, 2, 2, **zero)
     assert_same_run(tmp_path, single)
     checkpoint = tmp_path / "checkpoint"
-    parts = sorted(path.name for path in (checkpoint / "step_00000005").glob("optimizer*"))
-    assert parts == ["optimizer.safetensors", "optimizer_rank_0001.safetensors"]
-    moments = [
-        {name for name in load_file(checkpoint / "step_00000005" / part) if name.startswith("adam_m.")}
-        for part in parts
-    ]
-    assert moments[0] and moments[1] and not moments[0] & moments[1]
     for step in ("step_00000010", f"step_{STEPS:08d}"):
         for path in (checkpoint / step).iterdir():
             path.unlink()
