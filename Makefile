@@ -1,4 +1,4 @@
-# make quickstart · make test · make lint · make bench
+# make quickstart · make test · make test-cluster · make lint · make bench
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
@@ -7,7 +7,7 @@ TOKENIZER := --vocab_file $(OUT)/tokenizer/vocab.json --merge_file $(OUT)/tokeni
 CONFIG := configs/wizardcoder/tiny_finetune.yaml
 PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test test-cluster lint bench clean
 
 $(VENV)/runtime: setup.py
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ quickstart: $(VENV)/runtime
 
 test: $(VENV)/testing
 	$(RUN)/python -m pytest -q
+
+test-cluster: $(VENV)/testing
+	$(RUN)/python -m pytest -q tests/parallel -m "cluster or not cluster"
 
 lint: $(VENV)/linting
 	$(RUN)/ruff check .

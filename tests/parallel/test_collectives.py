@@ -30,7 +30,15 @@ CODE = """
 """
 
 
-@pytest.mark.parametrize("axes", [(2, 1, 1), (1, 2, 2), (2, 2, 2)], ids=str)
+@pytest.mark.parametrize(
+    "axes",
+    [
+        pytest.param((2, 1, 1), marks=pytest.mark.cluster),
+        pytest.param((1, 2, 2), marks=pytest.mark.cluster),
+        (2, 2, 2),
+    ],
+    ids=str,
+)
 def test_collectives_equal_numpy_in_every_group(axes, tmp_path):
     count = axes[0] * axes[1] * axes[2]
     done = run_code(CODE.replace("{axes}", str(axes)), count, tmp_path)

@@ -102,6 +102,7 @@ def test_sharded_optimizer_follows_and_resumes_in_one_process(dataset, single, t
     assert_same_run(tmp_path, single)
 
 
+@pytest.mark.cluster
 def test_accumulation_over_two_processes_with_a_llama(dataset, tmp_path):
     accumulate = {"runner_config.gradient_accumulation_steps": 2}
     run_single(dataset, tmp_path / "single", 4, model="llama", **accumulate)

@@ -75,6 +75,7 @@ def test_a_killed_worker_ends_the_job_and_resuming_gives_the_same_losses(dataset
     assert losses(tmp_path) == pytest.approx(single, rel=CLOSE)
 
 
+@pytest.mark.cluster
 def test_ctrl_c_saves_on_all_ranks_and_resumes(dataset, single, tmp_path):  # noqa: F811
     process = start(dataset, tmp_path)
     wait_for_checkpoint(tmp_path, process)

@@ -47,7 +47,9 @@ def singles(dataset, tmp_path_factory):  # noqa: F811
     "model, data, tensor, more",
     [
         pytest.param("wizardcoder", 1, 2, {}, id="multi-query tp2"),
-        pytest.param("starcoder2", 1, 2, RECOMPUTE, id="grouped-query tp2 recompute"),
+        pytest.param("starcoder2", 1, 2, RECOMPUTE, id="grouped-query tp2 recompute", marks=pytest.mark.cluster),
+        pytest.param("wizardcoder", 1, 4, {}, id="multi-query tp4", marks=pytest.mark.cluster),
+        pytest.param("llama", 4, 2, ZERO, id="llama dp4 tp2 zero", marks=pytest.mark.cluster),
         pytest.param("llama", 2, 2, ZERO, id="llama dp2 tp2 zero"),
     ],
 )
