@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mindcoder.data.prompt import build_prompt
+from mindcoder.data.prompt import TEMPLATES, build_prompt
 from mindcoder.errors import UserError
 from mindcoder.generate.run import read_prompts
 from mindcoder.generate.stream import TextStream
@@ -59,3 +59,22 @@ def test_streamed_text_equals_the_whole_and_has_no_half_characters(small_tokeniz
     assert "".join([*pieces, stream.finish()]) == text
     assert not any("\ufffd" in piece for piece in pieces)
     assert len(ids) > len("".join(pieces).split("中")[0])  # the small vocabulary cuts Chinese characters into bytes
+
+
+def test_gaps_become_fill_in_the_middle_prompts(tmp_path, small_tokenizer):
+    before, after = "def add(a, b):\n    ", "\n    return result"
+    line = json.dumps({"prefix": before, "suffix": after, "id": 3})
+    (tmp_path / "gaps.jsonl").write_text(f"{line}\n")
+    from_file, _ = read_prompts(str(tmp_path / "gaps.jsonl"), "plain")
+    from_text, _ = read_prompts(f"{before}<FILL_ME>{after}", "wizardcoder")
+    expected = small_tokenizer.encode(f"<fim_prefix>{before}<fim_suffix>{after}<fim_middle>")
+    assert from_file[0].encode(small_tokenizer) == from_text[0].encode(small_tokenizer) == expected
+    assert from_file[0].source["id"] == 3
+
+
+@pytest.mark.parametrize("name", list(TEMPLATES))
+def test_templates_take_any_instruction_as_it_is(name):
+    instruction, extra = "print {input} and {instruction} {}", "x = {'a': 1}"
+    assert instruction in build_prompt(instruction, template=name)
+    filled = build_prompt(instruction, extra, name)
+    assert instruction in filled and filled.count(extra) == 1
