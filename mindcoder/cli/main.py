@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The parser of all verbs."""
-    from mindcoder.cli import data_verbs, launch_verb, weight_verbs
+    from mindcoder.cli import data_verbs, launch_verb, plan_verb, weight_verbs
 
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
@@ -51,6 +51,9 @@ def build_parser() -> Parser:
     verb = verbs.add_parser("launch", help="one process a device, from a rank table")
     launch_verb.add_launch_flags(verb)
     verb.set_defaults(run=launch_verb.launch_verb)
+    verb = verbs.add_parser("plan", help="memory, messages and time of a layout, without starting anything")
+    plan_verb.add_plan_flags(verb)
+    verb.set_defaults(run=plan_verb.plan_verb)
     return parser
 
 

@@ -1,0 +1,81 @@
+"""plan: memory, messages and time of a layout, without starting anything."""
+
+from __future__ import annotations
+
+import argparse
+
+from mindcoder.cli.arguments import positive
+from mindcoder.cli.weight_verbs import byte_size
+from mindcoder.config.load import load_config
+from mindcoder.models.from_section import config_from_section
+from mindcoder.parallel.plan import Layout, Machine, Plan, Workload, fitting_layouts, make_plan
+
+SHOWN_LAYOUTS = 8
+
+
+def add_plan_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of plan."""
+    parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
+    parser.add_argument("--devices", type=positive, metavar="N", help="default: those of parallel_config")
+    parser.add_argument(
+        "--memory", type=byte_size, default=64 * 10**9, metavar="SIZE", help="of a device; default 64GB"
+    )
+    parser.add_argument(
+        "--tflops", type=float, default=120.0, metavar="X", help="TFLOP/s a device reaches in training; default 120"
+    )
+    parser.add_argument(
+        "--bandwidth", type=byte_size, default=25 * 10**9, metavar="SIZE", help="bytes/s between devices; default 25GB"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the YAML file")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def plan_verb(arguments: argparse.Namespace) -> int:
+    """Print the plan of the file's layout, then the layouts that fit."""
+    config, _ = load_config(arguments.config, arguments.set)
+    network, mesh, runner = config_from_section(config.model.settings), config.parallel_config, config.runner_config
+    layout = Layout(mesh.data_parallel, mesh.model_parallel, mesh.pipeline_stage, bool(mesh.optimizer_shard))
+    micro = (mesh.micro_batch_num or 1) if layout.pipeline > 1 else 1
+    work = Workload(
+        runner.batch_size,
+        config.model.settings.seq_length,
+        micro * runner.gradient_accumulation_steps,
+        bool(config.recompute_config.recompute),
+    )
+    machine = Machine(arguments.memory, arguments.tflops * 1e12, arguments.bandwidth)
+    plan = make_plan(network, layout, work, machine)
+    print(
+        f"{network.model_type}, {network.num_parameters() / 1e9:.2f} B parameters, {layout}, {layout.devices} devices"
+    )
+    print(
+        f"a step: {work.micro_batches} micro batches of {work.batch} x {work.length} tokens a data rank, "
+        f"recompute {'on' if work.recompute else 'off'}"
+    )
+    print("stage  layers  parameters  weights  gradients  optimizer  activations     total  sent a step")
+    for stage in plan.stages:
+        sizes = (stage.weights, stage.gradients, stage.optimizer, stage.activations, stage.total, stage.sent)
+        weights, gradients, optimizer, activations, total, sent = (f"{size / 1e9:.2f} GB" for size in sizes)
+        print(
+            f"{stage.stage:5}  {stage.layers:6}  {stage.parameters / 1e9:8.2f} B  {weights:>7}  {gradients:>9}  "
+            f"{optimizer:>9}  {activations:>11}  {total:>8}  {sent:>11}"
+        )
+    fits = "fits" if plan.peak <= machine.memory else "does NOT fit"
+    print(f"{fits} in {machine.memory / 1e9:.0f} GB: {plan.peak / 1e9:.1f} GB on the fullest rank")
+    print(f"about {plan.seconds:.3g} s a step {_assumptions(machine)}")
+    devices = arguments.devices or layout.devices
+    global_batch = work.batch * work.micro_batches * layout.data
+    found = fitting_layouts(network, devices, global_batch, work, machine)
+    print(f"layouts of {devices} devices that fit, {global_batch} sequences a step, fastest first:")
+    for item in found[:SHOWN_LAYOUTS]:
+        print(f"  {_line(item)}")
+    if not found:
+        print("  none; more devices, recompute_config.recompute, or a smaller batch_size would help")
+    return 0
+
+
+def _assumptions(machine: Machine) -> str:
+    return f"at {machine.flops / 1e12:.0f} TFLOP/s and {machine.bandwidth / 1e9:.0f} GB/s, messages not overlapped"
+
+
+def _line(plan: Plan) -> str:
+    return f"{plan.layout}: {plan.peak / 1e9:.1f} GB, {plan.seconds:.3g} s a step"
