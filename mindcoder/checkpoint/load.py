@@ -82,4 +82,4 @@ def assign_parameters(targets: Iterable[Parameter], values: Mapping[str, np.ndar
     if missing or unexpected or shapes:
         raise mismatch_error(place, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
     for name, target in by_name.items():
-        target.set_data(Tensor(np.ascontiguousarray(values[name]), target.dtype))
+        target.set_data(Tensor(np.asarray(values[name], order="C"), target.dtype))

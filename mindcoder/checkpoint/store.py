@@ -111,7 +111,7 @@ def save_part(root: Path, rank: int, model: Mapping[str, np.ndarray], optimizer:
     tensors |= {f"optimizer/{name}": value for name, value in optimizer.items()}
     require_space(path, sum(array.nbytes for array in tensors.values()) + 2**16)
     with no_space_error(path):
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
+        save_file({name: np.asarray(value, order="C") for name, value in tensors.items()}, path)
 
 
 def take_part(root: Path, rank: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
