@@ -24,6 +24,7 @@ POLL_SECONDS = 0.1
 STOPPED_SECONDS = 20.0  # a process stopped (SIGSTOP) for so long counts as failed
 LAST_LINES = 30  # of a failed rank's log, shown on the terminal
 PR_SET_PDEATHSIG = 1
+NOISE = b"[INFO] DISTRIBUTED("  # MindSpore tells of every connection, whatever GLOG_v says; the log keeps it
 RESTART_VARIABLE = "MINDCODER_RESTART"  # tells a run to resume although its command does not say so
 
 
@@ -258,5 +259,6 @@ def _copy_output(source: IO[bytes], log_file: Path) -> None:
     with open(log_file, "ab", buffering=0) as log:
         while chunk := os.read(source.fileno(), 65536):
             log.write(chunk)
-            sys.stdout.buffer.write(chunk)
+            shown = [line for line in chunk.splitlines(keepends=True) if not line.startswith(NOISE)]
+            sys.stdout.buffer.write(b"".join(shown))
             sys.stdout.flush()
