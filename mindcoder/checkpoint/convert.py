@@ -13,17 +13,17 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from mindcoder.checkpoint import old_wizardcoder
-from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
+from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.huggingface import huggingface_plans
 from mindcoder.checkpoint.mindspore_file import write_mindspore
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.safetensors_file import write_safetensors
-from mindcoder.checkpoint.weights import ARCHITECTURE_FILE, TOKEN_TABLES, Weights, open_weights, write_architecture
+from mindcoder.checkpoint.weights import ARCHITECTURE_FILE, Weights, open_weights, write_architecture
 from mindcoder.errors import UserError
 from mindcoder.files import require_space, staging_directory
 from mindcoder.models.huggingface_fields import token_id_fields
 from mindcoder.models.registry import family_of
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 Format = Literal["huggingface", "mindcoder", "ckpt"]
 FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt")
@@ -171,7 +171,6 @@ def _write(
     if GENERATION_FILE not in weights.companions:
         ids = {name: value for name, value in token_id_fields(config).items() if value is not None}
         _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **ids})
-    (staging / ORIGINAL_CONFIG).unlink(missing_ok=True)
     return len(files)
 
 

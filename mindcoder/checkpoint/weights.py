@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint import old_wizardcoder
-from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.mismatch import mismatch_error
@@ -19,13 +19,12 @@ from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_
 from mindcoder.checkpoint.store import MODEL_FILE, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
+from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt"]
 ARCHITECTURE_FILE = "architecture.json"
-TOKEN_TABLES = ("token_embedding.weight", "head.weight")
 PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
 
 # Keys of model.model_config, where they are named otherwise than the field.
@@ -220,5 +219,5 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
 
 
 def _original_config(folder: Path) -> Mapping[str, Any] | None:
-    file = folder / "huggingface_config.json"
+    file = folder / ORIGINAL_CONFIG
     return _read_json(file) if file.is_file() else None

@@ -14,9 +14,8 @@ from mindcoder.models.mlp import MLP
 from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
 from mindcoder.models.slices import WHOLE, WholeLayers
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
-TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # one row a token
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mindspore import nn
 
 from mindcoder.models.transformer_config import TransformerConfig
+
+if TYPE_CHECKING:  # `mindcoder plan` counts without MindSpore
+    from mindspore import nn
 
 OUTPUT_AXIS, INPUT_AXIS = 0, 1  # of a linear layer's weight [out, in]
 # Linear layers that divide their output (Megatron-LM's column parallel) and their input (row parallel) features.
 COLUMN_PARALLEL = ("attention.query", "attention.key", "attention.value", "mlp.up", "mlp.gate")
 ROW_PARALLEL = ("attention.output", "mlp.down")
 KEY_VALUE = ("attention.key", "attention.value")
+
+
+def cut_axis(name: str, config: TransformerConfig, size: int) -> int | None:
+    """The axis along which ``size`` slices cut parameter ``name``; None where each of them has all of it."""
+    if size == 1 or not name.startswith("layers."):
+        return None
+    module, part = name.split(".", 2)[2].rsplit(".", 1)
+    if module in KEY_VALUE and config.num_kv_heads % size:
+        return None  # multi-query: too few key heads to divide
+    if module in COLUMN_PARALLEL:
+        return OUTPUT_AXIS
+    return INPUT_AXIS if module in ROW_PARALLEL and part == "weight" else None
 
 
 class WholeLayers:
@@ -40,14 +54,7 @@ class WholeLayers:
 
     def axis(self, name: str, config: TransformerConfig) -> int | None:
         """The axis along which parameter ``name`` is cut; None where every process has all of it."""
-        if self.size == 1 or not name.startswith("layers."):
-            return None
-        module, part = name.split(".", 2)[2].rsplit(".", 1)
-        if module in KEY_VALUE and config.num_kv_heads % self.size:
-            return None  # multi-query: too few key heads to divide
-        if module in COLUMN_PARALLEL:
-            return OUTPUT_AXIS
-        return INPUT_AXIS if module in ROW_PARALLEL and part == "weight" else None
+        return cut_axis(name, config, self.size)
 
     def cut(self, values: np.ndarray, axis: int | None) -> np.ndarray:
         """This process's part of a whole tensor."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row a token
 SIZE_FIELDS = (
     "vocab_size",
     "hidden_size",

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mindcoder.models.slices import cut_axis
 from mindcoder.models.transformer_config import TransformerConfig
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 LOGITS_CHUNK_BYTES = 128 * 2**20  # of the fused head and loss (`mindcoder.models.loss`)
-SLICED = ("attention.query", "attention.key", "attention.value", "attention.output", "mlp.up", "mlp.gate", "mlp.down")
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,7 @@ def stage_parameters(config: TransformerConfig, layout: Layout) -> list[tuple[in
     per_layer = 0
     for name, shape in shapes.items():
         if name.startswith("layers.0."):
-            module, part = name.removeprefix("layers.0.").rsplit(".", 1)
-            shared = module in ("attention.key", "attention.value") and config.num_kv_heads % layout.tensor
-            row_bias = part == "bias" and module in ("attention.output", "mlp.down")
-            cut = module in SLICED and not shared and not row_bias
+            cut = cut_axis(name, config, layout.tensor) is not None
             per_layer += math.prod(shape) // (layout.tensor if cut else 1)
     table = math.prod(shapes["token_embedding.weight"])
     first = table + math.prod(shapes.get("position_embedding.weight", (0,)))

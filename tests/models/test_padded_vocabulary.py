@@ -16,8 +16,9 @@ from mindcoder.checkpoint.store import save_checkpoint
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.config.model_section import LlamaSection
 from mindcoder.generate.engine import Engine
-from mindcoder.models.decoder import TOKEN_TABLES, Decoder
+from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
+from mindcoder.models.transformer_config import TOKEN_TABLES
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 

@@ -41,8 +41,6 @@ def servers():
 
 
 CODE = """
-    import os, sys
-    sys.path.insert(0, {repository!r})
     from mindcoder.backend.device import setup_device
     setup_device("CPU")
     import mindspore as ms, numpy as np
@@ -65,7 +63,7 @@ def test_a_merged_table_joins_two_servers(servers, tmp_path):
     tables = [tmp_path / f"hccl_2p_01_{address}.json" for address in ADDRESSES]
     merge = [sys.executable, REPOSITORY / "tools" / "merge_hccl.py", *tables, "--output_dir", tmp_path]
     subprocess.run(merge, check=True, capture_output=True)
-    (tmp_path / "code.py").write_text(textwrap.dedent(CODE).format(repository=str(REPOSITORY)))
+    (tmp_path / "code.py").write_text(textwrap.dedent(CODE))
     jobs = [
         subprocess.Popen(
             [
