@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -14,9 +16,12 @@ from mindcoder.models.mlp import MLP
 from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
 from mindcoder.models.slices import WHOLE, WholeLayers
+from mindcoder.models.stage import Stage
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
+SLICE_SEED = 0x3C6EF35F  # between the dropout seeds of slices that have rows of their own
+TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # of the initializer
 
 
 class DecoderLayer(nn.Cell):
@@ -47,15 +52,16 @@ class DecoderLayer(nn.Cell):
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
+        self.seed_offset = slices.index * SLICE_SEED & 0x7FFFFFFF if slices.sequence else 0
 
     def construct(self, rows: Tensor, rotation: tuple, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         attended = self.attention(self.attention_norm(rows), rotation, bias, seed, batch, length)
         if self.attention_dropout is not None:
-            attended = self.attention_dropout(attended, seed)
+            attended = self.attention_dropout(attended, seed + self.seed_offset)
         rows = rows + attended
         expanded = self.mlp(self.mlp_norm(rows))
         if self.mlp_dropout is not None:
-            expanded = self.mlp_dropout(expanded, seed)
+            expanded = self.mlp_dropout(expanded, seed + self.seed_offset)
         return rows + expanded
 
     def finish_cached(
@@ -82,40 +88,60 @@ class Decoder(nn.Cell):
         seed: of the start values.
         empty: leave weights at zero because they are loaded right after.
         slices: this process's part of every layer.
+        stage: the layers that this process has; all by default.
 
     Parameter names are global names, those of ``config.parameter_shapes()``: the same in every layout and in
     checkpoints.
     """
 
     def __init__(
-        self, config: TransformerConfig, seed: int = 0, empty: bool = False, slices: WholeLayers = WHOLE
+        self,
+        config: TransformerConfig,
+        seed: int = 0,
+        empty: bool = False,
+        slices: WholeLayers = WHOLE,
+        stage: Stage | None = None,
     ) -> None:
         super().__init__()
         self.config, self.slices = config, slices
+        self.stage = stage = stage or Stage(range(config.num_layers))
         local = self.local_config = slices.local(config)
         initializer = Initializer(seed, config.initializer_range, empty, slices)
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        embedding = (config.hidden_size, initializer, param_dtype, compute_dtype)
-        self.token_embedding = Embedding(config.token_rows, *embedding)
-        self.position_embedding = None
-        self.rotary = None
-        if config.position == "learned":
-            self.position_embedding = Embedding(config.max_position_embeddings, *embedding)
-        else:
+        dtypes, table_axis = (param_dtype, compute_dtype), slices.axis(TOKEN_TABLES[0], config)
+        self.token_embedding: Any = None
+        self.position_embedding: Any = None
+        self.rotary: Any = None
+        if stage.holds(TOKEN_TABLES[0], config.tied_head):
+            self.token_embedding = Embedding(
+                config.token_rows, config.hidden_size, initializer.at(TOKEN_PART), *dtypes, table_axis, slices
+            )
+        if config.position == "rope":
             self.rotary = RotaryAngles(local, compute_dtype)
+        elif stage.is_first:
+            self.position_embedding = Embedding(
+                config.max_position_embeddings, config.hidden_size, initializer.at(POSITION_PART), *dtypes
+            )
         self.layers = nn.CellList(
-            [DecoderLayer(config, index, initializer, slices) for index in range(config.num_layers)]
+            [DecoderLayer(config, layer, initializer.at(FIRST_LAYER_PART + layer), slices) for layer in stage.layers]
         )
-        self.final_norm = Norm(config, initializer)
-        self.head = None if config.tied_head else Head(config, initializer, param_dtype)
+        self.final_norm: Any = Norm(config, initializer) if stage.is_last else None
+        has_head = stage.is_last and not config.tied_head
+        self.head = Head(config, initializer.at(HEAD_PART), param_dtype, table_axis) if has_head else None
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
         self.attention_bias = AttentionBias(local, resolve_dtype(config.softmax_dtype))
+        self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
+        self.join_logits = slices.join_logits()
         self.head_product = ops.MatMul(transpose_b=True)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
-        self.is_padded = config.token_rows > config.vocab_size
-        _clear_padding(self, config)
+        self.own_tokens = config.vocab_size
+        if table_axis is not None:
+            begin, end = slices.part(config.token_rows)
+            self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
+        _name_globally(self)
+        _clear_padding(self)
 
     def begin(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
         """What enters the first layer, from looked-up token embeddings; ``[B*S, H]`` both."""
@@ -124,6 +150,8 @@ class Decoder(nn.Cell):
             rows = rows + self.position_embedding(position_ids)
         if self.embedding_dropout is not None:
             rows = self.embedding_dropout(rows, seed)
+        if self.spread_rows is not None:
+            rows = self.spread_rows(rows)
         return rows
 
     def rotation(self, position_ids: Tensor, longest: Tensor) -> tuple:
@@ -132,24 +160,39 @@ class Decoder(nn.Cell):
             return ()
         return self.rotary(position_ids, longest)
 
-    def run_layers(self, token_rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
-        """From looked-up token embeddings ``[B*S, H]`` to the final norm's output ``[B*S, H]``.
+    def run_layers(self, rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
+        """This stage's layers, from what enters it to what leaves it.
 
-        See `construct` for the other arguments.
+        Args:
+            rows: looked-up token embeddings ``[B*S, H]`` on the first stage, else what the one before gave.
+            position_ids, document_ids, seed: see `construct`.
+
+        Returns:
+            Rows for the next stage; on the last one the final norm's output ``[B*S, H]``.
         """
         batch, length = position_ids.shape
-        rows = self.begin(token_rows, position_ids, seed)
+        if self.stage.is_first:
+            rows = self.begin(rows, position_ids, seed)
         rotation = self.rotation(position_ids, position_ids.max() + 1)
         bias = self.attention_bias(document_ids)
         for layer in self.layers:
             rows = layer(rows, rotation, bias, seed, batch, length)
-        return self.final_norm(rows)
+        return self.finish(rows) if self.stage.is_last else rows
 
-    def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
-        """Hidden states after the final norm.
+    def finish(self, rows: Tensor) -> Tensor:
+        """The final norm on the last layer's output: what the head multiplies."""
+        rows = self.final_norm(rows)
+        return rows if self.before_head is None else self.before_head(rows)
+
+    def look_up(self, inputs: Tensor) -> Tensor:
+        """What `run_layers` takes: embeddings of int32 ids on the first stage, the rows themselves on others."""
+        return self.token_embedding(inputs) if self.stage.is_first else inputs
+
+    def construct(self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
+        """Hidden states after the final norm; on a stage that is not the last one, the rows for the next.
 
         Args:
-            input_ids: int32 ``[B, S]``.
+            inputs: int32 ids ``[B, S]``; on a stage that is not the first one, the rows of the one before.
             position_ids: int32 ``[B, S]``, restarting at 0 in every document.
             document_ids: int32 ``[B, S]``; tokens see earlier tokens of the same document only.
             seed: int32 scalar of this step's dropout.
@@ -157,35 +200,51 @@ class Decoder(nn.Cell):
         Returns:
             ``[B*S, H]`` in the compute dtype.
         """
-        return self.run_layers(self.token_embedding(input_ids), position_ids, document_ids, seed)
+        return self.run_layers(self.look_up(inputs), position_ids, document_ids, seed)
+
+    def head_parameter(self) -> Parameter:
+        """The head's matrix or the table that stands for it, with padding rows."""
+        return self.token_embedding.weight if self.head is None else self.head.weight
 
     def head_weight(self) -> Tensor:
-        """The head's ``[V, H]`` in the compute dtype, without padding rows."""
-        weight = self.token_embedding.weight if self.head is None else self.head.weight
-        if self.is_padded:
-            weight = weight[: self.vocab_size]
+        """The head's ``[V, H]`` in the compute dtype, without padding rows; this slice's of a divided vocabulary."""
+        weight = self.head_parameter()
+        if self.own_tokens < weight.shape[0]:
+            weight = weight[: self.own_tokens]
         return ops.cast(weight, self.compute_dtype)
 
     def logits(self, rows: Tensor) -> Tensor:
         """``[rows, H] -> [rows, V]`` in float32."""
+        if self.join_logits is not None:
+            weight = ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the slices of one size
+            joined = self.join_logits(ops.cast(self.head_product(rows, weight), ms.float32))
+            return joined[:, : self.vocab_size]
         return ops.cast(self.head_product(rows, self.head_weight()), ms.float32)
 
 
 class Head(nn.Cell):
     """The matrix of a head that is not tied to the token embedding; `Decoder.logits` multiplies by it."""
 
-    def __init__(self, config: TransformerConfig, initializer: Initializer, param_dtype: ms.dtype.Number) -> None:
+    def __init__(
+        self, config: TransformerConfig, initializer: Initializer, param_dtype: ms.dtype.Number, axis: int | None = None
+    ) -> None:
         super().__init__()
-        values = initializer.normal((config.token_rows, config.hidden_size), param_dtype)
+        values = initializer.normal((config.token_rows, config.hidden_size), param_dtype, axis=axis)
         self.weight = Parameter(values, name="weight")
 
 
-def _clear_padding(decoder: Decoder, config: TransformerConfig) -> None:
+def _name_globally(decoder: Decoder) -> None:
+    """Number a stage's layers as the whole network does."""
+    first = decoder.stage.layers.start
+    for index in range(len(decoder.layers) if first else 0):
+        for parameter in decoder.layers[index].get_parameters():
+            parameter.name = parameter.name.replace(f"layers.{index}.", f"layers.{first + index}.", 1)
+
+
+def _clear_padding(decoder: Decoder) -> None:
     """Zero the rows beyond the vocabulary, whatever they were drawn as."""
-    if config.token_rows == config.vocab_size:
-        return
-    for name, parameter in decoder.parameters_and_names():
-        if name in TOKEN_TABLES:
+    for parameter in decoder.get_parameters():
+        if parameter.name in TOKEN_TABLES and parameter.shape[0] > decoder.own_tokens:
             values = parameter.asnumpy().copy()
-            values[config.vocab_size :] = 0
+            values[decoder.own_tokens :] = 0
             parameter.set_data(Tensor(values, parameter.dtype))

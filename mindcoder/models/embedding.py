@@ -6,10 +6,16 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.models.initializer import Initializer
+from mindcoder.models.slices import WHOLE, WholeLayers
 
 
 class Embedding(nn.Cell):
-    """Table lookup; int32 ids of any shape in, ``[ids.size, size]`` out in ``compute_dtype``."""
+    """Table lookup; int32 ids of any shape in, ``[ids.size, size]`` out in ``compute_dtype``.
+
+    Args:
+        rows, size: shape of the whole table.
+        axis: 0 where processes divide its rows (`mindcoder.models.slices`); a row that another one has counts as zero.
+    """
 
     def __init__(
         self,
@@ -18,11 +24,33 @@ class Embedding(nn.Cell):
         initializer: Initializer,
         param_dtype: ms.dtype.Number,
         compute_dtype: ms.dtype.Number,
+        axis: int | None = None,
+        slices: WholeLayers = WHOLE,
     ) -> None:
         super().__init__()
-        self.weight = Parameter(initializer.normal((rows, size), param_dtype), name="weight")
+        self.weight = Parameter(initializer.normal((rows, size), param_dtype, axis=axis), name="weight")
         self.gather = ops.Gather()
         self.compute_dtype = compute_dtype
+        self.rows, self.first_row = self.weight.shape[0], slices.index * self.weight.shape[0]
+        self.sum_lookups = slices.sum_lookups() if axis is not None else None
+
+    def places(self, ids: Tensor) -> Tensor:
+        """Rows of this process's table, ``[ids.size]``; one that it does not have is any."""
+        ids = ids.reshape((-1,))
+        if self.sum_lookups is None:
+            return ids
+        return ops.clip(ids - self.first_row, 0, self.rows - 1)
+
+    def own(self, ids: Tensor, values: Tensor) -> Tensor:
+        """``values [ids.size, size]`` where the id's row is here, zero elsewhere."""
+        if self.sum_lookups is None:
+            return values
+        local = ids.reshape((-1, 1)) - self.first_row
+        inside = ops.logical_and(local >= 0, local < self.rows)
+        return values * ops.cast(inside, values.dtype)
 
     def construct(self, ids: Tensor) -> Tensor:
-        return ops.cast(self.gather(self.weight, ids.reshape((-1,)), 0), self.compute_dtype)
+        found = ops.cast(self.gather(self.weight, self.places(ids), 0), self.compute_dtype)
+        if self.sum_lookups is None:
+            return found
+        return self.sum_lookups(self.own(ids, found))

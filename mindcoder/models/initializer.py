@@ -10,20 +10,28 @@ from mindcoder.models.slices import WHOLE, WholeLayers
 
 
 class Initializer:
-    """Draws parameter values in construction order from one seed.
+    """Draws parameter values; each part of the network (`at`) from a seed of its own, in construction order.
 
     Args:
         seed: of the numpy generator.
         stddev: standard deviation of `normal` (HF ``initializer_range``).
         empty: leave values at zero, for a network whose weights are loaded right after.
         slices: this process's part of the layers. Whole tensors are drawn and cut, so that every layout starts alike.
+        part: which part of the network it is for.
     """
 
-    def __init__(self, seed: int, stddev: float, empty: bool = False, slices: WholeLayers = WHOLE) -> None:
-        self._generator = np.random.default_rng(seed)
+    def __init__(
+        self, seed: int, stddev: float, empty: bool = False, slices: WholeLayers = WHOLE, part: int = 0
+    ) -> None:
+        self._generator = np.random.default_rng([seed, part])
+        self._seed = seed
         self._stddev = stddev
         self._empty = empty
         self._slices = slices
+
+    def at(self, part: int) -> Initializer:
+        """The initializer of another part: a pipeline stage starts with the values it has in the whole network."""
+        return Initializer(self._seed, self._stddev, self._empty, self._slices, part)
 
     def normal(
         self, shape: tuple[int, ...], dtype: ms.dtype.Number, stddev: float | None = None, axis: int | None = None

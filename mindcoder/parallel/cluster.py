@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from mindcoder.config.schema import RunConfig
+from mindcoder.models.decoder import Decoder
 from mindcoder.models.slices import WHOLE, WholeLayers
+from mindcoder.models.stage import Stage, spread_layers, stage_of
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import Collectives, single_process, start_collectives
 from mindcoder.parallel.tensor_parallel import SlicedLayers
@@ -21,6 +23,39 @@ def meet_cluster(config: RunConfig) -> Collectives:
     return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
 
 
-def slices_of(together: Collectives, network: TransformerConfig) -> WholeLayers:
-    """This process's part of every layer."""
-    return SlicedLayers(together, network) if together.mesh.tensor > 1 else WHOLE
+def slices_of(together: Collectives, network: TransformerConfig, config: RunConfig, trains: bool = True) -> WholeLayers:
+    """This process's part of every layer.
+
+    Args:
+        trains: sequence parallelism is for training and evaluation; a single new token cannot be divided.
+    """
+    if together.mesh.tensor == 1:
+        return WHOLE
+    section = config.parallel_config
+    sequence = bool(section.use_seq_parallel or config.model.settings.use_seq_parallel)
+    return SlicedLayers(together, network, sequence and trains, section.vocab_emb_dp is False)
+
+
+def stage_here(together: Collectives, config: RunConfig) -> Stage:
+    """This process's layers."""
+    model = config.model.settings
+    return stage_of(spread_layers(model.num_layers, together.mesh.pipeline, model.offset), together.mesh.stage)
+
+
+def build_part(
+    together: Collectives,
+    network: TransformerConfig,
+    config: RunConfig,
+    seed: int = 0,
+    empty: bool = False,
+    trains: bool = True,
+) -> Decoder:
+    """This process's part of the network.
+
+    Args:
+        seed: of the start values.
+        empty: weights are loaded right after.
+        trains: as `slices_of`.
+    """
+    slices = slices_of(together, network, config, trains)
+    return Decoder(network, seed, empty, slices, stage_here(together, config))

@@ -1,14 +1,16 @@
 """The one place that knows which collective each backend has.
 
 On CPU (MCCL) a compiled graph can sum over any group (AllReduce) and nothing else; gathering is a sum of padded
-pieces there. MCCL matches messages by their order between two ranks and ignores the group, so within a graph
-collectives must form one chain (`ops.depend`), the same on all ranks.
+pieces there, and so is the sum of which each rank keeps a piece. MCCL matches messages by their order between two ranks
+and ignores the group, so within a graph collectives must form one chain (`ops.depend`), the same on all ranks. Between
+two graphs, Python sends and receives tensors from rank to rank (`Neighbour`).
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -62,6 +64,68 @@ class GatherOver(nn.Cell):
         return self.sum(placed).reshape((self.size * x.shape[0], *x.shape[1:]))
 
 
+class ScatterSumOver(nn.Cell):
+    """This rank's piece, along the first axis, of the sum over a group; the inverse of `GatherOver`.
+
+    Args: as `GatherOver`; the first axis must be divisible by ``size``.
+    """
+
+    def __init__(self, group: str | None, index: int, size: int, has_reduce_scatter: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.sum = SumOver(group)
+        self.index, self.size = index, size
+        scatters = has_reduce_scatter and group is not None
+        self.reduce_scatter = ops.ReduceScatter(ops.ReduceOp.SUM, group) if scatters else None
+
+    def construct(self, x: Tensor) -> Tensor:
+        if self.size == 1:
+            return x
+        if self.reduce_scatter is not None:
+            return self.reduce_scatter(x)
+        piece = x.shape[0] // self.size
+        return self.sum(x)[self.index * piece : (self.index + 1) * piece]
+
+
+class Neighbour:
+    """The rank before or behind this one in the pipeline; tensors travel between compiled graphs.
+
+    Args:
+        rank: of it.
+        group: MindSpore's name of a group that both are in.
+        batches: whether the backend wants what goes both ways as one batch (HCCL), which MCCL does not have.
+    """
+
+    def __init__(self, rank: int, group: str, batches: bool) -> None:
+        self.rank, self.group, self.batches = rank, group, batches
+        self._under_way: list[tuple[Any, Tensor]] = []
+
+    def exchange(self, sent: Tensor | None, shape: tuple[int, ...] | None, dtype: ms.dtype.Number) -> Tensor | None:
+        """Send ``sent`` and receive a tensor of ``shape``, each unless None; gives what came."""
+        from mindspore import mint
+        from mindspore.mint import distributed
+
+        received = None if shape is None else mint.zeros(shape, dtype=dtype)
+        if self.batches and sent is not None and received is not None:
+            operations = [
+                distributed.P2POp(distributed.isend, sent, self.rank, group=self.group),
+                distributed.P2POp(distributed.irecv, received, self.rank, group=self.group),
+            ]
+            for handle in distributed.batch_isend_irecv(operations):
+                handle.wait()
+            return received
+        if sent is not None:
+            for handle, _ in self._under_way:  # the one before has long arrived; its tensor had to live until here
+                handle.wait()
+            self._under_way = [(distributed.isend(sent, dst=self.rank, group=self.group), sent)]
+        if received is not None:
+            distributed.irecv(received, src=self.rank, group=self.group).wait()
+        return received
+
+    def send(self, sent: Tensor) -> None:
+        """Send only."""
+        self.exchange(sent, None, sent.dtype)
+
+
 @dataclass(frozen=True)
 class Collectives:
     """Groups of a mesh by name.
@@ -69,7 +133,7 @@ class Collectives:
     Attributes:
         mesh: who is where.
         names: MindSpore's group name by ranks.
-        has_all_gather: whether the device gathers inside a graph in subgroups.
+        has_all_gather: whether the device gathers and scatters inside a graph in subgroups.
     """
 
     mesh: Mesh
@@ -83,6 +147,17 @@ class Collectives:
     def gather_over(self, ranks: tuple[int, ...]) -> GatherOver:
         """A cell that joins along the first axis over ``ranks``."""
         return GatherOver(self.names.get(ranks), ranks.index(self.mesh.rank), len(ranks), self.has_all_gather)
+
+    def scatter_sum_over(self, ranks: tuple[int, ...]) -> ScatterSumOver:
+        """A cell that gives this rank's piece of the sum over ``ranks``."""
+        return ScatterSumOver(self.names.get(ranks), ranks.index(self.mesh.rank), len(ranks), self.has_all_gather)
+
+    def neighbour(self, step: int) -> Neighbour | None:
+        """The rank ``step`` stages on (1) or back (-1); None beyond the ends."""
+        ranks, stage = self.mesh.pipeline_ranks(), self.mesh.stage + step
+        if not 0 <= stage < self.mesh.pipeline:
+            return None
+        return Neighbour(ranks[stage], self.names[ranks], self.has_all_gather)
 
     @property
     def everyone(self) -> tuple[int, ...]:
@@ -106,12 +181,15 @@ def start_collectives(data: int, pipeline: int, tensor: int) -> Collectives:
         raise ValueError(f"a mesh of {data} x {pipeline} x {tensor} does not have {world} processes")
     if world == 1:
         return single_process()
-    from mindspore.communication import create_group, get_rank, init
+    from mindspore.communication import GlobalComm, create_group, get_rank, init
 
     init()
     mesh = Mesh(data, pipeline, tensor, get_rank())
     names: dict[tuple[int, ...], str] = {}
     everyone = tuple(range(world))
+    if ms.get_context("device_target") == "CPU":
+        # mint.distributed looks ranks up in the default group, which MCCL does not have under that name.
+        create_group(GlobalComm.WORLD_COMM_GROUP, list(everyone))
     for ranks in [everyone, *(group for group in mesh.all_groups() if group != everyone)]:
         name = "mindcoder_" + "_".join(map(str, ranks))
         if mesh.rank in ranks:

@@ -59,18 +59,26 @@ class GradientSum(nn.Cell):
 class Agreement:
     """Adds up a few numbers over all processes, so that all of them act on the same ones; also their barrier.
 
-    Processes that work on the same data (slices of one layer) count once.
+    Processes that work on the same data (slices of one layer, stages of one pipeline) count once.
     """
 
     def __init__(self, together: Collectives) -> None:
-        self._same_data = together.mesh.size // together.mesh.data
+        self._mesh = together.mesh
         self._sum = together.sum_over(together.everyone) if together.mesh.size > 1 else None
 
-    def total(self, *values: float) -> list[float]:
-        """The sums (as exact as float32: whole numbers below 16 million stay whole)."""
+    def total(self, *values: float, from_last_stage: bool = False) -> list[float]:
+        """The sums (as exact as float32: whole numbers below 16 million stay whole).
+
+        Args:
+            from_last_stage: only the last pipeline stages have the numbers; those of others do not count.
+        """
         if self._sum is None:
             return list(values)
-        return (self._sum(Tensor(np.array(values, np.float32))).asnumpy() / self._same_data).tolist()
+        stages = self._mesh.pipeline
+        if from_last_stage:
+            values = values if self._mesh.stage == stages - 1 else (0.0,) * len(values)
+            stages = 1
+        return (self._sum(Tensor(np.array(values, np.float32))).asnumpy() / (self._mesh.tensor * stages)).tolist()
 
     def meet(self) -> None:
         """Return when every process is here."""

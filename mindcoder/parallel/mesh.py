@@ -65,10 +65,15 @@ class Mesh:
         """Ranks through which this one's data flow, first stage first."""
         return tuple(self.rank_at(stage, self.data_index, self.tensor_index) for stage in range(self.pipeline))
 
+    def end_ranks(self) -> tuple[int, ...]:
+        """First and last of `pipeline_ranks`: the two that hold the table of a tied head."""
+        ranks = self.pipeline_ranks()
+        return ranks if len(ranks) < 3 else (ranks[0], ranks[-1])
+
     def all_groups(self) -> list[tuple[int, ...]]:
         """Every data, tensor and pipeline group of more than one rank, the same list in the same order on all ranks."""
         groups: dict[tuple[int, ...], None] = {}
-        for axis in ("data_ranks", "tensor_ranks", "pipeline_ranks"):
+        for axis in ("data_ranks", "tensor_ranks", "pipeline_ranks", "end_ranks"):
             for rank in range(self.size):
                 ranks = getattr(Mesh(self.data, self.pipeline, self.tensor, rank), axis)()
                 if len(ranks) > 1:

@@ -1,17 +1,19 @@
 """Tensor parallelism (Shoeybi et al. 2019, Megatron-LM): heads and inner features divided over neighbouring ranks.
 
-The backward pass of a bare AllReduce would sum once more, so both ends of a sliced block are cells with their own.
+The backward pass of a bare AllReduce would sum once more, so both ends of a sliced block are cells with their own. With
+sequence parallelism (Korthikanti et al. 2022) what lies between two sliced blocks is divided by rows: the sum becomes
+one of which each rank keeps its rows, and the rows are gathered again before the next block.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from mindcoder.models.slices import WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.collectives import Collectives, SumOver
+from mindcoder.parallel.collectives import Collectives, GatherOver, ScatterSumOver, SumOver
 
 
 class EnterSlices(nn.Cell):
@@ -42,21 +44,97 @@ class LeaveSlices(nn.Cell):
         return (dout,)
 
 
+class EnterSlicesFromRows(nn.Cell):
+    """f with sequence parallelism: all slices' rows forward, own rows of the summed gradient backward."""
+
+    def __init__(self, gather: GatherOver, scatter_sum: ScatterSumOver) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.scatter_sum = gather, scatter_sum
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.gather(x)
+
+    def bprop(self, x, out, dout):
+        return (self.scatter_sum(dout),)
+
+
+class LeaveSlicesToRows(nn.Cell):
+    """g with sequence parallelism: own rows of the sum forward, all slices' gradient rows backward."""
+
+    def __init__(self, gather: GatherOver, scatter_sum: ScatterSumOver) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.scatter_sum = gather, scatter_sum
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.scatter_sum(x)
+
+    def bprop(self, x, out, dout):
+        return (self.gather(dout),)
+
+
+class SpreadRows(nn.Cell):
+    """Own rows of what all slices have; backward the rows of all."""
+
+    def __init__(self, gather: GatherOver, index: int, size: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.index, self.size = gather, index, size
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.own(x)
+
+    def own(self, x: Tensor) -> Tensor:
+        piece = x.shape[0] // self.size
+        return x[self.index * piece : (self.index + 1) * piece]
+
+    def bprop(self, x, out, dout):
+        return (self.gather(dout),)
+
+
+class GatherRows(SpreadRows):
+    """The inverse of `SpreadRows`, where every slice then does the same with all rows."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.gather(x)
+
+    def bprop(self, x, out, dout):
+        return (self.own(dout),)
+
+
+class JoinLogits(nn.Cell):
+    """``[rows, V / slices]`` of every slice to ``[rows, V]``; for generation, without a gradient."""
+
+    def __init__(self, gather: GatherOver, size: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.size = gather, size
+
+    def construct(self, logits: Tensor) -> Tensor:
+        rows, own = logits.shape
+        joined = self.gather(logits).reshape((self.size, rows, own))
+        return ops.transpose(joined, (1, 0, 2)).reshape((rows, self.size * own))
+
+
 class SlicedLayers(WholeLayers):
-    """This rank's slice of every layer; embeddings, norms and the head are whole on all of them (``vocab_emb_dp``).
+    """This rank's slice of every layer.
 
     Args:
         together: the mesh and its groups.
         config: the whole network.
+        sequence: divide the rows of the residual stream and the norms too (``use_seq_parallel``).
+        vocabulary: divide the token tables too (``vocab_emb_dp: False``).
 
     Raises:
         ValueError: heads, key heads or inner features do not divide.
     """
 
-    def __init__(self, together: Collectives, config: TransformerConfig) -> None:
+    def __init__(
+        self, together: Collectives, config: TransformerConfig, sequence: bool = False, vocabulary: bool = False
+    ) -> None:
         mesh = together.mesh
         self.index, self.size = mesh.tensor_index, mesh.tensor
+        self.sequence, self.vocabulary = sequence, vocabulary
         self.tensor_sum = together.sum_over(mesh.tensor_ranks())
+        self.gather = together.gather_over(mesh.tensor_ranks())
+        self.scatter_sum = together.scatter_sum_over(mesh.tensor_ranks())
         if config.num_heads % self.size or config.intermediate_size % self.size:
             raise ValueError(
                 f"num_heads {config.num_heads} and intermediate_size {config.intermediate_size} must be divisible by "
@@ -75,9 +153,27 @@ class SlicedLayers(WholeLayers):
         )
 
     def enter(self) -> nn.Cell:
-        """See `EnterSlices`."""
-        return EnterSlices(self.tensor_sum)
+        """f: `EnterSlices`, or with sequence parallelism `EnterSlicesFromRows`."""
+        return EnterSlicesFromRows(self.gather, self.scatter_sum) if self.sequence else EnterSlices(self.tensor_sum)
 
     def leave(self) -> nn.Cell:
-        """See `LeaveSlices`."""
-        return LeaveSlices(self.tensor_sum)
+        """g: `LeaveSlices`, or with sequence parallelism `LeaveSlicesToRows`."""
+        return LeaveSlicesToRows(self.gather, self.scatter_sum) if self.sequence else LeaveSlices(self.tensor_sum)
+
+    def spread_rows(self) -> nn.Cell | None:
+        """See `SpreadRows`."""
+        return SpreadRows(self.gather, self.index, self.size) if self.sequence else None
+
+    def before_head(self) -> nn.Cell | None:
+        """f where slices divide the head; all rows where each has all of it."""
+        if self.vocabulary:
+            return self.enter()
+        return GatherRows(self.gather, self.index, self.size) if self.sequence else None
+
+    def join_logits(self) -> nn.Cell | None:
+        """See `JoinLogits`."""
+        return JoinLogits(self.gather, self.size) if self.vocabulary else None
+
+    def sum_lookups(self) -> nn.Cell | None:
+        """g on the embeddings of all tokens."""
+        return LeaveSlices(self.tensor_sum) if self.vocabulary else None

@@ -12,7 +12,12 @@ from tqdm import tqdm
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
+from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.tensor_parallel import SlicedLayers
+from mindcoder.parallel.vocabulary import SlicedAccuracy
+from mindcoder.train.gradients import sliced_statistics
+from mindcoder.train.pipeline_step import link_to
 
 
 @dataclass(frozen=True)
@@ -36,28 +41,80 @@ class EvalResult:
 
 
 class EvalStep(nn.Cell):
-    """Sums over one batch: loss, right predictions, labelled tokens. No dropout."""
+    """Sums over one batch: loss, right predictions, labelled tokens. No dropout.
+
+    Args:
+        decoder: the network, or its last pipeline stage, which takes rows instead of ids.
+    """
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
+        self.measure = WholeAccuracy()
+        if isinstance(decoder.slices, SlicedLayers) and decoder.slices.vocabulary:
+            self.measure = SlicedAccuracy(sliced_statistics(decoder), decoder.slices.gather)
+        self.head_product = ops.MatMul(transpose_b=True)
+
+    def construct(
+        self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Three float32 scalars for int32 arrays ``[B, S]``."""
+        hidden = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
+        logits = ops.cast(self.head_product(hidden, self.decoder.head_weight()), ms.float32)
+        labels = labels.reshape((-1,))
+        losses, right = self.measure(logits, labels)
+        count = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        return losses.sum(), right.sum(), count.sum()
+
+
+class WholeAccuracy(nn.Cell):
+    """Losses and right predictions of rows ``[R]`` from logits ``[R, V]``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
         self.row_loss = RowCrossEntropy()
         self.argmax = ops.Argmax(axis=-1, output_type=ms.int32)
 
-    def construct(
+    def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.row_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
+
+
+class PipelineEval:
+    """`EvalStep` of a pipeline stage: rows come from the stage before and go to the next one.
+
+    Sums are those of the last stage; zeros on the others.
+    """
+
+    def __init__(self, decoder: Decoder, together: Collectives) -> None:
+        self.decoder, self.together = decoder, together
+        self.last = EvalStep(decoder) if decoder.stage.is_last else None
+
+    def set_train(self, train: bool) -> None:
+        """Dropout on or off."""
+        (self.last or self.decoder).set_train(train)
+
+    def __call__(
         self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Three float32 scalars for int32 arrays ``[B, S]``."""
-        hidden = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
-        logits = self.decoder.logits(hidden)
-        labels = labels.reshape((-1,))
-        right = ops.cast(self.argmax(logits) == labels, ms.float32)
-        count = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        return self.row_loss(logits, labels).sum(), right.sum(), count.sum()
+        previous, following = (link_to(self.decoder, self.together, step, input_ids.size) for step in (-1, 1))
+        entered = None if previous is None else previous.exchange(None, True)
+        inputs = input_ids if entered is None else entered
+        if self.last is not None:
+            return self.last(inputs, position_ids, document_ids, labels)
+        rows = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
+        assert following is not None
+        following.exchange(rows, False)
+        zero = Tensor(0.0, ms.float32)
+        return zero, zero, zero
+
+
+def build_eval_step(decoder: Decoder, together: Collectives) -> EvalStep | PipelineEval:
+    """The step of this process's part of the network."""
+    return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, together)
 
 
 def evaluate(
-    step: EvalStep, loader: BatchLoader, show_progress: bool = True, agreement: Agreement | None = None
+    step: EvalStep | PipelineEval, loader: BatchLoader, show_progress: bool = True, agreement: Agreement | None = None
 ) -> EvalResult:
     """Go once through ``loader`` (of every rank, with ``agreement``). The network's training flag is restored."""
     was_training = step.decoder.training
@@ -80,5 +137,5 @@ def evaluate(
     finally:
         step.decoder.set_train(was_training)
     if agreement is not None:
-        loss, right, count = agreement.total(loss, right, count)
+        loss, right, count = agreement.total(loss, right, count, from_last_stage=True)
     return EvalResult(loss / max(count, 1.0), right / max(count, 1.0), int(count))

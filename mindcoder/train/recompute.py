@@ -9,88 +9,93 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import LinearCrossEntropy
 
 
 class RecomputedGradients(nn.Cell):
-    """Same call as ``ms.value_and_grad(TrainStep.forward, 0, weights)``: keeps each layer's input only.
+    """Same call as `mindcoder.train.gradients.PlainGradients`; keeps each layer's input only.
 
     Args:
-        decoder: the network.
-        loss: the fused head and loss.
+        decoder: the network, or a stage of it.
+        loss: the fused head and loss; needed on the last stage.
         weights: parameters of the network, in the order their gradients are wanted.
         loss_scaled: multiply the loss by ``loss_scale``.
     """
 
-    def __init__(
-        self, decoder: Decoder, loss: LinearCrossEntropy, weights: ms.ParameterTuple, loss_scaled: bool
-    ) -> None:
+    def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
+        self.is_first, self.is_last = decoder.stage.is_first, decoder.stage.is_last
         self.loss = loss
         self.loss_scaled = loss_scaled
         self.layer_weights = [ms.ParameterTuple(layer.trainable_params()) for layer in decoder.layers]
-        head = decoder.token_embedding.weight if decoder.head is None else decoder.head.weight
-        head_weights = ms.ParameterTuple([head, *decoder.final_norm.trainable_params()])
+        head_weights: list[ms.Parameter] = []
+        if self.is_last:
+            head_weights = [decoder.head_parameter(), *decoder.final_norm.trainable_params()]
+            self.head_gradient = ms.value_and_grad(self.head, 0, weights=ms.ParameterTuple(head_weights))
         table = decoder.position_embedding
         self.begin_weights = None if table is None else ms.ParameterTuple([table.weight])
         # The order in which `construct` finds gradients; `places` brings them into that of ``weights``.
         found = [*head_weights, *(self.begin_weights or ()), *(item for layer in self.layer_weights for item in layer)]
         names = [weight.name for weight in found]
-        lookup = decoder.token_embedding.weight.name
-        unknown = [weight.name for weight in weights if weight.name not in (*names, lookup)]
+        self.lookup = decoder.token_embedding
+        lookup = () if self.lookup is None else (self.lookup.weight.name,)
+        unknown = [weight.name for weight in weights if weight.name not in (*names, *lookup)]
         if unknown:
             raise ValueError(f"no gradient is computed for {', '.join(unknown)}")
         self.places = tuple(names.index(weight.name) if weight.name in names else -1 for weight in weights)
-        self.lookup = decoder.token_embedding
         self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
         self.input_gradient = ops.GradOperation(get_all=True, sens_param=True)
-        self.head_gradient = ms.value_and_grad(self.head, 0, weights=head_weights)
 
     def head(self, rows: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
         """Scaled loss from the last layer's output."""
-        hidden = self.decoder.final_norm(rows)
+        hidden = self.decoder.finish(rows)
         loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def construct(
         self,
-        token_rows: Tensor,
+        rows: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
         labels: Tensor,
         seed: Tensor,
         loss_scale: Tensor,
+        grad_output: Tensor,
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
         rotation = decoder.rotation(position_ids, position_ids.max() + 1)
         bias = decoder.attention_bias(document_ids)
-        inputs = (decoder.begin(token_rows, position_ids, seed),)
-        for index in range(len(decoder.layers)):
+        inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
+        # On an inner stage the last layer's output is not needed again.
+        for index in range(len(decoder.layers) - (0 if self.is_last else 1)):
             inputs += (decoder.layers[index](inputs[index], rotation, bias, seed, batch, length),)
-        loss, (grad_rows, head_grads) = self.head_gradient(inputs[len(decoder.layers)], labels, loss_scale)
+        loss, grad_rows, head_grads = Tensor(0.0, ms.float32), grad_output, ()
+        if self.is_last:
+            loss, (grad_rows, head_grads) = self.head_gradient(inputs[len(decoder.layers)], labels, loss_scale)
         layer_grads = ()
         for back in range(len(decoder.layers)):
             index = len(decoder.layers) - 1 - back
             # `depend` keeps the compiler from reusing the forward pass's activations.
-            rows = ops.depend(inputs[index], grad_rows)
+            layer_rows = ops.depend(inputs[index], grad_rows)
             grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(
-                rows, rotation, bias, seed, batch, length, grad_rows
+                layer_rows, rotation, bias, seed, batch, length, grad_rows
             )
             grad_rows = grad_inputs[0]
             layer_grads = grads + layer_grads
-        start = ops.depend(token_rows, grad_rows)
         begin_grads = ()
-        if self.begin_weights is None:
-            grad_inputs = self.input_gradient(decoder.begin)(start, position_ids, seed, grad_rows)
-        else:
-            grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
-                start, position_ids, seed, grad_rows
-            )
+        if self.is_first:
+            start = ops.depend(rows, grad_rows)
+            if self.begin_weights is None:
+                grad_inputs = self.input_gradient(decoder.begin)(start, position_ids, seed, grad_rows)
+            else:
+                grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
+                    start, position_ids, seed, grad_rows
+                )
+            grad_rows = grad_inputs[0]
         found = head_grads + begin_grads + layer_grads
         ordered = ()
         for place in self.places:
             # An embedding that is not the head has only the gradient of its rows, which the caller adds.
             ordered += (ops.zeros_like(self.lookup.weight) if place < 0 else found[place],)
-        return loss, (grad_inputs[0], ordered)
+        return loss, (grad_rows, ordered)

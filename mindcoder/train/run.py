@@ -14,16 +14,15 @@ from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
 from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
-from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
-from mindcoder.parallel.cluster import meet_cluster, slices_of
+from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
-from mindcoder.train.evaluate import EvalResult, EvalStep, evaluate
+from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.optimizer import AdamWOptions
 from mindcoder.train.precision import LossScale
 from mindcoder.train.schedule import Kind, Schedule
@@ -159,7 +158,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
     )
     network = config_from_section(config.model.settings)
-    decoder = Decoder(network, seed=config.seed, slices=slices_of(together, network))
+    decoder = build_part(together, network, config, config.seed)
     if config.load_checkpoint and resume_from is None:
         weights = load_weights(decoder, config.load_checkpoint)
         log.info("weights from %s", weights.describe())
@@ -246,6 +245,6 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     together = meet_cluster(config)
     loader = build_loader(config, config.eval_dataset, False, False, together.mesh)
     network = config_from_section(config.model.settings)
-    decoder = Decoder(network, empty=True, slices=slices_of(together, network))
+    decoder = build_part(together, network, config, empty=True)
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
-    return evaluate(EvalStep(decoder), loader, together.mesh.rank == 0, Agreement(together))
+    return evaluate(build_eval_step(decoder, together), loader, together.mesh.rank == 0, Agreement(together))

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import LinearCrossEntropy
-from mindcoder.models.slices import KEY_VALUE
-from mindcoder.parallel.collectives import SumOver
-from mindcoder.parallel.data_parallel import GradientSum
+from mindcoder.parallel.collectives import Collectives, single_process
+from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
-from mindcoder.train.recompute import RecomputedGradients
+from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What a micro batch brings into a step's graph.
+
+    Attributes:
+        input_ids, position_ids, document_ids, labels: int32 ``[B, S]``.
+        seed: int32 scalar of its dropout masks.
+        share: float32 scalar, its part of the step's labelled tokens.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    document_ids: Tensor
+    labels: Tensor
+    seed: Tensor
+    share: Tensor
+
+
+class Step(Protocol):
+    """One update of this process's parameters, as the trainer asks for it."""
+
+    def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
+        """Loss and gradient norm of an update at learning rate ``rate`` and loss scale ``scale``."""
+
+    def set_train(self, train: bool) -> object:
+        """Dropout on or off."""
 
 
 class TrainStep(nn.Cell):
@@ -24,7 +55,7 @@ class TrainStep(nn.Cell):
         accumulates: keep gradients of several micro batches in buffers; otherwise every call updates.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: run every layer again in the backward pass instead of keeping its activations.
-        data_sum: sums over the ranks that share each global batch, if there are several.
+        together: the processes that share each step.
     """
 
     def __init__(
@@ -35,64 +66,37 @@ class TrainStep(nn.Cell):
         accumulates: bool = False,
         loss_scaled: bool = False,
         recompute: bool = False,
-        data_sum: SumOver | None = None,
+        together: Collectives | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.decoder = decoder
-        self.optimizer = optimizer
-        self.max_grad_norm = max_grad_norm
-        self.accumulates = accumulates
-        self.loss_scaled = loss_scaled
+        together = together or single_process()
         self.weights = optimizer.parameters
-        self.loss = LinearCrossEntropy(scaled=loss_scaled)
-        self.value_and_grad = (
-            RecomputedGradients(decoder, self.loss, self.weights, loss_scaled)
-            if recompute
-            else ms.value_and_grad(self.forward, 0, weights=self.weights)
-        )
-        self.embedding_index = [weight.name for weight in self.weights].index(decoder.token_embedding.weight.name)
-        self.scatter_add = ops.TensorScatterAdd()
-        self.half_square_sum = ops.L2Loss()
-        shapes = [tuple(weight.shape) for weight in self.weights]
-        self.data_sum = data_sum
-        slices, config = decoder.slices, decoder.config
-        names = [weight.name for weight in self.weights]
-        self.tensor_sum = slices.tensor_sum
-        self.sliced = tuple(slices.axis(name, config) is not None for name in names)
-        # Key and value heads that all slices share: each slice has the gradient of its own query heads only.
-        self.shared_heads = tuple(
-            slices.size > 1 and any(f".{part}." in name for part in KEY_VALUE) and not cut
-            for name, cut in zip(names, self.sliced)
-        )
-        self.gradient_sum = None if data_sum is None else GradientSum(data_sum, shapes)
-        self.buffers = (
-            ms.ParameterTuple(
-                [
-                    Parameter(
-                        ms.common.initializer.initializer("zeros", weight.shape, ms.float32),
-                        name=f"accumulated.{weight.name}",
-                        requires_grad=False,
-                    )
-                    for weight in self.weights
-                ]
-            )
-            if accumulates
-            else None
-        )
+        self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute)
+        self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, together)
+        mesh = together.mesh
+        self.data_sum = together.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
+        self.accumulates = accumulates
+        self.buffers = gradient_buffers(self.weights) if accumulates else None
+        self.accumulate: Any = Accumulate(self.buffers) if accumulates else None
+        self._compiled = False
 
-    def forward(
-        self,
-        token_rows: Tensor,
-        position_ids: Tensor,
-        document_ids: Tensor,
-        labels: Tensor,
-        seed: Tensor,
-        loss_scale: Tensor,
-    ) -> Tensor:
-        """Scaled mean loss over the labelled tokens from looked-up token embeddings ``[B*S, H]``."""
-        hidden = self.decoder.run_layers(token_rows, position_ids, document_ids, seed)
-        loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
-        return loss * loss_scale if self.loss_scaled else loss
+    def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
+        """One update, see `Step`."""
+        loss, norm = 0.0, Tensor(0.0, ms.float32)
+        learning_rate, loss_scale = Tensor(rate, ms.float32), Tensor(scale, ms.float32)
+        for index, batch in enumerate(micro_batches):
+            inputs = (
+                *(batch.input_ids, batch.position_ids, batch.document_ids, batch.labels, batch.seed),
+                *(learning_rate, loss_scale, batch.share, Tensor(index == len(micro_batches) - 1)),
+            )
+            if not self._compiled:
+                compile_ahead(self, *inputs)
+                self._compiled = True
+            micro_loss, norm = self(*inputs)
+            # With several processes the graph has already weighted and summed the loss.
+            share = float(batch.share.asnumpy()) if self.data_sum is None else 1.0
+            loss += float(micro_loss.asnumpy()) * share
+        return loss, float(norm.asnumpy())
 
     def gradients(
         self,
@@ -103,48 +107,11 @@ class TrainStep(nn.Cell):
         seed: Tensor,
         loss_scale: Tensor,
     ) -> tuple[Tensor, tuple]:
-        """Unscaled loss and scaled gradients.
-
-        The looked-up rows' gradient is added by a scatter into the table's gradient so far: that of the tied head, or
-        zeros. The rows' own gradient of the table and the sum of the two would cost two more tensors of its size.
-        """
-        token_rows = self.decoder.token_embedding(input_ids)
-        loss, (grad_rows, grads) = self.value_and_grad(token_rows, position_ids, document_ids, labels, seed, loss_scale)
-        if self.loss_scaled:
-            loss = loss / loss_scale
-        merged = ()
-        last = loss
-        for index in range(len(grads)):
-            grad = grads[index]
-            if self.shared_heads[index]:
-                last = self.tensor_sum(ops.depend(grad, last))
-                grad = last
-            if index == self.embedding_index:
-                grad = self.scatter_add(grad, input_ids.reshape((-1, 1)), ops.cast(grad_rows, grad.dtype))
-            merged += (grad,)
-        return loss, merged
-
-    def clip_and_update(self, grads: tuple, divisor: Tensor, learning_rate: Tensor) -> Tensor:
-        """Divide by ``divisor``, clip, update; gives the global norm before clipping. A norm that is not finite
-        leaves parameters and optimizer untouched."""
-        square_sum = sliced_sum = Tensor(0.0, ms.float32)
-        for index in range(len(grads)):
-            half_square = self.half_square_sum(ops.cast(grads[index], ms.float32))
-            if self.sliced[index]:
-                sliced_sum = sliced_sum + half_square
-            else:
-                square_sum = square_sum + half_square
-        if self.tensor_sum is not None:
-            sliced_sum = self.tensor_sum(ops.depend(sliced_sum, square_sum))
-        square_sum = square_sum + sliced_sum
-        norm = ops.sqrt(square_sum * 2.0) / divisor
-        factor = 1.0 / divisor
-        if self.max_grad_norm > 0:
-            # + 1e-6 as in torch.nn.utils.clip_grad_norm_
-            factor = factor * ops.minimum(self.max_grad_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
-        if ops.isfinite(norm):
-            norm = ops.depend(norm, self.optimizer(grads, factor, learning_rate))
-        return norm
+        """Unscaled loss and scaled gradients of one micro batch."""
+        loss, grad_rows, grads = self.micro_batch(
+            input_ids, position_ids, document_ids, labels, seed, loss_scale, loss_scale
+        )
+        return ops.depend(loss, grad_rows), grads
 
     def construct(
         self,
@@ -176,20 +143,14 @@ class TrainStep(nn.Cell):
         """
         loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale)
         if self.data_sum is not None:
-            loss = self.data_sum(loss * share)
+            loss = self.data_sum(ops.depend(loss * share, grads))
         if not self.accumulates:
-            if self.gradient_sum is not None:
-                grads = self.gradient_sum(grads, ops.depend(share, loss))
-            return loss, self.clip_and_update(grads, loss_scale, learning_rate)
-        for index in range(len(grads)):
-            added = ops.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
-            loss = ops.depend(loss, added)
+            grads = self.update.sum_all(grads, share, loss)
+            return loss, self.update(grads, loss_scale, learning_rate)
+        loss = self.accumulate(loss, grads, share)
         norm = Tensor(0.0, ms.float32)
         if is_last:
             total = ops.depend(self.buffers, loss)
-            if self.gradient_sum is not None:
-                total = self.gradient_sum(total, ops.depend(Tensor(1.0, ms.float32), loss))
-            norm = self.clip_and_update(total, loss_scale, learning_rate)
-            for buffer in self.buffers:
-                norm = ops.depend(norm, ops.assign(buffer, ops.depend(ops.zeros_like(buffer), norm)))
+            total = self.update.sum_all(total, ops.depend(Tensor(1.0, ms.float32), loss), loss)
+            norm = self.accumulate.clear(self.update(total, loss_scale, learning_rate))
         return loss, norm

@@ -14,23 +14,23 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor
 
-from mindcoder.backend.device import compile_ahead
 from mindcoder.checkpoint.layout import cut_all, join_all
 from mindcoder.checkpoint.load import assign_parameters, check_architecture
 from mindcoder.checkpoint.store import Checkpoint, save_checkpoint, save_part, take_part
 from mindcoder.data.loader import Batch, BatchLoader, Position
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Collectives, SumOver, single_process
+from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.train.callbacks.base import Callback, StepRecord
-from mindcoder.train.evaluate import EvalResult, EvalStep, evaluate
+from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.optimizer import AdamW, AdamWOptions
+from mindcoder.train.pipeline_step import PipelineStep
 from mindcoder.train.precision import LossScale
 from mindcoder.train.schedule import Schedule
-from mindcoder.train.step import TrainStep
+from mindcoder.train.step import MicroBatch, Step, TrainStep
 
 log = logging.getLogger(__name__)
 
@@ -98,30 +98,32 @@ class Trainer:
         self.callbacks = list(callbacks)
         together = together or single_process()
         self.mesh, self.agreement = together.mesh, Agreement(together)
-        data_sum = together.sum_over(self.mesh.data_ranks()) if self.mesh.data > 1 else None
-        self.optimizer = self._build_optimizer(optimizer, data_sum)
-        self.train_step = TrainStep(
-            decoder,
-            self.optimizer,
-            options.max_grad_norm,
-            accumulates=options.accumulate > 1,
-            loss_scaled=loss_scale.scales,
-            recompute=options.recompute,
-            data_sum=data_sum,
-        )
-        self.eval_step = EvalStep(decoder) if eval_loader else None
+        self.optimizer = self._build_optimizer(optimizer, together)
+        self.train_step = self._build_step(together)
+        self.eval_step = build_eval_step(decoder, together) if eval_loader else None
         self.step = 0
         self.position = Position()
         self._stop_signal: int | None = None
         self._stopped = False
-        self._compiled = False
 
-    def _build_optimizer(self, options: AdamWOptions, data_sum: SumOver | None) -> AdamW:
+    def _build_optimizer(self, options: AdamWOptions, together: Collectives) -> AdamW:
         parameters = ms.ParameterTuple(self.decoder.trainable_params())
-        if not self.options.shard_optimizer or data_sum is None:
+        if not self.options.shard_optimizer or self.mesh.data == 1:
             return AdamW(parameters, options)
         owner = owners([tuple(item.shape) for item in parameters], self.mesh.data)
-        return AdamW(parameters, options, [rank == self.mesh.data_index for rank in owner], data_sum)
+        owned = [rank == self.mesh.data_index for rank in owner]
+        return AdamW(parameters, options, owned, together.sum_over(self.mesh.data_ranks()))
+
+    def _build_step(self, together: Collectives) -> Step:
+        options, scaled = self.options, self.loss_scale.scales
+        if self.mesh.pipeline > 1:
+            return PipelineStep(
+                self.decoder, self.optimizer, options.max_grad_norm, scaled, options.recompute, together
+            )
+        accumulates = options.accumulate > 1
+        return TrainStep(
+            self.decoder, self.optimizer, options.max_grad_norm, accumulates, scaled, options.recompute, together
+        )
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue after ``checkpoint``: weights, optimizer, schedule, loss scale and data position.
@@ -248,27 +250,18 @@ class Trainer:
         began = time.perf_counter()
         rate = self.schedule.at(self.step)
         scale = self.loss_scale.value
-        loss = 0.0
-        for index, batch in enumerate(batches):
-            share = batch.label_count / max(labels, 1)
-            inputs = (
+        micro_batches = [
+            MicroBatch(
                 Tensor(batch.input_ids),
                 Tensor(batch.position_ids),
                 Tensor(batch.document_ids),
                 Tensor(batch.labels),
                 Tensor(self._dropout_seed(index), ms.int32),
-                Tensor(rate, ms.float32),
-                Tensor(scale, ms.float32),
-                Tensor(share, ms.float32),
-                Tensor(index == len(batches) - 1),
+                Tensor(batch.label_count / max(labels, 1), ms.float32),
             )
-            if not self._compiled:
-                compile_ahead(self.train_step, *inputs)
-                self._compiled = True
-            micro_loss, norm = self.train_step(*inputs)
-            # With several processes the step has already weighted and summed the loss.
-            loss += float(micro_loss.asnumpy()) * (share if self.mesh.data == 1 else 1.0)
-        grad_norm = float(norm.asnumpy())
+            for index, batch in enumerate(batches)
+        ]
+        loss, grad_norm = self.train_step.run(micro_batches, rate, scale)
         finite = math.isfinite(grad_norm)
         if not finite and not self.loss_scale.scales:
             raise UserError(

@@ -1,0 +1,128 @@
+"""Cross entropy over a vocabulary that tensor-parallel ranks divide; logits are never gathered."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
+from mindcoder.parallel.collectives import GatherOver
+
+
+class SlicedStatistics(nn.Cell):
+    """What a row's loss needs of all slices, in one message: two numbers a row and slice.
+
+    Args:
+        gather: joins over the slices.
+        first_token: id of this slice's first token.
+    """
+
+    def __init__(self, gather: GatherOver, first_token: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.first_token = gather, first_token
+        self.log_softmax = ops.LogSoftmax(-1)
+        self.pick = ops.GatherD()
+
+    def construct(self, logits: Tensor, targets: Tensor) -> tuple:
+        """Of float32 ``[R, V / slices]`` and int32 ``[R]`` at least 0.
+
+        Returns:
+            log-probabilities among this slice's tokens ``[R, V / slices]``; log of this slice's share of the
+            probability and of the target's probability, both ``[R]``; the target's place in this slice and whether it
+            is here (float32), both ``[R, 1]``.
+        """
+        rows, own = logits.shape
+        local = targets.reshape((-1, 1)) - self.first_token
+        here = ops.cast(ops.logical_and(local >= 0, local < own), ms.float32)
+        place = ops.clip(local, 0, own - 1)
+        inner = self.log_softmax(logits)
+        log_sum = (logits[:, :1] - inner[:, :1]).reshape((1, rows))  # log of the sum of exponentials, from any column
+        picked = (self.pick(logits, 1, place) * here).reshape((1, rows))
+        both = self.gather(ops.concat((log_sum, picked))).reshape((-1, 2, rows))
+        log_sums, target_logit = both[:, 0], both[:, 1].sum(0)
+        largest = ops.stop_gradient(log_sums.max(0))
+        total = largest + ops.log(ops.exp(log_sums - largest.reshape((1, rows))).sum(0))
+        return inner, log_sum.reshape((rows,)) - total, target_logit - total, place, here
+
+
+class SlicedCrossEntropy(nn.Cell):
+    """`mindcoder.models.loss.LinearCrossEntropy` where ``weight [V / slices, H]`` is this slice's.
+
+    The same call and results; the gradient of ``hidden`` is this slice's part of a sum (`EnterSlices` adds it up).
+    Softmax within the slice, times a number a row that acts on the small ``[rows, H]`` side, is the whole softmax.
+    """
+
+    def __init__(self, statistics: SlicedStatistics, scaled: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.statistics, self.scaled = statistics, scaled
+        self.head = ops.MatMul(transpose_b=True)
+        self.product = ops.MatMul()
+        self.product_transposed = ops.MatMul(transpose_a=True)
+        self.gather = ops.Gather()
+        self.scatter_add = ops.TensorScatterAdd()
+
+    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
+        rows, own = hidden.shape[0], weight.shape[0]
+        chunks = (rows * own + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
+        size = (rows + chunks - 1) // chunks
+        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        row_weight = labelled / ops.maximum(labelled.sum(), Tensor(1.0, ms.float32))
+        targets = ops.maximum(labels, Tensor(0, ms.int32))
+        losses: tuple = ()
+        grad_hidden: tuple = ()
+        grad_weight = None
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
+            part = hidden[start:stop]
+            if grad_weight is not None:
+                part = ops.depend(part, grad_weight)  # one chunk, and one message, at a time
+            logits = ops.cast(self.head(part, weight), ms.float32)
+            inner, log_share, log_target, place, here = self.statistics(logits, targets[start:stop])
+            losses += (-log_target,)
+            part_weight = row_weight[start:stop].reshape((-1, 1))
+            share = ops.exp(log_share).reshape((-1, 1)) * part_weight
+            target_weight = here * part_weight
+            probabilities = ops.cast(ops.exp(inner), weight.dtype)
+            rows_out = ops.cast(self.product(probabilities, weight), ms.float32) * share
+            target_rows = ops.cast(self.gather(weight, place.reshape((-1,)), 0), ms.float32)
+            grad_hidden += (rows_out - target_rows * target_weight,)
+            wide = ops.cast(part, ms.float32)
+            outer = self.product_transposed(probabilities, ops.cast(wide * share, weight.dtype))
+            outer = self.scatter_add(ops.cast(outer, ms.float32), place, -wide * target_weight)
+            grad_weight = outer if grad_weight is None else grad_weight + outer
+        return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
+
+    def bprop(self, hidden, weight, labels, out, dout):
+        grad_hidden, grad_weight = out[1], out[2]
+        if self.scaled:
+            grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
+        return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), ops.zeros_like(labels)
+
+
+class SlicedAccuracy(nn.Cell):
+    """Loss and right predictions of rows, for evaluation.
+
+    Args:
+        statistics: of the slices.
+        gather: joins over the slices.
+    """
+
+    def __init__(self, statistics: SlicedStatistics, gather: GatherOver) -> None:
+        super().__init__(auto_prefix=False)
+        self.statistics, self.gather = statistics, gather
+        self.argmax = ops.Argmax(axis=-1, output_type=ms.int32)
+        self.pick = ops.GatherD()
+
+    def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Own logits ``[R, V / slices]`` and labels ``[R]`` to two float32 ``[R]``; ignored rows have no loss."""
+        rows = logits.shape[0]
+        _, _, log_target, place, here = self.statistics(logits, ops.maximum(labels, Tensor(0, ms.int32)))
+        best = self.argmax(logits).reshape((-1, 1))
+        value = self.pick(logits, 1, best).reshape((1, rows))
+        hit = (ops.cast(best == place, ms.float32) * here).reshape((1, rows))
+        both = self.gather(ops.depend(ops.concat((value, hit)), log_target)).reshape((-1, 2, rows))
+        values, hits = both[:, 0], both[:, 1]
+        # The target's slice has the largest logit of all, and in it the target is the largest.
+        right = (hits * ops.cast(values >= values.max(0).reshape((1, rows)), ms.float32)).sum(0)
+        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        return -log_target * labelled, right * labelled

@@ -1,0 +1,150 @@
+"""Loss and gradients of one micro batch, for the whole network or a pipeline stage of it."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.loss import LinearCrossEntropy
+from mindcoder.parallel.tensor_parallel import SlicedLayers
+from mindcoder.parallel.vocabulary import SlicedCrossEntropy, SlicedStatistics
+from mindcoder.train.recompute import RecomputedGradients
+
+
+def head_loss(decoder: Decoder, scaled: bool) -> nn.Cell:
+    """The fused head and loss, over a vocabulary that is whole or divided."""
+    slices = decoder.slices
+    if isinstance(slices, SlicedLayers) and slices.vocabulary:
+        return SlicedCrossEntropy(sliced_statistics(decoder), scaled)
+    return LinearCrossEntropy(scaled)
+
+
+def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
+    """Of a divided vocabulary."""
+    slices = decoder.slices
+    assert isinstance(slices, SlicedLayers)
+    return SlicedStatistics(slices.gather, slices.part(decoder.config.token_rows)[0])
+
+
+class PlainGradients(nn.Cell):
+    """Gradients of a stage's inputs and weights, with all activations kept between forward and backward.
+
+    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output)`` takes what
+    `Decoder.run_layers` does, the labels and the loss scale (used on the last stage) and the gradient of the rows that
+    leave the stage (used on the others); it gives the scaled loss (0 on the others) and (gradient of ``rows``,
+    gradients of ``weights``).
+    """
+
+    def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder, self.loss, self.loss_scaled, self.weights = decoder, loss, loss_scaled, weights
+        self.is_last = decoder.stage.is_last
+        if self.is_last:
+            self.value_and_grad = ms.value_and_grad(self.scaled_loss, 0, weights=weights)
+        else:
+            self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
+
+    def scaled_loss(
+        self,
+        rows: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        loss_scale: Tensor,
+    ) -> Tensor:
+        """Scaled mean loss over the labelled tokens."""
+        hidden = self.decoder.run_layers(rows, position_ids, document_ids, seed)
+        loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
+        return loss * loss_scale if self.loss_scaled else loss
+
+    def construct(
+        self,
+        rows: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        loss_scale: Tensor,
+        grad_output: Tensor,
+    ) -> tuple:
+        if self.is_last:
+            return self.value_and_grad(rows, position_ids, document_ids, labels, seed, loss_scale)
+        grad_inputs, grads = self.gradient(self.decoder.run_layers, self.weights)(
+            rows, position_ids, document_ids, seed, grad_output
+        )
+        return Tensor(0.0, ms.float32), (grad_inputs[0], grads)
+
+
+class MicroBatchGradients(nn.Cell):
+    """What one micro batch adds to every weight of this process.
+
+    Args:
+        decoder: the network, or a stage of it.
+        weights: its parameters, in the order their gradients are wanted.
+        loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
+        recompute: run every layer again in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(
+        self, decoder: Decoder, weights: ms.ParameterTuple, loss_scaled: bool = False, recompute: bool = False
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder, self.loss_scaled = decoder, loss_scaled
+        self.is_first = decoder.stage.is_first
+        loss = head_loss(decoder, loss_scaled)
+        kind = RecomputedGradients if recompute else PlainGradients
+        self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
+        names = [weight.name for weight in weights]
+        self.embedding_index = names.index(decoder.token_embedding.weight.name) if self.is_first else -1
+        slices, config = decoder.slices, decoder.config
+        self.partial = tuple(slices.is_partial(name, config) for name in names)
+        self.tensor_sum = slices.tensor_sum
+        self.scatter_add = ops.TensorScatterAdd()
+
+    def construct(
+        self,
+        inputs: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        loss_scale: Tensor,
+        grad_output: Tensor,
+    ) -> tuple[Tensor, Tensor, tuple]:
+        """Run forward and backward.
+
+        Args:
+            inputs: int32 ids ``[B, S]`` on the first stage, else the rows of the one before.
+            position_ids, document_ids, labels: int32 ``[B, S]``; ``labels[b, s]`` is the token to be predicted at
+                position s, or -100.
+            seed: int32 scalar of the dropout masks.
+            loss_scale: float32 scalar.
+            grad_output: gradient of the rows that leave the stage; any scalar on the last one.
+
+        Returns:
+            Unscaled loss (0 but on the last stage), gradient of the rows that entered, scaled gradients of all weights.
+
+        The looked-up rows' gradient is added by a scatter into the table's gradient so far: that of the tied head, or
+        zeros. The rows' own gradient of the table and the sum of the two would cost two more tensors of its size.
+        """
+        rows = self.decoder.look_up(inputs)
+        loss, (grad_rows, grads) = self.stage_gradients(
+            rows, position_ids, document_ids, labels, seed, loss_scale, grad_output
+        )
+        if self.loss_scaled:
+            loss = loss / loss_scale
+        merged: tuple = ()
+        last = grad_rows
+        for index in range(len(grads)):
+            grad = grads[index]
+            if self.partial[index]:
+                last = self.tensor_sum(ops.depend(grad, last))
+                grad = last
+            if index == self.embedding_index:
+                table = self.decoder.token_embedding
+                own_rows = table.own(inputs, ops.cast(grad_rows, grad.dtype))
+                grad = self.scatter_add(grad, table.places(inputs).reshape((-1, 1)), own_rows)
+            merged += (grad,)
+        return loss, grad_rows, merged

@@ -1,0 +1,168 @@
+"""One training step of a pipeline stage: a graph each for forward, backward and update, in 1F1B order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.backend.device import compile_ahead
+from mindcoder.models.decoder import Decoder
+from mindcoder.parallel.collectives import Collectives, Neighbour
+from mindcoder.parallel.pipeline import OneForwardOneBackward
+from mindcoder.train.gradients import MicroBatchGradients
+from mindcoder.train.optimizer import AdamW
+from mindcoder.train.step import MicroBatch
+from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
+
+
+class RowsLink:
+    """Way of residual-stream rows, and of their gradients, to a neighbouring stage.
+
+    Args:
+        neighbour: that stage's rank.
+        shape: of the rows, ``[B*S, H]`` (this slice's with sequence parallelism).
+        dtype: of the rows.
+    """
+
+    def __init__(self, neighbour: Neighbour, shape: tuple[int, ...], dtype: ms.dtype.Number) -> None:
+        self.neighbour, self.shape, self.dtype = neighbour, shape, dtype
+
+    def exchange(self, sent: Tensor | None, receives: bool) -> Tensor | None:
+        """Send and receive, see `mindcoder.parallel.pipeline.Link`."""
+        return self.neighbour.exchange(sent, self.shape if receives else None, self.dtype)
+
+
+def link_to(decoder: Decoder, together: Collectives, step: int, tokens: int) -> RowsLink | None:
+    """Way to the stage before (-1) or behind (1) for micro batches of ``tokens``; None beyond the ends."""
+    neighbour = together.neighbour(step)
+    if neighbour is None:
+        return None
+    rows = tokens // (decoder.slices.size if decoder.slices.sequence else 1)
+    return RowsLink(neighbour, (rows, decoder.config.hidden_size), decoder.compute_dtype)
+
+
+class BackwardStage(nn.Cell):
+    """Forward (again) and backward of a micro batch; adds to the gradient buffers."""
+
+    def __init__(self, gradients: MicroBatchGradients, accumulate: Accumulate) -> None:
+        super().__init__(auto_prefix=False)
+        self.gradients, self.accumulate = gradients, accumulate
+
+    def construct(
+        self,
+        inputs: Tensor,
+        position_ids: Tensor,
+        document_ids: Tensor,
+        labels: Tensor,
+        seed: Tensor,
+        share: Tensor,
+        loss_scale: Tensor,
+        grad_output: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted loss and the gradient of the rows that entered."""
+        loss, grad_rows, grads = self.gradients(
+            inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output
+        )
+        return self.accumulate(loss * share, grads, share), grad_rows
+
+
+class FinishStep(nn.Cell):
+    """Sums over processes and the update."""
+
+    def __init__(self, update: ClippedUpdate, accumulate: Accumulate, together: Collectives) -> None:
+        super().__init__(auto_prefix=False)
+        self.update, self.accumulate = update, accumulate
+        mesh = together.mesh
+        self.pipeline_sum = together.sum_over(mesh.pipeline_ranks())
+        self.data_sum = together.sum_over(mesh.data_ranks())
+
+    def construct(self, loss: Tensor, loss_scale: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
+        """The step's loss and gradient norm, the same on every rank."""
+        loss = self.data_sum(self.pipeline_sum(loss))
+        grads = ops.depend(self.accumulate.buffers, loss)
+        grads = self.update.sum_all(grads, ops.depend(Tensor(1.0, ms.float32), loss), loss)
+        norm = self.update(grads, loss_scale, learning_rate)
+        return loss, self.accumulate.clear(norm)
+
+
+class PipelineStep:
+    """The step of one stage.
+
+    Args:
+        decoder: this stage of the network.
+        optimizer: updates ``decoder``'s parameters.
+        max_grad_norm: clip to this global norm; 0 leaves gradients.
+        loss_scaled: whether the loss scale may differ from 1 (float16).
+        recompute: keep layer inputs only during the backward graph, which runs the stage's layers again anyway.
+        together: all processes.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        optimizer: AdamW,
+        max_grad_norm: float,
+        loss_scaled: bool,
+        recompute: bool,
+        together: Collectives,
+    ) -> None:
+        self.decoder, self.together = decoder, together
+        accumulate = Accumulate(gradient_buffers(optimizer.parameters))
+        gradients = MicroBatchGradients(decoder, optimizer.parameters, loss_scaled, recompute)
+        self.backward = BackwardStage(gradients, accumulate)
+        self.finish = FinishStep(ClippedUpdate(decoder, optimizer, max_grad_norm, together), accumulate, together)
+        self._schedule: OneForwardOneBackward[Tensor] | None = None
+
+    def set_train(self, train: bool) -> None:
+        """Dropout on or off."""
+        self.decoder.set_train(train)
+        self.backward.set_train(train)
+
+    def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
+        """One update; gives the step's loss and gradient norm.
+
+        Args:
+            micro_batches: this data rank's part of the step.
+            rate: learning rate.
+            scale: of the loss.
+        """
+        loss_scale = Tensor(scale, ms.float32)
+        loss = Tensor(0.0, ms.float32)
+        schedule = self._schedule or self._prepare(micro_batches[0], loss_scale)
+
+        def forward(index: int, entered: Tensor | None) -> Tensor:
+            batch = micro_batches[index]
+            inputs = batch.input_ids if entered is None else entered
+            return self.decoder(inputs, batch.position_ids, batch.document_ids, batch.seed)
+
+        def backward(index: int, entered: Tensor | None, gradient: Tensor | None) -> Tensor:
+            nonlocal loss
+            micro_loss, back = self.backward(*self._arguments(micro_batches[index], entered, gradient, loss_scale))
+            loss = loss + micro_loss
+            return back
+
+        schedule.run(len(micro_batches), forward, backward)
+        loss, norm = self.finish(loss, loss_scale, Tensor(rate, ms.float32))
+        return float(loss.asnumpy()), float(norm.asnumpy())
+
+    def _arguments(
+        self, batch: MicroBatch, entered: Tensor | None, gradient: Tensor | None, loss_scale: Tensor
+    ) -> tuple[Tensor, ...]:
+        inputs = batch.input_ids if entered is None else entered
+        rest = (batch.labels, batch.seed, batch.share, loss_scale, loss_scale if gradient is None else gradient)
+        return (inputs, batch.position_ids, batch.document_ids, *rest)
+
+    def _prepare(self, batch: MicroBatch, loss_scale: Tensor) -> OneForwardOneBackward[Tensor]:
+        """Links for micro batches of this size, and both graphs, before anyone waits for anyone."""
+        mesh, tokens = self.together.mesh, batch.input_ids.size
+        previous, following = (link_to(self.decoder, self.together, step, tokens) for step in (-1, 1))
+        entered = None if previous is None else ops.zeros(previous.shape, previous.dtype)
+        gradient = None if following is None else ops.zeros(following.shape, following.dtype)
+        if following is not None:
+            inputs = batch.input_ids if entered is None else entered
+            compile_ahead(self.decoder, inputs, batch.position_ids, batch.document_ids, batch.seed)
+        compile_ahead(self.backward, *self._arguments(batch, entered, gradient, loss_scale))
+        self._schedule = OneForwardOneBackward(mesh.stage, mesh.pipeline, previous, following)
+        return self._schedule

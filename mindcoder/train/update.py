@@ -1,0 +1,114 @@
+"""From a step's gradients to new weights: sums over processes, clipping, the optimizer."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.transformer_config import TOKEN_TABLES
+from mindcoder.parallel.collectives import Collectives
+from mindcoder.parallel.data_parallel import GradientSum
+from mindcoder.train.optimizer import AdamW
+
+
+class ClippedUpdate(nn.Cell):
+    """Sum gradients over the processes that share a step, clip them to a global norm, update.
+
+    Args:
+        decoder: the network, or this process's part of it.
+        optimizer: updates its parameters, in the order of ``optimizer.parameters``.
+        max_grad_norm: clip to this global L2 norm; 0 or less leaves gradients.
+        together: the processes.
+    """
+
+    def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float, together: Collectives) -> None:
+        super().__init__(auto_prefix=False)
+        self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
+        self.half_square_sum = ops.L2Loss()
+        mesh, slices, stage = together.mesh, decoder.slices, decoder.stage
+        names = [weight.name for weight in optimizer.parameters]
+        shapes = [tuple(weight.shape) for weight in optimizer.parameters]
+        self.sliced = tuple(slices.axis(name, decoder.config) is not None for name in names)
+        tied_ends = decoder.config.tied_head and not stage.is_whole and (stage.is_first or stage.is_last)
+        self.tied_index = names.index(TOKEN_TABLES[0]) if tied_ends else -1
+        # The last stage's copy of a tied table has the same gradient as the first one's: count it once.
+        self.counted = tuple(stage.is_first or name != TOKEN_TABLES[0] for name in names)
+        self.ends_sum = together.sum_over(mesh.end_ranks())
+        self.tensor_sum = slices.tensor_sum
+        self.pipeline_sum = together.sum_over(mesh.pipeline_ranks()) if mesh.pipeline > 1 else None
+        self.gradient_sum = GradientSum(together.sum_over(mesh.data_ranks()), shapes) if mesh.data > 1 else None
+
+    def sum_all(self, grads: tuple, share: Tensor, last: Tensor) -> tuple:
+        """Gradients of the whole step from this process's, each process's weighted by its ``share``.
+
+        ``last`` is anything that the collective before depends on.
+        """
+        if self.tied_index >= 0:
+            summed = self.ends_sum(ops.depend(grads[self.tied_index], last))
+            last = summed
+            grads = grads[: self.tied_index] + (summed,) + grads[self.tied_index + 1 :]
+        if self.gradient_sum is not None:
+            grads = self.gradient_sum(grads, ops.depend(share, last))
+        return grads
+
+    def construct(self, grads: tuple, divisor: Tensor, learning_rate: Tensor) -> Tensor:
+        """Divide by ``divisor``, clip, update; gives the global norm before clipping. A norm that is not finite
+        leaves parameters and optimizer untouched."""
+        square_sum = sliced_sum = Tensor(0.0, ms.float32)
+        for index in range(len(grads)):
+            if self.counted[index]:
+                half_square = self.half_square_sum(ops.cast(grads[index], ms.float32))
+                if self.sliced[index]:
+                    sliced_sum = sliced_sum + half_square
+                else:
+                    square_sum = square_sum + half_square
+        # The sums must come after those of the gradients on every rank, whatever it counts itself.
+        square_sum = ops.depend(square_sum, grads)
+        if self.tensor_sum is not None:
+            sliced_sum = self.tensor_sum(ops.depend(sliced_sum, square_sum))
+        square_sum = square_sum + sliced_sum
+        if self.pipeline_sum is not None:
+            square_sum = self.pipeline_sum(square_sum)
+        norm = ops.sqrt(square_sum * 2.0) / divisor
+        factor = 1.0 / divisor
+        if self.max_grad_norm > 0:
+            # + 1e-6 as in torch.nn.utils.clip_grad_norm_
+            factor = factor * ops.minimum(self.max_grad_norm / (norm + 1e-6), Tensor(1.0, ms.float32))
+        if ops.isfinite(norm):
+            norm = ops.depend(norm, self.optimizer(grads, factor, learning_rate))
+        return norm
+
+
+def gradient_buffers(weights: ms.ParameterTuple) -> ms.ParameterTuple:
+    """A float32 sum over micro batches for each weight."""
+    return ms.ParameterTuple(
+        [
+            Parameter(
+                ms.common.initializer.initializer("zeros", weight.shape, ms.float32),
+                name=f"accumulated.{weight.name}",
+                requires_grad=False,
+            )
+            for weight in weights
+        ]
+    )
+
+
+class Accumulate(nn.Cell):
+    """Add ``share`` times a micro batch's gradients to buffers; gives ``value`` once that is done."""
+
+    def __init__(self, buffers: ms.ParameterTuple) -> None:
+        super().__init__(auto_prefix=False)
+        self.buffers = buffers
+
+    def construct(self, value: Tensor, grads: tuple, share: Tensor) -> Tensor:
+        for index in range(len(grads)):
+            added = ops.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
+            value = ops.depend(value, added)
+        return value
+
+    def clear(self, value: Tensor) -> Tensor:
+        """Zero the buffers after ``value`` is there, which is given back."""
+        for buffer in self.buffers:
+            value = ops.depend(value, ops.assign(buffer, ops.depend(ops.zeros_like(buffer), value)))
+        return value
