@@ -1,35 +1,84 @@
-"""Whole tensors from the parts that processes hold, and back: what makes a checkpoint independent of the layout."""
+"""Between the parts of tensors that processes hold and the whole tensors that checkpoints are about."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
+from mindspore import Parameter, Tensor
 
+from mindcoder.checkpoint.mismatch import mismatch_error
+from mindcoder.checkpoint.parts import Part
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.models.decoder import Decoder
 from mindcoder.models.slices import WholeLayers
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.parallel.mesh import Mesh
 
 STATE_PREFIXES = ("adam_m.", "adam_v.", "master.")
 
 
-def axis_of(name: str, slices: WholeLayers, config: TransformerConfig) -> int | None:
-    """The axis along which a parameter, or an optimizer state of one, is cut."""
+def parameter_of(name: str) -> str:
+    """Global name of the parameter that an optimizer state belongs to, or that it is."""
     for prefix in STATE_PREFIXES:
         name = name.removeprefix(prefix)
-    return slices.axis(name, config)
+    return name
 
 
-def cut_all(values: Mapping[str, np.ndarray], slices: WholeLayers, config: TransformerConfig) -> dict[str, np.ndarray]:
-    """This process's parts of whole tensors."""
-    return {name: slices.cut(value, axis_of(name, slices, config)) for name, value in values.items()}
+def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: bool) -> dict[str, Part]:
+    """What this process writes of ``items``: every tensor is written once, by some process.
+
+    Args:
+        items: parameters, or optimizer states by their names.
+        decoder: this process's part of the network.
+        mesh: the processes.
+        owned: whether the data axis divides ``items`` already (ZeRO-1); else its ranks take turns.
+    """
+    config, slices, stage = decoder.config, decoder.slices, decoder.stage
+    shapes = config.parameter_shapes()
+    parts: dict[str, Part] = {}
+    for turn, item in enumerate(items):
+        name = parameter_of(item.name)
+        if name not in shapes:  # the count of updates, the same everywhere
+            if mesh.rank == 0:
+                parts[item.name] = Part(item.asnumpy(), tuple(item.shape))
+            continue
+        axis = slices.axis(name, config)
+        if not owned and mesh.data_index != turn % mesh.data:
+            continue
+        if axis is None and slices.index > 0:
+            continue
+        if not stage.holds(name, tied_head=False):  # the last stage's copy of a tied table
+            continue
+        parts[item.name] = _part(item.asnumpy(), shapes[name], axis, slices)
+    return parts
 
 
-def join_all(
-    parts: Sequence[Mapping[str, np.ndarray]], slices: WholeLayers, config: TransformerConfig
-) -> dict[str, np.ndarray]:
-    """Whole tensors from the parts of all tensor-parallel processes, in their order."""
-    joined = {}
-    for name, first in parts[0].items():
-        axis = axis_of(name, slices, config)
-        joined[name] = first if axis is None else np.concatenate([part[name] for part in parts], axis)
-    return joined
+def _part(values: np.ndarray, shape: tuple[int, ...], axis: int | None, slices: WholeLayers) -> Part:
+    if axis is None:
+        return Part(values, shape)
+    begin, end = slices.part(shape[axis])
+    return Part(values[: end - begin] if axis == 0 else values[:, : end - begin], shape, axis, begin)
+
+
+def read_own_parts(
+    targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, place: Path
+) -> None:
+    """Set every target to this process's part of the whole tensor of its name; one at a time is in memory.
+
+    Raises:
+        UserError: tensors are missing or of another shape.
+    """
+    config, slices = decoder.config, decoder.slices
+    targets = list(targets)
+    missing = [target.name for target in targets if target.name not in plans]
+    shapes = []
+    for target in targets:
+        if target.name in plans:
+            values = slices.cut(plans[target.name].read(), slices.axis(parameter_of(target.name), config))
+            if values.shape != tuple(target.shape):
+                shapes.append(f"{target.name} {list(values.shape)} instead of {list(target.shape)}")
+            else:
+                target.set_data(Tensor(np.asarray(values, order="C"), target.dtype))
+    if missing or shapes:
+        raise mismatch_error(place, {"missing": missing, "unexpected": [], "of another shape": shapes})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import Parameter, Tensor
+from mindspore import Tensor
 
-from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import Weights, open_weights
@@ -63,23 +62,3 @@ def _single_or_half(plan: TensorPlan) -> np.ndarray:
     """The values, in a dtype that numpy has."""
     values = plan.read()
     return convert_dtype(values, "BF16", "F32") if plan.dtype == "BF16" else values
-
-
-def assign_parameters(targets: Iterable[Parameter], values: Mapping[str, np.ndarray], place: Path | str) -> None:
-    """Set every target to the value of its name.
-
-    Raises:
-        UserError: names or shapes differ.
-    """
-    by_name = {target.name: target for target in targets}
-    missing = [name for name in by_name if name not in values]
-    unexpected = [name for name in values if name not in by_name]
-    shapes = [
-        f"{name} {list(values[name].shape)} instead of {list(target.shape)}"
-        for name, target in by_name.items()
-        if name in values and values[name].shape != tuple(target.shape)
-    ]
-    if missing or unexpected or shapes:
-        raise mismatch_error(place, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
-    for name, target in by_name.items():
-        target.set_data(Tensor(np.asarray(values[name], order="C"), target.dtype))

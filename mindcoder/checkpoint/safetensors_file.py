@@ -49,6 +49,19 @@ def list_safetensors(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """The texts that a file holds beside its tensors.
+
+    Raises:
+        UserError: no whole safetensors file.
+    """
+    try:
+        with safe_open(file, framework="numpy") as stream:
+            return stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"is no whole safetensors file: {error}", file) from None
+
+
 def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list[TensorPlan]]:
     """Group tensors in order; a group exceeds the limit only where a single tensor does."""
     shards: list[list[TensorPlan]] = [[]]

@@ -16,7 +16,7 @@ from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
-from mindcoder.checkpoint.store import MODEL_FILE, Checkpoint, find_checkpoint
+from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
@@ -52,6 +52,7 @@ class Weights:
         companions: tokenizer and configuration files that belong to them, by file name.
         huggingface_config: ``config.json`` that they once came with.
         step: of a training checkpoint.
+        plans: of the parameters, where several files hold parts of them.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Weights:
     huggingface_config: Mapping[str, Any] | None = None
     step: int | None = None
     folder: HuggingFaceFolder | None = None
+    plans: Mapping[str, TensorPlan] | None = None
 
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
         """Plans of all parameters of ``config``'s network (its own by default), by global name.
@@ -83,13 +85,12 @@ class Weights:
             missing = [name for name in expected if name not in plans]
             unexpected = old_wizardcoder.unexpected_names(self.tensors, config)
         else:
-            plans = {
-                name: TensorPlan(name, tensor.shape, tensor.dtype, (tensor,))
-                for name, tensor in self.tensors.items()
-                if name in expected
+            stored = self.plans or {
+                name: TensorPlan(name, tensor.shape, tensor.dtype, (tensor,)) for name, tensor in self.tensors.items()
             }
+            plans = {name: plan for name, plan in stored.items() if name in expected}
             missing = [name for name in expected if name not in plans]
-            unexpected = [name for name in self.tensors if name not in expected]
+            unexpected = [name for name in stored if name not in expected]
         plans = {name: _fit_vocabulary(plan, config) for name, plan in plans.items()}
         shapes = [
             f"{name} {list(plan.shape)} instead of {list(expected[name])}"
@@ -207,14 +208,17 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
     beside = checkpoint.folder.parent.parent / "tokenizer"  # <run>/checkpoint/step_N -> <run>/tokenizer
+    plans = checkpoint.tensors(MODEL)
+    pieces = [(plan.name, source) for plan in plans.values() for source in plan.sources]
     return Weights(
         "training checkpoint",
         checkpoint.folder,
         config,
-        list_safetensors(checkpoint.folder / MODEL_FILE),
+        {f"{name} in {piece.file.name}": piece for name, piece in pieces},
         find_companions(beside),
         _original_config(beside),
         checkpoint.step,
+        plans=plans,
     )
 
 

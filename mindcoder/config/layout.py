@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
+
+
+def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None = None) -> list[int]:
+    """Layers of each stage: as even as they go, earlier stages first, plus an explicit list of differences.
+
+    Args:
+        offsets: MindFormers' ``offset``, what to add to each stage's even share ``layers // stages``.
+
+    Raises:
+        ValueError: the list has another length or sum, or leaves a stage without layers.
+    """
+    if isinstance(offsets, Sequence):
+        if len(offsets) != stages:
+            raise ValueError(f"{len(offsets)} numbers for {stages} pipeline stages")
+        counts = [layers // stages + offset for offset in offsets]
+        if sum(counts) != layers:
+            raise ValueError(f"{list(offsets)} makes {'+'.join(map(str, counts))} layers of {layers}")
+    else:
+        counts = [layers // stages + (stage < layers % stages) for stage in range(stages)]
+    if min(counts) < 1:
+        raise ValueError(f"{layers} layers leave a stage of {stages} without any")
+    return counts
 
 
 def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
@@ -19,9 +43,6 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         place, line = source.place(("parallel_config", key))
         raise UserError(f"parallel_config.{key}: {message}", place, line)
 
-    if mesh.pipeline_stage > 1:
-        found = mesh.pipeline_stage
-        refuse("pipeline_stage", f"found {found}, expected 1: pipeline parallel is not in this version yet")
     product = mesh.data_parallel * mesh.model_parallel * mesh.pipeline_stage
     if product != world:
         refuse(
@@ -32,3 +53,14 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
     for name, size in (("num_heads", model.num_heads), ("n_kv_heads", model.kv_heads)):
         if size % mesh.model_parallel and not (name == "n_kv_heads" and size == 1):
             refuse("model_parallel", f"{name} {size} is not divisible by {mesh.model_parallel}")
+    try:
+        spread_layers(model.num_layers, mesh.pipeline_stage, model.offset)
+    except ValueError as error:
+        refuse("pipeline_stage", f"{error} (model.model_config.num_layers and offset)")
+    batch = config.runner_config.batch_size
+    sequence = mesh.use_seq_parallel or model.use_seq_parallel
+    if sequence and batch * model.seq_length % mesh.model_parallel:
+        refuse(
+            "use_seq_parallel",
+            f"batch_size {batch} x seq_length {model.seq_length} is not divisible by {mesh.model_parallel}",
+        )

@@ -12,8 +12,10 @@ from mindspore import Tensor
 
 from mindcoder.errors import UserError
 from mindcoder.generate.kv_cache import CachedDecoder
+from mindcoder.generate.pipeline import StagedDecoder
 from mindcoder.generate.sampler import Sampler, SamplingOptions
 from mindcoder.models.decoder import Decoder
+from mindcoder.parallel.collectives import Collectives
 
 FinishReason = Literal["stop", "length"]
 LARGEST_CHUNK = 256
@@ -61,6 +63,7 @@ class Engine:
         stop_ids: each ends a sequence; without any it runs to its limit.
         vocab_size: ids the tokenizer knows; others are never generated.
         longest_prompt: hint for the size of the prefill chunk.
+        together: the processes that hold the other stages of the network.
 
     Raises:
         UserError: ``max_length`` exceeds the learned positions.
@@ -74,6 +77,7 @@ class Engine:
         stop_ids: Collection[int],
         vocab_size: int,
         longest_prompt: int = LARGEST_CHUNK,
+        together: Collectives | None = None,
     ) -> None:
         limit = decoder.config.longest_text
         if limit is not None and max_length > limit:
@@ -84,6 +88,9 @@ class Engine:
         slots = -(-max_length // self.chunk) * self.chunk
         self.network = CachedDecoder(decoder, batch, slots)
         self.network.set_train(False)
+        self._forward = (
+            StagedDecoder(self.network, together) if together and together.mesh.pipeline > 1 else self.network
+        )
         self.timing = Timing(0.0, 0.0, 0, 0)
 
     def generate(
@@ -177,7 +184,7 @@ class Engine:
 
     def _run(self, inputs: np.ndarray, positions: np.ndarray, last: np.ndarray, longest: int) -> np.ndarray:
         arguments = (inputs, positions.astype(np.int32), last.astype(np.int32), np.int32(longest))
-        return self.network(*(Tensor(argument) for argument in arguments)).asnumpy()
+        return self._forward(*(Tensor(argument) for argument in arguments)).asnumpy()
 
     def _take(self, completions: list[Completion], limits: list[int], tokens: np.ndarray) -> list[int | None]:
         """Append each running row's token, or end the row."""

@@ -16,7 +16,7 @@ class CachedDecoder(nn.Cell):
     the row overwrite before anything may look at them, so rows of different lengths need no mask of their own.
 
     Args:
-        decoder: the network.
+        decoder: the network, or a pipeline stage of it.
         batch: sequences B.
         slots: cache length T, at least the longest sequence, rounded up to whole chunks.
     """
@@ -33,35 +33,37 @@ class CachedDecoder(nn.Cell):
         self.keys = ms.ParameterTuple(
             [
                 Parameter(zeros("zeros", shape, dtype), name=f"key_cache.{layer}", requires_grad=False)
-                for layer in range(config.num_layers)
+                for layer in decoder.stage.layers
             ]
         )
         self.values = ms.ParameterTuple(
             [
                 Parameter(zeros("zeros", shape, dtype), name=f"value_cache.{layer}", requires_grad=False)
-                for layer in range(config.num_layers)
+                for layer in decoder.stage.layers
             ]
         )
         self.write = ops.ScatterNdUpdate()
         self.gather = ops.Gather()
         self.concat = ops.Concat(-1)
 
-    def construct(self, input_ids: Tensor, positions: Tensor, last: Tensor, longest: Tensor) -> Tensor:
+    def construct(self, inputs: Tensor, positions: Tensor, last: Tensor, longest: Tensor) -> Tensor:
         """Append tokens and give the logits after one of each row's.
 
         Args:
-            input_ids: int32 ``[B, S]``.
+            inputs: int32 ids ``[B, S]``; on a stage that is not the first one, the rows of the one before.
             positions: int32 ``[B, S]``, below ``slots``.
             last: int32 ``[B]``, which of the S tokens to give logits for.
             longest: int32 scalar, tokens of the longest sequence so far (for dynamic rotary scaling).
 
         Returns:
-            float32 ``[B, V]``.
+            float32 ``[B, V]``; on a stage that is not the last one, rows ``[B*S, H]`` for the next.
         """
         decoder = self.decoder
-        batch, length = input_ids.shape
-        known = ops.minimum(positions, Tensor(self.last_position, ms.int32))
-        rows = decoder.begin(decoder.token_embedding(input_ids), known, Tensor(0, ms.int32))
+        batch, length = positions.shape
+        rows = decoder.look_up(inputs)
+        if decoder.stage.is_first:
+            known = ops.minimum(positions, Tensor(self.last_position, ms.int32))
+            rows = decoder.begin(rows, known, Tensor(0, ms.int32))
         rotation = decoder.rotation(positions, longest)
         bias = decoder.attention_bias.cached(positions, self.slots)
         row_numbers = ops.broadcast_to(ops.arange(0, batch, 1, dtype=ms.int32).reshape((batch, 1)), (batch, length))
@@ -77,5 +79,7 @@ class CachedDecoder(nn.Cell):
             rows = layer.finish_cached(
                 rows, normed, rotation, self.keys[index], self.values[index], bias, batch, length
             )
+        if not decoder.stage.is_last:
+            return rows
         chosen = ops.arange(0, batch, 1, dtype=ms.int32) * length + last
-        return decoder.logits(decoder.final_norm(self.gather(rows, chosen, 0)))
+        return decoder.logits(decoder.finish(self.gather(rows, chosen, 0)))

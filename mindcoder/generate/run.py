@@ -19,9 +19,8 @@ from mindcoder.files import write_text
 from mindcoder.generate.engine import Completion, Engine
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
-from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
-from mindcoder.parallel.cluster import meet_cluster, slices_of
+from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import FILL_HERE
 
@@ -148,7 +147,8 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
     network = config_from_section(model)
-    decoder = Decoder(network, empty=True, slices=slices_of(meet_cluster(config), network))
+    together = meet_cluster(config)
+    decoder = build_part(together, network, config, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = min(request.batch, len(prompts))
@@ -159,6 +159,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         tokenizer.stop_ids,
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
+        together,
     )
     options = sampling_options(config)
     if from_file:

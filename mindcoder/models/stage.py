@@ -33,28 +33,6 @@ class Stage:
         return self.is_first if name.startswith("position_embedding.") else self.is_last
 
 
-def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None = None) -> list[int]:
-    """Layers of each stage: as even as they go, earlier stages first, plus an explicit list of differences.
-
-    Args:
-        offsets: MindFormers' ``offset``, what to add to each stage's even share ``layers // stages``.
-
-    Raises:
-        ValueError: the list has another length or sum, or leaves a stage without layers.
-    """
-    if isinstance(offsets, Sequence):
-        if len(offsets) != stages:
-            raise ValueError(f"{len(offsets)} numbers for {stages} pipeline stages")
-        counts = [layers // stages + offset for offset in offsets]
-        if sum(counts) != layers:
-            raise ValueError(f"{list(offsets)} makes {'+'.join(map(str, counts))} layers of {layers}")
-    else:
-        counts = [layers // stages + (stage < layers % stages) for stage in range(stages)]
-    if min(counts) < 1:
-        raise ValueError(f"{layers} layers leave a stage of {stages} without any")
-    return counts
-
-
 def stage_of(counts: Sequence[int], index: int) -> Stage:
     """Stage ``index`` of a network whose stages have ``counts`` layers."""
     first = sum(counts[:index])

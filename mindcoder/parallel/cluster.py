@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mindcoder.config.layout import spread_layers
 from mindcoder.config.schema import RunConfig
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.slices import WHOLE, WholeLayers
-from mindcoder.models.stage import Stage, spread_layers, stage_of
+from mindcoder.models.stage import Stage, stage_of
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import Collectives, single_process, start_collectives
 from mindcoder.parallel.tensor_parallel import SlicedLayers

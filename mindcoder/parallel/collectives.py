@@ -18,6 +18,8 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.parallel.mesh import SINGLE, Mesh
 
+DEFAULT_GROUP = "hccl_world_group"
+
 
 class SumOver(nn.Cell):
     """Sum of a tensor over a group of ranks, the same result on each; float32 or float16.
@@ -181,7 +183,7 @@ def start_collectives(data: int, pipeline: int, tensor: int) -> Collectives:
         raise ValueError(f"a mesh of {data} x {pipeline} x {tensor} does not have {world} processes")
     if world == 1:
         return single_process()
-    from mindspore.communication import GlobalComm, create_group, get_rank, init
+    from mindspore.communication import create_group, get_rank, init
 
     init()
     mesh = Mesh(data, pipeline, tensor, get_rank())
@@ -189,7 +191,7 @@ def start_collectives(data: int, pipeline: int, tensor: int) -> Collectives:
     everyone = tuple(range(world))
     if ms.get_context("device_target") == "CPU":
         # mint.distributed looks ranks up in the default group, which MCCL does not have under that name.
-        create_group(GlobalComm.WORLD_COMM_GROUP, list(everyone))
+        create_group(DEFAULT_GROUP, list(everyone))
     for ranks in [everyone, *(group for group in mesh.all_groups() if group != everyone)]:
         name = "mindcoder_" + "_".join(map(str, ranks))
         if mesh.rank in ranks:

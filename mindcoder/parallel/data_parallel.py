@@ -80,6 +80,10 @@ class Agreement:
             stages = 1
         return (self._sum(Tensor(np.array(values, np.float32))).asnumpy() / (self._mesh.tensor * stages)).tolist()
 
+    def from_first(self, value: float) -> float:
+        """Rank 0's number; what others give does not count."""
+        return self.total(value * self._mesh.tensor * self._mesh.pipeline if self._mesh.rank == 0 else 0.0)[0]
+
     def meet(self) -> None:
         """Return when every process is here."""
         self.total(0.0)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.load import load_weights
-from mindcoder.checkpoint.store import find_checkpoint, list_steps, newest_checkpoint
+from mindcoder.checkpoint.store import Checkpoint, find_checkpoint, list_steps, newest_checkpoint, open_step
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
 from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
 from mindcoder.models.from_section import config_from_section
 from mindcoder.parallel.cluster import build_part, meet_cluster
+from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.train.callbacks.base import Callback
@@ -115,6 +116,13 @@ def build_optimizer(config: RunConfig) -> AdamWOptions:
     return AdamWOptions(beta1, beta2, section.eps, section.weight_decay)
 
 
+def micro_batches(config: RunConfig) -> int:
+    """Micro batches an update: ``gradient_accumulation_steps``, times ``micro_batch_num`` in a pipeline."""
+    mesh = config.parallel_config
+    in_pipeline = config.use_parallel and mesh.pipeline_stage > 1
+    return config.runner_config.gradient_accumulation_steps * ((mesh.micro_batch_num or 1) if in_pipeline else 1)
+
+
 def _checkpoint_callback(config: RunConfig) -> CallbackSection:
     found = [item for item in config.callbacks if item.type in ("CheckpointMonitor", "CheckpointMointor")]
     return found[0] if found else CallbackSection(type="CheckpointMonitor")
@@ -134,20 +142,21 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     loader = build_loader(config, section, section.data_loader.shuffle, section.drop_remainder, mesh)
     wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.locations)
     eval_loader = build_loader(config, config.eval_dataset, False, False, mesh) if wants_eval else None
-    steps = loader.batches_per_epoch * runner.epochs // runner.gradient_accumulation_steps
+    accumulate = micro_batches(config)
+    steps = loader.batches_per_epoch * runner.epochs // accumulate
     if runner.max_steps is not None:
         steps = min(steps, runner.max_steps)
     if steps == 0:
         raise UserError(
-            f"{loader.batches_per_epoch} batches are fewer than gradient_accumulation_steps "
-            f"{runner.gradient_accumulation_steps}: not one update"
+            f"{loader.batches_per_epoch} batches are fewer than the {accumulate} of one update "
+            "(gradient_accumulation_steps, times micro_batch_num in a pipeline)"
         )
-    resume_from = _resume_source(config, request, root, mesh.rank == 0)
+    resume_from = _resume_source(config, request, root, together)
     saving = _checkpoint_callback(config)
     options = TrainOptions(
         total_steps=steps,
         epochs=runner.epochs,
-        accumulate=runner.gradient_accumulation_steps,
+        accumulate=accumulate,
         max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
         seed=config.seed,
         save_every=saving.save_checkpoint_steps,
@@ -183,7 +192,6 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         eval_loader,
         together,
     )
-    trainer.agreement.meet()  # nobody writes a checkpoint before all have looked for one
     if resume_from is not None:
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
@@ -209,20 +217,42 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
     )
 
 
-def _resume_source(config: RunConfig, request: TrainRequest, root: Path, is_first: bool):
-    """The checkpoint to resume from, or None for a start, for which the first process clears the folder."""
-    if isinstance(config.resume_training, str) or (config.resume_training and config.load_checkpoint):
-        location = config.resume_training if isinstance(config.resume_training, str) else config.load_checkpoint
-        found = find_checkpoint(location)
-        if found is None:
-            raise UserError("holds weights but no training state to resume", location)
-        return found
-    if request.resume or config.resume_training:
+def _resume_source(config: RunConfig, request: TrainRequest, root: Path, together: Collectives) -> Checkpoint | None:
+    """The checkpoint that all processes resume from, or None for a start; the first process looks for it."""
+    location, is_first = _resume_location(config, request, root), together.mesh.rank == 0
+    found: Checkpoint | None = None
+    if is_first and location is None:
+        _clear(root, request)
+    elif is_first and location == root:
         found = newest_checkpoint(root)
         if found is None:
             log.warning("%s holds no whole checkpoint: starting from the beginning", root)
+    elif is_first and location is not None:
+        found = find_checkpoint(location)
+        if found is None:
+            raise UserError("holds weights but no training state to resume", location)
+    step = int(Agreement(together).from_first(-1.0 if found is None else float(found.step)))
+    if is_first or step < 0 or location is None:
         return found
-    steps = list_steps(root) if is_first else []
+    return open_step(location, step)
+
+
+def _resume_location(config: RunConfig, request: TrainRequest, root: Path) -> str | Path | None:
+    """Where to look for a checkpoint; None for a start."""
+    if isinstance(config.resume_training, str):
+        return config.resume_training
+    if config.resume_training and config.load_checkpoint:
+        return config.load_checkpoint
+    return root if request.resume or config.resume_training else None
+
+
+def _clear(root: Path, request: TrainRequest) -> None:
+    """Remove an earlier run's checkpoints, if that is wanted.
+
+    Raises:
+        UserError: it is not.
+    """
+    steps = list_steps(root)
     if steps and not request.overwrite:
         raise UserError(
             f"already holds checkpoints up to {steps[-1].name}: add --resume to continue, --overwrite to "
@@ -231,7 +261,6 @@ def _resume_source(config: RunConfig, request: TrainRequest, root: Path, is_firs
         )
     for folder in steps:
         shutil.rmtree(folder)
-    return None
 
 
 def evaluate_run(config: RunConfig) -> EvalResult:

@@ -14,15 +14,22 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor
 
-from mindcoder.checkpoint.layout import cut_all, join_all
-from mindcoder.checkpoint.load import assign_parameters, check_architecture
-from mindcoder.checkpoint.store import Checkpoint, save_checkpoint, save_part, take_part
+from mindcoder.checkpoint.layout import own_parts, read_own_parts
+from mindcoder.checkpoint.load import check_architecture
+from mindcoder.checkpoint.store import (
+    MODEL,
+    OPTIMIZER,
+    Checkpoint,
+    begin_checkpoint,
+    discard_checkpoint,
+    finish_checkpoint,
+    write_parts,
+)
 from mindcoder.data.loader import Batch, BatchLoader, Position
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.parallel.data_parallel import Agreement
-from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
@@ -141,13 +148,9 @@ class Trainer:
         ]
         if differing:
             raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}", checkpoint.folder)
-        slices, config = self.decoder.slices, self.decoder.config
-        weights = cut_all(checkpoint.model(), slices, config)
-        assign_parameters(self.decoder.get_parameters(), weights, checkpoint.folder)
-        own, saved = self.optimizer.state(), cut_all(checkpoint.optimizer(), slices, config)
-        if self.options.shard_optimizer:
-            saved = {name: value for name, value in saved.items() if name in own}
-        assign_parameters(own.values(), saved, checkpoint.folder)
+        place = checkpoint.folder
+        read_own_parts(self.decoder.get_parameters(), checkpoint.tensors(MODEL), self.decoder, place)
+        read_own_parts(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
         self.step = checkpoint.step
         self.position = Position(**state["position"])
         self.loss_scale = LossScale(**state["loss_scale"])
@@ -205,29 +208,24 @@ class Trainer:
             "architecture": self.decoder.config.architecture(),
             "config": asdict(self.decoder.config),
         }
+        mesh, owned = self.mesh, self.options.shard_optimizer
         root = self.options.checkpoint_root
         folder = root / f"step_{self.step:08d}"
-        model = {item.name: item.asnumpy() for item in self.decoder.get_parameters()}
-        optimizer = {name: item.asnumpy() for name, item in self.optimizer.state().items()}
-        # Every process that holds something of its own hands it to the first one through a file.
-        holders = [
-            Mesh(self.mesh.data, 1, self.mesh.tensor, rank)
-            for rank in range(self.mesh.size)
-            if self.options.shard_optimizer or rank < self.mesh.tensor
-        ]
-        if self.mesh.rank > 0 and self.mesh in holders:
-            save_part(root, self.mesh.rank, model if self.mesh.data_index == 0 else {}, optimizer)
-        self.agreement.meet()
-        if self.mesh.rank == 0:
-            parts = {0: (model, optimizer)}
-            parts |= {holder.rank: take_part(root, holder.rank) for holder in holders[1:]}
-            slices, config = self.decoder.slices, self.decoder.config
-            model = join_all([parts[rank][0] for rank in range(self.mesh.tensor)], slices, config)
-            for first in range(0, len(holders), self.mesh.tensor):
-                group = [parts[rank][1] for rank in range(first, first + self.mesh.tensor)]
-                optimizer.update(join_all(group, slices, config))
-            folder = save_checkpoint(root, state, model, optimizer, self.options.keep)
-        self.agreement.meet()
+        model = own_parts(self.decoder.get_parameters(), self.decoder, mesh, False)
+        optimizer = own_parts(self.optimizer.state().values(), self.decoder, mesh, owned)
+        try:
+            if mesh.rank == 0:
+                begin_checkpoint(root, self.step)
+            self.agreement.meet()
+            write_parts(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
+            self.agreement.meet()
+            if mesh.rank == 0:
+                finish_checkpoint(folder, state, self.options.keep)
+            self.agreement.meet()
+        except BaseException:
+            if mesh.size == 1:  # other processes may still be writing; the next checkpoint clears up
+                discard_checkpoint(folder)
+            raise
         self._tell("on_checkpoint", self.step, folder)
         return folder
 

@@ -164,7 +164,7 @@ def test_float16_overflow_skips_the_update_and_a_smaller_scale_trains():
     _, norm = call(step, batch(), scale=2.0**40)
     assert not np.isfinite(norm)
     assert all((value == before[name]).all() for name, value in weights(step).items())
-    assert float(step.optimizer.steps.asnumpy()) == 0
+    assert float(step.update.optimizer.steps.asnumpy()) == 0
     reference = train_step(CONFIG)
     for _number in range(6):
         half = call(step, batch(), rate=1e-2, scale=1024.0)
@@ -177,11 +177,11 @@ def test_float16_parameters_keep_a_float32_master():
     step = train_step(replace(CONFIG, param_dtype="float16"))
     name = "layers.0.mlp.up.weight"
     index = [item.name for item in step.weights].index(name)
-    before = step.optimizer.master[index].asnumpy().copy()
+    before = step.update.optimizer.master[index].asnumpy().copy()
     for _ in range(3):
         call(step, batch(), rate=1e-5)
-    master, stored = step.optimizer.master[index].asnumpy(), step.weights[index].asnumpy()
+    master, stored = step.update.optimizer.master[index].asnumpy(), step.weights[index].asnumpy()
     assert master.dtype == np.float32 and stored.dtype == np.float16
     assert 0 < abs(master - before).max() < 1e-4
     assert (stored == master.astype(np.float16)).all()
-    assert f"master.{name}" in step.optimizer.state()
+    assert f"master.{name}" in step.update.optimizer.state()

@@ -1,0 +1,95 @@
+"""Tensors of which each process writes its part, in safetensors files that say what the parts belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from mindcoder.checkpoint.plan import Build, TensorPlan
+from mindcoder.checkpoint.safetensors_file import list_safetensors, read_metadata
+from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.errors import UserError
+
+PARTS_KEY = "parts"  # of a safetensors file's metadata: {tensor: {"shape": […], "axis": 0, "begin": 0}} as JSON
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows or columns of a tensor, or all of it.
+
+    Attributes:
+        values: of the part.
+        shape: of the whole tensor.
+        axis: along which it is cut; None where this is all of it.
+        begin: place of the part on that axis.
+    """
+
+    values: np.ndarray
+    shape: tuple[int, ...]
+    axis: int | None = None
+    begin: int = 0
+
+
+def whole(values: np.ndarray) -> Part:
+    """A tensor that is not cut."""
+    return Part(values, values.shape)
+
+
+def save_parts(file: Path, parts: Mapping[str, Part]) -> None:
+    """Write a process's parts of tensors, by name."""
+    places = {
+        name: {"shape": list(part.shape), "axis": part.axis, "begin": part.begin}
+        for name, part in parts.items()
+        if part.axis is not None
+    }
+    values = {name: np.asarray(part.values, order="C") for name, part in parts.items()}
+    save_file(values, file, {PARTS_KEY: json.dumps(places)} if places else None)
+
+
+def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:
+    """Every whole tensor of ``files``, by name; nothing is read yet.
+
+    Raises:
+        UserError: a file is damaged, or the parts of a tensor do not make a whole.
+    """
+    plans: dict[str, TensorPlan] = {}
+    pieces: dict[str, list[tuple[int, StoredTensor]]] = {}
+    described: dict[str, tuple[tuple[int, ...], int]] = {}
+    for file in files:
+        places = json.loads(read_metadata(file).get(PARTS_KEY, "{}"))
+        for name, tensor in list_safetensors(file).items():
+            if name not in places:
+                plans[name] = TensorPlan(name, tensor.shape, tensor.dtype, (tensor,))
+                continue
+            place = places[name]
+            described[name] = (tuple(place["shape"]), place["axis"])
+            pieces.setdefault(name, []).append((place["begin"], tensor))
+    for name, found in pieces.items():
+        shape, axis = described[name]
+        found.sort(key=lambda item: item[0])
+        _check_whole(name, found, shape, axis)
+        tensors = tuple(tensor for _, tensor in found)
+        plans[name] = TensorPlan(name, shape, tensors[0].dtype, tensors, _joined_along(axis))
+    return plans
+
+
+def _check_whole(name: str, pieces: Sequence[tuple[int, StoredTensor]], shape: tuple[int, ...], axis: int) -> None:
+    end = 0
+    for begin, tensor in pieces:
+        if begin != end:
+            raise UserError(f"parts of {name} do not meet: {end} to {begin} of axis {axis} is missing", tensor.file)
+        end += tensor.shape[axis]
+    if end != shape[axis]:
+        raise UserError(f"parts of {name} end at {end} of {shape[axis]}", pieces[-1][1].file)
+
+
+def _joined_along(axis: int) -> Build:
+    def build(parts: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts, axis)
+
+    return build
