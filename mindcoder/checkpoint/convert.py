@@ -16,9 +16,12 @@ from mindcoder.checkpoint import old_wizardcoder
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.huggingface import huggingface_plans
 from mindcoder.checkpoint.mindspore_file import write_mindspore
+from mindcoder.checkpoint.parts import part_metadata
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.safetensors_file import write_safetensors
-from mindcoder.checkpoint.weights import ARCHITECTURE_FILE, Weights, open_weights, write_architecture
+from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, write_rank_tree
+from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
+from mindcoder.checkpoint.split import Division, rank_parts
+from mindcoder.checkpoint.weights import ARCHITECTURE_FILE, RANK_FILES, Weights, open_weights, write_architecture
 from mindcoder.errors import UserError
 from mindcoder.files import require_space, staging_directory
 from mindcoder.models.huggingface_fields import token_id_fields
@@ -45,6 +48,7 @@ class ConvertRequest:
         max_shard_bytes: of one safetensors file.
         overwrite: replace a target that is there.
         show_progress: a bar in bytes.
+        division: ranks to split over: ours gets a file a rank, ckpt a folder of ``rank_N/checkpoint_N.ckpt``.
     """
 
     source: str
@@ -55,6 +59,7 @@ class ConvertRequest:
     max_shard_bytes: int = SHARD_BYTES
     overwrite: bool = False
     show_progress: bool = True
+    division: Division = Division()
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,10 @@ def convert(request: ConvertRequest) -> Conversion:
     target = request.target
     _check_target(target, request)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
-    plans = _plans(weights, config, to)
+    split = request.division.ranks > 1
+    if split:
+        _check_division(request.division, config)
+    plans = _plans(weights, config, "mindcoder" if split else to)
     plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
     total = sum(plan.nbytes for plan in plans)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +107,11 @@ def convert(request: ConvertRequest) -> Conversion:
         ) as bar,
         staging_directory(target) as staging,
     ):
-        files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
-        _move(staging, target, to)
+        if split:
+            files = _write_split(plans, config, weights, to, staging, request.division, bar.update)
+        else:
+            files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
+        _move(staging, target, is_file=to == "ckpt" and not split)
     return Conversion(weights.kind, to, target, len(plans), files, total, time.perf_counter() - began)
 
 
@@ -111,12 +122,18 @@ def _check_target(target: Path, request: ConvertRequest) -> None:
         return
     if not request.overwrite:
         raise UserError("exists; add --overwrite to replace it", target)
-    if target.is_dir() and not any((target / name).is_file() for name in ("config.json", ARCHITECTURE_FILE)):
+    if target.is_dir() and not any(
+        (target / name).is_file() for name in ("config.json", ARCHITECTURE_FILE, LAYOUT_FILE)
+    ):
         raise UserError("holds something else than a model; it is not replaced", target)
 
 
 def _target_format(request: ConvertRequest, weights: Weights) -> Format:
     is_ckpt = request.target.suffix == ".ckpt"
+    if request.division.ranks > 1:
+        if request.to == "huggingface" or is_ckpt:
+            raise UserError("only --to mindcoder and --to ckpt can be split, into a folder", request.target)
+        return request.to or "mindcoder"
     if request.to == "ckpt" or (request.to is None and is_ckpt):
         if not is_ckpt:
             raise UserError("expected a name that ends with .ckpt", request.target)
@@ -174,6 +191,35 @@ def _write(
     return len(files)
 
 
+def _check_division(division: Division, config: TransformerConfig) -> None:
+    try:
+        division.check(config)
+    except ValueError as error:
+        raise UserError(f"cannot be split: {error}", "--model_parallel, --pipeline_stage") from None
+
+
+def _write_split(
+    plans: list[TensorPlan],
+    config: TransformerConfig,
+    weights: Weights,
+    to: Format,
+    staging: Path,
+    division: Division,
+    progress: Progress,
+) -> int:
+    """Fill ``staging`` with a file a rank; gives their number."""
+    parameters = {plan.name: plan for plan in plans}
+    copy_companions(weights.companions, weights.huggingface_config, staging)
+    if to == "ckpt":
+        return write_rank_tree(parameters, config, division, staging, progress)
+    for rank in range(division.ranks):
+        parts = rank_parts(parameters, config, division, rank, copies=False)
+        file = staging / RANK_FILES.replace("*", f"{rank:04d}")
+        write_file(file, [part.plan for part in parts.values()], progress, part_metadata(parts))
+    write_architecture(staging, config)
+    return division.ranks
+
+
 def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
     """``config.json``: the original where it says the same as ours, ours laid over it where it does not."""
     family = family_of(config.model_type)
@@ -190,9 +236,9 @@ def _write_json(file: Path, values: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def _move(staging: Path, target: Path, to: Format) -> None:
+def _move(staging: Path, target: Path, is_file: bool) -> None:
     """Put the finished files in place of what was there."""
-    if to == "ckpt":
+    if is_file:
         (staging / "weights.ckpt").replace(target)
         return
     if target.is_dir():

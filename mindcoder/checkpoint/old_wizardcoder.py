@@ -42,7 +42,7 @@ TRANSPOSE_BLOCK = 256
 IGNORED_PREFIXES = ("adam_m.", "adam_v.", "accu_grads.")
 
 
-def _pairs(num_layers: int) -> list[tuple[str, str]]:
+def name_pairs(num_layers: int) -> list[tuple[str, str]]:
     """(name in the file, our name) of every parameter."""
     pairs = []
     for old, ours in NAMES.items():
@@ -50,6 +50,11 @@ def _pairs(num_layers: int) -> list[tuple[str, str]]:
         for layer in range(num_layers if "{layer}" in old else 1):
             pairs += [(old.format(layer=layer) + part, ours.format(layer=layer) + part) for part in parts]
     return pairs
+
+
+def is_transposed(old: str) -> bool:
+    """Whether MindFormers stores this weight as ``[in, out]``."""
+    return old.endswith(tuple(f"{name}.weight" for name in TRANSPOSED))
 
 
 def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> TransformerConfig:
@@ -91,13 +96,13 @@ def plans_to_ours(tensors: Mapping[str, StoredTensor], config: TransformerConfig
     mapping = tensors.get("backbone.blocks.0.output.mapping.weight")
     inner_first = (config.intermediate_size, config.hidden_size)
     turned = mapping is not None and (mapping.shape != inner_first or config.intermediate_size == config.hidden_size)
-    for old, ours in _pairs(config.num_layers):
+    for old, ours in name_pairs(config.num_layers):
         if ours not in expected:
             continue
         source, build = tensors.get(old), None
         if source is None and ".dense" in old:
             source, build = _part_of_fused(tensors, old, config)
-        elif turned and old.endswith(tuple(f"{name}.weight" for name in TRANSPOSED)):
+        elif turned and is_transposed(old):
             build = _transpose
         if source is not None:
             plans[ours] = TensorPlan(ours, expected[ours], source.dtype, (source,), build)
@@ -136,7 +141,7 @@ def _part_of_fused(
 
 def unexpected_names(tensors: Mapping[str, StoredTensor], config: TransformerConfig) -> list[str]:
     """Tensors that are no weight and no known state of a training run."""
-    known = {old for old, _ in _pairs(config.num_layers)}
+    known = {old for old, _ in name_pairs(config.num_layers)}
     known |= {re.sub(r"dense\d", "c_attn", old) for old in known}
     return [
         name for name in tensors if name not in known and name not in IGNORED and not name.startswith(IGNORED_PREFIXES)
@@ -144,7 +149,7 @@ def unexpected_names(tensors: Mapping[str, StoredTensor], config: TransformerCon
 
 
 def plans_from_ours(parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
-    """Plans of the file's tensors from those of our parameters.
+    """Plans of the file's tensors from those of our parameters; a rank's file has some of them.
 
     Raises:
         UserError: another family than WizardCoder's, or one that the naming has no place for.
@@ -152,9 +157,11 @@ def plans_from_ours(parameters: Mapping[str, TensorPlan], config: TransformerCon
     if config.model_type != gpt_bigcode.MODEL_TYPE or not config.tied_head:
         raise UserError(f"MindFormers' WizardCoder naming is for gpt_bigcode with a tied head, not {config.model_type}")
     plans = []
-    for old, ours in _pairs(config.num_layers):
+    for old, ours in name_pairs(config.num_layers):
+        if ours not in parameters:
+            continue
         plan = parameters[ours]
-        if old.endswith(tuple(f"{name}.weight" for name in TRANSPOSED)):
+        if is_transposed(old):
             plans.append(TensorPlan(old, plan.shape[::-1], plan.dtype, plan.sources, _then_transpose(plan.build)))
         else:
             plans.append(TensorPlan(old, plan.shape, plan.dtype, plan.sources, plan.build))

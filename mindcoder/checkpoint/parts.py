@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.checkpoint.safetensors_file import list_safetensors, read_metadata
+from mindcoder.checkpoint.split import PartPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 
@@ -42,13 +43,19 @@ def whole(values: np.ndarray) -> Part:
 
 def save_parts(file: Path, parts: Mapping[str, Part]) -> None:
     """Write a process's parts of tensors, by name."""
+    places = part_metadata(parts)
+    values = {name: np.asarray(part.values, order="C") for name, part in parts.items()}
+    save_file(values, file, places)
+
+
+def part_metadata(parts: Mapping[str, Part] | Mapping[str, PartPlan]) -> dict[str, str]:
+    """The safetensors metadata that says what cut tensors are parts of."""
     places = {
         name: {"shape": list(part.shape), "axis": part.axis, "begin": part.begin}
         for name, part in parts.items()
         if part.axis is not None
     }
-    values = {name: np.asarray(part.values, order="C") for name, part in parts.items()}
-    save_file(values, file, {PARTS_KEY: json.dumps(places)} if places else None)
+    return {PARTS_KEY: json.dumps(places)} if places else {}
 
 
 def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:

@@ -7,7 +7,7 @@ library checks what is read; it cannot write a file larger than memory, which is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,10 +84,10 @@ def write_safetensors(
     """
     shards = split_shards(plans, max_shard_bytes)
     if len(shards) == 1:
-        return [_write_file(folder / SINGLE_FILE, shards[0], progress)]
+        return [write_file(folder / SINGLE_FILE, shards[0], progress)]
     files = [folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(lambda file, shard: _write_file(file, shard, progress), files, shards))
+        list(pool.map(lambda file, shard: write_file(file, shard, progress), files, shards))
     weight_map = {plan.name: file.name for file, shard in zip(files, shards) for plan in shard}
     index = {"metadata": {"total_size": sum(plan.nbytes for plan in plans)}, "weight_map": weight_map}
     path = folder / INDEX_FILE
@@ -95,8 +95,11 @@ def write_safetensors(
     return [*files, path]
 
 
-def _write_file(file: Path, plans: Sequence[TensorPlan], progress: Progress) -> Path:
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+def write_file(
+    file: Path, plans: Sequence[TensorPlan], progress: Progress, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write one file, with texts for its metadata."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for plan in plans:
         header[plan.name] = {

@@ -14,7 +14,9 @@ from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.mismatch import mismatch_error
+from mindcoder.checkpoint.parts import merge_parts
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
 from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
@@ -23,8 +25,9 @@ from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig,
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt"]
+Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree"]
 ARCHITECTURE_FILE = "architecture.json"
+RANK_FILES = "model-rank_*.safetensors"  # of a folder that ``convert`` has split
 PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
 
 # Keys of model.model_config, where they are named otherwise than the field.
@@ -122,7 +125,12 @@ class Weights:
 
     def describe(self) -> str:
         """For the log."""
-        names = {"huggingface": "Hugging Face folder", "mindcoder": "MindCoder folder", "ckpt": "MindSpore checkpoint"}
+        names = {
+            "huggingface": "Hugging Face folder",
+            "mindcoder": "MindCoder folder",
+            "ckpt": "MindSpore checkpoint",
+            "ckpt tree": "MindSpore checkpoints of several ranks",
+        }
         if self.kind == "training checkpoint":
             return f"checkpoint {self.place} (step {self.step})"
         return f"{names[self.kind]} {self.place}"
@@ -153,6 +161,10 @@ def open_weights(location: str | Path) -> Weights:
         tensors = list_mindspore(path)
         config = old_wizardcoder.config_from_tensors(tensors, path)
         return Weights("ckpt", path, config, tensors, find_companions(path.parent))
+    if (path / LAYOUT_FILE).is_file():
+        config, tensors, plans = open_rank_tree(path)
+        companions = find_companions(path)
+        return Weights("ckpt tree", path, config, tensors, companions, _original_config(path), plans=plans)
     if (path / ARCHITECTURE_FILE).is_file():
         return _open_own_folder(path)
     checkpoint = find_checkpoint(path) if path.is_dir() else None
@@ -189,6 +201,11 @@ def _open_own_folder(path: Path) -> Weights:
         config = config_from_dict(_read_json(file)["config"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"is no description of a network: {error}", file) from None
+    parts = sorted(path.glob(RANK_FILES))
+    if parts:
+        plans = merge_parts(parts)
+        pieces = stored_pieces(plans)
+        return Weights("mindcoder", path, config, pieces, find_companions(path), _original_config(path), plans=plans)
     if (path / INDEX_FILE).is_file():
         weight_map = _read_json(path / INDEX_FILE).get("weight_map", {})
         shards = sorted({path / Path(name).name for name in weight_map.values()})
@@ -209,17 +226,21 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
         raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
     beside = checkpoint.folder.parent.parent / "tokenizer"  # <run>/checkpoint/step_N -> <run>/tokenizer
     plans = checkpoint.tensors(MODEL)
-    pieces = [(plan.name, source) for plan in plans.values() for source in plan.sources]
     return Weights(
         "training checkpoint",
         checkpoint.folder,
         config,
-        {f"{name} in {piece.file.name}": piece for name, piece in pieces},
+        stored_pieces(plans),
         find_companions(beside),
         _original_config(beside),
         checkpoint.step,
         plans=plans,
     )
+
+
+def stored_pieces(plans: Mapping[str, TensorPlan]) -> dict[str, StoredTensor]:
+    """The stored tensors that plans are made of."""
+    return {f"{plan.name} in {piece.file.name}": piece for plan in plans.values() for piece in plan.sources}
 
 
 def _original_config(folder: Path) -> Mapping[str, Any] | None:

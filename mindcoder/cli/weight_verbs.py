@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES, ConvertRequest, convert
 from mindcoder.checkpoint.report import report
+from mindcoder.checkpoint.split import Division
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
@@ -26,11 +27,19 @@ def byte_size(text: str) -> int:
 
 def add_convert_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of convert."""
-    parser.add_argument("source", metavar="SRC", help="Hugging Face folder, MindCoder folder, run, or .ckpt")
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="Hugging Face folder, MindCoder folder, run, .ckpt, or folder of rank_N/checkpoint_N.ckpt",
+    )
     parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt")
     parser.add_argument(
         "--to", choices=FORMATS, help="form of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
     )
+    for flag, meaning in (("--model_parallel", "slices of every layer"), ("--pipeline_stage", "pipeline stages")):
+        parser.add_argument(
+            flag, type=positive, default=1, metavar="N", help=f"split DST over {meaning}; a file a rank"
+        )
     add_conversion_options(parser)
 
 
@@ -55,6 +64,7 @@ def convert_verb(arguments: argparse.Namespace) -> int:
             arguments.vocab_size,
             arguments.max_shard_size,
             arguments.overwrite,
+            division=Division(arguments.model_parallel, arguments.pipeline_stage),
         )
     )
     rate = done.nbytes / max(done.seconds, 1e-9) / 1e6

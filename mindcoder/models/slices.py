@@ -36,6 +36,12 @@ def cut_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool =
     return INPUT_AXIS if module in ROW_PARALLEL and part == "weight" else None
 
 
+def part_of(axis_size: int, index: int, size: int) -> tuple[int, int]:
+    """Begin and end of slice ``index`` of ``size`` of an axis; the last slices may be shorter, or empty."""
+    piece = -(-axis_size // size)
+    return min(index * piece, axis_size), min((index + 1) * piece, axis_size)
+
+
 class WholeLayers:
     """One process holds whole layers.
 
@@ -91,9 +97,8 @@ class WholeLayers:
         return self.sequence and not name.startswith("position_embedding.")  # norms and biases on own rows
 
     def part(self, axis_size: int) -> tuple[int, int]:
-        """Begin and end of this process's part of an axis; the last part may end early, or be empty."""
-        piece = -(-axis_size // self.size)
-        return min(self.index * piece, axis_size), min((self.index + 1) * piece, axis_size)
+        """Begin and end of this process's part of an axis, see `part_of`."""
+        return part_of(axis_size, self.index, self.size)
 
     def cut(self, values: np.ndarray, axis: int | None) -> np.ndarray:
         """This process's part of a whole tensor, filled with zeros where the axis does not divide."""

@@ -1,0 +1,92 @@
+"""``rank_N/checkpoint_N.ckpt`` folders, as MindFormers' distributed scripts keep them, with a description beside.
+
+MindSpore's own trees come with strategy files instead, which only its semi-automatic parallel mode writes; those are
+not read here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mindcoder.checkpoint import old_wizardcoder
+from mindcoder.checkpoint.mindspore_file import list_mindspore, write_mindspore
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.split import Division, rank_parts
+from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
+from mindcoder.errors import UserError
+from mindcoder.models.slices import cut_axis
+from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
+
+LAYOUT_FILE = "layout.json"
+
+
+def write_rank_tree(
+    parameters: Mapping[str, TensorPlan],
+    config: TransformerConfig,
+    division: Division,
+    folder: Path,
+    progress: Progress,
+) -> int:
+    """Write one ``.ckpt`` a rank under MindFormers' names, and `LAYOUT_FILE`; gives the number of files."""
+    for rank in range(division.ranks):
+        parts = rank_parts(parameters, config, division, rank, copies=True)
+        plans = old_wizardcoder.plans_from_ours({name: part.plan for name, part in parts.items()}, config)
+        file = _rank_file(folder, rank)
+        file.parent.mkdir()
+        write_mindspore(plans, file, progress)
+    layout = {"version": 1, "model_parallel": division.tensor, "pipeline_stage": division.pipeline}
+    text = json.dumps({**layout, "config": asdict(config)}, indent=2)
+    (folder / LAYOUT_FILE).write_text(text + "\n", encoding="utf-8")
+    return division.ranks
+
+
+def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTensor], dict[str, TensorPlan]]:
+    """Architecture, stored tensors and plans of our parameters.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    try:
+        layout = json.loads((folder / LAYOUT_FILE).read_text(encoding="utf-8"))
+        config = config_from_dict(layout["config"])
+        division = Division(int(layout["model_parallel"]), int(layout["pipeline_stage"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"cannot be read: {error}", folder / LAYOUT_FILE) from None
+    ranks = []
+    for rank in range(division.ranks):
+        file = _rank_file(folder, rank)
+        if not file.is_file():
+            raise UserError(f"rank {rank} of {division.ranks} is missing", file)
+        ranks.append(list_mindspore(file))
+    shapes = config.parameter_shapes()
+    plans = {}
+    for old, ours in old_wizardcoder.name_pairs(config.num_layers):
+        pieces = [tensors[old] for tensors in ranks if old in tensors]
+        axis = cut_axis(ours, config, division.tensor)
+        if ours not in shapes or not pieces:
+            continue
+        build = _joined(axis, old_wizardcoder.is_transposed(old))
+        if axis is None:  # all ranks that have it have all of it
+            pieces = pieces[:1]
+        plans[ours] = TensorPlan(ours, shapes[ours], pieces[0].dtype, tuple(pieces), build)
+    stored = {
+        f"{name} of rank {rank}": tensor for rank, tensors in enumerate(ranks) for name, tensor in tensors.items()
+    }
+    return config, stored, plans
+
+
+def _rank_file(folder: Path, rank: int) -> Path:
+    return folder / f"rank_{rank}" / f"checkpoint_{rank}.ckpt"
+
+
+def _joined(axis: int | None, transposed: bool):
+    def build(pieces: Sequence[np.ndarray]) -> np.ndarray:
+        upright = [piece.T if transposed else piece for piece in pieces]
+        return upright[0] if axis is None else np.concatenate(upright, axis)
+
+    return build

@@ -1,0 +1,85 @@
+"""Whole parameters divided over the ranks of a layout, as the processes of a run would hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindcoder.checkpoint.plan import Build, TensorPlan
+from mindcoder.config.layout import spread_layers
+from mindcoder.models.slices import cut_axis, part_of
+from mindcoder.models.stage import stage_of
+from mindcoder.models.transformer_config import TransformerConfig
+
+
+@dataclass(frozen=True)
+class Division:
+    """A layout without copies: ranks count tensor slices fastest, as in `mindcoder.parallel.mesh`."""
+
+    tensor: int = 1
+    pipeline: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """Processes."""
+        return self.tensor * self.pipeline
+
+    def check(self, config: TransformerConfig) -> None:
+        """Refuse what the network cannot be divided into.
+
+        Raises:
+            ValueError: heads, inner features or layers do not divide.
+        """
+        spread_layers(config.num_layers, self.pipeline)
+        for name, size in (("num_heads", config.num_heads), ("intermediate_size", config.intermediate_size)):
+            if size % self.tensor:
+                raise ValueError(f"{name} {size} is not divisible by {self.tensor} slices")
+        if config.num_kv_heads > 1 and config.num_kv_heads % self.tensor:
+            raise ValueError(f"{config.num_kv_heads} key heads are neither one nor divisible by {self.tensor} slices")
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """Plan of one rank's part of a tensor, and where the part lies in the whole; ``axis`` None for all of it."""
+
+    plan: TensorPlan
+    shape: tuple[int, ...]
+    axis: int | None
+    begin: int = 0
+
+
+def rank_parts(
+    parameters: Mapping[str, TensorPlan], config: TransformerConfig, division: Division, rank: int, copies: bool
+) -> dict[str, PartPlan]:
+    """What rank ``rank`` holds, by global name.
+
+    Args:
+        copies: also what another rank has already (norms of other slices, a tied head on the last stage); otherwise
+            every number belongs to one rank.
+    """
+    stage = stage_of(spread_layers(config.num_layers, division.pipeline), rank // division.tensor)
+    index = rank % division.tensor
+    parts = {}
+    for name, plan in parameters.items():
+        if not stage.holds(name, config.tied_head and copies):
+            continue
+        axis = cut_axis(name, config, division.tensor)
+        if axis is None:
+            if copies or index == 0:
+                parts[name] = PartPlan(plan, plan.shape, None)
+            continue
+        begin, end = part_of(plan.shape[axis], index, division.tensor)
+        shape = tuple(end - begin if place == axis else size for place, size in enumerate(plan.shape))
+        cut = TensorPlan(name, shape, plan.dtype, plan.sources, _then_cut(plan, axis, begin, end))
+        parts[name] = PartPlan(cut, plan.shape, axis, begin)
+    return parts
+
+
+def _then_cut(plan: TensorPlan, axis: int, begin: int, end: int) -> Build:
+    def build(sources: Sequence[np.ndarray]) -> np.ndarray:
+        whole = sources[0] if plan.build is None else plan.build(sources)
+        return whole[begin:end] if axis == 0 else whole[:, begin:end]
+
+    return build
