@@ -14,6 +14,7 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.slices import WholeLayers
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.parallel.optimizer_shard import owners
 
 STATE_PREFIXES = ("adam_m.", "adam_v.", "master.")
 
@@ -32,23 +33,24 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
         items: parameters, or optimizer states by their names.
         decoder: this process's part of the network.
         mesh: the processes.
-        owned: whether the data axis divides ``items`` already (ZeRO-1); else its ranks take turns.
+        owned: whether the data axis divides ``items`` already (ZeRO-1); else its ranks share the writing.
     """
     config, slices, stage = decoder.config, decoder.slices, decoder.stage
     shapes = config.parameter_shapes()
     parts: dict[str, Part] = {}
-    for turn, item in enumerate(items):
+    items = list(items)
+    writers = [mesh.data_index if owned else 0] * len(items)
+    if not owned and len(items) >= mesh.data:
+        writers = list(owners([tuple(item.shape) for item in items], mesh.data))
+    for item, writer in zip(items, writers):
         name = parameter_of(item.name)
         if name not in shapes:  # the count of updates, the same everywhere
             if mesh.rank == 0:
                 parts[item.name] = Part(item.asnumpy(), tuple(item.shape))
             continue
         axis = slices.axis(name, config)
-        if not owned and mesh.data_index != turn % mesh.data:
-            continue
-        if axis is None and slices.index > 0:
-            continue
-        if not stage.holds(name, tied_head=False):  # the last stage's copy of a tied table
+        is_copy = (axis is None and slices.index > 0) or not stage.holds(name, tied_head=False)
+        if is_copy or writer != mesh.data_index:
             continue
         parts[item.name] = _part(item.asnumpy(), shapes[name], axis, slices)
     return parts

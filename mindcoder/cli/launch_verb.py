@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
 from mindcoder.cli.arguments import Parser, add_run_flags, config_flags, positive
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
+from mindcoder.config.schema import RunConfig
+from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
+from mindcoder.files import write_text
+from mindcoder.parallel.elastic import Replicas, healthy_table
 from mindcoder.parallel.launch import RESTART_VARIABLE, Job, LaunchOptions
 from mindcoder.parallel.rank_table import RankTable, Server, parse_range, read_rank_table
 
@@ -31,6 +38,11 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
         "--port", type=positive, metavar="N", help=f"of the scheduler; default: free, or {DEFAULT_PORT}"
     )
     parser.add_argument("--max_restarts", type=int, default=0, metavar="N", help="resume so often after a failure")
+    parser.add_argument(
+        "--fewer_replicas",
+        action="store_true",
+        help="restart without the failed device: fewer data-parallel replicas, the same global batch",
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
@@ -65,7 +77,51 @@ def launch_verb(arguments: argparse.Namespace) -> int:
             return code
         print(f"mindcoder: restart {attempt + 1} of {arguments.max_restarts}", file=sys.stderr)
         os.environ[RESTART_VARIABLE] = "1"
+        if arguments.fewer_replicas and job.failed_rank is not None and job.failed_rank >= 0:
+            options = _with_fewer_replicas(options, job.failed_rank)
     return code
+
+
+def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOptions:
+    """The same job on the devices that are left; as it is where it cannot be smaller."""
+    found = _configuration(options.command)
+    if found is None:
+        return options
+    config, mesh = found[0], found[0].parallel_config
+    now = Replicas(mesh.data_parallel, mesh.model_parallel * mesh.pipeline_stage, config.runner_config.batch_size)
+    fewer = now.without_one()
+    if fewer is None:
+        print("mindcoder: there is one replica only; all devices are used again", file=sys.stderr)
+        return options
+    try:
+        table = healthy_table(options.table, failed_rank, fewer.data * fewer.devices_each)
+    except ValueError as error:
+        print(f"mindcoder: {error}; all devices are used again", file=sys.stderr)
+        return options
+    file = options.log_dir / f"rank_table_{table.world_size}p.json"
+    write_text(file, json.dumps(table.as_dict(), indent=2) + "\n")
+    sets = {"parallel_config.data_parallel": fewer.data, "runner_config.batch_size": fewer.batch_size}
+    print(
+        f"mindcoder: {fewer.data} instead of {now.data} data-parallel replicas of {fewer.batch_size} sequences each, "
+        f"without the device of rank {failed_rank}",
+        file=sys.stderr,
+    )
+    command = [*options.command, *(part for key, value in sets.items() for part in ("--set", f"{key}={value}"))]
+    return replace(options, command=command, table=table, table_file=file, server=table.servers[0])
+
+
+def _configuration(command: Sequence[str]) -> tuple[RunConfig, YamlSource] | None:
+    """What the command's ``--config`` and flags say; None where it is no run of ours.
+
+    Raises:
+        UserError: the file is wrong.
+    """
+    if "--config" not in command:
+        return None
+    parser = Parser(prog="launch")
+    add_run_flags(parser)
+    known, _ = parser.parse_known_args(list(command[command.index("--config") :]))
+    return load_config(known.config, known.set, config_flags(known, "finetune"))
 
 
 def _this_server(table: RankTable, device_range: str | None, file: Path) -> Server:
@@ -93,12 +149,10 @@ def _check_run(command: list[str], world: int) -> None:
     Raises:
         UserError: the file is wrong, or its mesh is not the table's.
     """
-    if "--config" not in command:
+    found = _configuration(command)
+    if found is None:
         return
-    parser = Parser(prog="launch")
-    add_run_flags(parser)
-    known, _ = parser.parse_known_args(command[command.index("--config") :])
-    config, source = load_config(known.config, known.set, config_flags(known, "finetune"))
+    config, source = found
     if config.use_parallel:
         check_layout(config, source, world)
     elif world > 1:

@@ -34,11 +34,20 @@ def plan_verb(arguments: argparse.Namespace) -> int:
     """Print the plan of the file's layout, then the layouts that fit."""
     config, _ = load_config(arguments.config, arguments.set)
     network, mesh, runner = config_from_section(config.model.settings), config.parallel_config, config.runner_config
-    layout = Layout(mesh.data_parallel, mesh.model_parallel, mesh.pipeline_stage, bool(mesh.optimizer_shard))
+    model = config.model.settings
+    layout = Layout(
+        mesh.data_parallel,
+        mesh.model_parallel,
+        mesh.pipeline_stage,
+        bool(mesh.optimizer_shard),
+        bool(mesh.use_seq_parallel or model.use_seq_parallel),
+        mesh.vocab_emb_dp is False,
+        tuple(model.offset) if isinstance(model.offset, list) and mesh.pipeline_stage > 1 else None,
+    )
     micro = (mesh.micro_batch_num or 1) if layout.pipeline > 1 else 1
     work = Workload(
         runner.batch_size,
-        config.model.settings.seq_length,
+        model.seq_length,
         micro * runner.gradient_accumulation_steps,
         bool(config.recompute_config.recompute),
     )

@@ -96,6 +96,7 @@ class Job:
     options: LaunchOptions
     workers: list[Worker] = field(default_factory=list)
     interrupted: int | None = None
+    failed_rank: int | None = None
 
     def run(self) -> int:
         """Start, watch, end; gives the exit code of the first rank that failed, or 0."""
@@ -105,6 +106,7 @@ class Job:
             self._start()
             failure = self._watch()
             if failure is not None:
+                self.failed_rank = failure.worker.rank
                 self._explain(failure)
             if self.interrupted is not None:
                 return 128 + self.interrupted

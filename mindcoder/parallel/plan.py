@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mindcoder.config.layout import spread_layers
 from mindcoder.models.slices import cut_axis
+from mindcoder.models.stage import stage_of
 from mindcoder.models.transformer_config import TransformerConfig
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -18,12 +20,22 @@ LOGITS_CHUNK_BYTES = 128 * 2**20  # of the fused head and loss (`mindcoder.model
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of the mesh's axes, and whether optimizer states are divided (ZeRO-1)."""
+    """Sizes of the mesh's axes, and what else is divided.
+
+    Attributes:
+        shard_optimizer: optimizer states over the data axis (ZeRO-1).
+        sequence: rows between the sliced blocks over the tensor axis (``use_seq_parallel``).
+        vocabulary: token tables over the tensor axis (``vocab_emb_dp: False``).
+        offsets: MindFormers' ``offset``, see `mindcoder.config.layout.spread_layers`.
+    """
 
     data: int
     tensor: int
     pipeline: int
     shard_optimizer: bool
+    sequence: bool = False
+    vocabulary: bool = False
+    offsets: tuple[int, ...] | None = None
 
     @property
     def devices(self) -> int:
@@ -31,8 +43,14 @@ class Layout:
         return self.data * self.tensor * self.pipeline
 
     def __str__(self) -> str:
-        zero = ", optimizer divided" if self.shard_optimizer and self.data > 1 else ""
-        return f"data {self.data} x tensor {self.tensor} x pipeline {self.pipeline}{zero}"
+        divided = {
+            "optimizer": self.shard_optimizer and self.data > 1,
+            "rows": self.sequence and self.tensor > 1,
+            "vocabulary": self.vocabulary and self.tensor > 1,
+        }
+        names = [name for name, is_divided in divided.items() if is_divided]
+        also = f", {', '.join(names)} divided" if names else ""
+        return f"data {self.data} x tensor {self.tensor} x pipeline {self.pipeline}{also}"
 
 
 @dataclass(frozen=True)
@@ -93,73 +111,88 @@ class Plan:
 
 
 def stage_parameters(config: TransformerConfig, layout: Layout) -> list[tuple[int, int]]:
-    """(layers, parameters of a rank) of every stage: layers spread evenly, slices cut, embeddings and head whole.
+    """(layers, parameters of a rank) of every stage, as `mindcoder.models.decoder` holds them.
 
-    The first stage has the embeddings, the last the final norm and the head (a tied head is there a second time).
+    A tied head stands a second time on the last stage.
     """
+    counts = spread_layers(config.num_layers, layout.pipeline, layout.offsets)
     shapes = config.parameter_shapes()
-    per_layer = 0
-    for name, shape in shapes.items():
-        if name.startswith("layers.0."):
-            cut = cut_axis(name, config, layout.tensor) is not None
-            per_layer += math.prod(shape) // (layout.tensor if cut else 1)
-    table = math.prod(shapes["token_embedding.weight"])
-    first = table + math.prod(shapes.get("position_embedding.weight", (0,)))
-    last = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(("final_norm", "head")))
-    if config.tied_head and layout.pipeline > 1:
-        last += table
     stages = []
-    for stage in range(layout.pipeline):
-        layers = config.num_layers // layout.pipeline + (stage < config.num_layers % layout.pipeline)
-        extra = (first if stage == 0 else 0) + (last if stage == layout.pipeline - 1 else 0)
-        stages.append((layers, layers * per_layer + extra))
+    for index, layers in enumerate(counts):
+        stage = stage_of(counts, index)
+        held = 0
+        for name, shape in shapes.items():
+            if stage.holds(name, config.tied_head):
+                axis = cut_axis(name, config, layout.tensor, layout.vocabulary)
+                pieces = [-(-size // layout.tensor) if place == axis else size for place, size in enumerate(shape)]
+                held += math.prod(pieces)
+        stages.append((layers, held))
     return stages
 
 
 def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:
     """What a stage keeps between forward and backward.
 
-    A layer keeps 4 H (two norm inputs, two norm outputs) and, divided by the tensor size, 2 N D (query, attended
-    values), 2 K D (key, value) and F (twice with a gate) numbers a token; with recomputation its input only, and one
-    layer in full. 1F1B holds ``pipeline - stage`` micro batches. On top: one layer's attention scores and their
-    gradient, two chunks of logits on the last stage.
+    A layer keeps 4 H (two norm inputs, two norm outputs; a slice's share with divided rows) and, divided by the
+    tensor size, 2 N D (query, attended values), 2 K D (key, value) and F (twice with a gate) numbers a token; with
+    recomputation its input only, and one layer in full. A pipeline stage runs its layers again in the backward
+    graph, so 1F1B holds ``pipeline - stage`` micro batches' inputs and one in full. On top: one layer's attention
+    scores and their gradient, two chunks of logits on the last stage.
     """
     item = ITEM_BYTES[config.compute_dtype]
     inner = config.intermediate_size * (2 if config.gated_mlp else 1)
     sliced = 2 * config.query_size + 2 * config.kv_size + inner
-    layer = work.tokens * item * (4 * config.hidden_size + sliced / layout.tensor)
-    kept = work.tokens * item * config.hidden_size if work.recompute else layer
-    in_flight = min(layout.pipeline - stage, work.micro_batches)
+    row = config.hidden_size / (layout.tensor if layout.sequence else 1)
+    layer = work.tokens * item * (4 * row + sliced / layout.tensor)
+    entered = work.tokens * item * row
+    waiting = min(layout.pipeline - stage, work.micro_batches) * entered if layout.pipeline > 1 else 0.0
+    kept = layers * entered + layer if work.recompute else layers * layer
     scores = 2 * work.batch * config.num_heads / layout.tensor * work.length**2 * ITEM_BYTES[config.softmax_dtype]
     head = 0.0
     if stage == layout.pipeline - 1:
-        head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * config.vocab_size)
-        head += 4.0 * config.vocab_size * config.hidden_size  # the head's gradient is summed in float32
-    return in_flight * layers * kept + (layer if work.recompute else 0.0) + scores + head
+        vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
+        head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * vocabulary)
+        head += 4.0 * vocabulary * config.hidden_size  # the head's gradient is summed in float32
+    return waiting + kept + scores + head
 
 
-def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, parameters: int) -> float:
-    """What a rank sends in a step, with ring algorithms (2 (n - 1) / n of the data for a sum).
+def forward_passes(layout: Layout, work: Workload) -> int:
+    """How often a layer's forward pass runs in a step: again with recomputation, again in a pipeline."""
+    return 1 + work.recompute + (layout.pipeline > 1)
 
-    Tensor: two sums of ``[tokens, H]`` a layer forward and two backward, two more with recomputation. Data: the
-    gradients once, and with divided optimizer states the weights once. Pipeline: one activation and one gradient
-    a micro batch.
+
+def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int, parameters: int) -> float:
+    """What a rank of a stage sends in a step, with ring algorithms (2 (n - 1) / n of the data for a sum).
+
+    Tensor: two sums of ``[tokens, H]`` a layer and forward pass, and two backward; with a divided vocabulary one more
+    at both ends. Divided rows send as much: half of a sum each where they are scattered and gathered. Data: the
+    gradients once, and with divided optimizer states the weights once. Pipeline: a micro batch's rows on, the
+    gradient of those that came back, and the gradient of a tied table between the ends.
     """
     item = ITEM_BYTES[config.compute_dtype]
+    counts = spread_layers(config.num_layers, layout.pipeline, layout.offsets)
+    is_first, is_last = stage == 0, stage == layout.pipeline - 1
     rows = work.tokens * config.hidden_size * item
-    tensor = 2 * (layout.tensor - 1) / layout.tensor * rows * layers * (6 if work.recompute else 4) * work.micro_batches
+    sums = counts[stage] * 2 * (forward_passes(layout, work) + 1)
+    if layout.vocabulary:
+        sums += is_first + is_last
+    tensor = 2 * (layout.tensor - 1) / layout.tensor * rows * sums * work.micro_batches
     data = 2 * (layout.data - 1) / layout.data * parameters * 4
     if layout.shard_optimizer:
         data += 2 * (layout.data - 1) / layout.data * parameters * ITEM_BYTES[config.param_dtype]
-    pipeline = 2 * rows * work.micro_batches if layout.pipeline > 1 else 0
+    own_rows = rows / (layout.tensor if layout.sequence else 1)
+    pipeline = ((not is_last) + (not is_first)) * own_rows * work.micro_batches
+    if config.tied_head and is_first != is_last:
+        table = config.token_rows * config.hidden_size / (layout.tensor if layout.vocabulary else 1)
+        pipeline += 4 * table
     return tensor + data + pipeline
 
 
 def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine: Machine) -> Plan:
-    """Memory of every stage and the time of a step: products at ``machine.flops`` (a third more with recomputation),
-    messages at ``machine.bandwidth`` without overlap, and the pipeline's bubble (p - 1) / m."""
+    """Memory of every stage and the time of a step: products at ``machine.flops`` (a third more for every forward pass
+    that runs again), messages at ``machine.bandwidth`` without overlap, and the pipeline's bubble (p - 1) / m."""
     item = ITEM_BYTES[config.param_dtype]
-    accumulates = work.micro_batches > 1
+    accumulates = work.micro_batches > 1 or layout.pipeline > 1
     divided = layout.data if layout.shard_optimizer else 1
     stages = []
     for stage, (layers, parameters) in enumerate(stage_parameters(config, layout)):
@@ -172,11 +205,11 @@ def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine
                 gradients=float(parameters * (item + (4 if accumulates else 0))),
                 optimizer=parameters * (8 + (4 if item < 4 else 0)) / divided,
                 activations=activation_bytes(config, layout, work, layers, stage),
-                sent=sent_bytes(config, layout, work, layers, parameters),
+                sent=sent_bytes(config, layout, work, stage, parameters),
             )
         )
     tokens = work.tokens * work.micro_batches
-    work_flops = config.flops_per_token(work.length) * tokens * (4 / 3 if work.recompute else 1)
+    work_flops = config.flops_per_token(work.length) * tokens * (2 + forward_passes(layout, work)) / 3
     compute = work_flops / (layout.tensor * layout.pipeline) / machine.flops
     bubble = (layout.pipeline - 1) / work.micro_batches
     seconds = compute * (1 + bubble) + max(stage.sent for stage in stages) / machine.bandwidth
@@ -201,7 +234,9 @@ def fitting_layouts(
             if global_batch % (data * work.batch):
                 continue
             micro = Workload(work.batch, work.length, global_batch // (data * work.batch), work.recompute)
-            plan = make_plan(config, Layout(data, tensor, pipeline, data > 1), micro, machine)
-            if plan.peak <= machine.memory:
-                plans.append(plan)
-    return sorted(plans, key=lambda plan: plan.seconds)
+            for divides in (False, True) if tensor > 1 else (False,):
+                layout = Layout(data, tensor, pipeline, data > 1, divides, divides)
+                plan = make_plan(config, layout, micro, machine)
+                if plan.peak <= machine.memory:
+                    plans.append(plan)
+    return sorted(plans, key=lambda plan: (plan.seconds, plan.peak))

@@ -18,10 +18,11 @@ from parallel.cluster import launch
 STEPS = 20
 SIZES = {
     "model.model_config.seq_length": 192,
-    "model.model_config.num_layers": 2,
-    "model.model_config.vocab_size": 700,
+    "model.model_config.num_layers": 4,
+    "model.model_config.vocab_size": 701,  # divisible by no number of slices
     "model.model_config.pad_token_id": 699,
     "lr_schedule.warmup_steps": 2,
+    "lr_schedule.learning_rate": 3e-4,
     "optimizer.eps": 1e-6,
     "runner_config.epochs": 20,
     "runner_config.max_steps": STEPS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import psutil
 import pytest
 from conftest import REPOSITORY
 
-from parallel.cluster import write_table
+from parallel.cluster import launch, write_table
 from parallel.test_data_parallel import arguments, dataset, losses, run_cluster, run_single  # noqa: F401
 
 # The losses of one process differ from two by the order of sums, which sixty steps at this rate amplify.
@@ -33,11 +34,11 @@ def single(dataset, tmp_path_factory):  # noqa: F811
     return losses(output)
 
 
-def start(dataset, output) -> subprocess.Popen:  # noqa: F811
+def start(dataset, output, *more) -> subprocess.Popen:  # noqa: F811
     sets = {**SETS, "parallel_config.data_parallel": 2}
     parts = [sys.executable, "-m", "mindcoder.cli.main", *arguments(dataset, output, 2, "wizardcoder", **sets)]
     command = ["launch", "--command", " ".join([*parts, "--use_parallel", "True"])]
-    flags = ["--rank_table", str(write_table(output, 2)), "--log_dir", str(output / "log")]
+    flags = ["--rank_table", str(write_table(output, 2)), "--log_dir", str(output / "log"), *more]
     return subprocess.Popen(
         [sys.executable, "-m", "mindcoder.cli.main", *command, *flags],
         stdout=subprocess.PIPE,
@@ -85,4 +86,34 @@ def test_ctrl_c_saves_on_all_ranks_and_resumes(dataset, single, tmp_path):  # no
     stopped = sorted((tmp_path / "checkpoint").iterdir())[-1]
     assert int(stopped.name[5:]) < 60 and (stopped / "manifest.json").is_file()
     run_single(dataset, tmp_path, 4, "--resume", **SETS)
+    assert losses(tmp_path) == pytest.approx(single, rel=CLOSE)
+
+
+def test_a_full_disk_on_one_rank_ends_the_job_and_leaves_what_was_there(dataset, tmp_path):  # noqa: F811
+    sets = {"callbacks.1.save_checkpoint_steps": 5, "callbacks.1.keep_checkpoint_max": 9}
+    run_cluster(dataset, tmp_path, 2, 2, **{**sets, "runner_config.max_steps": 5})
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "checkpoint").rglob("*.safetensors"))}
+    parts = [sys.executable, "-m", "mindcoder.cli.main", *arguments(dataset, tmp_path, 2, "wizardcoder", **sets)]
+    run = " ".join([*parts, "--use_parallel", "True", "--resume", "--set", "parallel_config.data_parallel=2"])
+    # Files of rank 1 may have 400 KB, less than its part of a checkpoint.
+    limited = f"if [ $RANK_ID = 1 ]; then ulimit -f 400; fi; exec {run}"
+    done = launch(f"bash -c {shlex.quote(limited)}", 2, tmp_path)
+    assert done.returncode == 2 and "rank 1 ended with exit code 2" in done.stderr
+    assert "[rank 1] mindcoder: error: " in done.stderr and "no disk space left to write it" in done.stderr
+    whole = {path: path.read_bytes() for path in sorted((tmp_path / "checkpoint").rglob("step_*/*.safetensors"))
+             if not path.parent.name.startswith(".")}  # fmt: skip
+    assert whole == before
+    run_cluster(dataset, tmp_path, 2, 2, "--resume", **sets)
+    assert sorted(losses(tmp_path)) == list(range(1, 21))
+    assert not list((tmp_path / "checkpoint").glob(".step_*"))
+
+
+@pytest.mark.cluster
+def test_a_lost_device_leaves_fewer_replicas_and_the_same_losses(dataset, single, tmp_path):  # noqa: F811
+    process = start(dataset, tmp_path, "--max_restarts", "1", "--fewer_replicas")
+    wait_for_checkpoint(tmp_path, process)
+    os.kill(worker_of(process, 0), signal.SIGKILL)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "1 instead of 2 data-parallel replicas of 4 sequences each, without the device of rank 0" in errors
     assert losses(tmp_path) == pytest.approx(single, rel=CLOSE)
