@@ -42,6 +42,41 @@ def shift_labels(labels: np.ndarray) -> np.ndarray:
     return shifted
 
 
+@dataclass(frozen=True)
+class DataLayout:
+    """How a run takes its rows; `Position` counts batches of it.
+
+    Attributes:
+        rows: of the dataset.
+        batch_size: rows of a batch over all data ranks.
+        accumulate: batches of an update.
+    """
+
+    rows: int
+    batch_size: int
+    accumulate: int
+
+
+def same_place(position: Position, before: DataLayout, now: DataLayout) -> Position:
+    """A position between two updates, in batches of another layout that takes the same rows in the same order.
+
+    Raises:
+        ValueError: another dataset, another number of rows an update, or other rows left over at the end of an epoch.
+    """
+    if before.rows != now.rows:
+        raise ValueError(f"rows {before.rows} instead of {now.rows}")
+    if before.batch_size * before.accumulate != now.batch_size * now.accumulate:
+        raise ValueError(
+            f"an update of {before.batch_size * before.accumulate} rows (batch_size {before.batch_size} x accumulate "
+            f"{before.accumulate}) instead of {now.batch_size * now.accumulate} ({now.batch_size} x {now.accumulate})"
+        )
+    rest = [layout.rows % layout.batch_size for layout in (before, now)]
+    rows = position.batch * before.batch_size
+    if rest[0] != rest[1] or rows % now.batch_size:
+        raise ValueError(f"batches of {before.batch_size} and of {now.batch_size} rows end epochs at other rows")
+    return Position(position.epoch, rows // now.batch_size)
+
+
 class BatchLoader:
     """Batches of a MindRecord dataset.
 

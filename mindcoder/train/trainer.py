@@ -25,7 +25,7 @@ from mindcoder.checkpoint.store import (
     finish_checkpoint,
     write_parts,
 )
-from mindcoder.data.loader import Batch, BatchLoader, Position
+from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Position, same_place
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, single_process
@@ -140,19 +140,15 @@ class Trainer:
         """
         state = checkpoint.state
         check_architecture(state, self.decoder.config, checkpoint.folder)
-        ours = self._data_layout()
-        differing = [
-            f"{name} {state['data'][name]} instead of {value}"
-            for name, value in ours.items()
-            if state["data"].get(name, value) != value
-        ]
-        if differing:
-            raise UserError(f"cannot resume at the same place of the data: {', '.join(differing)}", checkpoint.folder)
+        try:
+            position = same_place(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
+        except ValueError as error:
+            raise UserError(f"cannot resume at the same place of the data: {error}", checkpoint.folder) from None
         place = checkpoint.folder
         read_own_parts(self.decoder.get_parameters(), checkpoint.tensors(MODEL), self.decoder, place)
         read_own_parts(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
         self.step = checkpoint.step
-        self.position = Position(**state["position"])
+        self.position = position
         self.loss_scale = LossScale(**state["loss_scale"])
 
     def run(self) -> EvalResult | None:
@@ -204,7 +200,7 @@ class Trainer:
             "position": asdict(self.position),
             "loss_scale": asdict(self.loss_scale),
             "seed": self.options.seed,
-            "data": self._data_layout(),
+            "data": asdict(self._data_layout()),
             "architecture": self.decoder.config.architecture(),
             "config": asdict(self.decoder.config),
         }
@@ -229,8 +225,8 @@ class Trainer:
         self._tell("on_checkpoint", self.step, folder)
         return folder
 
-    def _data_layout(self) -> dict[str, int]:
-        return {"rows": self.loader.rows, "batch_size": self.loader.global_batch, "accumulate": self.options.accumulate}
+    def _data_layout(self) -> DataLayout:
+        return DataLayout(self.loader.rows, self.loader.global_batch, self.options.accumulate)
 
     def _steps(self) -> Iterator[tuple[list[Batch], Position]]:
         """The micro batches of each update and the data position after them."""

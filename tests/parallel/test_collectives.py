@@ -18,7 +18,7 @@ CODE = """
     mesh = together.mesh
     assert mesh.rank == rank
     def values(of, dtype):
-        return np.random.default_rng(of).integers(-50, 50, (3, 4)).astype(dtype)
+        return np.random.default_rng(of).integers(-50, 50, (8, 3)).astype(dtype)
     for dtype in (np.float32, np.float16):
         for ranks in (mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), together.everyone):
             mine = Tensor(values(rank, dtype))
@@ -26,6 +26,21 @@ CODE = """
             assert (total == sum(values(of, dtype) for of in ranks)).all(), (rank, ranks)
             joined = together.gather_over(ranks)(mine).asnumpy()
             assert (joined == np.concatenate([values(of, dtype) for of in ranks])).all(), (rank, ranks)
+            own = together.scatter_sum_over(ranks)(mine).asnumpy()
+            wanted = np.split(sum(values(of, dtype) for of in ranks), len(ranks))[ranks.index(rank)]
+            assert (own == wanted).all(), (rank, ranks)
+        # Around the pipeline and back, as often as there is no barrier between.
+        before, after = together.neighbour(-1), together.neighbour(1)
+        ranks = mesh.pipeline_ranks()
+        assert (before is None) == (mesh.stage == 0) and (after is None) == (mesh.stage == PIPELINE - 1)
+        for turn in range(3):
+            back = None
+            if after is not None:
+                back = after.exchange(Tensor(values(rank, dtype) + turn), (8, 3), mine.dtype).asnumpy()
+                assert (back == -values(ranks[mesh.stage + 1], dtype)).all()
+            if before is not None:
+                came = before.exchange(Tensor(-values(rank, dtype)), (8, 3), mine.dtype).asnumpy()
+                assert (came == values(ranks[mesh.stage - 1], dtype) + turn).all()
     print("all equal")
 """
 
@@ -35,6 +50,7 @@ CODE = """
     [
         pytest.param((2, 1, 1), marks=pytest.mark.cluster),
         pytest.param((1, 2, 2), marks=pytest.mark.cluster),
+        pytest.param((1, 4, 2), marks=pytest.mark.cluster),
         (2, 2, 2),
     ],
     ids=str,

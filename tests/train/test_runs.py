@@ -182,6 +182,6 @@ def test_a_second_run_does_not_overwrite_the_first(workspace):
 
 def test_resuming_with_another_batch_size_is_refused(workspace):
     done = finetune(workspace, "whole", "--resume", sets={"runner_config.batch_size": 3})
-    assert done.returncode == 2 and "batch_size 2 instead of 3" in done.stderr
+    assert done.returncode == 2 and "an update of 2 rows (batch_size 2 x accumulate 1) instead of 3" in done.stderr
     done = finetune(workspace, "whole", "--resume", sets={"model.model_config.hidden_size": 64})
     assert done.returncode == 2 and "hidden_size 32 instead of 64" in done.stderr
