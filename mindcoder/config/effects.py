@@ -29,6 +29,8 @@ _EFFECTIVE_BY_SECTION = {
     "train_dataset.data_loader": "type dataset_dir dataset_files shuffle",
     "eval_dataset.data_loader": "type dataset_dir dataset_files",
     "recompute_config": "recompute",
+    "parallel_config": "data_parallel model_parallel pipeline_stage optimizer_shard micro_batch_num vocab_emb_dp "
+    "use_seq_parallel",
     "callbacks.*": "type save_checkpoint_steps keep_checkpoint_max per_print_times",
     "context": "device_target device_id mode max_call_depth",
     "model.arch": "type",
@@ -39,7 +41,7 @@ _EFFECTIVE_BY_SECTION = {
     "softmax_compute_type bos_token_id eos_token_id pad_token_id max_decode_length max_new_tokens "
     "repetition_penalty temperature top_k top_p do_sample make_vocab_size_divisible_by max_position_embedding theta "
     "extend_method scaling_factor head_dim init_method_std sliding_window use_bias tie_word_embeddings multiple_of "
-    "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias",
+    "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias use_seq_parallel offset",
     "model.model_config.scaling_factor": "factor original_max_position_embeddings low_freq_factor high_freq_factor",
     "processor": "prompt_template",
     "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token add_bos_token",
@@ -61,6 +63,9 @@ CLUSTER_ONLY = ("parallel.", "parallel_config.", "micro_batch_interleave_num")
 REASONS = {
     "model.model_config.use_past": "generation always keeps keys and values",
     "model.model_config.checkpoint_name_or_path": "give load_checkpoint",
+    "parallel_config.gradient_aggregation_group": "one group a weight matrix, one for all vectors",
+    "parallel_config.context_parallel": "1 is all there is",
+    "parallel_config.expert_parallel": "1 is all there is: no model here has experts",
     "train_dataset.input_columns": "the columns are those of the dataset",
     "train_dataset.batch_size": "runner_config.batch_size is used",
     "model.model_config.ignore_token_id": "it is always -100",
@@ -117,10 +122,12 @@ def _reason(pattern: str, value: object, config: RunConfig, device: str) -> str 
         return "only float16 needs a loss scale"
     if value == "bfloat16" and device == "CPU":
         return "CPU has no bfloat16 kernels, float32 is used"
+    if pattern.startswith(CLUSTER_ONLY) and not config.use_parallel:
+        return "use_parallel is False, one process"
+    if pattern.startswith("parallel."):
+        return "the layout is parallel_config's, spelled out; MindSpore's parallel modes are not used"
     if pattern in EFFECTIVE:
         return None
     if pattern in ASCEND_ONLY and device == "CPU":
         return "Ascend only"
-    if pattern.startswith(CLUSTER_ONLY):
-        return None if config.use_parallel else "use_parallel is False, one process"
     return REASONS.get(pattern, "MindCoder has no use for it")

@@ -43,6 +43,9 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         place, line = source.place(("parallel_config", key))
         raise UserError(f"parallel_config.{key}: {message}", place, line)
 
+    for key, size in (("context_parallel", mesh.context_parallel), ("expert_parallel", mesh.expert_parallel or 1)):
+        if size > 1:
+            refuse(key, f"found {size}, expected 1: MindCoder has data, tensor (with sequence) and pipeline parallel")
     product = mesh.data_parallel * mesh.model_parallel * mesh.pipeline_stage
     if product != world:
         refuse(
