@@ -41,7 +41,7 @@ def bad_lines(tmp_path):
             ["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.data_parallel=2"],
             "but the number of processes is 1",
         ),
-        (["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.pipeline_stage=2"], "is not in this"),
+        (["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.context_parallel=2"], "expected 1"),
         (["--config", TINY, "--vocab_file", "v.json", "--merge_file", "m.txt"], "v.json: no such tokenizer file"),
         (["--confg", TINY], "--config"),
     ],
