@@ -215,7 +215,8 @@ def main() -> None:
         flops = 0.0
         print(
             f"{network.num_parameters() / 1e6:.1f} M parameters, {ROWS} x {LENGTH} tokens a step; a process without a "
-            f"model {base / 1e6:.0f} MB; a sum over two {bandwidth / 1e9:.2f} GB/s"
+            f"model {base / 1e6:.0f} MB; a sum over two {bandwidth / 1e9:.2f} GB/s",
+            flush=True,
         )
         print("layout | s a step: measured, predicted | MB sent: measured, predicted | MB of the fullest rank: …")
         for layout, micro_batches in LAYOUTS:

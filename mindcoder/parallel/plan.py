@@ -135,9 +135,9 @@ def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, 
 
     A layer keeps 4 H (two norm inputs, two norm outputs; a slice's share with divided rows) and, divided by the
     tensor size, 2 N D (query, attended values), 2 K D (key, value) and F (twice with a gate) numbers a token; with
-    recomputation its input only, and one layer in full. A pipeline stage runs its layers again in the backward
-    graph, so 1F1B holds ``pipeline - stage`` micro batches' inputs and one in full. On top: one layer's attention
-    scores and their gradient, two chunks of logits on the last stage.
+    recomputation its input only, and one layer in full. All pipeline stages but the last recompute, and 1F1B holds
+    ``pipeline - stage`` micro batches there. On top: one layer's attention scores and their gradient, two chunks of
+    logits on the last stage.
     """
     item = ITEM_BYTES[config.compute_dtype]
     inner = config.intermediate_size * (2 if config.gated_mlp else 1)
@@ -145,20 +145,20 @@ def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, 
     row = config.hidden_size / (layout.tensor if layout.sequence else 1)
     layer = work.tokens * item * (4 * row + sliced / layout.tensor)
     entered = work.tokens * item * row
-    waiting = min(layout.pipeline - stage, work.micro_batches) * entered if layout.pipeline > 1 else 0.0
-    kept = layers * entered + layer if work.recompute else layers * layer
+    under_way = min(layout.pipeline - stage, work.micro_batches)
+    kept = under_way * layers * entered + layer if recomputes(layout, work, stage) else layers * layer
     scores = 2 * work.batch * config.num_heads / layout.tensor * work.length**2 * ITEM_BYTES[config.softmax_dtype]
     head = 0.0
     if stage == layout.pipeline - 1:
         vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
         head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * vocabulary)
         head += 4.0 * vocabulary * config.hidden_size  # the head's gradient is summed in float32
-    return waiting + kept + scores + head
+    return kept + scores + head
 
 
-def forward_passes(layout: Layout, work: Workload) -> int:
-    """How often a layer's forward pass runs in a step: again with recomputation, again in a pipeline."""
-    return 1 + work.recompute + (layout.pipeline > 1)
+def recomputes(layout: Layout, work: Workload, stage: int) -> bool:
+    """Whether a stage runs its layers a second time: when asked to, and in a pipeline on all stages but the last."""
+    return work.recompute or stage < layout.pipeline - 1
 
 
 def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int, parameters: int) -> float:
@@ -173,7 +173,7 @@ def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage:
     counts = spread_layers(config.num_layers, layout.pipeline, layout.offsets)
     is_first, is_last = stage == 0, stage == layout.pipeline - 1
     rows = work.tokens * config.hidden_size * item
-    sums = counts[stage] * 2 * (forward_passes(layout, work) + 1)
+    sums = counts[stage] * 2 * (3 if recomputes(layout, work, stage) else 2)
     if layout.vocabulary:
         sums += is_first + is_last
     tensor = 2 * (layout.tensor - 1) / layout.tensor * rows * sums * work.micro_batches
@@ -189,8 +189,8 @@ def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage:
 
 
 def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine: Machine) -> Plan:
-    """Memory of every stage and the time of a step: products at ``machine.flops`` (a third more for every forward pass
-    that runs again), messages at ``machine.bandwidth`` without overlap, and the pipeline's bubble (p - 1) / m."""
+    """Memory of every stage and the time of a step: products at ``machine.flops`` (a third more where the forward pass
+    runs again), messages at ``machine.bandwidth`` without overlap, and the pipeline's bubble (p - 1) / m."""
     item = ITEM_BYTES[config.param_dtype]
     accumulates = work.micro_batches > 1 or layout.pipeline > 1
     divided = layout.data if layout.shard_optimizer else 1
@@ -209,7 +209,7 @@ def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine
             )
         )
     tokens = work.tokens * work.micro_batches
-    work_flops = config.flops_per_token(work.length) * tokens * (2 + forward_passes(layout, work)) / 3
+    work_flops = config.flops_per_token(work.length) * tokens * (4 / 3 if recomputes(layout, work, 0) else 1)
     compute = work_flops / (layout.tensor * layout.pipeline) / machine.flops
     bubble = (layout.pipeline - 1) / work.micro_batches
     seconds = compute * (1 + bubble) + max(stage.sent for stage in stages) / machine.bandwidth

@@ -28,22 +28,17 @@ def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
 
 
 class PlainGradients(nn.Cell):
-    """Gradients of a stage's inputs and weights, with all activations kept between forward and backward.
+    """Gradients of inputs and weights of the last stage (or the whole network), with all activations kept.
 
-    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output)`` takes what
-    `Decoder.run_layers` does, the labels and the loss scale (used on the last stage) and the gradient of the rows that
-    leave the stage (used on the others); it gives the scaled loss (0 on the others) and (gradient of ``rows``,
-    gradients of ``weights``).
+    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes what
+    `Decoder.run_layers` does, the labels and the loss scale; it gives the scaled loss and (gradient of ``rows``,
+    gradients of ``weights``). What only other stages need (`RecomputedGradients`) is not looked at.
     """
 
     def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
         super().__init__(auto_prefix=False)
-        self.decoder, self.loss, self.loss_scaled, self.weights = decoder, loss, loss_scaled, weights
-        self.is_last = decoder.stage.is_last
-        if self.is_last:
-            self.value_and_grad = ms.value_and_grad(self.scaled_loss, 0, weights=weights)
-        else:
-            self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
+        self.decoder, self.loss, self.loss_scaled = decoder, loss, loss_scaled
+        self.value_and_grad = ms.value_and_grad(self.scaled_loss, 0, weights=weights)
 
     def scaled_loss(
         self,
@@ -68,13 +63,9 @@ class PlainGradients(nn.Cell):
         seed: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
+        layer_inputs: tuple,
     ) -> tuple:
-        if self.is_last:
-            return self.value_and_grad(rows, position_ids, document_ids, labels, seed, loss_scale)
-        grad_inputs, grads = self.gradient(self.decoder.run_layers, self.weights)(
-            rows, position_ids, document_ids, seed, grad_output
-        )
-        return Tensor(0.0, ms.float32), (grad_inputs[0], grads)
+        return self.value_and_grad(rows, position_ids, document_ids, labels, seed, loss_scale)
 
 
 class MicroBatchGradients(nn.Cell):
@@ -84,7 +75,8 @@ class MicroBatchGradients(nn.Cell):
         decoder: the network, or a stage of it.
         weights: its parameters, in the order their gradients are wanted.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
-        recompute: run every layer again in the backward pass instead of keeping its activations.
+        recompute: run every layer again in the backward pass instead of keeping its activations; all pipeline stages
+            but the last do that anyway, because their backward pass is another graph than their forward pass.
     """
 
     def __init__(
@@ -94,7 +86,7 @@ class MicroBatchGradients(nn.Cell):
         self.decoder, self.loss_scaled = decoder, loss_scaled
         self.is_first = decoder.stage.is_first
         loss = head_loss(decoder, loss_scaled)
-        kind = RecomputedGradients if recompute else PlainGradients
+        kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]
         self.embedding_index = names.index(decoder.token_embedding.weight.name) if self.is_first else -1
@@ -112,6 +104,7 @@ class MicroBatchGradients(nn.Cell):
         seed: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
+        layer_inputs: tuple = (),
     ) -> tuple[Tensor, Tensor, tuple]:
         """Run forward and backward.
 
@@ -122,6 +115,7 @@ class MicroBatchGradients(nn.Cell):
             seed: int32 scalar of the dropout masks.
             loss_scale: float32 scalar.
             grad_output: gradient of the rows that leave the stage; any scalar on the last one.
+            layer_inputs: what `ForwardStage` kept; empty on the last stage.
 
         Returns:
             Unscaled loss (0 but on the last stage), gradient of the rows that entered, scaled gradients of all weights.
@@ -131,7 +125,7 @@ class MicroBatchGradients(nn.Cell):
         """
         rows = self.decoder.look_up(inputs)
         loss, (grad_rows, grads) = self.stage_gradients(
-            rows, position_ids, document_ids, labels, seed, loss_scale, grad_output
+            rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
         if self.loss_scaled:
             loss = loss / loss_scale

@@ -13,6 +13,7 @@ from mindcoder.parallel.collectives import Collectives, Neighbour
 from mindcoder.parallel.pipeline import OneForwardOneBackward
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
+from mindcoder.train.recompute import ForwardStage
 from mindcoder.train.step import MicroBatch
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
 
@@ -44,7 +45,7 @@ def link_to(decoder: Decoder, together: Collectives, step: int, tokens: int) -> 
 
 
 class BackwardStage(nn.Cell):
-    """Forward (again) and backward of a micro batch; adds to the gradient buffers."""
+    """Backward pass of a micro batch, on the last stage with its forward pass; adds to the gradient buffers."""
 
     def __init__(self, gradients: MicroBatchGradients, accumulate: Accumulate) -> None:
         super().__init__(auto_prefix=False)
@@ -60,10 +61,11 @@ class BackwardStage(nn.Cell):
         share: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
+        layer_inputs: tuple,
     ) -> tuple[Tensor, Tensor]:
         """Weighted loss and the gradient of the rows that entered."""
         loss, grad_rows, grads = self.gradients(
-            inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output
+            inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
         return self.accumulate(loss * share, grads, share), grad_rows
 
@@ -95,7 +97,7 @@ class PipelineStep:
         optimizer: updates ``decoder``'s parameters.
         max_grad_norm: clip to this global norm; 0 leaves gradients.
         loss_scaled: whether the loss scale may differ from 1 (float16).
-        recompute: keep layer inputs only during the backward graph, which runs the stage's layers again anyway.
+        recompute: keep layer inputs only on the last stage too; the others always do.
         together: all processes.
     """
 
@@ -111,13 +113,14 @@ class PipelineStep:
         self.decoder, self.together = decoder, together
         accumulate = Accumulate(gradient_buffers(optimizer.parameters))
         gradients = MicroBatchGradients(decoder, optimizer.parameters, loss_scaled, recompute)
+        self.forward = ForwardStage(decoder)
         self.backward = BackwardStage(gradients, accumulate)
         self.finish = FinishStep(ClippedUpdate(decoder, optimizer, max_grad_norm, together), accumulate, together)
         self._schedule: OneForwardOneBackward[Tensor] | None = None
 
     def set_train(self, train: bool) -> None:
         """Dropout on or off."""
-        self.decoder.set_train(train)
+        self.forward.set_train(train)
         self.backward.set_train(train)
 
     def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
@@ -132,14 +135,18 @@ class PipelineStep:
         loss = Tensor(0.0, ms.float32)
         schedule = self._schedule or self._prepare(micro_batches[0], loss_scale)
 
+        kept: dict[int, tuple[Tensor, ...]] = {}
+
         def forward(index: int, entered: Tensor | None) -> Tensor:
             batch = micro_batches[index]
             inputs = batch.input_ids if entered is None else entered
-            return self.decoder(inputs, batch.position_ids, batch.document_ids, batch.seed)
+            leaving, kept[index] = self.forward(inputs, batch.position_ids, batch.document_ids, batch.seed)
+            return leaving
 
         def backward(index: int, entered: Tensor | None, gradient: Tensor | None) -> Tensor:
             nonlocal loss
-            micro_loss, back = self.backward(*self._arguments(micro_batches[index], entered, gradient, loss_scale))
+            arguments = self._arguments(micro_batches[index], entered, gradient, loss_scale)
+            micro_loss, back = self.backward(*arguments, kept.pop(index, ()))
             loss = loss + micro_loss
             return back
 
@@ -160,9 +167,11 @@ class PipelineStep:
         previous, following = (link_to(self.decoder, self.together, step, tokens) for step in (-1, 1))
         entered = None if previous is None else ops.zeros(previous.shape, previous.dtype)
         gradient = None if following is None else ops.zeros(following.shape, following.dtype)
+        layer_inputs: tuple[Tensor, ...] = ()
         if following is not None:
             inputs = batch.input_ids if entered is None else entered
-            compile_ahead(self.decoder, inputs, batch.position_ids, batch.document_ids, batch.seed)
-        compile_ahead(self.backward, *self._arguments(batch, entered, gradient, loss_scale))
+            compile_ahead(self.forward, inputs, batch.position_ids, batch.document_ids, batch.seed)
+            layer_inputs = (gradient,) * len(self.decoder.layers)  # all have one shape
+        compile_ahead(self.backward, *self._arguments(batch, entered, gradient, loss_scale), layer_inputs)
         self._schedule = OneForwardOneBackward(mesh.stage, mesh.pipeline, previous, following)
         return self._schedule

@@ -14,6 +14,9 @@ from mindcoder.models.decoder import Decoder
 class RecomputedGradients(nn.Cell):
     """Same call as `mindcoder.train.gradients.PlainGradients`; keeps each layer's input only.
 
+    On the last stage (or the only one) the inputs are made here; on the others they come from `ForwardStage`, which ran
+    in another graph.
+
     Args:
         decoder: the network, or a stage of it.
         loss: the fused head and loss; needed on the last stage.
@@ -61,17 +64,17 @@ class RecomputedGradients(nn.Cell):
         seed: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
+        layer_inputs: tuple,
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
         rotation = decoder.rotation(position_ids, position_ids.max() + 1)
         bias = decoder.attention_bias(document_ids)
-        inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
-        # On an inner stage the last layer's output is not needed again.
-        for index in range(len(decoder.layers) - (0 if self.is_last else 1)):
-            inputs += (decoder.layers[index](inputs[index], rotation, bias, seed, batch, length),)
-        loss, grad_rows, head_grads = Tensor(0.0, ms.float32), grad_output, ()
+        loss, inputs, grad_rows, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
+            inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
+            for index in range(len(decoder.layers)):
+                inputs += (decoder.layers[index](inputs[index], rotation, bias, seed, batch, length),)
             loss, (grad_rows, head_grads) = self.head_gradient(inputs[len(decoder.layers)], labels, loss_scale)
         layer_grads = ()
         for back in range(len(decoder.layers)):
@@ -99,3 +102,26 @@ class RecomputedGradients(nn.Cell):
             # An embedding that is not the head has only the gradient of its rows, which the caller adds.
             ordered += (ops.zeros_like(self.lookup.weight) if place < 0 else found[place],)
         return loss, (grad_rows, ordered)
+
+
+class ForwardStage(nn.Cell):
+    """Forward pass of a pipeline stage that is not the last one: the rows that leave it, and every layer's input."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder = decoder
+
+    def construct(self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> tuple:
+        """See `Decoder.construct` for the arguments."""
+        decoder = self.decoder
+        batch, length = position_ids.shape
+        rows = decoder.look_up(inputs)
+        if decoder.stage.is_first:
+            rows = decoder.begin(rows, position_ids, seed)
+        rotation = decoder.rotation(position_ids, position_ids.max() + 1)
+        bias = decoder.attention_bias(document_ids)
+        layer_inputs = ()
+        for layer in decoder.layers:
+            layer_inputs += (rows,)
+            rows = layer(rows, rotation, bias, seed, batch, length)
+        return rows, layer_inputs
