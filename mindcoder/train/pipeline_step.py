@@ -61,7 +61,7 @@ class BackwardStage(nn.Cell):
         share: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
-        layer_inputs: tuple,
+        *layer_inputs: Tensor,  # a tuple would be a constant, and its graph compiled again for each
     ) -> tuple[Tensor, Tensor]:
         """Weighted loss and the gradient of the rows that entered."""
         loss, grad_rows, grads = self.gradients(
@@ -146,7 +146,7 @@ class PipelineStep:
         def backward(index: int, entered: Tensor | None, gradient: Tensor | None) -> Tensor:
             nonlocal loss
             arguments = self._arguments(micro_batches[index], entered, gradient, loss_scale)
-            micro_loss, back = self.backward(*arguments, kept.pop(index, ()))
+            micro_loss, back = self.backward(*arguments, *kept.pop(index, ()))
             loss = loss + micro_loss
             return back
 
@@ -172,6 +172,6 @@ class PipelineStep:
             inputs = batch.input_ids if entered is None else entered
             compile_ahead(self.forward, inputs, batch.position_ids, batch.document_ids, batch.seed)
             layer_inputs = (gradient,) * len(self.decoder.layers)  # all have one shape
-        compile_ahead(self.backward, *self._arguments(batch, entered, gradient, loss_scale), layer_inputs)
+        compile_ahead(self.backward, *self._arguments(batch, entered, gradient, loss_scale), *layer_inputs)
         self._schedule = OneForwardOneBackward(mesh.stage, mesh.pipeline, previous, following)
         return self._schedule
