@@ -20,6 +20,7 @@ from mindcoder.models.stage import Stage
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
+SITES_OF_A_SLICE = 1 << 16
 SLICE_SEED = 0x3C6EF35F  # between the dropout seeds of slices that have rows of their own
 TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # of the initializer
 
@@ -39,7 +40,7 @@ class DecoderLayer(nn.Cell):
         self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
             config,
-            site,
+            site + slices.index * SITES_OF_A_SLICE,  # heads of different slices drop different probabilities
             initializer,
             output_stddev,
             param_dtype,

@@ -94,6 +94,7 @@ class AdamW(nn.Cell):
         epsilon = self.options.eps * second_correction
         decay = 1.0 - learning_rate * self.options.weight_decay
         one = Tensor(1.0, ms.float32)
+        zero = ops.cast(steps < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
         updated = steps
         for index in range(len(self.parameters)):
             parameter = self.parameters[index]
@@ -120,6 +121,6 @@ class AdamW(nn.Cell):
                     updated = ops.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
             if self.spread is not None:
                 # All but the owner add zeros: a broadcast on backends that have none inside a graph.
-                value = ops.depend(parameter, updated) * 1.0 if self.owned[index] else ops.zeros_like(parameter)
+                value = ops.depend(parameter, updated) * ops.cast(one if self.owned[index] else zero, parameter.dtype)
                 updated = ops.assign(parameter, self.spread(ops.depend(value, updated)))
         return ops.depend(steps, updated)

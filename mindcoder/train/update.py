@@ -108,7 +108,9 @@ class Accumulate(nn.Cell):
         return value
 
     def clear(self, value: Tensor) -> Tensor:
-        """Zero the buffers after ``value`` is there, which is given back."""
+        """Zero the buffers after ``value`` (a norm) is there, which is given back."""
+        zero = ops.cast(value < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
         for buffer in self.buffers:
-            value = ops.depend(value, ops.assign(buffer, ops.depend(ops.zeros_like(buffer), value)))
+            zeros = ops.broadcast_to(ops.depend(zero, value).reshape((1,) * len(buffer.shape)), buffer.shape)
+            value = ops.depend(value, ops.assign(buffer, zeros))
         return value

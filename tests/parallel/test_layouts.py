@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
-from parallel.cluster import launch
+from parallel.cluster import launch, write_table
 from parallel.test_data_parallel import (  # noqa: F401
     STEPS,
     arguments,
@@ -19,6 +21,7 @@ from parallel.test_data_parallel import (  # noqa: F401
     run_single,
 )
 
+CONFIG = "configs/wizardcoder/tiny_finetune.yaml"
 ROWS, MICRO_BATCHES = 4, 4  # of a micro batch over all data ranks, and of a step
 ZERO = {"parallel_config.optimizer_shard": True}
 RECOMPUTE = {"recompute_config.recompute": True}
@@ -95,7 +98,7 @@ def test_a_layout_follows_one_process(model, mesh, everything, dataset, singles,
     [
         pytest.param(SEQUENCE, id="sequence", marks=pytest.mark.cluster),
         pytest.param(VOCABULARY, id="vocabulary", marks=pytest.mark.cluster),
-        pytest.param({**SEQUENCE, **VOCABULARY}, id="both"),
+        pytest.param({**SEQUENCE, **VOCABULARY}, id="both", marks=pytest.mark.cluster),
     ],
 )
 def test_divided_rows_and_vocabulary_follow_one_process(more, dataset, singles, tmp_path):  # noqa: F811
@@ -128,17 +131,29 @@ def test_a_checkpoint_of_eight_resumes_and_answers_on_other_layouts(dataset, sin
             run(dataset, tmp_path / name, mesh, "--resume", **more)
         assert_same_run(tmp_path / name, singles("wizardcoder"))
 
-    common = ["--load_checkpoint", str(newest), "--vocab_file", str(tokenizer_folder), "--predict_data", "sort"]
-    flags = arguments(dataset, tmp_path / "out", 1, "wizardcoder", **{"model.model_config.max_new_tokens": 40})
-    alone = python("predict", *flags[1:], *common)
+    # The seeds' distributed pipeline: rank_N/checkpoint_N.ckpt, four processes, one list of prompts.
+    tree = tmp_path / "tree"
+    made = python("convert", newest, tree, "--to", "ckpt", "--model_parallel", 2, "--pipeline_stage", 2)
+    assert made.returncode == 0, made.stderr
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("sort a list\nreverse a string\n")
+    flags = arguments(dataset, tmp_path / "out", 1, "wizardcoder", **{"model.model_config.max_new_tokens": 30})[3:]
+    flags += ["--vocab_file", str(tokenizer_folder)]
+    alone = python("predict", "--config", CONFIG, "--load_checkpoint", newest, "--predict_data", prompts, *flags,
+                   "--output_file", tmp_path / "one.jsonl")  # fmt: skip
     assert alone.returncode == 0, alone.stderr
     sets = [item for key, value in layout(1, 2, 2, **VOCABULARY).items() for item in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "mindcoder.cli.main", "predict", *flags[1:], *common, "--use_parallel", "True"]
-    together = launch(" ".join([*command, *sets]), 4, tmp_path)
+    script = [REPOSITORY / "scripts" / "pipeline_dist.sh", CONFIG, tree, prompts, write_table(tmp_path, 4), "[0,4]", 4]
+    more = ["--output_file", tmp_path / "four.jsonl", *flags, *sets]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    together = subprocess.run(
+        ["bash", *map(str, [*script, *more])], capture_output=True, text=True, cwd=REPOSITORY, env=environment
+    )
     assert together.returncode == 0, together.stderr
-    assert alone.stdout.strip() and alone.stdout.strip() in together.stdout
+    answers = (tmp_path / "four.jsonl").read_text()
+    assert len(answers.splitlines()) == 2 and answers == (tmp_path / "one.jsonl").read_text()
 
-    measured = python("eval", *flags[1:], "--load_checkpoint", str(newest), *evaluated)
+    measured = python("eval", "--config", CONFIG, "--load_checkpoint", newest, *evaluated, *flags)
     assert measured.returncode == 0, measured.stderr
     wanted, found = (next(line for line in text.splitlines() if line.startswith("eval: loss"))
                      for text in (measured.stdout, done.stdout))  # fmt: skip
