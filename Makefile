@@ -50,6 +50,7 @@ bench: $(VENV)/testing
 	$(RUN)/python -m benchmarks.breakdown large
 	$(RUN)/python -m benchmarks.preprocess
 	$(RUN)/python -m benchmarks.convert
+	$(RUN)/python -m benchmarks.scaling
 
 clean:
 	rm -rf output build *.egg-info
