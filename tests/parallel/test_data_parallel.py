@@ -93,6 +93,7 @@ def test_two_processes_follow_one(dataset, single, tmp_path):
     assert "2 x 192 tokens on each of 2 processes" in done.stdout
 
 
+@pytest.mark.cluster
 def test_sharded_optimizer_follows_and_resumes_in_one_process(dataset, single, tmp_path):
     zero = {
         "parallel_config.optimizer_shard": True,

@@ -73,14 +73,15 @@ def planned(width: int, layout: Layout) -> list[float]:
     return [size for size in fixed for _ in range(layout.data * layout.tensor)]
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize(
     "layout",
     [
         pytest.param(Layout(1, 1, 1, False), id="one process"),
-        pytest.param(Layout(2, 1, 1, False), id="data 2", marks=pytest.mark.cluster),
-        pytest.param(Layout(2, 1, 1, True), id="data 2, divided states", marks=pytest.mark.cluster),
-        pytest.param(Layout(1, 2, 1, False), id="tensor 2", marks=pytest.mark.cluster),
-        pytest.param(Layout(1, 1, 2, False), id="pipeline 2", marks=pytest.mark.cluster),
+        pytest.param(Layout(2, 1, 1, False), id="data 2"),
+        pytest.param(Layout(2, 1, 1, True), id="data 2, divided states"),
+        pytest.param(Layout(1, 2, 1, False), id="tensor 2"),
+        pytest.param(Layout(1, 1, 2, False), id="pipeline 2"),
     ],
 )
 def test_what_a_wider_network_takes_is_what_the_plan_says(layout, dataset, tmp_path):  # noqa: F811
