@@ -6,6 +6,7 @@ import argparse
 
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.weight_verbs import byte_size
+from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.models.from_section import config_from_section
 from mindcoder.parallel.plan import Layout, Machine, Plan, Workload, fitting_layouts, make_plan
@@ -32,7 +33,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
 
 def plan_verb(arguments: argparse.Namespace) -> int:
     """Print the plan of the file's layout, then the layouts that fit."""
-    config, _ = load_config(arguments.config, arguments.set)
+    config, source = load_config(arguments.config, arguments.set)
     network, mesh, runner = config_from_section(config.model.settings), config.parallel_config, config.runner_config
     model = config.model.settings
     layout = Layout(
@@ -44,6 +45,7 @@ def plan_verb(arguments: argparse.Namespace) -> int:
         mesh.vocab_emb_dp is False,
         tuple(model.offset) if isinstance(model.offset, list) and mesh.pipeline_stage > 1 else None,
     )
+    check_layout(config, source, layout.devices)
     micro = (mesh.micro_batch_num or 1) if layout.pipeline > 1 else 1
     work = Workload(
         runner.batch_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
+from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEntropy
 from mindcoder.parallel.collectives import GatherOver
 
 
@@ -45,19 +45,16 @@ class SlicedStatistics(nn.Cell):
         return inner, log_sum.reshape((rows,)) - total, target_logit - total, place, here
 
 
-class SlicedCrossEntropy(nn.Cell):
-    """`mindcoder.models.loss.LinearCrossEntropy` where ``weight [V / slices, H]`` is this slice's.
+class SlicedCrossEntropy(LinearCrossEntropy):
+    """`LinearCrossEntropy` where ``weight [V / slices, H]`` is this slice's.
 
     The same call and results; the gradient of ``hidden`` is this slice's part of a sum (`EnterSlices` adds it up).
     Softmax within the slice, times a number a row that acts on the small ``[rows, H]`` side, is the whole softmax.
     """
 
     def __init__(self, statistics: SlicedStatistics, scaled: bool) -> None:
-        super().__init__(auto_prefix=False)
-        self.statistics, self.scaled = statistics, scaled
-        self.head = ops.MatMul(transpose_b=True)
-        self.product = ops.MatMul()
-        self.product_transposed = ops.MatMul(transpose_a=True)
+        super().__init__(scaled)
+        self.statistics = statistics
         self.gather = ops.Gather()
         self.scatter_add = ops.TensorScatterAdd()
 
@@ -91,12 +88,6 @@ class SlicedCrossEntropy(nn.Cell):
             outer = self.scatter_add(ops.cast(outer, ms.float32), place, -wide * target_weight)
             grad_weight = outer if grad_weight is None else grad_weight + outer
         return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
-
-    def bprop(self, hidden, weight, labels, out, dout):
-        grad_hidden, grad_weight = out[1], out[2]
-        if self.scaled:
-            grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
-        return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), ops.zeros_like(labels)
 
 
 class SlicedAccuracy(nn.Cell):

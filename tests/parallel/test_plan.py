@@ -92,3 +92,11 @@ def test_only_layouts_that_divide_the_model_are_proposed():
     assert plans and {plan.layout.tensor for plan in plans} <= {1, 2}
     assert {plan.layout.pipeline for plan in plans} <= {1, 2, 4}
     assert [plan.seconds for plan in plans] == sorted(plan.seconds for plan in plans)
+
+
+def test_a_layout_that_cannot_be_is_one_line():
+    sets = ["--set", "parallel_config.pipeline_stage=2", "--set", "model.model_config.offset=[1,2]"]
+    command = [sys.executable, "-m", "mindcoder.cli.main", "plan", "--config", "configs/wizardcoder/tiny_finetune.yaml"]
+    done = subprocess.run([*command, *sets], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 2 and "[1, 2] makes 3+4 layers of 4" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
