@@ -11,6 +11,7 @@ import mindspore as ms
 import pytest
 from conftest import REPOSITORY
 
+from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
@@ -100,3 +101,15 @@ def test_a_layout_that_cannot_be_is_one_line():
     done = subprocess.run([*command, *sets], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 2 and "[1, 2] makes 3+4 layers of 4" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "configs").glob("*/*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_file_has_a_layout_that_fits_64_gb(file):
+    config, source = load_config(file)
+    mesh = config.parallel_config
+    layout = Layout(mesh.data_parallel, mesh.model_parallel, mesh.pipeline_stage, bool(mesh.optimizer_shard))
+    check_layout(config, source, layout.devices)
+    recompute = bool(config.recompute_config.recompute)
+    work = Workload(config.runner_config.batch_size, config.model.settings.seq_length, 8, recompute)
+    if config.run_mode != "predict":
+        assert make_plan(config_from_section(config.model.settings), layout, work, MACHINE).peak < 64e9
