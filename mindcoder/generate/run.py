@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +17,7 @@ from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.generate.engine import Completion, Engine
+from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
 from mindcoder.models.from_section import config_from_section
@@ -147,11 +148,14 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
     network = config_from_section(model)
+    exchange = Path(config.output_dir)
+    forget_answers(exchange)
     together = meet_cluster(config)
+    mine = range(together.mesh.data_index, len(prompts), together.mesh.data)
     decoder = build_part(together, network, config, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
-    batch = min(request.batch, len(prompts))
+    batch = max(min(request.batch, len(mine)), 1)
     engine = Engine(
         decoder,
         batch,
@@ -163,7 +167,15 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     )
     options = sampling_options(config)
     if from_file:
-        _answer_file(engine, prompts, encoded, options, model.max_new_tokens, tokenizer, request.output, out)
+        lines = _answer_file(engine, prompts, encoded, mine, options, model.max_new_tokens, tokenizer)
+        if not share_answers(exchange, together.mesh, lines):
+            return
+        text = "\n".join(collect_answers(exchange, together.mesh, lines)) + "\n"
+        if request.output is None:
+            out.write(text)
+        else:
+            write_text(request.output, text)
+            log.info("answers in %s", request.output)
     else:
         _stream_answer(engine, encoded[0], options, model.max_new_tokens, tokenizer, out)
 
@@ -199,40 +211,30 @@ def _answer_file(
     engine: Engine,
     prompts: list[Prompt],
     encoded: list[list[int]],
+    mine: Sequence[int],
     options: SamplingOptions,
     max_new_tokens: int | None,
     tokenizer: CodeTokenizer,
-    output: Path | None,
-    out: TextIO,
-) -> None:
-    """One JSON object a prompt: its fields, the answer, token counts and finish reason."""
-    lines = []
+) -> dict[int, str]:
+    """One JSON object for each prompt of ``mine``: its fields, the answer, token counts and finish reason."""
+    lines = {}
     tokens, seconds = 0, 0.0
-    progress = tqdm(total=len(prompts), desc="predict", unit=" prompts", disable=None)
-    for start in range(0, len(prompts), engine.batch):
-        group = range(start, min(start + engine.batch, len(prompts)))
+    progress = tqdm(total=len(mine), desc="predict", unit=" prompts", disable=None)
+    for start in range(0, len(mine), engine.batch):
+        group = mine[start : start + engine.batch]
         completions = engine.generate([encoded[index] for index in group], options, max_new_tokens)
         for index, item in zip(group, completions):
-            answer = tokenizer.decode(item.tokens, skip_special_tokens=True)
-            lines.append(
-                json.dumps(
-                    {
-                        **prompts[index].source,
-                        "output": answer,
-                        "prompt_tokens": item.prompt_tokens,
-                        "output_tokens": len(item.tokens),
-                        "finish_reason": item.finish_reason,
-                    },
-                    ensure_ascii=False,
-                )
-            )
+            answer = {
+                **prompts[index].source,
+                "output": tokenizer.decode(item.tokens, skip_special_tokens=True),
+                "prompt_tokens": item.prompt_tokens,
+                "output_tokens": len(item.tokens),
+                "finish_reason": item.finish_reason,
+            }
+            lines[index] = json.dumps(answer, ensure_ascii=False)
             tokens += len(item.tokens)
         seconds += engine.timing.first_token + engine.timing.decoding
         progress.update(len(group))
     progress.close()
-    if output is None:
-        out.write("\n".join(lines) + "\n")
-    else:
-        write_text(output, "\n".join(lines) + "\n")
-        log.info("answers in %s", output)
-    log.info("%d prompts, %d tokens, %.1f tokens/s", len(prompts), tokens, tokens / seconds if seconds else 0.0)
+    log.info("%d prompts, %d tokens, %.1f tokens/s", len(mine), tokens, tokens / seconds if seconds else 0.0)
+    return lines
