@@ -89,6 +89,7 @@ def test_ctrl_c_saves_on_all_ranks_and_resumes(dataset, single, tmp_path):  # no
     assert losses(tmp_path) == pytest.approx(single, rel=CLOSE)
 
 
+@pytest.mark.cluster
 def test_a_full_disk_on_one_rank_ends_the_job_and_leaves_what_was_there(dataset, tmp_path):  # noqa: F811
     sets = {"callbacks.1.save_checkpoint_steps": 5, "callbacks.1.keep_checkpoint_max": 9}
     run_cluster(dataset, tmp_path, 2, 2, **{**sets, "runner_config.max_steps": 5})
