@@ -9,7 +9,7 @@ import numpy as np
 
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.config.layout import spread_layers
-from mindcoder.models.slices import cut_axis, part_of
+from mindcoder.models.slices import check_divides, cut_axis, part_of
 from mindcoder.models.stage import stage_of
 from mindcoder.models.transformer_config import TransformerConfig
 
@@ -33,11 +33,7 @@ class Division:
             ValueError: heads, inner features or layers do not divide.
         """
         spread_layers(config.num_layers, self.pipeline)
-        for name, size in (("num_heads", config.num_heads), ("intermediate_size", config.intermediate_size)):
-            if size % self.tensor:
-                raise ValueError(f"{name} {size} is not divisible by {self.tensor} slices")
-        if config.num_kv_heads > 1 and config.num_kv_heads % self.tensor:
-            raise ValueError(f"{config.num_kv_heads} key heads are neither one nor divisible by {self.tensor} slices")
+        check_divides(config, self.tensor)
 
 
 @dataclass(frozen=True)

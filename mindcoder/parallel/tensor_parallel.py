@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mindspore import Tensor, nn, ops
 
-from mindcoder.models.slices import WholeLayers
+from mindcoder.models.slices import WholeLayers, check_divides
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import Collectives, GatherOver, ScatterSumOver, SumOver
 
@@ -135,13 +135,7 @@ class SlicedLayers(WholeLayers):
         self.tensor_sum = together.sum_over(mesh.tensor_ranks())
         self.gather = together.gather_over(mesh.tensor_ranks())
         self.scatter_sum = together.scatter_sum_over(mesh.tensor_ranks())
-        if config.num_heads % self.size or config.intermediate_size % self.size:
-            raise ValueError(
-                f"num_heads {config.num_heads} and intermediate_size {config.intermediate_size} must be divisible by "
-                f"the tensor-parallel size {self.size}"
-            )
-        if config.num_kv_heads % self.size and config.num_kv_heads > 1:
-            raise ValueError(f"{config.num_kv_heads} key heads are neither one nor divisible by {self.size}")
+        check_divides(config, self.size)
 
     def local(self, config: TransformerConfig) -> TransformerConfig:
         """Own heads and inner features; one key head is everybody's."""
