@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindcoder.checkpoint.plan import Build, TensorPlan
-from mindcoder.config.layout import spread_layers
-from mindcoder.models.slices import check_divides, cut_axis, part_of
+from mindcoder.config.layout import check_divides, spread_layers
+from mindcoder.models.slices import cut_axis, part_of
 from mindcoder.models.stage import stage_of
 from mindcoder.models.transformer_config import TransformerConfig
 
@@ -33,7 +33,7 @@ class Division:
             ValueError: heads, inner features or layers do not divide.
         """
         spread_layers(config.num_layers, self.pipeline)
-        check_divides(config, self.tensor)
+        check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, self.tensor)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,17 @@ def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None 
     return counts
 
 
+def check_divides(num_heads: int, num_kv_heads: int, inner_size: int, slices: int) -> None:
+    """Refuse a network whose layers ``slices`` tensor-parallel slices cannot share; one key head is everybody's.
+
+    Raises:
+        ValueError: heads, key heads or the MLP's inner features do not divide.
+    """
+    for name, size in (("num_heads", num_heads), ("n_kv_heads", num_kv_heads), ("intermediate_size", inner_size)):
+        if size % slices and not (name == "n_kv_heads" and size == 1):
+            raise ValueError(f"{name} {size} is not divisible by {slices}")
+
+
 def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
     """Check the mesh against ``world`` processes.
 
@@ -53,9 +64,10 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
             f"data {mesh.data_parallel} x tensor {mesh.model_parallel} x pipeline {mesh.pipeline_stage} makes "
             f"{product} but the number of processes is {world} (scripts/run_singlenode.sh starts them)",
         )
-    for name, size in (("num_heads", model.num_heads), ("n_kv_heads", model.kv_heads)):
-        if size % mesh.model_parallel and not (name == "n_kv_heads" and size == 1):
-            refuse("model_parallel", f"{name} {size} is not divisible by {mesh.model_parallel}")
+    try:
+        check_divides(model.num_heads, model.kv_heads, model.inner_size, mesh.model_parallel)
+    except ValueError as error:
+        refuse("model_parallel", str(error))
     try:
         spread_layers(model.num_layers, mesh.pipeline_stage, model.offset)
     except ValueError as error:

@@ -64,6 +64,11 @@ class DecoderSection(Section):
         return self.n_kv_heads or self.num_heads
 
     @property
+    def inner_size(self) -> int:
+        """Features between the MLP's products."""
+        return self.intermediate_size or 4 * self.hidden_size
+
+    @property
     def position_limit(self) -> int | None:
         """Longest text the positions allow; None where they are computed."""
         return None
@@ -110,6 +115,11 @@ class ModelConfigSection(DecoderSection, ResidualDropout):
     def kv_heads(self) -> int:
         """Key and value heads."""
         return self.n_kv_heads or (1 if self.multi_query else self.num_heads)
+
+    @property
+    def inner_size(self) -> int:
+        """Features between the MLP's products."""
+        return self.intermediate_size or self.expand_ratio * self.hidden_size
 
     @property
     def position_limit(self) -> int | None:
@@ -194,6 +204,17 @@ class LlamaSection(RotarySection):
     return_hidden_states: bool | None = None
     quant_config: dict[str, Any] | None = None
     llm_backend: str | None = None
+
+    @property
+    def inner_size(self) -> int:
+        """Two thirds of 4 H, stretched by ``ffn_dim_multiplier``, up to a multiple (Llama's reference code)."""
+        if self.intermediate_size:
+            return self.intermediate_size
+        size = 4 * self.hidden_size
+        if self.ffn_dim_multiplier is not None:
+            size = int((self.ffn_dim_multiplier + 0.01) * size)
+        size = int(2 * size / 3)
+        return -(-size // self.multiple_of) * self.multiple_of
 
 
 AnyModelSection = ModelConfigSection | StarCoder2Section | LlamaSection

@@ -96,7 +96,7 @@ def _rope_scaling(section: RotarySection) -> RopeScaling | None:
 def _gpt_bigcode(section: ModelConfigSection) -> TransformerConfig:
     return TransformerConfig(
         model_type=gpt_bigcode.MODEL_TYPE,
-        intermediate_size=section.intermediate_size or section.expand_ratio * section.hidden_size,
+        intermediate_size=section.inner_size,
         max_position_embeddings=section.n_position,
         initializer_range=section.initializer_range,
         **_common(section),
@@ -107,7 +107,7 @@ def _gpt_bigcode(section: ModelConfigSection) -> TransformerConfig:
 def _starcoder2(section: StarCoder2Section) -> TransformerConfig:
     return TransformerConfig(
         model_type=starcoder2.MODEL_TYPE,
-        intermediate_size=section.intermediate_size or 4 * section.hidden_size,
+        intermediate_size=section.inner_size,
         attention_bias=section.use_bias,
         mlp_bias=section.use_bias,
         sliding_window=section.sliding_window,
@@ -121,7 +121,7 @@ def _starcoder2(section: StarCoder2Section) -> TransformerConfig:
 def _llama(section: LlamaSection) -> TransformerConfig:
     return TransformerConfig(
         model_type=llama.MODEL_TYPE,
-        intermediate_size=section.intermediate_size or _llama_inner_size(section),
+        intermediate_size=section.inner_size,
         norm="rms_norm",
         norm_epsilon=section.rms_norm_eps,
         activation="silu",
@@ -132,12 +132,3 @@ def _llama(section: LlamaSection) -> TransformerConfig:
         **_common(section),
         **_rotary(section),
     )
-
-
-def _llama_inner_size(section: LlamaSection) -> int:
-    """Two thirds of 4 H, stretched by ``ffn_dim_multiplier``, up to a multiple (Llama's reference code)."""
-    size = 4 * section.hidden_size
-    if section.ffn_dim_multiplier is not None:
-        size = int((section.ffn_dim_multiplier + 0.01) * size)
-    size = int(2 * size / 3)
-    return -(-size // section.multiple_of) * section.multiple_of

@@ -36,19 +36,6 @@ def cut_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool =
     return INPUT_AXIS if module in ROW_PARALLEL and part == "weight" else None
 
 
-def check_divides(config: TransformerConfig, size: int) -> None:
-    """Refuse a network whose layers ``size`` slices cannot share.
-
-    Raises:
-        ValueError: heads, key heads or inner features do not divide.
-    """
-    for name, count in (("num_heads", config.num_heads), ("intermediate_size", config.intermediate_size)):
-        if count % size:
-            raise ValueError(f"{name} {count} is not divisible by {size} slices")
-    if config.num_kv_heads > 1 and config.num_kv_heads % size:
-        raise ValueError(f"{config.num_kv_heads} key heads are neither one nor divisible by {size} slices")
-
-
 def part_of(axis_size: int, index: int, size: int) -> tuple[int, int]:
     """Begin and end of slice ``index`` of ``size`` of an axis; the last slices may be shorter, or empty."""
     piece = -(-axis_size // size)

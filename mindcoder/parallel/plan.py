@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mindcoder.config.layout import spread_layers
+from mindcoder.config.layout import check_divides, spread_layers
 from mindcoder.models.slices import cut_axis
 from mindcoder.models.stage import stage_of
 from mindcoder.models.transformer_config import TransformerConfig
@@ -216,6 +216,15 @@ def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine
     return Plan(layout, tuple(stages), seconds)
 
 
+def divides_by(config: TransformerConfig, tensor: int) -> bool:
+    """Whether ``tensor`` slices can share the network's layers."""
+    try:
+        check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, tensor)
+    except ValueError:
+        return False
+    return True
+
+
 def fitting_layouts(
     config: TransformerConfig, devices: int, global_batch: int, work: Workload, machine: Machine
 ) -> list[Plan]:
@@ -226,9 +235,7 @@ def fitting_layouts(
     plans = []
     for tensor in range(1, devices + 1):
         for pipeline in range(1, devices // tensor + 1):
-            if devices % (tensor * pipeline) or config.num_heads % tensor or config.intermediate_size % tensor:
-                continue
-            if config.num_kv_heads > 1 and config.num_kv_heads % tensor or pipeline > config.num_layers:
+            if devices % (tensor * pipeline) or pipeline > config.num_layers or not divides_by(config, tensor):
                 continue
             data = devices // (tensor * pipeline)
             if global_batch % (data * work.batch):

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from mindspore import Tensor, nn, ops
 
-from mindcoder.models.slices import WholeLayers, check_divides
+from mindcoder.config.layout import check_divides
+from mindcoder.models.slices import WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import Collectives, GatherOver, ScatterSumOver, SumOver
 
@@ -135,7 +136,7 @@ class SlicedLayers(WholeLayers):
         self.tensor_sum = together.sum_over(mesh.tensor_ranks())
         self.gather = together.gather_over(mesh.tensor_ranks())
         self.scatter_sum = together.scatter_sum_over(mesh.tensor_ranks())
-        check_divides(config, self.size)
+        check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, self.size)
 
     def local(self, config: TransformerConfig) -> TransformerConfig:
         """Own heads and inner features; one key head is everybody's."""

@@ -58,7 +58,7 @@ def test_the_seeds_tree_holds_what_each_rank_needs(hf_folder, tmp_path):
 
 def test_missing_ranks_and_layouts_that_do_not_divide_are_named(hf_folder, tmp_path):
     _, _, folder = hf_folder("gpt_bigcode")
-    with pytest.raises(UserError, match="num_heads 4 is not divisible by 3 slices"):
+    with pytest.raises(UserError, match="num_heads 4 is not divisible by 3"):
         run(folder, tmp_path / "three", division=Division(3, 1))
     with pytest.raises(UserError, match="leave a stage of 4 without any"):
         run(folder, tmp_path / "four", division=Division(1, 4))

@@ -170,6 +170,15 @@ def python(*arguments):
     "sets, expected",
     [
         ({"parallel_config.model_parallel": 3}, "model_parallel: num_heads 4 is not divisible by 3"),
+        (
+            {
+                "parallel_config.model_parallel": 3,
+                "model.model_config.num_heads": 3,
+                "model.model_config.hidden_size": 96,
+                "model.model_config.intermediate_size": 512,
+            },
+            "model_parallel: intermediate_size 512 is not divisible by 3",
+        ),
         ({"parallel_config.pipeline_stage": 3, "model.model_config.num_layers": 2}, "leave a stage of 3 without any"),
         (
             {"parallel_config.pipeline_stage": 3, "model.model_config.offset": "[1,1,1]"},
