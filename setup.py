@@ -1,8 +1,10 @@
 """Package metadata; the pins are explained in docs/dependencies.md."""
 
+import platform
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 VERSION = (ROOT / "mindcoder" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
@@ -26,6 +28,35 @@ RUNTIME = [
 TEST = ["pytest>=8", "torch==2.13.0", "transformers==4.57.1", "psutil>=5.9"]
 LINT = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.7"]
 
+
+class BuildOperators(build_ext):
+    """Compiles ``mindcoder/native`` for this machine's processor; a plain library, not a Python module.
+
+    Without a C++20 compiler the installation goes on (``optional``), and MindSpore's own operators generate.
+    """
+
+    def get_ext_filename(self, fullname):
+        return "/".join(fullname.split(".")) + ".so"
+
+    def get_export_symbols(self, ext):
+        return []
+
+
+OPERATORS = Extension(
+    "mindcoder.native.libmindcoder_cpu",
+    sources=sorted(str(file.relative_to(ROOT)) for file in (ROOT / "mindcoder" / "native").glob("*.cpp")),
+    depends=sorted(str(file.relative_to(ROOT)) for file in (ROOT / "mindcoder" / "native").glob("*.h")),
+    language="c++",
+    extra_compile_args=[
+        "-std=c++20",
+        "-O3",
+        "-Wall",
+        "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
+    ],
+    extra_link_args=["-pthread"],
+    optional=True,
+)
+
 setup(
     name="mindcoder",
     version=VERSION,
@@ -37,5 +68,8 @@ setup(
     packages=find_packages(include=["mindcoder", "mindcoder.*"]),
     install_requires=RUNTIME,
     extras_require={"test": TEST, "lint": LINT},
+    ext_modules=[OPERATORS],
+    cmdclass={"build_ext": BuildOperators},
+    package_data={"mindcoder.native": ["*.so"]},
     entry_points={"console_scripts": ["mindcoder = mindcoder.cli.main:main"]},
 )

@@ -156,6 +156,7 @@ def sum_bandwidth(folder: Path) -> float:
         "for _ in range(8):\n"
         "    began = time.perf_counter(); total(x).asnumpy(); times.append(time.perf_counter() - began)\n"
         "print('SECONDS', min(times)) if together.mesh.rank == 0 else None\n"
+        "time.sleep(3)  # the other one may still be receiving\n"
     )
     command = [sys.executable, "-m", "mindcoder.cli.main", "launch", "--command", f"{sys.executable} {script}"]
     table = ["--rank_table", str(write_table(folder, 2)), "--log_dir", str(folder / "log")]

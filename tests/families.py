@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import mindspore as ms
@@ -128,13 +129,20 @@ def reference_tokens(model, prompts, new_tokens: int):
 
 
 def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_tokens: int = 200):
-    """A ragged batch, one row left idle, one prompt longer than the prefill chunk."""
+    """A ragged batch, one row left idle, one prompt longer than the prefill chunk.
+
+    Dynamic rotary scaling follows each text's own length, where transformers takes the longest of the batch: there the
+    reference answers one prompt at a time, each with a fresh model (its scaling remembers the longest text it saw).
+    """
     prompts = [rng.integers(1, VOCAB, length).tolist() for length in lengths]
     total = max(lengths) + new_tokens + 20
     engine = Engine(decoder, batch=len(lengths) + 1, max_length=total, stop_ids=(), vocab_size=VOCAB, longest_prompt=20)
     assert engine.chunk < max(lengths)
     completions = engine.generate(prompts, max_new_tokens=new_tokens)
-    assert [item.tokens for item in completions] == reference_tokens(model, prompts, new_tokens)
+    scaling = decoder.config.rope_scaling
+    together = [[prompt] for prompt in prompts] if scaling and scaling.kind == "dynamic" else [prompts]
+    expected = [tokens for group in together for tokens in reference_tokens(deepcopy(model), group, new_tokens)]
+    assert [item.tokens for item in completions] == expected
 
 
 def check_packed_documents(decoder: Decoder, rng) -> None:

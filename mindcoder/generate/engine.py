@@ -1,24 +1,23 @@
-"""Prompts in, tokens out: prefill in chunks, then one token a step for the whole batch."""
+"""Requests in, tokens out: the queue, the cache and the network stepped together."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
-from typing import Literal
-
-import numpy as np
-from mindspore import Tensor
 
 from mindcoder.errors import UserError
-from mindcoder.generate.kv_cache import CachedDecoder
-from mindcoder.generate.pipeline import StagedDecoder
+from mindcoder.generate.blocks import BlockPool
+from mindcoder.generate.request import Event, FinishReason, Request, Sequence
+from mindcoder.generate.runner import Piece, Runner
 from mindcoder.generate.sampler import Sampler, SamplingOptions
+from mindcoder.generate.scheduler import Part, Scheduler
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives
 
-FinishReason = Literal["stop", "length"]
 LARGEST_CHUNK = 256
+BLOCK_SIZE = 16
 
 
 @dataclass
@@ -40,11 +39,10 @@ class Completion:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds from the prompt to the first token, and of all further steps; ``steps`` counts the latter."""
+    """Seconds from the prompts to the first token, and of all further steps; ``tokens`` counts those of the latter."""
 
     first_token: float
     decoding: float
-    steps: int
     tokens: int
 
     @property
@@ -54,19 +52,24 @@ class Timing:
 
 
 class Engine:
-    """Generates for fixed-size batches with two graphs, prefill chunk and single token.
+    """Continuous batching over a paged cache.
+
+    Greedy answers are the same whatever else is computed beside them: with the C++ operators bit by bit.
 
     Args:
         decoder: the network with its weights.
-        batch: rows of a batch; fewer prompts leave rows idle.
+        batch: sequences computed together; more requests wait.
         max_length: prompt and answer together, in tokens.
-        stop_ids: each ends a sequence; without any it runs to its limit.
+        stop_ids: each ends a sequence, unless its request names others; without any it runs to its limit.
         vocab_size: ids the tokenizer knows; others are never generated.
-        longest_prompt: hint for the size of the prefill chunk.
+        longest_prompt: hint for the tokens of a step.
         together: the processes that hold the other stages of the network.
+        blocks: cache blocks; by default ``batch`` sequences of ``max_length`` fit.
+        block_size: tokens of a block.
+        reuses_prefixes: whether prompts that begin alike share their beginning's cache.
 
     Raises:
-        UserError: ``max_length`` exceeds the learned positions.
+        UserError: ``max_length`` exceeds the learned positions, or a single such sequence the cache.
     """
 
     def __init__(
@@ -78,28 +81,88 @@ class Engine:
         vocab_size: int,
         longest_prompt: int = LARGEST_CHUNK,
         together: Collectives | None = None,
+        blocks: int | None = None,
+        block_size: int = BLOCK_SIZE,
+        reuses_prefixes: bool = True,
     ) -> None:
         limit = decoder.config.longest_text
         if limit is not None and max_length > limit:
             raise UserError(f"a length of {max_length} tokens is over the model's {limit} positions")
         self.batch, self.max_length, self.vocab_size = batch, max_length, vocab_size
         self.stop_ids = frozenset(stop_ids)
-        self.chunk = min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32)
-        slots = -(-max_length // self.chunk) * self.chunk
-        self.network = CachedDecoder(decoder, batch, slots)
-        self.network.set_train(False)
-        self._forward = (
-            StagedDecoder(self.network, together) if together and together.mesh.pipeline > 1 else self.network
+        self.chunk = max(min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32), batch)
+        longest = -(-max_length // block_size)
+        blocks = batch * longest if blocks is None else blocks
+        if blocks < longest:
+            raise UserError(
+                f"{blocks} cache blocks of {block_size} tokens are less than one text of {max_length} tokens"
+            )
+        scaling = decoder.config.rope_scaling
+        keys_depend_on_length = scaling is not None and scaling.kind == "dynamic"
+        self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
+        self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, together=together)
+        self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.mixes)
+        self.timing = Timing(0.0, 0.0, 0)
+
+    def submit(self, request: Request) -> Sequence:
+        """Queue a request; `step` works on it.
+
+        Raises:
+            UserError: the prompt is empty or leaves no room for an answer.
+        """
+        prompt = list(request.prompt)
+        if not prompt:
+            raise UserError(f"prompt {request.row} is empty")
+        if len(prompt) >= self.max_length:
+            raise UserError(
+                f"prompt {request.row} has {len(prompt)} tokens, which leaves no room for an answer within "
+                f"{self.max_length} (--predict_length)"
+            )
+        sequence = Sequence(
+            request,
+            Sampler(request.options, prompt, self.vocab_size, request.row, request.logprobs),
+            min(self.max_length, len(prompt) + (request.max_new_tokens or self.max_length)),
+            self.stop_ids if request.stop_ids is None else request.stop_ids,
+            prompt,
         )
-        self.timing = Timing(0.0, 0.0, 0, 0)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a sequence between two steps; its cache is free at once."""
+        if sequence.finish_reason is None:
+            sequence.finish_reason = "cancelled"
+            self.scheduler.remove(sequence)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to compute."""
+        return bool(self.scheduler.waiting or self.scheduler.running)
+
+    def step(self) -> list[Event]:
+        """Compute one step; gives what it brought for each sequence that got a token or ended."""
+        parts = self.scheduler.plan()
+        if not parts:
+            return []
+        logits = self.runner.run([_piece(part) for part in parts])
+        self.scheduler.done(parts)
+        events = []
+        for row, part in enumerate(part for part in parts if part.completes):
+            sequence = part.sequence
+            choice = sequence.sampler.choose(logits[row])
+            appended = sequence.take(choice.token)
+            if sequence.finish_reason is not None:
+                self.scheduler.remove(sequence)
+            events.append(Event(sequence, choice if appended else None, sequence.finish_reason))
+        return events
 
     def generate(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Listing[Listing[int]],
         options: SamplingOptions = SamplingOptions(),
         max_new_tokens: int | None = None,
     ) -> list[Completion]:
-        """Complete up to ``batch`` prompts."""
+        """Complete prompts; any number of them."""
         completions: list[Completion] = []
         for completions, _ in self.stream(prompts, options, max_new_tokens):
             pass
@@ -107,98 +170,56 @@ class Engine:
 
     def stream(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Listing[Listing[int]],
         options: SamplingOptions = SamplingOptions(),
         max_new_tokens: int | None = None,
     ) -> Iterator[tuple[list[Completion], list[int | None]]]:
-        """After each step: all completions so far and each row's new token (None where there is none).
+        """After each step: all completions so far and each prompt's new token (None where there is none).
 
         Raises:
-            UserError: an empty or over-long prompt, or more prompts than rows.
+            UserError: an empty or over-long prompt.
         """
-        rows = [list(map(int, prompt)) for prompt in prompts]
-        self._check(rows)
-        completions = [Completion(len(row)) for row in rows]
-        limits = [min(self.max_length - len(row), max_new_tokens or self.max_length) for row in rows]
-        sampler = Sampler(options, rows, self.vocab_size)
-        began = time.perf_counter()
-        lengths = np.array([len(row) for row in rows] + [1] * (self.batch - len(rows)), np.int32)
-        logits = self._prefill(rows)
-        first_token = decoding = 0.0
-        steps = 0
-        while True:
-            tokens = sampler.choose(logits[: len(rows)])
-            fresh = self._take(completions, limits, tokens)
-            now = time.perf_counter()
-            if steps == 0:
-                first_token, began = now - began, now
-            decoding = now - began
-            self.timing = Timing(
-                first_token, decoding, steps, sum(len(item.tokens) for item in completions) - len(completions)
-            )
+        requests = [
+            Request(tuple(map(int, prompt)), options, max_new_tokens, row=row) for row, prompt in enumerate(prompts)
+        ]
+        sequences: list[Sequence] = []
+        try:
+            for request in requests:
+                sequences.append(self.submit(request))
+            yield from self._follow(sequences)
+        finally:
+            for sequence in sequences:
+                self.cancel(sequence)
+
+    def _follow(self, sequences: list[Sequence]) -> Iterator[tuple[list[Completion], list[int | None]]]:
+        """Step until all ``sequences`` are done."""
+        rows = {id(sequence): row for row, sequence in enumerate(sequences)}
+        completions = [Completion(len(sequence.request.prompt)) for sequence in sequences]
+        began, first_token = time.perf_counter(), 0.0
+        while any(sequence.finish_reason is None for sequence in sequences):
+            fresh: list[int | None] = [None] * len(sequences)
+            events = self.step()
+            for event in events:
+                row = rows[id(event.sequence)]
+                completions[row].finish_reason = event.finish_reason
+                completions[row].stopped_by = event.sequence.stopped_by
+                if event.choice is not None:
+                    fresh[row] = event.choice.token
+                    completions[row].tokens.append(event.choice.token)
+            if not events:
+                continue
+            first_token = first_token or time.perf_counter() - began
+            tokens = sum(len(item.tokens) for item in completions) - len(completions)
+            self.timing = Timing(first_token, time.perf_counter() - began - first_token, max(tokens, 0))
             yield completions, fresh
-            if all(item.finish_reason for item in completions):
-                return
-            running = np.array(
-                [item.finish_reason is None for item in completions] + [False] * (self.batch - len(rows))
-            )
-            inputs = np.zeros((self.batch, 1), np.int32)
-            inputs[: len(rows), 0] = np.where(running[: len(rows)], tokens, 0)
-            positions = np.minimum(lengths, self.network.slots - 1).reshape(-1, 1)
-            longest = int(lengths[: len(rows)].max()) + 1
-            logits = self._run(inputs, positions, np.zeros(self.batch, np.int32), longest)
-            lengths = lengths + running
-            steps += 1
 
-    def _check(self, rows: list[list[int]]) -> None:
-        if len(rows) > self.batch:
-            raise UserError(f"{len(rows)} prompts are more than the batch of {self.batch}")
-        for index, row in enumerate(rows):
-            if not row:
-                raise UserError(f"prompt {index} is empty")
-            if len(row) >= self.max_length:
-                raise UserError(
-                    f"prompt {index} has {len(row)} tokens, which leaves no room for an answer within "
-                    f"{self.max_length} (--predict_length)"
-                )
 
-    def _prefill(self, rows: list[list[int]]) -> np.ndarray:
-        """Fill the caches chunk by chunk; logits ``[B, V]`` after each prompt's last token."""
-        longest = max(len(row) for row in rows)
-        result: np.ndarray | None = None
-        for start in range(0, longest, self.chunk):
-            inputs = np.zeros((self.batch, self.chunk), np.int32)
-            last = np.zeros(self.batch, np.int32)
-            for index, row in enumerate(rows):
-                part = row[start : start + self.chunk]
-                inputs[index, : len(part)] = part
-                last[index] = min(max(len(row) - 1 - start, 0), self.chunk - 1)
-            positions = np.tile(np.arange(start, start + self.chunk, dtype=np.int32), (self.batch, 1))
-            logits = self._run(inputs, positions, last, longest)
-            result = logits.copy() if result is None else result
-            for index, row in enumerate(rows):
-                if start < len(row) <= start + self.chunk:
-                    result[index] = logits[index]
-        assert result is not None
-        return result
-
-    def _run(self, inputs: np.ndarray, positions: np.ndarray, last: np.ndarray, longest: int) -> np.ndarray:
-        arguments = (inputs, positions.astype(np.int32), last.astype(np.int32), np.int32(longest))
-        return self._forward(*(Tensor(argument) for argument in arguments)).asnumpy()
-
-    def _take(self, completions: list[Completion], limits: list[int], tokens: np.ndarray) -> list[int | None]:
-        """Append each running row's token, or end the row."""
-        fresh: list[int | None] = []
-        for item, limit, token in zip(completions, limits, tokens.tolist()):
-            if item.finish_reason is not None:
-                fresh.append(None)
-                continue
-            if token in self.stop_ids:
-                item.finish_reason, item.stopped_by = "stop", token
-                fresh.append(None)
-                continue
-            item.tokens.append(token)
-            fresh.append(token)
-            if len(item.tokens) >= limit:
-                item.finish_reason = "length"
-        return fresh
+def _piece(part: Part) -> Piece:
+    sequence = part.sequence
+    return Piece(
+        sequence.tokens[part.start : part.start + part.count],
+        part.start,
+        sequence.blocks,
+        1 if part.completes else 0,
+        len(sequence.request.prompt),
+    )

@@ -217,24 +217,22 @@ def _answer_file(
     tokenizer: CodeTokenizer,
 ) -> dict[int, str]:
     """One JSON object for each prompt of ``mine``: its fields, the answer, token counts and finish reason."""
-    lines = {}
-    tokens, seconds = 0, 0.0
+    completions: list[Completion] = []
     progress = tqdm(total=len(mine), desc="predict", unit=" prompts", disable=None)
-    for start in range(0, len(mine), engine.batch):
-        group = mine[start : start + engine.batch]
-        completions = engine.generate([encoded[index] for index in group], options, max_new_tokens)
-        for index, item in zip(group, completions):
-            answer = {
-                **prompts[index].source,
-                "output": tokenizer.decode(item.tokens, skip_special_tokens=True),
-                "prompt_tokens": item.prompt_tokens,
-                "output_tokens": len(item.tokens),
-                "finish_reason": item.finish_reason,
-            }
-            lines[index] = json.dumps(answer, ensure_ascii=False)
-            tokens += len(item.tokens)
-        seconds += engine.timing.first_token + engine.timing.decoding
-        progress.update(len(group))
+    for completions, _ in engine.stream([encoded[index] for index in mine], options, max_new_tokens):
+        progress.update(sum(item.finish_reason is not None for item in completions) - progress.n)
     progress.close()
+    lines = {}
+    for index, item in zip(mine, completions):
+        answer = {
+            **prompts[index].source,
+            "output": tokenizer.decode(item.tokens, skip_special_tokens=True),
+            "prompt_tokens": item.prompt_tokens,
+            "output_tokens": len(item.tokens),
+            "finish_reason": item.finish_reason,
+        }
+        lines[index] = json.dumps(answer, ensure_ascii=False)
+    tokens = sum(len(item.tokens) for item in completions)
+    seconds = engine.timing.first_token + engine.timing.decoding
     log.info("%d prompts, %d tokens, %.1f tokens/s", len(mine), tokens, tokens / seconds if seconds else 0.0)
     return lines

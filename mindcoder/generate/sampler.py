@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ class SamplingOptions:
         top_k: keep the k most likely; 0 keeps all.
         top_p: keep the smallest set whose probability reaches p.
         repetition_penalty: divides positive and multiplies negative logits of tokens seen before (CTRL paper).
-        seed: of the draws; row r of a batch draws from (seed, r).
+        seed: of the draws; a sequence with row r draws from (seed, r).
     """
 
     do_sample: bool = False
@@ -28,42 +29,77 @@ class SamplingOptions:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class TokenChoice:
+    """A chosen token.
+
+    Attributes:
+        logprob: natural logarithm of its probability under the model's own distribution (before temperature and
+            penalties); None unless asked for.
+        top: the likeliest tokens and their logprobs, best first.
+    """
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
 class Sampler:
-    """Chooses tokens for a batch of sequences.
+    """Chooses the tokens of one sequence.
 
     Args:
         options: how.
-        prompts: token ids of each row so far.
+        prompt: token ids so far.
         vocab_size: ids from here on (padding rows of the table) are never chosen.
+        row: tells sequences of the same seed apart.
+        logprobs: how many of the likeliest tokens to report; None reports nothing.
     """
 
-    def __init__(self, options: SamplingOptions, prompts: list[list[int]], vocab_size: int) -> None:
-        self.options = options
-        self.vocab_size = vocab_size
-        self._generators = [np.random.default_rng([options.seed, row]) for row in range(len(prompts))]
-        self._seen = [np.unique(np.array(prompt, np.int64)) for prompt in prompts]
+    def __init__(
+        self,
+        options: SamplingOptions,
+        prompt: Sequence[int],
+        vocab_size: int,
+        row: int = 0,
+        logprobs: int | None = None,
+    ) -> None:
+        self.options, self.vocab_size, self.logprobs = options, vocab_size, logprobs
+        self._generator = np.random.default_rng([options.seed, row])
+        self._penalizes = options.repetition_penalty != 1.0
+        self._seen = np.unique(np.asarray(prompt, np.int64)) if self._penalizes else np.empty(0, np.int64)
 
-    def choose(self, logits: np.ndarray) -> np.ndarray:
-        """``[B, V]`` float32 -> ``[B]`` token ids."""
-        return np.array([self._choose_row(row, logits[row, : self.vocab_size]) for row in range(len(logits))])
+    def choose(self, logits: np.ndarray) -> TokenChoice:
+        """From ``[V]`` float32."""
+        logits = logits[: self.vocab_size]
+        token = self._draw(self._penalized(logits))
+        if self._penalizes:
+            self._seen = np.union1d(self._seen, [token])
+        if self.logprobs is None:
+            return TokenChoice(token)
+        logprobs = log_softmax(logits)
+        likeliest = np.argsort(-logprobs, kind="stable")[: self.logprobs]
+        top = tuple((int(index), float(logprobs[index])) for index in likeliest)
+        return TokenChoice(token, float(logprobs[token]), top)
 
-    def _choose_row(self, row: int, logits: np.ndarray) -> int:
-        options = self.options
-        if options.repetition_penalty != 1.0:
-            logits = logits.copy()
-            seen = self._seen[row]
-            values = logits[seen]
-            logits[seen] = np.where(
-                values > 0, values / options.repetition_penalty, values * options.repetition_penalty
-            )
-        token = self._draw(row, logits) if options.do_sample else int(logits.argmax())
-        if options.repetition_penalty != 1.0:
-            self._seen[row] = np.union1d(self._seen[row], [token])
-        return token
+    def _penalized(self, logits: np.ndarray) -> np.ndarray:
+        if not self._penalizes:
+            return logits
+        logits, penalty = logits.copy(), self.options.repetition_penalty
+        values = logits[self._seen]
+        logits[self._seen] = np.where(values > 0, values / penalty, values * penalty)
+        return logits
 
-    def _draw(self, row: int, logits: np.ndarray) -> int:
+    def _draw(self, logits: np.ndarray) -> int:
+        if not self.options.do_sample:
+            return int(logits.argmax())
         probs = sampling_distribution(logits, self.options)
-        return int(self._generators[row].choice(len(probs), p=probs))
+        return int(self._generator.choice(len(probs), p=probs))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the probabilities, float64."""
+    shifted = logits.astype(np.float64) - logits.max()
+    return shifted - np.log(np.exp(shifted).sum())
 
 
 def sampling_distribution(logits: np.ndarray, options: SamplingOptions) -> np.ndarray:

@@ -36,6 +36,25 @@ def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.nda
     return ((1 - blend) * frequencies / scaling.factor + blend * frequencies).astype(np.float32)
 
 
+def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.ndarray) -> np.ndarray:
+    """Cosines of every token's pairs, then their sines: float32 ``[T, D]``, on the host.
+
+    Args:
+        positions: ``[T]``.
+        longest: ``[T]``, length of each token's text so far, which dynamic scaling follows sequence by sequence.
+    """
+    scaling = config.rope_scaling
+    if scaling is not None and scaling.kind == "dynamic" and longest.max() > scaling.original_length:
+        stretch = np.maximum(longest, scaling.original_length) * (scaling.factor / scaling.original_length)
+        base = (stretch - (scaling.factor - 1.0)) ** (config.head_dim / (config.head_dim - 2)) * config.rope_theta
+        exponents = np.arange(0, config.head_dim, 2) / config.head_dim
+        frequencies = (base[:, None] ** -exponents).astype(np.float32)
+    else:
+        frequencies = inverse_frequencies(config)[None]
+    angles = positions[:, None].astype(np.float32) * frequencies
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+
 class RotaryAngles(nn.Cell):
     """Cosines and sines for queries and keys, made once a step and shared by all layers.
 
@@ -79,8 +98,17 @@ class RotaryAngles(nn.Cell):
     def construct(self, position_ids: Tensor, longest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         positions = ops.cast(position_ids.reshape((-1, 1)), ms.float32)
         half = self.outer(positions, self.scaled_frequencies(longest).reshape((1, -1)))
-        angles = self.join((half, half))
-        cos, sin = ops.cast(ops.cos(angles), self.dtype), ops.cast(ops.sin(angles), self.dtype)
+        return self.per_heads(ops.cos(half), ops.sin(half))
+
+    def spread(self, angles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same tensors from what `rotary_angles` gives: cosines and sines of the pairs, ``[T, D]``."""
+        half = self.head_dim // 2
+        return self.per_heads(angles[:, :half], angles[:, half:])
+
+    def per_heads(self, half_cos: Tensor, half_sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For queries and keys, from cosines and sines of the pairs ``[T, D/2]``."""
+        cos = ops.cast(self.join((half_cos, half_cos)), self.dtype)
+        sin = ops.cast(self.join((half_sin, half_sin)), self.dtype)
         return (
             self.per_head(cos * self.query_scale, self.num_heads),
             self.per_head(sin * self.query_scale, self.num_heads),

@@ -63,14 +63,15 @@ def test_repetition_penalty_equals_huggingface(rng):
     logits = rng.standard_normal((1, 50)).astype(np.float32)
     prompt = [3, 7, int(logits.argmax())]
     expected = RepetitionPenaltyLogitsProcessor(1.8)(torch.tensor([prompt]), torch.tensor(logits)).argmax().item()
-    assert Sampler(SamplingOptions(repetition_penalty=1.8), [prompt], 50).choose(logits)[0] == expected
+    assert Sampler(SamplingOptions(repetition_penalty=1.8), prompt, 50).choose(logits[0]).token == expected
 
 
 def test_samples_repeat_with_the_seed_and_follow_the_distribution(rng):
-    logits = np.tile(np.log(np.array([0.5, 0.3, 0.2], np.float32)), (2000, 1))
+    logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
 
     def draw(seed):
-        return Sampler(SamplingOptions(True, seed=seed), [[0]] * 2000, 3).choose(logits)
+        rows = [Sampler(SamplingOptions(True, seed=seed), [0], 3, row) for row in range(2000)]
+        return np.array([row.choose(logits).token for row in rows])
 
     assert (draw(1) == draw(1)).all() and (draw(1) != draw(2)).any()
     np.testing.assert_allclose(np.bincount(draw(1)) / 2000, [0.5, 0.3, 0.2], atol=0.04)

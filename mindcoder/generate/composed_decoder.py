@@ -1,0 +1,78 @@
+"""A decoder's step through MindSpore's own operators, on any device; slices of layers too."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindcoder.backend.device import resolve_dtype
+from mindcoder.generate.kv_pools import key_value_pools
+from mindcoder.models.decoder import Decoder
+
+
+class ComposedDecoder(nn.Cell):
+    """Appends tokens of several sequences to their caches and gives logits.
+
+    A step is a grid of B sequences with S tokens each: ``tables`` has B rows, tokens come sequence by sequence. Padding
+    writes to the scratch block, which no table names.
+
+    Args:
+        decoder: the network, a pipeline stage or a slice of it.
+        blocks: of the cache, the scratch block included.
+        block_size: tokens of a block.
+    """
+
+    mixes = False  # a step holds one prompt's tokens or one token of each sequence
+
+    def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder, self.block_size = decoder, block_size
+        self.write, self.gather = ops.ScatterNdUpdate(), ops.Gather()
+        dtype = resolve_dtype(decoder.config.compute_dtype)
+        self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
+
+    def construct(
+        self, inputs: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
+    ) -> Tensor:
+        """One step.
+
+        Args:
+            inputs: int32 ids ``[T]``; on a stage that is not the first one, the rows of the one before.
+            places: int32 ``[3, T]``: each token's position, its slot in the cache, and its sequence's row of ``tables``.
+            tables: int32 ``[B, M]``: the blocks of each sequence.
+            angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
+                learned.
+            chosen: int32 ``[R]``, the tokens to give logits for.
+            counts: int32 ``[2]``: how many of T and R are meant; the rest is padding.
+
+        Returns:
+            float32 ``[R, V]``; on a stage that is not the last one, rows ``[T, H]`` for the next.
+        """
+        decoder = self.decoder
+        rows = decoder.look_up(inputs)
+        if decoder.stage.is_first:
+            rows = decoder.begin(rows, places[0], Tensor(0, ms.int32))
+        batch, blocks = tables.shape
+        length = places.shape[1] // batch
+        rotation = () if decoder.rotary is None else decoder.rotary.spread(angles)
+        bias = decoder.attention_bias.cached(places[0].reshape((batch, length)), blocks * self.block_size)
+        offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))
+        read = (tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
+        written = places[1].reshape((-1, 1))
+        for index in range(len(decoder.layers)):
+            layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
+            normed = layer.attention_norm(rows)
+            stored = (
+                self.write(keys, written, layer.attention.rotated_key(normed, rotation)),
+                self.write(values, written, layer.attention.value(normed)),
+            )
+            normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
+            own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
+            rows = layer.finish_cached(rows, normed, rotation, own_keys, own_values, bias, batch, length)
+        if not decoder.stage.is_last:
+            return rows
+        return decoder.logits(decoder.finish(self.gather(rows, chosen, 0)))
+
+    def sequences(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
+        """What the sequences' blocks hold: ``[B, M * block_size, K*D]``."""
+        return self.gather(pool, slots, 0).reshape((batch, -1, pool.shape[1]))

@@ -1,0 +1,17 @@
+"""Which way of computing a step with a paged cache this device and network take."""
+
+from __future__ import annotations
+
+from mindcoder.backend.native import native_available
+from mindcoder.generate.composed_decoder import ComposedDecoder
+from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder
+from mindcoder.models.decoder import Decoder
+
+PagedDecoder = NativeDecoder | ComposedDecoder
+
+
+def paged_decoder(decoder: Decoder, blocks: int, block_size: int) -> PagedDecoder:
+    """The fastest way there is to compute the decoder's step here."""
+    if native_available() and decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0:
+        return NativeDecoder(decoder, blocks, block_size)
+    return ComposedDecoder(decoder, blocks, block_size)

@@ -1,0 +1,110 @@
+"""A step's tokens as the arrays that the network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import Tensor
+
+from mindcoder.generate.blocks import SCRATCH
+from mindcoder.generate.paged_decoder import paged_decoder
+from mindcoder.generate.pipeline import StagedDecoder
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.rotary import rotary_angles
+from mindcoder.parallel.collectives import Collectives
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens of one sequence to append to its cache.
+
+    Attributes:
+        tokens: their ids.
+        start: position of the first.
+        blocks: the sequence's cache blocks.
+        wanted: how many of the last tokens to give logits for.
+        prompt: length of the sequence's prompt (for dynamic rotary scaling).
+    """
+
+    tokens: Sequence[int]
+    start: int
+    blocks: Sequence[int]
+    wanted: int
+    prompt: int
+
+
+class Runner:
+    """Runs steps of a decoder; two shapes are compiled, when first needed.
+
+    Args:
+        decoder: the network with its weights, or a pipeline stage of it.
+        blocks: of the cache, the scratch block included.
+        block_size: tokens of a block.
+        max_length: longest sequence.
+        rows: sequences of a step.
+        chunk: tokens of a step.
+        wanted: logits a sequence may ask for in one step.
+        together: the processes that hold the other stages.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        blocks: int,
+        block_size: int,
+        max_length: int,
+        rows: int,
+        chunk: int,
+        wanted: int = 1,
+        together: Collectives | None = None,
+    ) -> None:
+        self.config, self.block_size, self.rows, self.chunk = (
+            decoder.config,
+            block_size,
+            rows,
+            max(chunk, rows * wanted),
+        )
+        self.wanted = wanted
+        self.blocks_per_row = -(-max_length // block_size)
+        self.network = paged_decoder(decoder, blocks, block_size)
+        self.network.set_train(False)
+        self.mixes = self.network.mixes
+        staged = together is not None and together.mesh.pipeline > 1
+        self._forward = StagedDecoder(self.network, decoder, together) if staged and together else self.network
+
+    def run(self, pieces: Sequence[Piece]) -> np.ndarray:
+        """Logits float32 ``[wanted of all pieces, V]``, in the pieces' order."""
+        total = sum(len(piece.tokens) for piece in pieces)
+        small = self.rows * self.wanted
+        fits = total <= small and (self.mixes or all(len(piece.tokens) <= self.wanted for piece in pieces))
+        size = small if fits else self.chunk
+        table_rows = self.rows if self.mixes or size == small else 1
+        ids = np.zeros(size, np.int32)
+        places = np.zeros((3, size), np.int32)
+        places[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
+        tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
+        longest = np.zeros(size, np.int64)
+        chosen: list[int] = []
+        at = 0
+        for row, piece in enumerate(pieces):
+            count = len(piece.tokens)
+            own, positions = slice(at, at + count), np.arange(piece.start, piece.start + count)
+            table = np.asarray(piece.blocks, np.int32)
+            ids[own] = piece.tokens
+            places[0, own] = positions
+            places[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
+            places[2, own] = row
+            tables[row, : len(table)] = table
+            longest[own] = np.maximum(positions + 1, piece.prompt)
+            chosen.extend(range(at + count - piece.wanted, at + count))
+            at += count
+        picked = np.zeros(small, np.int32)
+        picked[: len(chosen)] = chosen
+        angles = np.zeros((1, 1), np.float32)
+        if self.config.position == "rope":
+            angles = rotary_angles(self.config, places[0], longest)
+        counts = np.array([total, len(chosen)], np.int32)
+        logits = self._forward(*map(Tensor, (ids, places, tables, angles, picked, counts)))
+        return logits.asnumpy()[: len(chosen)]

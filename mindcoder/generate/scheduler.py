@@ -1,0 +1,131 @@
+"""Which tokens the next step computes: running sequences first, then as much of the prompts as the step has room for.
+
+Sequences join and leave between steps (Yu et al. 2022, Orca). When the cache is full the sequence that came last gives
+its blocks back and waits at the head of the queue; what it has computed is computed again, nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mindcoder.generate.blocks import BlockPool, chain
+from mindcoder.generate.request import Sequence
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens ``start`` to ``start + count`` of a sequence, for one step."""
+
+    sequence: Sequence
+    start: int
+    count: int
+
+    @property
+    def completes(self) -> bool:
+        """Whether the sequence's next token follows from this part."""
+        return self.start + self.count == len(self.sequence.tokens)
+
+
+class Scheduler:
+    """The queue and the running sequences.
+
+    Args:
+        pool: the cache's blocks.
+        max_running: sequences computed together.
+        chunk: tokens a step computes at most.
+        mixes: whether one step may hold prompts and single tokens of several sequences; without, a step is either a
+            chunk of one prompt or one token of every running sequence (what MindSpore's own operators are shaped for).
+    """
+
+    def __init__(self, pool: BlockPool, max_running: int, chunk: int, mixes: bool) -> None:
+        self.pool, self.max_running, self.chunk, self.mixes = pool, max_running, chunk, mixes
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is, and give its blocks back."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        self._release(sequence)
+
+    def plan(self) -> list[Part]:
+        """The next step's parts; empty when there is nothing to do."""
+        self._admit()
+        decoding = [sequence for sequence in self.running if sequence.pending == 1]
+        prompts = [sequence for sequence in self.running if sequence.pending > 1]
+        if not self.mixes:
+            return self._parts(prompts[:1] or decoding)
+        return self._parts([*decoding, *prompts])
+
+    def done(self, parts: Iterable[Part]) -> None:
+        """Note that the parts are in the cache, and what their full blocks hold."""
+        size = self.pool.block_size
+        for part in parts:
+            sequence = part.sequence
+            sequence.computed = max(sequence.computed, part.start + part.count)
+            while (len(sequence.names) + 1) * size <= sequence.computed:
+                index = len(sequence.names)
+                before = sequence.names[-1] if sequence.names else b""
+                sequence.names.append(chain(before, sequence.tokens[index * size : (index + 1) * size]))
+                self.pool.name(sequence.blocks[index], sequence.names[-1])
+
+    def _admit(self) -> None:
+        """Let waiting sequences in while there is room for the whole of their tokens."""
+        while self.waiting and len(self.running) < self.max_running:
+            sequence = self.waiting[0]
+            blocks, names = self.pool.take_prefix(sequence.tokens)
+            needed = self.pool.blocks_for(len(sequence.tokens) + 1) - len(blocks)
+            if self.pool.free < needed + len(self.running) and self.running:  # one block ahead for everybody
+                for block in blocks:
+                    self.pool.release(block)
+                return
+            self.waiting.popleft()
+            sequence.blocks, sequence.names = blocks, names
+            sequence.computed = len(blocks) * self.pool.block_size
+            if not sequence.preempted:
+                sequence.reused = sequence.computed
+            self.running.append(sequence)
+
+    def _parts(self, sequences: list[Sequence]) -> list[Part]:
+        parts: list[Part] = []
+        room = self.chunk
+        for sequence in sequences:
+            if room == 0:
+                break
+            if sequence not in self.running:
+                continue  # it lost its blocks to one before it
+            count = min(sequence.pending, room)
+            if not self._reserve(sequence, sequence.computed + count):
+                continue
+            parts.append(Part(sequence, sequence.computed, count))
+            room -= count
+        return [part for part in parts if part.sequence in self.running]
+
+    def _reserve(self, sequence: Sequence, tokens: int) -> bool:
+        """Blocks for ``tokens`` of a sequence; those that came later give theirs, at last the sequence itself."""
+        while len(sequence.blocks) * self.pool.block_size < tokens:
+            block = self.pool.take()
+            if block is not None:
+                sequence.blocks.append(block)
+                continue
+            last = self.running[-1]
+            self.running.pop()
+            self._release(last)
+            last.preempted += 1
+            self.waiting.appendleft(last)
+            if last is sequence:
+                return False
+        return True
+
+    def _release(self, sequence: Sequence) -> None:
+        for block in reversed(sequence.blocks):  # a prefix is worth more than what follows it
+            self.pool.release(block)
+        sequence.blocks, sequence.names, sequence.computed = [], [], 0

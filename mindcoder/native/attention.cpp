@@ -1,0 +1,166 @@
+#include "attention.h"
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "lanes.h"
+#include "team.h"
+
+namespace {
+
+constexpr int QUERIES = 8;  // rows of queries that read keys and values together
+
+// Up to QUERIES queries of one key head: `tokens` tokens of one sequence, or some of the heads of one token.
+struct Tile {
+  int64_t token, tokens, kv_head, first_head, heads;
+};
+
+std::vector<Tile> cut_into_tiles(const Step &step, const Heads &heads) {
+  const int64_t group = heads.query / heads.kv;
+  const int64_t together = group >= QUERIES ? 1 : QUERIES / group;
+  std::vector<Tile> tiles;
+  for (int64_t token = 0; token < step.count;) {
+    int64_t tokens = 1;
+    while (tokens < together && token + tokens < step.count && step.rows[token + tokens] == step.rows[token]) tokens++;
+    for (int64_t kv_head = 0; kv_head < heads.kv; kv_head++)
+      for (int64_t head = 0; head < group; head += QUERIES)
+        tiles.push_back({token, tokens, kv_head, kv_head * group + head, std::min<int64_t>(QUERIES, group - head)});
+    token += tokens;
+  }
+  return tiles;
+}
+
+class Worker {
+ public:
+  Worker(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values, float *attended)
+      : step_(step), heads_(heads), query_(query), keys_(keys), values_(values), attended_(attended) {}
+
+  void run(const Tile &tile) {
+    count_ = 0;
+    int64_t last = 0, first = INT64_MAX;
+    for (int64_t token = tile.token; token < tile.token + tile.tokens; token++) {
+      const int64_t position = step_.positions[token];
+      const int64_t oldest = step_.window > 0 && position >= step_.window ? position - step_.window + 1 : 0;
+      last = std::max(last, position);
+      first = std::min(first, oldest);
+      for (int64_t head = tile.first_head; head < tile.first_head + tile.heads; head++) {
+        queries_[count_] = query_ + (token * heads_.query + head) * heads_.size;
+        results_[count_] = attended_ + (token * heads_.query + head) * heads_.size;
+        oldest_[count_] = oldest;
+        newest_[count_++] = position;
+      }
+    }
+    first_ = first / LANES * LANES;
+    end_ = (last / LANES + 1) * LANES;
+    visible_end_ = last + 1;  // beyond it the cache holds what another sequence left, perhaps no number at all
+    scores_.resize(QUERIES * (end_ - first_));
+    table_ = step_.table(tile.token);
+    score(tile.kv_head);
+    for (int query = 0; query < count_; query++) weigh(query);
+    mix(tile.kv_head);
+  }
+
+ private:
+  float *scores(int query) { return scores_.data() + query * (end_ - first_) - first_; }
+
+  const float *block(const float *pool, int64_t place, int64_t kv_head) const {
+    return pool + (table_[place / step_.block_size] * heads_.kv + kv_head) * heads_.size * step_.block_size;
+  }
+
+  void score(int64_t kv_head) {
+    for (int64_t place = first_; place < end_; place += LANES) {
+      const float *keys = block(keys_, place, kv_head) + place % step_.block_size;
+      Lanes sums[QUERIES] = {};
+      if (count_ == QUERIES) {
+        for (int64_t at = 0; at < heads_.size; at++) {
+          const Lanes key = load(keys + at * step_.block_size);
+          for (int query = 0; query < QUERIES; query++) sums[query] += key * queries_[query][at];
+        }
+      } else {
+        for (int query = 0; query < count_; query++)
+          for (int64_t at = 0; at < heads_.size; at++)
+            sums[query] += load(keys + at * step_.block_size) * queries_[query][at];
+      }
+      for (int query = 0; query < count_; query++) store(scores(query) + place, sums[query]);
+    }
+  }
+
+  // Softmax over the places that the query sees; zero elsewhere.
+  void weigh(int query) {
+    float *own = scores(query);
+    for (int64_t place = first_; place < oldest_[query]; place++) own[place] = -1e30f;
+    for (int64_t place = newest_[query] + 1; place < end_; place++) own[place] = -1e30f;
+    Lanes highest = all(-1e30f);
+    for (int64_t place = first_; place < end_; place += LANES) highest = maximum(highest, load(own + place));
+    const Lanes peak = all(largest(highest));
+    Lanes total = {};
+    // Places that other queries of the tile see add exact zeros.
+    for (int64_t place = first_; place < end_; place += LANES) {
+      const Lanes weight = exponential(load(own + place) - peak);
+      store(own + place, weight);
+      total += weight;
+    }
+    totals_[query] = sum(total);
+  }
+
+  void mix(int64_t kv_head) {
+    const int64_t size = heads_.size;
+    for (int64_t at = 0; at < size; at += LANES) {
+      const int64_t width = size - at < LANES ? size - at : LANES;
+      Lanes sums[QUERIES] = {};
+      for (int64_t begin = first_; begin < end_; begin += LANES) {
+        const float *values = block(values_, begin, kv_head) + begin % step_.block_size * size + at;
+        const int64_t end = std::min(begin + LANES, visible_end_);
+        if (count_ == QUERIES && width == LANES) {
+          for (int64_t place = begin; place < end; place++, values += size) {
+            const Lanes value = load(values);
+            for (int query = 0; query < QUERIES; query++) sums[query] += value * scores(query)[place];
+          }
+        } else {
+          for (int64_t place = begin; place < end; place++, values += size) {
+            const Lanes value = load_some(values, width);
+            for (int query = 0; query < count_; query++) sums[query] += value * scores(query)[place];
+          }
+        }
+      }
+      for (int query = 0; query < count_; query++) store_some(results_[query] + at, sums[query] / totals_[query], width);
+    }
+  }
+
+  const Step &step_;
+  const Heads &heads_;
+  const float *query_, *keys_, *values_;
+  float *attended_;
+  const int32_t *table_ = nullptr;
+  int count_ = 0;
+  int64_t first_ = 0, end_ = 0, visible_end_ = 0;
+  const float *queries_[QUERIES];
+  float *results_[QUERIES], totals_[QUERIES];
+  int64_t oldest_[QUERIES], newest_[QUERIES];
+  std::vector<float> scores_;
+};
+
+}  // namespace
+
+void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, float *keys, float *values) {
+  const int64_t size = heads.size, block_size = step.block_size;
+  for (int64_t token = 0; token < step.count; token++) {
+    const int64_t block = step.slots[token] / block_size, place = step.slots[token] % block_size;
+    for (int64_t head = 0; head < heads.kv; head++, key += size, value += size) {
+      const int64_t start = (block * heads.kv + head) * size * block_size;
+      for (int64_t at = 0; at < size; at++) keys[start + at * block_size + place] = key[at];
+      std::memcpy(values + start + place * size, value, size * sizeof(float));
+    }
+  }
+}
+
+void attend(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values,
+            float *attended) {
+  const std::vector<Tile> tiles = cut_into_tiles(step, heads);
+  std::atomic<size_t> next{0};
+  share([&](int) {
+    Worker worker(step, heads, query, keys, values, attended);
+    for (size_t tile = next++; tile < tiles.size(); tile = next++) worker.run(tiles[tile]);
+  });
+}

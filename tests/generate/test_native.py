@@ -1,0 +1,129 @@
+"""The C++ operators against MindSpore's own, and against themselves beside other tokens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from families import VOCAB
+
+from mindcoder.backend.native import SWITCH, native_available
+from mindcoder.generate.composed_decoder import ComposedDecoder
+from mindcoder.generate.native_decoder import NativeDecoder
+from mindcoder.generate.paged_decoder import paged_decoder
+from mindcoder.generate.runner import Piece, Runner
+from mindcoder.models.decoder import Decoder
+
+CASES = {
+    "multi-query": ("gpt_bigcode", {"multi_query": True}),
+    "multi-head": ("gpt_bigcode", {"multi_query": False}),
+    "window": ("starcoder2", {"sliding_window": 16}),
+    "grouped": ("llama", {}),
+    "wide head": ("llama", {"head_dim": 40, "attention_bias": True, "mlp_bias": True}),
+}
+LENGTHS = (1, 7, 40, 90)
+
+
+def needs_library():
+    if not native_available():
+        pytest.skip("the C++ operators are not built (no compiler)")
+
+
+def runner_of(decoder, native: bool, rows: int = len(LENGTHS)) -> Runner:
+    os.environ[SWITCH] = "1" if native else "0"
+    try:
+        runner = Runner(decoder, 64, 16, 256, rows, 160)
+    finally:
+        del os.environ[SWITCH]
+    assert isinstance(runner.network, NativeDecoder if native else ComposedDecoder)
+    return runner
+
+
+def pieces_of(rng, lengths=LENGTHS):
+    blocks = iter(rng.permutation(np.arange(1, 64)).tolist())  # anywhere in the cache
+    own = [[next(blocks) for _ in range(8)] for _ in lengths]
+    return [Piece(rng.integers(1, VOCAB, length).tolist(), 0, table, 1, length) for length, table in zip(lengths, own)]
+
+
+def continued(piece: Piece, token: int) -> Piece:
+    return replace(piece, tokens=[token], start=piece.start + len(piece.tokens))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_equal_those_of_mindspores_operators(case, hf_folder, rng):
+    needs_library()
+    family, overrides = CASES[case]
+    _, decoder, _ = hf_folder(family, **overrides)
+    pieces = pieces_of(rng)
+    native, composed = runner_of(decoder, True), runner_of(decoder, False)
+    found = native.run(pieces)
+    expected = np.concatenate([composed.run([piece]) for piece in pieces])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    next_pieces = [continued(piece, 5) for piece in pieces]
+    np.testing.assert_allclose(native.run(next_pieces), composed.run(next_pieces), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_sequences_logits_have_the_same_bits_whatever_is_beside_it(case, hf_folder, rng):
+    needs_library()
+    family, overrides = CASES[case]
+    _, decoder, _ = hf_folder(family, **overrides)
+    pieces = pieces_of(rng)
+    together = runner_of(decoder, True)
+    first, second = together.run(pieces), together.run([continued(piece, 5) for piece in pieces])
+    for index, piece in enumerate(pieces):
+        alone = runner_of(decoder, True, rows=1)
+        middle = len(piece.tokens) // 2
+        if middle:  # in two chunks
+            alone.run([replace(piece, tokens=piece.tokens[:middle], wanted=0)])
+            piece = replace(piece, tokens=piece.tokens[middle:], start=middle)
+        assert (alone.run([piece])[0] == first[index]).all()
+        assert (alone.run([continued(piece, 5)])[0] == second[index]).all()
+
+
+def test_half_precision_weights_give_nearly_the_same_logits(hf_folder, rng):
+    needs_library()
+    _, decoder, _ = hf_folder("gpt_bigcode")
+    half = Decoder(replace(decoder.config, param_dtype="float16"), empty=True)
+    for target, source in zip(half.get_parameters(), decoder.get_parameters()):
+        target.set_data(source.astype(target.dtype))
+    pieces = pieces_of(rng)
+    expected = runner_of(decoder, True).run(pieces)
+    np.testing.assert_allclose(runner_of(half, True).run(pieces), expected, atol=0.02)
+
+
+def test_the_number_of_threads_changes_no_bit(hf_folder, tmp_path):
+    needs_library()
+    _, _, folder = hf_folder("llama")
+    script = tmp_path / "logits.py"
+    script.write_text(
+        "import sys, numpy as np\n"
+        "from mindcoder.backend.device import setup_device\n"
+        "setup_device('CPU')\n"
+        "from mindcoder.checkpoint.huggingface import HuggingFaceFolder\n"
+        "from mindcoder.checkpoint.load import load_weights\n"
+        "from mindcoder.generate.runner import Piece, Runner\n"
+        "from mindcoder.models.decoder import Decoder\n"
+        "decoder = Decoder(HuggingFaceFolder(sys.argv[1]).transformer_config, empty=True)\n"
+        "load_weights(decoder, sys.argv[1])\n"
+        "runner = Runner(decoder, 16, 16, 128, 1, 128)\n"
+        "piece = Piece(list(range(1, 60)), 0, list(range(1, 9)), 1, 59)\n"
+        "np.save(sys.argv[2], runner.run([piece]))\n"
+    )
+    logits = []
+    for threads in ("1", "2", "3"):
+        file = tmp_path / f"{threads}.npy"
+        environment = {**os.environ, "MINDCODER_THREADS": threads}
+        subprocess.run([sys.executable, script, folder, file], check=True, env=environment)
+        logits.append(np.load(file))
+    assert (logits[0] == logits[1]).all() and (logits[0] == logits[2]).all()
+
+
+def test_without_the_library_mindspores_operators_compute(hf_folder, monkeypatch, tmp_path):
+    _, decoder, _ = hf_folder("llama")
+    monkeypatch.setattr("mindcoder.backend.native.LIBRARY", tmp_path / "none.so")
+    assert isinstance(paged_decoder(decoder, 8, 16), ComposedDecoder)
