@@ -19,8 +19,8 @@ SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
 # Inputs in the order in which native/operators.cpp numbers them. A vector of one number stands for "has none".
 STEP_INPUTS = ("rows", "places", "tables", "angles", "counts", "sizes", "factors")
 LAYER_INPUTS = (
-    "norm_weight", "norm_bias", "query", "query_bias", "key", "key_bias", "value", "value_bias", "output", "output_bias",
-    "key_pool", "value_pool",
+    "norm_weight", "norm_bias", "query", "query_bias", "key", "key_bias", "value", "value_bias",
+    "output", "output_bias", "key_pool", "value_pool",
     "mlp_norm_weight", "mlp_norm_bias", "gate", "gate_bias", "up", "up_bias", "down", "down_bias",
 )  # fmt: skip
 HEAD_INPUTS = ("rows", "norm_weight", "norm_bias", "head", "chosen", "counts", "factors")

@@ -38,7 +38,7 @@ class ComposedDecoder(nn.Cell):
 
         Args:
             inputs: int32 ids ``[T]``; on a stage that is not the first one, the rows of the one before.
-            places: int32 ``[3, T]``: each token's position, its slot in the cache, and its sequence's row of ``tables``.
+            places: int32 ``[3, T]``: each token's position, its slot in the cache, its sequence's row of ``tables``.
             tables: int32 ``[B, M]``: the blocks of each sequence.
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
                 learned.

@@ -69,7 +69,7 @@ class NativeDecoder(nn.Cell):
             if len(self.tables) > 1:
                 rows = rows + ops.cast(self.gather(self.tables[1], places[0], 0), ms.float32)
         rows = ops.cast(rows, ms.float32)
-        listed = ()
+        listed: tuple = ()
         for place in self.places:
             listed = listed + (self.nothing if place < 0 else self.weights[place],)
         rows = self.layers(rows, places, tables, angles, counts, self.sizes, self.factors, *listed)
