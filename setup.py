@@ -22,10 +22,13 @@ RUNTIME = [
     "tqdm>=4.66",
     "tensorboardX>=2.6",
     "matplotlib>=3.8",
+    "prompt_toolkit>=3.0",
 ]
 # PyTorch and transformers are the independent reference of tests and benchmarks, never used at run time
 # (transformers comes with mindformers); reading .bin checkpoints needs PyTorch too.
-TEST = ["pytest>=8", "torch==2.13.0", "transformers==4.57.1", "psutil>=5.9"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus_client>=0.20"]
+# The openai client is the independent reference of the server's tests.
+TEST = [*SERVE, "openai>=1.50", "httpx>=0.27", "pytest>=8", "torch==2.13.0", "transformers==4.57.1", "psutil>=5.9"]
 LINT = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.7"]
 
 
@@ -67,9 +70,9 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["mindcoder", "mindcoder.*"]),
     install_requires=RUNTIME,
-    extras_require={"test": TEST, "lint": LINT},
+    extras_require={"serve": SERVE, "test": TEST, "lint": LINT},
     ext_modules=[OPERATORS],
     cmdclass={"build_ext": BuildOperators},
-    package_data={"mindcoder.native": ["*.so"]},
+    package_data={"mindcoder.native": ["*.so"], "mindcoder.serve": ["page.html"]},
     entry_points={"console_scripts": ["mindcoder = mindcoder.cli.main:main"]},
 )

@@ -108,3 +108,10 @@ class Runner:
         counts = np.array([total, len(chosen)], np.int32)
         logits = self._forward(*map(Tensor, (ids, places, tables, angles, picked, counts)))
         return logits.asnumpy()[: len(chosen)]
+
+    def warm_up(self) -> None:
+        """Compile both shapes, with tokens that go into the scratch block."""
+        blocks = [SCRATCH] * self.blocks_per_row
+        longest = min(self.chunk, self.blocks_per_row * self.block_size)
+        for tokens in (1, longest):
+            self.run([Piece([0] * tokens, 0, blocks, 1, tokens)])

@@ -1,0 +1,207 @@
+"""chat and complete: a model at the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from mindcoder.cli.logs import start_logging
+from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model, sampling
+from mindcoder.errors import UserError
+
+if TYPE_CHECKING:
+    from mindcoder.generate.chat import Chat
+    from mindcoder.generate.model import Model
+
+HELP = """\
+/reset        forget the conversation
+/system TEXT  set the system message (alone: show it)
+/save FILE    write the conversation as JSON
+/load FILE    go on with a saved one
+/exit         leave (also Ctrl-D)
+Ctrl-C stops an answer. A pasted text of several lines is one question; Alt-Enter makes a new line."""
+HISTORY = Path("~/.mindcoder_history")
+
+
+def add_chat_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of chat."""
+    add_model_flags(parser)
+    add_sampling_flags(parser)
+    parser.add_argument("--system", default="", metavar="TEXT", help="system message")
+    parser.add_argument("--input_text", metavar="TEXT", help="ask this and leave")
+    parser.add_argument("--input_file", metavar="FILE", help="ask every line of a file, each by itself, and leave")
+    parser.add_argument("--max_input_length", type=int, metavar="N", help="refuse longer questions, in tokens")
+    parser.add_argument(
+        "--history", metavar="FILE", default=str(HISTORY), help=f"of what was typed; default: {HISTORY}"
+    )
+
+
+def add_complete_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of complete."""
+    add_model_flags(parser)
+    add_sampling_flags(parser)
+    parser.add_argument("--prefix", metavar="TEXT", help="code before the gap")
+    parser.add_argument("--suffix", metavar="TEXT", default="", help="code behind the gap")
+    parser.add_argument("--file", metavar="FILE", help="a file with <FILL_ME> where the gap is")
+
+
+def chat_verb(arguments: argparse.Namespace) -> int:
+    """Talk until the user leaves, or answer what the flags ask."""
+    start_logging()
+    questions = _questions(arguments)
+    from mindcoder.generate.chat import Chat
+
+    model = open_flagged_model(arguments)
+    chat = Chat(model, sampling(arguments), arguments.max_output_length, arguments.system)
+    if questions is None:
+        return converse(chat, _reader(arguments.history, model), sys.stdout)
+    for question in questions:
+        _check_length(model, question, arguments.max_input_length)
+    for question in questions:
+        answer(chat, question, sys.stdout)
+        chat.reset()
+    return 0
+
+
+def complete_verb(arguments: argparse.Namespace) -> int:
+    """Fill a gap; the answer alone goes to stdout."""
+    start_logging()
+    prefix, suffix = _gap(arguments)
+    from mindcoder.generate.request import Request
+    from mindcoder.generate.text import StoppedText
+
+    model = open_flagged_model(arguments)
+    prompt = model.tokenizer.encode_infill(prefix, suffix)
+    engine, text = model.engine, StoppedText(model.tokenizer)
+    sequence = engine.submit(Request(tuple(prompt), sampling(arguments), arguments.max_output_length))
+    while sequence.finish_reason is None:
+        for event in engine.step():
+            if event.choice is not None:
+                _write(sys.stdout, text.push(event.choice.token))
+    _write(sys.stdout, text.finish() + "\n")
+    return 0
+
+
+def converse(chat: Chat, read: Callable[[], str], out: TextIO) -> int:
+    """Questions and commands from ``read`` until it raises EOFError or the user leaves."""
+    _write(out, f"{chat.model.name}, template {chat.model.template}; /help lists the commands\n")
+    while True:
+        try:
+            line = read().strip()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return 0
+        try:
+            if line.startswith("/"):
+                if not command(chat, line, out):
+                    return 0
+            elif line:
+                answer(chat, line, out)
+        except UserError as error:
+            _write(out, f"{error}\n")
+
+
+def command(chat: Chat, line: str, out: TextIO) -> bool:
+    """Run ``/name rest``; whether the conversation goes on."""
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    if name in ("/exit", "/quit"):
+        return False
+    if name == "/reset":
+        chat.reset()
+        _write(out, "the conversation is forgotten\n")
+    elif name == "/system":
+        chat.system = rest or chat.system
+        _write(out, f"system message: {chat.system or 'none'}\n")
+    elif name in ("/save", "/load"):
+        if not rest:
+            raise UserError(f"{name} needs a file")
+        (chat.save if name == "/save" else chat.load)(rest)
+        _write(out, f"{len(chat.messages)} messages {'written to' if name == '/save' else 'read from'} {rest}\n")
+    elif name == "/help":
+        _write(out, HELP + "\n")
+    else:
+        raise UserError(f"no command {name}; /help lists them")
+    return True
+
+
+def answer(chat: Chat, question: str, out: TextIO) -> None:
+    """Stream an answer, then its speed on stderr; Ctrl-C stops the answer only."""
+    pieces = chat.ask(question)
+    try:
+        for piece in pieces:
+            _write(out, piece)
+    except KeyboardInterrupt:
+        pieces.close()  # type: ignore[attr-defined]
+    _write(out, "\n")
+    print(f"[{chat.last}]", file=sys.stderr, flush=True)
+
+
+def _reader(history: str, model: Model) -> Callable[[], str]:
+    """Line editing with history at a terminal; plain lines from a pipe."""
+    if not sys.stdin.isatty():
+        return _read_line
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _new_line(event) -> None:
+        event.current_buffer.insert_text("\n")
+
+    session: PromptSession = PromptSession(history=FileHistory(str(Path(history).expanduser())), key_bindings=keys)
+    return lambda: session.prompt("> ")
+
+
+def _read_line() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def _questions(arguments: argparse.Namespace) -> list[str] | None:
+    """What the flags ask; None where the user is to be asked."""
+    if arguments.input_text is not None:
+        return [arguments.input_text]
+    if arguments.input_file is None:
+        return None
+    return [line for line in _read(arguments.input_file).splitlines() if line.strip()]
+
+
+def _gap(arguments: argparse.Namespace) -> tuple[str, str]:
+    from mindcoder.tokenizer.special_tokens import FILL_HERE
+
+    if arguments.file is None and arguments.prefix is None:
+        raise UserError("complete needs --prefix (and --suffix), or --file with <FILL_ME> in it")
+    if arguments.file is None:
+        return arguments.prefix, arguments.suffix
+    text = _read(arguments.file)
+    if FILL_HERE not in text:
+        raise UserError(f"has no {FILL_HERE} where the gap is", arguments.file)
+    prefix, _, suffix = text.partition(FILL_HERE)
+    return prefix, suffix
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read: {error}", file) from None
+
+
+def _check_length(model: Model, question: str, limit: int | None) -> None:
+    tokens = len(model.tokenizer.encode(question))
+    if limit is not None and tokens > limit:
+        raise UserError(f"a question has {tokens} tokens, more than --max_input_length {limit}: {question[:60]!r}")
+
+
+def _write(out: TextIO, text: str) -> None:
+    out.write(text)
+    out.flush()

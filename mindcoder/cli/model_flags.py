@@ -1,0 +1,88 @@
+"""Flags of the verbs that run a model from its folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from mindcoder.cli.arguments import positive
+from mindcoder.data.prompt import TEMPLATES
+
+
+def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
+    """Which model, and its memory."""
+    parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run or checkpoint")
+    parser.add_argument("--tokenizer", metavar="FILE", help="vocabulary, where PATH has none")
+    parser.add_argument("--template", choices=list(TEMPLATES), help="instruction template; default: the family's")
+    parser.add_argument(
+        "--dtype", choices=["float32", "float16"], default="float32", help="weights in memory; default: float32"
+    )
+    parser.add_argument("--max_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
+    parser.add_argument(
+        "--max_batch_size",
+        type=positive,
+        default=batch,
+        metavar="N",
+        help=f"answers computed together; default: {batch}",
+    )
+    parser.add_argument("--blocks", type=positive, metavar="N", help="cache blocks of 16 tokens; default: all that fit")
+    parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], default="auto")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """How tokens are chosen."""
+    parser.add_argument("--max_output_length", type=positive, metavar="N", help="longest answer, in tokens")
+    parser.add_argument(
+        "--temperature", type=_fraction, default=0.0, metavar="T", help="0, the default: the likeliest token"
+    )
+    parser.add_argument("--top_k", type=int, default=0, metavar="K")
+    parser.add_argument("--top_p", type=_fraction, default=1.0, metavar="P")
+    parser.add_argument("--repetition_penalty", type=_fraction, default=1.0, metavar="R")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text!r}")
+    return value
+
+
+def sampling(arguments: argparse.Namespace):
+    """`SamplingOptions` of the flags."""
+    from mindcoder.generate.sampler import SamplingOptions
+
+    return SamplingOptions(
+        arguments.temperature > 0,
+        arguments.temperature or 1.0,
+        arguments.top_k,
+        arguments.top_p or 1.0,
+        arguments.repetition_penalty or 1.0,
+        arguments.seed,
+    )
+
+
+def open_flagged_model(arguments: argparse.Namespace):
+    """The `Model` of the flags; sets MindSpore up."""
+    from mindcoder.backend.device import setup_device
+
+    setup_device(arguments.device_target, threads=arguments.threads)
+    from mindcoder.generate.model import ModelRequest, open_model
+
+    logging.getLogger("mindcoder").debug("device ready")
+    return open_model(
+        ModelRequest(
+            arguments.path,
+            arguments.tokenizer,
+            arguments.template,
+            arguments.dtype,
+            arguments.max_length,
+            arguments.max_batch_size,
+            arguments.blocks,
+        )
+    )

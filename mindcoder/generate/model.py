@@ -1,0 +1,114 @@
+"""A model from a folder alone: weights, architecture, tokenizer and template, without a YAML file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.weights import Weights, open_weights
+from mindcoder.data.prompt import TEMPLATES
+from mindcoder.errors import UserError
+from mindcoder.generate.engine import LARGEST_CHUNK, Engine
+from mindcoder.models.decoder import Decoder
+from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
+from mindcoder.tokenizer.load import find_tokenizer
+
+log = logging.getLogger(__name__)
+
+# Of the instruction-tuned models of a family; base models want --template plain.
+FAMILY_TEMPLATES = {"gpt_bigcode": "wizardcoder", "starcoder2": "starcoder2-instruct", "llama": "llama2-chat"}
+DEFAULT_LENGTH = 4096  # of texts, where positions are computed and set no limit
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Which model, and what it is to be run with.
+
+    Attributes:
+        path: Hugging Face folder, MindCoder folder, run or checkpoint.
+        tokenizer: vocabulary file or folder, where the model's own folder has none.
+        template: of instructions; by default the family's.
+        dtype: weights are kept in float32 or float16 (half the memory; CPU computes in float32 from either).
+        max_length: prompt and answer together; by default the model's context, `DEFAULT_LENGTH` at most.
+        batch: sequences computed together.
+        blocks: cache blocks; by default every sequence of the batch fits at full length.
+    """
+
+    path: str
+    tokenizer: str | None = None
+    template: str | None = None
+    dtype: str = "float32"
+    max_length: int | None = None
+    batch: int = 1
+    blocks: int | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready to answer."""
+
+    name: str
+    engine: Engine
+    tokenizer: CodeTokenizer
+    template: str
+
+
+def open_model(request: ModelRequest) -> Model:
+    """Load everything.
+
+    Raises:
+        UserError: nothing there, no tokenizer, or lengths do not fit.
+    """
+    weights = open_weights(request.path)
+    tokenizer = model_tokenizer(request, weights)
+    config = replace(weights.config.without_dropout(), param_dtype=request.dtype, compute_dtype="float32")
+    if tokenizer.vocab_size > config.token_rows:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.token_rows}: not each other's",
+            request.path,
+        )
+    longest = config.longest_text or min(config.max_position_embeddings, DEFAULT_LENGTH)
+    max_length = request.max_length or min(longest, DEFAULT_LENGTH)
+    decoder = Decoder(config, empty=True)
+    log.info("weights from %s", load_weights(decoder, request.path).describe())
+    engine = Engine(
+        decoder,
+        request.batch,
+        max_length,
+        tokenizer.stop_ids,
+        min(tokenizer.vocab_size, config.vocab_size),
+        LARGEST_CHUNK,
+        blocks=request.blocks,
+    )
+    if not engine.runner.mixes:
+        log.info("computing with MindSpore's operators: the C++ operators are not built or not for this device")
+    engine.runner.warm_up()
+    template = request.template or FAMILY_TEMPLATES[config.model_type]
+    if template not in TEMPLATES:
+        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
+    return Model(_name(weights), engine, tokenizer, template)
+
+
+def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
+    """The tokenizer that was asked for, or the one that lies with the weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    if request.tokenizer is not None:
+        return load_tokenizer(request.tokenizer)
+    folders = [file.parent for file in weights.companions.values()]
+    for folder in [*folders, Path(request.path), Path(request.path) / "tokenizer"]:
+        file = find_tokenizer(folder)
+        if file is not None:
+            return load_tokenizer(file)
+    raise UserError("has no tokenizer with it; name one with --tokenizer", request.path)
+
+
+def _name(weights: Weights) -> str:
+    place = weights.place
+    if weights.step is not None:  # <run>/checkpoint/step_N
+        place = place.parent.parent
+    return place.resolve().name

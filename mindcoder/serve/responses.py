@@ -1,0 +1,231 @@
+"""Completions and chats: their prompts, and the shapes of their responses and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from mindcoder.data.conversation import Message, encode_conversation
+from mindcoder.errors import UserError
+from mindcoder.generate.model import Model
+from mindcoder.generate.request import Request
+from mindcoder.generate.sampler import TokenChoice
+from mindcoder.serve.answers import Answer, follow
+from mindcoder.serve.metrics import Metrics
+from mindcoder.serve.protocol import ChatRequest, CompletionRequest, Sampled, usage
+from mindcoder.serve.worker import EngineWorker
+from mindcoder.tokenizer import CodeTokenizer
+
+Item = tuple[int, str, list[TokenChoice], Answer]
+
+
+class Job:
+    """One HTTP request: ``n`` answers to each of its prompts, computed together.
+
+    Args:
+        body: the request.
+        model: answers.
+        worker: its engine's thread.
+        metrics: counts tokens.
+    """
+
+    kind = ""  # of the response object
+    prefix = ""  # of its id
+
+    def __init__(self, body: Sampled, model: Model, worker: EngineWorker, metrics: Metrics) -> None:
+        self.body, self.model, self.worker, self.metrics = body, model, worker, metrics
+        self.id, self.created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
+        self.requests: list[Request] = []
+        self.stops: list[str] = []
+
+    def prompts(self) -> list[list[int]]:
+        """Token ids of the prompts."""
+        raise NotImplementedError
+
+    def choice(self, index: int, text: str, tokens: Sequence[TokenChoice], reason: str | None, is_delta: bool) -> dict:
+        """An entry of ``choices``."""
+        raise NotImplementedError
+
+    def max_tokens(self) -> int | None:
+        """Longest answer."""
+        raise NotImplementedError
+
+    def logprobs(self) -> int | None:
+        """How many of the likeliest tokens to report."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Find out what is asked; errors come before anything is computed.
+
+        Raises:
+            UserError: a prompt does not fit, or the model is another one.
+        """
+        if self.body.model not in (None, "", self.model.name):
+            raise UserError(f"no model {self.body.model!r} here; it is {self.model.name!r}")
+        seed = random.getrandbits(32) if self.body.seed is None else self.body.seed
+        try:
+            self.stops, prompts = self.body.stops(), self.prompts()
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        for prompt in prompts:
+            if not prompt:
+                raise UserError("prompt: it is empty")
+            if len(prompt) >= self.model.engine.max_length:
+                raise UserError(
+                    f"a prompt of {len(prompt)} tokens leaves no room for an answer: prompt and answer have "
+                    f"{self.model.engine.max_length} tokens together"
+                )
+            if max(prompt) >= self.model.engine.vocab_size or min(prompt) < 0:
+                raise UserError(f"prompt: token ids have to be from 0 to {self.model.engine.vocab_size - 1}")
+        self.requests = [
+            Request(tuple(prompt), self.body.options(seed), self.max_tokens(), None, self.logprobs(), row)
+            for prompt in prompts
+            for row in range(self.body.n)
+        ]
+
+    async def whole(self) -> dict[str, Any]:
+        """The response, when all is answered."""
+        answers = await asyncio.gather(*(self._finish(request) for request in self.requests))
+        choices = [
+            self.choice(index, answer.text, answer.choices, answer.finish_reason, False)
+            for index, answer in enumerate(answers)
+        ]
+        return {**self._head(self.kind), "choices": choices, "usage": self._usage(answers)}
+
+    async def stream(self) -> AsyncIterator[dict[str, Any]]:
+        """Chunks as tokens come, the answers between one another."""
+        answers: dict[int, Answer] = {}
+        head = self._head(f"{self.kind}.chunk" if self.kind == "chat.completion" else self.kind)
+        async with aclosing(self._merged()) as items:  # type: ignore[type-var]
+            async for index, text, tokens, answer in items:
+                answers[index] = answer
+                if text or answer.finish_reason or (tokens and self.logprobs() is not None):
+                    yield {**head, "choices": [self.choice(index, text, tokens, answer.finish_reason, True)]}
+        options = self.body.stream_options
+        if options is not None and options.include_usage:
+            yield {**head, "choices": [], "usage": self._usage(list(answers.values()))}
+
+    async def _finish(self, request: Request) -> Answer:
+        answer = Answer()
+        answers = follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics)
+        async with aclosing(answers) as items:  # type: ignore[type-var]
+            async for _, _, answer in items:
+                pass
+        return answer
+
+    async def _merged(self) -> AsyncIterator[Item]:
+        """Items of all answers in the order in which they come."""
+        items: asyncio.Queue[Item | BaseException | None] = asyncio.Queue()
+
+        async def pump(index: int, request: Request) -> None:
+            try:
+                answers = follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics)
+                async with aclosing(answers) as own:  # type: ignore[type-var]
+                    async for text, tokens, answer in own:
+                        items.put_nowait((index, text, tokens, answer))
+                items.put_nowait(None)
+            except Exception as error:
+                items.put_nowait(error)
+
+        tasks = [asyncio.create_task(pump(index, request)) for index, request in enumerate(self.requests)]
+        try:
+            left = len(tasks)
+            while left:
+                item = await items.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if item is None:
+                    left -= 1
+                else:
+                    yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model.name}
+
+    def _usage(self, answers: Sequence[Answer]) -> dict[str, Any]:
+        prompts = sum(len(request.prompt) for request in self.requests[:: self.body.n])
+        return usage(prompts, sum(len(item.choices) for item in answers), sum(item.cached for item in answers))
+
+
+class CompletionJob(Job):
+    """``/v1/completions``; a ``suffix`` makes it a gap to fill."""
+
+    kind, prefix = "text_completion", "cmpl"
+    body: CompletionRequest
+
+    def prompts(self) -> list[list[int]]:
+        given = self.body.prompt
+        if isinstance(given, list) and given and isinstance(given[0], int):
+            return [[int(token) for token in given]]
+        texts = [given] if isinstance(given, str) else [str(text) for text in given]
+        if not texts:
+            raise ValueError("prompt: the list is empty")
+        tokenizer = self.model.tokenizer
+        if self.body.suffix is not None:
+            return [tokenizer.encode_infill(text, self.body.suffix) for text in texts]
+        return [tokenizer.encode(text) for text in texts]
+
+    def max_tokens(self) -> int | None:
+        return self.body.max_tokens
+
+    def logprobs(self) -> int | None:
+        return self.body.logprobs
+
+    def choice(self, index: int, text: str, tokens: Sequence[TokenChoice], reason: str | None, is_delta: bool) -> dict:
+        logprobs = None
+        if self.body.logprobs is not None:
+            logprobs = {
+                "tokens": [_text(self.model.tokenizer, item.token) for item in tokens],
+                "token_logprobs": [item.logprob for item in tokens],
+                "top_logprobs": [
+                    {_text(self.model.tokenizer, token): value for token, value in item.top} for item in tokens
+                ],
+                "text_offset": None,
+            }
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+
+class ChatJob(Job):
+    """``/v1/chat/completions`` with the model's template."""
+
+    kind, prefix = "chat.completion", "chatcmpl"
+    body: ChatRequest
+
+    def prompts(self) -> list[list[int]]:
+        messages = [Message(message.role, message.text) for message in self.body.messages]
+        return [encode_conversation(messages, self.model.template, self.model.tokenizer)]
+
+    def max_tokens(self) -> int | None:
+        return self.body.max_completion_tokens or self.body.max_tokens
+
+    def logprobs(self) -> int | None:
+        return (self.body.top_logprobs or 0) if self.body.logprobs else None
+
+    def choice(self, index: int, text: str, tokens: Sequence[TokenChoice], reason: str | None, is_delta: bool) -> dict:
+        logprobs = None
+        if self.body.logprobs:
+            logprobs = {"content": [self._logprob(item) for item in tokens], "refusal": None}
+        message = {"content": text} if is_delta else {"role": "assistant", "content": text}
+        part = "delta" if is_delta else "message"
+        return {"index": index, part: message, "logprobs": logprobs, "finish_reason": reason}
+
+    def _logprob(self, item: TokenChoice) -> dict[str, Any]:
+        def entry(token: int, value: float | None) -> dict[str, Any]:
+            text = _text(self.model.tokenizer, token)
+            return {"token": text, "logprob": value, "bytes": list(text.encode())}
+
+        top = [entry(token, value) for token, value in item.top]
+        return {**entry(item.token, item.logprob), "top_logprobs": top}
+
+
+def _text(tokenizer: CodeTokenizer, token: int) -> str:
+    return tokenizer.decode([token])

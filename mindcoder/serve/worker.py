@@ -1,0 +1,138 @@
+"""The thread that steps the engine, and the way from it back to the requests' coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from mindcoder.errors import UserError
+from mindcoder.generate.engine import Engine
+from mindcoder.generate.request import Event, Request, Sequence
+
+log = logging.getLogger(__name__)
+
+
+class QueueFull(Exception):
+    """More requests wait than the server takes."""
+
+
+class EngineFailed(Exception):
+    """A step raised; the message is in the log."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request on its way; ``events`` is read by the coroutine, all else by the engine's thread."""
+
+    request: Request
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
+    sequence: Sequence | None = None
+    cancelled: bool = False
+
+    def tell(self, event: Event | Exception) -> None:
+        """Called by the engine's thread."""
+        try:
+            self.loop.call_soon_threadsafe(self.events.put_nowait, event)
+        except RuntimeError:
+            self.cancelled = True  # the loop is closed: nobody listens any more
+
+
+class EngineWorker:
+    """Owns the engine: requests and cancellations come in through a queue, so nothing else ever touches it.
+
+    Args:
+        engine: not used by anybody else from now on.
+        max_waiting: requests beyond those computed together; more are refused.
+    """
+
+    def __init__(self, engine: Engine, max_waiting: int) -> None:
+        self.engine, self.max_waiting = engine, max_waiting
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tickets: dict[int, Ticket] = {}
+        self._open = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is there to work."""
+        return self._thread.is_alive()
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that are computed or wait."""
+        return self._open
+
+    async def answer(self, request: Request) -> AsyncIterator[Event]:
+        """The events of one request; leaving the iteration early cancels it.
+
+        Raises:
+            QueueFull: too many requests wait.
+            UserError: the prompt does not fit.
+            EngineFailed: a step raised.
+        """
+        with self._lock:
+            if self._open >= self.engine.batch + self.max_waiting:
+                raise QueueFull
+            self._open += 1
+        ticket = Ticket(request, asyncio.get_running_loop())
+        self._inbox.put(lambda: self._submit(ticket))
+        try:
+            while True:
+                event = await ticket.events.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                if event.finish_reason is not None:
+                    return
+        finally:
+            self._inbox.put(lambda: self._cancel(ticket))
+            with self._lock:
+                self._open -= 1
+
+    def close(self) -> None:
+        """End the thread after the step it is in."""
+        self._inbox.put(None)
+        self._thread.join(timeout=60)
+
+    def _submit(self, ticket: Ticket) -> None:
+        if ticket.cancelled:
+            return
+        try:
+            ticket.sequence = self.engine.submit(ticket.request)
+        except UserError as error:
+            ticket.tell(error)
+            return
+        self._tickets[id(ticket.sequence)] = ticket
+
+    def _cancel(self, ticket: Ticket) -> None:
+        ticket.cancelled = True
+        if ticket.sequence is not None:
+            self.engine.cancel(ticket.sequence)
+            self._tickets.pop(id(ticket.sequence), None)
+
+    def _work(self) -> None:
+        while True:
+            while not self._inbox.empty() or not self.engine.busy:
+                task = self._inbox.get()
+                if task is None:
+                    return
+                task()
+            try:
+                events = self.engine.step()
+            except Exception:
+                log.exception("a step failed; all running requests end")
+                for ticket in list(self._tickets.values()):
+                    ticket.tell(EngineFailed())
+                    self._cancel(ticket)
+                continue
+            for event in events:
+                self._tickets[id(event.sequence)].tell(event)
+                if event.finish_reason is not None:
+                    del self._tickets[id(event.sequence)]

@@ -1,0 +1,68 @@
+"""Keys, rates, full queues, time-outs and the port."""
+
+from __future__ import annotations
+
+import concurrent.futures
+
+import httpx
+import pytest
+from serve.conftest import Running
+
+from mindcoder.cli.main import main
+from mindcoder.serve.limits import RateLimit, key_matches
+
+
+@pytest.fixture(scope="module")
+def guarded(served_folder):
+    flags = ["--max_batch_size", "1", "--max_waiting", "2", "--rate_limit", "40", "--timeout", "2"]
+    running = Running(served_folder, *flags, MINDCODER_API_KEY="secret")
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+def ask(server, key="secret", timeout=60, **more):
+    body = {"prompt": "a", "max_tokens": 2, **more}
+    return httpx.post(
+        f"{server.url}/v1/completions", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=timeout
+    )
+
+
+def test_only_the_key_opens(guarded):
+    assert ask(guarded).status_code == 200
+    assert ask(guarded, "wrong").status_code == 401
+    assert httpx.get(f"{guarded.url}/v1/models").status_code == 401
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+
+
+def test_a_full_queue_is_said_and_the_others_are_answered(guarded):
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: ask(guarded, max_tokens=300, n=1).status_code, range(12)))
+    assert answers.count(429) >= 1 and 200 in answers and set(answers) <= {200, 429, 504}
+    guarded.wait_until_idle()
+
+
+def test_a_client_that_asks_too_often_is_told_when_to_come_back(guarded):
+    answers = [ask(guarded) for _ in range(60)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused and int(refused[-1].headers["retry-after"]) >= 1
+    assert "more than 40 requests a minute" in refused[-1].json()["error"]["message"]
+
+
+def test_interrupted_it_ends_cleanly(guarded):
+    assert guarded.stop() == 0
+
+
+def test_rates_and_keys_by_themselves():
+    limit = RateLimit(2)
+    assert [limit.wait("a"), limit.wait("a")] == [0, 0] and 25 < limit.wait("a") <= 30
+    assert limit.wait("b") == 0 and RateLimit(None).wait("a") == 0
+    assert key_matches("Bearer k", "k") and key_matches(None, None)
+    assert not key_matches("Bearer x", "k") and not key_matches(None, "k")
+
+
+def test_a_port_in_use_and_an_open_door_are_refused(server, served_folder, capsys):
+    assert main(["serve", str(served_folder), "--port", str(server.port)]) == 2
+    assert "cannot listen on 127.0.0.1" in capsys.readouterr().err
+    assert main(["serve", str(served_folder), "--port", "0", "--host", "0.0.0.0"]) == 2
+    assert "lets other machines in: set --api_key" in capsys.readouterr().err
