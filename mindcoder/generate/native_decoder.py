@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindcoder.backend.device import prefer_huge_pages
-from mindcoder.backend.native import head_operator, layers_operator
+from mindcoder.backend.native import STEP_INPUTS, step_operator
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
@@ -33,29 +35,22 @@ class NativeDecoder(nn.Cell):
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
         super().__init__(auto_prefix=False)
-        config = decoder.config
-        self.is_first, self.is_last = decoder.stage.is_first, decoder.stage.is_last
-        self.stage_dtype = decoder.compute_dtype
-        self.layers, self.head = layers_operator(len(decoder.layers)), head_operator(config.vocab_size)
-        self.gather = ops.Gather()
+        config, stage = decoder.config, decoder.stage
         self.nothing = Tensor(np.zeros((1, 1), np.float32))
         sizes = (config.num_heads, config.num_kv_heads, config.head_dim, block_size, config.sliding_window or 0)
-        self.sizes = Tensor(np.array(sizes, np.int32))
+        self.sizes = Tensor(np.array([*sizes, config.hidden_size, config.vocab_size], np.int32))
         self.factors = Tensor(np.array([config.norm_epsilon, config.query_scale], np.float32))
-
-        self.tables = ParameterTuple(_tables(decoder))
+        self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
+        self.step = step_operator(len(decoder.layers), self._result_shape(config.hidden_size, config.vocab_size))
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, ms.float32)
-        listed: list[Parameter | None] = []
+        listed = _outer_weights(decoder)
         for layer, keys, values in zip(decoder.layers, self.keys, self.values):
             listed += [*_attention_weights(layer), keys, values, *_mlp_weights(layer)]
-        given = [weight for weight in listed if weight is not None]
-        places = iter(range(len(given)))
-        self.places = tuple(-1 if weight is None else next(places) for weight in listed)
-        self.weights = ParameterTuple(given)
-        norm = decoder.final_norm
-        self.last = ParameterTuple([norm.weight, decoder.head_parameter()] if norm is not None else [])
-        self.last_bias = norm.bias if norm is not None else None
-        for weight in (*self.weights, *self.last):
+        given = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
+        numbers = {name: number for number, name in enumerate(given)}
+        self.places = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
+        self.weights = ParameterTuple(list(given.values()))
+        for weight in self.weights:
             values = weight.asnumpy()
             prefer_huge_pages(values.ctypes.data, values.nbytes)
 
@@ -63,28 +58,32 @@ class NativeDecoder(nn.Cell):
         self, inputs: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
     ) -> Tensor:
         """One step; see `mindcoder.generate.composed_decoder.ComposedDecoder`."""
-        rows = inputs
-        if self.is_first:
-            rows = ops.cast(self.gather(self.tables[0], inputs, 0), ms.float32)
-            if len(self.tables) > 1:
-                rows = rows + ops.cast(self.gather(self.tables[1], places[0], 0), ms.float32)
-        rows = ops.cast(rows, ms.float32)
-        listed: tuple = ()
+        weights: tuple = ()
         for place in self.places:
-            listed = listed + (self.nothing if place < 0 else self.weights[place],)
-        rows = self.layers(rows, places, tables, angles, counts, self.sizes, self.factors, *listed)
-        if not self.is_last:
-            return ops.cast(rows, self.stage_dtype)
-        bias = self.nothing if self.last_bias is None else self.last_bias
-        return self.head(rows, self.last[0], bias, self.last[1], chosen, counts, self.factors)
+            weights = weights + (self.nothing if place < 0 else self.weights[place],)
+        if not self.is_first:
+            inputs = ops.cast(inputs, ms.float32)
+        result = self.step(inputs, places, tables, angles, chosen, counts, self.sizes, self.factors, *weights)
+        return result if self.is_last else ops.cast(result, self.stage_dtype)
+
+    def _result_shape(self, hidden_size: int, vocab_size: int) -> Callable:
+        """Logits of the chosen tokens on the last stage, rows of all on others."""
+        chosen, places = STEP_INPUTS.index("chosen"), STEP_INPUTS.index("places")
+        if self.is_last:
+            return lambda *shapes: [shapes[chosen][0], vocab_size]
+        return lambda *shapes: [shapes[places][1], hidden_size]
 
 
-def _tables(decoder: Decoder) -> list[Parameter]:
-    """Token and position tables, where this stage looks up."""
-    if not decoder.stage.is_first:
-        return []
-    tables = (decoder.token_embedding, decoder.position_embedding)
-    return [table.weight for table in tables if table is not None]
+def _outer_weights(decoder: Decoder) -> list[Parameter | None]:
+    """As `mindcoder.backend.native.STEP_INPUTS` has them behind the factors."""
+    listed: list[Parameter | None] = [None] * 5
+    if decoder.stage.is_first:
+        listed[0] = decoder.token_embedding.weight
+        listed[1] = None if decoder.position_embedding is None else decoder.position_embedding.weight
+    if decoder.stage.is_last:
+        norm = decoder.final_norm
+        listed[2:] = [norm.weight, norm.bias, decoder.head_parameter()]
+    return listed
 
 
 def _attention_weights(layer: DecoderLayer) -> list[Parameter | None]:

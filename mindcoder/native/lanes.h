@@ -3,6 +3,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -24,10 +27,17 @@ static inline Lanes load(const float *from) {
   return values;
 }
 
+// GCC converts a vector of halves one by one where it is left to itself: spelled out for x86.
 static inline Lanes load(const Half *from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
+#elif defined(__AVX__) && defined(__F16C__)
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i *>(from)));
+#else
   HalfLanes values;
   std::memcpy(&values, from, sizeof values);
   return __builtin_convertvector(values, Lanes);
+#endif
 }
 
 // The first `count` numbers; zeros after them.

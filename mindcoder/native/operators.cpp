@@ -53,6 +53,13 @@ struct Norm {
   }
 };
 
+// Rows of a table of numbers.
+void look_up(const Numbers &table, const int32_t *places, int64_t count, int64_t size, float *rows) {
+  for (int64_t row = 0; row < count; row++) {
+    for (int64_t at = 0; at < size; at++) rows[row * size + at] = number(table, places[row] * size + at);
+  }
+}
+
 std::vector<float> product(const std::vector<float> &x, int64_t rows, const Matrix &weight, const Numbers &bias) {
   std::vector<float> result(rows * weight.outputs);
   linear(x.data(), rows, weight, bias, nullptr, result.data());
@@ -113,41 +120,46 @@ struct Layer {
 
 }  // namespace
 
-// All layers of a stage, one after the other: rows [T, H] of which the first `counts[0]` are computed.
-extern "C" int MindCoderLayers(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
-  enum { ROWS, PLACES, TABLES, ANGLES, COUNTS, SIZES, FACTORS, FIRST_LAYER };
+// A whole step of a network: looks the first `counts[0]` of T tokens up, runs all layers, and gives logits [R, V] of the
+// first `counts[1]` chosen ones. Without a head (a pipeline stage that is not the last) it gives the rows [T, H]; without
+// a token table (one that is not the first) it takes them.
+extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
+  enum { INPUTS, PLACES, TABLES, ANGLES, CHOSEN, COUNTS, SIZES, FACTORS, TOKEN_TABLE, POSITION_TABLE, FINAL_WEIGHT,
+         FINAL_BIAS, HEAD, FIRST_LAYER };
   const Arguments arguments{data, shapes, formats};
-  const int32_t *sizes = arguments.ints(SIZES), *places = arguments.ints(PLACES);
+  const int32_t *sizes = arguments.ints(SIZES), *places = arguments.ints(PLACES), *counts = arguments.ints(COUNTS);
   const Heads heads{sizes[0], sizes[1], sizes[2]};
-  const int64_t room = shapes[PLACES][1], count = arguments.ints(COUNTS)[0], hidden = shapes[ROWS][1];
+  const int64_t room = shapes[PLACES][1], count = counts[0], hidden = sizes[5];
   const Step step{count,    places,   places + room, places + 2 * room, arguments.ints(TABLES), shapes[TABLES][1],
                   sizes[3], sizes[4]};
   const float epsilon = arguments.floats(FACTORS)[0], query_scale = arguments.floats(FACTORS)[1];
   const float *angles = shapes[ANGLES][1] == heads.size ? arguments.floats(ANGLES) : nullptr;
 
-  float *result = arguments.output(inputs - 1);  // the output follows the inputs
-  std::memcpy(result, arguments.floats(ROWS), count * hidden * sizeof(float));
-  std::vector<float> between(count * hidden);
+  std::vector<float> rows(count * hidden), between(count * hidden);
+  if (shapes[TOKEN_TABLE][0] > 1) {
+    look_up(arguments.numbers(TOKEN_TABLE), arguments.ints(INPUTS), count, hidden, rows.data());
+    if (shapes[POSITION_TABLE][0] > 1) {
+      look_up(arguments.numbers(POSITION_TABLE), places, count, hidden, between.data());
+      for (int64_t at = 0; at < count * hidden; at++) rows[at] += between[at];
+    }
+  } else {
+    std::memcpy(rows.data(), data[INPUTS], rows.size() * sizeof(float));
+  }
   for (int first = FIRST_LAYER; first + INPUTS_OF_A_LAYER < inputs; first += INPUTS_OF_A_LAYER) {
     const Layer layer{arguments, first, epsilon};
-    layer.attention(step, heads, angles, query_scale, result, hidden, between.data());
-    layer.mlp(count, between.data(), hidden, result);
+    layer.attention(step, heads, angles, query_scale, rows.data(), hidden, between.data());
+    layer.mlp(count, between.data(), hidden, rows.data());
   }
-  return 0;
-}
-
-// Logits of the chosen rows: head(norm(rows[chosen])).
-extern "C" int MindCoderHead(int, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
-  enum { ROWS, WEIGHT, BIAS, HEAD, CHOSEN, COUNTS, FACTORS, RESULT };
-  const Arguments arguments{data, shapes, formats};
-  const int64_t chosen = arguments.ints(COUNTS)[1], hidden = shapes[ROWS][1];
-  std::vector<float> rows(chosen * hidden);
-  for (int64_t row = 0; row < chosen; row++)
-    std::memcpy(rows.data() + row * hidden, arguments.floats(ROWS) + arguments.ints(CHOSEN)[row] * hidden, hidden * 4);
-  const Norm norm{arguments.numbers(WEIGHT), arguments.optional(BIAS), arguments.floats(FACTORS)[0]};
+  float *result = arguments.output(inputs - 1);  // the output follows the inputs
+  if (shapes[HEAD][0] == 1) {
+    std::memcpy(result, rows.data(), rows.size() * sizeof(float));
+    return 0;
+  }
+  for (int64_t row = 0; row < counts[1]; row++)
+    std::memcpy(&between[row * hidden], &rows[arguments.ints(CHOSEN)[row] * hidden], hidden * sizeof(float));
+  const Norm norm{arguments.numbers(FINAL_WEIGHT), arguments.optional(FINAL_BIAS), epsilon};
   Matrix head = arguments.matrix(HEAD);
-  head.outputs = shapes[RESULT][1];  // without the table's padding rows
-  const std::vector<float> normed = norm(rows.data(), chosen, hidden);
-  linear(normed.data(), chosen, head, {}, nullptr, arguments.output(RESULT));
+  head.outputs = sizes[6];  // without the table's padding rows
+  linear(norm(between.data(), counts[1], hidden).data(), counts[1], head, {}, nullptr, result);
   return 0;
 }

@@ -21,12 +21,12 @@ inline void map(float *x, int64_t size, Change change) {
   if (at < size) store_some(x + at, change(load_some(x + at, size - at), at, size - at), size - at);
 }
 
-inline float number(const Numbers &numbers, int64_t at) {
+}  // namespace
+
+float number(const Numbers &numbers, int64_t at) {
   if (numbers.format == Format::float16) return static_cast<float>(static_cast<const Half *>(numbers.data)[at]);
   return static_cast<const float *>(numbers.data)[at];
 }
-
-}  // namespace
 
 void normalize(const float *x, int64_t size, const Numbers &weight, const Numbers &bias, float epsilon, float *normed) {
   const bool centers = bias.data != nullptr;
