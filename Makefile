@@ -9,7 +9,7 @@ PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: quickstart test test-cluster lint bench clean
 
-$(VENV)/runtime: setup.py
+$(VENV)/runtime: setup.py $(wildcard mindcoder/native/*.cpp mindcoder/native/*.h)
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about 3.5 GB, a few minutes)"
 	@$(PIP) -e . 
@@ -50,6 +50,7 @@ bench: $(VENV)/testing
 	$(RUN)/python -m benchmarks.breakdown large
 	$(RUN)/python -m benchmarks.preprocess
 	$(RUN)/python -m benchmarks.convert
+	$(RUN)/python -m benchmarks.generate
 	$(RUN)/python -m benchmarks.scaling
 
 clean:

@@ -29,6 +29,8 @@ RUNTIME = [
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus_client>=0.20"]
 # The openai client is the independent reference of the server's tests.
 TEST = [*SERVE, "openai>=1.50", "httpx>=0.27", "pytest>=8", "torch==2.13.0", "transformers==4.57.1", "psutil>=5.9"]
+# Peers of benchmarks/generate.py.
+BENCH = ["llama-cpp-python>=0.3", "ctranslate2>=4.5", "gguf>=0.10"]
 LINT = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.7"]
 
 
@@ -71,7 +73,7 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["mindcoder", "mindcoder.*"]),
     install_requires=RUNTIME,
-    extras_require={"serve": SERVE, "test": TEST, "lint": LINT},
+    extras_require={"serve": SERVE, "bench": BENCH, "test": TEST, "lint": LINT},
     ext_modules=[OPERATORS],
     cmdclass={"build_ext": BuildOperators},
     package_data={"mindcoder.native": ["*.so"], "mindcoder.serve": ["page.html"]},

@@ -34,7 +34,9 @@ def make_model(folder: Path) -> int:
     model = GPTBigCodeForCausalLM(config)
     model.save_pretrained(folder, safe_serialization=True)
     words = Tokenizer(models.WordLevel({f"t{index}": index for index in range(VOCABULARY)}, unk_token="t0"))
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="t0", bos_token="t0", eos_token="t0").save_pretrained(
+        folder
+    )
     return 4 * sum(weight.numel() for name, weight in model.named_parameters() if "wpe" not in name)
 
 

@@ -47,7 +47,7 @@ def step_operator(layers: int, infer_shape: Callable) -> ops.Custom:
         infer_shape: the result's shape from those of the inputs.
     """
     inputs = [*STEP_INPUTS, *(f"{name}_{layer}" for layer in range(layers) for name in LAYER_INPUTS)]
-    described = CustomRegOp("MindCoderStep")
+    described = CustomRegOp(f"MindCoderStep{layers}")  # MindSpore keeps one list of inputs for a name
     for index, name in enumerate(inputs):
         described = described.input(index, name)
     described = described.output(0, "result").dtype_format(*[DataType.None_None] * (len(inputs) + 1)).target("CPU")

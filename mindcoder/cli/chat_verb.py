@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model, sampling
 from mindcoder.errors import UserError
@@ -34,6 +35,8 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input_text", metavar="TEXT", help="ask this and leave")
     parser.add_argument("--input_file", metavar="FILE", help="ask every line of a file, each by itself, and leave")
     parser.add_argument("--max_input_length", type=int, metavar="N", help="refuse longer questions, in tokens")
+    parser.add_argument("--draft", metavar="PATH", help="small model of the same tokenizer, for speculative decoding")
+    parser.add_argument("--lookahead", type=positive, default=4, metavar="N", help="tokens it proposes; default: 4")
     parser.add_argument(
         "--history", metavar="FILE", default=str(HISTORY), help=f"of what was typed; default: {HISTORY}"
     )
@@ -54,8 +57,15 @@ def chat_verb(arguments: argparse.Namespace) -> int:
     questions = _questions(arguments)
     from mindcoder.generate.chat import Chat
 
+    if arguments.draft is not None and arguments.temperature > 0:
+        raise UserError("--draft answers greedily: leave --temperature at 0")
     model = open_flagged_model(arguments)
-    chat = Chat(model, sampling(arguments), arguments.max_output_length, arguments.system)
+    speculative = None
+    if arguments.draft is not None:
+        from mindcoder.generate.model import open_draft
+
+        speculative = open_draft(model, arguments.draft, arguments.dtype, arguments.lookahead)
+    chat = Chat(model, sampling(arguments), arguments.max_output_length, arguments.system, speculative)
     if questions is None:
         return converse(chat, _reader(arguments.history, model), sys.stdout)
     for question in questions:

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The parser of all verbs."""
-    from mindcoder.cli import chat_verb, data_verbs, launch_verb, plan_verb, serve_verb, weight_verbs
+    from mindcoder.cli import bench_verb, chat_verb, data_verbs, launch_verb, plan_verb, serve_verb, weight_verbs
 
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
@@ -42,6 +42,9 @@ def build_parser() -> Parser:
     verb = verbs.add_parser("complete", help="fill a gap in code")
     chat_verb.add_complete_flags(verb)
     verb.set_defaults(run=chat_verb.complete_verb)
+    verb = verbs.add_parser("bench", help="first-token and next-token latency")
+    bench_verb.add_bench_flags(verb)
+    verb.set_defaults(run=bench_verb.bench_verb)
     verb = verbs.add_parser("serve", help="OpenAI's interface over HTTP")
     serve_verb.add_serve_flags(verb)
     verb.set_defaults(run=serve_verb.serve_verb)

@@ -41,7 +41,8 @@ _EFFECTIVE_BY_SECTION = {
     "softmax_compute_type bos_token_id eos_token_id pad_token_id max_decode_length max_new_tokens "
     "repetition_penalty temperature top_k top_p do_sample make_vocab_size_divisible_by max_position_embedding theta "
     "extend_method scaling_factor head_dim init_method_std sliding_window use_bias tie_word_embeddings multiple_of "
-    "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias use_seq_parallel offset",
+    "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias use_seq_parallel offset "
+    "block_size num_blocks",
     "model.model_config.scaling_factor": "factor original_max_position_embeddings low_freq_factor high_freq_factor",
     "processor": "prompt_template",
     "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token add_bos_token",

@@ -46,8 +46,8 @@ class DecoderSection(Section):
     use_flash_attention: bool | None = None
     use_prompt_flash_attention: bool | None = None
     use_incre_flash_attention: bool | None = None
-    block_size: int | None = None
-    num_blocks: int | None = None
+    block_size: int | None = Field(None, ge=1, description="tokens of a cache block; default 16")
+    num_blocks: int | None = Field(None, ge=1, description="cache blocks; default: all that the batch can need")
     is_dynamic: bool | None = None
     offset: int | list[int] | None = None
     max_decode_length: int | None = Field(None, ge=1)

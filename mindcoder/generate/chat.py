@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mindcoder.files import write_text
 from mindcoder.generate.model import Model
 from mindcoder.generate.request import FinishReason, Request
 from mindcoder.generate.sampler import SamplingOptions
+from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.generate.text import StoppedText
 
 SHORTEST_ANSWER = 16  # tokens that are kept free for it
@@ -26,6 +27,7 @@ class Spoken:
     Attributes:
         prompt_tokens: of the whole conversation before it; ``reused`` of them were in the cache from before.
         forgotten: oldest turns that no longer fit into the model's context.
+        acceptance: share of a draft model's proposals that were kept.
     """
 
     prompt_tokens: int
@@ -35,15 +37,27 @@ class Spoken:
     seconds: float
     finish_reason: FinishReason
     forgotten: int
+    acceptance: float | None = None
 
     def __str__(self) -> str:
         rate = (self.tokens - 1) / self.seconds if self.seconds > 0 else 0.0
         cached = f", {self.reused} cached" if self.reused else ""
         dropped = f"; the oldest {self.forgotten} messages no longer fit" if self.forgotten else ""
+        drafted = "" if self.acceptance is None else f", {self.acceptance:.0%} of the draft's tokens accepted"
         return (
             f"{self.tokens} tokens ({self.finish_reason}), {rate:.1f} tokens/s, first after {self.first_token:.2f} s "
-            f"(prompt {self.prompt_tokens}{cached}){dropped}"
+            f"(prompt {self.prompt_tokens}{cached}){drafted}{dropped}"
         )
+
+
+@dataclass
+class _Course:
+    """What is known of an answer while it is made."""
+
+    tokens: int = 0
+    reused: int = 0
+    reason: FinishReason = "cancelled"
+    acceptance: float | None = None
 
 
 class Chat:
@@ -54,15 +68,22 @@ class Chat:
         options: how it chooses tokens.
         max_new_tokens: longest answer.
         system: system message.
+        speculative: computes the answers with a draft model's help, greedily.
 
     Attributes:
         last: how the last answer went.
     """
 
     def __init__(
-        self, model: Model, options: SamplingOptions, max_new_tokens: int | None = None, system: str = ""
+        self,
+        model: Model,
+        options: SamplingOptions,
+        max_new_tokens: int | None = None,
+        system: str = "",
+        speculative: SpeculativeDecoder | None = None,
     ) -> None:
         self.model, self.options, self.max_new_tokens, self.system = model, options, max_new_tokens, system
+        self.speculative = speculative
         self.messages: list[Message] = []
         self.last: Spoken | None = None
 
@@ -78,25 +99,47 @@ class Chat:
         except UserError:
             self.messages.pop()
             raise
+        text, went = StoppedText(self.model.tokenizer), _Course()
+        tokens = self._speculative(prompt, went) if self.speculative else self._plain(prompt, went)
+        began, first_token = time.perf_counter(), 0.0
+        try:
+            for token in tokens:
+                first_token = first_token or time.perf_counter() - began
+                went.tokens += 1
+                yield text.push(token)
+            yield text.finish()
+        finally:
+            tokens.close()
+            self.messages.append(Message("assistant", text.text))
+            seconds = time.perf_counter() - began - first_token
+            self.last = Spoken(
+                len(prompt), went.reused, went.tokens, first_token, seconds, went.reason, forgotten, went.acceptance
+            )
+
+    def _plain(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
         engine = self.model.engine
         sequence = engine.submit(Request(tuple(prompt), self.options, self.max_new_tokens))
-        text = StoppedText(self.model.tokenizer)
-        began, first_token = time.perf_counter(), 0.0
         try:
             while sequence.finish_reason is None:
                 for event in engine.step():
-                    first_token = first_token or time.perf_counter() - began
+                    went.reused = sequence.reused
                     if event.choice is not None:
-                        yield text.push(event.choice.token)
-            yield text.finish()
+                        yield event.choice.token
         finally:
             engine.cancel(sequence)
-            self.messages.append(Message("assistant", text.text))
-            seconds = time.perf_counter() - began - first_token
-            reason = sequence.finish_reason or "cancelled"
-            self.last = Spoken(
-                len(prompt), sequence.reused, len(sequence.answer), first_token, seconds, reason, forgotten
-            )
+            went.reason = sequence.finish_reason or "cancelled"
+
+    def _speculative(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
+        speculative = self.speculative
+        assert speculative is not None
+        before = speculative.accepted, speculative.proposed
+        limit = min(self.max_new_tokens or speculative.max_length, speculative.max_length - len(prompt))
+        for token in speculative.stream(prompt, self.max_new_tokens):
+            went.reused = speculative.reused
+            yield token
+        went.reason = "length" if went.tokens >= limit else "stop"
+        proposed = speculative.proposed - before[1]
+        went.acceptance = (speculative.accepted - before[0]) / proposed if proposed else 0.0
 
     def _prompt(self) -> tuple[list[int], int]:
         """Token ids of the conversation, and how many of its oldest messages were left out to make it fit."""

@@ -7,7 +7,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.generate.kv_pools import key_value_pools
-from mindcoder.models.decoder import Decoder
+from mindcoder.models.decoder import Decoder, DecoderLayer
 
 
 class ComposedDecoder(nn.Cell):
@@ -58,21 +58,62 @@ class ComposedDecoder(nn.Cell):
         bias = decoder.attention_bias.cached(places[0].reshape((batch, length)), blocks * self.block_size)
         offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))
         read = (tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
-        written = places[1].reshape((-1, 1))
+        written, lengths = places[1], places[0] + 1
         for index in range(len(decoder.layers)):
             layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
             normed = layer.attention_norm(rows)
-            stored = (
-                self.write(keys, written, layer.attention.rotated_key(normed, rotation)),
-                self.write(values, written, layer.attention.value(normed)),
-            )
+            key, value = layer.attention.rotated_key(normed, rotation), layer.attention.value(normed)
+            stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
-            rows = layer.finish_cached(rows, normed, rotation, own_keys, own_values, bias, batch, length)
+            attended = self.attend(layer, normed, rotation, keys, values, slots, tables, lengths, bias)
+            rows = layer.finish_cached(rows, attended)
         if not decoder.stage.is_last:
             return rows
         return decoder.logits(decoder.finish(self.gather(rows, chosen, 0)))
 
+    def store(self, keys: Parameter, values: Parameter, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
+        """Write ``[T, K*D]`` into the slots; gives what has to be waited for."""
+        slots = slots.reshape((-1, 1))
+        return self.write(keys, slots, key), self.write(values, slots, value)
+
+    def attend(
+        self,
+        layer: DecoderLayer,
+        normed: Tensor,
+        rotation: tuple,
+        keys: Parameter,
+        values: Parameter,
+        slots: Tensor,
+        tables: Tensor,
+        lengths: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        """Attention of the step's tokens to the sequences in the cache: ``[T, H] -> [T, H]``.
+
+        Args:
+            slots: int32 ``[B * M * block_size]``, all slots of the sequences.
+            lengths: int32 ``[T]``, tokens that each token sees, itself included.
+            bias: masks of the grid.
+        """
+        return self.attend_gathered(layer, normed, rotation, keys, values, slots, tables.shape[0], bias)
+
+    def attend_gathered(
+        self,
+        layer: DecoderLayer,
+        normed: Tensor,
+        rotation: tuple,
+        keys: Parameter,
+        values: Parameter,
+        slots: Tensor,
+        batch: int,
+        bias: Tensor,
+    ) -> Tensor:
+        """The same for any grid: the sequences' keys and values are brought together first."""
+        own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
+        length = normed.shape[0] // batch
+        return layer.attention.attend_cache(normed, rotation, own_keys, own_values, bias, batch, length)
+
     def sequences(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
         """What the sequences' blocks hold: ``[B, M * block_size, K*D]``."""
-        return self.gather(pool, slots, 0).reshape((batch, -1, pool.shape[1]))
+        size = self.decoder.local_config.kv_size
+        return self.gather(pool.reshape((-1, size)), slots, 0).reshape((batch, -1, size))

@@ -11,6 +11,7 @@ from mindcoder.checkpoint.weights import Weights, open_weights
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
+from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
@@ -50,6 +51,7 @@ class Model:
     """A model that is ready to answer."""
 
     name: str
+    decoder: Decoder
     engine: Engine
     tokenizer: CodeTokenizer
     template: str
@@ -88,7 +90,21 @@ def open_model(request: ModelRequest) -> Model:
     template = request.template or FAMILY_TEMPLATES[config.model_type]
     if template not in TEMPLATES:
         raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
-    return Model(_name(weights), engine, tokenizer, template)
+    return Model(_name(weights), decoder, engine, tokenizer, template)
+
+
+def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> SpeculativeDecoder:
+    """A draft model beside ``model``.
+
+    Raises:
+        UserError: nothing there, or its vocabulary is another one.
+    """
+    weights = open_weights(path)
+    config = replace(weights.config.without_dropout(), param_dtype=dtype, compute_dtype="float32")
+    draft = Decoder(config, empty=True)
+    log.info("draft from %s", load_weights(draft, path).describe())
+    engine = model.engine
+    return SpeculativeDecoder(model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead)
 
 
 def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:

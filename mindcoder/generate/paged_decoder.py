@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mindspore as ms
+
 from mindcoder.backend.native import native_available
 from mindcoder.generate.composed_decoder import ComposedDecoder
 from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder
@@ -12,6 +14,10 @@ PagedDecoder = NativeDecoder | ComposedDecoder
 
 def paged_decoder(decoder: Decoder, blocks: int, block_size: int) -> PagedDecoder:
     """The fastest way there is to compute the decoder's step here."""
+    if ms.get_context("device_target") == "Ascend":
+        from mindcoder.generate.fused_decoder import FusedDecoder
+
+        return FusedDecoder(decoder, blocks, block_size)
     if native_available() and decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0:
         return NativeDecoder(decoder, blocks, block_size)
     return ComposedDecoder(decoder, blocks, block_size)

@@ -16,7 +16,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
-from mindcoder.generate.engine import Completion, Engine
+from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
@@ -164,6 +164,8 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
         together,
+        model.num_blocks,
+        model.block_size or BLOCK_SIZE,
     )
     options = sampling_options(config)
     if from_file:

@@ -65,19 +65,9 @@ class DecoderLayer(nn.Cell):
             expanded = self.mlp_dropout(expanded, seed + self.seed_offset)
         return rows + expanded
 
-    def finish_cached(
-        self,
-        rows: Tensor,
-        normed: Tensor,
-        rotation: tuple,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        bias: Tensor,
-        batch: int,
-        length: int,
-    ) -> Tensor:
-        """The layer once its keys and values are in the cache; no dropout. ``normed`` is ``attention_norm(rows)``."""
-        rows = rows + self.attention.attend_cache(normed, rotation, key_cache, value_cache, bias, batch, length)
+    def finish_cached(self, rows: Tensor, attended: Tensor) -> Tensor:
+        """The layer once its attention to a cache is there; no dropout."""
+        rows = rows + attended
         return rows + self.mlp(self.mlp_norm(rows))
 
 

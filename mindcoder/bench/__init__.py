@@ -1,0 +1,1 @@
+"""Measuring generation as the seeds measured it."""

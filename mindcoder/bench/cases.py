@@ -1,0 +1,117 @@
+"""What is measured, and the table it gives; no framework is needed here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from mindcoder.errors import UserError
+from mindcoder.files import write_text
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sequences computed together, tokens of each prompt, tokens of each answer."""
+
+    batch: int
+    prompt: int
+    new: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case's figures.
+
+    Attributes:
+        first_token_ms: from the start until a sequence's first token, mean over the batch.
+        next_token_ms: between tokens of a sequence, mean.
+        tokens_per_second: generated tokens of all sequences ÷ the whole time, prompts included.
+        memory_mb: peak memory of the process (of the GPU where there is one).
+    """
+
+    batch: int
+    input_length: int
+    output_length: int
+    first_token_ms: float
+    next_token_ms: float
+    tokens_per_second: float
+    memory_mb: float
+
+
+def parse_cases(pairs: str | None, grid: str | None, batches: str) -> list[Case]:
+    """Cases of ``--pairs "[[256,256],[512,512]]"`` or ``--grid 5,11``, for ``--batch 1,4,8``.
+
+    A grid ``a,b`` is every pair of the lengths 2^a ... 2^(b-1), as in the seeds' 36 cases.
+
+    Raises:
+        UserError: a value is not of its form.
+    """
+    lengths = _grid(grid) if grid is not None else _pairs(pairs or "[[256,256]]")
+    if not re.fullmatch(r"\d+(,\d+)*", batches) or "0" in batches.split(","):
+        raise UserError(f"--batch: expected sizes such as 1,4,8, found {batches!r}")
+    return [Case(int(batch), prompt, new) for batch in batches.split(",") for prompt, new in lengths]
+
+
+def _pairs(text: str) -> list[tuple[int, int]]:
+    wrong = UserError(f'--pairs: expected "[[in,out],[in,out]]", found {text!r}')
+    try:
+        pairs = json.loads(text)
+    except ValueError:
+        raise wrong from None
+    if not isinstance(pairs, list) or not pairs:
+        raise wrong
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(type(size) is int and size > 0 for size in pair):
+            raise wrong
+    return [(prompt, new) for prompt, new in pairs]
+
+
+def _grid(text: str) -> list[tuple[int, int]]:
+    match = re.fullmatch(r"(\d{1,2}),(\d{1,2})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UserError(f"--grid: expected two powers of two such as 5,11, found {text!r}")
+    sizes = [2**power for power in range(int(match[1]), int(match[2]))]
+    return [(prompt, new) for prompt in sizes for new in sizes]
+
+
+def write_table(rows: Sequence[Row], file: Path) -> None:
+    """``file`` as CSV, and a picture of it beside."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Row)])
+    writer.writerows([round(value, 3) for value in astuple(row)] for row in rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text.getvalue())
+    _draw(rows, file.with_suffix(".png"))
+
+
+def _draw(rows: Sequence[Row], file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
+    figures = (
+        ("first_token_ms", "first token (ms)"),
+        ("next_token_ms", "next token (ms)"),
+        ("tokens_per_second", "tokens/s"),
+    )
+    for axis, (name, title) in zip(axes, figures):
+        for batch in sorted({row.batch for row in rows}):
+            for new in sorted({row.output_length for row in rows}):
+                own = [row for row in rows if row.batch == batch and row.output_length == new]
+                own.sort(key=lambda row: row.input_length)
+                label = f"batch {batch}, out {new}"
+                axis.plot([row.input_length for row in own], [getattr(row, name) for row in own], "o-", label=label)
+        axis.set(title=title, xlabel="prompt tokens", xscale="log")
+        axis.set_ylim(bottom=0)
+    if len(axes[0].lines) <= 12:
+        axes[0].legend(fontsize="x-small")
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)

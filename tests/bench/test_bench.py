@@ -1,0 +1,52 @@
+"""The performance test and its PyTorch reference."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+from serve.conftest import served_folder  # noqa: F401
+
+from mindcoder.bench.cases import Case, parse_cases
+from mindcoder.cli.main import main
+from mindcoder.errors import UserError
+
+COLUMNS = [
+    "batch", "input_length", "output_length", "first_token_ms", "next_token_ms", "tokens_per_second", "memory_mb",
+]  # fmt: skip
+
+
+def read(file):
+    with open(file) as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_bench_and_its_reference_write_the_same_columns(served_folder, tmp_path, capsys):  # noqa: F811
+    flags = ["--pairs", "[[16,8],[32,4]]", "--batch", "1,3"]
+    ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    assert main(["bench", str(served_folder), *flags, "--output_file", str(ours)]) == 0
+    assert "tokens/s" in capsys.readouterr().out
+    script = REPOSITORY / "research" / "wizardcoder" / "inference_wizardcoder_pytorch.py"
+    command = [sys.executable, str(script), str(served_folder), *flags, "--output_file", str(theirs)]
+    subprocess.run(command, check=True, capture_output=True)
+    for file in (ours, theirs):
+        rows = read(file)
+        assert list(rows[0]) == COLUMNS
+        assert [(row["batch"], row["input_length"], row["output_length"]) for row in rows] == [
+            ("1", "16", "8"), ("1", "32", "4"), ("3", "16", "8"), ("3", "32", "4"),
+        ]  # fmt: skip
+        assert all(float(value) > 0 for row in rows for value in row.values())
+        assert file.with_suffix(".png").stat().st_size > 1000
+
+
+def test_cases():
+    assert parse_cases(None, None, "1") == [Case(1, 256, 256)]
+    grid = parse_cases(None, "5,11", "4")
+    assert len(grid) == 36 and grid[0] == Case(4, 32, 32) and grid[-1] == Case(4, 1024, 1024)
+    for pairs, sizes, batches in (("[[1]]", None, "1"), ("x", None, "1"), (None, "5", "1"), (None, None, "1,x"),
+                                  ("[[0,4]]", None, "1"), (None, "5,5", "1"), (None, None, "0")):  # fmt: skip
+        with pytest.raises(UserError, match="expected"):
+            parse_cases(pairs, sizes, batches)
