@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from served import offline, served_folder, served_tokenizer, server  # noqa: F401
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

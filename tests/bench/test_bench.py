@@ -8,7 +8,6 @@ import sys
 
 import pytest
 from conftest import REPOSITORY
-from serve.conftest import served_folder  # noqa: F401
 
 from mindcoder.bench.cases import Case, parse_cases
 from mindcoder.cli.main import main
@@ -24,7 +23,7 @@ def read(file):
         return list(csv.DictReader(stream))
 
 
-def test_bench_and_its_reference_write_the_same_columns(served_folder, tmp_path, capsys):  # noqa: F811
+def test_bench_and_its_reference_write_the_same_columns(served_folder, tmp_path, capsys):
     flags = ["--pairs", "[[16,8],[32,4]]", "--batch", "1,3"]
     ours, theirs = tmp_path / "ours.csv", tmp_path / "theirs.csv"
     assert main(["bench", str(served_folder), *flags, "--output_file", str(ours)]) == 0

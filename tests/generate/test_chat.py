@@ -6,7 +6,6 @@ import io
 import json
 
 import pytest
-from serve.conftest import offline, served_folder, served_tokenizer  # noqa: F401
 
 from mindcoder.cli import chat_verb
 from mindcoder.cli.main import main
@@ -19,11 +18,11 @@ from mindcoder.generate.text import StoppedText
 
 
 @pytest.fixture(scope="module")
-def model(served_folder):  # noqa: F811
+def model(served_folder):
     return open_model(ModelRequest(str(served_folder), max_length=256))
 
 
-def test_every_turn_is_transformers_answer_to_the_conversation_so_far(model, offline):  # noqa: F811
+def test_every_turn_is_transformers_answer_to_the_conversation_so_far(model, offline):
     chat = Chat(model, SamplingOptions(), 20, "Be brief.")
     for question in ("sort a list", "shorter", "more"):
         answer = "".join(chat.ask(question))
@@ -86,7 +85,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(model, monkeypatch):
     assert len(chat.messages) == 4 and model.engine.pool.free == model.engine.pool.usable
 
 
-def test_one_shot_questions_and_gaps(served_folder, tmp_path, capsys):  # noqa: F811
+def test_one_shot_questions_and_gaps(served_folder, tmp_path, capsys):
     file = tmp_path / "questions.txt"
     file.write_text("one\n\ntwo\n")
     flags = [str(served_folder), "--max_length", "128", "--max_output_length", "6"]
@@ -108,7 +107,7 @@ def test_one_shot_questions_and_gaps(served_folder, tmp_path, capsys):  # noqa: 
     assert "has no <FILL_ME>" in capsys.readouterr().err
 
 
-def test_templates_of_several_turns(served_tokenizer):  # noqa: F811
+def test_templates_of_several_turns(served_tokenizer):
     turns = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
 
     def text(template, *more):
@@ -126,7 +125,7 @@ def test_templates_of_several_turns(served_tokenizer):  # noqa: F811
         encode_conversation([turns[0], turns[0], turns[0]], "plain", served_tokenizer)
 
 
-def test_a_stop_string_over_several_tokens_is_never_shown(served_tokenizer):  # noqa: F811
+def test_a_stop_string_over_several_tokens_is_never_shown(served_tokenizer):
     ids = served_tokenizer.encode("def f():\n    return 1\n\nclass A")
     for stop in ("\n\nclass", "turn 1", "def"):
         text = StoppedText(served_tokenizer, [stop, "never"])

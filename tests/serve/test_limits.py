@@ -6,7 +6,7 @@ import concurrent.futures
 
 import httpx
 import pytest
-from serve.conftest import Running
+from served import Running
 
 from mindcoder.cli.main import main
 from mindcoder.serve.limits import RateLimit, key_matches
