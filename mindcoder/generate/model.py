@@ -104,7 +104,12 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
     draft = Decoder(config, empty=True)
     log.info("draft from %s", load_weights(draft, path).describe())
     engine = model.engine
-    return SpeculativeDecoder(model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead)
+    speculative = SpeculativeDecoder(
+        model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead
+    )
+    for cached in (speculative.model, speculative.draft):
+        cached.runner.warm_up()
+    return speculative
 
 
 def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
