@@ -10,8 +10,6 @@ from mindcoder import __version__
 from mindcoder.cli.arguments import Parser, add_run_flags
 from mindcoder.errors import UserError
 
-RUN_MODES = ("train", "finetune", "eval", "predict")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; gives the exit code: 0 done, 1 failed, 2 something given is wrong, 130 interrupted."""
@@ -26,46 +24,35 @@ def build_parser() -> Parser:
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    described = {
-        "train": "pretrain",
-        "finetune": "fine-tune",
-        "eval": "loss, perplexity and token accuracy",
-        "predict": "answer a prompt or a file of prompts",
-    }
-    for mode in RUN_MODES:
-        verb = verbs.add_parser(mode, help=described[mode], description=described[mode])
-        add_run_flags(verb)
-        verb.set_defaults(run=_run_verb(mode))
-    verb = verbs.add_parser("chat", help="talk with a model")
-    chat_verb.add_chat_flags(verb)
-    verb.set_defaults(run=chat_verb.chat_verb)
-    verb = verbs.add_parser("complete", help="fill a gap in code")
-    chat_verb.add_complete_flags(verb)
-    verb.set_defaults(run=chat_verb.complete_verb)
-    verb = verbs.add_parser("bench", help="first-token and next-token latency")
-    bench_verb.add_bench_flags(verb)
-    verb.set_defaults(run=bench_verb.bench_verb)
-    verb = verbs.add_parser("serve", help="OpenAI's interface over HTTP")
-    serve_verb.add_serve_flags(verb)
-    verb.set_defaults(run=serve_verb.serve_verb)
-    verb = verbs.add_parser("preprocess", help="instruction files to MindRecord")
-    data_verbs.add_preprocess_flags(verb)
-    verb.set_defaults(run=data_verbs.preprocess_verb)
-    verb = verbs.add_parser("train-tokenizer", help="train a small byte-level BPE tokenizer")
-    data_verbs.add_tokenizer_flags(verb)
-    verb.set_defaults(run=data_verbs.train_tokenizer_verb)
-    verb = verbs.add_parser("convert", help="weights from one form to another")
-    weight_verbs.add_convert_flags(verb)
-    verb.set_defaults(run=weight_verbs.convert_verb)
-    verb = verbs.add_parser("inspect", help="what a weights folder or file holds")
-    weight_verbs.add_inspect_flags(verb)
-    verb.set_defaults(run=weight_verbs.inspect_verb)
-    verb = verbs.add_parser("launch", help="one process a device, from a rank table")
-    launch_verb.add_launch_flags(verb)
-    verb.set_defaults(run=launch_verb.launch_verb)
-    verb = verbs.add_parser("plan", help="memory, messages and time of a layout, without starting anything")
-    plan_verb.add_plan_flags(verb)
-    verb.set_defaults(run=plan_verb.plan_verb)
+    for name, described, add_flags, run in (
+        ("train", "pretrain", add_run_flags, _run_verb("train")),
+        ("finetune", "fine-tune", add_run_flags, _run_verb("finetune")),
+        ("eval", "loss, perplexity and token accuracy", add_run_flags, _run_verb("eval")),
+        ("predict", "answer a prompt or a file of prompts", add_run_flags, _run_verb("predict")),
+        ("chat", "talk with a model", chat_verb.add_chat_flags, chat_verb.chat_verb),
+        ("complete", "fill a gap in code", chat_verb.add_complete_flags, chat_verb.complete_verb),
+        ("serve", "OpenAI's interface over HTTP", serve_verb.add_serve_flags, serve_verb.serve_verb),
+        ("bench", "first-token and next-token latency", bench_verb.add_bench_flags, bench_verb.bench_verb),
+        ("preprocess", "instruction files to MindRecord", data_verbs.add_preprocess_flags, data_verbs.preprocess_verb),
+        (
+            "train-tokenizer",
+            "train a small byte-level BPE tokenizer",
+            data_verbs.add_tokenizer_flags,
+            data_verbs.train_tokenizer_verb,
+        ),
+        ("convert", "weights from one form to another", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
+        ("inspect", "what a weights folder or file holds", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
+        ("launch", "one process a device, from a rank table", launch_verb.add_launch_flags, launch_verb.launch_verb),
+        (
+            "plan",
+            "memory, messages and time of a layout, without starting anything",
+            plan_verb.add_plan_flags,
+            plan_verb.plan_verb,
+        ),
+    ):
+        verb = verbs.add_parser(name, help=described, description=described)
+        add_flags(verb)
+        verb.set_defaults(run=run)
     return parser
 
 

@@ -15,7 +15,10 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="vocabulary, where PATH has none")
     parser.add_argument("--template", choices=list(TEMPLATES), help="instruction template; default: the family's")
     parser.add_argument(
-        "--dtype", choices=["float32", "float16"], default="float32", help="weights in memory; default: float32"
+        "--dtype",
+        choices=["float32", "float16", "bfloat16"],
+        default="float32",
+        help="weights in memory; default: float32 (bfloat16 becomes that on CPU)",
     )
     parser.add_argument("--max_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
     parser.add_argument(

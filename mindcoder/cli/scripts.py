@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from mindcoder.cli.arguments import Parser, add_run_flags
-from mindcoder.cli.main import RUN_MODES, guarded
+from mindcoder.cli.main import guarded
 
 
 def run_script(prog: str, model: str) -> int:
@@ -14,7 +14,7 @@ def run_script(prog: str, model: str) -> int:
     from mindcoder.cli.run_verbs import run
 
     parser = Parser(prog=prog, description=f"Train, fine-tune, evaluate or run {model}.")
-    parser.add_argument("--run_mode", choices=RUN_MODES, required=True)
+    parser.add_argument("--run_mode", choices=["train", "finetune", "eval", "predict"], required=True)
     add_run_flags(parser)
     arguments = parser.parse_args()
     return guarded(lambda: run(arguments.run_mode, arguments), arguments.debug)

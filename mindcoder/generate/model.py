@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import mindspore as ms
+
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.weights import Weights, open_weights
 from mindcoder.data.prompt import TEMPLATES
@@ -13,6 +15,7 @@ from mindcoder.errors import UserError
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
 from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
 
@@ -31,7 +34,7 @@ class ModelRequest:
         path: Hugging Face folder, MindCoder folder, run or checkpoint.
         tokenizer: vocabulary file or folder, where the model's own folder has none.
         template: of instructions; by default the family's.
-        dtype: weights are kept in float32 or float16 (half the memory; CPU computes in float32 from either).
+        dtype: weights are kept in float32, float16 or (on Ascend) bfloat16; CPU computes in float32 from any.
         max_length: prompt and answer together; by default the model's context, `DEFAULT_LENGTH` at most.
         batch: sequences computed together.
         blocks: cache blocks; by default every sequence of the batch fits at full length.
@@ -65,7 +68,7 @@ def open_model(request: ModelRequest) -> Model:
     """
     weights = open_weights(request.path)
     tokenizer = model_tokenizer(request, weights)
-    config = replace(weights.config.without_dropout(), param_dtype=request.dtype, compute_dtype="float32")
+    config = _config(weights, request.dtype)
     if tokenizer.vocab_size > config.token_rows:
         raise UserError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.token_rows}: not each other's",
@@ -100,8 +103,7 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
         UserError: nothing there, or its vocabulary is another one.
     """
     weights = open_weights(path)
-    config = replace(weights.config.without_dropout(), param_dtype=dtype, compute_dtype="float32")
-    draft = Decoder(config, empty=True)
+    draft = Decoder(_config(weights, dtype), empty=True)
     log.info("draft from %s", load_weights(draft, path).describe())
     engine = model.engine
     speculative = SpeculativeDecoder(
@@ -126,6 +128,12 @@ def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
         if file is not None:
             return load_tokenizer(file)
     raise UserError("has no tokenizer with it; name one with --tokenizer", request.path)
+
+
+def _config(weights: Weights, dtype: str) -> TransformerConfig:
+    """The network with its weights in ``dtype``; Ascend computes in it too, CPU in float32."""
+    compute = dtype if ms.get_context("device_target") == "Ascend" else "float32"
+    return replace(weights.config.without_dropout(), param_dtype=dtype, compute_dtype=compute)
 
 
 def _name(weights: Weights) -> str:
