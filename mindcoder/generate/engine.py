@@ -173,14 +173,19 @@ class Engine:
         prompts: Listing[Listing[int]],
         options: SamplingOptions = SamplingOptions(),
         max_new_tokens: int | None = None,
+        rows: Listing[int] | None = None,
     ) -> Iterator[tuple[list[Completion], list[int | None]]]:
         """After each step: all completions so far and each prompt's new token (None where there is none).
+
+        Args:
+            rows: numbers of the prompts, by which their draws differ; by default their places in ``prompts``.
 
         Raises:
             UserError: an empty or over-long prompt.
         """
         requests = [
-            Request(tuple(map(int, prompt)), options, max_new_tokens, row=row) for row, prompt in enumerate(prompts)
+            Request(tuple(map(int, prompt)), options, max_new_tokens, row=row)
+            for row, prompt in zip(rows or range(len(prompts)), prompts)
         ]
         sequences: list[Sequence] = []
         try:

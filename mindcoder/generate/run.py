@@ -221,7 +221,7 @@ def _answer_file(
     """One JSON object for each prompt of ``mine``: its fields, the answer, token counts and finish reason."""
     completions: list[Completion] = []
     progress = tqdm(total=len(mine), desc="predict", unit=" prompts", disable=None)
-    for completions, _ in engine.stream([encoded[index] for index in mine], options, max_new_tokens):
+    for completions, _ in engine.stream([encoded[index] for index in mine], options, max_new_tokens, mine):
         progress.update(sum(item.finish_reason is not None for item in completions) - progress.n)
     progress.close()
     lines = {}

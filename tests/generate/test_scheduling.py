@@ -90,6 +90,18 @@ def test_sampling_goes_on_where_it_was_when_a_sequence_had_to_start_over(operato
     assert answers(blocks=5) == answers()
 
 
+def test_replicas_that_share_prompts_draw_as_one_does(network, rng):
+    _, decoder = network
+    prompts, options = prompts_of(rng, 9, 5, 12, 7), SamplingOptions(True, 0.9, seed=4)
+
+    def answers(rows):
+        engine = Engine(decoder, 2, 64, (), VOCAB, longest_prompt=32)
+        *_, (completions, _) = engine.stream([prompts[row] for row in rows], options, 15, rows)
+        return dict(zip(rows, (item.tokens for item in completions)))
+
+    assert answers(range(0, 4, 2)) | answers(range(1, 4, 2)) == answers(range(4))
+
+
 def test_prompts_that_begin_alike_share_their_beginning(operators, network, rng):
     model, decoder = network
     engine = Engine(decoder, 2, 128, (), VOCAB, longest_prompt=32)
