@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
@@ -96,6 +100,25 @@ def release_heap() -> None:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         except (OSError, AttributeError):
             pass  # another C library: nothing to give back
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, Ctrl-C is a KeyboardInterrupt also while a graph runs.
+
+    MindSpore has a handler of its own there that sends the process SIGTERM, so that is one too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 HUGE_PAGE = 1 << 21

@@ -80,6 +80,7 @@ def complete_verb(arguments: argparse.Namespace) -> int:
     """Fill a gap; the answer alone goes to stdout."""
     start_logging()
     prefix, suffix = _gap(arguments)
+    from mindcoder.backend.device import interruptible
     from mindcoder.generate.request import Request
     from mindcoder.generate.text import StoppedText
 
@@ -87,10 +88,11 @@ def complete_verb(arguments: argparse.Namespace) -> int:
     prompt = model.tokenizer.encode_infill(prefix, suffix)
     engine, text = model.engine, StoppedText(model.tokenizer)
     sequence = engine.submit(Request(tuple(prompt), sampling(arguments), arguments.max_output_length))
-    while sequence.finish_reason is None:
-        for event in engine.step():
-            if event.choice is not None:
-                _write(sys.stdout, text.push(event.choice.token))
+    with interruptible():
+        while sequence.finish_reason is None:
+            for event in engine.step():
+                if event.choice is not None:
+                    _write(sys.stdout, text.push(event.choice.token))
     _write(sys.stdout, text.finish() + "\n")
     return 0
 
@@ -141,10 +143,13 @@ def command(chat: Chat, line: str, out: TextIO) -> bool:
 
 def answer(chat: Chat, question: str, out: TextIO) -> None:
     """Stream an answer, then its speed on stderr; Ctrl-C stops the answer only."""
+    from mindcoder.backend.device import interruptible
+
     pieces = chat.ask(question)
     try:
-        for piece in pieces:
-            _write(out, piece)
+        with interruptible():
+            for piece in pieces:
+                _write(out, piece)
     except KeyboardInterrupt:
         pieces.close()  # type: ignore[attr-defined]
     _write(out, "\n")

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -101,6 +102,7 @@ def _train(
 
 
 def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer, out: TextIO) -> int:
+    from mindcoder.backend.device import interruptible
     from mindcoder.generate.run import PredictRequest, predict
 
     request = PredictRequest(
@@ -110,7 +112,8 @@ def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTo
         arguments.predict_length,
         arguments.predict_batch or config.model.settings.batch_size,
     )
-    predict(config, request, tokenizer, out)
+    with nullcontext() if config.use_parallel else interruptible():  # ranks are ended by the launcher
+        predict(config, request, tokenizer, out)
     return 0
 
 
