@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 
 from mindcoder.cli.arguments import positive
 from mindcoder.data.prompt import TEMPLATES
@@ -72,20 +71,19 @@ def sampling(arguments: argparse.Namespace):
 
 def open_flagged_model(arguments: argparse.Namespace):
     """The `Model` of the flags; sets MindSpore up."""
-    from mindcoder.backend.device import setup_device
+    from mindcoder.backend.device import interruptible, setup_device
 
     setup_device(arguments.device_target, threads=arguments.threads)
     from mindcoder.generate.model import ModelRequest, open_model
 
-    logging.getLogger("mindcoder").debug("device ready")
-    return open_model(
-        ModelRequest(
-            arguments.path,
-            arguments.tokenizer,
-            arguments.template,
-            arguments.dtype,
-            arguments.max_length,
-            arguments.max_batch_size,
-            arguments.blocks,
-        )
+    request = ModelRequest(
+        arguments.path,
+        arguments.tokenizer,
+        arguments.template,
+        arguments.dtype,
+        arguments.max_length,
+        arguments.max_batch_size,
+        arguments.blocks,
     )
+    with interruptible():
+        return open_model(request)
