@@ -37,9 +37,7 @@ def serve_verb(arguments: argparse.Namespace) -> int:
 
         from mindcoder.serve.app import Limits, create_app
     except ImportError as error:
-        raise UserError(
-            f"serving needs more packages ({error.name} is missing): pip install 'mindcoder[serve]'"
-        ) from None
+        raise UserError(f"serving needs more packages ({error.name} is missing): pip install -e '.[serve]'") from None
     _check_port(arguments.host, arguments.port)
     key = arguments.api_key or os.environ.get(KEY_VARIABLE) or None
     if arguments.host not in ("127.0.0.1", "localhost", "::1") and key is None:

@@ -65,7 +65,7 @@ class ComposedDecoder(nn.Cell):
             key, value = layer.attention.rotated_key(normed, rotation), layer.attention.value(normed)
             stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            attended = self.attend(layer, normed, rotation, keys, values, slots, tables, lengths, bias)
+            attended = self.attend(layer, normed, keys, values, (rotation, slots, tables, lengths, bias))
             rows = layer.finish_cached(rows, attended)
         if not decoder.stage.is_last:
             return rows
@@ -76,39 +76,21 @@ class ComposedDecoder(nn.Cell):
         slots = slots.reshape((-1, 1))
         return self.write(keys, slots, key), self.write(values, slots, value)
 
-    def attend(
-        self,
-        layer: DecoderLayer,
-        normed: Tensor,
-        rotation: tuple,
-        keys: Parameter,
-        values: Parameter,
-        slots: Tensor,
-        tables: Tensor,
-        lengths: Tensor,
-        bias: Tensor,
-    ) -> Tensor:
+    def attend(self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple) -> Tensor:
         """Attention of the step's tokens to the sequences in the cache: ``[T, H] -> [T, H]``.
 
         Args:
-            slots: int32 ``[B * M * block_size]``, all slots of the sequences.
-            lengths: int32 ``[T]``, tokens that each token sees, itself included.
-            bias: masks of the grid.
+            step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their tables ``[B, M]``; how many
+                tokens each token sees, itself included, ``[T]``; and the masks of the grid.
         """
-        return self.attend_gathered(layer, normed, rotation, keys, values, slots, tables.shape[0], bias)
+        return self.attend_gathered(layer, normed, keys, values, step)
 
     def attend_gathered(
-        self,
-        layer: DecoderLayer,
-        normed: Tensor,
-        rotation: tuple,
-        keys: Parameter,
-        values: Parameter,
-        slots: Tensor,
-        batch: int,
-        bias: Tensor,
+        self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple
     ) -> Tensor:
         """The same for any grid: the sequences' keys and values are brought together first."""
+        rotation, slots, tables, _, bias = step
+        batch = tables.shape[0]
         own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
         length = normed.shape[0] // batch
         return layer.attention.attend_cache(normed, rotation, own_keys, own_values, bias, batch, length)

@@ -31,22 +31,12 @@ class FusedDecoder(ComposedDecoder):
         """See `ComposedDecoder`."""
         return (self.reshape_and_cache(key, value, keys, values, slots),)
 
-    def attend(
-        self,
-        layer: DecoderLayer,
-        normed: Tensor,
-        rotation: tuple,
-        keys: Parameter,
-        values: Parameter,
-        slots: Tensor,
-        tables: Tensor,
-        lengths: Tensor,
-        bias: Tensor,
-    ) -> Tensor:
+    def attend(self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple) -> Tensor:
         """See `ComposedDecoder`."""
+        rotation, _, tables, lengths, _ = step
         batch = tables.shape[0]
         if self.windowed or normed.shape[0] != batch:
-            return self.attend_gathered(layer, normed, rotation, keys, values, slots, batch, bias)
+            return self.attend_gathered(layer, normed, keys, values, step)
         query = layer.attention.fold_query(normed, rotation, batch, 1).reshape((batch, 1, -1))
         attended = self.paged_attention(query, keys, values, tables, lengths)
         return layer.attention.output(attended.reshape((batch, -1)))

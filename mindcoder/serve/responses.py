@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -24,7 +25,7 @@ from mindcoder.tokenizer import CodeTokenizer
 Item = tuple[int, str, list[TokenChoice], Answer]
 
 
-class Job:
+class Job(ABC):
     """One HTTP request: ``n`` answers to each of its prompts, computed together.
 
     Args:
@@ -43,21 +44,21 @@ class Job:
         self.requests: list[Request] = []
         self.stops: list[str] = []
 
+    @abstractmethod
     def prompts(self) -> list[list[int]]:
         """Token ids of the prompts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def choice(self, index: int, text: str, tokens: Sequence[TokenChoice], reason: str | None, is_delta: bool) -> dict:
         """An entry of ``choices``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def max_tokens(self) -> int | None:
         """Longest answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logprobs(self) -> int | None:
         """How many of the likeliest tokens to report."""
-        raise NotImplementedError
 
     def prepare(self) -> None:
         """Find out what is asked; errors come before anything is computed.

@@ -64,5 +64,6 @@ def test_stop_ends_the_answer_and_frees_the_engine(server, browser):
     if page.is_visible("#stop"):
         page.click("#stop")
     page.wait_for_function("!running")
+    assert page.is_visible("#send") and not page.is_visible("#stop")
     page.close()
     server.wait_until_idle()
