@@ -56,7 +56,8 @@ OPERATORS = Extension(
         "-std=c++20",
         "-O3",
         "-Wall",
-        "-Wno-maybe-uninitialized",  # GCC 12 says it of its own immintrin.h
+        "-Wno-maybe-uninitialized",  # GCC 12 says both of its own immintrin.h
+        "-Wno-uninitialized",
         "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
     ],
     extra_link_args=["-pthread"],

@@ -43,7 +43,8 @@ class ComposedDecoder(nn.Cell):
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
                 learned.
             chosen: int32 ``[R]``, the tokens to give logits for.
-            counts: int32 ``[2]``: how many of T and R are meant; the rest is padding.
+            counts: int32 ``[3]``: how many of T and R are meant, the rest is padding; and how many of T are tokens of
+                prompts, which come first where steps may mix.
 
         Returns:
             float32 ``[R, V]``; on a stage that is not the last one, rows ``[T, H]`` for the next.

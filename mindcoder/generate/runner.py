@@ -25,7 +25,7 @@ class Piece:
         start: position of the first.
         blocks: the sequence's cache blocks.
         wanted: how many of the last tokens to give logits for.
-        prompt: length of the sequence's prompt (for dynamic rotary scaling).
+        prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its rows are computed).
     """
 
     tokens: Sequence[int]
@@ -86,6 +86,7 @@ class Runner:
         places[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
         tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
         longest = np.zeros(size, np.int64)
+        generated = np.ones(size, bool)
         chosen: list[int] = []
         at = 0
         for row, piece in enumerate(pieces):
@@ -98,15 +99,22 @@ class Runner:
             places[2, own] = row
             tables[row, : len(table)] = table
             longest[own] = np.maximum(positions + 1, piece.prompt)
+            generated[own] = positions >= piece.prompt
             chosen.extend(range(at + count - piece.wanted, at + count))
             at += count
         picked = np.zeros(small, np.int32)
         picked[: len(chosen)] = chosen
+        prompts = 0
+        if self.mixes:  # the tokens of prompts come first
+            order = np.argsort(generated, kind="stable")
+            ids, places, longest, picked = ids[order], places[:, order], longest[order], np.argsort(order)[picked]
+            prompts = size - int(generated.sum())
         angles = np.zeros((1, 1), np.float32)
         if self.config.position == "rope":
             angles = rotary_angles(self.config, places[0], longest)
-        counts = np.array([total, len(chosen)], np.int32)
-        logits = self._forward(*map(Tensor, (ids, places, tables, angles, picked, counts)))
+        counts = np.array([total, len(chosen), prompts], np.int32)
+        given = (ids, places, tables, angles, picked.astype(np.int32), counts)
+        logits = self._forward(*map(Tensor, given))
         return logits.asnumpy()[: len(chosen)]
 
     def warm_up(self) -> None:

@@ -1,107 +1,27 @@
 #include "linear.h"
 
-#include "lanes.h"
-#include "team.h"
+#include "tiles.h"
+#include "vectors.h"
 
-namespace {
-
-constexpr int OUTPUTS = 4;            // of a tile
-constexpr int ROWS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4;  // of a tile: all sums stay in registers
-constexpr int64_t BLOCK = 1024;       // inputs that are summed in registers before they are added to the result
-constexpr int64_t FEW_ROWS = 16;      // up to here weights are read once in order, beyond activations stay in the cache
-
-// The products of R rows with four rows of the weight over `size` inputs.
-template <int R, class Number>
-inline void tile(const float *x, int64_t stride, const Number *const weight[OUTPUTS], int64_t size, Four result[R]) {
-  Lanes sums[R][OUTPUTS] = {};
-  int64_t at = 0;
-  for (; at + LANES <= size; at += LANES) {
-    Lanes columns[OUTPUTS];
-    for (int output = 0; output < OUTPUTS; output++) columns[output] = load(weight[output] + at);
-    for (int row = 0; row < R; row++) {
-      const Lanes values = load(x + row * stride + at);
-      for (int output = 0; output < OUTPUTS; output++) sums[row][output] += values * columns[output];
+void Product::finish(int64_t begin, int64_t end) const {
+  if (bias.data == nullptr && residual == nullptr) return;
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t first = row * weight.outputs;
+    for (int64_t output = begin; output < end; output += LANES) {
+      const int64_t count = end - output < LANES ? end - output : LANES;
+      Lanes values = load_some(Numbers{y}, first + output, count);
+      if (bias.data != nullptr) values += load_some(bias, output, count);
+      if (residual != nullptr) values += load_some(Numbers{residual}, first + output, count);
+      if (count == LANES) store(y + first + output, values);
+      else store_some(y + first + output, values, count);
     }
   }
-  if (at < size) {
-    for (int row = 0; row < R; row++) {
-      const Lanes values = load_some(x + row * stride + at, size - at);
-      for (int output = 0; output < OUTPUTS; output++)
-        sums[row][output] += values * load_some(weight[output] + at, size - at);
-    }
-  }
-  for (int row = 0; row < R; row++) result[row] = sum_each(sums[row][0], sums[row][1], sums[row][2], sums[row][3]);
 }
 
-template <class Number>
-struct Product {
-  const float *x;
-  int64_t rows;
-  const Matrix &weight;
-  const Numbers &bias;
-  const float *residual;
-  float *y;
-
-  // Outputs `first`... of all rows over one block of inputs, added to what y has of the earlier blocks.
-  void block(int64_t first, int64_t start) const {
-    const int64_t inputs = weight.inputs, outputs = weight.outputs;
-    const int64_t size = inputs - start < BLOCK ? inputs - start : BLOCK;
-    const int64_t width = outputs - first < OUTPUTS ? outputs - first : OUTPUTS;
-    const Number *columns[OUTPUTS];
-    for (int64_t output = 0; output < OUTPUTS; output++) {
-      const int64_t own = output < width ? output : width - 1;
-      columns[output] = static_cast<const Number *>(weight.numbers.data) + (first + own) * inputs + start;
-    }
-    for (int64_t row = 0; row < rows; row += ROWS) {
-      Four result[ROWS];
-      const float *from = x + row * inputs + start;
-      const int64_t height = rows - row < ROWS ? rows - row : ROWS;
-      if (height == 4 && ROWS >= 4) tile<4>(from, inputs, columns, size, result);
-      else if (height == 3 && ROWS >= 3) tile<3>(from, inputs, columns, size, result);
-      else if (height == 2) tile<2>(from, inputs, columns, size, result);
-      else tile<1>(from, inputs, columns, size, result);
-      for (int64_t own = 0; own < height; own++) {
-        float *to = y + (row + own) * outputs + first;
-        for (int64_t output = 0; output < width; output++)
-          to[output] = start == 0 ? result[own][output] : to[output] + result[own][output];
-      }
-    }
-  }
-
-  void finish(int64_t begin, int64_t end) const {
-    const Number *bias_numbers = static_cast<const Number *>(bias.data);
-    for (int64_t row = 0; row < rows; row++) {
-      for (int64_t output = begin; output < end; output++) {
-        float &value = y[row * weight.outputs + output];
-        if (bias_numbers != nullptr) value += static_cast<float>(bias_numbers[output]);
-        if (residual != nullptr) value += residual[row * weight.outputs + output];
-      }
-    }
-  }
-
-  void part(int member, int members) const {
-    const Range own = part_of(weight.outputs, member, members, OUTPUTS);
-    if (rows <= FEW_ROWS) {
-      for (int64_t first = own.begin; first < own.end; first += OUTPUTS)
-        for (int64_t start = 0; start < weight.inputs; start += BLOCK) block(first, start);
-    } else {
-      for (int64_t start = 0; start < weight.inputs; start += BLOCK)
-        for (int64_t first = own.begin; first < own.end; first += OUTPUTS) block(first, start);
-    }
-    if (bias_or_residual()) finish(own.begin, own.end);
-  }
-
-  bool bias_or_residual() const { return bias.data != nullptr || residual != nullptr; }
-};
-
-template <class Number>
-void multiply(const Product<Number> &product) {
-  share([&](int member) { product.part(member, team_size()); });
-}
-
-}  // namespace
-
-void linear(const float *x, int64_t rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y) {
-  if (weight.numbers.format == Format::float16) multiply<Half>({x, rows, weight, bias, residual, y});
-  else multiply<float>({x, rows, weight, bias, residual, y});
+void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y) {
+  const int64_t by_tiles = tiles_available() ? rows.prompts : 0, others = rows.count - by_tiles;
+  if (by_tiles > 0) multiply_by_tiles({x, by_tiles, weight, bias, residual, y});
+  if (others == 0) return;
+  const float *own_residual = residual == nullptr ? nullptr : residual + by_tiles * weight.outputs;
+  multiply_by_vectors({x + by_tiles * weight.inputs, others, weight, bias, own_residual, y + by_tiles * weight.outputs});
 }

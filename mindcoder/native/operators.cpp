@@ -60,8 +60,8 @@ void look_up(const Numbers &table, const int32_t *places, int64_t count, int64_t
   }
 }
 
-std::vector<float> product(const std::vector<float> &x, int64_t rows, const Matrix &weight, const Numbers &bias) {
-  std::vector<float> result(rows * weight.outputs);
+std::vector<float> product(const std::vector<float> &x, Rows rows, const Matrix &weight, const Numbers &bias) {
+  std::vector<float> result(rows.count * weight.outputs);
   linear(x.data(), rows, weight, bias, nullptr, result.data());
   return result;
 }
@@ -82,12 +82,12 @@ struct Layer {
   Norm norm(int index) const { return {arguments.numbers(first + index), optional(index + 1), epsilon}; }
 
   // to = rows + attention(norm(rows)), with the step's keys and values put into the cache first.
-  void attention(const Step &step, const Heads &heads, const float *angles, float query_scale, const float *rows,
+  void attention(const Step &step, Rows all, const Heads &heads, const float *angles, float query_scale, const float *rows,
                  int64_t hidden, float *to) const {
     const std::vector<float> normed = norm(NORM_WEIGHT)(rows, step.count, hidden);
-    std::vector<float> query = product(normed, step.count, matrix(QUERY), optional(QUERY_BIAS));
-    std::vector<float> key = product(normed, step.count, matrix(KEY), optional(KEY_BIAS));
-    const std::vector<float> value = product(normed, step.count, matrix(VALUE), optional(VALUE_BIAS));
+    std::vector<float> query = product(normed, all, matrix(QUERY), optional(QUERY_BIAS));
+    std::vector<float> key = product(normed, all, matrix(KEY), optional(KEY_BIAS));
+    const std::vector<float> value = product(normed, all, matrix(VALUE), optional(VALUE_BIAS));
     if (angles != nullptr) {
       for (int64_t token = 0; token < step.count; token++) {
         rotate(query.data() + token * heads.query * heads.size, heads.query, heads.size, angles + token * heads.size);
@@ -99,30 +99,30 @@ struct Layer {
     write_cache(step, heads, key.data(), value.data(), keys, values);
     std::vector<float> attended(query.size());
     attend(step, heads, query.data(), keys, values, attended.data());
-    linear(attended.data(), step.count, matrix(OUTPUT), optional(OUTPUT_BIAS), rows, to);
+    linear(attended.data(), all, matrix(OUTPUT), optional(OUTPUT_BIAS), rows, to);
   }
 
   // to = rows + down(activation(up(norm(rows)))), gated where there is a gate.
-  void mlp(int64_t count, const float *rows, int64_t hidden, float *to) const {
-    const std::vector<float> normed = norm(MLP_NORM_WEIGHT)(rows, count, hidden);
-    std::vector<float> inner = product(normed, count, matrix(UP), optional(UP_BIAS));
+  void mlp(Rows all, const float *rows, int64_t hidden, float *to) const {
+    const std::vector<float> normed = norm(MLP_NORM_WEIGHT)(rows, all.count, hidden);
+    std::vector<float> inner = product(normed, all, matrix(UP), optional(UP_BIAS));
     std::vector<float> gate;
     const bool gated = arguments.shapes[first + GATE][0] > 1;
-    if (gated) gate = product(normed, count, matrix(GATE), optional(GATE_BIAS));
+    if (gated) gate = product(normed, all, matrix(GATE), optional(GATE_BIAS));
     share([&](int member) {
       const Range own = part_of(inner.size(), member, team_size(), 64);
       if (gated) gated_silu(gate.data() + own.begin, inner.data() + own.begin, own.end - own.begin);
       else gelu(inner.data() + own.begin, own.end - own.begin);
     });
-    linear((gated ? gate : inner).data(), count, matrix(DOWN), optional(DOWN_BIAS), rows, to);
+    linear((gated ? gate : inner).data(), all, matrix(DOWN), optional(DOWN_BIAS), rows, to);
   }
 };
 
 }  // namespace
 
-// A whole step of a network: looks the first `counts[0]` of T tokens up, runs all layers, and gives logits [R, V] of the
-// first `counts[1]` chosen ones. Without a head (a pipeline stage that is not the last) it gives the rows [T, H]; without
-// a token table (one that is not the first) it takes them.
+// A whole step of a network: looks the first `counts[0]` of T tokens up, of which the first `counts[2]` are prompts',
+// runs all layers, and gives logits [R, V] of the first `counts[1]` chosen ones. Without a head (a pipeline stage that is
+// not the last) it gives the rows [T, H]; without a token table (one that is not the first) it takes them.
 extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
   enum { INPUTS, PLACES, TABLES, ANGLES, CHOSEN, COUNTS, SIZES, FACTORS, TOKEN_TABLE, POSITION_TABLE, FINAL_WEIGHT,
          FINAL_BIAS, HEAD, FIRST_LAYER };
@@ -132,6 +132,7 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
   const int64_t room = shapes[PLACES][1], count = counts[0], hidden = sizes[5];
   const Step step{count,    places,   places + room, places + 2 * room, arguments.ints(TABLES), shapes[TABLES][1],
                   sizes[3], sizes[4]};
+  const Rows all{count, counts[2]};
   const float epsilon = arguments.floats(FACTORS)[0], query_scale = arguments.floats(FACTORS)[1];
   const float *angles = shapes[ANGLES][1] == heads.size ? arguments.floats(ANGLES) : nullptr;
 
@@ -147,8 +148,8 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
   }
   for (int first = FIRST_LAYER; first + INPUTS_OF_A_LAYER < inputs; first += INPUTS_OF_A_LAYER) {
     const Layer layer{arguments, first, epsilon};
-    layer.attention(step, heads, angles, query_scale, rows.data(), hidden, between.data());
-    layer.mlp(count, between.data(), hidden, rows.data());
+    layer.attention(step, all, heads, angles, query_scale, rows.data(), hidden, between.data());
+    layer.mlp(all, between.data(), hidden, rows.data());
   }
   float *result = arguments.output(inputs - 1);  // the output follows the inputs
   if (shapes[HEAD][0] == 1) {
@@ -160,6 +161,6 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
   const Norm norm{arguments.numbers(FINAL_WEIGHT), arguments.optional(FINAL_BIAS), epsilon};
   Matrix head = arguments.matrix(HEAD);
   head.outputs = sizes[6];  // without the table's padding rows
-  linear(norm(between.data(), counts[1], hidden).data(), counts[1], head, {}, nullptr, result);
+  linear(norm(between.data(), counts[1], hidden).data(), {counts[1], 0}, head, {}, nullptr, result);
   return 0;
 }

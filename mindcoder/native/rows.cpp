@@ -1,6 +1,7 @@
 #include "rows.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "lanes.h"
 
@@ -9,9 +10,13 @@ namespace {
 template <class Visit>
 inline float sum_over(int64_t size, Visit visit) {
   Lanes total = {};
-  for (int64_t at = 0; at < size; at += LANES) total += visit(at, size - at < LANES ? size - at : LANES);
+  int64_t at = 0;
+  for (; at + LANES <= size; at += LANES) total += visit(at, LANES);
+  if (at < size) total += visit(at, size - at);
   return sum(total);
 }
+
+inline Lanes some(const float *from, int64_t count) { return count >= LANES ? load(from) : load_some(from, count); }
 
 // Calls change(values, at) on all pieces of x and stores what it gives.
 template <class Change>
@@ -23,25 +28,20 @@ inline void map(float *x, int64_t size, Change change) {
 
 }  // namespace
 
-float number(const Numbers &numbers, int64_t at) {
-  if (numbers.format == Format::float16) return static_cast<float>(static_cast<const Half *>(numbers.data)[at]);
-  return static_cast<const float *>(numbers.data)[at];
-}
-
 void normalize(const float *x, int64_t size, const Numbers &weight, const Numbers &bias, float epsilon, float *normed) {
   const bool centers = bias.data != nullptr;
-  const float mean = centers ? sum_over(size, [&](int64_t at, int64_t count) { return load_some(x + at, count); }) / size
-                             : 0.0f;
+  const float mean = centers ? sum_over(size, [&](int64_t at, int64_t count) { return some(x + at, count); }) / size : 0.0f;
   const float squares = sum_over(size, [&](int64_t at, int64_t count) {
-    Lanes values = {};
-    for (int64_t lane = 0; lane < count; lane++) values[lane] = x[at + lane] - mean;
+    Lanes values = some(x + at, count) - mean;
+    for (int64_t lane = count; lane < LANES; lane++) values[lane] = 0.0f;
     return values * values;
   });
   const float scale = 1.0f / std::sqrt(squares / size + epsilon);
-  for (int64_t at = 0; at < size; at++) {
-    const float value = (x[at] - mean) * scale * number(weight, at);
-    normed[at] = centers ? value + number(bias, at) : value;
-  }
+  std::memcpy(normed, x, size * sizeof(float));
+  map(normed, size, [&](Lanes value, int64_t at, int64_t count) {
+    const Lanes scaled = (value - mean) * scale * load_some(weight, at, count);
+    return centers ? scaled + load_some(bias, at, count) : scaled;
+  });
 }
 
 void gelu(float *x, int64_t size) {
@@ -54,7 +54,7 @@ void gelu(float *x, int64_t size) {
 
 void gated_silu(float *gate, const float *up, int64_t size) {
   map(gate, size, [up](Lanes value, int64_t at, int64_t count) {
-    return value / (1.0f + exponential(-value)) * load_some(up + at, count);
+    return value / (1.0f + exponential(-value)) * some(up + at, count);
   });
 }
 

@@ -2,10 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "linear.h"
-
-// One of the numbers.
-float number(const Numbers &numbers, int64_t at);
+#include "numbers.h"
 
 // LayerNorm, or root-mean-square norm where `bias` has no data: normed[size] of x[size].
 void normalize(const float *x, int64_t size, const Numbers &weight, const Numbers &bias, float epsilon, float *normed);

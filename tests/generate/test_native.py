@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,10 +97,9 @@ def test_half_precision_weights_give_nearly_the_same_logits(hf_folder, rng):
     np.testing.assert_allclose(runner_of(half, True).run(pieces), expected, atol=0.02)
 
 
-def test_the_number_of_threads_changes_no_bit(hf_folder, tmp_path):
-    needs_library()
-    _, _, folder = hf_folder("llama")
-    script = tmp_path / "logits.py"
+def logits_of_a_process(folder, tmp_path, tag: str, **environment: str) -> np.ndarray:
+    """A prompt's and a next token's logits, as another process with these variables computes them."""
+    script, file = tmp_path / "logits.py", tmp_path / f"{tag}.npy"
     script.write_text(
         "import sys, numpy as np\n"
         "from mindcoder.backend.device import setup_device\n"
@@ -111,16 +111,29 @@ def test_the_number_of_threads_changes_no_bit(hf_folder, tmp_path):
         "decoder = Decoder(HuggingFaceFolder(sys.argv[1]).transformer_config, empty=True)\n"
         "load_weights(decoder, sys.argv[1])\n"
         "runner = Runner(decoder, 16, 16, 128, 1, 128)\n"
-        "piece = Piece(list(range(1, 60)), 0, list(range(1, 9)), 1, 59)\n"
-        "np.save(sys.argv[2], runner.run([piece]))\n"
+        "pieces = [Piece(list(range(1, 60)), 0, list(range(1, 9)), 1, 59), Piece([7], 59, list(range(1, 9)), 1, 59)]\n"
+        "np.save(sys.argv[2], np.concatenate([runner.run([piece]) for piece in pieces]))\n"
     )
-    logits = []
-    for threads in ("1", "2", "3"):
-        file = tmp_path / f"{threads}.npy"
-        environment = {**os.environ, "MINDCODER_THREADS": threads}
-        subprocess.run([sys.executable, script, folder, file], check=True, env=environment)
-        logits.append(np.load(file))
+    subprocess.run([sys.executable, script, folder, file], check=True, env={**os.environ, **environment})
+    return np.load(file)
+
+
+def test_the_number_of_threads_changes_no_bit(hf_folder, tmp_path):
+    needs_library()
+    _, _, folder = hf_folder("llama")
+    logits = [logits_of_a_process(folder, tmp_path, threads, MINDCODER_THREADS=threads) for threads in ("1", "2", "3")]
     assert (logits[0] == logits[1]).all() and (logits[0] == logits[2]).all()
+
+
+def test_prompts_by_the_matrix_unit_give_the_logits_of_vectors(hf_folder, tmp_path):
+    needs_library()
+    if "amx_bf16" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this processor has no matrix unit (AMX): prompts went by vectors in every other test")
+    _, _, folder = hf_folder("gpt_bigcode")
+    tiles = logits_of_a_process(folder, tmp_path, "tiles", MINDCODER_TILES="1")
+    vectors = logits_of_a_process(folder, tmp_path, "vectors", MINDCODER_TILES="0")
+    assert (tiles != vectors).any()
+    np.testing.assert_allclose(tiles, vectors, rtol=1e-5, atol=1e-5)
 
 
 def test_without_the_library_mindspores_operators_compute(hf_folder, monkeypatch, tmp_path):

@@ -1,0 +1,29 @@
+// Parameters in the format they are stored in.
+#pragma once
+#include <cstdint>
+
+#include "lanes.h"
+
+enum class Format { float32, float16 };
+
+// `data` is null where a layer has none (no bias).
+struct Numbers {
+  const void *data = nullptr;
+  Format format = Format::float32;
+};
+
+// One of the numbers.
+static inline float number(const Numbers &numbers, int64_t at) {
+  if (numbers.format == Format::float16) return static_cast<float>(static_cast<const Half *>(numbers.data)[at]);
+  return static_cast<const float *>(numbers.data)[at];
+}
+
+// `count` of them, at most LANES; zeros after them.
+static inline Lanes load_some(const Numbers &numbers, int64_t at, int64_t count) {
+  if (numbers.format == Format::float16) {
+    const Half *from = static_cast<const Half *>(numbers.data) + at;
+    return count >= LANES ? load(from) : load_some(from, count);
+  }
+  const float *from = static_cast<const float *>(numbers.data) + at;
+  return count >= LANES ? load(from) : load_some(from, count);
+}

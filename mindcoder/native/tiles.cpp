@@ -1,0 +1,316 @@
+#include "tiles.h"
+
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BW__) && defined(__linux__)
+
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "lanes.h"
+#include "team.h"
+
+namespace {
+
+constexpr int64_t SIDE = 16;           // rows of a tile: outputs of the weight, or pairs of inputs of the activations
+constexpr int64_t DEPTH = 32;          // inputs of a tile
+constexpr int64_t TILE = SIDE * DEPTH; // bfloat16 of a tile of the weight
+constexpr int64_t BAND = 4 * SIDE;     // outputs that are split at once
+constexpr int64_t BLOCK = 1024;        // inputs that are summed in tiles before they are added to the result
+constexpr int64_t PIECE = 128;         // inputs of a band that are split at once where there are few rows
+constexpr int PARTS = 3;               // bfloat16 of a number
+
+typedef uint16_t Brain;  // a bfloat16's bits
+
+struct alignas(64) Shapes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes_of_row[16] = {};
+  uint8_t rows[16] = {};
+};
+
+// Tiles 0 to 3 hold sums [outputs, tokens]; 4 and 5 weights; 6 and 7 (5 to 7 with four bands) activations.
+void configure(int64_t width, int first_of_activations) {
+  Shapes shapes;
+  for (int tile = 0; tile < 8; tile++) {
+    const bool weights = tile >= 4 && tile < first_of_activations;
+    shapes.rows[tile] = SIDE;
+    shapes.bytes_of_row[tile] = static_cast<uint16_t>(weights ? 64 : width * 4);
+  }
+  _tile_loadconfig(&shapes);
+}
+
+// The upper halves of 32 numbers: bfloat16, cut off.
+inline __m512i upper(__m512i low, __m512i high) {
+  alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                   33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16(low, _mm512_load_si512(odd), high);
+}
+
+inline __m512i rest(__m512i number) {
+  const __m512 whole = _mm512_castsi512_ps(number);
+  const __m512 cut = _mm512_castsi512_ps(_mm512_and_si512(number, _mm512_set1_epi32(static_cast<int>(0xFFFF0000))));
+  return _mm512_castps_si512(_mm512_sub_ps(whole, cut));
+}
+
+// 32 numbers (of which `count` exist) as PARTS rows of bfloat16, `stride` apart, whose sum they are.
+template <class Number>
+inline void split(const Number *from, int64_t count, Brain *to, int64_t stride) {
+  __m512i low, high;
+  if (count >= DEPTH) {
+    low = _mm512_castps_si512((__m512)load(from)), high = _mm512_castps_si512((__m512)load(from + LANES));
+  } else {
+    low = _mm512_castps_si512((__m512)load_some(from, count < LANES ? count : LANES));
+    high = _mm512_castps_si512((__m512)load_some(from + LANES, count > LANES ? count - LANES : 0));
+  }
+  for (int part = 0; part < PARTS; part++) {
+    _mm512_store_si512(to + part * stride, upper(low, high));
+    low = rest(low), high = rest(high);
+  }
+}
+
+// 16 x 16 numbers: number i of row j becomes number j of row i.
+inline void transpose(__m512i rows[SIDE]) {
+  __m512i between[SIDE];
+  for (int row = 0; row < SIDE; row += 4) {  // 4 x 4 within each quarter of the rows
+    const __m512i a = _mm512_unpacklo_epi32(rows[row], rows[row + 1]), b = _mm512_unpackhi_epi32(rows[row], rows[row + 1]);
+    const __m512i c = _mm512_unpacklo_epi32(rows[row + 2], rows[row + 3]);
+    const __m512i d = _mm512_unpackhi_epi32(rows[row + 2], rows[row + 3]);
+    between[row] = _mm512_unpacklo_epi64(a, c), between[row + 1] = _mm512_unpackhi_epi64(a, c);
+    between[row + 2] = _mm512_unpacklo_epi64(b, d), between[row + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  for (int column = 0; column < 4; column++) {  // then the quarters among themselves
+    const __m512i a = between[column], b = between[column + 4], c = between[column + 8], d = between[column + 12];
+    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x88), cd = _mm512_shuffle_i32x4(c, d, 0x88);
+    const __m512i other_ab = _mm512_shuffle_i32x4(a, b, 0xDD), other_cd = _mm512_shuffle_i32x4(c, d, 0xDD);
+    rows[column] = _mm512_shuffle_i32x4(ab, cd, 0x88), rows[column + 8] = _mm512_shuffle_i32x4(ab, cd, 0xDD);
+    rows[column + 4] = _mm512_shuffle_i32x4(other_ab, other_cd, 0x88);
+    rows[column + 12] = _mm512_shuffle_i32x4(other_ab, other_cd, 0xDD);
+  }
+}
+
+// The activations as tiles: [group of tokens][block of inputs][part][pair of inputs][token of the group][2].
+struct Activations {
+  const float *x;
+  int64_t rows, inputs;
+  int64_t width = rows < SIDE ? rows : SIDE;  // tokens of a group
+  int64_t groups = (rows + SIDE - 1) / SIDE, blocks = (inputs + DEPTH - 1) / DEPTH;
+  int64_t part = SIDE * width * 2;
+  // Aligned: a row of a tile that lies in two cache lines is read twice.
+  std::unique_ptr<Brain, decltype(&std::free)> parts{
+      static_cast<Brain *>(std::aligned_alloc(64, (groups * blocks * PARTS * part * sizeof(Brain) + 63) / 64 * 64)),
+      &std::free};
+
+  Brain *tiles(int64_t group, int64_t block) const { return parts.get() + (group * blocks + block) * PARTS * part; }
+
+  void pack(int64_t group, int64_t block) {
+    __m512i pairs[PARTS][SIDE] = {};  // of each token
+    const int64_t first = group * SIDE, tokens = rows - first < SIDE ? rows - first : SIDE;
+    for (int64_t token = 0; token < tokens; token++) {
+      const float *from = x + (first + token) * inputs + block * DEPTH;
+      split(from, inputs - block * DEPTH, reinterpret_cast<Brain *>(&pairs[0][token]), SIDE * DEPTH);
+    }
+    const __mmask16 exist = static_cast<__mmask16>((1u << width) - 1);
+    for (int own = 0; own < PARTS; own++) {
+      transpose(pairs[own]);
+      uint32_t *to = reinterpret_cast<uint32_t *>(tiles(group, block) + own * part);
+      for (int64_t pair = 0; pair < SIDE; pair++) _mm512_mask_storeu_epi32(to + pair * width, exist, pairs[own][pair]);
+    }
+  }
+};
+
+template <class Number>
+struct Bands : Product {
+  const Activations &activations;
+
+  // Splits `size` inputs of BAND outputs from `first`: [tile][block][part][output][DEPTH]. `fetch` asks for the piece that
+  // comes next, which short pieces of many rows need: the processor foresees long ones only.
+  void split_weight(int64_t first, int64_t start, int64_t size, bool fetch, Brain *to) const {
+    const int64_t blocks = (size + DEPTH - 1) / DEPTH, inputs = weight.inputs;
+    const Number *numbers = static_cast<const Number *>(weight.numbers.data);
+    for (int64_t own = 0; own < BAND; own++) {
+      const int64_t output = first + own < weight.outputs ? first + own : weight.outputs - 1;
+      const Number *from = numbers + output * inputs + start;
+      if (fetch) {
+        const Number *next = start + size < inputs ? from + size : from + size + (BAND - 1) * inputs;
+        for (int64_t at = 0; at < size; at += 64 / static_cast<int64_t>(sizeof(Number))) __builtin_prefetch(next + at);
+      }
+      Brain *row = to + own / SIDE * blocks * PARTS * TILE + own % SIDE * DEPTH;
+      for (int64_t block = 0; block < blocks; block++)
+        split(from + block * DEPTH, size - block * DEPTH, row + block * PARTS * TILE, TILE);
+    }
+  }
+
+  // Adds sums [SIDE outputs, tokens of the group] to the result (or makes them it).
+  void add(const float *sums, int64_t group, int64_t first, int64_t end, bool add_to) const {
+    const int64_t tokens = activations.rows - group * SIDE < SIDE ? activations.rows - group * SIDE : SIDE;
+    const int64_t count = end - first < SIDE ? end - first : SIDE;
+    for (int64_t token = 0; token < tokens; token++) {
+      float *to = y + (group * SIDE + token) * weight.outputs + first;
+      for (int64_t own = 0; own < count; own++) {
+        const float value = sums[own * activations.width + token];
+        to[own] = add_to ? to[own] + value : value;
+      }
+    }
+  }
+
+  // Four tiles of outputs by one group of tokens, added to tiles 0 to 3.
+  void four_by_one(const Brain *split, int64_t blocks, int64_t first_block) const {
+    const int64_t stride = activations.width * 4;
+    const int64_t part = activations.part, next = blocks * PARTS * TILE;
+    for (int64_t block = 0; block < blocks; block++) {
+      const Brain *x = activations.tiles(0, first_block + block), *w = split + block * PARTS * TILE;
+      _tile_loadd(5, x, stride);
+      _tile_loadd(6, x + part, stride);
+      _tile_loadd(7, x + 2 * part, stride);
+#define BY_THREE(sum, at)        \
+  _tile_loadd(4, (at), 64);      \
+  _tile_dpbf16ps(sum, 4, 7);     \
+  _tile_dpbf16ps(sum, 4, 5);     \
+  _tile_dpbf16ps(sum, 4, 6)
+#define BY_TWO(sum, at)          \
+  _tile_loadd(4, (at), 64);      \
+  _tile_dpbf16ps(sum, 4, 6);     \
+  _tile_dpbf16ps(sum, 4, 5)
+#define BY_ONE(sum, at)          \
+  _tile_loadd(4, (at), 64);      \
+  _tile_dpbf16ps(sum, 4, 5)
+      BY_THREE(0, w); BY_THREE(1, w + next); BY_THREE(2, w + 2 * next); BY_THREE(3, w + 3 * next);
+      w += TILE;
+      BY_TWO(0, w); BY_TWO(1, w + next); BY_TWO(2, w + 2 * next); BY_TWO(3, w + 3 * next);
+      if (sizeof(Number) == 2) continue;
+      w += TILE;
+      BY_ONE(0, w); BY_ONE(1, w + next); BY_ONE(2, w + 2 * next); BY_ONE(3, w + 3 * next);
+    }
+  }
+
+  // Two tiles of outputs by two groups of tokens.
+  void two_by_two(const Brain *split, int64_t blocks, int64_t first_block, int64_t group, int64_t other) const {
+    const int64_t part = activations.part, next = blocks * PARTS * TILE;
+#define TWO_BY_TWO           \
+  _tile_dpbf16ps(0, 4, 6);   \
+  _tile_dpbf16ps(1, 4, 7);   \
+  _tile_dpbf16ps(2, 5, 6);   \
+  _tile_dpbf16ps(3, 5, 7)
+#define WEIGHTS(part_of_it)                       \
+  _tile_loadd(4, w + (part_of_it) * TILE, 64);    \
+  _tile_loadd(5, w + (part_of_it) * TILE + next, 64)
+#define TOKENS(part_of_it)                        \
+  _tile_loadd(6, x + (part_of_it) * part, 64);    \
+  _tile_loadd(7, z + (part_of_it) * part, 64)
+    for (int64_t block = 0; block < blocks; block++) {
+      const Brain *x = activations.tiles(group, first_block + block), *z = activations.tiles(other, first_block + block);
+      const Brain *w = split + block * PARTS * TILE;
+      WEIGHTS(0); TOKENS(2); TWO_BY_TWO; TOKENS(0); TWO_BY_TWO; TOKENS(1); TWO_BY_TWO;
+      WEIGHTS(1); TWO_BY_TWO; TOKENS(0); TWO_BY_TWO;
+      if (sizeof(Number) == 2) continue;
+      WEIGHTS(2); TWO_BY_TWO;
+    }
+  }
+
+  // One group of tokens: the weights are read once, in order, split while they pass.
+  void few(int64_t begin, int64_t end, Brain *scratch, float *sums) const {
+    configure(activations.width, 5);
+    const int64_t inputs = weight.inputs, stride = activations.width * 4;
+    for (int64_t first = begin; first < end; first += BAND) {
+      for (int64_t start = 0; start < inputs; start += BLOCK) {
+        _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+        const int64_t stop = start + BLOCK < inputs ? start + BLOCK : inputs;
+        for (int64_t at = start; at < stop; at += PIECE) {
+          const int64_t size = stop - at < PIECE ? stop - at : PIECE;
+          split_weight(first, at, size, true, scratch);
+          four_by_one(scratch, (size + DEPTH - 1) / DEPTH, at / DEPTH);
+        }
+        const int64_t own = SIDE * activations.width;
+        _tile_stored(0, sums, stride);
+        _tile_stored(1, sums + own, stride);
+        _tile_stored(2, sums + 2 * own, stride);
+        _tile_stored(3, sums + 3 * own, stride);
+        for (int tile = 0; tile < 4; tile++)
+          if (first + tile * SIDE < end) add(sums + tile * own, 0, first + tile * SIDE, end, start > 0);
+      }
+    }
+  }
+
+  void many(int64_t begin, int64_t end, Brain *scratch, float *sums) const {
+    configure(SIDE, 6);
+    for (int64_t start = 0; start < weight.inputs; start += BLOCK) {
+      const int64_t size = weight.inputs - start < BLOCK ? weight.inputs - start : BLOCK;
+      const int64_t blocks = (size + DEPTH - 1) / DEPTH;
+      for (int64_t first = begin; first < end; first += BAND) {
+        split_weight(first, start, size, false, scratch);
+        for (int64_t group = 0; group < activations.groups; group += 2) {
+          const bool two = group + 1 < activations.groups;
+          for (int64_t half = 0; half < 2 && first + half * 2 * SIDE < end; half++) {
+            _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
+            two_by_two(scratch + half * 2 * blocks * PARTS * TILE, blocks, start / DEPTH, group, group + two);
+            _tile_stored(0, sums, 64);
+            _tile_stored(1, sums + 256, 64);
+            _tile_stored(2, sums + 512, 64);
+            _tile_stored(3, sums + 768, 64);
+            const int64_t here = first + half * 2 * SIDE;
+            for (int tile = 0; tile < 2 && here + tile * SIDE < end; tile++) {
+              add(sums + tile * 512, group, here + tile * SIDE, end, start > 0);
+              if (two) add(sums + tile * 512 + 256, group + 1, here + tile * SIDE, end, start > 0);
+            }
+          }
+        }
+      }
+    }
+  }
+};
+
+bool permitted() {
+  constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+  const char *asked = std::getenv("MINDCODER_TILES");
+  if (asked != nullptr && asked[0] == '0') return false;
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+template <class Number>
+void multiply(const Product &product) {
+  Activations activations{product.x, product.rows, product.weight.inputs};
+  const int64_t tiles = activations.groups * activations.blocks;
+  const auto pack = [&](int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; tile++) activations.pack(tile / activations.blocks, tile % activations.blocks);
+  };
+  if (product.rows <= SIDE) {
+    pack(0, tiles);
+  } else {
+    share([&](int member) {
+      const Range own = part_of(tiles, member, team_size(), 1);
+      pack(own.begin, own.end);
+    });
+  }
+  const Bands<Number> bands{product, activations};
+  share([&](int member) {
+    alignas(64) static thread_local Brain scratch[BAND * BLOCK * PARTS];
+    alignas(64) static thread_local float sums[4 * SIDE * SIDE];
+    const Range own = part_of(product.weight.outputs, member, team_size(), SIDE);
+    if (product.rows <= SIDE) bands.few(own.begin, own.end, scratch, sums);
+    else bands.many(own.begin, own.end, scratch, sums);
+    _tile_release();
+    product.finish(own.begin, own.end);
+  });
+}
+
+}  // namespace
+
+bool tiles_available() {
+  static const bool available = permitted();
+  return available;
+}
+
+void multiply_by_tiles(const Product &product) {
+  if (product.weight.numbers.format == Format::float16) multiply<Half>(product);
+  else multiply<float>(product);
+}
+
+#else
+
+bool tiles_available() { return false; }
+
+void multiply_by_tiles(const Product &) {}
+
+#endif

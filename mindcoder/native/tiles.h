@@ -1,0 +1,12 @@
+// Products by the matrix unit of Intel's processors (AMX), in the precision of float32.
+//
+// The unit multiplies bfloat16 and adds in float32. A float32 has 24 significant bits, a bfloat16 eight: three of them
+// are exactly one float32, a = a0 + a1 + a2, so that a * b is the sum of nine products of bfloat16. Those of a1 * b2,
+// a2 * b1 and a2 * b2 are below float32's own rounding and left out; six remain, at sixteen times the rate of AVX-512.
+#pragma once
+#include "linear.h"
+
+// Whether this was compiled for such a processor, runs on one, and MINDCODER_TILES is not 0.
+bool tiles_available();
+
+void multiply_by_tiles(const Product &product);
