@@ -21,7 +21,14 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, write_rank_tree
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
 from mindcoder.checkpoint.split import Division, rank_parts
-from mindcoder.checkpoint.weights import ARCHITECTURE_FILE, RANK_FILES, Weights, open_weights, write_architecture
+from mindcoder.checkpoint.weights import (
+    ARCHITECTURE_FILE,
+    RANK_FILES,
+    Weights,
+    open_adapted,
+    open_weights,
+    write_architecture,
+)
 from mindcoder.errors import UserError
 from mindcoder.files import require_space, staging_directory
 from mindcoder.models.huggingface_fields import token_id_fields
@@ -48,6 +55,7 @@ class ConvertRequest:
         max_shard_bytes: of one safetensors file.
         overwrite: replace a target that is there.
         show_progress: a bar in bytes.
+        adapter: LoRA run or PEFT folder to merge into the source.
         division: ranks to split over: ours gets a file a rank, ckpt a folder of ``rank_N/checkpoint_N.ckpt``.
     """
 
@@ -59,6 +67,7 @@ class ConvertRequest:
     max_shard_bytes: int = SHARD_BYTES
     overwrite: bool = False
     show_progress: bool = True
+    adapter: str | None = None
     division: Division = Division()
 
 
@@ -83,7 +92,7 @@ def convert(request: ConvertRequest) -> Conversion:
             this model.
         NoSpaceError: the disk is too small.
     """
-    weights = open_weights(request.source)
+    weights = open_adapted(request.adapter, request.source) if request.adapter else open_weights(request.source)
     to = _target_format(request, weights)
     target = request.target
     _check_target(target, request)

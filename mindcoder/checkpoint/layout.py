@@ -36,7 +36,7 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
         owned: whether the data axis divides ``items`` already (ZeRO-1); else its ranks share the writing.
     """
     config, slices, stage = decoder.config, decoder.slices, decoder.stage
-    shapes = config.parameter_shapes()
+    shapes = config.parameter_shapes() | decoder.adapter_shapes
     parts: dict[str, Part] = {}
     items = list(items)
     writers = [mesh.data_index if owned else 0] * len(items)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint import old_wizardcoder
+from mindcoder.checkpoint.adapter import base_of, is_adapter, merge_plans, read_adapter
 from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.parts import merge_parts
+from mindcoder.checkpoint.peft_format import is_peft, peft_base, read_peft
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
@@ -25,7 +27,7 @@ from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig,
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree"]
+Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree", "adapter"]
 ARCHITECTURE_FILE = "architecture.json"
 RANK_FILES = "model-rank_*.safetensors"  # of a folder that ``convert`` has split
 PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
@@ -130,6 +132,7 @@ class Weights:
             "mindcoder": "MindCoder folder",
             "ckpt": "MindSpore checkpoint",
             "ckpt tree": "MindSpore checkpoints of several ranks",
+            "adapter": "adapter merged into its base model",
         }
         if self.kind == "training checkpoint":
             return f"checkpoint {self.place} (step {self.step})"
@@ -146,6 +149,41 @@ def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
     action = "cut" if plan.shape[0] > rows else "filled with zeros"
     log.info("%s: %d rows, %s to %d", plan.name, plan.shape[0], action, rows)
     return replace(plan, shape=(rows, *plan.shape[1:]))
+
+
+def open_adapted(location: str | Path, base: str | Path | None = None) -> Weights:
+    """A base model with an adapter (a LoRA run, its checkpoint, or a PEFT folder) merged into it when it is read.
+
+    Args:
+        base: where the base model lies; by default where the adapter says.
+
+    Raises:
+        UserError: no adapter there, its base is not found, or they do not fit.
+    """
+    path = Path(location)
+    checkpoint = None
+    if not is_peft(path):
+        checkpoint = find_checkpoint(path)
+        if checkpoint is None or not is_adapter(checkpoint):
+            raise UserError("is no adapter: neither a LoRA run nor a PEFT folder", location)
+    said = base or (peft_base(path) if checkpoint is None else base_of(checkpoint))
+    if not said or not Path(said).exists():
+        told = f"base model {said} is not there" if said else "does not say what its base model is"
+        raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
+    below = open_weights(said)
+    adapter = read_peft(path, below.config) if checkpoint is None else read_adapter(checkpoint, below.config)
+    plans = merge_plans(below.parameters(), adapter)
+    own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))
+    return replace(
+        below,
+        kind="adapter",
+        place=adapter.place,
+        tensors=stored_pieces(plans),
+        companions={**below.companions, **own},
+        step=None if checkpoint is None else checkpoint.step,
+        folder=None,
+        plans=plans,
+    )
 
 
 def open_weights(location: str | Path) -> Weights:
@@ -167,7 +205,11 @@ def open_weights(location: str | Path) -> Weights:
         return Weights("ckpt tree", path, config, tensors, companions, _original_config(path), plans=plans)
     if (path / ARCHITECTURE_FILE).is_file():
         return _open_own_folder(path)
+    if is_peft(path):
+        return open_adapted(path)
     checkpoint = find_checkpoint(path) if path.is_dir() else None
+    if checkpoint is not None and is_adapter(checkpoint):
+        return open_adapted(checkpoint.folder)
     if checkpoint is not None:
         return _open_training_checkpoint(checkpoint)
     folder = HuggingFaceFolder(path if path.is_dir() else path.parent, None if path.is_dir() else path)
@@ -224,7 +266,7 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
         config = config_from_dict(state.get("config") or state["architecture"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
-    beside = checkpoint.folder.parent.parent / "tokenizer"  # <run>/checkpoint/step_N -> <run>/tokenizer
+    beside = _tokenizer_beside(checkpoint)
     plans = checkpoint.tensors(MODEL)
     return Weights(
         "training checkpoint",
@@ -236,6 +278,11 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
         checkpoint.step,
         plans=plans,
     )
+
+
+def _tokenizer_beside(checkpoint: Checkpoint) -> Path:
+    """``<run>/checkpoint/step_N`` -> ``<run>/tokenizer``."""
+    return checkpoint.folder.parent.parent / "tokenizer"
 
 
 def stored_pieces(plans: Mapping[str, TensorPlan]) -> dict[str, StoredTensor]:

@@ -19,7 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> Parser:
     """The parser of all verbs."""
-    from mindcoder.cli import bench_verb, chat_verb, data_verbs, launch_verb, plan_verb, serve_verb, weight_verbs
+    from mindcoder.cli import (
+        adapter_verbs,
+        bench_verb,
+        chat_verb,
+        data_verbs,
+        launch_verb,
+        plan_verb,
+        serve_verb,
+        weight_verbs,
+    )
 
     parser = Parser(prog="mindcoder", description="Pretrain, fine-tune, evaluate and run code models on MindSpore.")
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
@@ -41,6 +50,8 @@ def build_parser() -> Parser:
             data_verbs.train_tokenizer_verb,
         ),
         ("convert", "weights from one form to another", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
+        ("merge-lora", "an adapter into its base model", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
+        ("export-lora", "an adapter in PEFT's form", adapter_verbs.add_export_flags, adapter_verbs.export_verb),
         ("inspect", "what a weights folder or file holds", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
         ("launch", "one process a device, from a rank table", launch_verb.add_launch_flags, launch_verb.launch_verb),
         (

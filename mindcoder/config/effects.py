@@ -18,7 +18,7 @@ RENAMED = {
 }
 
 _EFFECTIVE_BY_SECTION = {
-    "": "seed output_dir load_checkpoint resume_training run_mode use_parallel do_eval eval_step_interval",
+    "": "seed output_dir load_checkpoint pet_method resume_training run_mode use_parallel do_eval eval_step_interval",
     "runner_config": "epochs batch_size gradient_accumulation_steps max_steps",
     "runner_wrapper": "use_clip_grad max_grad_norm scale_sense",
     "runner_wrapper.scale_sense": "type loss_scale_value scale_factor scale_window",
@@ -43,6 +43,8 @@ _EFFECTIVE_BY_SECTION = {
     "extend_method scaling_factor head_dim init_method_std sliding_window use_bias tie_word_embeddings multiple_of "
     "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias use_seq_parallel offset "
     "block_size num_blocks",
+    "model.model_config.pet_config": "pet_type lora_rank lora_alpha lora_dropout target_modules exclude_layers "
+    "use_rslora loraplus_lr_ratio",
     "model.model_config.scaling_factor": "factor original_max_position_embeddings low_freq_factor high_freq_factor",
     "processor": "prompt_template",
     "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token add_bos_token",
@@ -69,6 +71,12 @@ REASONS = {
     "parallel_config.expert_parallel": "1 is all there is: no model here has experts",
     "train_dataset.input_columns": "the columns are those of the dataset",
     "train_dataset.batch_size": "runner_config.batch_size is used",
+    "model.model_config.pet_config.lora_a_init": "uniform within 1 / sqrt(inputs), as in mindpet and peft",
+    "model.model_config.pet_config.lora_b_init": "zeros, so that training starts from the base model",
+    "model.model_config.pet_config.param_init_type": "an adapter is stored in float32",
+    "model.model_config.pet_config.compute_dtype": "the network's compute_dtype is used",
+    "model.model_config.pet_config.freeze_include": "everything but the adapter is frozen",
+    "model.model_config.pet_config.freeze_exclude": "everything but the adapter is frozen",
     "model.model_config.ignore_token_id": "it is always -100",
     "callbacks.*.prefix": "checkpoints are named by their step",
     "callbacks.*.directory": "checkpoints are in output_dir/checkpoint",

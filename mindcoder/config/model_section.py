@@ -11,6 +11,25 @@ from mindcoder.config.section import Section
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
 
+class PetSection(Section):
+    """``model.model_config.pet_config``: what is trained instead of all weights."""
+
+    pet_type: Literal["lora"] = "lora"
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: float = Field(16, gt=0)
+    lora_dropout: float = Field(0.01, ge=0, lt=1)
+    target_modules: str | list[str] | None = Field(None, description="patterns; default: the attention's layers")
+    exclude_layers: str | list[str] | None = None
+    use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead of alpha / rank")
+    loraplus_lr_ratio: float = Field(1.0, gt=0, description="learning rate of B over that of A")
+    lora_a_init: str | None = None
+    lora_b_init: str | None = None
+    param_init_type: DtypeName | None = None
+    compute_dtype: DtypeName | None = None
+    freeze_include: list[str] | None = None
+    freeze_exclude: list[str] | None = None
+
+
 class DecoderSection(Section):
     """What ``model.model_config`` holds for every family: sizes, dtypes, token ids and how to generate."""
 
@@ -57,6 +76,7 @@ class DecoderSection(Section):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     do_sample: bool = False
+    pet_config: PetSection | None = None
 
     @property
     def kv_heads(self) -> int:

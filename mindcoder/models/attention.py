@@ -118,9 +118,9 @@ class SelfAttention(nn.Cell):
         self.rotate = device_kernels().RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = GroupedAttention(config.attention_dropout, site, softmax_dtype)
 
-    def fold_query(self, rows: Tensor, rotation: tuple, batch: int, length: int) -> Tensor:
+    def fold_query(self, rows: Tensor, rotation: tuple, batch: int, length: int, seed: Tensor | None = None) -> Tensor:
         """``[B*S, H] -> [B*K, S*G, D]``, rotated and scaled."""
-        folded = self.query(rows)
+        folded = self.query(rows, seed=seed)
         if self.rotate is None:
             folded = folded * self.query_scale
         else:
@@ -130,9 +130,9 @@ class SelfAttention(nn.Cell):
             folded = ops.transpose(folded, (0, 2, 1, 3))
         return folded.reshape((batch * self.num_kv_heads, length * self.group_size, self.head_dim))
 
-    def rotated_key(self, rows: Tensor, rotation: tuple) -> Tensor:
+    def rotated_key(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
         """Keys as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
-        key = self.key(rows)
+        key = self.key(rows, seed=seed)
         if self.rotate is None:
             return key
         return self.rotate(key.reshape((-1, self.head_dim)), rotation[2], rotation[3]).reshape((-1, self.kv_size))
@@ -155,10 +155,10 @@ class SelfAttention(nn.Cell):
         """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, S]``."""
         if self.enter is not None:
             rows = self.enter(rows)
-        key = self.split_kv(self.rotated_key(rows, rotation), batch, length)
-        value = self.split_kv(self.value(rows), batch, length)
-        attended = self.core(self.fold_query(rows, rotation, batch, length), key, value, bias, seed)
-        return self.output(self.unfold(attended, batch, length))
+        key = self.split_kv(self.rotated_key(rows, rotation, seed), batch, length)
+        value = self.split_kv(self.value(rows, seed=seed), batch, length)
+        attended = self.core(self.fold_query(rows, rotation, batch, length, seed), key, value, bias, seed)
+        return self.output(self.unfold(attended, batch, length), seed=seed)
 
     def attend_cache(
         self,

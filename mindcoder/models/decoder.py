@@ -60,7 +60,7 @@ class DecoderLayer(nn.Cell):
         if self.attention_dropout is not None:
             attended = self.attention_dropout(attended, seed + self.seed_offset)
         rows = rows + attended
-        expanded = self.mlp(self.mlp_norm(rows))
+        expanded = self.mlp(self.mlp_norm(rows), seed)
         if self.mlp_dropout is not None:
             expanded = self.mlp_dropout(expanded, seed + self.seed_offset)
         return rows + expanded
@@ -95,6 +95,7 @@ class Decoder(nn.Cell):
     ) -> None:
         super().__init__()
         self.config, self.slices = config, slices
+        self.adapter_shapes: dict[str, tuple[int, ...]] = {}  # global shapes of what `mindcoder.peft` adds
         self.stage = stage = stage or Stage(range(config.num_layers))
         local = self.local_config = slices.local(config)
         initializer = Initializer(seed, config.initializer_range, empty, slices)

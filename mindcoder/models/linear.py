@@ -95,7 +95,7 @@ class Linear(nn.Cell):
         self.compute_dtype = compute_dtype
         self.casts = param_dtype != compute_dtype
 
-    def construct(self, *inputs: Tensor) -> Tensor:
+    def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:  # a low-rank update drops inputs by it
         weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight
         result = self.product(*inputs, weight)
         if self.leave is not None:

@@ -79,9 +79,9 @@ class MLP(nn.Cell):
             inner, hidden, *dtypes, stddev=output_stddev, product=product, axis=row, leave=slices.leave()
         )
 
-    def construct(self, rows: Tensor) -> Tensor:
+    def construct(self, rows: Tensor, seed: Tensor | None = None) -> Tensor:
         if self.enter is not None:
             rows = self.enter(rows)
         if self.gate is None:
-            return self.down(self.up(rows))
-        return self.down(self.gate(rows), self.up(rows))
+            return self.down(self.up(rows, seed=seed), seed=seed)
+        return self.down(self.gate(rows, seed=seed), self.up(rows, seed=seed), seed=seed)

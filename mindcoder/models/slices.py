@@ -15,6 +15,7 @@ OUTPUT_AXIS, INPUT_AXIS = 0, 1  # of a linear layer's weight [out, in]
 # Linear layers that divide their output (Megatron-LM's column parallel) and their input (row parallel) features.
 COLUMN_PARALLEL = ("attention.query", "attention.key", "attention.value", "mlp.up", "mlp.gate")
 ROW_PARALLEL = ("attention.output", "mlp.down")
+INPUT_MATRIX, OUTPUT_MATRIX = "mindpet_delta_lora_a", "mindpet_delta_lora_b"  # of a low-rank update
 KEY_VALUE = ("attention.key", "attention.value")
 
 
@@ -32,8 +33,8 @@ def cut_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool =
     if module in KEY_VALUE and config.num_kv_heads % size:
         return None  # multi-query: too few key heads to divide
     if module in COLUMN_PARALLEL:
-        return OUTPUT_AXIS
-    return INPUT_AXIS if module in ROW_PARALLEL and part == "weight" else None
+        return None if part == INPUT_MATRIX else OUTPUT_AXIS
+    return INPUT_AXIS if module in ROW_PARALLEL and part in ("weight", INPUT_MATRIX) else None
 
 
 def part_of(axis_size: int, index: int, size: int) -> tuple[int, int]:
@@ -92,6 +93,8 @@ class WholeLayers:
         """Whether every slice has all of parameter ``name`` but only a part of its gradient, to be summed."""
         if self.size == 1 or self.axis(name, config) is not None or name in TOKEN_TABLES:
             return False
+        if name.endswith((INPUT_MATRIX, OUTPUT_MATRIX)):
+            return True  # the end of an update that all slices share sees a slice of the other end
         if any(f".{part}." in name for part in KEY_VALUE):
             return True  # shared key heads: each slice has the gradient of its own query heads
         return self.sequence and not name.startswith("position_embedding.")  # norms and biases on own rows

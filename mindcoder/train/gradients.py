@@ -89,7 +89,8 @@ class MicroBatchGradients(nn.Cell):
         kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]
-        self.embedding_index = names.index(decoder.token_embedding.weight.name) if self.is_first else -1
+        table = decoder.token_embedding.weight.name if self.is_first else None
+        self.embedding_index = names.index(table) if table in names else -1  # frozen, or another stage's
         slices, config = decoder.slices, decoder.config
         self.partial = tuple(slices.is_partial(name, config) for name in names)
         self.tensor_sum = slices.tensor_sum

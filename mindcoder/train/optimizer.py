@@ -47,6 +47,7 @@ class AdamW(nn.Cell):
         options: hyperparameters.
         owned: which of them this process updates; the others come from the rank that does (ZeRO-1).
         spread: sums over the ranks that divide the parameters; needed with ``owned``.
+        rate_ratios: learning rate of each parameter ÷ that of the call; all 1 by default.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class AdamW(nn.Cell):
         options: AdamWOptions,
         owned: Sequence[bool] | None = None,
         spread: nn.Cell | None = None,
+        rate_ratios: Sequence[float] | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = parameters
         self.options = options
         self.owned = tuple(owned) if owned is not None else (True,) * len(parameters)
         self.spread = spread
+        self.rate_ratios = tuple(rate_ratios) if rate_ratios is not None else (1.0,) * len(parameters)
         places = iter(range(len(parameters)))
         self.slots = tuple(next(places) if own else -1 for own in self.owned)
         own_parameters = [parameter for parameter, own in zip(parameters, self.owned) if own]
@@ -92,7 +95,6 @@ class AdamW(nn.Cell):
         second_correction = ops.sqrt(1.0 - ops.pow(Tensor(beta2, ms.float32), steps))
         corrected_rate = learning_rate * second_correction / first_correction
         epsilon = self.options.eps * second_correction
-        decay = 1.0 - learning_rate * self.options.weight_decay
         one = Tensor(1.0, ms.float32)
         zero = ops.cast(steps < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
         updated = steps
@@ -101,8 +103,9 @@ class AdamW(nn.Cell):
             if self.owned[index]:
                 # One parameter after the other, so that one scaled gradient is alive at a time.
                 gradient = ops.cast(ops.depend(gradients[index], updated), ms.float32) * factor
-                weight = self.master[index]
+                weight, ratio = self.master[index], self.rate_ratios[index]
                 if self.decayed[index]:
+                    decay = 1.0 - learning_rate * (self.options.weight_decay * ratio)
                     gradient = ops.depend(gradient, ops.assign(weight, weight * ops.depend(decay, updated)))
                 # beta powers of zero switch the kernel's own correction off
                 updated = self.adam(
@@ -111,7 +114,7 @@ class AdamW(nn.Cell):
                     self.second_moment[self.slots[index]],
                     one * 0.0,
                     one * 0.0,
-                    corrected_rate,
+                    corrected_rate if ratio == 1.0 else corrected_rate * ratio,
                     Tensor(beta1, ms.float32),
                     Tensor(beta2, ms.float32),
                     epsilon,

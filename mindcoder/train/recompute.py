@@ -32,11 +32,16 @@ class RecomputedGradients(nn.Cell):
         self.loss_scaled = loss_scaled
         self.layer_weights = [ms.ParameterTuple(layer.trainable_params()) for layer in decoder.layers]
         head_weights: list[ms.Parameter] = []
+        self.trains_head = False
         if self.is_last:
-            head_weights = [decoder.head_parameter(), *decoder.final_norm.trainable_params()]
-            self.head_gradient = ms.value_and_grad(self.head, 0, weights=ms.ParameterTuple(head_weights))
+            ends = [decoder.head_parameter(), *decoder.final_norm.get_parameters()]
+            head_weights = [weight for weight in ends if weight.requires_grad]
+            self.trains_head = bool(head_weights)
+            listed = ms.ParameterTuple(head_weights) if head_weights else None
+            self.head_gradient = ms.value_and_grad(self.head, 0, weights=listed)
         table = decoder.position_embedding
-        self.begin_weights = None if table is None else ms.ParameterTuple([table.weight])
+        trains_table = table is not None and table.weight.requires_grad
+        self.begin_weights = ms.ParameterTuple([table.weight]) if trains_table else None
         # The order in which `construct` finds gradients; `places` brings them into that of ``weights``.
         found = [*head_weights, *(self.begin_weights or ()), *(item for layer in self.layer_weights for item in layer)]
         names = [weight.name for weight in found]
@@ -75,17 +80,23 @@ class RecomputedGradients(nn.Cell):
             inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
             for index in range(len(decoder.layers)):
                 inputs += (decoder.layers[index](inputs[index], rotation, bias, seed, batch, length),)
-            loss, (grad_rows, head_grads) = self.head_gradient(inputs[len(decoder.layers)], labels, loss_scale)
+            last = inputs[len(decoder.layers)]
+            if self.trains_head:
+                loss, (grad_rows, head_grads) = self.head_gradient(last, labels, loss_scale)
+            else:
+                loss, grad_rows = self.head_gradient(last, labels, loss_scale)
         layer_grads = ()
         for back in range(len(decoder.layers)):
             index = len(decoder.layers) - 1 - back
             # `depend` keeps the compiler from reusing the forward pass's activations.
             layer_rows = ops.depend(inputs[index], grad_rows)
-            grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(
-                layer_rows, rotation, bias, seed, batch, length, grad_rows
-            )
+            arguments = (layer_rows, rotation, bias, seed, batch, length, grad_rows)
+            if len(self.layer_weights[index]) > 0:
+                grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(*arguments)
+                layer_grads = grads + layer_grads
+            else:  # frozen
+                grad_inputs = self.input_gradient(decoder.layers[index])(*arguments)
             grad_rows = grad_inputs[0]
-            layer_grads = grads + layer_grads
         begin_grads = ()
         if self.is_first:
             start = ops.depend(rows, grad_rows)

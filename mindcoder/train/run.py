@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
 from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
+from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.mesh import SINGLE, Mesh
+from mindcoder.peft.lora import add_lora
+from mindcoder.peft.options import LoraOptions
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
@@ -165,16 +169,20 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         checkpoint_root=root,
         recompute=bool(config.recompute_config.recompute),
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
+        lora=lora_options(config),
+        base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
     network = config_from_section(config.model.settings)
     decoder = build_part(together, network, config, config.seed)
-    if config.load_checkpoint and resume_from is None:
+    if config.load_checkpoint and (resume_from is None or options.lora is not None):
         weights = load_weights(decoder, config.load_checkpoint)
         log.info("weights from %s", weights.describe())
         own = config.processor.tokenizer.is_given  # then the weights' tokenizer is not this run's
         companions = {name: path for name, path in weights.companions.items() if not own or name == GENERATION_FILE}
         if mesh.rank == 0:
             copy_companions(companions, weights.huggingface_config, output / "tokenizer")
+    if options.lora is not None:
+        _adapt(decoder, options.lora, config.seed)
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
     callbacks: list[Callback] = [
         ConsoleProgress(printing),
@@ -199,13 +207,52 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     return trainer, trainer.run()
 
 
+def lora_options(config: RunConfig) -> LoraOptions | None:
+    """``pet_config``; None where all weights are trained."""
+    section = config.model.settings.pet_config
+    if section is None:
+        return LoraOptions() if config.pet_method else None
+
+    def patterns(given: str | list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
+        return default if given is None else (given,) if isinstance(given, str) else tuple(given)
+
+    return LoraOptions(
+        section.lora_rank,
+        section.lora_alpha,
+        section.lora_dropout,
+        patterns(section.target_modules, LoraOptions.target_modules),
+        patterns(section.exclude_layers, ()),
+        section.use_rslora,
+        section.loraplus_lr_ratio,
+    )
+
+
+def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
+    """Add the adapter and say how much of the network it is."""
+    try:
+        add_lora(decoder, lora, seed)
+    except ValueError as error:
+        raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
+    trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
+    total = decoder.config.num_parameters()
+    log.info(
+        "LoRA rank %d on %d linear layers: %d of %d parameters are trained (%.3f %%)",
+        lora.rank,
+        len(decoder.adapter_shapes) // 2,
+        trained,
+        total + trained,
+        100 * trained / (total + trained),
+    )
+
+
 def _announce(config: RunConfig, trainer: Trainer) -> None:
     """Size of the run, memory of what is always there, and why nothing moves at first."""
     options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
+    trained = sum(math.prod(shape) for shape in trainer.decoder.adapter_shapes.values()) or parameters
     log.info(
         "%.2f M parameters, %.2f GB with gradients and Adam's moments; activations come on top",
         parameters / 1e6,
-        parameters * BYTES_A_PARAMETER / 1e9,
+        (trained * BYTES_A_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
     )
     log.info(
         "%d steps of %d x %d x %d tokens%s; the first one compiles the graph and takes longest",
@@ -241,7 +288,7 @@ def _resume_location(config: RunConfig, request: TrainRequest, root: Path) -> st
     """Where to look for a checkpoint; None for a start."""
     if isinstance(config.resume_training, str):
         return config.resume_training
-    if config.resume_training and config.load_checkpoint:
+    if config.resume_training and config.load_checkpoint and lora_options(config) is None:  # that is an adapter's base
         return config.load_checkpoint
     return root if request.resume or config.resume_training else None
 

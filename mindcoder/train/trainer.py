@@ -31,6 +31,8 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.peft.lora import rate_ratios
+from mindcoder.peft.options import LoraOptions
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.optimizer import AdamW, AdamWOptions
@@ -58,6 +60,8 @@ class TrainOptions:
         checkpoint_root: folder of the checkpoints.
         recompute: keep each layer's input only and run it again in the backward pass.
         shard_optimizer: divide the optimizer states over the data axis (ZeRO-1).
+        lora: what is trained is an adapter; only it is saved.
+        base: where the frozen weights of an adapter lie.
     """
 
     total_steps: int
@@ -71,6 +75,8 @@ class TrainOptions:
     checkpoint_root: Path
     recompute: bool = False
     shard_optimizer: bool = False
+    lora: LoraOptions | None = None
+    base: str = ""
 
 
 class Trainer:
@@ -115,11 +121,13 @@ class Trainer:
 
     def _build_optimizer(self, options: AdamWOptions, together: Collectives) -> AdamW:
         parameters = ms.ParameterTuple(self.decoder.trainable_params())
+        lora = self.options.lora
+        ratios = rate_ratios(parameters, lora) if lora else None
         if not self.options.shard_optimizer or self.mesh.data == 1:
-            return AdamW(parameters, options)
+            return AdamW(parameters, options, rate_ratios=ratios)
         owner = owners([tuple(item.shape) for item in parameters], self.mesh.data)
         owned = [rank == self.mesh.data_index for rank in owner]
-        return AdamW(parameters, options, owned, together.sum_over(self.mesh.data_ranks()))
+        return AdamW(parameters, options, owned, together.sum_over(self.mesh.data_ranks()), ratios)
 
     def _build_step(self, together: Collectives) -> Step:
         options, scaled = self.options, self.loss_scale.scales
@@ -145,7 +153,7 @@ class Trainer:
         except ValueError as error:
             raise UserError(f"cannot resume at the same place of the data: {error}", checkpoint.folder) from None
         place = checkpoint.folder
-        read_own_parts(self.decoder.get_parameters(), checkpoint.tensors(MODEL), self.decoder, place)
+        read_own_parts(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
         read_own_parts(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
         self.step = checkpoint.step
         self.position = position
@@ -204,10 +212,12 @@ class Trainer:
             "architecture": self.decoder.config.architecture(),
             "config": asdict(self.decoder.config),
         }
+        if self.options.lora is not None:
+            state["adapter"] = {"base": self.options.base, "options": asdict(self.options.lora)}
         mesh, owned = self.mesh, self.options.shard_optimizer
         root = self.options.checkpoint_root
         folder = root / f"step_{self.step:08d}"
-        model = own_parts(self.decoder.get_parameters(), self.decoder, mesh, False)
+        model = own_parts(self.optimizer.parameters, self.decoder, mesh, False)
         optimizer = own_parts(self.optimizer.state().values(), self.decoder, mesh, owned)
         try:
             if mesh.rank == 0:

@@ -31,7 +31,7 @@ class ClippedUpdate(nn.Cell):
         shapes = [tuple(weight.shape) for weight in optimizer.parameters]
         self.sliced = tuple(slices.axis(name, decoder.config) is not None for name in names)
         tied_ends = decoder.config.tied_head and not stage.is_whole and (stage.is_first or stage.is_last)
-        self.tied_index = names.index(TOKEN_TABLES[0]) if tied_ends else -1
+        self.tied_index = names.index(TOKEN_TABLES[0]) if tied_ends and TOKEN_TABLES[0] in names else -1
         # The last stage's copy of a tied table has the same gradient as the first one's: count it once.
         self.counted = tuple(stage.is_first or name != TOKEN_TABLES[0] for name in names)
         self.ends_sum = together.sum_over(mesh.end_ranks())

@@ -1,0 +1,137 @@
+"""Adapters on disk: what a LoRA run saves, and PEFT's folders; merged into a base model tensor by tensor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mindcoder.checkpoint.mismatch import mismatch_error
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.store import MODEL, Checkpoint
+from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
+from mindcoder.errors import UserError
+from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, adapter_shapes
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is added to a linear layer's weight: ``scaling * b @ a``; float32 ``[rank, in]`` and ``[out, rank]``."""
+
+    a: np.ndarray
+    b: np.ndarray
+    scaling: float
+
+    @property
+    def rank(self) -> int:
+        """Of the update."""
+        return self.a.shape[0]
+
+    def matrix(self) -> np.ndarray:
+        """``[out, in]``, float32."""
+        return (self.b @ self.a) * np.float32(self.scaling)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Updates by the global name of their linear layer, and where the base model lies (empty: unknown)."""
+
+    place: Path
+    base: str
+    updates: Mapping[str, Update]
+
+    @property
+    def rank(self) -> int:
+        """The most common one."""
+        return Counter(update.rank for update in self.updates.values()).most_common(1)[0][0]
+
+
+def is_adapter(checkpoint: Checkpoint) -> bool:
+    """Whether a training checkpoint holds an adapter only."""
+    return "adapter" in checkpoint.state
+
+
+def base_of(checkpoint: Checkpoint) -> str:
+    """Where the run of an adapter had its base model from."""
+    return str(checkpoint.state["adapter"]["base"])
+
+
+def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
+    """The adapter that a LoRA run saved.
+
+    Raises:
+        UserError: it is damaged, or of another network.
+    """
+    described = dict(checkpoint.state["adapter"]["options"])
+    for name in ("target_modules", "exclude_layers"):
+        described[name] = tuple(described[name])
+    options = LoraOptions(**described)
+    plans = checkpoint.tensors(MODEL)
+    shapes = adapter_shapes(options, config)
+    check_names(plans, shapes, checkpoint.folder)
+    updates = {}
+    for name in shapes:
+        if name.endswith(LORA_A):
+            linear = name.removesuffix(f".{LORA_A}")
+            a, b = (plans[f"{linear}.{matrix}"].read().astype(np.float32) for matrix in (LORA_A, LORA_B))
+            updates[linear] = Update(a, b, options.scaling)
+    return Adapter(checkpoint.folder, base_of(checkpoint), updates)
+
+
+def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int, ...]], place: Path) -> None:
+    """Compare what is there to what has to be.
+
+    Raises:
+        UserError: lists the differences.
+    """
+    missing = [name for name in shapes if name not in plans]
+    unexpected = [name for name in plans if name not in shapes]
+    wrong = [
+        f"{name} {list(plans[name].shape)} instead of {list(shape)}"
+        for name, shape in shapes.items()
+        if name in plans and plans[name].shape != shape
+    ]
+    if missing or unexpected or wrong:
+        raise mismatch_error(place, {"missing": missing, "unexpected": unexpected, "of another shape": wrong})
+
+
+@dataclass(frozen=True)
+class MergedTensor(StoredTensor):
+    """A weight with its update added, computed in float32 when it is read and rounded once."""
+
+    plan: TensorPlan | None = None
+    update: Update | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Its bytes are nowhere."""
+        return False
+
+    def read(self) -> np.ndarray:
+        """The sum, in the weight's dtype."""
+        assert self.plan is not None and self.update is not None
+        weight = convert_dtype(self.plan.read(), self.plan.dtype, "F32")
+        return convert_dtype(weight + self.update.matrix(), "F32", self.dtype)
+
+
+def merge_plans(plans: Mapping[str, TensorPlan], adapter: Adapter) -> dict[str, TensorPlan]:
+    """Plans of the base model's parameters with the adapter added.
+
+    Raises:
+        UserError: the adapter is of another network.
+    """
+    merged = dict(plans)
+    for linear, update in adapter.updates.items():
+        name = f"{linear}.weight"
+        shape = (update.b.shape[0], update.a.shape[1])
+        if name not in plans or plans[name].shape != shape:
+            found = list(plans[name].shape) if name in plans else "no such layer"
+            raise UserError(f"does not fit its base model: {name} is {list(shape)} here, there {found}", adapter.place)
+        plan = plans[name]
+        tensor = MergedTensor(name, plan.sources[0].file, plan.dtype, plan.shape, plan=plan, update=update)
+        merged[name] = replace(plan, sources=(tensor,), build=None)
+    return merged

@@ -1,0 +1,184 @@
+"""Adapters as PEFT keeps them: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+Where Hugging Face has one matrix for several of our layers (GPT-BigCode's ``c_attn``), its update has the sum of their
+ranks: the A matrices one above the other, the B matrices along a diagonal. Coming back, every layer gets all of A and
+its rows of B. Both are exact.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from mindcoder.checkpoint.adapter import Adapter, Update
+from mindcoder.checkpoint.safetensors_file import list_safetensors
+from mindcoder.checkpoint.stored_tensor import convert_dtype
+from mindcoder.errors import UserError
+from mindcoder.files import staging_directory
+from mindcoder.models.registry import family_of
+from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.models.weight_table import WeightRule
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+LAYER = re.compile(r"^.*\.(?:h|layers)\.\d+\.")
+REFUSED = ("use_dora", "modules_to_save", "trainable_token_indices", "fan_in_fan_out", "lora_bias")
+
+
+def is_peft(path: Path) -> bool:
+    """Whether a folder is one of PEFT's."""
+    return (path / CONFIG_FILE).is_file()
+
+
+def peft_base(folder: Path) -> str:
+    """Where its base model lies, as far as it says."""
+    return str(_read_config(folder).get("base_model_name_or_path") or "")
+
+
+def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int:
+    """Write a folder that ``peft.PeftModel.from_pretrained`` loads; gives the number of tensors.
+
+    Raises:
+        UserError: the target exists.
+    """
+    if target.exists():
+        raise UserError("exists; give another folder", target)
+    updates = {
+        rule.huggingface.removesuffix(".weight"): _joined(rule, adapter.updates, config) for rule in _rules(config)
+    }
+    written = {name: update for name, update in updates.items() if update is not None}
+    rank = adapter.rank
+    scaling = Counter(update.scaling for update in written.values()).most_common(1)[0][0]
+    short = {LAYER.sub("", name) for name in written}
+    everywhere = all(sum(name.endswith(f".{part}") for name in written) == config.num_layers for part in short)
+    suffixes = {name: LAYER.sub("", name) if everywhere else name for name in written}
+    values = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": adapter.base,
+        "r": rank,
+        "lora_alpha": _number(scaling * rank),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+        "target_modules": sorted(set(suffixes.values())),
+        "rank_pattern": {suffixes[name]: update.rank for name, update in written.items() if update.rank != rank},
+        "alpha_pattern": {
+            suffixes[name]: _number(update.scaling * update.rank)
+            for name, update in written.items()
+            if update.scaling * update.rank != scaling * rank
+        },
+    }
+    tensors = {}
+    for name, update in written.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(update.a)
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(update.b)
+    with staging_directory(target) as staging:
+        save_file(tensors, staging / WEIGHTS_FILE, {"format": "pt"})
+        (staging / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        staging.rename(target)
+    return len(tensors)
+
+
+def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
+    """The adapter of a PEFT folder for a network of ``config``.
+
+    Raises:
+        UserError: it is damaged, no plain LoRA, or of another network.
+    """
+    values, file = _read_config(folder), folder / WEIGHTS_FILE
+    if not file.is_file():
+        raise UserError(f"is missing; PEFT's {CONFIG_FILE} is there", file)
+    if values.get("peft_type") != "LORA":
+        raise UserError(f"peft_type {values.get('peft_type')!r}: only LORA is read", folder / CONFIG_FILE)
+    given = [name for name in REFUSED if values.get(name)]
+    if given or values.get("bias", "none") != "none":
+        raise UserError(f"{', '.join(given) or 'bias'}: only plain LoRA is read", folder / CONFIG_FILE)
+    stored = list_safetensors(file)
+    pairs: dict[str, dict[str, np.ndarray]] = {}
+    for name, tensor in stored.items():
+        match = re.fullmatch(r"(?:base_model\.model\.)?(.*)\.lora_(A|B)(?:\.default)?\.weight", name)
+        if match is None:
+            raise UserError(f"holds {name}, which is no LoRA matrix of a linear layer", file)
+        pairs.setdefault(match[1], {})[match[2]] = convert_dtype(tensor.read(), tensor.dtype, "F32")
+    updates: dict[str, Update] = {}
+    rules = {rule.huggingface.removesuffix(".weight"): rule for rule in _rules(config)}
+    for name, pair in pairs.items():
+        if name not in rules or set(pair) != {"A", "B"}:
+            raise UserError(f"{name} has no place in a {config.model_type} of {config.num_layers} layers", file)
+        update = Update(pair["A"], pair["B"], _scaling(values, name, pair["A"].shape[0]))
+        updates.update(_split(rules[name], update, config, file))
+    if not updates:
+        raise UserError("holds no LoRA matrix", file)
+    return Adapter(folder, peft_base(folder), updates)
+
+
+def _rules(config: TransformerConfig) -> list[WeightRule]:
+    """Of the linear layers' weights."""
+    linears = {f"{module}.weight" for module in config.linear_shapes()}
+    rules = family_of(config.model_type).WEIGHTS.expand(config)
+    return [rule for rule in rules if rule.ours[0].split(".", 2)[-1] in linears]
+
+
+def _joined(rule: WeightRule, updates: Mapping[str, Update], config: TransformerConfig) -> Update | None:
+    """The update of a Hugging Face matrix from those of our layers; None where none of them has one."""
+    names = [name.removesuffix(".weight") for name in rule.ours]
+    own = [updates[name] for name in names if name in updates]
+    if not own:
+        return None
+    if rule.join is None:
+        return own[0]
+    scaling, rank, shapes = own[0].scaling, sum(update.rank for update in own), config.linear_shapes()
+    columns, parts = 0, []
+    for name in names:
+        part = np.zeros((shapes[name.split(".", 2)[2]][0], rank), np.float32)
+        if name in updates:
+            update = updates[name]
+            part[:, columns : columns + update.rank] = update.b * np.float32(update.scaling / scaling)
+            columns += update.rank
+        parts.append(part)
+    return Update(np.concatenate([update.a for update in own]), rule.join(parts, config), scaling)
+
+
+def _split(rule: WeightRule, update: Update, config: TransformerConfig, file: Path) -> dict[str, Update]:
+    """Our layers' updates from that of a Hugging Face matrix."""
+    names = [name.removesuffix(".weight") for name in rule.ours]
+    if rule.split is None:
+        return {names[0]: update}
+    try:
+        parts = rule.split(update.b, config)
+    except ValueError:
+        raise UserError(f"{rule.huggingface}: {update.b.shape[0]} rows do not fit the network", file) from None
+    return {name: Update(update.a, np.ascontiguousarray(part), update.scaling) for name, part in zip(names, parts)}
+
+
+def _scaling(values: Mapping[str, Any], name: str, rank: int) -> float:
+    """PEFT's: patterns by module win over ``lora_alpha``; the rank is the matrix's own."""
+    alpha = values.get("lora_alpha", 8)
+    for pattern, own in (values.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            alpha = own
+    return float(alpha) / (rank**0.5 if values.get("use_rslora") else rank)
+
+
+def _number(value: float) -> int | float:
+    rounded = round(value)
+    return rounded if abs(value - rounded) < 1e-9 else value
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG_FILE
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be read: {error}", file) from None
+    if not isinstance(values, dict):
+        raise UserError("expected a JSON object", file)
+    return values

@@ -1,0 +1,67 @@
+"""merge-lora and export-lora."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mindcoder.checkpoint.adapter import base_of, is_adapter, read_adapter
+from mindcoder.checkpoint.convert import FORMATS, ConvertRequest, convert
+from mindcoder.checkpoint.peft_format import write_peft
+from mindcoder.checkpoint.store import find_checkpoint
+from mindcoder.checkpoint.weights import open_weights
+from mindcoder.cli.logs import start_logging
+from mindcoder.cli.weight_verbs import add_conversion_options
+from mindcoder.errors import UserError
+
+
+def add_merge_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of merge-lora."""
+    parser.add_argument("base", metavar="BASE", help="base model: anything that convert reads")
+    parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run, one of its checkpoints, or a PEFT folder")
+    parser.add_argument("target", metavar="OUT", help="folder to write")
+    parser.add_argument("--to", choices=FORMATS, default="huggingface", help="form of OUT; default: huggingface")
+    add_conversion_options(parser)
+
+
+def merge_verb(arguments: argparse.Namespace) -> int:
+    """Merge tensor by tensor and say what was written."""
+    start_logging()
+    done = convert(
+        ConvertRequest(
+            arguments.base,
+            Path(arguments.target),
+            arguments.to,
+            arguments.dtype,
+            arguments.vocab_size,
+            arguments.max_shard_size,
+            arguments.overwrite,
+            adapter=arguments.adapter,
+        )
+    )
+    print(
+        f"{arguments.base} + {arguments.adapter} -> {done.to}: {done.target} ({done.tensors} tensors, "
+        f"{done.nbytes / 1e6:.1f} MB, {done.seconds:.1f} s)"
+    )
+    return 0
+
+
+def add_export_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of export-lora."""
+    parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run or one of its checkpoints")
+    parser.add_argument("target", metavar="OUT", help="PEFT folder to write")
+    parser.add_argument("--base", metavar="BASE", help="base model, where it is no longer where the run had it from")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def export_verb(arguments: argparse.Namespace) -> int:
+    """Write PEFT's form of an adapter."""
+    start_logging()
+    checkpoint = find_checkpoint(arguments.adapter)
+    if checkpoint is None or not is_adapter(checkpoint):
+        raise UserError("is no LoRA run", arguments.adapter)
+    config = open_weights(arguments.base or base_of(checkpoint)).config
+    tensors = write_peft(read_adapter(checkpoint, config), config, Path(arguments.target))
+    size = sum(file.stat().st_size for file in Path(arguments.target).iterdir())
+    print(f"{checkpoint.folder} -> PEFT: {arguments.target} ({tensors} tensors, {size / 1e3:.1f} kB)")
+    return 0

@@ -1,0 +1,203 @@
+"""LoRA in the network: mindpet's layer around each chosen linear layer, everything else frozen.
+
+mindpet's `LoRADense` makes and checks the matrices; the products are ours, because they have to run on slices of
+layers, take their activation along without keeping its output, and draw a dropout mask that can be drawn again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.dropout import CounterDropout
+from mindcoder.models.linear import Linear, WeightProduct
+from mindcoder.models.mlp import ActivatedProduct, GatedProduct
+from mindcoder.models.slices import ROW_PARALLEL, WholeLayers
+from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, adapter_shapes, matching_linears
+
+FIRST_SITE = 1 << 12  # of dropout; the network's own sites come before
+SITES_OF_A_LAYER = 8
+SITES_OF_A_SLICE = 1 << 16
+
+
+class LowRankSum(nn.Cell):
+    """``x @ weight.T + scaling * dropout(x) @ a.T @ b.T`` and its gradients.
+
+    A slice of a layer gives its partial result, which is summed as the weight's own product is: the update is linear in
+    the slice too.
+    """
+
+    def __init__(self, activation: Any, scaling: float, dropout: CounterDropout | None) -> None:
+        super().__init__(auto_prefix=False)
+        self.activation, self.scaling, self.dropout = activation, scaling, dropout
+        self.product = WeightProduct()
+
+    def forward(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
+        """The sum of both products."""
+        reduced = self.product(self.dropped(x, seed), a) * self.scaling
+        return self.product(x, weight) + self.product(reduced, b)
+
+    def dropped(self, x: Tensor, seed: Tensor) -> Tensor:
+        """Input of the update."""
+        if self.dropout is None or not self.training:
+            return x
+        return x * self.dropout.mask(x, seed)
+
+    def gradients(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor, dout: Tensor) -> tuple:
+        """Gradients of the input and the three matrices; the compiler drops that of the frozen weight."""
+        grad, grad_weight = self.product.gradients(x, weight, dout)
+        dropped = self.dropped(x, seed)
+        grad_reduced, grad_b = self.product.gradients(self.product(dropped, a) * self.scaling, b, dout)
+        grad_dropped, grad_a = self.product.gradients(dropped, a, grad_reduced * self.scaling)
+        return grad + self.dropped(grad_dropped, seed), grad_weight, grad_a, grad_b
+
+
+class LowRankProduct(LowRankSum):
+    """The sum on plain rows."""
+
+    def construct(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
+        return self.forward(x, weight, a, b, seed)
+
+    def bprop(self, x, weight, a, b, seed, out, dout):
+        grad, grad_weight, grad_a, grad_b = self.gradients(x, weight, a, b, seed, dout)
+        return grad, grad_weight, grad_a, grad_b, ops.zeros_like(seed)
+
+
+class ActivatedLowRankProduct(LowRankSum):
+    """The sum on ``activation(x)``, which is computed again in the backward pass."""
+
+    def construct(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
+        return self.forward(self.activation(x), weight, a, b, seed)
+
+    def bprop(self, x, weight, a, b, seed, out, dout):
+        x = ops.depend(x, dout)
+        grad, grad_weight, grad_a, grad_b = self.gradients(self.activation(x), weight, a, b, seed, dout)
+        return self.activation.gradient(x, grad), grad_weight, grad_a, grad_b, ops.zeros_like(seed)
+
+
+class GatedLowRankProduct(LowRankSum):
+    """The sum on ``activation(gate, up)``, which is computed again in the backward pass."""
+
+    def construct(self, gate: Tensor, up: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
+        return self.forward(self.activation(gate, up), weight, a, b, seed)
+
+    def bprop(self, gate, up, weight, a, b, seed, out, dout):
+        gate = ops.depend(gate, dout)
+        grad, grad_weight, grad_a, grad_b = self.gradients(self.activation(gate, up), weight, a, b, seed, dout)
+        grad_gate, grad_up = self.activation.gradient(gate, up, grad)
+        return grad_gate, grad_up, grad_weight, grad_a, grad_b, ops.zeros_like(seed)
+
+
+def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | None) -> LowRankSum:
+    """The product that does what the linear layer's does, and the update."""
+    product: Any = linear.product
+    if isinstance(product, GatedProduct):
+        return GatedLowRankProduct(product.activation, scaling, dropout)
+    if isinstance(product, ActivatedProduct):
+        return ActivatedLowRankProduct(product.activation, scaling, dropout)
+    return LowRankProduct(None, scaling, dropout)
+
+
+def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> nn.Cell:
+    """A linear layer with an update, in place of ``linear`` (whose weight and bias it takes over).
+
+    Args:
+        linear: of the network, or a slice of it.
+        options: rank, scaling, dropout.
+        a: start value of A ``[rank, in]``; B starts at zero.
+        site: of its dropout mask.
+    """
+    from mindpet.delta.lora import LoRADense  # pulls half of mindpet in
+
+    class LoraLinear(LoRADense):
+        """mindpet's layer with `Linear`'s call: ``[rows, in] -> [rows, out]`` (or what its product takes)."""
+
+        def __init__(self) -> None:
+            outputs, inputs = linear.weight.shape
+            super().__init__(inputs, outputs, options.rank, options.alpha, 0.0, a, weight_init="zeros", has_bias=False)
+            self.weight, self.bias = linear.weight, linear.bias
+            self.leave, self.add_bias = linear.leave, linear.add_bias
+            self.compute_dtype, self.casts = linear.compute_dtype, linear.casts
+            self.lora_casts = linear.compute_dtype != ms.float32
+            dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
+            self.product = _low_rank_product(linear, options.scaling, dropout)
+
+        def construct(self, *inputs, seed=None):
+            if seed is None:
+                seed = Tensor(0, ms.int32)
+            weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight
+            low_a, low_b = self.mindpet_delta_lora_a, self.mindpet_delta_lora_b
+            if self.lora_casts:
+                low_a, low_b = ops.cast(low_a, self.compute_dtype), ops.cast(low_b, self.compute_dtype)
+            result = self.product(*inputs, weight, low_a, low_b, seed)
+            if self.leave is not None:
+                result = self.leave(result)
+            if self.bias is not None:
+                result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
+            return result
+
+    return LoraLinear()
+
+
+def start_value(seed: int, layer: int, place: int, rank: int, inputs: int) -> np.ndarray:
+    """A's start value ``[rank, inputs]``: uniform within ``1 / sqrt(inputs)`` (mindpet's and peft's HeUniform)."""
+    bound = inputs**-0.5
+    values = np.random.default_rng([seed, layer, place]).uniform(-bound, bound, (rank, inputs))
+    return values.astype(np.float32)
+
+
+def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Parameter]:
+    """Freeze the network, or this process's part of it, and give the chosen linear layers an update.
+
+    Args:
+        decoder: with its weights loaded.
+        options: the adapter.
+        seed: of the start values, which are the same in every layout.
+
+    Returns:
+        What is trained, on this process.
+
+    Raises:
+        ValueError: as `mindcoder.peft.options.matching_linears`.
+    """
+    config, slices, stage = decoder.config, decoder.slices, decoder.stage
+    shapes = adapter_shapes(options, config)
+    for parameter in decoder.get_parameters():
+        parameter.requires_grad = False
+    added: list[Parameter] = []
+    modules = list(config.linear_shapes())
+    for name in matching_linears(options, config):
+        layer, module = int(name.split(".")[1]), name.split(".", 2)[2]
+        if layer not in stage.layers:
+            continue
+        part, attribute = module.split(".")
+        owner = getattr(decoder.layers[layer - stage.layers.start], part)
+        place = modules.index(module)
+        whole = start_value(seed, layer, place, *shapes[f"{name}.{LORA_A}"])
+        values = np.ascontiguousarray(slices.cut(whole, slices.axis(f"{name}.{LORA_A}", config)))
+        site = FIRST_SITE + layer * SITES_OF_A_LAYER + place + _own_site(module, slices)
+        linear = getattr(owner, attribute)
+        names = [(parameter, parameter.name) for parameter in (linear.weight, linear.bias) if parameter is not None]
+        adapted: Any = lora_linear(linear, options, Tensor(values), site)
+        setattr(owner, attribute, adapted)
+        for parameter, own_name in names:
+            parameter.name = own_name
+        for parameter, matrix in ((adapted.mindpet_delta_lora_a, LORA_A), (adapted.mindpet_delta_lora_b, LORA_B)):
+            parameter.name = f"{name}.{matrix}"
+            added.append(parameter)
+    decoder.adapter_shapes = shapes
+    return added
+
+
+def _own_site(module: str, slices: WholeLayers) -> int:
+    """Slices of an input drop different features; where all have the same input they drop the same."""
+    return slices.index * SITES_OF_A_SLICE if module in ROW_PARALLEL else 0
+
+
+def rate_ratios(parameters: ms.ParameterTuple, options: LoraOptions) -> list[float]:
+    """Learning rate of each parameter ÷ that of the schedule (LoRA+)."""
+    return [options.rate_ratio if item.name.endswith(LORA_B) else 1.0 for item in parameters]

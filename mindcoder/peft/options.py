@@ -1,0 +1,106 @@
+"""What an adapter is, apart from its numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mindcoder.models.registry import family_of
+from mindcoder.models.slices import INPUT_MATRIX as LORA_A
+from mindcoder.models.slices import OUTPUT_MATRIX as LORA_B
+from mindcoder.models.transformer_config import TransformerConfig
+
+# MindFormers' names for Llama's linear layers, which users' patterns are written for.
+MINDFORMERS_NAMES = {
+    "attention.query": "attention.wq",
+    "attention.key": "attention.wk",
+    "attention.value": "attention.wv",
+    "attention.output": "attention.wo",
+    "mlp.gate": "feed_forward.w1",
+    "mlp.down": "feed_forward.w2",
+    "mlp.up": "feed_forward.w3",
+}
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank updates (Hu et al. 2021): ``y = x W^T + scaling * dropout(x) A^T B^T`` with A ``[rank, in]``, B
+    ``[out, rank]``.
+
+    Attributes:
+        rank: of the update.
+        alpha: ``scaling`` is ``alpha / rank``, or ``alpha / sqrt(rank)`` with ``rank_stabilized`` (Kalajdzievski 2023).
+        dropout: rate on the update's input, in training.
+        target_modules: patterns of the linear layers that get one, see `matching_linears`.
+        exclude_layers: patterns of those that do not.
+        rank_stabilized: see ``alpha``.
+        rate_ratio: learning rate of B ÷ that of A (LoRA+, Hayou et al. 2024).
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = (".*attention.*",)
+    exclude_layers: tuple[str, ...] = ()
+    rank_stabilized: bool = False
+    rate_ratio: float = 1.0
+
+    @property
+    def scaling(self) -> float:
+        """Factor on the update."""
+        return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
+
+
+def spellings(layer: int, module: str, config: TransformerConfig) -> Iterator[str]:
+    """Names of a linear layer: ours, MindFormers', Hugging Face's."""
+    own = f"layers.{layer}.{module}"
+    yield own
+    yield f"model.layers.{layer}.{MINDFORMERS_NAMES[module]}"
+    for rule in family_of(config.model_type).WEIGHTS.rules:
+        filled = rule.at_layer(layer)
+        if f"{own}.weight" in filled.ours:
+            yield filled.huggingface.removesuffix(".weight")
+
+
+def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    """A pattern is a regular expression that a name starts with, or the last part of a name."""
+    return any(re.match(pattern, name) or name.endswith(f".{pattern}") for pattern in patterns for name in names)
+
+
+def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[str]:
+    """Global names (``layers.3.attention.query``) of the linear layers that get an update, layer by layer.
+
+    Raises:
+        ValueError: a pattern is no regular expression, or none matches; the message lists what there is.
+    """
+    found = []
+    try:
+        for layer in range(config.num_layers):
+            for module in config.linear_shapes():
+                names = list(spellings(layer, module, config))
+                if _matches(options.target_modules, names) and not _matches(options.exclude_layers, names):
+                    found.append(f"layers.{layer}.{module}")
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    if not found:
+        known = ", ".join(f"{names[0]} ({names[-1]})" for names in (
+            list(spellings(0, module, config)) for module in config.linear_shapes()
+        ))  # fmt: skip
+        raise ValueError(f"{' '.join(options.target_modules)!r} matches no linear layer; there are {known}")
+    return found
+
+
+def adapter_shapes(options: LoraOptions, config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Global shape of every matrix of an adapter, by global name.
+
+    Raises:
+        ValueError: as `matching_linears`.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    linears = config.linear_shapes()
+    for name in matching_linears(options, config):
+        outputs, inputs = linears[name.split(".", 2)[2]]
+        shapes[f"{name}.{LORA_A}"] = (options.rank, inputs)
+        shapes[f"{name}.{LORA_B}"] = (outputs, options.rank)
+    return shapes

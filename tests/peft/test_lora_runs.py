@@ -1,0 +1,125 @@
+"""LoRA from the command line: a run, its checkpoints, resuming, merging, what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, SAMPLES
+
+from mindcoder.checkpoint.store import list_steps
+from mindcoder.checkpoint.weights import open_weights
+
+SIZES = {
+    "runner_config.epochs": 3,
+    "runner_config.batch_size": 2,
+    "model.model_config.seq_length": 256,
+    "model.model_config.vocab_size": 700,
+    "model.model_config.pad_token_id": 699,
+    "model.model_config.hidden_size": 32,
+    "model.model_config.num_layers": 2,
+    "callbacks.1.save_checkpoint_steps": 20,
+    "callbacks.1.keep_checkpoint_max": 9,
+}
+LORA = {
+    "model.model_config.pet_config.lora_rank": 4,
+    "model.model_config.pet_config.lora_dropout": 0.1,
+    "model.model_config.pet_config.target_modules": ".*attention.*",
+}
+
+
+def mindcoder(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mindcoder.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
+
+
+def run(mode: str, folder, name: str, *flags, **sets) -> subprocess.CompletedProcess:
+    settings = [text for key, value in {**SIZES, **sets}.items() for text in ("--set", f"{key}={value}")]
+    data = "--eval_dataset" if mode == "eval" else "--train_data"
+    where = ["--config", "configs/wizardcoder/tiny_finetune.yaml", data, folder / "d.mindrecord"]
+    return mindcoder(mode, *where, "--output_dir", folder / name, *settings, *flags)
+
+
+def losses(folder) -> list[str]:
+    with open(folder / "curves" / "loss.csv", newline="") as stream:
+        return [row["loss"] for row in csv.DictReader(stream)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, tokenizer_folder):
+    """A dataset, a base model and an adapter for it."""
+    folder = tmp_path_factory.mktemp("lora")
+    tokenizer = ("--vocab_file", tokenizer_folder / "tokenizer.json")
+    output = ("--seq_length", 256, "--packing", "--output_file", folder / "d.mindrecord")
+    assert mindcoder("preprocess", "--input_glob", SAMPLES, *tokenizer, *output).returncode == 0
+    done = run("finetune", folder, "base")
+    assert done.returncode == 0, done.stderr
+    done = run("finetune", folder, "adapter", "--load_checkpoint", folder / "base", **LORA)
+    assert done.returncode == 0, done.stderr
+    (folder / "screen").write_text(done.stderr)
+    return folder
+
+
+def test_a_run_trains_and_saves_the_adapter_only(workspace):
+    screen = (workspace / "screen").read_text()
+    # rank 4: (32 + 32) for query and output, (32 + 8) for key and value, in two layers
+    assert "LoRA rank 4 on 8 linear layers: 1664 of " in screen and "parameters are trained (" in screen
+    steps = list_steps(workspace / "adapter" / "checkpoint")
+    assert len(steps) > 3
+    assert (steps[-1] / "model.safetensors").stat().st_size < 12_000
+    assert (steps[-1] / "optimizer.safetensors").stat().st_size < 24_000
+    curve = np.array(losses(workspace / "adapter"), float)
+    assert curve[-20:].mean() < curve[:20].mean()
+
+
+def test_resuming_an_adapter_repeats_its_losses(workspace):
+    shutil.copytree(workspace / "adapter", workspace / "cut")
+    for step in list_steps(workspace / "cut" / "checkpoint")[1:]:
+        shutil.rmtree(step)
+    done = run("finetune", workspace, "cut", "--resume", "--load_checkpoint", workspace / "base", **LORA)
+    assert done.returncode == 0 and "resuming after step 20" in done.stderr, done.stderr
+    assert losses(workspace / "cut") == losses(workspace / "adapter")
+
+
+def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path):
+    adapter, base = workspace / "adapter", workspace / "base"
+    done = mindcoder("merge-lora", base, adapter, tmp_path / "hf")
+    assert done.returncode == 0, done.stderr
+    merged, own = open_weights(tmp_path / "hf").parameters(), open_weights(adapter).parameters()
+    plain = open_weights(base).parameters()
+    for name in own:
+        assert (merged[name].read() == own[name].read()).all()
+        is_adapted = ".attention." in name and name.endswith(".weight")
+        assert np.array_equal(own[name].read(), plain[name].read()) is not is_adapted, name
+    scores = [run("eval", workspace, "e", "--load_checkpoint", place).stdout for place in (adapter, tmp_path / "hf")]
+    assert "perplexity" in scores[0] and scores[0] == scores[1]
+    assert run("eval", workspace, "e", "--load_checkpoint", base).stdout != scores[0]
+    exported = mindcoder("export-lora", adapter, tmp_path / "peft")
+    assert exported.returncode == 0 and "tensors" in exported.stdout, exported.stderr
+    assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["rank_pattern"] == {"attn.c_attn": 12}
+    assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[0]
+
+
+def test_mistakes_are_one_line(workspace, tmp_path):
+    def line(done) -> str:
+        assert done.returncode == 2
+        return done.stderr.strip().splitlines()[-1]
+
+    wrong = {**LORA, "model.model_config.pet_config.target_modules": ".*dense1"}
+    assert "target_modules: '.*dense1' matches no linear layer" in line(run("finetune", workspace, "w", **wrong))
+    unknown = run("finetune", workspace, "w", **{"model.model_config.pet_config.lora_rang": 4})
+    assert "lora_rang" in line(unknown) and "lora_rank" in line(unknown)
+    assert "is no adapter" in line(mindcoder("merge-lora", workspace / "base", workspace / "base", tmp_path / "m"))
+    shutil.copytree(workspace / "adapter", tmp_path / "run")
+    shutil.move(workspace / "base", workspace / "gone")
+    try:
+        moved = line(run("eval", workspace, "e", "--load_checkpoint", tmp_path / "run"))
+        assert "base model" in moved and "is not there; merge-lora BASE ADAPTER OUT" in moved
+        assert mindcoder("merge-lora", workspace / "gone", tmp_path / "run", tmp_path / "m").returncode == 0
+    finally:
+        shutil.move(workspace / "gone", workspace / "base")
