@@ -1,0 +1,1 @@
+"""Evaluation of code by running it: problems, protocol, sandbox, scores."""

