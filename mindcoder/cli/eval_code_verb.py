@@ -11,7 +11,7 @@ from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import MBPP_SPLITS, TASKS, Problem, read_problems
-from mindcoder.evaluate.protocol import STYLES, Protocol, digest, stops_of
+from mindcoder.evaluate.protocol import STYLES, Protocol, Style, digest, stops_of
 
 CANONICAL = "canonical"  # in place of a model: the problem set's own solutions
 DEFAULT_NEW_TOKENS = 512
@@ -138,7 +138,7 @@ def _shard(text: str | None):
 
 
 def _protocol(arguments: argparse.Namespace, problems: list[Problem], template: str) -> Protocol:
-    style = "complete" if arguments.task == "humaneval-infilling" else arguments.prompt
+    style: Style = "complete" if arguments.task == "humaneval-infilling" else arguments.prompt
     return Protocol(
         arguments.task,
         arguments.split if arguments.task.startswith("mbpp") else "all",

@@ -47,8 +47,7 @@ HARMFUL = {
     "syntax": "def",
     "mount": "import ctypes; assert ctypes.CDLL(None).mount(b'a', b'/tmp', b'tmpfs', 0, None) == 0",
     "root": "import os; os.setuid(0)",
-    "fake verdict": 'import os\nfor fd in range(3, 20):\n  try: os.write(fd, b\'{"secret": ""}\')\n  except OSError: pass\n'
-    "os._exit(0)",
+    "fake verdict": "import os\nfor fd in range(3, 9):\n try: os.write(fd, b'{}')\n except OSError: pass\nos._exit(0)",
 }
 
 
@@ -90,6 +89,7 @@ def test_without_namespaces_limits_still_hold():
 
 
 def test_canonical_solutions_pass_and_broken_ones_fail(sandbox, shared_data):
+    sandbox = Sandbox(SandboxOptions(seconds=20))  # MBPP 123 alone takes a second of a quiet processor
     humaneval = read_problems(shared_data / "HumanEval.jsonl.gz", "humaneval")
     mbpp = read_problems(shared_data / "mbpp.jsonl", "mbpp", "all")
     assert len(humaneval) == 164 and len(mbpp) == 974

@@ -81,20 +81,13 @@ def test_problem_files_are_read_or_refused(shared_data, tmp_path):
         read_problems(shared_data / "mbpp.jsonl", "humaneval")
     with pytest.raises(UserError, match="no such file"):
         read_problems(tmp_path / "none.jsonl", "mbpp")
-    sanitized = [
-        {
-            "task_id": 11,
-            "prompt": "P",
-            "code": "x = math.pi",
-            "test_imports": ["import math"],
-            "test_list": ["assert x"],
-        }
-    ]
-    (tmp_path / "s.json").write_text(json.dumps(sanitized))
+    sanitized = {"task_id": 11, "prompt": "P", "code": "x = math.pi"}
+    sanitized |= {"test_imports": ["import math"], "test_list": ["assert x"]}
+    (tmp_path / "s.json").write_text(json.dumps([sanitized]))
     (problem,) = read_problems(tmp_path / "s.json", "mbpp-sanitized")
     assert problem.text == "P" and problem.tests == "import math\nassert x"
-    infilling = {"task_id": "S/0", "entry_point": "f", "test": "def check(f): assert f() == 3", "prompt": "def f():\n    x = 1\n",
-                 "suffix": "    return x", "canonical_solution": "    x += 2\n"}  # fmt: skip
+    infilling = {"task_id": "S/0", "entry_point": "f", "test": "def check(f): assert f() == 3"}
+    infilling |= {"prompt": "def f():\n    x = 1\n", "suffix": "    return x", "canonical_solution": "    x += 2\n"}
     (tmp_path / "i.jsonl").write_text(json.dumps(infilling))
     (gap,) = read_problems(tmp_path / "i.jsonl", "humaneval-infilling")
     exec(gap.canonical_program(), {})
