@@ -23,6 +23,7 @@ RUNTIME = [
     "tensorboardX>=2.6",
     "matplotlib>=3.8",
     "prompt_toolkit>=3.0",
+    "datasketch>=1.6",
 ]
 # PyTorch and transformers are the independent reference of tests and benchmarks, never used at run time
 # (transformers comes with mindformers); reading .bin checkpoints needs PyTorch too.

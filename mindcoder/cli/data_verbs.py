@@ -8,15 +8,26 @@ from pathlib import Path
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
 from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES
-from mindcoder.data.readers import Record, expand_glob, read_records
+from mindcoder.data.readers import BadRecord, expand_glob, read_records
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.bpe import train_tokenizer
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text!r}")
+    return value
+
+
 def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of the seeds' ``wizardcoder_preprocess.py``, and ours."""
-    parser.add_argument("--input_glob", required=True, metavar="GLOB", help="Alpaca JSON or JSONL files")
+    parser.add_argument("--input_glob", required=True, metavar="GLOB", help="JSON, JSONL or code files")
     parser.add_argument("--output_file", required=True, metavar="FILE", help="MindRecord file to write")
     parser.add_argument(
         "--vocab_file", required=True, metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
@@ -29,6 +40,11 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
     parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
     parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="files to write")
+    parser.add_argument(
+        "--fim_rate", type=share, default=0.0, metavar="R", help="share of code documents to learn infilling from"
+    )
+    parser.add_argument("--fim_spm_rate", type=share, default=0.5, metavar="R", help="of those, suffix first; 0.5")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the gaps")
     parser.add_argument("--dataset_type", choices=["alpaca"], default="alpaca", help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
@@ -36,6 +52,7 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
 def preprocess_verb(arguments: argparse.Namespace) -> int:
     """Write the dataset and print its statistics."""
     from mindcoder.backend.device import quiet_environment
+    from mindcoder.data.infill import InfillOptions
     from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
 
     start_logging()
@@ -51,6 +68,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
         arguments.workers or 0,
         arguments.file_partition,
         arguments.template,
+        infill=InfillOptions(arguments.fim_rate, arguments.fim_spm_rate, arguments.seed),
     )
     info, statistics = preprocess(options, tokenizer)
     print("\n".join(statistics.lines()))
@@ -92,5 +110,5 @@ def _texts(file: Path) -> list[str]:
             return [file.read_text(encoding="utf-8")]
         except UnicodeDecodeError as error:
             raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", file) from None
-    records = [item for item in read_records(file) if isinstance(item, Record)]
-    return [text for item in records for text in (item.instruction, item.input, item.output) if text]
+    records = [item for item in read_records(file) if not isinstance(item, BadRecord)]
+    return [text for item in records for text in item.texts() if text]

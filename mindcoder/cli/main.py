@@ -24,6 +24,7 @@ def build_parser() -> Parser:
         bench_verb,
         chat_verb,
         data_verbs,
+        dataset_verbs,
         eval_code_verb,
         launch_verb,
         plan_verb,
@@ -50,6 +51,7 @@ def build_parser() -> Parser:
         ("serve", "OpenAI's interface over HTTP", serve_verb.add_serve_flags, serve_verb.serve_verb),
         ("bench", "first-token and next-token latency", bench_verb.add_bench_flags, bench_verb.bench_verb),
         ("preprocess", "instruction files to MindRecord", data_verbs.add_preprocess_flags, data_verbs.preprocess_verb),
+        ("data", "look at datasets, clean records", dataset_verbs.add_dataset_flags, dataset_verbs.dataset_verb),
         (
             "train-tokenizer",
             "train a small byte-level BPE tokenizer",

@@ -26,7 +26,7 @@ _EFFECTIVE_BY_SECTION = {
     "lr_schedule": "type learning_rate lr_end warmup_lr_init warmup_steps warmup_ratio total_steps "
     "decay_start_steps decay_start_ratio",
     "train_dataset": "drop_remainder",
-    "train_dataset.data_loader": "type dataset_dir dataset_files shuffle",
+    "train_dataset.data_loader": "type dataset_dir dataset_files dataset_weights shuffle",
     "eval_dataset.data_loader": "type dataset_dir dataset_files",
     "recompute_config": "recompute",
     "parallel_config": "data_parallel model_parallel pipeline_stage optimizer_shard micro_batch_num vocab_emb_dp "

@@ -124,6 +124,9 @@ class DataLoaderSection(Section):
     type: Literal["MindDataset"] = "MindDataset"
     dataset_dir: str = ""
     dataset_files: str | list[str] | None = None
+    dataset_weights: list[float] | None = Field(
+        None, description="how often an epoch takes the rows of each of dataset_files; default: once"
+    )
     shuffle: bool = True
     path: str | None = None
     phase: str | None = None

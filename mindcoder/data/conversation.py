@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,32 +21,57 @@ class Message:
     content: str
 
 
-def encode_conversation(messages: Sequence[Message], template: str, tokenizer: CodeTokenizer) -> list[int]:
-    """Token ids up to where the next answer begins.
+def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Messages of a conversation to be learnt: questions and answers in turn, ending with an answer.
+
+    Raises:
+        ValueError: they are not.
+    """
+    turns = [message for message in messages if message.role != "system"]
+    for index, message in enumerate(turns):
+        wanted = "user" if index % 2 == 0 else "assistant"
+        if message.role != wanted:
+            raise ValueError(f"message {index} is the {message.role}'s where the {wanted}'s is expected")
+    if not turns or turns[-1].role != "assistant":
+        raise ValueError("there is no answer at the end")
+    return tuple(messages)
+
+
+def encode_turns(
+    messages: Sequence[Message], template: str, tokenizer: CodeTokenizer
+) -> Iterator[tuple[list[int], bool]]:
+    """Token ids turn by turn, and whether they are an answer.
 
     Every question is filled into the template; an answer ends with the end-of-text token, as in training (FastChat does
     the same for these templates). The Llama template begins every turn anew and has a place for the system message;
     in the others it precedes the first turn, in place of the template's own introduction.
 
     Raises:
-        ValueError: the last message is not a question, or an answer has no question.
+        ValueError: an answer has no question.
     """
     system = "\n\n".join(message.content for message in messages if message.role == "system")
-    turns = [message for message in messages if message.role != "system"]
-    if not turns or turns[-1].role != "user":
-        raise ValueError("the last message has to be the user's")
-    ids: list[int] = []
-    for index, message in enumerate(turns):
+    for index, message in enumerate(message for message in messages if message.role != "system"):
         wanted = "user" if index % 2 == 0 else "assistant"
         if message.role != wanted:
             raise ValueError(f"message {index} is the {message.role}'s where the {wanted}'s is expected")
         if message.role == "assistant":
-            ids += [*_continue(_before_answer(template) + message.content, tokenizer), tokenizer.eos_id]
+            yield [*_continue(_before_answer(template) + message.content, tokenizer), tokenizer.eos_id], True
         else:
             text = _question(message.content, template, system if index == 0 else "", index == 0)
             starts = index == 0 or (template == "llama2-chat" and tokenizer.bos_id is not None)
-            ids += tokenizer.encode(text) if starts else _continue(text, tokenizer)
-    return ids
+            yield tokenizer.encode(text) if starts else _continue(text, tokenizer), False
+
+
+def encode_conversation(messages: Sequence[Message], template: str, tokenizer: CodeTokenizer) -> list[int]:
+    """Token ids up to where the next answer begins, see `encode_turns`.
+
+    Raises:
+        ValueError: the last message is not a question, or an answer has no question.
+    """
+    turns = [message for message in messages if message.role != "system"]
+    if not turns or turns[-1].role != "user":
+        raise ValueError("the last message has to be the user's")
+    return [token for ids, _ in encode_turns(messages, template, tokenizer) for token in ids]
 
 
 def _before_answer(template: str) -> str:

@@ -1,4 +1,4 @@
-"""A record as token ids and labels."""
+"""Records as token ids and labels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mindcoder.data.conversation import encode_turns
+from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES, build_prompt
-from mindcoder.data.readers import Record
+from mindcoder.data.readers import Conversation, Document, Record
 from mindcoder.tokenizer import CodeTokenizer
 
 IGNORED_LABEL = -100
@@ -52,3 +54,45 @@ def encode_record(
     labels = input_ids.copy()
     labels[:boundary] = IGNORED_LABEL
     return Example(input_ids, labels, truncated)
+
+
+def encode_messages(
+    conversation: Conversation, tokenizer: CodeTokenizer, max_length: int, template: str = DEFAULT_TEMPLATE
+) -> Example | None:
+    """Encode all turns; only the assistant's are learnt, each with the end of text behind it.
+
+    The ids are those that `mindcoder.data.conversation.encode_conversation` gives when the model is asked.
+
+    Returns:
+        None when no token of an answer is within ``max_length``.
+    """
+    ids: list[int] = []
+    labels: list[int] = []
+    for turn, is_answer in encode_turns(conversation.messages, template, tokenizer):
+        ids += turn
+        labels += turn if is_answer else [IGNORED_LABEL] * len(turn)
+    kept = np.array(labels[:max_length], np.int32)
+    if (kept == IGNORED_LABEL).all():
+        return None
+    return Example(np.array(ids[:max_length], np.int32), kept, len(ids) > max_length)
+
+
+def encode_document(
+    document: Document, tokenizer: CodeTokenizer, max_length: int, infill: InfillOptions = InfillOptions()
+) -> list[Example]:
+    """Encode a text to go on with: every token is learnt. One that is too long becomes several examples.
+
+    Args:
+        infill: share of the documents that are rearranged to fill a gap (Bavarian et al. 2022).
+    """
+    rearranger = InfillRearranger(tokenizer, infill) if infill.rate > 0 else None
+    room = max_length - (rearranger.extra_tokens if rearranger else 0)
+    ids = [*tokenizer.encode(document.content), tokenizer.eos_id]
+    examples = []
+    for start in range(0, len(ids), room):
+        piece = ids[start : start + room]
+        if rearranger is not None:
+            piece = rearranger.maybe(piece, (document.file, document.index, start))
+        values = np.array(piece, np.int32)
+        examples.append(Example(values, values.copy(), False))
+    return examples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,6 +92,8 @@ class BatchLoader:
         shuffle: False keeps the file's order.
         seed: of the permutations.
         drop_remainder: drop an epoch's last incomplete batch; otherwise it is filled with rows without labels.
+        weights: how often an epoch takes the rows of each location; 0.5 takes half of them, other ones each epoch,
+            2 takes all of them twice. By default 1 for all.
         rank, world: this process reads its share of every global batch. A position counts global batches, so it means
             the same on any number of processes with the same global batch.
     """
@@ -107,6 +109,7 @@ class BatchLoader:
         drop_remainder: bool = True,
         rank: int = 0,
         world: int = 1,
+        weights: Sequence[float] | None = None,
     ) -> None:
         found = [find_dataset(item) for item in ([location] if isinstance(location, str) else location)]
         self._files = [file for files, _ in found for file in files]
@@ -116,7 +119,9 @@ class BatchLoader:
         self._shuffle, self._seed, self._drop = shuffle, seed, drop_remainder
         self._rank, self._world = rank, world
         self.global_batch = batch_size * world
-        self.rows, self._columns = self._inspect()
+        stored, self._columns = self._inspect()
+        self._sources = self._share(found, weights, stored)
+        self.rows = sum(taken for _, _, taken in self._sources)
         self.batches_per_epoch = (
             self.rows // self.global_batch if drop_remainder else -(-self.rows // self.global_batch)
         )
@@ -149,10 +154,35 @@ class BatchLoader:
         known = ("input_ids", "labels", "position_ids", "document_ids")
         return rows, [name for name in known if name in columns]
 
+    def _share(self, found: list, weights: Sequence[float] | None, stored: int) -> list[tuple[int, int, int]]:
+        """First row, number of rows, and rows that an epoch takes, of each location."""
+        if weights is None:
+            return [(0, stored, stored)]
+        import mindspore.dataset as ds
+
+        sources, first = [], 0
+        for (files, _), weight in zip(found, weights, strict=True):
+            size = ds.MindDataset(files, num_parallel_workers=1, shuffle=False).get_dataset_size()
+            sources.append((first, size, round(size * weight)))
+            first += size
+        return sources
+
     def _order(self, epoch: int) -> np.ndarray:
+        """Rows of an epoch. Each source is an endless row of permutations, of which every epoch takes the next part."""
         if not self._shuffle:
-            return np.arange(self.rows)
-        return np.random.default_rng([self._seed, epoch]).permutation(self.rows)
+            return np.concatenate([first + np.arange(taken) % size for first, size, taken in self._sources])
+        if len(self._sources) == 1 and self._sources[0][1] == self.rows:
+            return np.random.default_rng([self._seed, epoch]).permutation(self.rows)
+        chosen = []
+        for source, (first, size, taken) in enumerate(self._sources):
+            begin, end = epoch * taken, (epoch + 1) * taken
+            rounds = range(begin // size, -(-end // size))
+            if rounds:
+                endless = [np.random.default_rng([self._seed, source, number]).permutation(size) for number in rounds]
+                skipped = begin - rounds.start * size
+                chosen.append(first + np.concatenate(endless)[skipped : skipped + taken])
+        rows = np.concatenate(chosen)
+        return rows[np.random.default_rng([self._seed, epoch]).permutation(len(rows))]
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
         """Batches from ``start`` to the end of epoch ``epochs - 1``, each with the position after it."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mindcoder.data.encode import Example, encode_record
+from mindcoder.data.encode import Example, encode_document, encode_messages, encode_record
+from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.mindrecord_file import DatasetInfo, write_dataset
 from mindcoder.data.packing import Row, pack_first_fit, pad_each
 from mindcoder.data.prompt import DEFAULT_TEMPLATE
-from mindcoder.data.readers import BadRecord, Record, expand_glob, read_records
+from mindcoder.data.readers import AnyRecord, BadRecord, Conversation, Document, expand_glob, read_records
 from mindcoder.files import write_text
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import SpecialTokens
@@ -39,6 +40,7 @@ class PreprocessOptions:
     file_partition: int = 1
     template: str = DEFAULT_TEMPLATE
     show_progress: bool = True
+    infill: InfillOptions = InfillOptions()
 
 
 @dataclass
@@ -88,21 +90,26 @@ class RecordEncoder:
     tokenizer: CodeTokenizer
     max_length: int
     template: str
+    infill: InfillOptions = InfillOptions()
 
-    def encode(self, record: Record | BadRecord) -> Example | BadRecord:
-        """An example, or why there is none."""
+    def encode(self, record: AnyRecord | BadRecord) -> list[Example] | BadRecord:
+        """Examples (one, or several of a long document), or why there is none."""
         if isinstance(record, BadRecord):
             return record
-        example = encode_record(record, self.tokenizer, self.max_length, self.template)
+        if isinstance(record, Document):
+            return encode_document(record, self.tokenizer, self.max_length, self.infill)
+        if isinstance(record, Conversation):
+            example = encode_messages(record, self.tokenizer, self.max_length, self.template)
+        else:
+            example = encode_record(record, self.tokenizer, self.max_length, self.template)
         if example is not None:
-            return example
-        fields = {"instruction": record.instruction, "input": record.input, "output": record.output}
+            return [example]
         return BadRecord(
             record.file,
             record.index,
             record.line,
             f"the prompt alone fills seq_length {self.max_length}: no room for an answer",
-            json.dumps(fields, ensure_ascii=False),
+            json.dumps(record.fields(), ensure_ascii=False),
             broken=False,
         )
 
@@ -110,15 +117,18 @@ class RecordEncoder:
 _worker_encoder: RecordEncoder
 
 
-def _start_worker(backend_json: str, special: SpecialTokens, max_length: int, template: str) -> None:
+def _start_worker(
+    backend_json: str, special: SpecialTokens, max_length: int, template: str, infill: InfillOptions
+) -> None:
     """Give this worker process its tokenizer. Process state, because a pool has no other place for it."""
     global _worker_encoder
     from tokenizers import Tokenizer
 
-    _worker_encoder = RecordEncoder(CodeTokenizer(Tokenizer.from_str(backend_json), special), max_length, template)
+    tokenizer = CodeTokenizer(Tokenizer.from_str(backend_json), special)
+    _worker_encoder = RecordEncoder(tokenizer, max_length, template, infill)
 
 
-def _encode_chunk(records: list[Record | BadRecord]) -> list[Example | BadRecord]:
+def _encode_chunk(records: list[AnyRecord | BadRecord]) -> list[list[Example] | BadRecord]:
     return [_worker_encoder.encode(record) for record in records]
 
 
@@ -129,7 +139,7 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def encoded(files: list[Path], encoder: RecordEncoder, workers: int) -> Iterator[Iterator[Example | BadRecord]]:
+def encoded(files: list[Path], encoder: RecordEncoder, workers: int) -> Iterator[Iterator[list[Example] | BadRecord]]:
     """Examples and rejects in the files' order, whatever the number of workers.
 
     The worker processes start here, before the caller imports anything with threads of its own.
@@ -140,13 +150,15 @@ def encoded(files: list[Path], encoder: RecordEncoder, workers: int) -> Iterator
         return
     context = multiprocessing.get_context("fork")
     tokenizer = encoder.tokenizer
-    settings = (tokenizer.backend.to_str(), tokenizer.special, encoder.max_length, encoder.template)
+    settings = (tokenizer.backend.to_str(), tokenizer.special, encoder.max_length, encoder.template, encoder.infill)
     with context.Pool(workers, _start_worker, settings) as pool:
         chunks = pool.imap(_encode_chunk, _chunks(records, CHUNK))
         yield (result for results in chunks for result in results)
 
 
-def _accepted(results: Iterable[Example | BadRecord], statistics: Statistics, skip_bad: bool) -> Iterator[Example]:
+def _accepted(
+    results: Iterable[list[Example] | BadRecord], statistics: Statistics, skip_bad: bool
+) -> Iterator[Example]:
     for result in results:
         statistics.records += 1
         if isinstance(result, BadRecord):
@@ -155,10 +167,11 @@ def _accepted(results: Iterable[Example | BadRecord], statistics: Statistics, sk
             statistics.rejected += 1
             statistics.rejects.append(result)
             continue
-        statistics.tokens += len(result.input_ids)
-        statistics.answer_tokens += result.answer_tokens
-        statistics.truncated += result.truncated
-        yield result
+        for example in result:
+            statistics.tokens += len(example.input_ids)
+            statistics.answer_tokens += example.answer_tokens
+            statistics.truncated += example.truncated
+            yield example
 
 
 def _counted(rows: Iterable[Row], statistics: Statistics) -> Iterator[Row]:
@@ -177,7 +190,10 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     files = expand_glob(options.input_glob)
     statistics = Statistics(seq_length=options.seq_length)
     workers = options.workers or os.cpu_count() or 1
-    with encoded(files, RecordEncoder(tokenizer, options.seq_length, options.template), workers) as results:
+    encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill)
+    if options.infill.rate > 0:
+        InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks before anything is read
+    with encoded(files, encoder, workers) as results:
         progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
         examples = _accepted(progress, statistics, options.skip_bad)
         lay_out = pack_first_fit if options.packing else pad_each

@@ -1,27 +1,78 @@
-"""Instruction records from JSON and JSONL files."""
+"""Records from JSON and JSONL files: instructions, conversations, plain code; and code files as they are."""
 
 from __future__ import annotations
 
 import glob
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mindcoder.data.conversation import Message, check_turns
 from mindcoder.errors import UserError
+
+BY_CONTENT = (".json", ".jsonl", ".txt", "")  # suffixes of files that hold records
+ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 
 
 @dataclass(frozen=True)
-class Record:
-    """One instruction pair and where it stands: ``file``, 0-based ``index`` and, in JSONL, 1-based ``line``."""
+class Source:
+    """Where a record stands: ``file``, 0-based ``index`` and, in JSONL, 1-based ``line``."""
 
     file: str
     index: int
     line: int | None
+
+
+@dataclass(frozen=True)
+class Record(Source):
+    """One instruction pair."""
+
     instruction: str
     input: str
     output: str
+
+    def texts(self) -> tuple[str, ...]:
+        """Its parts."""
+        return (self.instruction, self.input, self.output)
+
+    def fields(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"instruction": self.instruction, "input": self.input, "output": self.output}
+
+
+@dataclass(frozen=True)
+class Conversation(Source):
+    """Several turns: OpenAI's ``messages`` or ShareGPT's ``conversations``."""
+
+    messages: tuple[Message, ...] = field(default=())
+
+    def texts(self) -> tuple[str, ...]:
+        """Its parts."""
+        return tuple(message.content for message in self.messages)
+
+    def fields(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"messages": [{"role": item.role, "content": item.content} for item in self.messages]}
+
+
+@dataclass(frozen=True)
+class Document(Source):
+    """Code or prose to go on with, all of it to be learnt: ``text`` or ``content``, or a file that is no JSON."""
+
+    content: str
+
+    def texts(self) -> tuple[str, ...]:
+        """All of it."""
+        return (self.content,)
+
+    def fields(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"text": self.content}
+
+
+AnyRecord = Record | Conversation | Document
 
 
 @dataclass(frozen=True)
@@ -56,14 +107,19 @@ def expand_glob(pattern: str) -> list[Path]:
     return files
 
 
-def read_records(file: Path) -> Iterator[Record | BadRecord]:
+def read_records(file: Path) -> Iterator[AnyRecord | BadRecord]:
     """Records of one file; JSON array and JSONL are told apart by the first character that is no white space.
+
+    A file whose name says that it is code (anything but .json, .jsonl, .txt) is one `Document`.
 
     Raises:
         UserError: the file is no UTF-8, or a JSON array that does not parse (nothing after the error can be read).
     """
     with open(file, encoding="utf-8-sig") as stream:
         try:
+            if file.suffix not in BY_CONTENT:
+                yield _check(file, 0, None, {"text": stream.read()})
+                return
             first = stream.read(1)
             while first and first.isspace():
                 first = stream.read(1)
@@ -73,7 +129,7 @@ def read_records(file: Path) -> Iterator[Record | BadRecord]:
             raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", file) from None
 
 
-def _read_array(file: Path, text: str) -> Iterator[Record | BadRecord]:
+def _read_array(file: Path, text: str) -> Iterator[AnyRecord | BadRecord]:
     try:
         items = json.loads(text.lstrip("\ufeff"))
     except json.JSONDecodeError as error:
@@ -82,7 +138,7 @@ def _read_array(file: Path, text: str) -> Iterator[Record | BadRecord]:
         yield _check(file, index, None, item)
 
 
-def _read_lines(file: Path, stream: Any) -> Iterator[Record | BadRecord]:
+def _read_lines(file: Path, stream: Any) -> Iterator[AnyRecord | BadRecord]:
     index = 0
     for number, line in enumerate(stream, 1):
         line = line.lstrip("\ufeff").rstrip("\r\n")
@@ -97,12 +153,20 @@ def _read_lines(file: Path, stream: Any) -> Iterator[Record | BadRecord]:
         index += 1
 
 
-def _check(file: Path, index: int, line: int | None, item: Any) -> Record | BadRecord:
+def _check(file: Path, index: int, line: int | None, item: Any) -> AnyRecord | BadRecord:
     def bad(reason: str) -> BadRecord:
         return BadRecord(str(file), index, line, reason, json.dumps(item, ensure_ascii=False)[:2000])
 
     if not isinstance(item, dict):
         return bad(f"expected an object, found {type(item).__name__}")
+    if "messages" in item or "conversations" in item:
+        turns = item.get("messages", item.get("conversations"))
+        try:
+            return Conversation(str(file), index, line, check_turns(_messages(turns)))
+        except ValueError as error:
+            return bad(f"{'messages' if 'messages' in item else 'conversations'}: {error}")
+    if "instruction" not in item and isinstance(text := item.get("text", item.get("content")), str):
+        return Document(str(file), index, line, text) if text.strip() else replace(bad("text is empty"), broken=False)
     if "instances" in item and "output" not in item:  # Self-Instruct's seed tasks
         instances = item["instances"]
         if not (isinstance(instances, list) and instances and isinstance(instances[0], dict)):
@@ -118,3 +182,22 @@ def _check(file: Path, index: int, line: int | None, item: Any) -> Record | BadR
     if not isinstance(context, str):
         return bad(f"input: expected a text, found {type(context).__name__}")
     return Record(str(file), index, line, item["instruction"], context, item["output"])
+
+
+def _messages(turns: Any) -> list[Message]:
+    """OpenAI's ``{role, content}`` or ShareGPT's ``{from, value}``.
+
+    Raises:
+        ValueError: something else.
+    """
+    if not isinstance(turns, list):
+        raise ValueError(f"expected a list, found {type(turns).__name__}")
+    found = []
+    for number, turn in enumerate(turns):
+        turn = turn if isinstance(turn, dict) else {}
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if role not in ROLES or not isinstance(content, str):
+            known = ", ".join(ROLES)
+            raise ValueError(f"turn {number}: expected a role ({known}) and a text, found {str(turn)[:80]}")
+        found.append(Message(ROLES[role], content))  # type: ignore[arg-type]
+    return found

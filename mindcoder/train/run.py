@@ -73,7 +73,12 @@ def build_loader(
         raise UserError(
             "no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML file"
         )
-    model = config.model.settings
+    model, weights = config.model.settings, section.data_loader.dataset_weights
+    if weights is not None and (len(weights) != len(locations) or min(weights) < 0 or max(weights) == 0):
+        raise UserError(
+            f"dataset_weights: expected a number of 0 or more for each of the {len(locations)} dataset_files, "
+            f"found {weights}"
+        )
     return BatchLoader(
         locations,
         config.runner_config.batch_size,
@@ -84,6 +89,7 @@ def build_loader(
         drop_remainder=drop_remainder,
         rank=mesh.data_index,
         world=mesh.data,
+        weights=weights,
     )
 
 

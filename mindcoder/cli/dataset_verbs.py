@@ -1,0 +1,123 @@
+"""data stats, show, dedup and decontaminate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindcoder.cli.arguments import positive
+from mindcoder.cli.data_verbs import share
+from mindcoder.cli.logs import start_logging
+from mindcoder.data.readers import AnyRecord, BadRecord, expand_glob, read_records
+from mindcoder.errors import UserError
+from mindcoder.evaluate.problems import TASKS, read_problems
+from mindcoder.files import write_text
+
+LISTED = 20
+
+
+def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of data."""
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="what")
+    stats = verbs.add_parser("stats", help="figures of a MindRecord dataset")
+    show = verbs.add_parser("show", help="samples as the model sees them, what is not learnt dimmed")
+    for verb in (stats, show):
+        verb.add_argument("dataset", metavar="DATASET", help="MindRecord file or folder")
+    show.add_argument("--vocab_file", required=True, metavar="FILE", help="of the tokenizer that made it")
+    show.add_argument("--merge_file", metavar="FILE", help="merges.txt")
+    show.add_argument("--count", type=positive, default=3, metavar="N", help="rows; default: 3")
+    show.add_argument("--html", metavar="FILE", help="write a page instead")
+    dedup = verbs.add_parser("dedup", help="leave out records that nearly repeat an earlier one")
+    dedup.add_argument("--threshold", type=share, default=0.8, metavar="J", help="Jaccard similarity; default: 0.8")
+    clean = verbs.add_parser("decontaminate", help="leave out records that share ten words in a row with a problem")
+    clean.add_argument(
+        "--against", required=True, action="append", metavar="TASK=FILE", help=f"TASK: {', '.join(TASKS)}; repeatable"
+    )
+    for verb in (dedup, clean):
+        verb.add_argument("input_glob", metavar="GLOB", help="JSON, JSONL or code files")
+        verb.add_argument("output_file", metavar="OUT", help="JSONL to write")
+    for verb in (stats, show, dedup, clean):
+        verb.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def dataset_verb(arguments: argparse.Namespace) -> int:
+    """Run one of them."""
+    start_logging()
+    if arguments.data_verb in ("stats", "show"):
+        from mindcoder.backend.device import quiet_environment
+
+        quiet_environment()
+        return _stats(arguments) if arguments.data_verb == "stats" else _show(arguments)
+    return _filter(arguments)
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from mindcoder.data.show import statistics
+
+    print("\n".join(statistics(arguments.dataset)))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from mindcoder.data.show import documents, html_page, pieces, read_rows, terminal_text
+    from mindcoder.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
+    samples = [
+        pieces(ids, labels, tokenizer)
+        for row in read_rows(arguments.dataset, arguments.count)
+        for ids, labels in documents(row)
+    ]
+    if arguments.html:
+        write_text(Path(arguments.html), html_page(arguments.dataset, samples))
+        print(f"{len(samples)} documents in {arguments.html}")
+        return 0
+    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for number, sample in enumerate(samples):
+        print(f"--- document {number}")
+        print(terminal_text(sample, colours))
+    return 0
+
+
+def _filter(arguments: argparse.Namespace) -> int:
+    from mindcoder.data.overlap import Finding, contaminated, near_duplicates
+
+    records = _records(arguments.input_glob)
+    if arguments.data_verb == "dedup":
+        results = near_duplicates(records, arguments.threshold)
+    else:
+        results = contaminated(records, [item for given in arguments.against for item in _problems(given)])
+    lines, findings = [], []
+    for result in results:
+        if isinstance(result, Finding):
+            findings.append(result)
+        else:
+            lines.append(json.dumps(result.fields(), ensure_ascii=False) + "\n")
+    write_text(Path(arguments.output_file), "".join(lines))
+    for finding in findings[:LISTED]:
+        print(f"{finding.record.file} record {finding.record.index} repeats {finding.of}")
+    if len(findings) > LISTED:
+        print(f"... and {len(findings) - LISTED} more")
+    print(f"{arguments.output_file}: {len(lines)} records kept, {len(findings)} left out")
+    return 0
+
+
+def _records(pattern: str) -> Iterator[AnyRecord]:
+    for file in expand_glob(pattern):
+        for record in read_records(file):
+            if not isinstance(record, BadRecord):
+                yield record
+            elif record.broken:
+                raise record.error()
+
+
+def _problems(given: str) -> list[tuple[str, str]]:
+    task, _, file = given.partition("=")
+    if task not in TASKS or not file:
+        raise UserError(f"--against: expected TASK=FILE, TASK one of {', '.join(TASKS)}; found {given!r}")
+    found = read_problems(Path(file), task, "all")  # type: ignore[arg-type]
+    return [(f"{task} {item.task_id}", text) for item in found for text in (item.text, item.solution)]

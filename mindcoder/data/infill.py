@@ -1,0 +1,64 @@
+"""Fill in the middle: a document rearranged so that a model learns to write what stands between two texts.
+
+Bavarian et al. 2022. Token ids are cut at two random places into prefix, middle and suffix, and put in order PSM
+(``<PRE> prefix <SUF> suffix <MID> middle``) or SPM (``<PRE> <SUF> suffix <MID> prefix middle``, the variant that
+StarCoder and Code Llama were trained with). StarCoder's end of text, or Code Llama's own mark, ends the middle.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindcoder.errors import UserError
+from mindcoder.tokenizer import CodeTokenizer
+
+
+@dataclass(frozen=True)
+class InfillOptions:
+    """Share of documents that are rearranged, share of those in order SPM, and the seed of both and the cuts."""
+
+    rate: float = 0.0
+    spm_rate: float = 0.5
+    seed: int = 0
+
+
+class InfillRearranger:
+    """Rearranges documents of a tokenizer that has marks for it.
+
+    Raises:
+        UserError: it has none.
+    """
+
+    def __init__(self, tokenizer: CodeTokenizer, options: InfillOptions) -> None:
+        marks = tokenizer.infill
+        if marks is None:
+            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or alike)")
+        self.options = options
+        self.eos, self.bos = tokenizer.eos_id, tokenizer.bos_id
+        self.prefix, self.suffix, self.middle = (
+            tokenizer.backend.token_to_id(mark) for mark in (marks.prefix, marks.suffix, marks.middle)
+        )
+        self.stop = self.eos if marks.stop is None else tokenizer.backend.token_to_id(marks.stop)
+        self.extra_tokens = 3 + (marks.stop is not None)
+
+    def maybe(self, ids: Sequence[int], key: Sequence[object]) -> list[int]:
+        """``ids``, rearranged or not; the draw depends on the seed and ``key`` alone, not on what was read before."""
+        number = zlib.crc32(repr(tuple(key)).encode())
+        rng = np.random.default_rng([self.options.seed, number])
+        if rng.random() >= self.options.rate:
+            return list(ids)
+        begins = self.bos is not None and len(ids) > 0 and ids[0] == self.bos
+        ends = len(ids) > 0 and ids[-1] == self.eos
+        inner = list(ids[int(begins) : len(ids) - int(ends)])
+        first, second = sorted(rng.integers(0, len(inner) + 1, 2).tolist())
+        prefix, middle, suffix = inner[:first], inner[first:second], inner[second:]
+        if rng.random() < self.options.spm_rate:
+            rearranged = [self.prefix, self.suffix, *suffix, self.middle, *prefix, *middle]
+        else:
+            rearranged = [self.prefix, *prefix, self.suffix, *suffix, self.middle, *middle]
+        ending = [self.stop] if ends or self.stop != self.eos else []
+        return [*ids[: int(begins)], *rearranged, *ending]

@@ -1,0 +1,75 @@
+"""Records that say nearly the same, and records that give a problem set's answers away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mindcoder.data.readers import AnyRecord
+
+WORD = re.compile(r"\w+|[^\w\s]")
+SHINGLE, PERMUTATIONS = 5, 128
+CONTAMINATED = 10  # words in a row that a record shares with a problem (bigcode-dataset's decontamination: substrings)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A record to leave out: which one, and which earlier record or problem it repeats."""
+
+    record: AnyRecord
+    of: str
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and signs."""
+    return WORD.findall(text.lower())
+
+
+def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[AnyRecord | Finding]:
+    """Every record, or the finding that an earlier one is about the same.
+
+    MinHash over runs of five words with locality-sensitive hashing (as bigcode-dataset does for The Stack), by
+    datasketch.
+
+    Args:
+        threshold: Jaccard similarity from which two records are the same.
+    """
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
+    exact: dict[tuple[str, ...], str] = {}
+    for number, record in enumerate(records):
+        found = words("\n".join(record.texts()))
+        place = f"{record.file} record {record.index}"
+        same = exact.setdefault(tuple(found), place)
+        if same != place:
+            yield Finding(record, same)
+            continue
+        sketch = MinHash(PERMUTATIONS, seed=1)
+        runs = {" ".join(found[at : at + SHINGLE]) for at in range(max(len(found) - SHINGLE + 1, 1))}
+        sketch.update_batch([run.encode() for run in runs])
+        near = index.query(sketch)
+        if near:
+            yield Finding(record, near[0])
+            continue
+        index.insert(f"{place}", sketch, check_duplication=False)
+        yield record
+
+
+def contaminated(records: Iterable[AnyRecord], problems: Sequence[tuple[str, str]]) -> Iterator[AnyRecord | Finding]:
+    """Every record, or the finding that it shares `CONTAMINATED` words in a row with a problem.
+
+    Args:
+        problems: names and texts (prompt, solution) of what a model will be tested with.
+    """
+    known: dict[tuple[str, ...], str] = {}
+    for name, text in problems:
+        found = words(text)
+        for at in range(len(found) - CONTAMINATED + 1):
+            known.setdefault(tuple(found[at : at + CONTAMINATED]), name)
+    for record in records:
+        found = words("\n".join(record.texts()))
+        runs = (tuple(found[at : at + CONTAMINATED]) for at in range(len(found) - CONTAMINATED + 1))
+        shared = next((known[run] for run in runs if run in known), None)
+        yield record if shared is None else Finding(record, shared)
