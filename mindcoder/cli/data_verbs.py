@@ -37,6 +37,9 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", choices=list(TEMPLATES), default=DEFAULT_TEMPLATE, help="prompt around records")
     parser.add_argument("--seq_length", type=positive, default=2048, metavar="N", help="tokens in a row")
     parser.add_argument("--packing", action="store_true", help="several documents in a row, blind to each other")
+    parser.add_argument(
+        "--pairs", action="store_true", help="records with a chosen and a rejected answer, for preference tuning"
+    )
     parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
     parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
     parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="files to write")
@@ -68,6 +71,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
         arguments.workers or 0,
         arguments.file_partition,
         arguments.template,
+        pairs=arguments.pairs,
         infill=InfillOptions(arguments.fim_rate, arguments.fim_spm_rate, arguments.seed),
     )
     info, statistics = preprocess(options, tokenizer)

@@ -306,6 +306,15 @@ class ContextSection(Section):
     compile_cache_path: str | None = None
 
 
+class PreferenceSection(Section):
+    """``preference``: learn from pairs of answers instead of texts."""
+
+    type: Literal["dpo", "simpo"] = "dpo"
+    beta: float = Field(0.1, gt=0)
+    gamma: float = Field(0.0, ge=0, description="simpo's margin")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+
+
 class MetricSection(Section):
     """``metric``: evaluation always reports loss, perplexity and token accuracy."""
 
@@ -338,6 +347,7 @@ class RunConfig(Section):
     parallel_config: ParallelConfig = ParallelConfig()
     micro_batch_interleave_num: int = 1
     recompute_config: RecomputeConfig = RecomputeConfig()
+    preference: PreferenceSection | None = None
     callbacks: list[Callback] = []
     eval_callbacks: list[Callback] = []
     context: ContextSection = ContextSection()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindcoder.data.encode import IGNORED_LABEL
-from mindcoder.data.mindrecord_file import find_dataset
+from mindcoder.data.mindrecord_file import PAIRS, find_dataset
 from mindcoder.errors import UserError
 
 
@@ -28,6 +28,12 @@ class Batch:
     labels: np.ndarray
     position_ids: np.ndarray
     document_ids: np.ndarray
+    rows: np.ndarray | None = None  # numbers of the dataset's rows, as many as there are
+
+    @property
+    def row_count(self) -> int:
+        """Rows that have a label."""
+        return int((self.labels != IGNORED_LABEL).any(1).sum())
 
     @property
     def label_count(self) -> int:
@@ -154,6 +160,11 @@ class BatchLoader:
         known = ("input_ids", "labels", "position_ids", "document_ids")
         return rows, [name for name in known if name in columns]
 
+    @property
+    def holds_pairs(self) -> bool:
+        """Whether every row is a pair of answers."""
+        return bool(self._infos) and all(info.statistics.get("kind") == PAIRS for info in self._infos)
+
     def _share(self, found: list, weights: Sequence[float] | None, stored: int) -> list[tuple[int, int, int]]:
         """First row, number of rows, and rows that an epoch takes, of each location."""
         if weights is None:
@@ -210,14 +221,15 @@ class BatchLoader:
         )
         rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
         for chosen in mine:
-            yield self._assemble([next(rows) for _ in chosen]) if len(chosen) else self._nothing()
+            yield self._assemble([next(rows) for _ in chosen], chosen) if len(chosen) else self._nothing()
 
     def _nothing(self) -> Batch:
         """A batch without labels, for a rank that an epoch's last global batch has no rows for."""
         empty = np.zeros((0, self.seq_length), np.int32)
-        return Batch(*(self._fill(empty, fill) for fill in (0, IGNORED_LABEL, 0, -1)))
+        ids, labels, positions, documents = (self._fill(empty, fill) for fill in (0, IGNORED_LABEL, 0, -1))
+        return Batch(ids, labels, positions, documents, np.zeros(0, np.int64))
 
-    def _assemble(self, rows: list[dict[str, np.ndarray]]) -> Batch:
+    def _assemble(self, rows: list[dict[str, np.ndarray]], numbers: np.ndarray) -> Batch:
         columns = {}
         for name in self._columns:
             stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows]).astype(np.int32)
@@ -236,7 +248,7 @@ class BatchLoader:
             self._fill(array[:, : self.seq_length], fill)
             for array, fill in ((ids, 0), (labels, IGNORED_LABEL), (positions, 0), (documents, -1))
         ]
-        return Batch(*batch)
+        return Batch(batch[0], batch[1], batch[2], batch[3], numbers)
 
     def _fill(self, array: np.ndarray, value: int) -> np.ndarray:
         missing = self.batch_size - len(array)

@@ -14,6 +14,7 @@ from mindcoder.errors import UserError
 from mindcoder.files import require_space, staging_directory, write_text
 
 WRITE_BATCH = 256
+PAIRS = "pairs"  # ``kind`` in the statistics of a dataset whose rows are a chosen and a rejected answer
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,13 @@ def pad_each(examples: Iterable[Example], seq_length: int, pad_id: int) -> Itera
         yield pack([example], seq_length, pad_id)
 
 
+def pair_rows(examples: Iterable[Example], seq_length: int, pad_id: int) -> Iterator[Row]:
+    """Two examples a row, as they come: a chosen and a rejected answer."""
+    items = iter(examples)
+    for chosen in items:
+        yield pack([chosen, next(items)], seq_length, pad_id)
+
+
 def pack_first_fit(examples: Iterable[Example], seq_length: int, pad_id: int, open_rows: int = 64) -> Iterator[Row]:
     """Put each example into the first of up to ``open_rows`` rows that has room; emit the fullest when all are busy.
 

@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from mindcoder.data.encode import Example, encode_document, encode_messages, encode_record
 from mindcoder.data.infill import InfillOptions, InfillRearranger
-from mindcoder.data.mindrecord_file import DatasetInfo, write_dataset
-from mindcoder.data.packing import Row, pack_first_fit, pad_each
+from mindcoder.data.mindrecord_file import PAIRS, DatasetInfo, write_dataset
+from mindcoder.data.packing import Row, pack_first_fit, pad_each, pair_rows
 from mindcoder.data.prompt import DEFAULT_TEMPLATE
-from mindcoder.data.readers import AnyRecord, BadRecord, Conversation, Document, expand_glob, read_records
+from mindcoder.data.readers import AnyRecord, BadRecord, Conversation, Document, Pair, expand_glob, read_records
 from mindcoder.files import write_text
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import SpecialTokens
@@ -41,6 +41,7 @@ class PreprocessOptions:
     template: str = DEFAULT_TEMPLATE
     show_progress: bool = True
     infill: InfillOptions = InfillOptions()
+    pairs: bool = False
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Statistics:
     rejected: int = 0
     seq_length: int = 0
     rejects: list[BadRecord] = field(default_factory=list)
+    kind: str = "texts"
 
     @property
     def padding_share(self) -> float:
@@ -65,6 +67,7 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """For the dataset's description."""
         return {
+            "kind": self.kind,
             "records": self.records,
             "rows": self.rows,
             "tokens": self.tokens,
@@ -91,11 +94,21 @@ class RecordEncoder:
     max_length: int
     template: str
     infill: InfillOptions = InfillOptions()
+    pairs: bool = False
 
     def encode(self, record: AnyRecord | BadRecord) -> list[Example] | BadRecord:
         """Examples (one, or several of a long document), or why there is none."""
         if isinstance(record, BadRecord):
             return record
+        if isinstance(record, Pair) is not self.pairs:
+            reason = "is no pair (chosen, rejected)" if self.pairs else "is a pair of answers: --pairs is for those"
+            return self._reject(record, reason, True)
+        if isinstance(record, Pair):
+            room = self.max_length // 2
+            both = [encode_record(item, self.tokenizer, room, self.template) for item in record.records()]
+            if None not in both:
+                return [item for item in both if item is not None]
+            return self._reject(record, f"the prompt alone fills half of seq_length {self.max_length}", False)
         if isinstance(record, Document):
             return encode_document(record, self.tokenizer, self.max_length, self.infill)
         if isinstance(record, Conversation):
@@ -104,28 +117,27 @@ class RecordEncoder:
             example = encode_record(record, self.tokenizer, self.max_length, self.template)
         if example is not None:
             return [example]
-        return BadRecord(
-            record.file,
-            record.index,
-            record.line,
-            f"the prompt alone fills seq_length {self.max_length}: no room for an answer",
-            json.dumps(record.fields(), ensure_ascii=False),
-            broken=False,
+        return self._reject(
+            record, f"the prompt alone fills seq_length {self.max_length}: no room for an answer", False
         )
+
+    def _reject(self, record: AnyRecord, reason: str, broken: bool) -> BadRecord:
+        text = json.dumps(record.fields(), ensure_ascii=False)
+        return BadRecord(record.file, record.index, record.line, reason, text, broken=broken)
 
 
 _worker_encoder: RecordEncoder
 
 
 def _start_worker(
-    backend_json: str, special: SpecialTokens, max_length: int, template: str, infill: InfillOptions
+    backend_json: str, special: SpecialTokens, max_length: int, template: str, infill: InfillOptions, pairs: bool
 ) -> None:
     """Give this worker process its tokenizer. Process state, because a pool has no other place for it."""
     global _worker_encoder
     from tokenizers import Tokenizer
 
     tokenizer = CodeTokenizer(Tokenizer.from_str(backend_json), special)
-    _worker_encoder = RecordEncoder(tokenizer, max_length, template, infill)
+    _worker_encoder = RecordEncoder(tokenizer, max_length, template, infill, pairs)
 
 
 def _encode_chunk(records: list[AnyRecord | BadRecord]) -> list[list[Example] | BadRecord]:
@@ -150,7 +162,14 @@ def encoded(files: list[Path], encoder: RecordEncoder, workers: int) -> Iterator
         return
     context = multiprocessing.get_context("fork")
     tokenizer = encoder.tokenizer
-    settings = (tokenizer.backend.to_str(), tokenizer.special, encoder.max_length, encoder.template, encoder.infill)
+    settings = (
+        tokenizer.backend.to_str(),
+        tokenizer.special,
+        encoder.max_length,
+        encoder.template,
+        encoder.infill,
+        encoder.pairs,
+    )
     with context.Pool(workers, _start_worker, settings) as pool:
         chunks = pool.imap(_encode_chunk, _chunks(records, CHUNK))
         yield (result for results in chunks for result in results)
@@ -188,15 +207,15 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
     files = expand_glob(options.input_glob)
-    statistics = Statistics(seq_length=options.seq_length)
+    statistics = Statistics(seq_length=options.seq_length, kind=PAIRS if options.pairs else "texts")
     workers = options.workers or os.cpu_count() or 1
-    encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill)
+    encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill, options.pairs)
     if options.infill.rate > 0:
         InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks before anything is read
     with encoded(files, encoder, workers) as results:
         progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
         examples = _accepted(progress, statistics, options.skip_bad)
-        lay_out = pack_first_fit if options.packing else pad_each
+        lay_out = pair_rows if options.pairs else pack_first_fit if options.packing else pad_each
         rows = _counted(lay_out(examples, options.seq_length, tokenizer.pad_id), statistics)
         info = write_dataset(
             rows,

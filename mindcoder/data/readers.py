@@ -72,7 +72,30 @@ class Document(Source):
         return {"text": self.content}
 
 
-AnyRecord = Record | Conversation | Document
+@dataclass(frozen=True)
+class Pair(Source):
+    """Two answers to a prompt, of which one is preferred."""
+
+    instruction: str
+    input: str
+    chosen: str
+    rejected: str
+
+    def texts(self) -> tuple[str, ...]:
+        """Its parts."""
+        return (self.instruction, self.input, self.chosen, self.rejected)
+
+    def fields(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {name: getattr(self, name) for name in ("instruction", "input", "chosen", "rejected")}
+
+    def records(self) -> tuple[Record, Record]:
+        """Both answers as instruction pairs."""
+        place = (self.file, self.index, self.line, self.instruction, self.input)
+        return Record(*place, self.chosen), Record(*place, self.rejected)
+
+
+AnyRecord = Record | Conversation | Document | Pair
 
 
 @dataclass(frozen=True)
@@ -159,6 +182,11 @@ def _check(file: Path, index: int, line: int | None, item: Any) -> AnyRecord | B
 
     if not isinstance(item, dict):
         return bad(f"expected an object, found {type(item).__name__}")
+    if "chosen" in item and "rejected" in item:
+        try:
+            return Pair(str(file), index, line, *_pair(item))
+        except ValueError as error:
+            return bad(str(error))
     if "messages" in item or "conversations" in item:
         turns = item.get("messages", item.get("conversations"))
         try:
@@ -201,3 +229,31 @@ def _messages(turns: Any) -> list[Message]:
             raise ValueError(f"turn {number}: expected a role ({known}) and a text, found {str(turn)[:80]}")
         found.append(Message(ROLES[role], content))  # type: ignore[arg-type]
     return found
+
+
+def _pair(item: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Instruction, input, chosen and rejected; answers as texts, or as messages of which the last one counts.
+
+    Raises:
+        ValueError: something else.
+    """
+    answers = []
+    prompt = item.get("instruction", item.get("prompt", item.get("question")))
+    for key in ("chosen", "rejected"):
+        answer = item[key]
+        if isinstance(answer, list):
+            turns = check_turns(_messages(answer))
+            if len(turns) != 2:
+                raise ValueError(f"{key}: expected one question and one answer, found {len(turns)} messages")
+            prompt, answer = prompt or turns[0].content, turns[1].content
+        if not isinstance(answer, str) or not answer.strip():
+            raise ValueError(f"{key}: expected a text or messages, found {str(answer)[:80]!r}")
+        answers.append(answer)
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = _messages(prompt)[0].content
+    context = item.get("input") or ""
+    if not isinstance(prompt, str) or not prompt.strip() or not isinstance(context, str):
+        raise ValueError("instruction, prompt or question: expected a text")
+    if answers[0] == answers[1]:
+        raise ValueError("chosen and rejected are the same")
+    return prompt, context, answers[0], answers[1]

@@ -17,9 +17,9 @@ class LinearCrossEntropy(nn.Cell):
     head weight, while the logits are at hand (as in Liger kernel's fused linear cross entropy); the backward pass
     only scales them. Row weights act on the small ``[rows, H]`` side.
 
-    ``construct(hidden [R, H], weight [V, H], labels [R])`` gives the mean loss (float32 scalar) and, for ``bprop``,
-    the gradients of hidden and weight in float32. Rows labelled `IGNORED_LABEL` do not count. A row's reported loss
-    saturates at 87 (float32's smallest probability); its gradient does not.
+    ``construct(hidden [R, H], weight [V, H], labels [R] or [B, S])`` gives the mean loss (float32 scalar) and, for
+    ``bprop``, the gradients of hidden and weight in float32. Rows labelled `IGNORED_LABEL` do not count. A row's
+    reported loss saturates at 87 (float32's smallest probability); its gradient does not.
 
     Args:
         scaled: whether the loss is multiplied by anything (a loss scale) before its gradient is taken. False saves
@@ -37,6 +37,7 @@ class LinearCrossEntropy(nn.Cell):
         self.gather_label = ops.GatherD()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
+        labels = labels.reshape((-1,))
         rows, vocab = hidden.shape[0], weight.shape[0]
         chunks = (rows * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
         size = (rows + chunks - 1) // chunks

@@ -59,6 +59,7 @@ class SlicedCrossEntropy(LinearCrossEntropy):
         self.scatter_add = ops.TensorScatterAdd()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
+        labels = labels.reshape((-1,))
         rows, own = hidden.shape[0], weight.shape[0]
         chunks = (rows * own + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
         size = (rows + chunks - 1) // chunks

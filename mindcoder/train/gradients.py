@@ -7,14 +7,17 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LinearCrossEntropy
+from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
 from mindcoder.parallel.tensor_parallel import SlicedLayers
 from mindcoder.parallel.vocabulary import SlicedCrossEntropy, SlicedStatistics
 from mindcoder.train.recompute import RecomputedGradients
 
 
-def head_loss(decoder: Decoder, scaled: bool) -> nn.Cell:
-    """The fused head and loss, over a vocabulary that is whole or divided."""
+def head_loss(decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None) -> nn.Cell:
+    """The fused head and loss, over a vocabulary that is whole or divided; or the loss on pairs of answers."""
     slices = decoder.slices
+    if preference is not None:
+        return PreferenceLoss(preference, scaled)
     if isinstance(slices, SlicedLayers) and slices.vocabulary:
         return SlicedCrossEntropy(sliced_statistics(decoder), scaled)
     return LinearCrossEntropy(scaled)
@@ -51,7 +54,7 @@ class PlainGradients(nn.Cell):
     ) -> Tensor:
         """Scaled mean loss over the labelled tokens."""
         hidden = self.decoder.run_layers(rows, position_ids, document_ids, seed)
-        loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
+        loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def construct(
@@ -77,15 +80,21 @@ class MicroBatchGradients(nn.Cell):
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: run every layer again in the backward pass instead of keeping its activations; all pipeline stages
             but the last do that anyway, because their backward pass is another graph than their forward pass.
+        preference: learn from pairs of answers; ``labels`` is then what `PreferenceLoss` takes as targets.
     """
 
     def __init__(
-        self, decoder: Decoder, weights: ms.ParameterTuple, loss_scaled: bool = False, recompute: bool = False
+        self,
+        decoder: Decoder,
+        weights: ms.ParameterTuple,
+        loss_scaled: bool = False,
+        recompute: bool = False,
+        preference: PreferenceOptions | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.loss_scaled = decoder, loss_scaled
         self.is_first = decoder.stage.is_first
-        loss = head_loss(decoder, loss_scaled)
+        loss = head_loss(decoder, loss_scaled, preference)
         kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]

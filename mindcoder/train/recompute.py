@@ -57,7 +57,7 @@ class RecomputedGradients(nn.Cell):
     def head(self, rows: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
         """Scaled loss from the last layer's output."""
         hidden = self.decoder.finish(rows)
-        loss = self.loss(hidden, self.decoder.head_weight(), labels.reshape((-1,)))[0]
+        loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def construct(

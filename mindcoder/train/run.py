@@ -17,6 +17,7 @@ from mindcoder.data.loader import BatchLoader
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
+from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
@@ -30,6 +31,7 @@ from mindcoder.train.callbacks.tensorboard import TensorBoard
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.optimizer import AdamWOptions
 from mindcoder.train.precision import LossScale
+from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
 from mindcoder.train.schedule import Kind, Schedule
 from mindcoder.train.trainer import Trainer, TrainOptions
 
@@ -176,17 +178,28 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         recompute=bool(config.recompute_config.recompute),
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
         lora=lora_options(config),
+        preference=preference_options(config),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
     network = config_from_section(config.model.settings)
     decoder = build_part(together, network, config, config.seed)
-    if config.load_checkpoint and (resume_from is None or options.lora is not None):
+    if options.preference is not None:
+        check_preference(config, loader)
+    elif loader.holds_pairs:
+        raise UserError("the dataset holds pairs of answers: add a preference section (type: dpo)")
+    if config.load_checkpoint and (resume_from is None or options.lora is not None or options.preference is not None):
         weights = load_weights(decoder, config.load_checkpoint)
         log.info("weights from %s", weights.describe())
         own = config.processor.tokenizer.is_given  # then the weights' tokenizer is not this run's
         companions = {name: path for name, path in weights.companions.items() if not own or name == GENERATION_FILE}
         if mesh.rank == 0:
             copy_companions(companions, weights.huggingface_config, output / "tokenizer")
+    reference, pairs = None, None
+    if options.preference is not None:
+        pairs = build_loader(config, section, False, False)  # all of them on every process, in the file's order
+        if options.preference.kind == "dpo":
+            place = "".join((config.load_checkpoint, str(config.seed), *section.data_loader.locations))
+            reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
     if options.lora is not None:
         _adapt(decoder, options.lora, config.seed)
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
@@ -205,12 +218,42 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         callbacks if mesh.rank == 0 else [],
         eval_loader,
         together,
+        reference,
     )
     if resume_from is not None:
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
     _announce(config, trainer)
-    return trainer, trainer.run()
+    result = trainer.run()
+    if pairs is not None:
+        share = preferred(score_pairs(decoder, pairs, "pairs", mesh.rank == 0), reference)
+        log.info("the chosen answer is the likelier one in %.1f %% of the %d pairs", 100 * share, pairs.rows)
+    return trainer, result
+
+
+def preference_options(config: RunConfig) -> PreferenceOptions | None:
+    """``preference``."""
+    section = config.preference
+    if section is None:
+        return None
+    return PreferenceOptions(section.type, section.beta, section.gamma, section.label_smoothing)
+
+
+def check_preference(config: RunConfig, loader: BatchLoader) -> None:
+    """Pairs need a dataset of pairs, a model to start from, and whole layers.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    layout = config.parallel_config
+    if config.use_parallel and (layout.pipeline_stage > 1 or layout.model_parallel > 1):
+        raise UserError("preference: pairs are learnt on data-parallel layouts only (model_parallel, pipeline_stage 1)")
+    if not loader.holds_pairs:
+        raise UserError("preference: the dataset holds no pairs; preprocess it with --pairs")
+    if config.train_dataset.data_loader.dataset_weights is not None:
+        raise UserError("preference: dataset_weights are for texts")
+    if not config.load_checkpoint:
+        raise UserError("preference: pairs need a model to start from: --load_checkpoint")
 
 
 def lora_options(config: RunConfig) -> LoraOptions | None:

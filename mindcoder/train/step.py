@@ -11,6 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
@@ -24,7 +25,8 @@ class MicroBatch:
     Attributes:
         input_ids, position_ids, document_ids, labels: int32 ``[B, S]``.
         seed: int32 scalar of its dropout masks.
-        share: float32 scalar, its part of the step's labelled tokens.
+        share: float32 scalar, its part of the step's labelled tokens (of its pairs with `PreferenceOptions`).
+        reference: float32 ``[B, 2]``, the reference model's log-probabilities of a pair's answers; None without pairs.
     """
 
     input_ids: Tensor
@@ -33,6 +35,7 @@ class MicroBatch:
     labels: Tensor
     seed: Tensor
     share: Tensor
+    reference: Tensor | None = None
 
 
 class Step(Protocol):
@@ -56,6 +59,7 @@ class TrainStep(nn.Cell):
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: run every layer again in the backward pass instead of keeping its activations.
         together: the processes that share each step.
+        preference: learn from pairs of answers.
     """
 
     def __init__(
@@ -67,11 +71,13 @@ class TrainStep(nn.Cell):
         loss_scaled: bool = False,
         recompute: bool = False,
         together: Collectives | None = None,
+        preference: PreferenceOptions | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         together = together or single_process()
         self.weights = optimizer.parameters
-        self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute)
+        self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute, preference)
+        self.has_pairs = preference is not None
         self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, together)
         mesh = together.mesh
         self.data_sum = together.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
@@ -89,6 +95,8 @@ class TrainStep(nn.Cell):
                 *(batch.input_ids, batch.position_ids, batch.document_ids, batch.labels, batch.seed),
                 *(learning_rate, loss_scale, batch.share, Tensor(index == len(micro_batches) - 1)),
             )
+            if batch.reference is not None:
+                inputs = (*inputs, batch.reference)
             if not self._compiled:
                 compile_ahead(self, *inputs)
                 self._compiled = True
@@ -106,10 +114,12 @@ class TrainStep(nn.Cell):
         labels: Tensor,
         seed: Tensor,
         loss_scale: Tensor,
+        *reference: Tensor,
     ) -> tuple[Tensor, tuple]:
         """Unscaled loss and scaled gradients of one micro batch."""
+        targets = (labels, document_ids, reference[0]) if self.has_pairs else labels
         loss, grad_rows, grads = self.micro_batch(
-            input_ids, position_ids, document_ids, labels, seed, loss_scale, loss_scale
+            input_ids, position_ids, document_ids, targets, seed, loss_scale, loss_scale
         )
         return ops.depend(loss, grad_rows), grads
 
@@ -124,6 +134,7 @@ class TrainStep(nn.Cell):
         loss_scale: Tensor,
         share: Tensor,
         is_last: Tensor,
+        *reference: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run one micro batch.
 
@@ -136,12 +147,13 @@ class TrainStep(nn.Cell):
             share: float32 scalar, this micro batch's part of the labelled tokens of the whole step, over all micro
                 batches and ranks.
             is_last: bool scalar, update after this micro batch (accumulation).
+            reference: with pairs, see `MicroBatch`.
 
         Returns:
             The micro batch's mean loss (over several ranks: its share of the step's loss, summed over them) and the
             gradient's global norm (0 when no update was due), float32 scalars.
         """
-        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale)
+        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *reference)
         if self.data_sum is not None:
             loss = self.data_sum(ops.depend(loss * share, grads))
         if not self.accumulates:

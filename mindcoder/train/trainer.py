@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor
 
 from mindcoder.checkpoint.layout import own_parts, read_own_parts
@@ -28,6 +29,7 @@ from mindcoder.checkpoint.store import (
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Position, same_place
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.optimizer_shard import owners
@@ -62,6 +64,7 @@ class TrainOptions:
         shard_optimizer: divide the optimizer states over the data axis (ZeRO-1).
         lora: what is trained is an adapter; only it is saved.
         base: where the frozen weights of an adapter lie.
+        preference: learn from pairs of answers.
     """
 
     total_steps: int
@@ -77,6 +80,7 @@ class TrainOptions:
     shard_optimizer: bool = False
     lora: LoraOptions | None = None
     base: str = ""
+    preference: PreferenceOptions | None = None
 
 
 class Trainer:
@@ -92,6 +96,7 @@ class Trainer:
         callbacks: who is told of what happens.
         eval_loader: evaluation batches, if there are any.
         together: the other processes of the run; the loaders give this rank's share.
+        reference: of DPO, float32 ``[rows of the dataset, 2]``.
     """
 
     def __init__(
@@ -105,7 +110,9 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         eval_loader: BatchLoader | None = None,
         together: Collectives | None = None,
+        reference: np.ndarray | None = None,
     ) -> None:
+        self.reference = reference
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
         self.callbacks = list(callbacks)
@@ -137,7 +144,14 @@ class Trainer:
             )
         accumulates = options.accumulate > 1
         return TrainStep(
-            self.decoder, self.optimizer, options.max_grad_norm, accumulates, scaled, options.recompute, together
+            self.decoder,
+            self.optimizer,
+            options.max_grad_norm,
+            accumulates,
+            scaled,
+            options.recompute,
+            together,
+            options.preference,
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -172,9 +186,7 @@ class Trainer:
             try:
                 self._tell("on_start", self.step, self.options.total_steps)
                 for batches, position in self._steps():
-                    labels, stops = self.agreement.total(
-                        sum(batch.label_count for batch in batches), self._stop_signal is not None
-                    )
+                    labels, stops = self.agreement.total(sum(map(self._weight, batches)), self._stop_signal is not None)
                     if stops:  # every process has the same sum, so all of them end before the same update
                         self._stopped = True
                         break
@@ -261,7 +273,8 @@ class Trainer:
                 Tensor(batch.document_ids),
                 Tensor(batch.labels),
                 Tensor(self._dropout_seed(index), ms.int32),
-                Tensor(batch.label_count / max(labels, 1), ms.float32),
+                Tensor(self._weight(batch) / max(labels, 1), ms.float32),
+                self._reference_of(batch),
             )
             for index, batch in enumerate(batches)
         ]
@@ -279,6 +292,19 @@ class Trainer:
         tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
         return StepRecord(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite)
+
+    def _weight(self, batch: Batch) -> int:
+        """What a batch counts in its step: labelled tokens, or pairs."""
+        return batch.label_count if self.options.preference is None else batch.row_count
+
+    def _reference_of(self, batch: Batch) -> Tensor | None:
+        """The reference's log-probabilities of the batch's pairs ``[B, 2]``; zeros where none are needed."""
+        if self.options.preference is None:
+            return None
+        values = np.zeros((len(batch.input_ids), 2), np.float32)
+        if self.reference is not None and batch.rows is not None:
+            values[: len(batch.rows)] = self.reference[batch.rows]
+        return Tensor(values)
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """A seed that names this micro batch of this run: resuming draws the same masks."""

@@ -1,0 +1,169 @@
+"""Losses on pairs of answers of which one is preferred: DPO (Rafailov et al. 2023), SimPO (Meng et al. 2024).
+
+A row of the batch holds one pair as two documents that do not see each other: the chosen answer is document 0, the
+rejected one document 1, each behind its prompt; only answers have labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
+
+CHOSEN, REJECTED = 0, 1  # documents of a row
+
+
+@dataclass(frozen=True)
+class PreferenceOptions:
+    """Which loss.
+
+    Attributes:
+        kind: ``dpo`` compares to a reference model, ``simpo`` to the answers' lengths.
+        beta: how strongly.
+        gamma: SimPO's margin.
+        label_smoothing: share of pairs that are taken to be the wrong way round.
+    """
+
+    kind: Literal["dpo", "simpo"] = "dpo"
+    beta: float = 0.1
+    gamma: float = 0.0
+    label_smoothing: float = 0.0
+
+
+class RowLogprobs(nn.Cell):
+    """Log-probability of each row's label, without ever holding all logits.
+
+    ``construct(hidden [R, H], weight [V, H], labels [R])`` gives float32 ``[R]``, 0 where there is no label.
+    ``gradients`` gives what ``coefficients [R]`` (of the log-probabilities) mean for hidden and weight; the logits are
+    made again for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.head = ops.MatMul(transpose_b=True)
+        self.product = ops.MatMul()
+        self.product_transposed = ops.MatMul(transpose_a=True)
+        self.log_softmax = ops.LogSoftmax(-1)
+        self.logits_gradient = ops.SparseSoftmaxCrossEntropyWithLogits(is_grad=True)
+        self.gather_label = ops.GatherD()
+
+    def chunk(self, rows: int, vocab: int) -> int:
+        """Rows whose logits are held at once."""
+        chunks = (rows * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
+        return (rows + chunks - 1) // chunks
+
+    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        rows = hidden.shape[0]
+        size = self.chunk(rows, weight.shape[0])
+        targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
+        found = ()
+        last = labels
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
+            part = ops.depend(hidden[start:stop], last)  # one chunk at a time
+            logprobs = self.log_softmax(ops.cast(self.head(part, weight), ms.float32))
+            last = self.gather_label(logprobs, 1, targets[start:stop])
+            found += (last.reshape((-1,)),)
+        return ops.concat(found) * ops.cast(labels != IGNORED_LABEL, ms.float32)
+
+    def gradients(self, hidden: Tensor, weight: Tensor, labels: Tensor, coefficients: Tensor) -> tuple:
+        """Gradients of hidden and weight, float32."""
+        rows = hidden.shape[0]
+        size = self.chunk(rows, weight.shape[0])
+        targets = ops.maximum(labels, Tensor(0, ms.int32))
+        grad_hidden, grad_weight = (), None
+        for start in range(0, rows, size):
+            stop = min(start + size, rows)
+            part = hidden[start:stop]
+            if grad_weight is not None:
+                part = ops.depend(part, grad_weight)
+            logits = ops.cast(self.head(part, weight), ms.float32)
+            # The operator's gradient is that of the mean cross entropy, which is minus the mean log-probability.
+            grad_logits = ops.cast(self.logits_gradient(logits, targets[start:stop]), weight.dtype)
+            scale = coefficients[start:stop].reshape((-1, 1)) * (start - stop)
+            grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * scale,)
+            weighted = ops.cast(ops.cast(part, ms.float32) * scale, weight.dtype)
+            outer = ops.cast(self.product_transposed(grad_logits, weighted), ms.float32)
+            grad_weight = outer if grad_weight is None else grad_weight + outer
+        return ops.concat(grad_hidden), grad_weight
+
+
+def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
+    """``[B*S]`` and ids ``[B, S]`` -> ``[B, 2]``: sums over the chosen and the rejected answer."""
+    values = values.reshape(document_ids.shape)
+    sums = ()
+    for document in (CHOSEN, REJECTED):
+        own = ops.cast(document_ids == document, ms.float32)
+        sums += ((values * own).sum(1).reshape((-1, 1)),)
+    return ops.concat(sums, 1)
+
+
+class PairScores(nn.Cell):
+    """Log-probability of each answer and its number of labelled tokens: both ``[B, 2]``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.row_logprobs = RowLogprobs()
+
+    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor, document_ids: Tensor) -> tuple[Tensor, Tensor]:
+        flat = labels.reshape((-1,))
+        labelled = ops.cast(flat != IGNORED_LABEL, ms.float32)
+        logprobs = self.row_logprobs(hidden, weight, flat)
+        return sum_by_document(logprobs, document_ids), sum_by_document(labelled, document_ids)
+
+
+class PreferenceLoss(nn.Cell):
+    """Mean loss over the batch's pairs.
+
+    ``construct(hidden [B*S, H], weight [V, H], (labels [B, S], document_ids [B, S], reference [B, 2]))``; ``reference``
+    holds the reference model's log-probabilities of the answers. Gives the loss and, for ``bprop``, the gradients of
+    hidden and weight in float32, made here by a second pass over the logits. Rows without a label are no pairs.
+    """
+
+    def __init__(self, options: PreferenceOptions, scaled: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.options, self.scaled = options, scaled
+        self.scores = PairScores()
+
+    def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
+        labels, document_ids, reference = targets
+        sums, counts = self.scores(hidden, weight, labels, document_ids)
+        exists = ops.cast(counts[:, 1] > 0.0, ms.float32)
+        share = exists / ops.maximum(exists.sum(), Tensor(1.0, ms.float32))
+        margin, weights = self.margin(sums, counts, reference)
+        smoothing = self.options.label_smoothing
+        losses = -(1.0 - smoothing) * log_sigmoid(margin) - smoothing * log_sigmoid(-margin)
+        slope = (smoothing * ops.sigmoid(margin) - (1.0 - smoothing) * ops.sigmoid(-margin)) * share
+        by_answer = weights * slope.reshape((-1, 1))
+        chosen = ops.cast(document_ids == CHOSEN, ms.float32) * by_answer[:, 0:1]
+        rejected = ops.cast(document_ids == REJECTED, ms.float32) * by_answer[:, 1:2]
+        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        coefficients = ((chosen + rejected) * labelled).reshape((-1,))
+        grads = self.scores.row_logprobs.gradients(hidden, weight, labels.reshape((-1,)), coefficients)
+        return (losses * share).sum(), grads[0], grads[1]
+
+    def margin(self, sums: Tensor, counts: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """What the sigmoid is taken of ``[B]``, and its derivative by each answer's log-probability ``[B, 2]``."""
+        signs = Tensor([[1.0, -1.0]], ms.float32) * self.options.beta
+        if self.options.kind == "dpo":
+            weights = signs + counts * 0.0
+            return ((sums - reference) * weights).sum(1), weights
+        weights = signs / ops.maximum(counts, Tensor(1.0, ms.float32))
+        return (sums * weights).sum(1) - self.options.gamma, weights
+
+    def bprop(self, hidden, weight, targets, out, dout):
+        labels, document_ids, reference = targets
+        grad_hidden, grad_weight = out[1], out[2]
+        if self.scaled:
+            grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
+        zeros = (ops.zeros_like(labels), ops.zeros_like(document_ids), ops.zeros_like(reference))
+        return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), zeros
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """``log(1 / (1 + e^-x))`` without overflow."""
+    return ops.minimum(x, Tensor(0.0, ms.float32)) - ops.log(1.0 + ops.exp(-ops.abs(x)))

@@ -1,0 +1,89 @@
+"""Log-probabilities of the answers of pairs: the reference of DPO, and how well a model tells them apart."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+from tqdm import tqdm
+
+from mindcoder.data.loader import BatchLoader
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.preference_loss import PairScores
+
+log = logging.getLogger(__name__)
+
+
+class PairStep(nn.Cell):
+    """``[B, 2]`` log-probabilities and label counts of a batch of pairs; no dropout."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder, self.scores = decoder, PairScores()
+
+    def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor) -> tuple:
+        hidden = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
+        return self.scores(hidden, self.decoder.head_weight(), labels, document_ids)
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """Of each row of a dataset: log-probabilities and labelled tokens of chosen and rejected, float32 ``[rows, 2]``."""
+
+    logprobs: np.ndarray
+    counts: np.ndarray
+
+
+def score_pairs(decoder: Decoder, loader: BatchLoader, title: str, show_progress: bool = True) -> PairTable:
+    """Go once through all rows, in file order."""
+    step, was_training = PairStep(decoder), decoder.training
+    step.set_train(False)
+    logprobs, counts = [], []
+    batches = tqdm(
+        loader.batches(), total=loader.batches_per_epoch, desc=title, unit=" batches", leave=False,
+        disable=None if show_progress else True,
+    )  # fmt: skip
+    try:
+        for batch, _ in batches:
+            inputs = (batch.input_ids, batch.position_ids, batch.document_ids, batch.labels)
+            sums, numbers = step(*map(Tensor, inputs))
+            logprobs.append(sums.asnumpy())
+            counts.append(numbers.asnumpy())
+    finally:
+        decoder.set_train(was_training)
+    rows = loader.rows
+    return PairTable(np.concatenate(logprobs)[:rows], np.concatenate(counts)[:rows])
+
+
+def reference_logprobs(decoder: Decoder, loader: BatchLoader, source: str, cache: Path) -> np.ndarray:
+    """``[rows, 2]`` of the reference model, from ``cache`` where it was computed for the same weights and data.
+
+    Args:
+        decoder: with the reference's weights.
+        loader: over all rows, unshuffled.
+        source: names the weights and the data.
+        cache: an .npz file.
+    """
+    key = hashlib.sha256(f"{source} {loader.rows}".encode()).hexdigest()
+    if cache.is_file():
+        with np.load(cache) as stored:
+            if str(stored["key"]) == key:
+                return stored["logprobs"]
+    table = score_pairs(decoder, loader, "reference")
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    beside = cache.with_name(f".{cache.name}.npz")
+    np.savez(beside, key=key, logprobs=table.logprobs)
+    beside.replace(cache)
+    log.info("reference log-probabilities of %d pairs in %s", loader.rows, cache)
+    return table.logprobs
+
+
+def preferred(table: PairTable, reference: np.ndarray | None) -> float:
+    """Share of pairs whose chosen answer is the better one: against the reference (DPO), or a token (SimPO)."""
+    values = table.logprobs / np.maximum(table.counts, 1) if reference is None else table.logprobs - reference
+    return float((values[:, 0] > values[:, 1]).mean())
