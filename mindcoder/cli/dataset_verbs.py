@@ -30,6 +30,7 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--vocab_file", required=True, metavar="FILE", help="of the tokenizer that made it")
     show.add_argument("--merge_file", metavar="FILE", help="merges.txt")
     show.add_argument("--count", type=positive, default=3, metavar="N", help="rows; default: 3")
+    show.add_argument("--rows", metavar="N,N,..", help="these rows, as health.jsonl names them")
     show.add_argument("--html", metavar="FILE", help="write a page instead")
     dedup = verbs.add_parser("dedup", help="leave out records that nearly repeat an earlier one")
     dedup.add_argument("--threshold", type=share, default=0.8, metavar="J", help="Jaccard similarity; default: 0.8")
@@ -67,9 +68,11 @@ def _show(arguments: argparse.Namespace) -> int:
     from mindcoder.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
+    wanted = _rows(arguments.rows) if arguments.rows else range(arguments.count)
     samples = [
         pieces(ids, labels, tokenizer)
-        for row in read_rows(arguments.dataset, arguments.count)
+        for number, row in enumerate(read_rows(arguments.dataset, max(wanted) + 1))
+        if number in wanted
         for ids, labels in documents(row)
     ]
     if arguments.html:
@@ -81,6 +84,12 @@ def _show(arguments: argparse.Namespace) -> int:
         print(f"--- document {number}")
         print(terminal_text(sample, colours))
     return 0
+
+
+def _rows(text: str) -> set[int]:
+    if not all(item.strip().isdigit() for item in text.split(",")):
+        raise UserError(f"--rows: expected numbers such as 0,17, found {text!r}")
+    return {int(item) for item in text.split(",")}
 
 
 def _filter(arguments: argparse.Namespace) -> int:

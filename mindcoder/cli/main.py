@@ -28,6 +28,7 @@ def build_parser() -> Parser:
         eval_code_verb,
         launch_verb,
         plan_verb,
+        report_verb,
         serve_verb,
         weight_verbs,
     )
@@ -61,6 +62,7 @@ def build_parser() -> Parser:
         ("convert", "weights from one form to another", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
         ("merge-lora", "an adapter into its base model", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
         ("export-lora", "an adapter in PEFT's form", adapter_verbs.add_export_flags, adapter_verbs.export_verb),
+        ("report", "one HTML page about a run", report_verb.add_report_flags, report_verb.report_verb),
         ("inspect", "what a weights folder or file holds", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
         ("launch", "one process a device, from a rank table", launch_verb.add_launch_flags, launch_verb.launch_verb),
         (

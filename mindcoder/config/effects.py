@@ -29,6 +29,7 @@ _EFFECTIVE_BY_SECTION = {
     "train_dataset.data_loader": "type dataset_dir dataset_files dataset_weights shuffle",
     "eval_dataset.data_loader": "type dataset_dir dataset_files",
     "recompute_config": "recompute",
+    "loss_health": "spike_factor window patience rewind",
     "preference": "type beta gamma label_smoothing",
     "parallel_config": "data_parallel model_parallel pipeline_stage optimizer_shard micro_batch_num vocab_emb_dp "
     "use_seq_parallel",

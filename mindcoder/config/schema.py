@@ -315,6 +315,15 @@ class PreferenceSection(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
 
 
+class LossHealthSection(Section):
+    """``loss_health``: losses that jump or are no numbers."""
+
+    spike_factor: float = Field(0.0, ge=0, description="times the median of the last losses; 0 notices no spikes")
+    window: int = Field(50, ge=10)
+    patience: int = Field(0, ge=0, description="updates in a row that may be skipped because they are not finite")
+    rewind: bool = Field(False, description="after a spike go back to the newest checkpoint, on with the next data")
+
+
 class MetricSection(Section):
     """``metric``: evaluation always reports loss, perplexity and token accuracy."""
 
@@ -348,6 +357,7 @@ class RunConfig(Section):
     micro_batch_interleave_num: int = 1
     recompute_config: RecomputeConfig = RecomputeConfig()
     preference: PreferenceSection | None = None
+    loss_health: LossHealthSection = LossHealthSection()
     callbacks: list[Callback] = []
     eval_callbacks: list[Callback] = []
     context: ContextSection = ContextSection()

@@ -161,6 +161,11 @@ class BatchLoader:
         return rows, [name for name in known if name in columns]
 
     @property
+    def location(self) -> str:
+        """Where the rows are from."""
+        return self._location
+
+    @property
     def holds_pairs(self) -> bool:
         """Whether every row is a pair of answers."""
         return bool(self._infos) and all(info.statistics.get("kind") == PAIRS for info in self._infos)

@@ -28,7 +28,9 @@ from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
+from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
+from mindcoder.train.health import HealthOptions
 from mindcoder.train.optimizer import AdamWOptions
 from mindcoder.train.precision import LossScale
 from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
@@ -179,6 +181,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
         lora=lora_options(config),
         preference=preference_options(config),
+        health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
     network = config_from_section(config.model.settings)
@@ -224,6 +227,8 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
     _announce(config, trainer)
+    if mesh.rank == 0:
+        write_run_description(config, trainer.decoder.config, output)
     result = trainer.run()
     if pairs is not None:
         share = preferred(score_pairs(decoder, pairs, "pairs", mesh.rank == 0), reference)

@@ -24,6 +24,7 @@ from mindcoder.checkpoint.store import (
     begin_checkpoint,
     discard_checkpoint,
     finish_checkpoint,
+    newest_checkpoint,
     write_parts,
 )
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Position, same_place
@@ -37,6 +38,7 @@ from mindcoder.peft.lora import rate_ratios
 from mindcoder.peft.options import LoraOptions
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
+from mindcoder.train.health import HealthOptions, LossHealth
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.pipeline_step import PipelineStep
 from mindcoder.train.precision import LossScale
@@ -65,6 +67,7 @@ class TrainOptions:
         lora: what is trained is an adapter; only it is saved.
         base: where the frozen weights of an adapter lie.
         preference: learn from pairs of answers.
+        health: what to do about losses that jump or are no numbers.
     """
 
     total_steps: int
@@ -81,6 +84,7 @@ class TrainOptions:
     lora: LoraOptions | None = None
     base: str = ""
     preference: PreferenceOptions | None = None
+    health: HealthOptions = HealthOptions()
 
 
 class Trainer:
@@ -113,6 +117,7 @@ class Trainer:
         reference: np.ndarray | None = None,
     ) -> None:
         self.reference = reference
+        self.health = LossHealth(options.health, options.checkpoint_root.parent / "health.jsonl")
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
         self.callbacks = list(callbacks)
@@ -192,6 +197,7 @@ class Trainer:
                         break
                     record = self._update(batches, position, labels)
                     self._tell("on_step", record)
+                    self._look_after(record, batches)
                     if self.options.eval_every and self.step % self.options.eval_every == 0:
                         result, evaluated = self._evaluate(), self.step
                     if self.options.save_every and self.step % self.options.save_every == 0:
@@ -280,11 +286,6 @@ class Trainer:
         ]
         loss, grad_norm = self.train_step.run(micro_batches, rate, scale)
         finite = math.isfinite(grad_norm)
-        if not finite and not self.loss_scale.scales:
-            raise UserError(
-                f"step {self.step + 1}: the gradient is not finite (loss {loss}); nothing was updated. "
-                f"Lower the learning rate ({rate:g} here) or look at the data of this step"
-            )
         self.loss_scale.update(finite)
         self.step += 1
         self.position = position
@@ -292,6 +293,41 @@ class Trainer:
         tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
         return StepRecord(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite)
+
+    def _look_after(self, record: StepRecord, batches: list[Batch]) -> None:
+        """Note a loss that is no number or jumps; go back to the newest checkpoint after a jump where that is wanted.
+
+        Every process sees the same loss and so does the same.
+
+        Raises:
+            UserError: more updates were skipped in a row than is allowed, and no loss scale can help.
+        """
+        verdict = self.health.judge(record.loss, record.grad_norm)
+        if verdict == "fine" or (verdict == "not finite" and self.loss_scale.scales):
+            return
+        rows = [int(number) for batch in batches if batch.rows is not None for number in batch.rows]
+        hopeless = verdict == "not finite" and self.health.hopeless
+        checkpoint = newest_checkpoint(self.options.checkpoint_root) if self._rewinds(verdict) else None
+        action = "stopped" if hopeless else "skipped" if verdict == "not finite" else "noted"
+        if checkpoint is not None:
+            action = f"went back to step {checkpoint.step}"
+        if self.mesh.rank == 0:
+            self.health.note(record, verdict, action, rows, self.loader.location)
+        if hopeless:
+            raise UserError(
+                f"step {record.step}: the gradient is not finite (loss {record.loss}); nothing was updated. Lower the "
+                f"learning rate ({record.learning_rate:g} here) or look at rows {rows[:8]} of the data; "
+                f"{self.health.file.name} has them all, loss_health.patience skips such steps"
+            )
+        log.warning("step %d: loss %g, %s: %s (rows %s)", record.step, record.loss, verdict, action, rows[:8])
+        if checkpoint is not None:
+            position = self.position
+            self.resume(checkpoint)
+            self.position = position  # on with the data behind the jump
+        self.agreement.meet()
+
+    def _rewinds(self, verdict: str) -> bool:
+        return verdict == "spike" and self.options.health.rewind
 
     def _weight(self, batch: Batch) -> int:
         """What a batch counts in its step: labelled tokens, or pairs."""
