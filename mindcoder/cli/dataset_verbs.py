@@ -34,7 +34,7 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--html", metavar="FILE", help="write a page instead")
     dedup = verbs.add_parser("dedup", help="leave out records that nearly repeat an earlier one")
     dedup.add_argument("--threshold", type=share, default=0.8, metavar="J", help="Jaccard similarity; default: 0.8")
-    clean = verbs.add_parser("decontaminate", help="leave out records that share ten words in a row with a problem")
+    clean = verbs.add_parser("decontaminate", help="leave out records that share 13 words in a row with a problem")
     clean.add_argument(
         "--against", required=True, action="append", metavar="TASK=FILE", help=f"TASK: {', '.join(TASKS)}; repeatable"
     )
@@ -106,6 +106,7 @@ def _filter(arguments: argparse.Namespace) -> int:
             findings.append(result)
         else:
             lines.append(json.dumps(result.fields(), ensure_ascii=False) + "\n")
+    Path(arguments.output_file).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(arguments.output_file), "".join(lines))
     for finding in findings[:LISTED]:
         print(f"{finding.record.file} record {finding.record.index} repeats {finding.of}")

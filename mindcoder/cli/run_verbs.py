@@ -46,6 +46,7 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
         )
     _check_paths(config, run_mode, arguments)
     log_file = start_logging(Path(config.output_dir) / "log" if rank == 0 else None)
+    config = _with_prepared_texts(config, run_mode, tokenizer, rank == 0)
 
     from mindcoder.backend.device import setup_device
 
@@ -133,6 +134,27 @@ def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
     return load_tokenizer() if required else None
 
 
+def _with_prepared_texts(
+    config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None, is_first: bool
+) -> RunConfig:
+    """The configuration with JSON and JSONL files of the datasets replaced by what they are tokenized to."""
+    from mindcoder.data.prepared import TextOptions, is_text, prepare_texts
+
+    changed = {}
+    for name in ("train_dataset", "eval_dataset"):
+        section = getattr(config, name)
+        locations = section.data_loader.locations
+        used = name == "eval_dataset" or run_mode in ("train", "finetune")
+        if not used or run_mode == "predict" or not any(map(is_text, locations)):
+            continue
+        pairs = config.preference is not None and name == "train_dataset"
+        options = TextOptions(config.model.settings.seq_length, config.processor.prompt_template, pairs)
+        files = prepare_texts(locations, tokenizer, options, Path(config.output_dir) / "data", is_first)
+        loader = section.data_loader.model_copy(update={"dataset_dir": "", "dataset_files": files})
+        changed[name] = section.model_copy(update={"data_loader": loader})
+    return config.model_copy(update=changed)
+
+
 def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace) -> None:
     """Missing files are found before anything heavy is imported."""
     if config.load_checkpoint and not Path(config.load_checkpoint).exists():
@@ -148,6 +170,8 @@ def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace
             flag = "--eval_dataset" if run_mode == "eval" else "--train_data"
             raise UserError(f"{run_mode} needs a dataset: {flag}, or data_loader.dataset_dir in the YAML file")
         from mindcoder.data.mindrecord_file import find_dataset
+        from mindcoder.data.prepared import is_text
 
         for location in locations:
-            find_dataset(location)
+            if not is_text(location):
+                find_dataset(location)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from mindcoder.data.readers import AnyRecord
 
-WORD = re.compile(r"\w+|[^\w\s]")
+WORD, TOKEN = re.compile(r"\w+"), re.compile(r"\w+|[^\w\s]")
 SHINGLE, PERMUTATIONS = 5, 128
-CONTAMINATED = 10  # words in a row that a record shares with a problem (bigcode-dataset's decontamination: substrings)
+CONTAMINATED, FEWEST = (
+    13,
+    6,
+)  # words in a row shared with a problem (Brown et al. 2020, appendix C); a shorter text's all
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Finding:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and signs."""
+    """Lower-case words without signs."""
     return WORD.findall(text.lower())
 
 
@@ -40,7 +43,7 @@ def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[
     index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
     exact: dict[tuple[str, ...], str] = {}
     for number, record in enumerate(records):
-        found = words("\n".join(record.texts()))
+        found = TOKEN.findall("\n".join(record.texts()).lower())
         place = f"{record.file} record {record.index}"
         same = exact.setdefault(tuple(found), place)
         if same != place:
@@ -58,7 +61,7 @@ def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[
 
 
 def contaminated(records: Iterable[AnyRecord], problems: Sequence[tuple[str, str]]) -> Iterator[AnyRecord | Finding]:
-    """Every record, or the finding that it shares `CONTAMINATED` words in a row with a problem.
+    """Every record, or the finding that it shares `CONTAMINATED` words in a row (or a whole short text) with a problem.
 
     Args:
         problems: names and texts (prompt, solution) of what a model will be tested with.
@@ -66,10 +69,13 @@ def contaminated(records: Iterable[AnyRecord], problems: Sequence[tuple[str, str
     known: dict[tuple[str, ...], str] = {}
     for name, text in problems:
         found = words(text)
-        for at in range(len(found) - CONTAMINATED + 1):
-            known.setdefault(tuple(found[at : at + CONTAMINATED]), name)
+        size = min(CONTAMINATED, len(found))
+        if size >= FEWEST:
+            for at in range(len(found) - size + 1):
+                known.setdefault(tuple(found[at : at + size]), name)
+    sizes = {len(run) for run in known}
     for record in records:
         found = words("\n".join(record.texts()))
-        runs = (tuple(found[at : at + CONTAMINATED]) for at in range(len(found) - CONTAMINATED + 1))
+        runs = (tuple(found[at : at + size]) for size in sizes for at in range(len(found) - size + 1))
         shared = next((known[run] for run in runs if run in known), None)
         yield record if shared is None else Finding(record, shared)

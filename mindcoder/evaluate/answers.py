@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from mindcoder.generate.request import Request
 from mindcoder.generate.request import Sequence as Running
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.text import StoppedText
+
+log = logging.getLogger(__name__)
 
 PROTOCOL_FILE = "protocol.json"
 Key = tuple[str, int]  # task id and number of the sample
@@ -116,6 +119,15 @@ def _answers(
         while len(running) < 2 * engine.batch and (item := next(waiting, None)) is not None:
             index, problem, sample = item
             prompt = encode(model, problem, protocol, shots)
+            if len(prompt) >= engine.max_length:
+                log.warning(
+                    "problem %s: the prompt's %d tokens leave no room within %d (--max_length); it counts as failed",
+                    problem.task_id,
+                    len(prompt),
+                    engine.max_length,
+                )
+                yield (problem.task_id, sample), ""
+                continue
             row = index * protocol.samples + sample
             sequence = engine.submit(Request(tuple(prompt), options, protocol.max_new_tokens, row=row))
             text = StoppedText(model.tokenizer, protocol.stops)
@@ -134,18 +146,7 @@ def _answers(
 
 
 def encode(model: Model, problem: Problem, protocol: Protocol, shots: Sequence[Problem]) -> list[int]:
-    """The prompt's ids.
-
-    Raises:
-        UserError: too long for the model.
-    """
+    """The prompt's ids."""
     if protocol.task == "humaneval-infilling":
-        ids = model.tokenizer.encode_infill(problem.text, problem.suffix)
-    else:
-        ids = model.tokenizer.encode(prompt_of(problem, protocol, shots))
-    if len(ids) >= model.engine.max_length:
-        raise UserError(
-            f"problem {problem.task_id}: the prompt's {len(ids)} tokens leave no room within {model.engine.max_length} "
-            "(--max_length)"
-        )
-    return ids
+        return model.tokenizer.encode_infill(problem.text, problem.suffix)
+    return model.tokenizer.encode(prompt_of(problem, protocol, shots))

@@ -6,6 +6,8 @@ layers, take their activation along without keeping its output, and draw a dropo
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import mindspore as ms
@@ -102,6 +104,13 @@ def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | 
     return LowRankProduct(None, scaling, dropout)
 
 
+def _mindpet_layer() -> type[nn.Cell]:
+    """mindpet's `LoRADense`; importing it imports MindFormers (3 s), which talks about itself."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from mindpet.delta.lora import LoRADense
+    return LoRADense
+
+
 def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> nn.Cell:
     """A linear layer with an update, in place of ``linear`` (whose weight and bias it takes over).
 
@@ -111,7 +120,7 @@ def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> n
         a: start value of A ``[rank, in]``; B starts at zero.
         site: of its dropout mask.
     """
-    from mindpet.delta.lora import LoRADense  # pulls half of mindpet in
+    LoRADense: Any = _mindpet_layer()
 
     class LoraLinear(LoRADense):
         """mindpet's layer with `Linear`'s call: ``[rows, in] -> [rows, out]`` (or what its product takes)."""

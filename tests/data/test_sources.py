@@ -13,6 +13,7 @@ from mindcoder.data.encode import IGNORED_LABEL, encode_document, encode_message
 from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.loader import BatchLoader, Position
 from mindcoder.data.overlap import Finding, contaminated, near_duplicates
+from mindcoder.data.prepared import TextOptions, prepare_texts
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import BadRecord, Conversation, Document, Record, read_records
 from mindcoder.data.show import documents, pieces, read_rows
@@ -210,3 +211,20 @@ def test_show_and_stats_tell_what_is_learnt(small_tokenizer, tokenizer_folder, t
     assert "rows 1, documents 2 (2.00 a row)" in capsys.readouterr().out
     with pytest.raises(UserError):
         list(read_rows(str(tmp_path / "none.mindrecord")))
+
+
+def test_text_files_are_tokenized_once_where_a_dataset_is_expected(small_tokenizer, tmp_path):
+    file = tmp_path / "d.jsonl"
+    file.write_text("\n".join(json.dumps({"instruction": "Say", "output": f"hi {index}"}) for index in range(20)))
+    options = TextOptions(128, "wizardcoder")
+    given = [str(file), "other.mindrecord"]
+    first, other = prepare_texts(given, small_tokenizer, options, tmp_path / "data", True)
+    assert other == "other.mindrecord" and first.startswith(str(tmp_path / "data" / "d-"))
+    made = (tmp_path / "data").stat().st_mtime_ns
+    assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", False)[0] == first
+    assert (tmp_path / "data").stat().st_mtime_ns == made
+    assert prepare_texts(given, small_tokenizer, TextOptions(64, "plain"), tmp_path / "data", True)[0] != first
+    file.write_text(file.read_text() + "\n" + json.dumps({"text": "more"}))
+    assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", True)[0] != first
+    with pytest.raises(UserError, match="text needs a tokenizer"):
+        prepare_texts(given, None, options, tmp_path / "data", True)

@@ -1,0 +1,79 @@
+"""Text files given where a dataset is expected: tokenized once, kept beside the run, found again the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindcoder.data.mindrecord_file import find_dataset
+from mindcoder.data.preprocess import PreprocessOptions, preprocess
+from mindcoder.errors import UserError
+from mindcoder.tokenizer import CodeTokenizer
+
+SUFFIXES = (".json", ".jsonl")
+POLL_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How text files become rows; as in `PreprocessOptions`."""
+
+    seq_length: int
+    template: str
+    pairs: bool = False
+
+
+def is_text(location: str) -> bool:
+    """Whether a dataset's location is a file of records instead of MindRecord."""
+    return location.endswith(SUFFIXES)
+
+
+def prepare_texts(
+    locations: Sequence[str], tokenizer: CodeTokenizer | None, options: TextOptions, folder: Path, is_first: bool
+) -> list[str]:
+    """The locations with text files replaced by packed MindRecord files in ``folder``.
+
+    Args:
+        is_first: this process makes them; the others wait for it.
+
+    Raises:
+        UserError: no tokenizer, or a record is broken.
+    """
+    return [_prepare(item, tokenizer, options, folder, is_first) if is_text(item) else item for item in locations]
+
+
+def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOptions, folder: Path, is_first: bool) -> str:
+    if tokenizer is None:
+        raise UserError("text needs a tokenizer: --vocab_file, or one beside --load_checkpoint", location)
+    file = Path(location)
+    if not file.is_file():
+        raise UserError("no such file", location)
+    state = file.stat()
+    told = (str(file.resolve()), state.st_size, state.st_mtime_ns, options, tokenizer.backend.to_str())
+    key = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+    target = folder / f"{file.stem}-{key}.mindrecord"
+    if not _is_whole(target):
+        if is_first:
+            log.info("tokenizing %s", location)
+            asked = PreprocessOptions(
+                location, target, options.seq_length, not options.pairs, template=options.template, pairs=options.pairs
+            )
+            _, statistics = preprocess(asked, tokenizer)
+            log.info("%s", "; ".join(statistics.lines()))
+        while not _is_whole(target):  # the launcher ends us if the first process fails
+            time.sleep(POLL_SECONDS)
+    return str(target)
+
+
+def _is_whole(target: Path) -> bool:
+    try:
+        find_dataset(str(target))
+    except UserError:
+        return False
+    return True
