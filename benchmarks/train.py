@@ -1,7 +1,7 @@
 """Training speed and memory against PyTorch + transformers: same architecture, weights, batch and threads.
 
-``python -m benchmarks.train [--sizes tiny,large,starcoder2,llama] [--rounds 8] [--repeats 2] [--name train]``. The
-sides take turns, so that a noisy machine hits both; each runs in a process of its own. Figures go to
+``python -m benchmarks.train [--sizes tiny,large,starcoder2,llama] [--rounds 8] [--repeats 2] [--name train] [--lora]``.
+The sides take turns, so that a noisy machine hits both; each runs in a process of its own. Figures go to
 ``benchmarks/results/NAME.json``.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from benchmarks.record import write_result
 from benchmarks.train_worker import SIZES, huggingface_config
 
 SIDES = ("torch", "ours", "ours-recompute")
+LORA_SIDES = ("torch-lora", "ours-lora")  # PEFT, and our adapters
 
 
 def gemm_rate() -> dict[str, float]:
@@ -56,8 +58,8 @@ def run_side(side: str, size: str, rounds: int, weights: str) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(size: str, rounds: int, repeats: int) -> dict:
-    """All sides in turn; the best median of each, and ratios to PyTorch."""
+def compare(size: str, rounds: int, repeats: int, sides: Sequence[str] = SIDES) -> dict:
+    """All sides in turn; the best median of each, and ratios to the first, PyTorch."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -65,9 +67,9 @@ def compare(size: str, rounds: int, repeats: int) -> dict:
         torch.manual_seed(0)
         config = AutoConfig.for_model(**huggingface_config(SIZES[size]))
         AutoModelForCausalLM.from_config(config).save_pretrained(weights)
-        runs: dict[str, list[dict]] = {side: [] for side in SIDES}
+        runs: dict[str, list[dict]] = {side: [] for side in sides}
         for repeat in range(repeats):
-            for side in SIDES:
+            for side in sides:
                 runs[side].append(run_side(side, size, rounds, weights))
                 print(
                     f"{size} {side} {repeat + 1}/{repeats}: {runs[side][-1]['tokens_per_s']:.0f} tokens/s, "
@@ -75,7 +77,7 @@ def compare(size: str, rounds: int, repeats: int) -> dict:
                     flush=True,
                 )
     best = {side: min(results, key=lambda item: item["median_step_s"]) for side, results in runs.items()}
-    reference = best["torch"]
+    reference = best[sides[0]]
     for side, item in best.items():
         item["speed_ratio"] = item["tokens_per_s"] / reference["tokens_per_s"]
         item["memory_ratio"] = item["peak_rss_gb"] / reference["peak_rss_gb"]
@@ -90,7 +92,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--name", default="train", help="of the file in benchmarks/results")
+    parser.add_argument("--lora", action="store_true", help="adapters of rank 16, against PEFT")
     arguments = parser.parse_args()
+    sides = LORA_SIDES if arguments.lora else SIDES
     began = time.time()
     rates = gemm_rate()
     print("float32 GEMM: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
@@ -100,12 +104,12 @@ def main() -> None:
         "sizes": {},
     }
     for size in arguments.sizes.split(","):
-        result = compare(size, arguments.rounds, arguments.repeats)
-        flops = result["sides"]["ours"]["flops_per_token"]
+        result = compare(size, arguments.rounds, arguments.repeats, sides)
+        flops = result["sides"][sides[1]]["flops_per_token"]
         for side, item in result["sides"].items():
             achieved = item["tokens_per_s"] * flops / 1e9
             item["gflops"] = achieved
-            item["utilisation"] = achieved / rates["torch" if side == "torch" else "mindspore"]
+            item["utilisation"] = achieved / rates["torch" if side.startswith("torch") else "mindspore"]
             print(
                 f"{size:10} {side:15} {item['tokens_per_s']:8.0f} tokens/s ({item['speed_ratio']:.2f} x PyTorch), "
                 f"{item['peak_rss_gb']:.2f} GB ({item['memory_ratio']:.2f} x), {achieved:.0f} GFLOP/s = "

@@ -1,6 +1,7 @@
 """One side of the training benchmark in a process of its own, so that its peak memory is its own.
 
-Prints one JSON line. ``python -m benchmarks.train_worker ours|torch SIZE ROUNDS [recompute]``
+Prints one JSON line. ``python -m benchmarks.train_worker SIDE SIZE ROUNDS WEIGHTS``, SIDE one of torch, ours,
+ours-recompute, torch-lora, ours-lora.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SIZES = {
     "llama": Size(768, 12, 8, 32000, 2, 512, "llama"),
 }
 RATE = 1e-4
+LORA_RANK, LORA_ALPHA = 16, 32.0  # on every linear layer but the head
 
 
 def tokens(size: Size) -> np.ndarray:
@@ -83,17 +85,21 @@ def timed(step, rounds: int) -> tuple[list[float], list[float], float]:
     return losses, seconds, first
 
 
-def run_torch(size: Size, rounds: int, weights: str) -> dict:
+def run_torch(size: Size, rounds: int, weights: str, lora: bool) -> dict:
     """PyTorch + transformers, float32, its default fastest choices (sdpa attention, fused AdamW)."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(2)
     model = AutoModelForCausalLM.from_pretrained(weights)
+    if lora:
+        import peft
+
+        options = peft.LoraConfig(r=LORA_RANK, lora_alpha=LORA_ALPHA, lora_dropout=0.0, target_modules="all-linear")
+        model = peft.get_peft_model(model, options)
     model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, fused=True
-    )
+    trained = [item for item in model.parameters() if item.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01, fused=True)
     batch = torch.tensor(tokens(size)).long()
 
     def step() -> float:
@@ -101,14 +107,14 @@ def run_torch(size: Size, rounds: int, weights: str) -> dict:
         loss = torch.nn.functional.cross_entropy(logits.view(-1, size.vocab), batch[:, 1:].reshape(-1))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         return loss.item()
 
     return report(size, *timed(step, rounds))
 
 
-def run_ours(size: Size, rounds: int, weights: str, recompute: bool) -> dict:
+def run_ours(size: Size, rounds: int, weights: str, recompute: bool, lora: bool) -> dict:
     """The step of ``mindcoder finetune``."""
     from mindcoder.backend.device import compile_ahead, setup_device
 
@@ -119,11 +125,15 @@ def run_ours(size: Size, rounds: int, weights: str, recompute: bool) -> dict:
     from mindcoder.checkpoint.huggingface import HuggingFaceFolder
     from mindcoder.checkpoint.load import load_weights
     from mindcoder.models.decoder import Decoder
+    from mindcoder.peft.lora import add_lora
+    from mindcoder.peft.options import LoraOptions
     from mindcoder.train.optimizer import AdamW, AdamWOptions
     from mindcoder.train.step import TrainStep
 
     decoder = Decoder(HuggingFaceFolder(weights).transformer_config, empty=True)
     load_weights(decoder, weights)
+    if lora:
+        add_lora(decoder, LoraOptions(LORA_RANK, LORA_ALPHA, target_modules=(".*",)), 0)
     train_step = TrainStep(
         decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions()), 1.0, recompute=recompute
     )
@@ -168,8 +178,8 @@ def report(size: Size, losses: list[float], seconds: list[float], first: float) 
 
 if __name__ == "__main__":
     side, name, rounds, weights = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-    if side == "torch":
-        result = run_torch(SIZES[name], rounds, weights)
+    if side.startswith("torch"):
+        result = run_torch(SIZES[name], rounds, weights, side == "torch-lora")
     else:
-        result = run_ours(SIZES[name], rounds, weights, side == "ours-recompute")
+        result = run_ours(SIZES[name], rounds, weights, side == "ours-recompute", side == "ours-lora")
     print(json.dumps(result))

@@ -8,8 +8,13 @@ from mindcoder.cli.arguments import positive
 from mindcoder.cli.weight_verbs import byte_size
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
+from mindcoder.config.schema import RunConfig
+from mindcoder.errors import UserError
 from mindcoder.models.from_section import config_from_section
+from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.plan import Layout, Machine, Plan, Workload, fitting_layouts, make_plan
+from mindcoder.peft.from_section import lora_options
+from mindcoder.peft.options import adapter_shapes
 
 SHOWN_LAYOUTS = 8
 
@@ -52,6 +57,7 @@ def plan_verb(arguments: argparse.Namespace) -> int:
         model.seq_length,
         micro * runner.gradient_accumulation_steps,
         bool(config.recompute_config.recompute),
+        _adapter_shapes(config, network),
     )
     machine = Machine(arguments.memory, arguments.tflops * 1e12, arguments.bandwidth)
     plan = make_plan(network, layout, work, machine)
@@ -82,6 +88,15 @@ def plan_verb(arguments: argparse.Namespace) -> int:
     if not found:
         print("  none; more devices, recompute_config.recompute, or a smaller batch_size would help")
     return 0
+
+
+def _adapter_shapes(config: RunConfig, network: TransformerConfig) -> dict[str, tuple[int, ...]] | None:
+    """Of LoRA's matrices; None where all weights are trained."""
+    options = lora_options(config)
+    try:
+        return None if options is None else adapter_shapes(options, network)
+    except ValueError as error:
+        raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
 
 
 def _assumptions(machine: Machine) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 
 from mindcoder.cli.arguments import Parser, add_run_flags
@@ -48,6 +49,16 @@ def convert_reversed_script(prog: str) -> int:
     parser.add_argument("--torch_path", dest="target", required=True, metavar="DST", help="folder to write")
     parser.set_defaults(to="huggingface")
     return _convert(parser)
+
+
+def mbpp_script(prog: str, *given: str) -> int:
+    """``mbpp_gen_online.py`` and ``mbpp_process.py``: ``mindcoder eval-code --task mbpp`` with the flags ``given``."""
+    from mindcoder.cli.eval_code_verb import add_eval_code_flags, eval_code_verb
+
+    parser = Parser(prog=prog, description="MBPP: answers, and their pass@k.")
+    add_eval_code_flags(parser)
+    arguments = parser.parse_args(["--task", "mbpp", *given, *sys.argv[1:]])
+    return guarded(lambda: eval_code_verb(arguments), arguments.debug)
 
 
 def _conversion_parser(prog: str, description: str) -> Parser:

@@ -7,7 +7,8 @@ are estimates from the formulas in the docstrings below.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from mindcoder.config.layout import check_divides, spread_layers
 from mindcoder.models.slices import cut_axis
@@ -55,12 +56,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Workload:
-    """One step: ``batch`` sequences of ``length`` tokens a micro batch and rank, ``micro_batches`` of them."""
+    """One step: ``batch`` sequences of ``length`` tokens a micro batch and rank, ``micro_batches`` of them.
+
+    ``adapter`` holds the global shapes of what is trained in place of the weights (LoRA).
+    """
 
     batch: int
     length: int
     micro_batches: int
     recompute: bool
+    adapter: Mapping[str, tuple[int, ...]] | None = None
 
     @property
     def tokens(self) -> int:
@@ -110,13 +115,15 @@ class Plan:
         return max(stage.total for stage in self.stages)
 
 
-def stage_parameters(config: TransformerConfig, layout: Layout) -> list[tuple[int, int]]:
+def stage_parameters(
+    config: TransformerConfig, layout: Layout, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> list[tuple[int, int]]:
     """(layers, parameters of a rank) of every stage, as `mindcoder.models.decoder` holds them.
 
-    A tied head stands a second time on the last stage.
+    A tied head stands a second time on the last stage. ``shapes`` counts others than the network's own.
     """
     counts = spread_layers(config.num_layers, layout.pipeline, layout.offsets)
-    shapes = config.parameter_shapes()
+    shapes = config.parameter_shapes() if shapes is None else shapes
     stages = []
     for index, layers in enumerate(counts):
         stage = stage_of(counts, index)
@@ -152,7 +159,8 @@ def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, 
     if stage == layout.pipeline - 1:
         vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
         head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * vocabulary)
-        head += 4.0 * vocabulary * config.hidden_size  # the head's gradient is summed in float32
+        if work.adapter is None:
+            head += 4.0 * vocabulary * config.hidden_size  # the head's gradient is summed in float32
     return kept + scores + head
 
 
@@ -182,7 +190,7 @@ def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage:
         data += 2 * (layout.data - 1) / layout.data * parameters * ITEM_BYTES[config.param_dtype]
     own_rows = rows / (layout.tensor if layout.sequence else 1)
     pipeline = ((not is_last) + (not is_first)) * own_rows * work.micro_batches
-    if config.tied_head and is_first != is_last:
+    if config.tied_head and is_first != is_last and work.adapter is None:
         table = config.token_rows * config.hidden_size / (layout.tensor if layout.vocabulary else 1)
         pipeline += 4 * table
     return tensor + data + pipeline
@@ -190,26 +198,32 @@ def sent_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage:
 
 def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine: Machine) -> Plan:
     """Memory of every stage and the time of a step: products at ``machine.flops`` (a third more where the forward pass
-    runs again), messages at ``machine.bandwidth`` without overlap, and the pipeline's bubble (p - 1) / m."""
+    runs again), messages at ``machine.bandwidth`` without overlap, and the pipeline's bubble (p - 1) / m. Frozen
+    weights have no gradient, so an adapter's step has two thirds of the products."""
     item = ITEM_BYTES[config.param_dtype]
     accumulates = work.micro_batches > 1 or layout.pipeline > 1
     divided = layout.data if layout.shard_optimizer else 1
     stages = []
+    adapters = None if work.adapter is None else stage_parameters(config, layout, work.adapter)
     for stage, (layers, parameters) in enumerate(stage_parameters(config, layout)):
+        trained = parameters
+        if adapters is not None:
+            trained, item = adapters[stage][1], 4
         stages.append(
             RankPlan(
                 stage,
                 layers,
                 parameters,
-                weights=float(parameters * item),
-                gradients=float(parameters * (item + (4 if accumulates else 0))),
-                optimizer=parameters * (8 + (4 if item < 4 else 0)) / divided,
+                weights=float(parameters * ITEM_BYTES[config.param_dtype] + (4 * trained if adapters else 0)),
+                gradients=float(trained * (item + (4 if accumulates else 0))),
+                optimizer=trained * (8 + (4 if item < 4 else 0)) / divided,
                 activations=activation_bytes(config, layout, work, layers, stage),
-                sent=sent_bytes(config, layout, work, stage, parameters),
+                sent=sent_bytes(config, layout, work, stage, trained),
             )
         )
     tokens = work.tokens * work.micro_batches
     work_flops = config.flops_per_token(work.length) * tokens * (4 / 3 if recomputes(layout, work, 0) else 1)
+    work_flops *= 1 if work.adapter is None else 2 / 3
     compute = work_flops / (layout.tensor * layout.pipeline) / machine.flops
     bubble = (layout.pipeline - 1) / work.micro_batches
     seconds = compute * (1 + bubble) + max(stage.sent for stage in stages) / machine.bandwidth
@@ -240,7 +254,7 @@ def fitting_layouts(
             data = devices // (tensor * pipeline)
             if global_batch % (data * work.batch):
                 continue
-            micro = Workload(work.batch, work.length, global_batch // (data * work.batch), work.recompute)
+            micro = replace(work, micro_batches=global_batch // (data * work.batch))
             for divides in (False, True) if tensor > 1 else (False,):
                 layout = Layout(data, tensor, pipeline, data > 1, divides, divides)
                 plan = make_plan(config, layout, micro, machine)

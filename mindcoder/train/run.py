@@ -22,6 +22,7 @@ from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.mesh import SINGLE, Mesh
+from mindcoder.peft.from_section import lora_options
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LoraOptions
 from mindcoder.train.callbacks.base import Callback
@@ -259,26 +260,6 @@ def check_preference(config: RunConfig, loader: BatchLoader) -> None:
         raise UserError("preference: dataset_weights are for texts")
     if not config.load_checkpoint:
         raise UserError("preference: pairs need a model to start from: --load_checkpoint")
-
-
-def lora_options(config: RunConfig) -> LoraOptions | None:
-    """``pet_config``; None where all weights are trained."""
-    section = config.model.settings.pet_config
-    if section is None:
-        return LoraOptions() if config.pet_method else None
-
-    def patterns(given: str | list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-        return default if given is None else (given,) if isinstance(given, str) else tuple(given)
-
-    return LoraOptions(
-        section.lora_rank,
-        section.lora_alpha,
-        section.lora_dropout,
-        patterns(section.target_modules, LoraOptions.target_modules),
-        patterns(section.exclude_layers, ()),
-        section.use_rslora,
-        section.loraplus_lr_ratio,
-    )
 
 
 def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:

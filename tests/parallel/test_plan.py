@@ -20,6 +20,8 @@ from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.parallel.plan import Layout, Machine, Workload, fitting_layouts, make_plan, stage_parameters
 from mindcoder.parallel.tensor_parallel import SlicedLayers
+from mindcoder.peft.from_section import lora_options
+from mindcoder.peft.options import adapter_shapes
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 
@@ -113,3 +115,17 @@ def test_every_shipped_file_has_a_layout_that_fits_64_gb(file):
     work = Workload(config.runner_config.batch_size, config.model.settings.seq_length, 8, recompute)
     if config.run_mode != "predict":
         assert make_plan(config_from_section(config.model.settings), layout, work, MACHINE).peak < 64e9
+
+
+def test_an_adapter_needs_gradients_and_states_for_itself_only():
+    config, _ = load_config(REPOSITORY / "configs/wizardcoder/15b_lora.yaml")
+    network, options = config_from_section(config.model.settings), lora_options(config)
+    adapter = adapter_shapes(options, network)
+    (stage,) = make_plan(network, Layout(1, 1, 1, False), Workload(1, 64, 1, False, adapter), MACHINE).stages
+    (full,) = make_plan(network, Layout(1, 1, 1, False), Workload(1, 64, 1, False), MACHINE).stages
+    trained = sum(math.prod(shape) for shape in adapter.values())
+    assert trained == 40 * 16 * (2 * (6144 + 6144) + 2 * (6144 + 128) + 2 * (6144 + 24576))
+    assert stage.gradients == 4 * trained and stage.optimizer == 8 * trained
+    assert stage.weights == full.weights + 4 * trained
+    cut = make_plan(network, Layout(1, 4, 2, False), Workload(1, 64, 8, False, adapter), MACHINE).stages
+    assert sum(item.optimizer for item in cut) < 8 * trained * 0.6  # one rank of each stage; one end is whole
