@@ -136,3 +136,12 @@ def prefer_huge_pages(address: int, size: int) -> None:
         return
     for advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
         madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), advice)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -19,7 +19,7 @@ RENAMED = {
 
 _EFFECTIVE_BY_SECTION = {
     "": "seed output_dir load_checkpoint pet_method resume_training run_mode use_parallel do_eval eval_step_interval",
-    "runner_config": "epochs batch_size gradient_accumulation_steps max_steps",
+    "runner_config": "epochs batch_size gradient_accumulation_steps max_steps peak_tflops",
     "runner_wrapper": "use_clip_grad max_grad_norm scale_sense",
     "runner_wrapper.scale_sense": "type loss_scale_value scale_factor scale_window",
     "optimizer": "type learning_rate beta1 beta2 betas eps weight_decay",
@@ -33,7 +33,7 @@ _EFFECTIVE_BY_SECTION = {
     "preference": "type beta gamma label_smoothing",
     "parallel_config": "data_parallel model_parallel pipeline_stage optimizer_shard micro_batch_num vocab_emb_dp "
     "use_seq_parallel",
-    "callbacks.*": "type save_checkpoint_steps keep_checkpoint_max per_print_times",
+    "callbacks.*": "type project online save_checkpoint_steps keep_checkpoint_max per_print_times",
     "context": "device_target device_id mode max_call_depth",
     "model.arch": "type",
     "model.model_config": "type batch_size seq_length vocab_size hidden_size num_layers num_heads multi_query "

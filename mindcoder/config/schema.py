@@ -30,6 +30,7 @@ class RunnerConfig(Section):
     batch_size: int = Field(1, ge=1, description="sequences in a micro batch")
     gradient_accumulation_steps: int = Field(1, ge=1)
     max_steps: int | None = Field(None, ge=1, description="stop after this many steps; wins over epochs")
+    peak_tflops: float | None = Field(None, gt=0, description="of a device, for the share of it that is used (MFU)")
     sink_mode: bool = False
     sink_size: int = -1
     sink_per_epoch: bool | None = None
@@ -253,7 +254,11 @@ class Callback(Section):
         "EvalCallBack",
         "ProfileMonitor",
         "TrainingStateMonitor",
+        "WandbMonitor",
+        "SwanLabMonitor",
     ]
+    project: str = Field("mindcoder", description="of WandbMonitor and SwanLabMonitor")
+    online: bool = Field(False, description="WandbMonitor and SwanLabMonitor: send to their servers")
     prefix: str = "wizardcoder"
     directory: str | None = None
     save_checkpoint_steps: int = Field(0, ge=0, description="0: only at the end")

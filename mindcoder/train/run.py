@@ -29,6 +29,7 @@ from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
+from mindcoder.train.callbacks.trackers import TRACKERS, tracker
 from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.health import HealthOptions
@@ -182,6 +183,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
         lora=lora_options(config),
         preference=preference_options(config),
+        peak_tflops=runner.peak_tflops or 0.0,
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
@@ -211,6 +213,11 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         ConsoleProgress(printing),
         CurveFiles(output / "curves"),
         TensorBoard(output / "tensorboard"),
+    ]
+    callbacks += [
+        tracker(item.type, item.project, item.online, output, config.model_dump(exclude_none=True))
+        for item in config.callbacks
+        if item.type in TRACKERS and mesh.rank == 0
     ]
     trainer = Trainer(
         decoder,

@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from mindcoder.backend.device import resident_bytes
 from mindcoder.checkpoint.layout import own_parts, read_own_parts
 from mindcoder.checkpoint.load import check_architecture
 from mindcoder.checkpoint.store import (
@@ -68,6 +69,7 @@ class TrainOptions:
         base: where the frozen weights of an adapter lie.
         preference: learn from pairs of answers.
         health: what to do about losses that jump or are no numbers.
+        peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
     """
 
     total_steps: int
@@ -85,6 +87,7 @@ class TrainOptions:
     base: str = ""
     preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
+    peak_tflops: float = 0.0
 
 
 class Trainer:
@@ -292,7 +295,13 @@ class Trainer:
         seconds = time.perf_counter() - began
         tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
-        return StepRecord(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite)
+        flops = self.decoder.config.flops_per_token(self.loader.seq_length) * (2 / 3 if self.options.lora else 1)
+        tflops = tokens / seconds * flops / self.mesh.size / 1e12
+        mfu = tflops / self.options.peak_tflops if self.options.peak_tflops else 0.0
+        return StepRecord(
+            *(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite),
+            *(tflops, mfu, resident_bytes() / 1e9),
+        )
 
     def _look_after(self, record: StepRecord, batches: list[Batch]) -> None:
         """Note a loss that is no number or jumps; go back to the newest checkpoint after a jump where that is wanted.

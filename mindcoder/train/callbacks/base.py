@@ -7,6 +7,12 @@ from pathlib import Path
 
 from mindcoder.train.evaluate import EvalResult
 
+# What is drawn of updates and evaluations.
+STEP_SCALARS = (
+    "loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale", "tflops", "mfu", "memory_gb",
+)  # fmt: skip
+EVAL_SCALARS = ("loss", "perplexity", "accuracy")
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -21,6 +27,10 @@ class StepRecord:
         tokens_per_second: positions of the step ÷ its seconds.
         loss_scale: in use for this step.
         skipped: the gradient was not finite and nothing was updated.
+        tflops: floating point operations of this process, in 10^12 a second (forward and backward; not what
+            recomputation does again).
+        mfu: ``tflops`` ÷ what the device could do at most (``runner_config.peak_tflops``); 0 where that is not said.
+        memory_gb: resident memory of this process, in 10^9 bytes.
     """
 
     step: int
@@ -31,6 +41,9 @@ class StepRecord:
     tokens_per_second: float
     loss_scale: float
     skipped: bool
+    tflops: float = 0.0
+    mfu: float = 0.0
+    memory_gb: float = 0.0
 
 
 class Callback:

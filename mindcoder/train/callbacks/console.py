@@ -45,10 +45,11 @@ class ConsoleProgress(Callback):
             f"lr {record.learning_rate:.3e}, grad norm {record.grad_norm:.3f}, "
             f"{record.tokens_per_second:.0f} tokens/s"
         )
-        if record.skipped:
+        if record.skipped and record.loss_scale != 1.0:
             log.warning(
                 "step %d: gradient overflow, update skipped, loss scale %g halved", record.step, record.loss_scale
             )
+        log.debug("step %d: %.4g TFLOP/s, %.2f GB resident", record.step, record.tflops, record.memory_gb)
         due = record.step % self._every == 0 or record.step in (1, self._total)
         log.log(logging.INFO if due and self._bar.disable else logging.DEBUG, line)
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult
 
-STEP_FIELDS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale", "skipped")
+STEP_FIELDS = (
+    "step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale", "skipped",
+    "tflops", "mfu", "memory_gb",
+)  # fmt: skip
 EVAL_FIELDS = ("step", "loss", "perplexity", "accuracy", "tokens")
 
 
@@ -49,6 +52,9 @@ class CurveFiles(Callback):
                 "tokens_per_second": f"{record.tokens_per_second:.1f}",
                 "loss_scale": f"{record.loss_scale:g}",
                 "skipped": int(record.skipped),
+                "tflops": f"{record.tflops:.6g}",
+                "mfu": f"{record.mfu:.4f}",
+                "memory_gb": f"{record.memory_gb:.3f}",
             }
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mindcoder.train.callbacks.base import Callback, StepRecord
+from mindcoder.train.callbacks.base import EVAL_SCALARS, STEP_SCALARS, Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult
 
 
@@ -20,11 +20,11 @@ class TensorBoard(Callback):
         self._writer = SummaryWriter(str(self._folder), purge_step=step + 1 if step else None)
 
     def on_step(self, record: StepRecord) -> None:
-        for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale"):
+        for name in STEP_SCALARS:
             self._writer.add_scalar(f"train/{name}", getattr(record, name), record.step)
 
     def on_eval(self, step: int, result: EvalResult) -> None:
-        for name in ("loss", "perplexity", "accuracy"):
+        for name in EVAL_SCALARS:
             self._writer.add_scalar(f"eval/{name}", getattr(result, name), step)
 
     def on_end(self) -> None:
