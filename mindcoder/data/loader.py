@@ -160,6 +160,22 @@ class BatchLoader:
         known = ("input_ids", "labels", "position_ids", "document_ids")
         return rows, [name for name in known if name in columns]
 
+    def most_labels(self, epochs: int) -> int:
+        """Most labelled positions in a batch of one process, over all of ``epochs``; one pass over the labels."""
+        import mindspore.dataset as ds
+
+        if "labels" not in self._columns:
+            return self.batch_size * self.seq_length
+        dataset = ds.MindDataset(self._files, columns_list=["labels"], num_parallel_workers=1, shuffle=False)
+        rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+        counts = np.array([(row["labels"].reshape(-1)[1:] != IGNORED_LABEL).sum() for row in rows])
+        most = 0
+        for epoch in range(epochs):
+            taken = counts[self._order(epoch)]
+            padded = np.pad(taken, (0, -len(taken) % self.batch_size))
+            most = max(most, int(padded.reshape(-1, self.batch_size).sum(1).max()))
+        return most
+
     @property
     def location(self) -> str:
         """Where the rows are from."""

@@ -63,7 +63,7 @@ def close_in(root, visible, disk_bytes):
     for path in DEVICES:
         write(root + path, "")
         mount(path, root + path, None, MS_BIND)
-    os.mkdir(root + "/tmp")
+    os.makedirs(root + "/tmp", exist_ok=True)  # there already where Python itself lies in it
     os.chroot(root)
     os.chdir("/tmp")
 

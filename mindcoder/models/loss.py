@@ -71,6 +71,36 @@ class LinearCrossEntropy(nn.Cell):
         return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), ops.zeros_like(labels)
 
 
+class PickRows(nn.Cell):
+    """``rows [R, H]``, ``places [P]`` int32 -> ``[P, H]``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.scatter_add = ops.Gather(), ops.TensorScatterAdd()
+
+    def construct(self, rows: Tensor, places: Tensor) -> Tensor:
+        return self.gather(rows, places, 0)
+
+    def bprop(self, rows, places, out, dout):
+        return self.scatter_add(ops.zeros_like(rows), places.reshape((-1, 1)), dout), ops.zeros_like(places)
+
+
+class LabelledCrossEntropy(nn.Cell):
+    """A loss of rows on those that have a label: head and softmax are not computed for the others.
+
+    ``construct(hidden [R, H], weight [V, H], (labels [B, S], places [P]))``; ``places`` names all labelled rows, and to
+    come to P others without a label. Gives what ``loss`` does.
+    """
+
+    def __init__(self, loss: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.loss, self.pick, self.gather = loss, PickRows(), ops.Gather()
+
+    def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
+        labels, places = targets
+        return self.loss(self.pick(hidden, places), weight, self.gather(labels.reshape((-1,)), places, 0))
+
+
 class RowCrossEntropy(nn.Cell):
     """Each row's cross entropy for evaluation: logits ``[R, V]`` float32, labels ``[R]`` -> ``[R]`` float32."""
 

@@ -6,18 +6,22 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import LinearCrossEntropy
+from mindcoder.models.loss import LabelledCrossEntropy, LinearCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
 from mindcoder.parallel.tensor_parallel import SlicedLayers
 from mindcoder.parallel.vocabulary import SlicedCrossEntropy, SlicedStatistics
 from mindcoder.train.recompute import RecomputedGradients
 
 
-def head_loss(decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None) -> nn.Cell:
+def head_loss(
+    decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, picks_rows: bool = False
+) -> nn.Cell:
     """The fused head and loss, over a vocabulary that is whole or divided; or the loss on pairs of answers."""
     slices = decoder.slices
     if preference is not None:
         return PreferenceLoss(preference, scaled)
+    if picks_rows:
+        return LabelledCrossEntropy(head_loss(decoder, scaled))
     if isinstance(slices, SlicedLayers) and slices.vocabulary:
         return SlicedCrossEntropy(sliced_statistics(decoder), scaled)
     return LinearCrossEntropy(scaled)
@@ -81,6 +85,7 @@ class MicroBatchGradients(nn.Cell):
         recompute: run every layer again in the backward pass instead of keeping its activations; all pipeline stages
             but the last do that anyway, because their backward pass is another graph than their forward pass.
         preference: learn from pairs of answers; ``labels`` is then what `PreferenceLoss` takes as targets.
+        picks_rows: compute the head at labelled rows only; ``labels`` is then what `LabelledCrossEntropy` takes.
     """
 
     def __init__(
@@ -90,11 +95,12 @@ class MicroBatchGradients(nn.Cell):
         loss_scaled: bool = False,
         recompute: bool = False,
         preference: PreferenceOptions | None = None,
+        picks_rows: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.loss_scaled = decoder, loss_scaled
         self.is_first = decoder.stage.is_first
-        loss = head_loss(decoder, loss_scaled, preference)
+        loss = head_loss(decoder, loss_scaled, preference, picks_rows)
         kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]

@@ -41,6 +41,8 @@ from mindcoder.train.trainer import Trainer, TrainOptions
 
 log = logging.getLogger(__name__)
 
+HEAD_ROWS_MULTIPLE = 64
+WORTH_PICKING = 0.9  # share of the rows from which picking them does not pay
 BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
 
 SCHEDULE_KINDS: dict[str, Kind] = {
@@ -184,6 +186,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         lora=lora_options(config),
         preference=preference_options(config),
         peak_tflops=runner.peak_tflops or 0.0,
+        head_rows=None if config.preference or mesh.pipeline > 1 else head_rows(loader, runner.epochs),
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
@@ -242,6 +245,13 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         share = preferred(score_pairs(decoder, pairs, "pairs", mesh.rank == 0), reference)
         log.info("the chosen answer is the likelier one in %.1f %% of the %d pairs", 100 * share, pairs.rows)
     return trainer, result
+
+
+def head_rows(loader: BatchLoader, epochs: int) -> int | None:
+    """Rows that the head is computed for: all that have a label in the fullest batch; None where most of them do."""
+    rows = loader.batch_size * loader.seq_length
+    needed = -(-loader.most_labels(epochs) // HEAD_ROWS_MULTIPLE) * HEAD_ROWS_MULTIPLE
+    return needed if needed < WORTH_PICKING * rows else None
 
 
 def preference_options(config: RunConfig) -> PreferenceOptions | None:

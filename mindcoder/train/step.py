@@ -27,6 +27,7 @@ class MicroBatch:
         seed: int32 scalar of its dropout masks.
         share: float32 scalar, its part of the step's labelled tokens (of its pairs with `PreferenceOptions`).
         reference: float32 ``[B, 2]``, the reference model's log-probabilities of a pair's answers; None without pairs.
+        places: int32 ``[P]``, rows of ``B * S`` among which are all that have a label; None to compute the head on all.
     """
 
     input_ids: Tensor
@@ -36,6 +37,7 @@ class MicroBatch:
     seed: Tensor
     share: Tensor
     reference: Tensor | None = None
+    places: Tensor | None = None
 
 
 class Step(Protocol):
@@ -60,6 +62,7 @@ class TrainStep(nn.Cell):
         recompute: run every layer again in the backward pass instead of keeping its activations.
         together: the processes that share each step.
         preference: learn from pairs of answers.
+        picks_rows: compute the head at the rows that micro batches name only.
     """
 
     def __init__(
@@ -72,12 +75,13 @@ class TrainStep(nn.Cell):
         recompute: bool = False,
         together: Collectives | None = None,
         preference: PreferenceOptions | None = None,
+        picks_rows: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         together = together or single_process()
         self.weights = optimizer.parameters
-        self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute, preference)
-        self.has_pairs = preference is not None
+        self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute, preference, picks_rows)
+        self.has_pairs, self.picks_rows = preference is not None, picks_rows
         self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, together)
         mesh = together.mesh
         self.data_sum = together.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
@@ -95,8 +99,9 @@ class TrainStep(nn.Cell):
                 *(batch.input_ids, batch.position_ids, batch.document_ids, batch.labels, batch.seed),
                 *(learning_rate, loss_scale, batch.share, Tensor(index == len(micro_batches) - 1)),
             )
-            if batch.reference is not None:
-                inputs = (*inputs, batch.reference)
+            extra = batch.reference if self.has_pairs else batch.places if self.picks_rows else None
+            if extra is not None:
+                inputs = (*inputs, extra)
             if not self._compiled:
                 compile_ahead(self, *inputs)
                 self._compiled = True
@@ -114,10 +119,14 @@ class TrainStep(nn.Cell):
         labels: Tensor,
         seed: Tensor,
         loss_scale: Tensor,
-        *reference: Tensor,
+        *extra: Tensor,
     ) -> tuple[Tensor, tuple]:
         """Unscaled loss and scaled gradients of one micro batch."""
-        targets = (labels, document_ids, reference[0]) if self.has_pairs else labels
+        targets = labels
+        if self.has_pairs:
+            targets = (labels, document_ids, extra[0])
+        elif self.picks_rows:
+            targets = (labels, extra[0])
         loss, grad_rows, grads = self.micro_batch(
             input_ids, position_ids, document_ids, targets, seed, loss_scale, loss_scale
         )
@@ -134,7 +143,7 @@ class TrainStep(nn.Cell):
         loss_scale: Tensor,
         share: Tensor,
         is_last: Tensor,
-        *reference: Tensor,
+        *extra: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run one micro batch.
 
@@ -147,13 +156,13 @@ class TrainStep(nn.Cell):
             share: float32 scalar, this micro batch's part of the labelled tokens of the whole step, over all micro
                 batches and ranks.
             is_last: bool scalar, update after this micro batch (accumulation).
-            reference: with pairs, see `MicroBatch`.
+            extra: with pairs the reference, with picked rows their places; see `MicroBatch`.
 
         Returns:
             The micro batch's mean loss (over several ranks: its share of the step's loss, summed over them) and the
             gradient's global norm (0 when no update was due), float32 scalars.
         """
-        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *reference)
+        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *extra)
         if self.data_sum is not None:
             loss = self.data_sum(ops.depend(loss * share, grads))
         if not self.accumulates:

@@ -28,6 +28,7 @@ from mindcoder.checkpoint.store import (
     newest_checkpoint,
     write_parts,
 )
+from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Position, same_place
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
@@ -69,6 +70,7 @@ class TrainOptions:
         base: where the frozen weights of an adapter lie.
         preference: learn from pairs of answers.
         health: what to do about losses that jump or are no numbers.
+        head_rows: rows of a micro batch that the head is computed for, at least as many as have a label; None for all.
         peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
     """
 
@@ -88,6 +90,7 @@ class TrainOptions:
     preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
     peak_tflops: float = 0.0
+    head_rows: int | None = None
 
 
 class Trainer:
@@ -160,6 +163,7 @@ class Trainer:
             options.recompute,
             together,
             options.preference,
+            options.head_rows is not None,
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -284,6 +288,7 @@ class Trainer:
                 Tensor(self._dropout_seed(index), ms.int32),
                 Tensor(self._weight(batch) / max(labels, 1), ms.float32),
                 self._reference_of(batch),
+                self._places_of(batch),
             )
             for index, batch in enumerate(batches)
         ]
@@ -350,6 +355,13 @@ class Trainer:
         if self.reference is not None and batch.rows is not None:
             values[: len(batch.rows)] = self.reference[batch.rows]
         return Tensor(values)
+
+    def _places_of(self, batch: Batch) -> Tensor | None:
+        """All rows with a label, filled up with others."""
+        if self.options.head_rows is None:
+            return None
+        order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
+        return Tensor(order[: self.options.head_rows].astype(np.int32))
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """A seed that names this micro batch of this run: resuming draws the same masks."""

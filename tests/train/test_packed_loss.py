@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import mindspore as ms
 import numpy as np
 import pytest
 from conftest import SAMPLES
+from families import Gradients
 from mindspore import Tensor
 
 from mindcoder.data.encode import encode_record
-from mindcoder.data.loader import shift_labels
+from mindcoder.data.loader import BatchLoader, shift_labels
 from mindcoder.data.packing import pack_first_fit, pad_each
+from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import read_records
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.train.evaluate import EvalStep
+from mindcoder.train.optimizer import AdamW, AdamWOptions
+from mindcoder.train.run import head_rows
+from mindcoder.train.step import TrainStep
 
 COMMON = {"vocab_size": 700, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 64}
 FAMILIES = {
@@ -59,3 +65,38 @@ def test_the_first_label_of_a_packed_document_is_not_the_last_of_the_one_before(
     shifted = shift_labels(row.labels[None])[0]
     ends = np.flatnonzero(np.diff(row.document_ids))
     assert len(ends) >= 3 and (shifted[ends] == -100).all()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_head_at_labelled_rows_only_gives_the_same_loss_and_gradients(recompute, rng):
+    decoder = Decoder(FAMILIES["llama"], seed=1)
+    optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions())
+    ids = rng.integers(0, 700, (2, 64)).astype(np.int32)
+    labels = np.where(rng.random((2, 64)) < 0.6, -100, ids).astype(np.int32)
+    positions = np.tile(np.arange(64, dtype=np.int32), (2, 1))
+    inputs = [Tensor(item) for item in (ids, positions, np.zeros_like(ids), labels)]
+    inputs += [Tensor(0, ms.int32), Tensor(1.0, ms.float32)]
+    whole = Gradients(TrainStep(decoder, optimizer, recompute=recompute))(*inputs)
+    places = np.argsort(labels.reshape(-1) == -100, kind="stable")[:64].astype(np.int32)
+    picked = PickedGradients(TrainStep(decoder, optimizer, recompute=recompute, picks_rows=True))(
+        *inputs, Tensor(places)
+    )
+    np.testing.assert_allclose(picked[0].asnumpy(), whole[0].asnumpy(), rtol=1e-6)
+    for ours, theirs in zip(picked[1], whole[1]):
+        np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), atol=1e-6)
+
+
+class PickedGradients(Gradients):
+    """`Gradients` with the labelled rows' places behind."""
+
+    def construct(self, ids, positions, documents, labels, seed, scale, places):
+        return self.step.gradients(ids, positions, documents, labels, seed, scale, places)
+
+
+def test_the_fullest_batch_of_all_epochs_says_how_many_rows_the_head_needs(small_tokenizer, tmp_path):
+    target = tmp_path / "samples.mindrecord"
+    preprocess(PreprocessOptions(str(SAMPLES), target, 256, workers=1, show_progress=False), small_tokenizer)
+    loader = BatchLoader(str(target), 4, 256, 700, seed=3)
+    counts = [batch.label_count for batch, _ in loader.batches(epochs=3)]
+    most = loader.most_labels(3)
+    assert max(counts) == most and head_rows(loader, 3) == -(-most // 64) * 64 < 4 * 256
