@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from mindcoder.checkpoint.adapter import base_of, is_adapter, read_adapter
-from mindcoder.checkpoint.convert import FORMATS, ConvertRequest, convert
+from mindcoder.checkpoint.convert import FORMATS, convert
 from mindcoder.checkpoint.peft_format import write_peft
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.logs import start_logging
-from mindcoder.cli.weight_verbs import add_conversion_options
+from mindcoder.cli.weight_verbs import add_conversion_options, conversion
 from mindcoder.errors import UserError
 
 
@@ -27,18 +28,7 @@ def add_merge_flags(parser: argparse.ArgumentParser) -> None:
 def merge_verb(arguments: argparse.Namespace) -> int:
     """Merge tensor by tensor and say what was written."""
     start_logging()
-    done = convert(
-        ConvertRequest(
-            arguments.base,
-            Path(arguments.target),
-            arguments.to,
-            arguments.dtype,
-            arguments.vocab_size,
-            arguments.max_shard_size,
-            arguments.overwrite,
-            adapter=arguments.adapter,
-        )
-    )
+    done = convert(replace(conversion(arguments, arguments.base), adapter=arguments.adapter))
     print(
         f"{arguments.base} + {arguments.adapter} -> {done.to}: {done.target} ({done.tensors} tensors, "
         f"{done.nbytes / 1e6:.1f} MB, {done.seconds:.1f} s)"

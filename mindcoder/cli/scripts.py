@@ -65,7 +65,7 @@ def _conversion_parser(prog: str, description: str) -> Parser:
     from mindcoder.cli.weight_verbs import add_conversion_options
 
     parser = Parser(prog=prog, description=description)
-    parser.set_defaults(to=None)
+    parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1)  # the verb splits too, these scripts do not
     add_conversion_options(parser)
     return parser
 

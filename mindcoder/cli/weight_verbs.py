@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES, ConvertRequest, convert
@@ -52,21 +53,24 @@ def add_conversion_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
+def conversion(arguments: argparse.Namespace, source: str) -> ConvertRequest:
+    """What the options of `add_conversion_options`, ``to`` and ``target`` ask for."""
+    return ConvertRequest(
+        source,
+        Path(arguments.target),
+        arguments.to,
+        arguments.dtype,
+        arguments.vocab_size,
+        arguments.max_shard_size,
+        arguments.overwrite,
+    )
+
+
 def convert_verb(arguments: argparse.Namespace) -> int:
     """Convert and say what was written."""
     start_logging()
-    done = convert(
-        ConvertRequest(
-            arguments.source,
-            Path(arguments.target),
-            arguments.to,
-            arguments.dtype,
-            arguments.vocab_size,
-            arguments.max_shard_size,
-            arguments.overwrite,
-            division=Division(arguments.model_parallel, arguments.pipeline_stage),
-        )
-    )
+    request = conversion(arguments, arguments.source)
+    done = convert(replace(request, division=Division(arguments.model_parallel, arguments.pipeline_stage)))
     rate = done.nbytes / max(done.seconds, 1e-9) / 1e6
     print(
         f"{done.kind} -> {done.to}: {done.target} ({done.tensors} tensors, {done.nbytes / 1e6:.1f} MB, "

@@ -95,10 +95,11 @@ class RowLogprobs(nn.Cell):
 def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
     """``[B*S]`` and ids ``[B, S]`` -> ``[B, 2]``: sums over the chosen and the rejected answer."""
     values = values.reshape(document_ids.shape)
+    ones = ops.ones((document_ids.shape[1], 1), ms.float32)  # a product: MindSpore's own sums change with its threads
     sums = ()
     for document in (CHOSEN, REJECTED):
         own = ops.cast(document_ids == document, ms.float32)
-        sums += ((values * own).sum(1).reshape((-1, 1)),)
+        sums += (ops.matmul(values * own, ones),)
     return ops.concat(sums, 1)
 
 
@@ -151,9 +152,11 @@ class PreferenceLoss(nn.Cell):
         signs = Tensor([[1.0, -1.0]], ms.float32) * self.options.beta
         if self.options.kind == "dpo":
             weights = signs + counts * 0.0
-            return ((sums - reference) * weights).sum(1), weights
+            scaled = (sums - reference) * weights
+            return scaled[:, 0] + scaled[:, 1], weights
         weights = signs / ops.maximum(counts, Tensor(1.0, ms.float32))
-        return (sums * weights).sum(1) - self.options.gamma, weights
+        scaled = sums * weights
+        return scaled[:, 0] + scaled[:, 1] - self.options.gamma, weights
 
     def bprop(self, hidden, weight, targets, out, dout):
         labels, document_ids, reference = targets
