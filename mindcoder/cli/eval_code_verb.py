@@ -12,6 +12,7 @@ from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import MBPP_SPLITS, TASKS, Problem, read_problems
 from mindcoder.evaluate.protocol import STYLES, Protocol, Style, digest, stops_of
+from mindcoder.evaluate.sandbox import Sandbox
 
 CANONICAL = "canonical"  # in place of a model: the problem set's own solutions
 DEFAULT_NEW_TOKENS = 512
@@ -52,10 +53,7 @@ def eval_code_verb(arguments: argparse.Namespace) -> int:
     execution = Execution(arguments.allow_code_execution, limits, arguments.workers, _ks(arguments.k))
     sandbox = None if arguments.generate_only else execution.open()  # before hours of generation
     if arguments.path == CANONICAL:
-        arguments.samples = 1
-        protocol = _protocol(arguments, problems, "none")
-        answers = {(problem.task_id, 0): problem.solution for problem in problems}
-        return _score_canonical(arguments, problems, protocol, answers, execution)
+        return _score_canonical(problems, arguments.task, sandbox or execution.open(), arguments.workers)
     from mindcoder.backend.device import interruptible
     from mindcoder.evaluate.answers import begin, generate_answers, read_answers
 
@@ -85,12 +83,12 @@ def eval_code_verb(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _score_canonical(arguments, problems, protocol, answers, execution) -> int:
+def _score_canonical(problems: list[Problem], task: str, sandbox: Sandbox, workers: int | None) -> int:
     """The problem set's own solutions: what every sandbox and every file should give 1.000 for."""
     from mindcoder.evaluate.scores import Judged, scores
 
     programs = [problem.canonical_program() for problem in problems]
-    outcomes = list(execution.open().run_all(programs, arguments.workers))
+    outcomes = list(sandbox.run_all(programs, workers))
     judged = [
         Judged(problem.task_id, 0, problem.solution, problem.solution, outcome.passed, outcome.reason)
         for problem, outcome in zip(problems, outcomes)
@@ -99,7 +97,7 @@ def _score_canonical(arguments, problems, protocol, answers, execution) -> int:
         if not item.passed:
             print(f"problem {item.task_id} fails: {item.reason}")
     found = scores(judged, [1])[0]
-    print(f"canonical solutions of {protocol.task}: {found.value:.3f} ({len(problems)} problems)")
+    print(f"canonical solutions of {task}: {found.value:.3f} ({len(problems)} problems)")
     return 0
 
 

@@ -95,7 +95,7 @@ class RowLogprobs(nn.Cell):
 def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
     """``[B*S]`` and ids ``[B, S]`` -> ``[B, 2]``: sums over the chosen and the rejected answer."""
     values = values.reshape(document_ids.shape)
-    ones = ops.ones((document_ids.shape[1], 1), ms.float32)  # a product: MindSpore's own sums change with its threads
+    ones = ops.ones((document_ids.shape[1], 1), ms.float32)
     sums = ()
     for document in (CHOSEN, REJECTED):
         own = ops.cast(document_ids == document, ms.float32)

@@ -220,7 +220,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     callbacks += [
         tracker(item.type, item.project, item.online, output, config.model_dump(exclude_none=True))
         for item in config.callbacks
-        if item.type in TRACKERS and mesh.rank == 0
+        if item.type in TRACKERS
     ]
     trainer = Trainer(
         decoder,
