@@ -18,14 +18,17 @@ SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
 
 # Inputs in the order in which native/operators.cpp numbers them. A vector of one number stands for "has none".
 STEP_INPUTS = (
-    "inputs", "places", "tables", "angles", "chosen", "counts", "sizes", "factors", "token_table", "position_table",
-    "final_weight", "final_bias", "head",
+    "inputs", "places", "tables", "angles", "chosen", "counts", "sizes", "factors", "shares", "token_table",
+    "position_table", "final_weight", "final_bias", "head",
 )  # fmt: skip
 LAYER_INPUTS = (
     "norm_weight", "norm_bias", "query", "query_bias", "key", "key_bias", "value", "value_bias",
     "output", "output_bias", "key_pool", "value_pool",
     "mlp_norm_weight", "mlp_norm_bias", "gate", "gate_bias", "up", "up_bias", "down", "down_bias",
 )  # fmt: skip
+ADAPTER_INPUTS = tuple(
+    f"{linear}_{matrix}" for linear in ("query", "key", "value", "output", "gate", "up", "down") for matrix in "ab"
+)
 
 
 def native_available() -> bool:
@@ -37,19 +40,24 @@ def native_available() -> bool:
     return LIBRARY.is_file()
 
 
-def step_operator(layers: int, infer_shape: Callable) -> ops.Custom:
-    """``MindCoderStep``: `STEP_INPUTS`, then `LAYER_INPUTS` of each layer -> logits or rows, float32.
+def step_operator(layers: int, infer_shape: Callable, adapted: bool = False) -> ops.Custom:
+    """``MindCoderStep``: `STEP_INPUTS`, then `LAYER_INPUTS` of each layer (and `ADAPTER_INPUTS`, where there are any)
+    -> logits or rows, float32.
 
     Writes the step's keys and values into the pools.
 
     Args:
         layers: of the network or stage.
         infer_shape: the result's shape from those of the inputs.
+        adapted: whether the network has adapters.
     """
-    inputs = [*STEP_INPUTS, *(f"{name}_{layer}" for layer in range(layers) for name in LAYER_INPUTS)]
-    described = CustomRegOp(f"MindCoderStep{layers}")  # MindSpore keeps one list of inputs for a name
-    for index, name in enumerate(inputs):
-        described = described.input(index, name)
+    of_a_layer = LAYER_INPUTS + ADAPTER_INPUTS if adapted else LAYER_INPUTS
+    inputs = [*STEP_INPUTS, *(f"{name}_{layer}" for layer in range(layers) for name in of_a_layer)]
+    described = CustomRegOp(
+        f"MindCoderStep{layers}{'Adapted' if adapted else ''}"
+    )  # MindSpore keeps one list of inputs for a name
+    for index, item in enumerate(inputs):
+        described = described.input(index, item)
     described = described.output(0, "result").dtype_format(*[DataType.None_None] * (len(inputs) + 1)).target("CPU")
     factors = STEP_INPUTS.index("factors")
     return ops.Custom(

@@ -118,19 +118,29 @@ class MergedTensor(StoredTensor):
         return convert_dtype(weight + self.update.matrix(), "F32", self.dtype)
 
 
+def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare an adapter to the base model's parameters.
+
+    Raises:
+        UserError: the adapter is of another network.
+    """
+    for linear, update in adapter.updates.items():
+        name, shape = f"{linear}.weight", (update.b.shape[0], update.a.shape[1])
+        if shapes.get(name) != shape:
+            found = list(shapes[name]) if name in shapes else "no such layer"
+            raise UserError(f"does not fit its base model: {name} is {list(shape)} here, there {found}", adapter.place)
+
+
 def merge_plans(plans: Mapping[str, TensorPlan], adapter: Adapter) -> dict[str, TensorPlan]:
     """Plans of the base model's parameters with the adapter added.
 
     Raises:
         UserError: the adapter is of another network.
     """
+    check_fit(adapter, {name: plan.shape for name, plan in plans.items()})
     merged = dict(plans)
     for linear, update in adapter.updates.items():
         name = f"{linear}.weight"
-        shape = (update.b.shape[0], update.a.shape[1])
-        if name not in plans or plans[name].shape != shape:
-            found = list(plans[name].shape) if name in plans else "no such layer"
-            raise UserError(f"does not fit its base model: {name} is {list(shape)} here, there {found}", adapter.place)
         plan = plans[name]
         tensor = MergedTensor(name, plan.sources[0].file, plan.dtype, plan.shape, plan=plan, update=update)
         merged[name] = replace(plan, sources=(tensor,), build=None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint import old_wizardcoder
-from mindcoder.checkpoint.adapter import base_of, is_adapter, merge_plans, read_adapter
+from mindcoder.checkpoint.adapter import Adapter, base_of, check_fit, is_adapter, merge_plans, read_adapter
 from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.mindspore_file import list_mindspore
@@ -151,6 +151,33 @@ def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
     return replace(plan, shape=(rows, *plan.shape[1:]))
 
 
+def _adapter_checkpoint(path: Path) -> Checkpoint | None:
+    """The adapter's checkpoint of a LoRA run; None for a PEFT folder.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if is_peft(path):
+        return None
+    checkpoint = find_checkpoint(path)
+    if checkpoint is None or not is_adapter(checkpoint):
+        raise UserError("is no adapter: neither a LoRA run nor a PEFT folder", path)
+    return checkpoint
+
+
+def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
+    """The adapter of a LoRA run, its checkpoint, or a PEFT folder, for a network of ``config``.
+
+    Raises:
+        UserError: no adapter there, damaged, or of another network.
+    """
+    path = Path(location)
+    checkpoint = _adapter_checkpoint(path)
+    adapter = read_peft(path, config) if checkpoint is None else read_adapter(checkpoint, config)
+    check_fit(adapter, config.parameter_shapes())
+    return adapter
+
+
 def open_adapted(location: str | Path, base: str | Path | None = None) -> Weights:
     """A base model with an adapter (a LoRA run, its checkpoint, or a PEFT folder) merged into it when it is read.
 
@@ -161,17 +188,13 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
         UserError: no adapter there, its base is not found, or they do not fit.
     """
     path = Path(location)
-    checkpoint = None
-    if not is_peft(path):
-        checkpoint = find_checkpoint(path)
-        if checkpoint is None or not is_adapter(checkpoint):
-            raise UserError("is no adapter: neither a LoRA run nor a PEFT folder", location)
+    checkpoint = _adapter_checkpoint(path)
     said = base or (peft_base(path) if checkpoint is None else base_of(checkpoint))
     if not said or not Path(said).exists():
         told = f"base model {said} is not there" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     below = open_weights(said)
-    adapter = read_peft(path, below.config) if checkpoint is None else read_adapter(checkpoint, below.config)
+    adapter = open_adapter(path, below.config)
     plans = merge_plans(below.parameters(), adapter)
     own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))
     return replace(

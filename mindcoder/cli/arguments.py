@@ -31,6 +31,30 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def named_place(text: str) -> tuple[str, str]:
+    """``NAME=PATH``."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, found {text!r}")
+    return name, path
+
+
+def add_adapter_flag(parser: argparse.ArgumentParser, chosen: str) -> None:
+    """Adapters beside the base model.
+
+    Args:
+        chosen: how one of them is.
+    """
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        type=named_place,
+        metavar="NAME=PATH",
+        help=f"a LoRA run or PEFT folder on this model, {chosen}; may be repeated",
+    )
+
+
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of train, finetune, eval and predict: those of the seeds' ``run_wizardcoder.py``, and ours."""
     parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
@@ -45,6 +69,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predict_data", metavar="TEXT|FILE", help="a prompt, or a file of prompts")
     parser.add_argument("--predict_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
     parser.add_argument("--predict_batch", type=positive, metavar="N", help="prompts of a file answered together")
+    add_adapter_flag(parser, "for the prompts of a JSONL file whose field adapter names it")
     parser.add_argument("--output_file", metavar="JSONL", help="answers to a file of prompts; default: the terminal")
     parser.add_argument("--raw", action="store_true", help="no instruction template around the prompt")
     parser.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from mindcoder.cli.arguments import positive
+from mindcoder.cli.arguments import add_adapter_flag, positive
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model, sampling
 from mindcoder.errors import UserError
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 HELP = """\
 /reset        forget the conversation
 /system TEXT  set the system message (alone: show it)
+/adapter NAME choose an adapter, or "base" (alone: show them)
 /save FILE    write the conversation as JSON
 /load FILE    go on with a saved one
 /exit         leave (also Ctrl-D)
 Ctrl-C stops an answer. A pasted text of several lines is one question; Alt-Enter makes a new line."""
+BASE = "base"  # the model without an adapter
 HISTORY = Path("~/.mindcoder_history")
 
 
 def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of chat."""
     add_model_flags(parser)
+    add_adapter_flag(parser, "the first of which answers until /adapter chooses another")
     add_sampling_flags(parser)
     parser.add_argument("--system", default="", metavar="TEXT", help="system message")
     parser.add_argument("--input_text", metavar="TEXT", help="ask this and leave")
@@ -59,6 +62,10 @@ def chat_verb(arguments: argparse.Namespace) -> int:
 
     if arguments.draft is not None and arguments.temperature > 0:
         raise UserError("--draft answers greedily: leave --temperature at 0")
+    if arguments.draft is not None and arguments.adapter:
+        raise UserError(
+            "--draft and --adapter do not go together: merge-lora makes one model of an adapter and its base"
+        )
     model = open_flagged_model(arguments)
     speculative = None
     if arguments.draft is not None:
@@ -129,6 +136,10 @@ def command(chat: Chat, line: str, out: TextIO) -> bool:
     elif name == "/system":
         chat.system = rest or chat.system
         _write(out, f"system message: {chat.system or 'none'}\n")
+    elif name == "/adapter":
+        if rest:
+            chat.choose_adapter(None if rest == BASE else rest)
+        _write(out, f"adapter: {chat.adapter or BASE}; there are {', '.join([BASE, *chat.model.engine.adapters])}\n")
     elif name in ("/save", "/load"):
         if not rest:
             raise UserError(f"{name} needs a file")

@@ -92,6 +92,7 @@ def open_flagged_model(arguments: argparse.Namespace):
         arguments.max_length,
         arguments.max_batch_size,
         arguments.blocks,
+        tuple(getattr(arguments, "adapter", ())),
     )
     with interruptible():
         return open_model(request)

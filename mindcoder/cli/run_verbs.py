@@ -112,6 +112,7 @@ def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTo
         Path(arguments.output_file) if arguments.output_file else None,
         arguments.predict_length,
         arguments.predict_batch or config.model.settings.batch_size,
+        tuple(arguments.adapter),
     )
     with nullcontext() if config.use_parallel else interruptible():  # ranks are ended by the launcher
         predict(config, request, tokenizer, out)

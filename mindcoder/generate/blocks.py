@@ -74,11 +74,15 @@ class BlockPool:
         if self.reuses_prefixes and name not in self._named:
             self._named[name], self._names[block] = block, name
 
-    def take_prefix(self, tokens: Sequence[int]) -> tuple[list[int], list[bytes]]:
-        """Blocks that hold the beginning of ``tokens``, taken, and their names; one token at least is left over."""
+    def take_prefix(self, tokens: Sequence[int], root: bytes = b"") -> tuple[list[int], list[bytes]]:
+        """Blocks that hold the beginning of ``tokens``, taken, and their names; one token at least is left over.
+
+        Args:
+            root: what the chain of names begins with.
+        """
         blocks: list[int] = []
         names: list[bytes] = []
-        name = b""
+        name = root
         for end in range(self.block_size, len(tokens), self.block_size):
             name = chain(name, tokens[end - self.block_size : end])
             block = self._named.get(name)

@@ -71,6 +71,7 @@ class Chat:
         speculative: computes the answers with a draft model's help, greedily.
 
     Attributes:
+        adapter: name of the one that answers; at first the engine's first, None is the base model.
         last: how the last answer went.
     """
 
@@ -85,6 +86,7 @@ class Chat:
         self.model, self.options, self.max_new_tokens, self.system = model, options, max_new_tokens, system
         self.speculative = speculative
         self.messages: list[Message] = []
+        self.adapter: str | None = next(iter(model.engine.adapters), None)
         self.last: Spoken | None = None
 
     def ask(self, question: str) -> Iterator[str]:
@@ -118,7 +120,7 @@ class Chat:
 
     def _plain(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
         engine = self.model.engine
-        sequence = engine.submit(Request(tuple(prompt), self.options, self.max_new_tokens))
+        sequence = engine.submit(Request(tuple(prompt), self.options, self.max_new_tokens, adapter=self.adapter))
         try:
             while sequence.finish_reason is None:
                 for event in engine.step():
@@ -151,6 +153,17 @@ class Chat:
             if len(prompt) <= room:
                 return prompt, forgotten
         raise UserError(f"the question has {len(prompt)} tokens with its template; {room} fit (--max_length)")
+
+    def choose_adapter(self, name: str | None) -> None:
+        """Let another adapter answer from now on; None is the base model.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        known = self.model.engine.adapters
+        if name is not None and name not in known:
+            raise UserError(f"no adapter {name!r}; there are: {', '.join(known) or 'none'}")
+        self.adapter = name
 
     def reset(self) -> None:
         """Forget the conversation; the system message stays."""

@@ -17,7 +17,7 @@ class ComposedDecoder(nn.Cell):
     writes to the scratch block, which no table names.
 
     Args:
-        decoder: the network, a pipeline stage or a slice of it.
+        decoder: the network, a pipeline stage or a slice of it; its cells know their adapters.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block.
     """
@@ -43,8 +43,8 @@ class ComposedDecoder(nn.Cell):
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
                 learned.
             chosen: int32 ``[R]``, the tokens to give logits for.
-            counts: int32 ``[3]``: how many of T and R are meant, the rest is padding; and how many of T are tokens of
-                prompts, which come first where steps may mix.
+            counts: int32 ``[4]``: how many of T and R are meant, the rest is padding; how many of T are tokens of
+                prompts, which come first where steps may mix; and whether any token has an adapter.
 
         Returns:
             float32 ``[R, V]``; on a stage that is not the last one, rows ``[T, H]`` for the next.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 
+from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.errors import UserError
+from mindcoder.generate.adapters import add_adapters
 from mindcoder.generate.blocks import BlockPool
 from mindcoder.generate.request import Event, FinishReason, Request, Sequence
 from mindcoder.generate.runner import Piece, Runner
@@ -67,6 +69,7 @@ class Engine:
         blocks: cache blocks; by default ``batch`` sequences of ``max_length`` fit.
         block_size: tokens of a block.
         reuses_prefixes: whether prompts that begin alike share their beginning's cache.
+        adapters: by name, for requests to choose from; they fit the network.
 
     Raises:
         UserError: ``max_length`` exceeds the learned positions, or a single such sequence the cache.
@@ -84,6 +87,7 @@ class Engine:
         blocks: int | None = None,
         block_size: int = BLOCK_SIZE,
         reuses_prefixes: bool = True,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         limit = decoder.config.longest_text
         if limit is not None and max_length > limit:
@@ -100,7 +104,10 @@ class Engine:
         scaling = decoder.config.rope_scaling
         keys_depend_on_length = scaling is not None and scaling.kind == "dynamic"
         self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
-        self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, together=together)
+        self.bank = add_adapters(decoder, adapters, self.chunk) if adapters else None
+        self.runner = Runner(
+            decoder, blocks + 1, block_size, max_length, batch, self.chunk, together=together, bank=self.bank
+        )
         self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.mixes)
         self.timing = Timing(0.0, 0.0, 0)
 
@@ -108,9 +115,12 @@ class Engine:
         """Queue a request; `step` works on it.
 
         Raises:
-            UserError: the prompt is empty or leaves no room for an answer.
+            UserError: the prompt is empty or leaves no room for an answer, or there is no such adapter.
         """
         prompt = list(request.prompt)
+        if request.adapter is not None and request.adapter not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
+            raise UserError(f"no adapter {request.adapter!r}; there are: {known}")
         if not prompt:
             raise UserError(f"prompt {request.row} is empty")
         if len(prompt) >= self.max_length:
@@ -135,6 +145,11 @@ class Engine:
             self.scheduler.remove(sequence)
 
     @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that requests may choose from."""
+        return () if self.bank is None else self.bank.names
+
+    @property
     def busy(self) -> bool:
         """Whether there is anything to compute."""
         return bool(self.scheduler.waiting or self.scheduler.running)
@@ -144,7 +159,7 @@ class Engine:
         parts = self.scheduler.plan()
         if not parts:
             return []
-        logits = self.runner.run([_piece(part) for part in parts])
+        logits = self.runner.run([self._piece(part) for part in parts])
         self.scheduler.done(parts)
         events = []
         for row, part in enumerate(part for part in parts if part.completes):
@@ -174,18 +189,20 @@ class Engine:
         options: SamplingOptions = SamplingOptions(),
         max_new_tokens: int | None = None,
         rows: Listing[int] | None = None,
+        adapters: Listing[str | None] | None = None,
     ) -> Iterator[tuple[list[Completion], list[int | None]]]:
         """After each step: all completions so far and each prompt's new token (None where there is none).
 
         Args:
             rows: numbers of the prompts, by which their draws differ; by default their places in ``prompts``.
+            adapters: of the prompts; by default all are the base model's.
 
         Raises:
             UserError: an empty or over-long prompt.
         """
         requests = [
-            Request(tuple(map(int, prompt)), options, max_new_tokens, row=row)
-            for row, prompt in zip(rows or range(len(prompts)), prompts)
+            Request(tuple(map(int, prompt)), options, max_new_tokens, row=row, adapter=adapter)
+            for row, prompt, adapter in zip(rows or range(len(prompts)), prompts, adapters or [None] * len(prompts))
         ]
         sequences: list[Sequence] = []
         try:
@@ -218,13 +235,13 @@ class Engine:
             self.timing = Timing(first_token, time.perf_counter() - began - first_token, max(tokens, 0))
             yield completions, fresh
 
-
-def _piece(part: Part) -> Piece:
-    sequence = part.sequence
-    return Piece(
-        sequence.tokens[part.start : part.start + part.count],
-        part.start,
-        sequence.blocks,
-        1 if part.completes else 0,
-        len(sequence.request.prompt),
-    )
+    def _piece(self, part: Part) -> Piece:
+        sequence = part.sequence
+        return Piece(
+            sequence.tokens[part.start : part.start + part.count],
+            part.start,
+            sequence.blocks,
+            1 if part.completes else 0,
+            len(sequence.request.prompt),
+            0 if self.bank is None else self.bank.number(sequence.request.adapter),
+        )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mindspore as ms
 
+from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.checkpoint.load import load_weights
-from mindcoder.checkpoint.weights import Weights, open_weights
+from mindcoder.checkpoint.weights import Weights, open_adapter, open_weights
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
@@ -38,6 +40,7 @@ class ModelRequest:
         max_length: prompt and answer together; by default the model's context, `DEFAULT_LENGTH` at most.
         batch: sequences computed together.
         blocks: cache blocks; by default every sequence of the batch fits at full length.
+        adapters: names and places of adapters on this model, one of which a request may choose.
     """
 
     path: str
@@ -47,6 +50,7 @@ class ModelRequest:
     max_length: int | None = None
     batch: int = 1
     blocks: int | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,20 @@ class Model:
     tokenizer: CodeTokenizer
     template: str
 
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """What a request may name as its model -> the adapter that this is; None is the base model."""
+        return {self.name: None, **{name: name for name in self.engine.adapters}}
+
 
 def open_model(request: ModelRequest) -> Model:
     """Load everything.
 
     Raises:
-        UserError: nothing there, no tokenizer, or lengths do not fit.
+        UserError: nothing there, no tokenizer, an adapter of another model, or lengths do not fit.
     """
     weights = open_weights(request.path)
+    adapters = open_adapters(request.adapters, weights.config, _name(weights))
     tokenizer = model_tokenizer(request, weights)
     config = _config(weights, request.dtype)
     if tokenizer.vocab_size > config.token_rows:
@@ -86,6 +96,7 @@ def open_model(request: ModelRequest) -> Model:
         min(tokenizer.vocab_size, config.vocab_size),
         LARGEST_CHUNK,
         blocks=request.blocks,
+        adapters=adapters,
     )
     if not engine.runner.mixes:
         log.info("computing with MindSpore's operators: the C++ operators are not built or not for this device")
@@ -94,6 +105,25 @@ def open_model(request: ModelRequest) -> Model:
     if template not in TEMPLATES:
         raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
     return Model(_name(weights), decoder, engine, tokenizer, template)
+
+
+def open_adapters(places: Sequence[tuple[str, str]], config: TransformerConfig, model: str = "") -> dict[str, Adapter]:
+    """Adapters by name, for a network of ``config``.
+
+    Args:
+        places: name and place of each.
+        model: the base model's name.
+
+    Raises:
+        UserError: a name is there twice or is the model's, or a place holds no adapter of the network.
+    """
+    adapters: dict[str, Adapter] = {}
+    for name, place in places:
+        if name in adapters or name == model:
+            raise UserError(f"--adapter {name}={place}: {name} is {'the model' if name == model else 'there already'}")
+        adapters[name] = open_adapter(place, config)
+        log.info("adapter %s: %d layers, rank %d", name, len(adapters[name].updates), adapters[name].rank)
+    return adapters
 
 
 def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> SpeculativeDecoder:

@@ -10,6 +10,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindcoder.backend.device import prefer_huge_pages
 from mindcoder.backend.native import STEP_INPUTS, step_operator
+from mindcoder.generate.adapters import AdaptedLinear, AdapterBank
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
@@ -29,11 +30,12 @@ class NativeDecoder(nn.Cell):
         decoder: the network, or a pipeline stage of it; its slices hold whole layers.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block, a multiple of `KEYS_TOGETHER`.
+        bank: the network's adapters.
     """
 
     mixes = True
 
-    def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
+    def __init__(self, decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> None:
         super().__init__(auto_prefix=False)
         config, stage = decoder.config, decoder.stage
         self.nothing = Tensor(np.zeros((1, 1), np.float32))
@@ -41,16 +43,20 @@ class NativeDecoder(nn.Cell):
         self.sizes = Tensor(np.array([*sizes, config.hidden_size, config.vocab_size], np.int32))
         self.factors = Tensor(np.array([config.norm_epsilon, config.query_scale], np.float32))
         self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
-        self.step = step_operator(len(decoder.layers), self._result_shape(config.hidden_size, config.vocab_size))
+        result_shape = self._result_shape(config.hidden_size, config.vocab_size)
+        self.step = step_operator(len(decoder.layers), result_shape, bank is not None)
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, ms.float32)
-        listed = _outer_weights(decoder)
+        listed = [None if bank is None else bank.shares, *_outer_weights(decoder)]
         for layer, keys, values in zip(decoder.layers, self.keys, self.values):
             listed += [*_attention_weights(layer), keys, values, *_mlp_weights(layer)]
+            listed += [] if bank is None else _adapter_weights(layer)
         given = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
         numbers = {name: number for number, name in enumerate(given)}
         self.places = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
         self.weights = ParameterTuple(list(given.values()))
         for weight in self.weights:
+            if bank is not None and weight is bank.shares:
+                continue
             values = weight.asnumpy()
             prefer_huge_pages(values.ctypes.data, values.nbytes)
 
@@ -98,3 +104,11 @@ def _mlp_weights(layer: DecoderLayer) -> list[Parameter | None]:
     mlp, norm = layer.mlp, layer.mlp_norm
     gate = [None, None] if mlp.gate is None else [mlp.gate.weight, mlp.gate.bias]
     return [norm.weight, norm.bias, *gate, mlp.up.weight, mlp.up.bias, mlp.down.weight, mlp.down.bias]
+
+
+def _adapter_weights(layer: DecoderLayer) -> list[Parameter | None]:
+    """As `mindcoder.backend.native.ADAPTER_INPUTS` has them."""
+    attention, mlp = layer.attention, layer.mlp
+    linears = (attention.query, attention.key, attention.value, attention.output, mlp.gate, mlp.up, mlp.down)
+    matrices = ((item.a, item.b) if isinstance(item, AdaptedLinear) else (None, None) for item in linears)
+    return [matrix for pair in matrices for matrix in pair]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 
 from mindcoder.backend.native import native_available
+from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.composed_decoder import ComposedDecoder
 from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder
 from mindcoder.models.decoder import Decoder
@@ -12,12 +13,12 @@ from mindcoder.models.decoder import Decoder
 PagedDecoder = NativeDecoder | ComposedDecoder
 
 
-def paged_decoder(decoder: Decoder, blocks: int, block_size: int) -> PagedDecoder:
-    """The fastest way there is to compute the decoder's step here."""
+def paged_decoder(decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> PagedDecoder:
+    """The fastest way there is to compute the decoder's step here, with the adapters it was given."""
     if ms.get_context("device_target") == "Ascend":
         from mindcoder.generate.fused_decoder import FusedDecoder
 
         return FusedDecoder(decoder, blocks, block_size)
     if native_available() and decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0:
-        return NativeDecoder(decoder, blocks, block_size)
+        return NativeDecoder(decoder, blocks, block_size, bank)
     return ComposedDecoder(decoder, blocks, block_size)

@@ -21,6 +21,7 @@ class Request:
         stop_ids: each ends the answer and is left out of it; None takes the engine's.
         logprobs: how many of the likeliest tokens to report at each step, with the chosen one's; None reports nothing.
         row: sequences of one seed draw differently by this number.
+        adapter: name of one of the engine's adapters; None is the base model.
     """
 
     prompt: tuple[int, ...]
@@ -29,6 +30,7 @@ class Request:
     stop_ids: frozenset[int] | None = None
     logprobs: int | None = None
     row: int = 0
+    adapter: str | None = None
 
 
 @dataclass(eq=False)
@@ -58,6 +60,11 @@ class Sequence:
     stopped_by: int | None = None
     reused: int = 0
     preempted: int = 0
+
+    @property
+    def root(self) -> bytes:
+        """What the names of its blocks begin with: keys of one adapter are not another's."""
+        return (self.request.adapter or "").encode()
 
     @property
     def pending(self) -> int:

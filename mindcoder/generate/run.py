@@ -17,6 +17,7 @@ from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
+from mindcoder.generate.model import open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
@@ -38,6 +39,7 @@ class PredictRequest:
         output: JSONL file for the answers to a file of prompts.
         max_length: prompt and answer together, in tokens; None takes the model's.
         batch: sequences generated together.
+        adapters: names and places of adapters; a prompt's field ``adapter`` chooses one, others take the base model.
     """
 
     data: str
@@ -45,6 +47,7 @@ class PredictRequest:
     output: Path | None = None
     max_length: int | None = None
     batch: int = 1
+    adapters: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class Prompt:
     text: str
     source: dict[str, object]
     suffix: str | None = None
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that it asks for."""
+        name = self.source.get("adapter")
+        return None if name is None else str(name)
 
     def encode(self, tokenizer: CodeTokenizer) -> list[int]:
         """Token ids of the prompt."""
@@ -148,6 +157,11 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
     network = config_from_section(model)
+    adapters = open_adapters(request.adapters, network)
+    for index, prompt in enumerate(prompts):
+        if prompt.adapter is not None and prompt.adapter not in adapters:
+            known = ", ".join(adapters) or "none"
+            raise UserError(f"prompt {index} asks for adapter {prompt.adapter!r}; there are: {known} (--adapter)")
     exchange = Path(config.output_dir)
     forget_answers(exchange)
     together = meet_cluster(config)
@@ -166,6 +180,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         together,
         model.num_blocks,
         model.block_size or BLOCK_SIZE,
+        adapters=adapters,
     )
     options = sampling_options(config)
     if from_file:
@@ -221,7 +236,8 @@ def _answer_file(
     """One JSON object for each prompt of ``mine``: its fields, the answer, token counts and finish reason."""
     completions: list[Completion] = []
     progress = tqdm(total=len(mine), desc="predict", unit=" prompts", disable=None)
-    for completions, _ in engine.stream([encoded[index] for index in mine], options, max_new_tokens, mine):
+    asked, adapters = [encoded[index] for index in mine], [prompts[index].adapter for index in mine]
+    for completions, _ in engine.stream(asked, options, max_new_tokens, mine, adapters):
         progress.update(sum(item.finish_reason is not None for item in completions) - progress.n)
     progress.close()
     lines = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
+from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.blocks import SCRATCH
 from mindcoder.generate.paged_decoder import paged_decoder
 from mindcoder.generate.pipeline import StagedDecoder
@@ -26,6 +27,7 @@ class Piece:
         blocks: the sequence's cache blocks.
         wanted: how many of the last tokens to give logits for.
         prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its rows are computed).
+        adapter: number of the sequence's adapter; 0 is the base model.
     """
 
     tokens: Sequence[int]
@@ -33,6 +35,7 @@ class Piece:
     blocks: Sequence[int]
     wanted: int
     prompt: int
+    adapter: int = 0
 
 
 class Runner:
@@ -47,6 +50,7 @@ class Runner:
         chunk: tokens of a step.
         wanted: logits a sequence may ask for in one step.
         together: the processes that hold the other stages.
+        bank: the network's adapters.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Runner:
         chunk: int,
         wanted: int = 1,
         together: Collectives | None = None,
+        bank: AdapterBank | None = None,
     ) -> None:
         self.config, self.block_size, self.rows, self.chunk = (
             decoder.config,
@@ -66,9 +71,9 @@ class Runner:
             rows,
             max(chunk, rows * wanted),
         )
-        self.wanted = wanted
+        self.wanted, self.bank = wanted, bank
         self.blocks_per_row = -(-max_length // block_size)
-        self.network = paged_decoder(decoder, blocks, block_size)
+        self.network = paged_decoder(decoder, blocks, block_size, bank)
         self.network.set_train(False)
         self.mixes = self.network.mixes
         staged = together is not None and together.mesh.pipeline > 1
@@ -87,6 +92,7 @@ class Runner:
         tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
         longest = np.zeros(size, np.int64)
         generated = np.ones(size, bool)
+        adapters = np.zeros(size, np.int64)
         chosen: list[int] = []
         at = 0
         for row, piece in enumerate(pieces):
@@ -100,6 +106,7 @@ class Runner:
             tables[row, : len(table)] = table
             longest[own] = np.maximum(positions + 1, piece.prompt)
             generated[own] = positions >= piece.prompt
+            adapters[own] = piece.adapter
             chosen.extend(range(at + count - piece.wanted, at + count))
             at += count
         picked = np.zeros(small, np.int32)
@@ -108,11 +115,13 @@ class Runner:
         if self.mixes:  # the tokens of prompts come first
             order = np.argsort(generated, kind="stable")
             ids, places, longest, picked = ids[order], places[:, order], longest[order], np.argsort(order)[picked]
+            adapters = adapters[order]
             prompts = size - int(generated.sum())
         angles = np.zeros((1, 1), np.float32)
         if self.config.position == "rope":
             angles = rotary_angles(self.config, places[0], longest)
-        counts = np.array([total, len(chosen), prompts], np.int32)
+        adapted = self.bank is not None and self.bank.choose(adapters)
+        counts = np.array([total, len(chosen), prompts, adapted], np.int32)
         given = (ids, places, tables, angles, picked.astype(np.int32), counts)
         logits = self._forward(*map(Tensor, given))
         return logits.asnumpy()[: len(chosen)]

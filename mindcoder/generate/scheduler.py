@@ -73,7 +73,7 @@ class Scheduler:
             sequence.computed = max(sequence.computed, part.start + part.count)
             while (len(sequence.names) + 1) * size <= sequence.computed:
                 index = len(sequence.names)
-                before = sequence.names[-1] if sequence.names else b""
+                before = sequence.names[-1] if sequence.names else sequence.root
                 sequence.names.append(chain(before, sequence.tokens[index * size : (index + 1) * size]))
                 self.pool.name(sequence.blocks[index], sequence.names[-1])
 
@@ -81,7 +81,7 @@ class Scheduler:
         """Let waiting sequences in while there is room for the whole of their tokens."""
         while self.waiting and len(self.running) < self.max_running:
             sequence = self.waiting[0]
-            blocks, names = self.pool.take_prefix(sequence.tokens)
+            blocks, names = self.pool.take_prefix(sequence.tokens, sequence.root)
             needed = self.pool.blocks_for(len(sequence.tokens) + 1) - len(blocks)
             if self.pool.free < needed + len(self.running) and self.running:  # one block ahead for everybody
                 for block in blocks:

@@ -103,3 +103,11 @@ class Linear(nn.Cell):
         if self.bias is not None:
             result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
         return result
+
+
+def replace_linear(owner: nn.Cell, attribute: str, cell: nn.Cell) -> None:
+    """Put ``cell`` in a linear layer's place; its parameters keep their names, which MindSpore would change."""
+    names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
+    setattr(owner, attribute, cell)
+    for parameter, name in names:
+        parameter.name = name

@@ -60,34 +60,48 @@ void look_up(const Numbers &table, const int32_t *places, int64_t count, int64_t
   }
 }
 
-std::vector<float> product(const std::vector<float> &x, Rows rows, const Matrix &weight, const Numbers &bias) {
-  std::vector<float> result(rows.count * weight.outputs);
-  linear(x.data(), rows, weight, bias, nullptr, result.data());
-  return result;
-}
-
-// One layer's inputs, counted from its first.
+// One layer's inputs, counted from its first. Those from QUERY_A on are there only where the network has adapters.
 enum {
   NORM_WEIGHT, NORM_BIAS, QUERY, QUERY_BIAS, KEY, KEY_BIAS, VALUE, VALUE_BIAS, OUTPUT, OUTPUT_BIAS, KEY_POOL, VALUE_POOL,
-  MLP_NORM_WEIGHT, MLP_NORM_BIAS, GATE, GATE_BIAS, UP, UP_BIAS, DOWN, DOWN_BIAS, INPUTS_OF_A_LAYER
+  MLP_NORM_WEIGHT, MLP_NORM_BIAS, GATE, GATE_BIAS, UP, UP_BIAS, DOWN, DOWN_BIAS,
+  QUERY_A, QUERY_B, KEY_A, KEY_B, VALUE_A, VALUE_B, OUTPUT_A, OUTPUT_B, GATE_A, GATE_B, UP_A, UP_B, DOWN_A, DOWN_B
 };
 
 struct Layer {
   const Arguments &arguments;
   int first;
   float epsilon;
+  const float *shares;  // of each row in each column of the adapters, [T, R]; null where no row takes any
 
   Numbers optional(int index) const { return arguments.optional(first + index); }
   Matrix matrix(int index) const { return arguments.matrix(first + index); }
   Norm norm(int index) const { return {arguments.numbers(first + index), optional(index + 1), epsilon}; }
 
+  // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T), of the layer's inputs `weight` and `a`.
+  void project(int weight, int a, const float *x, Rows rows, const float *residual, float *y) const {
+    linear(x, rows, matrix(weight), optional(weight + 1), residual, y);
+    if (shares == nullptr || arguments.shapes[first + a][0] == 1) return;
+    const Matrix reduce = matrix(a), expand = matrix(a + 1);
+    const std::vector<float> plain(y, y + rows.count * expand.outputs);
+    std::vector<float> reduced(rows.count * reduce.outputs);
+    linear(x, rows, reduce, {}, nullptr, reduced.data());
+    for (size_t at = 0; at < reduced.size(); at++) reduced[at] *= shares[at];
+    linear(reduced.data(), rows, expand, {}, plain.data(), y);
+  }
+
+  std::vector<float> projected(int weight, int a, const std::vector<float> &x, Rows rows) const {
+    std::vector<float> result(rows.count * matrix(weight).outputs);
+    project(weight, a, x.data(), rows, nullptr, result.data());
+    return result;
+  }
+
   // to = rows + attention(norm(rows)), with the step's keys and values put into the cache first.
   void attention(const Step &step, Rows all, const Heads &heads, const float *angles, float query_scale, const float *rows,
                  int64_t hidden, float *to) const {
     const std::vector<float> normed = norm(NORM_WEIGHT)(rows, step.count, hidden);
-    std::vector<float> query = product(normed, all, matrix(QUERY), optional(QUERY_BIAS));
-    std::vector<float> key = product(normed, all, matrix(KEY), optional(KEY_BIAS));
-    const std::vector<float> value = product(normed, all, matrix(VALUE), optional(VALUE_BIAS));
+    std::vector<float> query = projected(QUERY, QUERY_A, normed, all);
+    std::vector<float> key = projected(KEY, KEY_A, normed, all);
+    const std::vector<float> value = projected(VALUE, VALUE_A, normed, all);
     if (angles != nullptr) {
       for (int64_t token = 0; token < step.count; token++) {
         rotate(query.data() + token * heads.query * heads.size, heads.query, heads.size, angles + token * heads.size);
@@ -99,33 +113,34 @@ struct Layer {
     write_cache(step, heads, key.data(), value.data(), keys, values);
     std::vector<float> attended(query.size());
     attend(step, heads, query.data(), keys, values, attended.data());
-    linear(attended.data(), all, matrix(OUTPUT), optional(OUTPUT_BIAS), rows, to);
+    project(OUTPUT, OUTPUT_A, attended.data(), all, rows, to);
   }
 
   // to = rows + down(activation(up(norm(rows)))), gated where there is a gate.
   void mlp(Rows all, const float *rows, int64_t hidden, float *to) const {
     const std::vector<float> normed = norm(MLP_NORM_WEIGHT)(rows, all.count, hidden);
-    std::vector<float> inner = product(normed, all, matrix(UP), optional(UP_BIAS));
+    std::vector<float> inner = projected(UP, UP_A, normed, all);
     std::vector<float> gate;
     const bool gated = arguments.shapes[first + GATE][0] > 1;
-    if (gated) gate = product(normed, all, matrix(GATE), optional(GATE_BIAS));
+    if (gated) gate = projected(GATE, GATE_A, normed, all);
     share([&](int member) {
       const Range own = part_of(inner.size(), member, team_size(), 64);
       if (gated) gated_silu(gate.data() + own.begin, inner.data() + own.begin, own.end - own.begin);
       else gelu(inner.data() + own.begin, own.end - own.begin);
     });
-    linear((gated ? gate : inner).data(), all, matrix(DOWN), optional(DOWN_BIAS), rows, to);
+    project(DOWN, DOWN_A, (gated ? gate : inner).data(), all, rows, to);
   }
 };
 
 }  // namespace
 
 // A whole step of a network: looks the first `counts[0]` of T tokens up, of which the first `counts[2]` are prompts',
-// runs all layers, and gives logits [R, V] of the first `counts[1]` chosen ones. Without a head (a pipeline stage that is
+// runs all layers, and gives logits [R, V] of the first `counts[1]` chosen ones. `counts[3]` tells whether any row takes
+// an adapter. Without a head (a pipeline stage that is
 // not the last) it gives the rows [T, H]; without a token table (one that is not the first) it takes them.
 extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
-  enum { INPUTS, PLACES, TABLES, ANGLES, CHOSEN, COUNTS, SIZES, FACTORS, TOKEN_TABLE, POSITION_TABLE, FINAL_WEIGHT,
-         FINAL_BIAS, HEAD, FIRST_LAYER };
+  enum { INPUTS, PLACES, TABLES, ANGLES, CHOSEN, COUNTS, SIZES, FACTORS, SHARES, TOKEN_TABLE, POSITION_TABLE,
+         FINAL_WEIGHT, FINAL_BIAS, HEAD, FIRST_LAYER };
   const Arguments arguments{data, shapes, formats};
   const int32_t *sizes = arguments.ints(SIZES), *places = arguments.ints(PLACES), *counts = arguments.ints(COUNTS);
   const Heads heads{sizes[0], sizes[1], sizes[2]};
@@ -146,8 +161,11 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
   } else {
     std::memcpy(rows.data(), data[INPUTS], rows.size() * sizeof(float));
   }
-  for (int first = FIRST_LAYER; first + INPUTS_OF_A_LAYER < inputs; first += INPUTS_OF_A_LAYER) {
-    const Layer layer{arguments, first, epsilon};
+  const bool has_adapters = shapes[SHARES][0] > 1;
+  const float *shares = has_adapters && counts[3] > 0 ? arguments.floats(SHARES) : nullptr;
+  const int inputs_of_a_layer = has_adapters ? DOWN_B + 1 : QUERY_A;
+  for (int first = FIRST_LAYER; first + inputs_of_a_layer < inputs; first += inputs_of_a_layer) {
+    const Layer layer{arguments, first, epsilon, shares};
     layer.attention(step, all, heads, angles, query_scale, rows.data(), hidden, between.data());
     layer.mlp(all, between.data(), hidden, rows.data());
   }

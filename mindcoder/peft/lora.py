@@ -16,7 +16,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.dropout import CounterDropout
-from mindcoder.models.linear import Linear, WeightProduct
+from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
 from mindcoder.models.slices import ROW_PARALLEL, WholeLayers
 from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, adapter_shapes, matching_linears
@@ -189,12 +189,8 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
         whole = start_value(seed, layer, place, *shapes[f"{name}.{LORA_A}"])
         values = np.ascontiguousarray(slices.cut(whole, slices.axis(f"{name}.{LORA_A}", config)))
         site = FIRST_SITE + layer * SITES_OF_A_LAYER + place + _own_site(module, slices)
-        linear = getattr(owner, attribute)
-        names = [(parameter, parameter.name) for parameter in (linear.weight, linear.bias) if parameter is not None]
-        adapted: Any = lora_linear(linear, options, Tensor(values), site)
-        setattr(owner, attribute, adapted)
-        for parameter, own_name in names:
-            parameter.name = own_name
+        adapted: Any = lora_linear(getattr(owner, attribute), options, Tensor(values), site)
+        replace_linear(owner, attribute, adapted)
         for parameter, matrix in ((adapted.mindpet_delta_lora_a, LORA_A), (adapted.mindpet_delta_lora_b, LORA_B)):
             parameter.name = f"{name}.{matrix}"
             added.append(parameter)

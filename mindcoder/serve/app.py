@@ -192,8 +192,12 @@ def create_app(model: Model, limits: Limits = Limits()) -> FastAPI:
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         await server.admit(request)
-        entry = {"id": model.name, "object": "model", "created": server.started, "owned_by": "mindcoder"}
-        return {"object": "list", "data": [entry]}
+        about = {"object": "model", "created": server.started, "owned_by": "mindcoder"}
+        entries = [
+            {"id": name, **about} if adapter is None else {"id": name, **about, "parent": model.name}
+            for name, adapter in model.choices.items()
+        ]
+        return {"object": "list", "data": entries}
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:

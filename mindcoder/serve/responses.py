@@ -41,6 +41,7 @@ class Job(ABC):
     def __init__(self, body: Sampled, model: Model, worker: EngineWorker, metrics: Metrics) -> None:
         self.body, self.model, self.worker, self.metrics = body, model, worker, metrics
         self.id, self.created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
+        self.answering = model.name
         self.requests: list[Request] = []
         self.stops: list[str] = []
 
@@ -66,8 +67,10 @@ class Job(ABC):
         Raises:
             UserError: a prompt does not fit, or the model is another one.
         """
-        if self.body.model not in (None, "", self.model.name):
-            raise UserError(f"no model {self.body.model!r} here; it is {self.model.name!r}")
+        asked = self.body.model or self.model.name
+        if asked not in self.model.choices:
+            raise UserError(f"no model {asked!r} here; there are {', '.join(map(repr, self.model.choices))}")
+        self.answering, adapter = asked, self.model.choices[asked]
         seed = random.getrandbits(32) if self.body.seed is None else self.body.seed
         try:
             self.stops, prompts = self.body.stops(), self.prompts()
@@ -84,7 +87,7 @@ class Job(ABC):
             if max(prompt) >= self.model.engine.vocab_size or min(prompt) < 0:
                 raise UserError(f"prompt: token ids have to be from 0 to {self.model.engine.vocab_size - 1}")
         self.requests = [
-            Request(tuple(prompt), self.body.options(seed), self.max_tokens(), None, self.logprobs(), row)
+            Request(tuple(prompt), self.body.options(seed), self.max_tokens(), None, self.logprobs(), row, adapter)
             for prompt in prompts
             for row in range(self.body.n)
         ]
@@ -150,7 +153,7 @@ class Job(ABC):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model.name}
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.answering}
 
     def _usage(self, answers: Sequence[Answer]) -> dict[str, Any]:
         prompts = sum(len(request.prompt) for request in self.requests[:: self.body.n])
