@@ -86,7 +86,7 @@ def _train(
 
     restarted = os.environ.get(RESTART_VARIABLE) == "1"
     request = TrainRequest(bool(arguments.resume) or restarted, arguments.overwrite and not restarted)
-    trainer, result = train(config, request)
+    trainer, result = train(config, request, tokenizer)
     output = Path(config.output_dir)
     if trainer.mesh.rank > 0:
         return 0
@@ -139,6 +139,7 @@ def _with_prepared_texts(
     config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None, is_first: bool
 ) -> RunConfig:
     """The configuration with JSON and JSONL files of the datasets replaced by what they are tokenized to."""
+    from mindcoder.data.infill import InfillOptions
     from mindcoder.data.prepared import TextOptions, is_text, prepare_texts
 
     changed = {}
@@ -146,10 +147,19 @@ def _with_prepared_texts(
         section = getattr(config, name)
         locations = section.data_loader.locations
         used = name == "eval_dataset" or run_mode in ("train", "finetune")
-        if not used or run_mode == "predict" or not any(map(is_text, locations)):
+        streams = section.data_loader.streaming and name == "train_dataset"
+        if not used or run_mode == "predict" or streams:
+            continue
+        if section.data_loader.fim_rate > 0 and not all(map(is_text, locations)):
+            raise UserError(
+                f"{name}.data_loader.fim_rate: the rows of a MindRecord are laid out; give JSON or JSONL here, or "
+                "fim_rate to preprocess"
+            )
+        if not any(map(is_text, locations)):
             continue
         pairs = config.preference is not None and name == "train_dataset"
-        options = TextOptions(config.model.settings.seq_length, config.processor.prompt_template, pairs)
+        infill = InfillOptions(section.data_loader.fim_rate, section.data_loader.fim_spm_rate, config.seed)
+        options = TextOptions(config.model.settings.seq_length, config.processor.prompt_template, pairs, infill)
         files = prepare_texts(locations, tokenizer, options, Path(config.output_dir) / "data", is_first)
         loader = section.data_loader.model_copy(update={"dataset_dir": "", "dataset_files": files})
         changed[name] = section.model_copy(update={"data_loader": loader})

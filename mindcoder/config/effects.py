@@ -26,7 +26,8 @@ _EFFECTIVE_BY_SECTION = {
     "lr_schedule": "type learning_rate lr_end warmup_lr_init warmup_steps warmup_ratio total_steps "
     "decay_start_steps decay_start_ratio",
     "train_dataset": "drop_remainder",
-    "train_dataset.data_loader": "type dataset_dir dataset_files dataset_weights shuffle",
+    "train_dataset.data_loader": "type dataset_dir dataset_files dataset_weights shuffle streaming fim_rate "
+    "fim_spm_rate length_buckets",
     "eval_dataset.data_loader": "type dataset_dir dataset_files",
     "recompute_config": "recompute",
     "loss_health": "spike_factor window patience rewind",

@@ -6,7 +6,7 @@ typed too, and `mindcoder.config.effects` says which of them are given without e
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -129,6 +129,12 @@ class DataLoaderSection(Section):
         None, description="how often an epoch takes the rows of each of dataset_files; default: once"
     )
     shuffle: bool = True
+    streaming: bool = Field(False, description="read JSON and JSONL while training; needs runner_config.max_steps")
+    fim_rate: float = Field(0.0, ge=0, le=1, description="share of code documents to learn infilling from")
+    fim_spm_rate: float = Field(0.5, ge=0, le=1, description="of those, suffix first")
+    length_buckets: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="lengths to which batches of short rows are cut; for datasets without packing"
+    )
     path: str | None = None
     phase: str | None = None
 

@@ -25,6 +25,7 @@ class Example:
     input_ids: np.ndarray
     labels: np.ndarray
     truncated: bool
+    record: int = -1  # number of the record that it is made of, where records have numbers
 
     @property
     def answer_tokens(self) -> int:

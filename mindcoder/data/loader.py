@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from mindcoder.data.buckets import LengthBuckets
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.mindrecord_file import PAIRS, find_dataset
+from mindcoder.data.order import epoch_order
 from mindcoder.errors import UserError
 
 
@@ -28,7 +31,7 @@ class Batch:
     labels: np.ndarray
     position_ids: np.ndarray
     document_ids: np.ndarray
-    rows: np.ndarray | None = None  # numbers of the dataset's rows, as many as there are
+    rows: np.ndarray | None = None  # numbers of the dataset's rows (of a stream: of its records), as many as there are
 
     @property
     def row_count(self) -> int:
@@ -56,11 +59,13 @@ class DataLayout:
         rows: of the dataset.
         batch_size: rows of a batch over all data ranks.
         accumulate: batches of an update.
+        lengths: of the batches, where rows are dealt out by their length.
     """
 
     rows: int
     batch_size: int
     accumulate: int
+    lengths: Sequence[int] = ()
 
 
 def same_place(position: Position, before: DataLayout, now: DataLayout) -> Position:
@@ -76,11 +81,46 @@ def same_place(position: Position, before: DataLayout, now: DataLayout) -> Posit
             f"an update of {before.batch_size * before.accumulate} rows (batch_size {before.batch_size} x accumulate "
             f"{before.accumulate}) instead of {now.batch_size * now.accumulate} ({now.batch_size} x {now.accumulate})"
         )
+    if tuple(before.lengths) != tuple(now.lengths) or (now.lengths and before.batch_size != now.batch_size):
+        raise ValueError(
+            f"batches of {before.batch_size} rows in length_buckets {list(before.lengths)} instead of "
+            f"{now.batch_size} in {list(now.lengths)}"
+        )
     rest = [layout.rows % layout.batch_size for layout in (before, now)]
     rows = position.batch * before.batch_size
     if rest[0] != rest[1] or rows % now.batch_size:
         raise ValueError(f"batches of {before.batch_size} and of {now.batch_size} rows end epochs at other rows")
     return Position(position.epoch, rows // now.batch_size)
+
+
+class Loader(Protocol):
+    """What a trainer asks of its data.
+
+    Attributes:
+        rows: of the dataset.
+        batch_size, global_batch: rows of a batch, of this process and of all.
+        seq_length: tokens of a row.
+        batches_per_epoch: how many there are.
+        lengths: of the batches, where they differ.
+        location: where the rows are from.
+        holds_pairs: whether every row is a pair of answers.
+    """
+
+    rows: int
+    batch_size: int
+    global_batch: int
+    seq_length: int
+    batches_per_epoch: int
+    lengths: tuple[int, ...]
+
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def holds_pairs(self) -> bool: ...
+
+    def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
+        """Batches from ``start`` on, each with the position after it."""
 
 
 class BatchLoader:
@@ -98,8 +138,8 @@ class BatchLoader:
         shuffle: False keeps the file's order.
         seed: of the permutations.
         drop_remainder: drop an epoch's last incomplete batch; otherwise it is filled with rows without labels.
-        weights: how often an epoch takes the rows of each location; 0.5 takes half of them, other ones each epoch,
-            2 takes all of them twice. By default 1 for all.
+        weights: how often an epoch takes the rows of each location, see `mindcoder.data.order.epoch_order`.
+        buckets: lengths to which batches of short rows are cut, see `mindcoder.data.buckets.LengthBuckets`.
         rank, world: this process reads its share of every global batch. A position counts global batches, so it means
             the same on any number of processes with the same global batch.
     """
@@ -116,23 +156,30 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
         weights: Sequence[float] | None = None,
+        buckets: Sequence[int] = (),
     ) -> None:
         found = [find_dataset(item) for item in ([location] if isinstance(location, str) else location)]
         self._files = [file for files, _ in found for file in files]
         self._infos = [info for _, info in found if info is not None]
         self._location = location if isinstance(location, str) else ", ".join(location)
         self.batch_size, self.seq_length, self.vocab_size = batch_size, seq_length, vocab_size
-        self._shuffle, self._seed, self._drop = shuffle, seed, drop_remainder
         self._rank, self._world = rank, world
         self.global_batch = batch_size * world
         stored, self._columns = self._inspect()
-        self._sources = self._share(found, weights, stored)
-        self.rows = sum(taken for _, _, taken in self._sources)
+        sizes = [stored] if weights is None else [_count_rows(files) for files, _ in found]
+        self._order = epoch_order(sizes, weights, shuffle, seed)
+        self.rows = self._order.rows
         self.batches_per_epoch = (
             self.rows // self.global_batch if drop_remainder else -(-self.rows // self.global_batch)
         )
         if self.batches_per_epoch == 0:
             raise UserError(f"has {self.rows} rows, fewer than one batch of {self.global_batch}", self._location)
+        self.lengths: tuple[int, ...] = ()
+        self._buckets: LengthBuckets | None = None
+        if buckets:
+            self.lengths = (*sorted(size for size in buckets if size < seq_length), seq_length)
+            seed_of_batches = seed if shuffle else None
+            self._buckets = LengthBuckets(self.lengths, self._row_lengths(), self.global_batch, seed_of_batches)
 
     def _inspect(self) -> tuple[int, list[str]]:
         import mindspore.dataset as ds
@@ -160,21 +207,33 @@ class BatchLoader:
         known = ("input_ids", "labels", "position_ids", "document_ids")
         return rows, [name for name in known if name in columns]
 
-    def most_labels(self, epochs: int) -> int:
-        """Most labelled positions in a batch of one process, over all of ``epochs``; one pass over the labels."""
+    def most_labels(self, epochs: int) -> dict[int, int]:
+        """Most labelled positions in a batch of one process by the batch's length, over all of ``epochs``."""
+        if "labels" not in self._columns:
+            return {length: self.batch_size * length for length in self.lengths or (self.seq_length,)}
+        counts = np.array([(labels[1:] != IGNORED_LABEL).sum() for labels in self._values("labels")])
+        most: dict[int, int] = {}
+        for epoch in range(epochs):
+            for rows, length in self._plan(epoch):
+                padded = np.pad(counts[rows], (0, -len(rows) % self.batch_size))
+                most[length] = max(most.get(length, 0), int(padded.reshape(-1, self.batch_size).sum(1).max()))
+        return most
+
+    def _row_lengths(self) -> np.ndarray:
+        """Tokens of every row."""
+        if "document_ids" not in self._columns:
+            raise UserError(
+                "length_buckets need a dataset of `mindcoder preprocess`: here padding looks like text", self._location
+            )
+        return np.array([np.flatnonzero(ids >= 0)[-1] + 1 for ids in self._values("document_ids")])
+
+    def _values(self, column: str) -> Iterator[np.ndarray]:
+        """A column of all rows in the files' order; one pass."""
         import mindspore.dataset as ds
 
-        if "labels" not in self._columns:
-            return self.batch_size * self.seq_length
-        dataset = ds.MindDataset(self._files, columns_list=["labels"], num_parallel_workers=1, shuffle=False)
-        rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
-        counts = np.array([(row["labels"].reshape(-1)[1:] != IGNORED_LABEL).sum() for row in rows])
-        most = 0
-        for epoch in range(epochs):
-            taken = counts[self._order(epoch)]
-            padded = np.pad(taken, (0, -len(taken) % self.batch_size))
-            most = max(most, int(padded.reshape(-1, self.batch_size).sum(1).max()))
-        return most
+        dataset = ds.MindDataset(self._files, columns_list=[column], num_parallel_workers=1, shuffle=False)
+        for row in dataset.create_dict_iterator(num_epochs=1, output_numpy=True):
+            yield row[column].reshape(-1)
 
     @property
     def location(self) -> str:
@@ -186,36 +245,6 @@ class BatchLoader:
         """Whether every row is a pair of answers."""
         return bool(self._infos) and all(info.statistics.get("kind") == PAIRS for info in self._infos)
 
-    def _share(self, found: list, weights: Sequence[float] | None, stored: int) -> list[tuple[int, int, int]]:
-        """First row, number of rows, and rows that an epoch takes, of each location."""
-        if weights is None:
-            return [(0, stored, stored)]
-        import mindspore.dataset as ds
-
-        sources, first = [], 0
-        for (files, _), weight in zip(found, weights, strict=True):
-            size = ds.MindDataset(files, num_parallel_workers=1, shuffle=False).get_dataset_size()
-            sources.append((first, size, round(size * weight)))
-            first += size
-        return sources
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Rows of an epoch. Each source is an endless row of permutations, of which every epoch takes the next part."""
-        if not self._shuffle:
-            return np.concatenate([first + np.arange(taken) % size for first, size, taken in self._sources])
-        if len(self._sources) == 1 and self._sources[0][1] == self.rows:
-            return np.random.default_rng([self._seed, epoch]).permutation(self.rows)
-        chosen = []
-        for source, (first, size, taken) in enumerate(self._sources):
-            begin, end = epoch * taken, (epoch + 1) * taken
-            rounds = range(begin // size, -(-end // size))
-            if rounds:
-                endless = [np.random.default_rng([self._seed, source, number]).permutation(size) for number in rounds]
-                skipped = begin - rounds.start * size
-                chosen.append(first + np.concatenate(endless)[skipped : skipped + taken])
-        rows = np.concatenate(chosen)
-        return rows[np.random.default_rng([self._seed, epoch]).permutation(len(rows))]
-
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
         """Batches from ``start`` to the end of epoch ``epochs - 1``, each with the position after it."""
         for epoch in range(start.epoch, epochs):
@@ -224,33 +253,38 @@ class BatchLoader:
                 done = index == self.batches_per_epoch
                 yield batch, Position(epoch + 1, 0) if done else Position(epoch, index)
 
+    def _plan(self, epoch: int) -> list[tuple[np.ndarray, int]]:
+        """Rows and length of each global batch of an epoch; the last one may be short."""
+        order, size = self._order.of(epoch), self.global_batch
+        if self._buckets is not None:
+            return self._buckets.batches(order, epoch)[: self.batches_per_epoch]
+        return [(order[begin : begin + size], self.seq_length) for begin in range(0, len(order), size)][
+            : self.batches_per_epoch
+        ]
+
     def _epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import mindspore.dataset as ds
 
-        order = self._order(epoch)
-        step = self.batch_size * self._world
-        mine = []
-        for batch in range(first, self.batches_per_epoch):
-            begin = batch * step + self._rank * self.batch_size
-            mine.append(order[begin : begin + self.batch_size])
-        indices = np.concatenate(mine) if mine else np.empty(0, np.int64)
+        own = slice(self._rank * self.batch_size, (self._rank + 1) * self.batch_size)
+        mine = [(rows[own], length) for rows, length in self._plan(epoch)[first:]]
+        indices = np.concatenate([rows for rows, _ in mine]) if mine else np.empty(0, np.int64)
         if len(indices) == 0:
-            yield from (self._nothing() for _ in mine)
+            yield from (self._nothing(length) for _, length in mine)
             return
         dataset = ds.MindDataset(
             self._files, columns_list=self._columns, num_parallel_workers=1, sampler=ds.SubsetSampler(indices.tolist())
         )
-        rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
-        for chosen in mine:
-            yield self._assemble([next(rows) for _ in chosen], chosen) if len(chosen) else self._nothing()
+        stored = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+        for rows, length in mine:
+            yield self._assemble([next(stored) for _ in rows], rows, length) if len(rows) else self._nothing(length)
 
-    def _nothing(self) -> Batch:
+    def _nothing(self, length: int) -> Batch:
         """A batch without labels, for a rank that an epoch's last global batch has no rows for."""
-        empty = np.zeros((0, self.seq_length), np.int32)
+        empty = np.zeros((0, length), np.int32)
         ids, labels, positions, documents = (self._fill(empty, fill) for fill in (0, IGNORED_LABEL, 0, -1))
         return Batch(ids, labels, positions, documents, np.zeros(0, np.int64))
 
-    def _assemble(self, rows: list[dict[str, np.ndarray]], numbers: np.ndarray) -> Batch:
+    def _assemble(self, rows: list[dict[str, np.ndarray]], numbers: np.ndarray, length: int) -> Batch:
         columns = {}
         for name in self._columns:
             stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows]).astype(np.int32)
@@ -266,7 +300,7 @@ class BatchLoader:
         positions = columns.get("position_ids", np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape))
         documents = columns.get("document_ids", np.zeros_like(ids))
         batch = [
-            self._fill(array[:, : self.seq_length], fill)
+            self._fill(array[:, :length], fill)
             for array, fill in ((ids, 0), (labels, IGNORED_LABEL), (positions, 0), (documents, -1))
         ]
         return Batch(batch[0], batch[1], batch[2], batch[3], numbers)
@@ -276,3 +310,9 @@ class BatchLoader:
         if missing:
             array = np.concatenate([array, np.full((missing, array.shape[1]), value, array.dtype)])
         return np.ascontiguousarray(array)
+
+
+def _count_rows(files: list[str]) -> int:
+    import mindspore.dataset as ds
+
+    return int(ds.MindDataset(files, num_parallel_workers=1, shuffle=False).get_dataset_size())

@@ -24,6 +24,7 @@ class Row:
     position_ids: np.ndarray
     document_ids: np.ndarray
     used: int
+    records: tuple[int, ...] = ()  # numbers of the records in it, where they have any
 
     def columns(self) -> dict[str, np.ndarray]:
         """The arrays by column name."""
@@ -48,7 +49,7 @@ def pack(examples: list[Example], seq_length: int, pad_id: int) -> Row:
         positions[start:stop] = np.arange(stop - start)
         documents[start:stop] = number
         start = stop
-    return Row(ids, labels, positions, documents, start)
+    return Row(ids, labels, positions, documents, start, tuple(example.record for example in examples))
 
 
 def pad_each(examples: Iterable[Example], seq_length: int, pad_id: int) -> Iterator[Row]:

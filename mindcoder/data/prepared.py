@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mindcoder.data.infill import InfillOptions
 from mindcoder.data.mindrecord_file import find_dataset
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.errors import UserError
@@ -27,6 +28,7 @@ class TextOptions:
     seq_length: int
     template: str
     pairs: bool = False
+    infill: InfillOptions = InfillOptions()
 
 
 def is_text(location: str) -> bool:
@@ -62,7 +64,13 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
         if is_first:
             log.info("tokenizing %s", location)
             asked = PreprocessOptions(
-                location, target, options.seq_length, not options.pairs, template=options.template, pairs=options.pairs
+                location,
+                target,
+                options.seq_length,
+                not options.pairs,
+                template=options.template,
+                infill=options.infill,
+                pairs=options.pairs,
             )
             _, statistics = preprocess(asked, tokenizer)
             log.info("%s", "; ".join(statistics.lines()))

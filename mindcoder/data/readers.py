@@ -164,16 +164,20 @@ def _read_array(file: Path, text: str) -> Iterator[AnyRecord | BadRecord]:
 def _read_lines(file: Path, stream: Any) -> Iterator[AnyRecord | BadRecord]:
     index = 0
     for number, line in enumerate(stream, 1):
-        line = line.lstrip("\ufeff").rstrip("\r\n")
-        if not line.strip():
+        if not line.lstrip("\ufeff").strip():
             continue
-        try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield BadRecord(str(file), index, number, f"bad JSON: {error.msg} at column {error.colno}", line)
-        else:
-            yield _check(file, index, number, item)
+        yield read_line(file, index, number, line)
         index += 1
+
+
+def read_line(file: Path, index: int, number: int, line: str) -> AnyRecord | BadRecord:
+    """Record ``index`` of a JSONL file, which stands in line ``number``."""
+    line = line.lstrip("\ufeff").rstrip("\r\n")
+    try:
+        item = json.loads(line)
+    except json.JSONDecodeError as error:
+        return BadRecord(str(file), index, number, f"bad JSON: {error.msg} at column {error.colno}", line)
+    return _check(file, index, number, item)
 
 
 def _check(file: Path, index: int, line: int | None, item: Any) -> AnyRecord | BadRecord:

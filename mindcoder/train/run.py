@@ -12,8 +12,8 @@ from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.store import Checkpoint, find_checkpoint, list_steps, newest_checkpoint, open_step
 from mindcoder.config.schema import Callback as CallbackSection
-from mindcoder.config.schema import DatasetSection, RunConfig, ScaleSense
-from mindcoder.data.loader import BatchLoader
+from mindcoder.config.schema import RunConfig, ScaleSense
+from mindcoder.data.loader import Loader
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
@@ -21,15 +21,16 @@ from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
-from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.peft.from_section import lora_options
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LoraOptions
+from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
 from mindcoder.train.callbacks.trackers import TRACKERS, tracker
+from mindcoder.train.datasets import build_loader, build_stream, head_rows
 from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.health import HealthOptions
@@ -41,8 +42,6 @@ from mindcoder.train.trainer import Trainer, TrainOptions
 
 log = logging.getLogger(__name__)
 
-HEAD_ROWS_MULTIPLE = 64
-WORTH_PICKING = 0.9  # share of the rows from which picking them does not pay
 BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
 
 SCHEDULE_KINDS: dict[str, Kind] = {
@@ -66,39 +65,6 @@ class TrainRequest:
 
     resume: bool = False
     overwrite: bool = False
-
-
-def build_loader(
-    config: RunConfig, section: DatasetSection, shuffle: bool, drop_remainder: bool, mesh: Mesh = SINGLE
-) -> BatchLoader:
-    """This rank's share of the batches of ``train_dataset`` or ``eval_dataset``.
-
-    Raises:
-        UserError: no dataset given, or it does not fit the model.
-    """
-    locations = section.data_loader.locations
-    if not locations:
-        raise UserError(
-            "no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML file"
-        )
-    model, weights = config.model.settings, section.data_loader.dataset_weights
-    if weights is not None and (len(weights) != len(locations) or min(weights) < 0 or max(weights) == 0):
-        raise UserError(
-            f"dataset_weights: expected a number of 0 or more for each of the {len(locations)} dataset_files, "
-            f"found {weights}"
-        )
-    return BatchLoader(
-        locations,
-        config.runner_config.batch_size,
-        model.seq_length,
-        model.vocab_size,
-        shuffle=shuffle,
-        seed=config.seed,
-        drop_remainder=drop_remainder,
-        rank=mesh.data_index,
-        world=mesh.data,
-        weights=weights,
-    )
 
 
 def build_schedule(config: RunConfig, steps: int) -> Schedule:
@@ -146,8 +112,13 @@ def _checkpoint_callback(config: RunConfig) -> CallbackSection:
     return found[0] if found else CallbackSection(type="CheckpointMonitor")
 
 
-def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult | None]:
+def train(
+    config: RunConfig, request: TrainRequest, tokenizer: CodeTokenizer | None = None
+) -> tuple[Trainer, EvalResult | None]:
     """Train or fine-tune as ``config`` says.
+
+    Args:
+        tokenizer: for data that is read while training.
 
     Raises:
         UserError: data, checkpoint or output folder do not fit.
@@ -157,11 +128,15 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     together = meet_cluster(config)
     mesh = together.mesh
     section = config.train_dataset
-    loader = build_loader(config, section, section.data_loader.shuffle, section.drop_remainder, mesh)
+    accumulate, streams = micro_batches(config), section.data_loader.streaming
+    loader: Loader
+    if streams:
+        loader = build_stream(config, tokenizer, accumulate, mesh)
+    else:
+        loader = build_loader(config, section, section.data_loader.shuffle, section.drop_remainder, mesh)
     wants_eval = config.do_eval or bool(config.eval_dataset.data_loader.locations)
     eval_loader = build_loader(config, config.eval_dataset, False, False, mesh) if wants_eval else None
-    accumulate = micro_batches(config)
-    steps = loader.batches_per_epoch * runner.epochs // accumulate
+    steps = loader.batches_per_epoch * (1 if streams else runner.epochs) // accumulate
     if runner.max_steps is not None:
         steps = min(steps, runner.max_steps)
     if steps == 0:
@@ -171,6 +146,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         )
     resume_from = _resume_source(config, request, root, together)
     saving = _checkpoint_callback(config)
+    picks_rows = config.preference is None and mesh.pipeline == 1
     options = TrainOptions(
         total_steps=steps,
         epochs=runner.epochs,
@@ -186,7 +162,7 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
         lora=lora_options(config),
         preference=preference_options(config),
         peak_tflops=runner.peak_tflops or 0.0,
-        head_rows=None if config.preference or mesh.pipeline > 1 else head_rows(loader, runner.epochs),
+        head_rows=head_rows(loader, runner.epochs) if picks_rows else None,
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
@@ -247,13 +223,6 @@ def train(config: RunConfig, request: TrainRequest) -> tuple[Trainer, EvalResult
     return trainer, result
 
 
-def head_rows(loader: BatchLoader, epochs: int) -> int | None:
-    """Rows that the head is computed for: all that have a label in the fullest batch; None where most of them do."""
-    rows = loader.batch_size * loader.seq_length
-    needed = -(-loader.most_labels(epochs) // HEAD_ROWS_MULTIPLE) * HEAD_ROWS_MULTIPLE
-    return needed if needed < WORTH_PICKING * rows else None
-
-
 def preference_options(config: RunConfig) -> PreferenceOptions | None:
     """``preference``."""
     section = config.preference
@@ -262,7 +231,7 @@ def preference_options(config: RunConfig) -> PreferenceOptions | None:
     return PreferenceOptions(section.type, section.beta, section.gamma, section.label_smoothing)
 
 
-def check_preference(config: RunConfig, loader: BatchLoader) -> None:
+def check_preference(config: RunConfig, loader: Loader) -> None:
     """Pairs need a dataset of pairs, a model to start from, and whole layers.
 
     Raises:

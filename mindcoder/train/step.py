@@ -88,7 +88,7 @@ class TrainStep(nn.Cell):
         self.accumulates = accumulates
         self.buffers = gradient_buffers(self.weights) if accumulates else None
         self.accumulate: Any = Accumulate(self.buffers) if accumulates else None
-        self._compiled = False
+        self._compiled_for: set[tuple[int, ...]] = set()
 
     def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
         """One update, see `Step`."""
@@ -102,9 +102,9 @@ class TrainStep(nn.Cell):
             extra = batch.reference if self.has_pairs else batch.places if self.picks_rows else None
             if extra is not None:
                 inputs = (*inputs, extra)
-            if not self._compiled:
+            if batch.input_ids.shape not in self._compiled_for:  # batches may differ in length
                 compile_ahead(self, *inputs)
-                self._compiled = True
+                self._compiled_for.add(batch.input_ids.shape)
             micro_loss, norm = self(*inputs)
             # With several processes the graph has already weighted and summed the loss.
             share = float(batch.share.asnumpy()) if self.data_sum is None else 1.0

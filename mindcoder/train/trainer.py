@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from mindcoder.checkpoint.store import (
     write_parts,
 )
 from mindcoder.data.encode import IGNORED_LABEL
-from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Position, same_place
+from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PreferenceOptions
@@ -70,7 +70,8 @@ class TrainOptions:
         base: where the frozen weights of an adapter lie.
         preference: learn from pairs of answers.
         health: what to do about losses that jump or are no numbers.
-        head_rows: rows of a micro batch that the head is computed for, at least as many as have a label; None for all.
+        head_rows: by a micro batch's length, how many of its rows the head is computed for, at least as many as have a
+            label; None for all.
         peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
     """
 
@@ -90,7 +91,7 @@ class TrainOptions:
     preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
     peak_tflops: float = 0.0
-    head_rows: int | None = None
+    head_rows: Mapping[int, int] | None = None
 
 
 class Trainer:
@@ -112,7 +113,7 @@ class Trainer:
     def __init__(
         self,
         decoder: Decoder,
-        loader: BatchLoader,
+        loader: Loader,
         optimizer: AdamWOptions,
         schedule: Schedule,
         loss_scale: LossScale,
@@ -261,7 +262,7 @@ class Trainer:
         return folder
 
     def _data_layout(self) -> DataLayout:
-        return DataLayout(self.loader.rows, self.loader.global_batch, self.options.accumulate)
+        return DataLayout(self.loader.rows, self.loader.global_batch, self.options.accumulate, self.loader.lengths)
 
     def _steps(self) -> Iterator[tuple[list[Batch], Position]]:
         """The micro batches of each update and the data position after them."""
@@ -300,8 +301,9 @@ class Trainer:
         seconds = time.perf_counter() - began
         tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
-        flops = self.decoder.config.flops_per_token(self.loader.seq_length) * (2 / 3 if self.options.lora else 1)
-        tflops = tokens / seconds * flops / self.mesh.size / 1e12
+        costs = (ids.size * self.decoder.config.flops_per_token(ids.shape[1]) for ids in (b.input_ids for b in batches))
+        flops = sum(costs) * self.mesh.data * (2 / 3 if self.options.lora else 1)
+        tflops = flops / seconds / self.mesh.size / 1e12
         mfu = tflops / self.options.peak_tflops if self.options.peak_tflops else 0.0
         return StepRecord(
             *(self.step, epoch, loss, rate, grad_norm, tokens / seconds, scale, not finite),
@@ -361,7 +363,7 @@ class Trainer:
         if self.options.head_rows is None:
             return None
         order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
-        return Tensor(order[: self.options.head_rows].astype(np.int32))
+        return Tensor(order[: self.options.head_rows[batch.labels.shape[1]]].astype(np.int32))
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """A seed that names this micro batch of this run: resuming draws the same masks."""

@@ -40,8 +40,9 @@ def mindcoder(*arguments) -> subprocess.CompletedProcess:
 
 def run(mode: str, folder, name: str, *flags, **sets) -> subprocess.CompletedProcess:
     settings = [text for key, value in {**SIZES, **sets}.items() for text in ("--set", f"{key}={value}")]
-    data = "--eval_dataset" if mode == "eval" else "--train_data"
-    where = ["--config", "configs/wizardcoder/tiny_finetune.yaml", data, folder / "d.mindrecord"]
+    data = {"eval": ("--eval_dataset", folder / "d.mindrecord"), "predict": ()}
+    data = data.get(mode, ("--train_data", folder / "d.mindrecord"))
+    where = ["--config", "configs/wizardcoder/tiny_finetune.yaml", *data]
     return mindcoder(mode, *where, "--output_dir", folder / name, *settings, *flags)
 
 
@@ -103,6 +104,35 @@ def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path):
     assert exported.returncode == 0 and "tensors" in exported.stdout, exported.stderr
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["rank_pattern"] == {"attn.c_attn": 12}
     assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[0]
+
+
+def test_prompts_of_a_file_choose_their_adapter(workspace, tmp_path, tokenizer_folder):
+    tokenizer = ("--vocab_file", tokenizer_folder / "tokenizer.json")
+    shutil.copytree(workspace / "base", tmp_path / "base")
+    assert mindcoder("export-lora", workspace / "adapter", tmp_path / "tuned").returncode == 0
+    described = tmp_path / "tuned" / "adapter_config.json"
+    values = json.loads(described.read_text())
+    stronger = {key: value * 60 for key, value in values["alpha_pattern"].items()}  # so that it shows
+    described.write_text(json.dumps({**values, "lora_alpha": values["lora_alpha"] * 60, "alpha_pattern": stronger}))
+    asked = [{"instruction": "Add two numbers."}, {"instruction": "Add two numbers.", "adapter": "tuned"}]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(item) + "\n" for item in asked))
+
+    def answers(load, *flags):
+        output = tmp_path / "answers.jsonl"
+        more = ("--predict_data", tmp_path / "prompts.jsonl", "--output_file", output, "--predict_length", 130)
+        done = run("predict", tmp_path, "p", "--load_checkpoint", load, *more, *tokenizer, *flags)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line)["output"] for line in output.read_text().splitlines()]
+
+    base, tuned = answers(tmp_path / "base", "--adapter", f"tuned={tmp_path / 'tuned'}")
+    assert base != tuned
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(asked[0]) + "\n")
+    assert answers(tmp_path / "base") == [base]
+    assert answers(tmp_path / "tuned") == [tuned]  # merged into its base
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(asked[1]) + "\n")
+    prompts = ("--predict_data", tmp_path / "prompts.jsonl", "--predict_length", 130, *tokenizer)
+    done = run("predict", tmp_path, "p", "--load_checkpoint", tmp_path / "base", *prompts)
+    assert done.returncode == 2 and "prompt 0 asks for adapter 'tuned'; there are: none" in done.stderr
 
 
 def test_mistakes_are_one_line(workspace, tmp_path):

@@ -185,3 +185,42 @@ def test_resuming_with_another_batch_size_is_refused(workspace):
     assert done.returncode == 2 and "an update of 2 rows (batch_size 2 x accumulate 1) instead of 3" in done.stderr
     done = finetune(workspace, "whole", "--resume", sets={"model.model_config.hidden_size": 64})
     assert done.returncode == 2 and "hidden_size 32 instead of 64" in done.stderr
+
+
+def test_a_stream_trains_and_resumes_at_its_record(workspace, tokenizer_folder, tmp_path):
+    source = tmp_path / "code.jsonl"
+    source.write_text(
+        "".join(json.dumps({"text": f"def f{i}(x):\n    return {i} * x\n" * 3}) + "\n" for i in range(60))
+    )
+    data = {"train_dataset.data_loader.streaming": True, "train_dataset.data_loader.fim_rate": 0.5}
+    sets = {**data, "runner_config.max_steps": 10, "lr_schedule.total_steps": 10}
+    flags = ("--train_data", source, "--vocab_file", tokenizer_folder / "tokenizer.json")
+    done = finetune(workspace, "stream", *flags, sets=sets)
+    assert done.returncode == 0, done.stderr
+    whole = losses(workspace / "stream")
+    assert len(whole) == 10 and not (workspace / "stream" / "data").exists()
+    shutil.copytree(workspace / "stream", workspace / "stream_again")
+    shutil.rmtree(list_steps(workspace / "stream_again" / "checkpoint")[-1])
+    done = finetune(workspace, "stream_again", *flags, "--resume", sets=sets)
+    assert done.returncode == 0 and "resuming after step 5" in done.stderr, done.stderr
+    assert losses(workspace / "stream_again") == whole
+    endless = finetune(workspace, "endless", *flags, sets=data)
+    assert endless.returncode == 2 and "runner_config.max_steps" in endless.stderr
+    binary = finetune(workspace, "binary", sets=sets)
+    assert binary.returncode == 2 and "streaming reads .json and .jsonl" in binary.stderr
+
+
+def test_batches_cut_to_their_length_train_alike_and_resume(workspace, tokenizer_folder):
+    target = workspace / "padded.mindrecord"
+    tokenizer = ("--vocab_file", tokenizer_folder / "tokenizer.json")
+    sizes = ("--seq_length", 256, "--output_file", target)
+    assert mindcoder("preprocess", "--input_glob", SAMPLES, *tokenizer, *sizes).returncode == 0
+    sets = {"train_dataset.data_loader.length_buckets": "[160, 192]", "runner_config.epochs": 1}
+    done = finetune(workspace, "cut", "--train_data", target, sets=sets)
+    assert done.returncode == 0, done.stderr
+    whole = losses(workspace / "cut")
+    shutil.copytree(workspace / "cut", workspace / "cut_again")
+    shutil.rmtree(list_steps(workspace / "cut_again" / "checkpoint")[-1])
+    done = finetune(workspace, "cut_again", "--train_data", target, "--resume", sets=sets)
+    assert done.returncode == 0 and "resuming" in done.stderr, done.stderr
+    assert losses(workspace / "cut_again") == whole

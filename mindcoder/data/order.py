@@ -1,0 +1,63 @@
+"""Which rows an epoch takes, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """Rows of one or several sources; (seed, epoch) says everything.
+
+    Attributes:
+        sizes: rows of each source; they are numbered through.
+        taken: how many of them an epoch takes. A source is an endless row of permutations, of which every epoch takes
+            the next part: fewer than all are other ones each epoch, more come again.
+        shuffle: False keeps the sources' order.
+        seed: of the permutations.
+    """
+
+    sizes: tuple[int, ...]
+    taken: tuple[int, ...]
+    shuffle: bool
+    seed: int
+
+    @property
+    def rows(self) -> int:
+        """Of an epoch."""
+        return sum(self.taken)
+
+    def of(self, epoch: int) -> np.ndarray:
+        """Numbers of the epoch's rows."""
+        firsts = np.cumsum((0, *self.sizes))
+        if not self.shuffle:
+            return np.concatenate(
+                [first + np.arange(taken) % size for first, size, taken in zip(firsts, self.sizes, self.taken)]
+            )
+        if self.sizes == self.taken and len(self.sizes) == 1:
+            return np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        chosen = []
+        for source, (first, size, taken) in enumerate(zip(firsts, self.sizes, self.taken)):
+            begin, end = epoch * taken, (epoch + 1) * taken
+            rounds = range(begin // size, -(-end // size))
+            if rounds:
+                endless = [np.random.default_rng([self.seed, source, number]).permutation(size) for number in rounds]
+                skipped = begin - rounds.start * size
+                chosen.append(first + np.concatenate(endless)[skipped : skipped + taken])
+        rows = np.concatenate(chosen)
+        return rows[np.random.default_rng([self.seed, epoch]).permutation(len(rows))]
+
+
+def epoch_order(sizes: Sequence[int], weights: Sequence[float] | None, shuffle: bool, seed: int) -> EpochOrder:
+    """An order by weights: how often an epoch takes the rows of each source; by default once, as if all were one.
+
+    Args:
+        weights: 0.5 takes half of the rows, other ones each epoch, 2 takes all of them twice.
+    """
+    if weights is None:
+        return EpochOrder((sum(sizes),), (sum(sizes),), shuffle, seed)
+    taken = tuple(round(size * weight) for size, weight in zip(sizes, weights, strict=True))
+    return EpochOrder(tuple(sizes), taken, shuffle, seed)

@@ -1,0 +1,109 @@
+"""From a validated configuration to the batches of a run."""
+
+from __future__ import annotations
+
+from mindcoder.config.schema import DataLoaderSection, DatasetSection, RunConfig
+from mindcoder.data.infill import InfillOptions
+from mindcoder.data.loader import BatchLoader, Loader
+from mindcoder.data.prepared import is_text
+from mindcoder.data.stream import StreamLoader, StreamOptions
+from mindcoder.errors import UserError
+from mindcoder.parallel.mesh import SINGLE, Mesh
+from mindcoder.tokenizer import CodeTokenizer
+
+HEAD_ROWS_MULTIPLE = 64
+WORTH_PICKING = 0.9  # share of the rows from which picking them does not pay
+
+
+def build_loader(
+    config: RunConfig, section: DatasetSection, shuffle: bool, drop_remainder: bool, mesh: Mesh = SINGLE
+) -> BatchLoader:
+    """This rank's share of the batches of ``train_dataset`` or ``eval_dataset``.
+
+    Raises:
+        UserError: no dataset given, or it does not fit the model.
+    """
+    locations = section.data_loader.locations
+    if not locations:
+        raise UserError(
+            "no dataset: give --train_data (or --eval_dataset), or data_loader.dataset_dir in the YAML file"
+        )
+    model, data = config.model.settings, section.data_loader
+    _check_weights(data)
+    if data.length_buckets and config.use_parallel and config.parallel_config.pipeline_stage > 1:
+        raise UserError("length_buckets: the stages of a pipeline exchange rows of one length; use packing there")
+    return BatchLoader(
+        locations,
+        config.runner_config.batch_size,
+        model.seq_length,
+        model.vocab_size,
+        shuffle=shuffle,
+        seed=config.seed,
+        drop_remainder=drop_remainder,
+        rank=mesh.data_index,
+        world=mesh.data,
+        weights=data.dataset_weights,
+        buckets=data.length_buckets,
+    )
+
+
+def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate: int, mesh: Mesh) -> StreamLoader:
+    """``train_dataset`` read while training.
+
+    Raises:
+        UserError: it is no text, its end is not said, or there is no tokenizer for it.
+    """
+    data, model = config.train_dataset.data_loader, config.model.settings
+    binary = [location for location in data.locations if not is_text(location)]
+    if binary:
+        raise UserError("streaming reads .json and .jsonl; MindRecord is read in pieces anyway", binary[0])
+    if config.runner_config.max_steps is None:
+        raise UserError("streaming: a stream has no end, say how many updates with runner_config.max_steps")
+    if tokenizer is None:
+        raise UserError("streaming needs a tokenizer: --vocab_file, or one beside --load_checkpoint")
+    if config.preference is not None or data.length_buckets:
+        other = "preference" if config.preference is not None else "length_buckets"
+        raise UserError(f"streaming and {other} do not go together: leave streaming out")
+    _check_weights(data)
+    options = StreamOptions(
+        model.seq_length,
+        config.processor.prompt_template,
+        infill_options(data, config.seed),
+        config.runner_config.max_steps * accumulate,
+        config.runner_config.batch_size,
+        data.shuffle,
+        config.seed,
+        data.dataset_weights,
+        mesh.data_index,
+        mesh.data,
+    )
+    return StreamLoader(data.locations, tokenizer, options)
+
+
+def infill_options(data: DataLoaderSection, seed: int) -> InfillOptions:
+    """``fim_rate`` and ``fim_spm_rate``."""
+    return InfillOptions(data.fim_rate, data.fim_spm_rate, seed)
+
+
+def _check_weights(data: DataLoaderSection) -> None:
+    weights, files = data.dataset_weights, len(data.locations)
+    if weights is not None and (len(weights) != files or min(weights) < 0 or max(weights) == 0):
+        raise UserError(
+            f"dataset_weights: expected a number of 0 or more for each of the {files} dataset_files, found {weights}"
+        )
+
+
+def head_rows(loader: Loader, epochs: int) -> dict[int, int] | None:
+    """Rows that the head is computed for, by the batch's length: all that have a label in the fullest batch.
+
+    None where that would be most of them, or where nobody knows before they are read.
+    """
+    if not isinstance(loader, BatchLoader):
+        return None
+    most = loader.most_labels(epochs)
+    needed = {
+        length: min(-(-count // HEAD_ROWS_MULTIPLE) * HEAD_ROWS_MULTIPLE, loader.batch_size * length)
+        for length, count in most.items()
+    }
+    worth = any(count < WORTH_PICKING * loader.batch_size * length for length, count in needed.items())
+    return needed if worth else None
