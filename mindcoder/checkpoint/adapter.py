@@ -15,7 +15,7 @@ from mindcoder.checkpoint.store import MODEL, Checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, adapter_shapes
+from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, PrefixOptions, adapter_shapes, prefix_shapes
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,39 @@ def base_of(checkpoint: Checkpoint) -> str:
     return str(checkpoint.state["adapter"]["base"])
 
 
-def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
-    """The adapter that a LoRA run saved.
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values before every text: what they are made of, by global name."""
+
+    options: PrefixOptions
+    plans: Mapping[str, TensorPlan]
+
+
+def is_prefix(checkpoint: Checkpoint) -> bool:
+    """Whether an adapter is a prefix instead of low-rank updates."""
+    return "prefix" in checkpoint.state["adapter"]
+
+
+def read_prefix(checkpoint: Checkpoint, config: TransformerConfig) -> Prefix:
+    """The prefix that a run of P-tuning saved.
 
     Raises:
         UserError: it is damaged, or of another network.
     """
+    options = PrefixOptions(**checkpoint.state["adapter"]["prefix"])
+    plans = checkpoint.tensors(MODEL)
+    check_names(plans, prefix_shapes(options, config), checkpoint.folder)
+    return Prefix(options, plans)
+
+
+def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
+    """The adapter that a LoRA run saved.
+
+    Raises:
+        UserError: it is damaged, a prefix, or of another network.
+    """
+    if is_prefix(checkpoint):
+        raise UserError("is a prefix (pet_type: ptuning2), not a low-rank update", checkpoint.folder)
     described = dict(checkpoint.state["adapter"]["options"])
     for name in ("target_modules", "exclude_layers"):
         described[name] = tuple(described[name])

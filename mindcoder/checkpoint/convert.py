@@ -93,6 +93,11 @@ def convert(request: ConvertRequest) -> Conversion:
         NoSpaceError: the disk is too small.
     """
     weights = open_adapted(request.adapter, request.source) if request.adapter else open_weights(request.source)
+    if weights.prefix is not None:
+        raise UserError(
+            "is a prefix: it cannot be merged into weights; --load_checkpoint, chat and serve take it as it is",
+            weights.place,
+        )
     to = _target_format(request, weights)
     target = request.target
     _check_target(target, request)

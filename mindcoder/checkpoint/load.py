@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 
+from mindcoder.checkpoint.adapter import Prefix
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import Weights, open_weights
@@ -34,7 +35,7 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
 
 
 def load_weights(decoder: Decoder, location: str | Path) -> Weights:
-    """Fill ``decoder``; gives what it was filled from.
+    """Fill ``decoder``, with its prefix if it was learnt one; gives what it was filled from.
 
     Raises:
         UserError: nothing there, damaged, or another model.
@@ -46,7 +47,20 @@ def load_weights(decoder: Decoder, location: str | Path) -> Weights:
             _single_or_half(plans[target.name]), decoder.slices.axis(target.name, decoder.config)
         )
         target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
+    if weights.prefix is not None:
+        _load_prefix(decoder, weights.prefix, weights.place)
     return weights
+
+
+def _load_prefix(decoder: Decoder, prefix: Prefix, place: Path) -> None:
+    from mindcoder.peft.prefix import add_prefix
+
+    try:
+        added = add_prefix(decoder, prefix.options, 0)
+    except ValueError as error:
+        raise UserError(str(error), place) from None
+    for target in added:
+        target.set_data(Tensor(_single_or_half(prefix.plans[target.name]), target.dtype))
 
 
 def read_parameters(location: str | Path, config: TransformerConfig) -> dict[str, np.ndarray]:

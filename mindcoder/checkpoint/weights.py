@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint import old_wizardcoder
-from mindcoder.checkpoint.adapter import Adapter, base_of, check_fit, is_adapter, merge_plans, read_adapter
+from mindcoder.checkpoint.adapter import (
+    Adapter,
+    Prefix,
+    base_of,
+    check_fit,
+    is_adapter,
+    is_prefix,
+    merge_plans,
+    read_adapter,
+    read_prefix,
+)
 from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.mindspore_file import list_mindspore
@@ -27,7 +37,7 @@ from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig,
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree", "adapter"]
+Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree", "adapter", "prefix"]
 ARCHITECTURE_FILE = "architecture.json"
 RANK_FILES = "model-rank_*.safetensors"  # of a folder that ``convert`` has split
 PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
@@ -58,6 +68,7 @@ class Weights:
         huggingface_config: ``config.json`` that they once came with.
         step: of a training checkpoint.
         plans: of the parameters, where several files hold parts of them.
+        prefix: that was learnt for these weights, in a checkpoint of it.
     """
 
     kind: Kind
@@ -69,6 +80,7 @@ class Weights:
     step: int | None = None
     folder: HuggingFaceFolder | None = None
     plans: Mapping[str, TensorPlan] | None = None
+    prefix: Prefix | None = None
 
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
         """Plans of all parameters of ``config``'s network (its own by default), by global name.
@@ -133,6 +145,7 @@ class Weights:
             "ckpt": "MindSpore checkpoint",
             "ckpt tree": "MindSpore checkpoints of several ranks",
             "adapter": "adapter merged into its base model",
+            "prefix": "base model with the prefix",
         }
         if self.kind == "training checkpoint":
             return f"checkpoint {self.place} (step {self.step})"
@@ -181,6 +194,8 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
 def open_adapted(location: str | Path, base: str | Path | None = None) -> Weights:
     """A base model with an adapter (a LoRA run, its checkpoint, or a PEFT folder) merged into it when it is read.
 
+    A prefix cannot be merged; it comes beside the weights.
+
     Args:
         base: where the base model lies; by default where the adapter says.
 
@@ -194,6 +209,12 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
         told = f"base model {said} is not there" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     below = open_weights(said)
+    if checkpoint is not None and is_prefix(checkpoint):
+        prefix, own = read_prefix(checkpoint, below.config), find_companions(_tokenizer_beside(checkpoint))
+        companions = {**below.companions, **own}
+        return replace(
+            below, kind="prefix", place=checkpoint.folder, companions=companions, step=checkpoint.step, prefix=prefix
+        )
     adapter = open_adapter(path, below.config)
     plans = merge_plans(below.parameters(), adapter)
     own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))

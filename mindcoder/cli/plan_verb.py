@@ -13,8 +13,8 @@ from mindcoder.errors import UserError
 from mindcoder.models.from_section import config_from_section
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.plan import Layout, Machine, Plan, Workload, fitting_layouts, make_plan
-from mindcoder.peft.from_section import lora_options
-from mindcoder.peft.options import adapter_shapes
+from mindcoder.peft.from_section import lora_options, prefix_options
+from mindcoder.peft.options import adapter_shapes, prefix_shapes
 
 SHOWN_LAYOUTS = 8
 
@@ -91,8 +91,10 @@ def plan_verb(arguments: argparse.Namespace) -> int:
 
 
 def _adapter_shapes(config: RunConfig, network: TransformerConfig) -> dict[str, tuple[int, ...]] | None:
-    """Of LoRA's matrices; None where all weights are trained."""
-    options = lora_options(config)
+    """Of LoRA's matrices or a prefix; None where all weights are trained."""
+    options, prefix = lora_options(config), prefix_options(config)
+    if prefix is not None:
+        return prefix_shapes(prefix, network)
     try:
         return None if options is None else adapter_shapes(options, network)
     except ValueError as error:

@@ -14,7 +14,11 @@ DtypeName = Literal["float32", "float16", "bfloat16"]
 class PetSection(Section):
     """``model.model_config.pet_config``: what is trained instead of all weights."""
 
-    pet_type: Literal["lora"] = "lora"
+    pet_type: Literal["lora", "ptuning2"] = "lora"
+    pre_seq_len: int = Field(128, ge=16, multiple_of=16, description="ptuning2: length of the prefix")
+    prefix_projection: bool = Field(False, description="ptuning2: learn two layers that make the prefix")
+    projection_dim: int = Field(128, ge=1, description="ptuning2: features between them")
+    dropout_prob: float = Field(0.01, ge=0, lt=1, description="ptuning2: rate on the prefix")
     lora_rank: int = Field(8, ge=1)
     lora_alpha: float = Field(16, gt=0)
     lora_dropout: float = Field(0.01, ge=0, lt=1)

@@ -347,7 +347,7 @@ class RunConfig(Section):
     seed: int = Field(0, ge=0)
     output_dir: str = "./output"
     load_checkpoint: str = ""
-    pet_method: Literal["", "lora"] = Field("", description="lora without a pet_config takes its defaults")
+    pet_method: Literal["", "lora", "ptuning2"] = Field("", description="without a pet_config it takes its defaults")
     resume_training: bool | str = False
     run_mode: RunMode = "finetune"
     use_parallel: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
@@ -71,6 +72,13 @@ class ComposedDecoder(nn.Cell):
         if not decoder.stage.is_last:
             return rows
         return decoder.logits(decoder.finish(self.gather(rows, chosen, 0)))
+
+    def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
+        """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
+        for pool, given in ((self.keys[layer], keys), (self.values[layer], values)):
+            cached = ops.cast(pool, ms.float32).asnumpy().copy()
+            cached.reshape(-1, self.block_size, given.shape[1])[block] = given
+            pool.set_data(Tensor(cached.reshape(pool.shape), pool.dtype))
 
     def store(self, keys: Parameter, values: Parameter, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
         """Write ``[T, K*D]`` into the slots; gives what has to be waited for."""

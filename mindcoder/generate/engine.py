@@ -89,9 +89,10 @@ class Engine:
         reuses_prefixes: bool = True,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
-        limit = decoder.config.longest_text
-        if limit is not None and max_length > limit:
-            raise UserError(f"a length of {max_length} tokens is over the model's {limit} positions")
+        limit, prefix = decoder.config.longest_text, decoder.prefix_length
+        if limit is not None and max_length + prefix > limit:
+            behind = f" behind a prefix of {prefix}" if prefix else ""
+            raise UserError(f"a length of {max_length} tokens{behind} is over the model's {limit} positions")
         self.batch, self.max_length, self.vocab_size = batch, max_length, vocab_size
         self.stop_ids = frozenset(stop_ids)
         self.chunk = max(min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32), batch)

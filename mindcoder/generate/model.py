@@ -85,6 +85,8 @@ def open_model(request: ModelRequest) -> Model:
             request.path,
         )
     longest = config.longest_text or min(config.max_position_embeddings, DEFAULT_LENGTH)
+    if weights.prefix is not None:
+        longest -= weights.prefix.options.tokens
     max_length = request.max_length or min(longest, DEFAULT_LENGTH)
     decoder = Decoder(config, empty=True)
     log.info("weights from %s", load_weights(decoder, request.path).describe())

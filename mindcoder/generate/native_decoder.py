@@ -72,6 +72,15 @@ class NativeDecoder(nn.Cell):
         result = self.step(inputs, places, tables, angles, chosen, counts, self.sizes, self.factors, *weights)
         return result if self.is_last else ops.cast(result, self.stage_dtype)
 
+    def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
+        """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
+        heads, size, block_size = (int(item) for item in self.sizes.asnumpy()[1:4])
+        for pool, given, order in ((self.keys[layer], keys, (1, 2, 0)), (self.values[layer], values, (1, 0, 2))):
+            cached = pool.asnumpy().copy()
+            own = given.reshape(block_size, heads, size).transpose(order)  # as native/attention.cpp has a block
+            cached.reshape(-1, heads * size * block_size)[block] = own.reshape(-1)
+            pool.set_data(Tensor(cached))
+
     def _result_shape(self, hidden_size: int, vocab_size: int) -> Callable:
         """Logits of the chosen tokens on the last stage, rows of all on others."""
         chosen, places = STEP_INPUTS.index("chosen"), STEP_INPUTS.index("places")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from mindspore import Tensor
 
+from mindcoder.errors import UserError
 from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.blocks import SCRATCH
 from mindcoder.generate.paged_decoder import paged_decoder
@@ -15,6 +16,7 @@ from mindcoder.generate.pipeline import StagedDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.rotary import rotary_angles
 from mindcoder.parallel.collectives import Collectives
+from mindcoder.peft.prefix import prefix_values
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Runner:
         wanted: logits a sequence may ask for in one step.
         together: the processes that hold the other stages.
         bank: the network's adapters.
+
+    A learnt prefix of the network lies in blocks of its own, which all sequences begin with; pieces do not count it.
+
+    Raises:
+        UserError: the prefix fills no whole blocks.
     """
 
     def __init__(
@@ -72,8 +79,14 @@ class Runner:
             max(chunk, rows * wanted),
         )
         self.wanted, self.bank = wanted, bank
-        self.blocks_per_row = -(-max_length // block_size)
-        self.network = paged_decoder(decoder, blocks, block_size, bank)
+        self.prefix = decoder.prefix_length
+        if self.prefix % block_size:
+            raise UserError(f"the prefix of {self.prefix} tokens is no multiple of the cache's block_size {block_size}")
+        self.prefix_blocks = list(range(blocks, blocks + self.prefix // block_size))
+        self.blocks_per_row = -(-(max_length + self.prefix) // block_size)
+        self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, bank)
+        if self.prefix:
+            self._cache_prefix(decoder)
         self.network.set_train(False)
         self.mixes = self.network.mixes
         staged = together is not None and together.mesh.pipeline > 1
@@ -97,15 +110,16 @@ class Runner:
         at = 0
         for row, piece in enumerate(pieces):
             count = len(piece.tokens)
-            own, positions = slice(at, at + count), np.arange(piece.start, piece.start + count)
-            table = np.asarray(piece.blocks, np.int32)
+            start, prompt = piece.start + self.prefix, piece.prompt + self.prefix
+            own, positions = slice(at, at + count), np.arange(start, start + count)
+            table = np.asarray([*self.prefix_blocks, *piece.blocks], np.int32)
             ids[own] = piece.tokens
             places[0, own] = positions
             places[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
             places[2, own] = row
             tables[row, : len(table)] = table
-            longest[own] = np.maximum(positions + 1, piece.prompt)
-            generated[own] = positions >= piece.prompt
+            longest[own] = np.maximum(positions + 1, prompt)
+            generated[own] = positions >= prompt
             adapters[own] = piece.adapter
             chosen.extend(range(at + count - piece.wanted, at + count))
             at += count
@@ -126,9 +140,17 @@ class Runner:
         logits = self._forward(*map(Tensor, given))
         return logits.asnumpy()[: len(chosen)]
 
+    def _cache_prefix(self, decoder: Decoder) -> None:
+        """Write a learnt prefix into the blocks that all sequences begin with."""
+        size = self.block_size
+        for layer, (keys, values) in enumerate(prefix_values(decoder)):
+            for number, block in enumerate(self.prefix_blocks):
+                part = slice(number * size, (number + 1) * size)
+                self.network.put(layer, block, keys[part], values[part])
+
     def warm_up(self) -> None:
         """Compile both shapes, with tokens that go into the scratch block."""
-        blocks = [SCRATCH] * self.blocks_per_row
-        longest = min(self.chunk, self.blocks_per_row * self.block_size)
+        blocks = [SCRATCH] * (self.blocks_per_row - len(self.prefix_blocks))
+        longest = min(self.chunk, len(blocks) * self.block_size)
         for tokens in (1, longest):
             self.run([Piece([0] * tokens, 0, blocks, 1, tokens)])

@@ -6,6 +6,8 @@ products without a single transpose.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
@@ -117,6 +119,7 @@ class SelfAttention(nn.Cell):
         )
         self.rotate = device_kernels().RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = GroupedAttention(config.attention_dropout, site, softmax_dtype)
+        self.prefix: Any = None  # learnt keys and values before the texts, see `mindcoder.peft.prefix`
 
     def fold_query(self, rows: Tensor, rotation: tuple, batch: int, length: int, seed: Tensor | None = None) -> Tensor:
         """``[B*S, H] -> [B*K, S*G, D]``, rotated and scaled."""
@@ -152,11 +155,13 @@ class SelfAttention(nn.Cell):
         return projected.reshape((batch * self.num_kv_heads, length, self.head_dim))
 
     def construct(self, rows: Tensor, rotation: tuple, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, S]``."""
+        """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; bias ``[B*K, S*G, S]``, with a prefix P more."""
         if self.enter is not None:
             rows = self.enter(rows)
         key = self.split_kv(self.rotated_key(rows, rotation, seed), batch, length)
         value = self.split_kv(self.value(rows, seed=seed), batch, length)
+        if self.prefix is not None:
+            key, value = self.prefix(key, value, batch, seed)
         attended = self.core(self.fold_query(rows, rotation, batch, length, seed), key, value, bias, seed)
         return self.output(self.unfold(attended, batch, length), seed=seed)
 
@@ -188,6 +193,8 @@ class AttentionBias(nn.Cell):
         self.group_size = config.num_heads // config.num_kv_heads
         self.window = config.sliding_window
         self.dtype = softmax_dtype
+        self.prefix_length = 0
+        self.join = ops.Concat(-1)
 
     def fold(self, visible: Tensor) -> Tensor:
         """Boolean ``[B, S, T] -> [B*K, S*G, T]``: 0 where visible, `MASKED` elsewhere."""
@@ -203,7 +210,10 @@ class AttentionBias(nn.Cell):
         places = ops.arange(0, length, 1, dtype=ms.int32)
         visible = self.reachable(places.reshape((1, length, 1)), places.reshape((1, 1, length)), length)
         same = document_ids.reshape((batch, length, 1)) == document_ids.reshape((batch, 1, length))
-        return self.fold(ops.logical_and(visible, same))
+        bias = self.fold(ops.logical_and(visible, same))
+        if self.prefix_length == 0:
+            return bias
+        return self.join((ops.zeros((*bias.shape[:2], self.prefix_length), bias.dtype), bias))
 
     def reachable(self, query: Tensor, key: Tensor, total: int) -> Tensor:
         """Whether the token at place ``query`` may look at ``key``: not ahead, and not beyond the window."""

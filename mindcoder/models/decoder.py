@@ -96,6 +96,7 @@ class Decoder(nn.Cell):
         super().__init__()
         self.config, self.slices = config, slices
         self.adapter_shapes: dict[str, tuple[int, ...]] = {}  # global shapes of what `mindcoder.peft` adds
+        self.prefix_length = 0  # positions before every text that a learnt prefix has
         self.stage = stage = stage or Stage(range(config.num_layers))
         local = self.local_config = slices.local(config)
         initializer = Initializer(seed, config.initializer_range, empty, slices)
@@ -146,6 +147,14 @@ class Decoder(nn.Cell):
             rows = self.spread_rows(rows)
         return rows
 
+    def set_prefix_length(self, tokens: int) -> None:
+        """Let texts begin behind a prefix of ``tokens`` positions, which all of theirs see."""
+        self.prefix_length = self.attention_bias.prefix_length = tokens
+
+    def behind_prefix(self, position_ids: Tensor) -> Tensor:
+        """Positions as the network counts them: the prefix has the first ones."""
+        return position_ids if self.prefix_length == 0 else position_ids + self.prefix_length
+
     def rotation(self, position_ids: Tensor, longest: Tensor) -> tuple:
         """Rotary angles for all layers, see `RotaryAngles`; an empty tuple where positions are learned."""
         if self.rotary is None:
@@ -163,6 +172,7 @@ class Decoder(nn.Cell):
             Rows for the next stage; on the last one the final norm's output ``[B*S, H]``.
         """
         batch, length = position_ids.shape
+        position_ids = self.behind_prefix(position_ids)
         if self.stage.is_first:
             rows = self.begin(rows, position_ids, seed)
         rotation = self.rotation(position_ids, position_ids.max() + 1)

@@ -1,16 +1,18 @@
-"""The YAML file's ``pet_method`` and ``model.model_config.pet_config`` as `LoraOptions`."""
+"""The YAML file's ``pet_method`` and ``model.model_config.pet_config`` as `LoraOptions` or `PrefixOptions`."""
 
 from __future__ import annotations
 
 from mindcoder.config.schema import RunConfig
-from mindcoder.peft.options import LoraOptions
+from mindcoder.peft.options import LoraOptions, PrefixOptions
 
 
 def lora_options(config: RunConfig) -> LoraOptions | None:
-    """``pet_config``; None where all weights are trained."""
+    """``pet_config``; None where something else or all weights are trained."""
     section = config.model.settings.pet_config
     if section is None:
-        return LoraOptions() if config.pet_method else None
+        return LoraOptions() if config.pet_method == "lora" else None
+    if section.pet_type != "lora":
+        return None
 
     def patterns(given: str | list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
         return default if given is None else (given,) if isinstance(given, str) else tuple(given)
@@ -24,3 +26,13 @@ def lora_options(config: RunConfig) -> LoraOptions | None:
         section.use_rslora,
         section.loraplus_lr_ratio,
     )
+
+
+def prefix_options(config: RunConfig) -> PrefixOptions | None:
+    """``pet_config``; None where something else or all weights are trained."""
+    section = config.model.settings.pet_config
+    if section is None:
+        return PrefixOptions() if config.pet_method == "ptuning2" else None
+    if section.pet_type != "ptuning2":
+        return None
+    return PrefixOptions(section.pre_seq_len, section.prefix_projection, section.projection_dim, section.dropout_prob)

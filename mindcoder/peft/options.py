@@ -52,6 +52,39 @@ class LoraOptions:
         return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
 
 
+PREFIX_PART = "attention.prefix.encoder"  # in the names of what a prefix is made of
+
+
+@dataclass(frozen=True)
+class PrefixOptions:
+    """Learnt keys and values before every text (P-tuning v2, Liu et al. 2021).
+
+    Attributes:
+        tokens: length of the prefix.
+        projection: learn a table and two layers that make the keys and values of it (Li & Liang 2021), instead of them.
+        projection_dim: features between the two layers.
+        dropout: rate on the keys and values, in training.
+    """
+
+    tokens: int = 128
+    projection: bool = False
+    projection_dim: int = 128
+    dropout: float = 0.0
+
+
+def prefix_shapes(options: PrefixOptions, config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Global shape of everything that a prefix is made of, by global name."""
+    width, inner = 2 * config.kv_size, options.projection_dim
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in range(config.num_layers):
+        name = f"layers.{layer}.{PREFIX_PART}.mindpet_delta_ptuning2"
+        shapes[f"{name}_embedding.embedding_table"] = (options.tokens, width)
+        if options.projection:
+            shapes[f"{name}_dense_in.weight"], shapes[f"{name}_dense_in.bias"] = (inner, width), (inner,)
+            shapes[f"{name}_dense_out.weight"], shapes[f"{name}_dense_out.bias"] = (width, inner), (width,)
+    return shapes
+
+
 def spellings(layer: int, module: str, config: TransformerConfig) -> Iterator[str]:
     """Names of a linear layer: ours, MindFormers', Hugging Face's."""
     own = f"layers.{layer}.{module}"

@@ -73,6 +73,7 @@ class RecomputedGradients(nn.Cell):
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
+        position_ids = decoder.behind_prefix(position_ids)
         rotation = decoder.rotation(position_ids, position_ids.max() + 1)
         bias = decoder.attention_bias(document_ids)
         loss, inputs, grad_rows, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
@@ -126,6 +127,7 @@ class ForwardStage(nn.Cell):
         """See `Decoder.construct` for the arguments."""
         decoder = self.decoder
         batch, length = position_ids.shape
+        position_ids = decoder.behind_prefix(position_ids)
         rows = decoder.look_up(inputs)
         if decoder.stage.is_first:
             rows = decoder.begin(rows, position_ids, seed)

@@ -21,9 +21,10 @@ from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
-from mindcoder.peft.from_section import lora_options
+from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import add_lora
-from mindcoder.peft.options import LoraOptions
+from mindcoder.peft.options import LoraOptions, PrefixOptions
+from mindcoder.peft.prefix import add_prefix
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
@@ -35,10 +36,11 @@ from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.health import HealthOptions
 from mindcoder.train.optimizer import AdamWOptions
+from mindcoder.train.options import TrainOptions
 from mindcoder.train.precision import LossScale
 from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
 from mindcoder.train.schedule import Kind, Schedule
-from mindcoder.train.trainer import Trainer, TrainOptions
+from mindcoder.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +162,7 @@ def train(
         recompute=bool(config.recompute_config.recompute),
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
         lora=lora_options(config),
+        prefix=prefix_options(config),
         preference=preference_options(config),
         peak_tflops=runner.peak_tflops or 0.0,
         head_rows=head_rows(loader, runner.epochs) if picks_rows else None,
@@ -172,8 +175,10 @@ def train(
         check_preference(config, loader)
     elif loader.holds_pairs:
         raise UserError("the dataset holds pairs of answers: add a preference section (type: dpo)")
-    if config.load_checkpoint and (resume_from is None or options.lora is not None or options.preference is not None):
+    if config.load_checkpoint and (resume_from is None or options.freezes or options.preference is not None):
         weights = load_weights(decoder, config.load_checkpoint)
+        if weights.prefix is not None:
+            raise UserError("is a prefix: train from the base model it belongs to", weights.place)
         log.info("weights from %s", weights.describe())
         own = config.processor.tokenizer.is_given  # then the weights' tokenizer is not this run's
         companions = {name: path for name, path in weights.companions.items() if not own or name == GENERATION_FILE}
@@ -187,6 +192,8 @@ def train(
             reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
     if options.lora is not None:
         _adapt(decoder, options.lora, config.seed)
+    if options.prefix is not None:
+        _prepend(decoder, options.prefix, config)
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
     callbacks: list[Callback] = [
         ConsoleProgress(printing),
@@ -260,6 +267,30 @@ def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
         "LoRA rank %d on %d linear layers: %d of %d parameters are trained (%.3f %%)",
         lora.rank,
         len(decoder.adapter_shapes) // 2,
+        trained,
+        total + trained,
+        100 * trained / (total + trained),
+    )
+
+
+def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None:
+    """Add the prefix and say how much of the network it is."""
+    model, network = config.model.settings, decoder.config
+    limits = [limit for limit in (network.longest_text, network.sliding_window) if limit is not None]
+    if limits and model.seq_length + prefix.tokens > min(limits):
+        raise UserError(
+            f"model.model_config.pet_config.pre_seq_len: {prefix.tokens} and seq_length {model.seq_length} are more "
+            f"than the model's {min(limits)} positions"
+        )
+    try:
+        add_prefix(decoder, prefix, config.seed)
+    except ValueError as error:
+        raise UserError(f"model.model_config.pet_config: {error}") from None
+    trained, total = sum(math.prod(shape) for shape in decoder.adapter_shapes.values()), network.num_parameters()
+    log.info(
+        "a prefix of %d tokens in %d layers: %d of %d parameters are trained (%.3f %%)",
+        prefix.tokens,
+        network.num_layers,
         trained,
         total + trained,
         100 * trained / (total + trained),

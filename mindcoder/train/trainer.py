@@ -6,9 +6,9 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import mindspore as ms
@@ -32,66 +32,21 @@ from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.peft.lora import rate_ratios
-from mindcoder.peft.options import LoraOptions
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
-from mindcoder.train.health import HealthOptions, LossHealth
+from mindcoder.train.health import LossHealth
 from mindcoder.train.optimizer import AdamW, AdamWOptions
+from mindcoder.train.options import TrainOptions
 from mindcoder.train.pipeline_step import PipelineStep
 from mindcoder.train.precision import LossScale
 from mindcoder.train.schedule import Schedule
 from mindcoder.train.step import MicroBatch, Step, TrainStep
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How to train.
-
-    Attributes:
-        total_steps: updates of the whole run.
-        epochs: passes over the data; whichever ends first ends the run.
-        accumulate: micro batches an update.
-        max_grad_norm: clip to this global norm; 0 leaves gradients.
-        seed: of dropout; start values and data order have their own use of it.
-        save_every: updates between checkpoints; 0 saves at the end only.
-        keep: how many checkpoints stay.
-        eval_every: updates between evaluations; 0 evaluates at the end only.
-        checkpoint_root: folder of the checkpoints.
-        recompute: keep each layer's input only and run it again in the backward pass.
-        shard_optimizer: divide the optimizer states over the data axis (ZeRO-1).
-        lora: what is trained is an adapter; only it is saved.
-        base: where the frozen weights of an adapter lie.
-        preference: learn from pairs of answers.
-        health: what to do about losses that jump or are no numbers.
-        head_rows: by a micro batch's length, how many of its rows the head is computed for, at least as many as have a
-            label; None for all.
-        peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
-    """
-
-    total_steps: int
-    epochs: int
-    accumulate: int
-    max_grad_norm: float
-    seed: int
-    save_every: int
-    keep: int
-    eval_every: int
-    checkpoint_root: Path
-    recompute: bool = False
-    shard_optimizer: bool = False
-    lora: LoraOptions | None = None
-    base: str = ""
-    preference: PreferenceOptions | None = None
-    health: HealthOptions = HealthOptions()
-    peak_tflops: float = 0.0
-    head_rows: Mapping[int, int] | None = None
 
 
 class Trainer:
@@ -240,6 +195,8 @@ class Trainer:
         }
         if self.options.lora is not None:
             state["adapter"] = {"base": self.options.base, "options": asdict(self.options.lora)}
+        if self.options.prefix is not None:
+            state["adapter"] = {"base": self.options.base, "prefix": asdict(self.options.prefix)}
         mesh, owned = self.mesh, self.options.shard_optimizer
         root = self.options.checkpoint_root
         folder = root / f"step_{self.step:08d}"
@@ -302,7 +259,7 @@ class Trainer:
         tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
         costs = (ids.size * self.decoder.config.flops_per_token(ids.shape[1]) for ids in (b.input_ids for b in batches))
-        flops = sum(costs) * self.mesh.data * (2 / 3 if self.options.lora else 1)
+        flops = sum(costs) * self.mesh.data * (2 / 3 if self.options.freezes else 1)
         tflops = flops / seconds / self.mesh.size / 1e12
         mfu = tflops / self.options.peak_tflops if self.options.peak_tflops else 0.0
         return StepRecord(

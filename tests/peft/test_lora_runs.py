@@ -106,6 +106,42 @@ def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path):
     assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[0]
 
 
+def test_a_prefix_is_learnt_resumed_and_used(workspace, tmp_path, tokenizer_folder):
+    name = "model.model_config.pet_config"
+    prefix = {f"{name}.pet_type": "ptuning2", f"{name}.pre_seq_len": 32, f"{name}.dropout_prob": 0.1}
+    load = ("--load_checkpoint", workspace / "base")
+    done = run("finetune", workspace, "prefix", *load, **prefix)
+    assert done.returncode == 0 and "a prefix of 32 tokens in 2 layers: 1024 of " in done.stderr, done.stderr
+    steps = list_steps(workspace / "prefix" / "checkpoint")
+    assert (steps[-1] / "model.safetensors").stat().st_size < 6_000
+    shutil.copytree(workspace / "prefix", workspace / "prefix_cut")
+    for step in list_steps(workspace / "prefix_cut" / "checkpoint")[1:]:
+        shutil.rmtree(step)
+    done = run("finetune", workspace, "prefix_cut", "--resume", *load, **prefix)
+    assert done.returncode == 0 and "resuming after step 20" in done.stderr, done.stderr
+    assert losses(workspace / "prefix_cut") == losses(workspace / "prefix")
+
+    scores = [run("eval", workspace, "e", "--load_checkpoint", workspace / item).stdout for item in ("base", "prefix")]
+    assert "perplexity" in scores[1] and scores[0] != scores[1]
+    more = ("--predict_data", "Add two numbers.", "--predict_length", 130, "--vocab_file", tokenizer_folder)
+    done = run("predict", tmp_path, "p", "--load_checkpoint", workspace / "prefix", *more)
+    assert done.returncode == 0 and "tokens (" in done.stderr, done.stderr
+
+    def refused(done, message) -> bool:
+        return done.returncode == 2 and message in done.stderr
+
+    assert refused(mindcoder("convert", workspace / "prefix", tmp_path / "x", "--to", "huggingface"), "cannot be merged")
+    assert refused(
+        mindcoder("merge-lora", workspace / "base", workspace / "prefix", tmp_path / "x"), "cannot be merged"
+    )
+    assert refused(mindcoder("export-lora", workspace / "prefix", tmp_path / "x"), "is a prefix (pet_type: ptuning2)")
+    again = run("finetune", workspace, "again", "--load_checkpoint", workspace / "prefix")
+    assert refused(again, "train from the base model it belongs to")
+    long = {**prefix, f"{name}.pre_seq_len": 16, "model.model_config.n_position": 260}
+    assert refused(run("finetune", workspace, "long", **long), "more than the model's 260 positions")
+    assert refused(run("finetune", workspace, "odd", **{**prefix, f"{name}.pre_seq_len": 17}), "multiple of 16")
+
+
 def test_prompts_of_a_file_choose_their_adapter(workspace, tmp_path, tokenizer_folder):
     tokenizer = ("--vocab_file", tokenizer_folder / "tokenizer.json")
     shutil.copytree(workspace / "base", tmp_path / "base")

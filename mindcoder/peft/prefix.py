@@ -1,0 +1,121 @@
+"""P-tuning v2 (Liu et al. 2021; prefix tuning, Li & Liang 2021): keys and values before every text, in every layer.
+
+mindpet's `PrefixEncoder` makes them, one a layer; everything else is frozen. They are as they are cached: rotary
+angles have turned neither, and texts begin at the position behind them (as with PEFT's ``PREFIX_TUNING``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from mindcoder.models.decoder import Decoder
+from mindcoder.models.dropout import CounterDropout
+from mindcoder.peft.options import PREFIX_PART, PrefixOptions, prefix_shapes
+
+FIRST_SITE = 1 << 13  # of dropout; those of the network and of LoRA come before
+START_STDDEV = 0.02
+
+
+def _mindpet_encoder() -> type[nn.Cell]:
+    """mindpet's `PrefixEncoder`; importing it imports MindFormers (3 s), which talks about itself."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        from mindpet.delta.ptuning2 import PrefixEncoder
+    return PrefixEncoder
+
+
+class LayerPrefix(nn.Cell):
+    """Puts a layer's learnt keys and values in front of those of its texts.
+
+    Args:
+        options: the prefix.
+        num_kv_heads, head_dim: of the layer.
+        compute_dtype: of keys and values.
+        site: of its dropout mask.
+    """
+
+    def __init__(
+        self, options: PrefixOptions, num_kv_heads: int, head_dim: int, compute_dtype: ms.dtype.Number, site: int
+    ) -> None:
+        super().__init__()
+        projection = (options.projection, options.projection_dim)
+        # Its own dropout could not be drawn again, by recomputation or a resumed run.
+        self.encoder: Any = _mindpet_encoder()(options.tokens, 1, num_kv_heads, head_dim, *projection, 0.0)
+        self.compute_dtype, self.num_kv_heads = compute_dtype, num_kv_heads
+        self.dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
+        self.join = ops.Concat(1)
+
+    def pair(self) -> Tensor:
+        """Keys and values ``[2, K, P, D]``."""
+        pair = self.encoder(1, self.compute_dtype)[0]
+        return pair.reshape((pair.shape[0], *pair.shape[2:]))
+
+    def construct(self, key: Tensor, value: Tensor, batch: int, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B*K, T, D] -> [B*K, P+T, D]``, keys and values."""
+        pair = self.pair()
+        if self.dropout is not None:
+            pair = self.dropout(pair, seed)
+        shape = (batch, *pair.shape[1:])
+        before = [ops.broadcast_to(pair[kind].expand_dims(0), shape).reshape((-1, *shape[2:])) for kind in (0, 1)]
+        return self.join((before[0], key)), self.join((before[1], value))
+
+
+def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Parameter]:
+    """Freeze the network, or this process's stage of it, and give its layers a prefix.
+
+    Args:
+        decoder: with its weights loaded; its layers are whole.
+        options: the prefix.
+        seed: of the start values, which are the same in every layout.
+
+    Returns:
+        What is trained, on this process.
+
+    Raises:
+        ValueError: slices of layers.
+    """
+    config = decoder.config
+    if decoder.slices.size > 1:
+        raise ValueError(
+            "a prefix is for whole layers: model_parallel 1 (data_parallel and pipeline_stage may be more)"
+        )
+    shapes = prefix_shapes(options, config)
+    for parameter in decoder.get_parameters():
+        parameter.requires_grad = False
+    added: list[Parameter] = []
+    for layer, own in zip(decoder.stage.layers, decoder.layers):
+        prefix = LayerPrefix(options, config.num_kv_heads, config.head_dim, decoder.compute_dtype, FIRST_SITE + layer)
+        own.attention.prefix = prefix
+        for parameter in prefix.get_parameters():
+            parameter.name = f"layers.{layer}.{PREFIX_PART}.{parameter.name[parameter.name.index('mindpet') :]}"
+        for place, parameter in enumerate(prefix.trainable_params()):
+            parameter.set_data(Tensor(_start_value(seed, layer, place, shapes[parameter.name])))
+            added.append(parameter)
+    decoder.adapter_shapes = shapes
+    decoder.set_prefix_length(options.tokens)
+    return added
+
+
+def _start_value(seed: int, layer: int, place: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Biases are zero, the first matrix is the table, others are uniform within ``1 / sqrt(inputs)``."""
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    rng = np.random.default_rng([seed, layer, place])
+    if place == 0:
+        return (rng.standard_normal(shape) * START_STDDEV).astype(np.float32)
+    return rng.uniform(-(shape[1] ** -0.5), shape[1] ** -0.5, shape).astype(np.float32)
+
+
+def prefix_values(decoder: Decoder) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Keys and values of every layer of this stage as they are cached, float32 ``[P, K*D]``."""
+    values = []
+    for layer in decoder.layers:
+        pair = ops.cast(layer.attention.prefix.pair(), ms.float32).asnumpy()
+        keys, own = pair.transpose(0, 2, 1, 3).reshape(2, pair.shape[2], -1)
+        values.append((np.ascontiguousarray(keys), np.ascontiguousarray(own)))
+    return values
