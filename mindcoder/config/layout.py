@@ -68,6 +68,9 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         check_divides(model.num_heads, model.kv_heads, model.inner_size, mesh.model_parallel)
     except ValueError as error:
         refuse("model_parallel", str(error))
+    adapter = config.pet_method if model.pet_config is None else model.pet_config.pet_type
+    if mesh.model_parallel > 1 and config.run_mode in ("train", "finetune") and adapter == "ptuning2":
+        refuse("model_parallel", f"found {mesh.model_parallel}, expected 1: a prefix (ptuning2) is for whole layers")
     try:
         spread_layers(model.num_layers, mesh.pipeline_stage, model.offset)
     except ValueError as error:

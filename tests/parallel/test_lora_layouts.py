@@ -32,3 +32,14 @@ def test_an_adapter_on_a_layout_follows_one_process(model, mesh, everything, dat
     run(dataset, tmp_path, mesh, model=model, **heads, **LORA, **(EVERYTHING if everything else {}))
     assert_same_run(tmp_path, singles(model, **heads, **LORA))
     assert all("mindpet_delta_lora" in name for name in weights_of(tmp_path))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("mesh", [(2, 1, 1), (1, 1, 2), (2, 1, 2)])
+def test_a_prefix_on_a_layout_follows_one_process(mesh, dataset, singles, tmp_path):  # noqa: F811
+    section = "model.model_config.pet_config"
+    prefix = {f"{section}.pet_type": "ptuning2", f"{section}.pre_seq_len": 16, f"{section}.dropout_prob": 0.0}
+    prefix["lr_schedule.learning_rate"] = 3e-3
+    run(dataset, tmp_path, mesh, model="llama", **prefix)
+    assert_same_run(tmp_path, singles("llama", **prefix))
+    assert all("mindpet_delta_ptuning2" in name for name in weights_of(tmp_path))

@@ -130,7 +130,9 @@ def test_a_prefix_is_learnt_resumed_and_used(workspace, tmp_path, tokenizer_fold
     def refused(done, message) -> bool:
         return done.returncode == 2 and message in done.stderr
 
-    assert refused(mindcoder("convert", workspace / "prefix", tmp_path / "x", "--to", "huggingface"), "cannot be merged")
+    assert refused(
+        mindcoder("convert", workspace / "prefix", tmp_path / "x", "--to", "huggingface"), "cannot be merged"
+    )
     assert refused(
         mindcoder("merge-lora", workspace / "base", workspace / "prefix", tmp_path / "x"), "cannot be merged"
     )

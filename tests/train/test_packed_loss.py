@@ -6,12 +6,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import SAMPLES
-from families import Gradients
+from families import VOCAB, Gradients
 from mindspore import Tensor
 
-from mindcoder.data.encode import encode_record
+from mindcoder.data.encode import Example, encode_record
 from mindcoder.data.loader import BatchLoader, shift_labels
-from mindcoder.data.packing import pack_first_fit, pad_each
+from mindcoder.data.packing import pack, pack_first_fit, pad_each
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import read_records
 from mindcoder.models.decoder import Decoder
@@ -19,7 +19,7 @@ from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.train.datasets import head_rows
 from mindcoder.train.evaluate import EvalStep
 from mindcoder.train.optimizer import AdamW, AdamWOptions
-from mindcoder.train.step import TrainStep
+from mindcoder.train.step import MicroBatch, TrainStep
 
 COMMON = {"vocab_size": 700, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 64}
 FAMILIES = {
@@ -100,3 +100,22 @@ def test_the_fullest_batch_of_all_epochs_says_how_many_rows_the_head_needs(small
     counts = [batch.label_count for batch, _ in loader.batches(epochs=3)]
     most = loader.most_labels(3)[256]
     assert max(counts) == most and head_rows(loader, 3)[256] == -(-most // 64) * 64 < 4 * 256
+
+
+def test_steps_of_changing_length_train_as_those_of_one_length(hf_folder, rng):
+    """A graph for each length, one set of weights and moments."""
+    rows = [rng.integers(1, VOCAB, 30).astype(np.int32) for _ in range(6)]
+
+    def losses(lengths):
+        _, decoder, _ = hf_folder("llama")
+        step = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions()), 1.0)
+        found = []
+        for row, length in zip(rows, lengths):
+            packed = pack([Example(row, row.copy(), False)], length, 0)
+            labels = shift_labels(packed.labels[None])
+            arrays = (packed.input_ids[None], packed.position_ids[None], packed.document_ids[None], labels)
+            batch = MicroBatch(*map(Tensor, arrays), Tensor(0, ms.int32), Tensor(1.0, ms.float32))
+            found.append(step.run([batch], 1e-3, 1.0))
+        return found
+
+    np.testing.assert_allclose(losses([32, 48, 32, 64, 48, 32]), losses([64] * 6), rtol=2e-5)
