@@ -129,6 +129,16 @@ class PreferenceLoss(nn.Cell):
         super().__init__(auto_prefix=False)
         self.options, self.scaled = options, scaled
         self.scores = PairScores()
+        self.log_softmax = ops.LogSoftmax(-1)
+
+    def log_sigmoids(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``log(sigmoid(x))`` and ``log(sigmoid(-x))`` of ``[B]``.
+
+        As softmax of (x, 0): the last bit of the logarithm on CPU depends on where in memory its few numbers lie.
+        """
+        column = x.reshape((-1, 1))
+        both = self.log_softmax(ops.concat((column, column * 0.0), 1))
+        return both[:, 0], both[:, 1]
 
     def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
         labels, document_ids, reference = targets
@@ -137,7 +147,8 @@ class PreferenceLoss(nn.Cell):
         share = exists / ops.maximum(exists.sum(), Tensor(1.0, ms.float32))
         margin, weights = self.margin(sums, counts, reference)
         smoothing = self.options.label_smoothing
-        losses = -(1.0 - smoothing) * log_sigmoid(margin) - smoothing * log_sigmoid(-margin)
+        right, wrong = self.log_sigmoids(margin)
+        losses = -(1.0 - smoothing) * right - smoothing * wrong
         slope = (smoothing * ops.sigmoid(margin) - (1.0 - smoothing) * ops.sigmoid(-margin)) * share
         by_answer = weights * slope.reshape((-1, 1))
         chosen = ops.cast(document_ids == CHOSEN, ms.float32) * by_answer[:, 0:1]
@@ -165,8 +176,3 @@ class PreferenceLoss(nn.Cell):
             grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
         zeros = (ops.zeros_like(labels), ops.zeros_like(document_ids), ops.zeros_like(reference))
         return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), zeros
-
-
-def log_sigmoid(x: Tensor) -> Tensor:
-    """``log(1 / (1 + e^-x))`` without overflow."""
-    return ops.minimum(x, Tensor(0.0, ms.float32)) - ops.log(1.0 + ops.exp(-ops.abs(x)))
