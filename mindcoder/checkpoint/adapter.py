@@ -15,25 +15,32 @@ from mindcoder.checkpoint.store import MODEL, Checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, PrefixOptions, adapter_shapes, prefix_shapes
+from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, PrefixOptions, adapter_shapes, prefix_shapes
 
 
 @dataclass(frozen=True)
 class Update:
-    """What is added to a linear layer's weight: ``scaling * b @ a``; float32 ``[rank, in]`` and ``[out, rank]``."""
+    """What is added to a linear layer's weight: ``scaling * b @ a``; float32 ``[rank, in]`` and ``[out, rank]``.
+
+    With ``magnitude`` ``[out]`` (DoRA) the rows of the sum are then brought to these lengths.
+    """
 
     a: np.ndarray
     b: np.ndarray
     scaling: float
+    magnitude: np.ndarray | None = None
 
     @property
     def rank(self) -> int:
         """Of the update."""
         return self.a.shape[0]
 
-    def matrix(self) -> np.ndarray:
-        """``[out, in]``, float32."""
-        return (self.b @ self.a) * np.float32(self.scaling)
+    def added_to(self, weight: np.ndarray) -> np.ndarray:
+        """The weight ``[out, in]`` with the update, float32."""
+        total = weight + (self.b @ self.a) * np.float32(self.scaling)
+        if self.magnitude is not None:
+            total *= (self.magnitude / np.linalg.norm(total, axis=1))[:, None]
+        return total
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
         if name.endswith(LORA_A):
             linear = name.removesuffix(f".{LORA_A}")
             a, b = (plans[f"{linear}.{matrix}"].read().astype(np.float32) for matrix in (LORA_A, LORA_B))
-            updates[linear] = Update(a, b, options.scaling)
+            magnitude = plans[f"{linear}.{MAGNITUDE}"].read().astype(np.float32) if options.magnitudes else None
+            updates[linear] = Update(a, b, options.scaling, magnitude)
     return Adapter(checkpoint.folder, base_of(checkpoint), updates)
 
 
@@ -142,7 +150,7 @@ class MergedTensor(StoredTensor):
         """The sum, in the weight's dtype."""
         assert self.plan is not None and self.update is not None
         weight = convert_dtype(self.plan.read(), self.plan.dtype, "F32")
-        return convert_dtype(weight + self.update.matrix(), "F32", self.dtype)
+        return convert_dtype(self.update.added_to(weight), "F32", self.dtype)
 
 
 def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:

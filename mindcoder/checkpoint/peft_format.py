@@ -28,8 +28,9 @@ from mindcoder.models.weight_table import WeightRule
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+LORA_TENSOR = re.compile(r"(?:base_model\.model\.)?(.*)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 LAYER = re.compile(r"^.*\.(?:h|layers)\.\d+\.")
-REFUSED = ("use_dora", "modules_to_save", "trainable_token_indices", "fan_in_fan_out", "lora_bias")
+REFUSED = ("modules_to_save", "trainable_token_indices", "fan_in_fan_out", "lora_bias")
 
 
 def is_peft(path: Path) -> bool:
@@ -68,6 +69,7 @@ def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
+        "use_dora": any(update.magnitude is not None for update in written.values()),
         "target_modules": sorted(set(suffixes.values())),
         "rank_pattern": {suffixes[name]: update.rank for name, update in written.items() if update.rank != rank},
         "alpha_pattern": {
@@ -80,6 +82,8 @@ def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int
     for name, update in written.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(update.a)
         tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(update.b)
+        if update.magnitude is not None:
+            tensors[f"{PREFIX}{name}.lora_magnitude_vector"] = update.magnitude
     with staging_directory(target) as staging:
         save_file(tensors, staging / WEIGHTS_FILE, {"format": "pt"})
         (staging / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -104,16 +108,17 @@ def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
     stored = list_safetensors(file)
     pairs: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in stored.items():
-        match = re.fullmatch(r"(?:base_model\.model\.)?(.*)\.lora_(A|B)(?:\.default)?\.weight", name)
+        match = LORA_TENSOR.fullmatch(name)
         if match is None:
             raise UserError(f"holds {name}, which is no LoRA matrix of a linear layer", file)
         pairs.setdefault(match[1], {})[match[2]] = convert_dtype(tensor.read(), tensor.dtype, "F32")
     updates: dict[str, Update] = {}
     rules = {rule.huggingface.removesuffix(".weight"): rule for rule in _rules(config)}
     for name, pair in pairs.items():
-        if name not in rules or set(pair) != {"A", "B"}:
+        if name not in rules or set(pair) - {"magnitude_vector"} != {"A", "B"}:
             raise UserError(f"{name} has no place in a {config.model_type} of {config.num_layers} layers", file)
-        update = Update(pair["A"], pair["B"], _scaling(values, name, pair["A"].shape[0]))
+        scaling = _scaling(values, name, pair["A"].shape[0])
+        update = Update(pair["A"], pair["B"], scaling, pair.get("magnitude_vector"))
         updates.update(_split(rules[name], update, config, file))
     if not updates:
         raise UserError("holds no LoRA matrix", file)
@@ -144,7 +149,13 @@ def _joined(rule: WeightRule, updates: Mapping[str, Update], config: Transformer
             part[:, columns : columns + update.rank] = update.b * np.float32(update.scaling / scaling)
             columns += update.rank
         parts.append(part)
-    return Update(np.concatenate([update.a for update in own]), rule.join(parts, config), scaling)
+    magnitude = None
+    if any(update.magnitude is not None for update in own):
+        if len(own) < len(names):
+            raise UserError(f"DoRA: PEFT needs updates of all of {', '.join(names)}, which are one matrix there")
+        lengths = [np.asarray(update.magnitude).reshape(-1, 1) for update in own]
+        magnitude = np.ascontiguousarray(rule.join(lengths, config).reshape(-1))
+    return Update(np.concatenate([update.a for update in own]), rule.join(parts, config), scaling, magnitude)
 
 
 def _split(rule: WeightRule, update: Update, config: TransformerConfig, file: Path) -> dict[str, Update]:
@@ -154,9 +165,18 @@ def _split(rule: WeightRule, update: Update, config: TransformerConfig, file: Pa
         return {names[0]: update}
     try:
         parts = rule.split(update.b, config)
+        lengths = None if update.magnitude is None else rule.split(update.magnitude.reshape(-1, 1), config)
     except ValueError:
         raise UserError(f"{rule.huggingface}: {update.b.shape[0]} rows do not fit the network", file) from None
-    return {name: Update(update.a, np.ascontiguousarray(part), update.scaling) for name, part in zip(names, parts)}
+    return {
+        name: Update(
+            update.a,
+            np.ascontiguousarray(part),
+            update.scaling,
+            None if lengths is None else np.ascontiguousarray(lengths[index].reshape(-1)),
+        )
+        for index, (name, part) in enumerate(zip(names, parts))
+    }
 
 
 def _scaling(values: Mapping[str, Any], name: str, rank: int) -> float:

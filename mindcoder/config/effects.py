@@ -47,7 +47,7 @@ _EFFECTIVE_BY_SECTION = {
     "ffn_dim_multiplier rms_norm_eps qkv_has_bias attn_proj_has_bias mlp_has_bias use_seq_parallel offset "
     "block_size num_blocks",
     "model.model_config.pet_config": "pet_type lora_rank lora_alpha lora_dropout target_modules exclude_layers "
-    "use_rslora loraplus_lr_ratio pre_seq_len prefix_projection projection_dim dropout_prob",
+    "use_rslora loraplus_lr_ratio use_dora pre_seq_len prefix_projection projection_dim dropout_prob",
     "model.model_config.scaling_factor": "factor original_max_position_embeddings low_freq_factor high_freq_factor",
     "processor": "prompt_template",
     "processor.tokenizer": "type vocab_file merge_file merges_file tokenizer_file pad_token add_bos_token",

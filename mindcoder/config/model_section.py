@@ -26,6 +26,7 @@ class PetSection(Section):
     exclude_layers: str | list[str] | None = None
     use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead of alpha / rank")
     loraplus_lr_ratio: float = Field(1.0, gt=0, description="learning rate of B over that of A")
+    use_dora: bool = Field(False, description="learn the lengths of the weights' rows beside their directions")
     lora_a_init: str | None = None
     lora_b_init: str | None = None
     param_init_type: DtypeName | None = None

@@ -124,6 +124,8 @@ def open_adapters(places: Sequence[tuple[str, str]], config: TransformerConfig, 
         if name in adapters or name == model:
             raise UserError(f"--adapter {name}={place}: {name} is {'the model' if name == model else 'there already'}")
         adapters[name] = open_adapter(place, config)
+        if any(update.magnitude is not None for update in adapters[name].updates.values()):
+            raise UserError("is DoRA, which only merges: give it as the model itself, or merge-lora", place)
         log.info("adapter %s: %d layers, rank %d", name, len(adapters[name].updates), adapters[name].rank)
     return adapters
 

@@ -25,6 +25,7 @@ def lora_options(config: RunConfig) -> LoraOptions | None:
         patterns(section.exclude_layers, ()),
         section.use_rslora,
         section.loraplus_lr_ratio,
+        section.use_dora,
     )
 
 

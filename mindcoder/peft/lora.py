@@ -19,7 +19,7 @@ from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
 from mindcoder.models.slices import ROW_PARALLEL, WholeLayers
-from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, adapter_shapes, matching_linears
+from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
 
 FIRST_SITE = 1 << 12  # of dropout; the network's own sites come before
 SITES_OF_A_LAYER = 8
@@ -94,6 +94,45 @@ class GatedLowRankProduct(LowRankSum):
         return grad_gate, grad_up, grad_weight, grad_a, grad_b, ops.zeros_like(seed)
 
 
+class UpdatedLengths(nn.Cell):
+    """Length of each output's row of ``weight + scaling * b @ a``: float32 ``[out]``, a constant to the gradient.
+
+    The sum itself is never made: ``|w + s*b@a|^2 = |w|^2 + 2s (w @ a.T) . b + s^2 (b @ (a @ a.T)) . b``.
+
+    Args:
+        scaling: factor on the update.
+        tensor_sum: sums over processes that have a part of the inputs each.
+    """
+
+    def __init__(self, scaling: float, tensor_sum: nn.Cell | None) -> None:
+        super().__init__(auto_prefix=False)
+        self.scaling, self.tensor_sum = scaling, tensor_sum
+        self.by_rows, self.product = ops.MatMul(transpose_b=True), ops.MatMul()
+
+    def construct(self, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        weight, a, b = (ops.cast(ops.stop_gradient(item), ms.float32) for item in (weight, a, b))
+        turned = self.by_rows(weight, a) * (2.0 * self.scaling) + self.product(b, self.by_rows(a, a)) * self.scaling**2
+        squares = ops.square(weight).sum(1) + (turned * b).sum(1)
+        if self.tensor_sum is not None:
+            squares = self.tensor_sum(squares)
+        return ops.stop_gradient(ops.sqrt(squares))
+
+
+class Rescale(nn.Cell):
+    """``x [rows, out] * factors [out]``; the factors' gradient is a product with ones, see `AddBias`."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.matmul, self.ones = ops.MatMul(), ops.Ones()
+
+    def construct(self, x: Tensor, factors: Tensor) -> Tensor:
+        return x * factors.reshape((1, -1))
+
+    def bprop(self, x, factors, out, dout):
+        ones = self.ones((1, dout.shape[0]), dout.dtype)
+        return dout * factors.reshape((1, -1)), self.matmul(ones, dout * x).reshape(factors.shape)
+
+
 def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | None) -> LowRankSum:
     """The product that does what the linear layer's does, and the update."""
     product: Any = linear.product
@@ -111,7 +150,9 @@ def _mindpet_layer() -> type[nn.Cell]:
     return LoRADense
 
 
-def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> nn.Cell:
+def lora_linear(
+    linear: Linear, options: LoraOptions, a: Tensor, site: int, tensor_sum: nn.Cell | None = None
+) -> nn.Cell:
     """A linear layer with an update, in place of ``linear`` (whose weight and bias it takes over).
 
     Args:
@@ -119,6 +160,7 @@ def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> n
         options: rank, scaling, dropout.
         a: start value of A ``[rank, in]``; B starts at zero.
         site: of its dropout mask.
+        tensor_sum: sums over processes that have a part of the layer's inputs each.
     """
     LoRADense: Any = _mindpet_layer()
 
@@ -134,6 +176,13 @@ def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> n
             self.lora_casts = linear.compute_dtype != ms.float32
             dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
             self.product = _low_rank_product(linear, options.scaling, dropout)
+            self.magnitude = None
+            if options.magnitudes:
+                self.lengths, self.rescale = UpdatedLengths(options.scaling, tensor_sum), Rescale()
+                squares = np.square(ops.cast(linear.weight, ms.float32).asnumpy()).sum(1)
+                if tensor_sum is not None:
+                    squares = tensor_sum(Tensor(squares)).asnumpy()
+                self.magnitude = Parameter(Tensor(np.sqrt(squares)), name=MAGNITUDE)
 
         def construct(self, *inputs, seed=None):
             if seed is None:
@@ -145,6 +194,9 @@ def lora_linear(linear: Linear, options: LoraOptions, a: Tensor, site: int) -> n
             result = self.product(*inputs, weight, low_a, low_b, seed)
             if self.leave is not None:
                 result = self.leave(result)
+            if self.magnitude is not None:
+                lengths = self.lengths(self.weight, self.mindpet_delta_lora_a, self.mindpet_delta_lora_b)
+                result = self.rescale(result, ops.cast(self.magnitude / lengths, result.dtype))
             if self.bias is not None:
                 result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
             return result
@@ -189,10 +241,19 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
         whole = start_value(seed, layer, place, *shapes[f"{name}.{LORA_A}"])
         values = np.ascontiguousarray(slices.cut(whole, slices.axis(f"{name}.{LORA_A}", config)))
         site = FIRST_SITE + layer * SITES_OF_A_LAYER + place + _own_site(module, slices)
-        adapted: Any = lora_linear(getattr(owner, attribute), options, Tensor(values), site)
+        adapted: Any = lora_linear(
+            getattr(owner, attribute),
+            options,
+            Tensor(values),
+            site,
+            slices.tensor_sum if module in ROW_PARALLEL else None,
+        )
         replace_linear(owner, attribute, adapted)
-        for parameter, matrix in ((adapted.mindpet_delta_lora_a, LORA_A), (adapted.mindpet_delta_lora_b, LORA_B)):
-            parameter.name = f"{name}.{matrix}"
+        parts = {LORA_A: adapted.mindpet_delta_lora_a, LORA_B: adapted.mindpet_delta_lora_b}
+        if adapted.magnitude is not None:
+            parts[MAGNITUDE] = adapted.magnitude
+        for part_name, parameter in parts.items():
+            parameter.name = f"{name}.{part_name}"
             added.append(parameter)
     decoder.adapter_shapes = shapes
     return added

@@ -11,6 +11,8 @@ from mindcoder.models.slices import INPUT_MATRIX as LORA_A
 from mindcoder.models.slices import OUTPUT_MATRIX as LORA_B
 from mindcoder.models.transformer_config import TransformerConfig
 
+MAGNITUDE = "lora_magnitude"  # of a DoRA update, beside its two matrices
+
 # MindFormers' names for Llama's linear layers, which users' patterns are written for.
 MINDFORMERS_NAMES = {
     "attention.query": "attention.wq",
@@ -36,6 +38,8 @@ class LoraOptions:
         exclude_layers: patterns of those that do not.
         rank_stabilized: see ``alpha``.
         rate_ratio: learning rate of B ÷ that of A (LoRA+, Hayou et al. 2024).
+        magnitudes: learn the length of each output's row of the weight apart from its direction, which the update turns
+            (DoRA, Liu et al. 2024).
     """
 
     rank: int = 8
@@ -45,6 +49,7 @@ class LoraOptions:
     exclude_layers: tuple[str, ...] = ()
     rank_stabilized: bool = False
     rate_ratio: float = 1.0
+    magnitudes: bool = False
 
     @property
     def scaling(self) -> float:
@@ -125,7 +130,7 @@ def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[st
 
 
 def adapter_shapes(options: LoraOptions, config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Global shape of every matrix of an adapter, by global name.
+    """Global shape of everything that an adapter is made of, by global name.
 
     Raises:
         ValueError: as `matching_linears`.
@@ -136,4 +141,6 @@ def adapter_shapes(options: LoraOptions, config: TransformerConfig) -> dict[str,
         outputs, inputs = linears[name.split(".", 2)[2]]
         shapes[f"{name}.{LORA_A}"] = (options.rank, inputs)
         shapes[f"{name}.{LORA_B}"] = (outputs, options.rank)
+        if options.magnitudes:
+            shapes[f"{name}.{MAGNITUDE}"] = (outputs,)
     return shapes

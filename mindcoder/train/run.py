@@ -23,7 +23,7 @@ from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import add_lora
-from mindcoder.peft.options import LoraOptions, PrefixOptions
+from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions
 from mindcoder.peft.prefix import add_prefix
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.train.callbacks.base import Callback
@@ -264,9 +264,10 @@ def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
     trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
     total = decoder.config.num_parameters()
     log.info(
-        "LoRA rank %d on %d linear layers: %d of %d parameters are trained (%.3f %%)",
+        "%s rank %d on %d linear layers: %d of %d parameters are trained (%.3f %%)",
+        "DoRA" if lora.magnitudes else "LoRA",
         lora.rank,
-        len(decoder.adapter_shapes) // 2,
+        sum(name.endswith(LORA_A) for name in decoder.adapter_shapes),
         trained,
         total + trained,
         100 * trained / (total + trained),

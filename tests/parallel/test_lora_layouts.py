@@ -35,6 +35,16 @@ def test_an_adapter_on_a_layout_follows_one_process(model, mesh, everything, dat
 
 
 @pytest.mark.cluster
+@pytest.mark.parametrize("everything", [False, True], ids=["plain", "all on"])
+@pytest.mark.parametrize("mesh", [(2, 1, 1), (1, 2, 2)])
+def test_dora_on_a_layout_follows_one_process(mesh, everything, dataset, singles, tmp_path):  # noqa: F811
+    dora = {**LORA, "model.model_config.pet_config.use_dora": True}
+    run(dataset, tmp_path, mesh, model="llama", **dora, **(EVERYTHING if everything else {}))
+    assert_same_run(tmp_path, singles("llama", **dora))
+    assert any("lora_magnitude" in name for name in weights_of(tmp_path))
+
+
+@pytest.mark.cluster
 @pytest.mark.parametrize("mesh", [(2, 1, 1), (1, 1, 2), (2, 1, 2)])
 def test_a_prefix_on_a_layout_follows_one_process(mesh, dataset, singles, tmp_path):  # noqa: F811
     section = "model.model_config.pet_config"

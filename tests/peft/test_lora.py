@@ -18,7 +18,7 @@ from mindcoder.checkpoint.weights import open_adapted
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.registry import family_of
 from mindcoder.peft.lora import add_lora, rate_ratios
-from mindcoder.peft.options import LORA_A, LORA_B, LoraOptions, adapter_shapes, matching_linears
+from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
@@ -62,27 +62,33 @@ def adapted_pair(model, folder, options: LoraOptions, rng, random_b: bool):
             target_modules=modules,
             use_rslora=options.rank_stabilized,
             lora_dropout=0.0,
+            use_dora=options.magnitudes,
         ),
     )
     parameters = dict(theirs.named_parameters())
     pairs = {}
     for name, item in added.items():
         linear, matrix = name.rsplit(".", 1)
-        letter = "A" if matrix == LORA_A else "B"
+        letter = {LORA_A: "A", LORA_B: "B", MAGNITUDE: "magnitude_vector"}[matrix]
+        target = parameters[f"base_model.model.{names[linear]}.lora_{letter}.default.weight"]
+        if letter == "magnitude_vector":
+            np.testing.assert_allclose(item.asnumpy(), target.detach().numpy(), rtol=1e-6)
+            if random_b:
+                item.set_data(Tensor(item.asnumpy() * rng.uniform(0.5, 1.5, item.shape).astype(np.float32)))
         if letter == "B" and random_b:
             item.set_data(Tensor((rng.standard_normal(item.shape) * 0.1).astype(np.float32)))
-        target = parameters[f"base_model.model.{names[linear]}.lora_{letter}.default.weight"]
         with torch.no_grad():
             target.copy_(torch.tensor(item.asnumpy()))
         pairs[name] = target
     return decoder, theirs, pairs
 
 
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("family", TARGETS)
-def test_logits_loss_and_gradients_equal_pefts(family, recompute, hf_folder, rng):
+def test_logits_loss_and_gradients_equal_pefts(family, recompute, dora, hf_folder, rng):
     model, _, folder = hf_folder(family)
-    options = LoraOptions(RANK, ALPHA, target_modules=TARGETS[family], rank_stabilized=recompute)
+    options = LoraOptions(RANK, ALPHA, target_modules=TARGETS[family], rank_stabilized=recompute, magnitudes=dora)
     decoder, theirs, pairs = adapted_pair(model, folder, options, rng, random_b=True)
     ids, labels, inputs = one_batch(rng)
     output = theirs(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
@@ -99,13 +105,14 @@ def test_logits_loss_and_gradients_equal_pefts(family, recompute, hf_folder, rng
     for weight, gradient in zip(trained, grads):
         want = pairs[weight.name].grad.numpy()
         norm = max(np.linalg.norm(want), 1e-3)
-        assert np.linalg.norm(gradient.asnumpy() - want) / norm < 1e-4, weight.name
+        # MindSpore's own exponentials leave 4e-5 in every gradient (against float64), which DoRA's scale multiplies.
+        assert np.linalg.norm(gradient.asnumpy() - want) / norm < (3e-4 if dora else 1e-4), weight.name
 
 
-@pytest.mark.parametrize("family", TARGETS)
-def test_twenty_steps_follow_peft_and_leave_the_base_alone(family, hf_folder, rng):
+@pytest.mark.parametrize("family, dora", [*((family, False) for family in TARGETS), ("llama", True)])
+def test_twenty_steps_follow_peft_and_leave_the_base_alone(family, dora, hf_folder, rng):
     model, _, folder = hf_folder(family)
-    options = LoraOptions(RANK, ALPHA, target_modules=TARGETS[family], rate_ratio=4.0)
+    options = LoraOptions(RANK, ALPHA, target_modules=TARGETS[family], rate_ratio=4.0, magnitudes=dora)
     decoder, theirs, pairs = adapted_pair(model, folder, options, rng, random_b=False)
     base = {item.name: item.asnumpy().copy() for item in decoder.get_parameters() if item.name not in pairs}
     trained = ms.ParameterTuple(decoder.trainable_params())
@@ -113,8 +120,12 @@ def test_twenty_steps_follow_peft_and_leave_the_base_alone(family, hf_folder, rn
     step = TrainStep(decoder, AdamW(trained, settings, rate_ratios=rate_ratios(trained, options)), max_grad_norm=1.0)
     rate = 3e-4
     groups = [
-        {"params": [item for name, item in pairs.items() if name.endswith(matrix)], "lr": rate * ratio}
-        for matrix, ratio in ((LORA_A, 1.0), (LORA_B, 4.0))
+        {
+            "params": [item for name, item in pairs.items() if name.endswith(part)],
+            "lr": rate * ratio,
+            "weight_decay": 0.0 if part == MAGNITUDE else 0.1,  # vectors do not decay
+        }
+        for part, ratio in ((LORA_A, 1.0), (LORA_B, 4.0), (MAGNITUDE, 1.0))
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1)
     reference = float(model(input_ids=torch.tensor(one_batch(np.random.default_rng(5))[0]).long()).logits.sum())
@@ -128,9 +139,11 @@ def test_twenty_steps_follow_peft_and_leave_the_base_alone(family, hf_folder, rn
         want.backward()
         torch.nn.utils.clip_grad_norm_(pairs.values(), 1.0)
         optimizer.step()
-        assert abs(loss - float(want)) < 2e-5, index
+        assert abs(loss - float(want)) < (5e-5 if dora else 2e-5), index
     for weight in trained:
-        np.testing.assert_allclose(weight.asnumpy(), pairs[weight.name].detach().numpy(), atol=5e-5)
+        np.testing.assert_allclose(
+            weight.asnumpy(), pairs[weight.name].detach().numpy(), atol=3e-4 if dora else 5e-5, err_msg=weight.name
+        )
     for item in decoder.get_parameters():
         if item.name not in pairs:
             assert (item.asnumpy() == base[item.name]).all(), item.name
@@ -178,7 +191,13 @@ def random_adapter(config, options: LoraOptions, rng, base) -> Adapter:
     values = {name: (rng.standard_normal(shape) * 0.1).astype(np.float32) for name, shape in shapes.items()}
     linears = [name.removesuffix(f".{LORA_A}") for name in shapes if name.endswith(LORA_A)]
     updates = {
-        name: Update(values[f"{name}.{LORA_A}"], values[f"{name}.{LORA_B}"], options.scaling) for name in linears
+        name: Update(
+            values[f"{name}.{LORA_A}"],
+            values[f"{name}.{LORA_B}"],
+            options.scaling,
+            np.abs(values[f"{name}.{MAGNITUDE}"]) * 20 if options.magnitudes else None,
+        )
+        for name in linears
     }
     return Adapter(base, str(base), updates)
 
@@ -195,6 +214,9 @@ CASES = {
     "starcoder2": ("starcoder2", {}, ("q_proj", "v_proj", "c_fc")),
     "multi-query, all": ("gpt_bigcode", {"multi_query": True}, (".*",)),
     "multi-query, query and value": ("gpt_bigcode", {"multi_query": True}, (".*query", ".*value", ".*mlp.*")),
+    "llama, DoRA": ("llama", {}, (".*",)),
+    "multi-query, DoRA": ("gpt_bigcode", {"multi_query": True}, (".*",)),
+    "multi-head, DoRA": ("gpt_bigcode", {"multi_query": False}, (".*",)),
     "multi-head": ("gpt_bigcode", {"multi_query": False}, (".*attention.*",)),
 }
 
@@ -203,7 +225,8 @@ CASES = {
 def test_peft_loads_what_we_write_and_we_load_what_it_writes(case, hf_folder, rng, tmp_path):
     family, overrides, targets = CASES[case]
     model, decoder, folder = hf_folder(family, **overrides)
-    options = LoraOptions(RANK, ALPHA, target_modules=targets, rank_stabilized=case.endswith("all"))
+    kinds = {"rank_stabilized": case.endswith("all"), "magnitudes": case.endswith("DoRA")}
+    options = LoraOptions(RANK, ALPHA, target_modules=targets, **kinds)
     adapter = random_adapter(decoder.config, options, rng, folder)
     write_peft(adapter, decoder.config, tmp_path / "peft")
     ids = rng.integers(0, VOCAB, (2, 24)).astype(np.int32)
