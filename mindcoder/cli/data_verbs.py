@@ -54,12 +54,10 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
 
 def preprocess_verb(arguments: argparse.Namespace) -> int:
     """Write the dataset and print its statistics."""
-    from mindcoder.backend.device import quiet_environment
     from mindcoder.data.infill import InfillOptions
     from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
 
     start_logging()
-    quiet_environment()
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file, pad_token=arguments.pad_token)
     output = Path(arguments.output_file)
     options = PreprocessOptions(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mindcoder import __version__
+from mindcoder.backend.device import quiet_environment
 from mindcoder.cli.arguments import Parser, add_run_flags
 from mindcoder.errors import UserError
 
@@ -88,7 +89,8 @@ def _run_verb(mode: str) -> Callable[..., int]:
 
 
 def guarded(work: Callable[[], int], debug: bool) -> int:
-    """Run ``work``; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run ``work`` without MindSpore's own noise; a `UserError` becomes one line on stderr and exit code 2."""
+    quiet_environment()
     try:
         return work()
     except UserError as error:
