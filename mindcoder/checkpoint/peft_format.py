@@ -122,6 +122,8 @@ def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
         updates.update(_split(rules[name], update, config, file))
     if not updates:
         raise UserError("holds no LoRA matrix", file)
+    if values.get("use_dora") and any(update.magnitude is None for update in updates.values()):
+        raise UserError("use_dora, but an update lacks its magnitudes", file)
     return Adapter(folder, peft_base(folder), updates)
 
 

@@ -239,14 +239,16 @@ def preference_options(config: RunConfig) -> PreferenceOptions | None:
 
 
 def check_preference(config: RunConfig, loader: Loader) -> None:
-    """Pairs need a dataset of pairs, a model to start from, and whole layers.
+    """Pairs need a dataset of pairs, a model to start from, all layers and the whole vocabulary.
 
     Raises:
         UserError: one of them is missing.
     """
     layout = config.parallel_config
-    if config.use_parallel and (layout.pipeline_stage > 1 or layout.model_parallel > 1):
-        raise UserError("preference: pairs are learnt on data-parallel layouts only (model_parallel, pipeline_stage 1)")
+    if config.use_parallel and layout.pipeline_stage > 1:
+        raise UserError("preference: pairs are not learnt in pipelines; parallel_config.pipeline_stage has to be 1")
+    if config.use_parallel and layout.model_parallel > 1 and layout.vocab_emb_dp is False:
+        raise UserError("preference: pairs need whole logits; leave parallel_config.vocab_emb_dp at True")
     if not loader.holds_pairs:
         raise UserError("preference: the dataset holds no pairs; preprocess it with --pairs")
     if config.train_dataset.data_loader.dataset_weights is not None:
