@@ -40,7 +40,7 @@ def is_peft(path: Path) -> bool:
 
 def peft_base(folder: Path) -> str:
     """Where its base model lies, as far as it says."""
-    return str(_read_config(folder).get("base_model_name_or_path") or "")
+    return str(read_config(folder).get("base_model_name_or_path") or "")
 
 
 def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int:
@@ -97,7 +97,7 @@ def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
     Raises:
         UserError: it is damaged, no plain LoRA, or of another network.
     """
-    values, file = _read_config(folder), folder / WEIGHTS_FILE
+    values, file = read_config(folder), folder / WEIGHTS_FILE
     if not file.is_file():
         raise UserError(f"is missing; PEFT's {CONFIG_FILE} is there", file)
     if values.get("peft_type") != "LORA":
@@ -195,7 +195,12 @@ def _number(value: float) -> int | float:
     return rounded if abs(value - rounded) < 1e-9 else value
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """``adapter_config.json``.
+
+    Raises:
+        UserError: it is no JSON object.
+    """
     file = folder / CONFIG_FILE
     try:
         values = json.loads(file.read_text(encoding="utf-8"))

@@ -27,6 +27,7 @@ from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.parts import merge_parts
 from mindcoder.checkpoint.peft_format import is_peft, peft_base, read_peft
+from mindcoder.checkpoint.peft_prefix import is_peft_prefix, read_peft_prefix
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
@@ -209,25 +210,18 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
         told = f"base model {said} is not there" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     below = open_weights(said)
-    if checkpoint is not None and is_prefix(checkpoint):
-        prefix, own = read_prefix(checkpoint, below.config), find_companions(_tokenizer_beside(checkpoint))
-        companions = {**below.companions, **own}
-        return replace(
-            below, kind="prefix", place=checkpoint.folder, companions=companions, step=checkpoint.step, prefix=prefix
-        )
-    adapter = open_adapter(path, below.config)
-    plans = merge_plans(below.parameters(), adapter)
     own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))
-    return replace(
+    adapted = replace(
         below,
-        kind="adapter",
-        place=adapter.place,
-        tensors=stored_pieces(plans),
+        place=path if checkpoint is None else checkpoint.folder,
         companions={**below.companions, **own},
         step=None if checkpoint is None else checkpoint.step,
-        folder=None,
-        plans=plans,
     )
+    if is_peft_prefix(path) if checkpoint is None else is_prefix(checkpoint):
+        read = read_peft_prefix(path, below.config) if checkpoint is None else read_prefix(checkpoint, below.config)
+        return replace(adapted, kind="prefix", prefix=read)
+    plans = merge_plans(below.parameters(), open_adapter(path, below.config))
+    return replace(adapted, kind="adapter", tensors=stored_pieces(plans), folder=None, plans=plans)
 
 
 def open_weights(location: str | Path) -> Weights:

@@ -6,9 +6,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from mindcoder.checkpoint.adapter import base_of, is_adapter, read_adapter
+from mindcoder.checkpoint.adapter import base_of, is_adapter, is_prefix, read_adapter, read_prefix
 from mindcoder.checkpoint.convert import FORMATS, convert
 from mindcoder.checkpoint.peft_format import write_peft
+from mindcoder.checkpoint.peft_prefix import write_peft_prefix
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.logs import start_logging
@@ -51,7 +52,11 @@ def export_verb(arguments: argparse.Namespace) -> int:
     if checkpoint is None or not is_adapter(checkpoint):
         raise UserError("is no LoRA run", arguments.adapter)
     config = open_weights(arguments.base or base_of(checkpoint)).config
-    tensors = write_peft(read_adapter(checkpoint, config), config, Path(arguments.target))
+    target = Path(arguments.target)
+    if is_prefix(checkpoint):
+        tensors = write_peft_prefix(read_prefix(checkpoint, config), base_of(checkpoint), config, target)
+    else:
+        tensors = write_peft(read_adapter(checkpoint, config), config, target)
     size = sum(file.stat().st_size for file in Path(arguments.target).iterdir())
     print(f"{checkpoint.folder} -> PEFT: {arguments.target} ({tensors} tensors, {size / 1e3:.1f} kB)")
     return 0

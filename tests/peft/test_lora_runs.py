@@ -136,7 +136,9 @@ def test_a_prefix_is_learnt_resumed_and_used(workspace, tmp_path, tokenizer_fold
     assert refused(
         mindcoder("merge-lora", workspace / "base", workspace / "prefix", tmp_path / "x"), "cannot be merged"
     )
-    assert refused(mindcoder("export-lora", workspace / "prefix", tmp_path / "x"), "is a prefix (pet_type: ptuning2)")
+    exported = mindcoder("export-lora", workspace / "prefix", tmp_path / "peft")
+    assert exported.returncode == 0 and "1 tensors" in exported.stdout, exported.stderr
+    assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[1]
     again = run("finetune", workspace, "again", "--load_checkpoint", workspace / "prefix")
     assert refused(again, "train from the base model it belongs to")
     long = {**prefix, f"{name}.pre_seq_len": 16, "model.model_config.n_position": 260}

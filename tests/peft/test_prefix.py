@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mindspore as ms
 import numpy as np
 import peft
@@ -11,8 +13,12 @@ from families import BATCH, LENGTH, VOCAB, Gradients, check_packed_documents, on
 from mindspore import Tensor
 
 from mindcoder.backend.native import native_available
+from mindcoder.checkpoint.adapter import Prefix
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.peft_prefix import read_peft_prefix, write_peft_prefix
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
 from mindcoder.models.decoder import Decoder
@@ -145,3 +151,41 @@ def test_a_prefix_leaves_room_within_the_positions(hf_folder, rng):
         Engine(decoder, 1, 300, (), VOCAB)
     with pytest.raises(UserError, match="no multiple of the cache's block_size 64"):
         Engine(decoder, 1, 128, (), VOCAB, block_size=64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_loads_what_we_write_and_we_load_what_it_writes(family, hf_folder, rng, tmp_path):
+    model, _, folder = hf_folder(family)
+    config = HuggingFaceFolder(folder).transformer_config
+    options = PrefixOptions(TOKENS, family == "starcoder2", 24)
+    plans = {
+        name: plan_of(name, (rng.standard_normal(shape) * 0.4).astype(np.float32), tmp_path)
+        for name, shape in prefix_shapes(options, config).items()
+    }
+    write_peft_prefix(Prefix(options, plans), str(folder), config, tmp_path / "peft")
+    ids = rng.integers(0, VOCAB, (2, 24)).astype(np.int32)
+    theirs = peft.PeftModel.from_pretrained(model, tmp_path / "peft").eval()
+    with torch.no_grad():
+        expected = theirs(input_ids=torch.tensor(ids).long()).logits.numpy()
+    theirs.save_pretrained(tmp_path / "again")
+    for place in ("peft", "again"):
+        decoder = Decoder(config, empty=True)
+        weights = load_weights(decoder, tmp_path / place)
+        assert weights.kind == "prefix" and weights.prefix.options == PrefixOptions(TOKENS)
+        positions = np.tile(np.arange(24, dtype=np.int32), (2, 1))
+        hidden = decoder(*map(Tensor, (ids, positions, np.zeros_like(ids))), Tensor(0, ms.int32))
+        np.testing.assert_allclose(decoder.logits(hidden).asnumpy().reshape(2, 24, VOCAB), expected, atol=1e-4)
+
+
+def plan_of(name, values, place) -> TensorPlan:
+    return TensorPlan(name, values.shape, "F32", (StoredTensor(name, place, "F32", values.shape, loaded=values),))
+
+
+def test_a_peft_prefix_of_another_network_is_refused(hf_folder, rng, tmp_path):
+    config = HuggingFaceFolder(hf_folder("llama")[2]).transformer_config
+    options = PrefixOptions(16)
+    shapes = prefix_shapes(options, config)
+    plans = {name: plan_of(name, np.zeros(shape, np.float32), tmp_path) for name, shape in shapes.items()}
+    write_peft_prefix(Prefix(options, plans), "", config, tmp_path / "peft")
+    with pytest.raises(UserError, match=r"prompt_embeddings: expected \[16, 96\] for this network, found \[16, 144\]"):
+        read_peft_prefix(tmp_path / "peft", replace(config, num_layers=2))
