@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import subprocess
+import sys
 
-from parallel.test_data_parallel import assert_same_run, dataset, weights_of  # noqa: F401
-from parallel.test_layouts import EVERYTHING, LAYOUTS, run, singles  # noqa: F401
+import pytest
+from conftest import REPOSITORY
+
+from parallel.cluster import launch
+from parallel.test_data_parallel import SIZES, assert_same_run, dataset, run_single, weights_of  # noqa: F401
+from parallel.test_layouts import EVERYTHING, LAYOUTS, ROWS, layout, run, singles  # noqa: F401
 
 LORA = {
     "model.model_config.pet_config.lora_rank": 4,
@@ -53,3 +59,43 @@ def test_a_prefix_on_a_layout_follows_one_process(mesh, dataset, singles, tmp_pa
     run(dataset, tmp_path, mesh, model="llama", **prefix)
     assert_same_run(tmp_path, singles("llama", **prefix))
     assert all("mindpet_delta_ptuning2" in name for name in weights_of(tmp_path))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("mesh", [(1, 2, 1), (1, 2, 2)])
+def test_prompts_choose_their_adapter_on_a_layout(mesh, dataset, singles, tokenizer_folder, tmp_path):  # noqa: F811
+    base, tuned = singles("llama"), tmp_path / "tuned"
+    run_single(dataset, tuned, ROWS, model="llama", **layout(1, 1, 1, load_checkpoint=base, **LORA))
+    asked = [{"prompt": text, "adapter": name} for text in ("def add(", "Sort a list") for name in (None, "tuned")]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(item) + "\n" for item in asked))
+
+    def predict(output, *flags, **sets) -> list[str]:
+        settings = [item for key, value in {**SIZES, **sets}.items() for item in ("--set", f"{key}={value}")]
+        command = [
+            sys.executable,
+            "-m",
+            "mindcoder.cli.main",
+            "predict",
+            "--config",
+            "configs/llama/tiny_finetune.yaml",
+        ]
+        command += [
+            "--load_checkpoint",
+            base,
+            "--adapter",
+            f"tuned={tuned}",
+            "--predict_data",
+            tmp_path / "prompts.jsonl",
+        ]
+        command += ["--predict_length", 40, "--raw", "--vocab_file", tokenizer_folder, "--output_file", output]
+        command = [str(item) for item in (*command, "--output_dir", output.with_suffix(""), *settings, *flags)]
+        if flags:
+            done = launch(" ".join(command), mesh[0] * mesh[1] * mesh[2], output.with_suffix(""))
+        else:
+            done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line)["output"] for line in output.read_text().splitlines()]
+
+    alone = predict(tmp_path / "one.jsonl")
+    assert alone[0] != alone[1] and alone[2] != alone[3]
+    assert predict(tmp_path / "many.jsonl", "--use_parallel", "True", **layout(*mesh)) == alone
