@@ -134,7 +134,8 @@ class PreferenceLoss(nn.Cell):
     def log_sigmoids(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``log(sigmoid(x))`` and ``log(sigmoid(-x))`` of ``[B]``.
 
-        As softmax of (x, 0): the last bit of the logarithm on CPU depends on where in memory its few numbers lie.
+        As softmax of (x, 0): with exponential and logarithm spelled out the reported loss of a resumed run differed in
+        its last bit on CPU, while all gradients were equal.
         """
         column = x.reshape((-1, 1))
         both = self.log_softmax(ops.concat((column, column * 0.0), 1))
