@@ -13,32 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.networks import llama
 from benchmarks.record import write_result
 from mindcoder.backend.device import setup_device
 from mindcoder.checkpoint.adapter import Adapter, Update
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.request import Request
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 
 ROUNDS, NEW_TOKENS, PROMPT = 5, 32, 64
-LLAMA = TransformerConfig(
-    model_type="llama",
-    vocab_size=8192,
-    hidden_size=1024,
-    num_layers=8,
-    num_heads=16,
-    num_kv_heads=16,
-    intermediate_size=2752,
-    max_position_embeddings=512,
-    position="rope",
-    norm="rms_norm",
-    activation="silu",
-    gated_mlp=True,
-    attention_bias=False,
-    mlp_bias=False,
-    tied_head=False,
-)
+LLAMA = llama(vocab_size=8192, hidden_size=1024, num_layers=8, num_heads=16, intermediate_size=2752, length=512)
 
 
 def random_adapter(rank: int, rng: np.random.Generator) -> Adapter:

@@ -16,6 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from benchmarks.networks import llama
 from benchmarks.record import write_result
 from mindcoder.backend.device import setup_device
 from mindcoder.data.encode import IGNORED_LABEL
@@ -30,28 +31,6 @@ from mindcoder.train.step import MicroBatch, TrainStep
 
 ROWS = 8
 WAYS = ("padded", "buckets", "packed")
-
-
-def network(vocab_size: int, seq_length: int) -> TransformerConfig:
-    """A small Llama."""
-    return TransformerConfig(
-        model_type="llama",
-        vocab_size=vocab_size,
-        hidden_size=256,
-        num_layers=4,
-        num_heads=4,
-        num_kv_heads=4,
-        head_dim=64,
-        intermediate_size=688,
-        max_position_embeddings=seq_length,
-        position="rope",
-        norm="rms_norm",
-        activation="silu",
-        gated_mlp=True,
-        attention_bias=False,
-        mlp_bias=False,
-        tied_head=False,
-    )
 
 
 def epoch_seconds(loader: BatchLoader, config: TransformerConfig) -> tuple[float, int]:
@@ -88,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     setup_device("CPU")
     tokenizer = load_tokenizer(arguments.vocab)
-    config = network(tokenizer.vocab_size, arguments.seq_length)
+    config = llama(tokenizer.vocab_size, 256, 4, 4, 688, arguments.seq_length)
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "records.json"

@@ -139,8 +139,8 @@ def _with_prepared_texts(
     config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None, is_first: bool
 ) -> RunConfig:
     """The configuration with JSON and JSONL files of the datasets replaced by what they are tokenized to."""
-    from mindcoder.data.infill import InfillOptions
     from mindcoder.data.prepared import TextOptions, is_text, prepare_texts
+    from mindcoder.train.datasets import infill_options
 
     changed = {}
     for name in ("train_dataset", "eval_dataset"):
@@ -158,7 +158,7 @@ def _with_prepared_texts(
         if not any(map(is_text, locations)):
             continue
         pairs = config.preference is not None and name == "train_dataset"
-        infill = InfillOptions(section.data_loader.fim_rate, section.data_loader.fim_spm_rate, config.seed)
+        infill = infill_options(section.data_loader, config.seed)
         options = TextOptions(config.model.settings.seq_length, config.processor.prompt_template, pairs, infill)
         files = prepare_texts(locations, tokenizer, options, Path(config.output_dir) / "data", is_first)
         loader = section.data_loader.model_copy(update={"dataset_dir": "", "dataset_files": files})

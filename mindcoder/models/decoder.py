@@ -147,6 +147,11 @@ class Decoder(nn.Cell):
             rows = self.spread_rows(rows)
         return rows
 
+    def freeze(self) -> None:
+        """Let nothing that is here be trained; what is added later is."""
+        for parameter in self.get_parameters():
+            parameter.requires_grad = False
+
     def set_prefix_length(self, tokens: int) -> None:
         """Let texts begin behind a prefix of ``tokens`` positions, which all of theirs see."""
         self.prefix_length = self.attention_bias.prefix_length = tokens

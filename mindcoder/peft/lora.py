@@ -6,8 +6,6 @@ layers, take their activation along without keeping its output, and draw a dropo
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import Any
 
 import mindspore as ms
@@ -19,6 +17,7 @@ from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
 from mindcoder.models.slices import ROW_PARALLEL, WholeLayers
+from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
 
 FIRST_SITE = 1 << 12  # of dropout; the network's own sites come before
@@ -143,13 +142,6 @@ def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | 
     return LowRankProduct(None, scaling, dropout)
 
 
-def _mindpet_layer() -> type[nn.Cell]:
-    """mindpet's `LoRADense`; importing it imports MindFormers (3 s), which talks about itself."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from mindpet.delta.lora import LoRADense
-    return LoRADense
-
-
 def lora_linear(
     linear: Linear, options: LoraOptions, a: Tensor, site: int, tensor_sum: nn.Cell | None = None
 ) -> nn.Cell:
@@ -162,7 +154,7 @@ def lora_linear(
         site: of its dropout mask.
         tensor_sum: sums over processes that have a part of the layer's inputs each.
     """
-    LoRADense: Any = _mindpet_layer()
+    LoRADense: Any = mindpet_cell("lora", "LoRADense")
 
     class LoraLinear(LoRADense):
         """mindpet's layer with `Linear`'s call: ``[rows, in] -> [rows, out]`` (or what its product takes)."""
@@ -227,8 +219,7 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
     """
     config, slices, stage = decoder.config, decoder.slices, decoder.stage
     shapes = adapter_shapes(options, config)
-    for parameter in decoder.get_parameters():
-        parameter.requires_grad = False
+    decoder.freeze()
     added: list[Parameter] = []
     modules = list(config.linear_shapes())
     for name in matching_linears(options, config):

@@ -6,27 +6,17 @@ angles have turned neither, and texts begin at the position behind them (as with
 
 from __future__ import annotations
 
-import contextlib
-import io
-from typing import Any
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.dropout import CounterDropout
+from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import PREFIX_PART, PrefixOptions, prefix_shapes
 
 FIRST_SITE = 1 << 13  # of dropout; those of the network and of LoRA come before
 START_STDDEV = 0.02
-
-
-def _mindpet_encoder() -> type[nn.Cell]:
-    """mindpet's `PrefixEncoder`; importing it imports MindFormers (3 s), which talks about itself."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        from mindpet.delta.ptuning2 import PrefixEncoder
-    return PrefixEncoder
 
 
 class LayerPrefix(nn.Cell):
@@ -45,7 +35,8 @@ class LayerPrefix(nn.Cell):
         super().__init__()
         projection = (options.projection, options.projection_dim)
         # Its own dropout could not be drawn again, by recomputation or a resumed run.
-        self.encoder: Any = _mindpet_encoder()(options.tokens, 1, num_kv_heads, head_dim, *projection, 0.0)
+        encoder = mindpet_cell("ptuning2", "PrefixEncoder")
+        self.encoder = encoder(options.tokens, 1, num_kv_heads, head_dim, *projection, 0.0)
         self.compute_dtype, self.num_kv_heads = compute_dtype, num_kv_heads
         self.dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
         self.join = ops.Concat(1)
@@ -85,8 +76,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
             "a prefix is for whole layers: model_parallel 1 (data_parallel and pipeline_stage may be more)"
         )
     shapes = prefix_shapes(options, config)
-    for parameter in decoder.get_parameters():
-        parameter.requires_grad = False
+    decoder.freeze()
     added: list[Parameter] = []
     for layer, own in zip(decoder.stage.layers, decoder.layers):
         prefix = LayerPrefix(options, config.num_kv_heads, config.head_dim, decoder.compute_dtype, FIRST_SITE + layer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mindcoder.config.schema import DataLoaderSection, DatasetSection, RunConfig
+from mindcoder.config.dataset_section import DataLoaderSection, DatasetSection
+from mindcoder.config.schema import RunConfig
 from mindcoder.data.infill import InfillOptions
 from mindcoder.data.loader import BatchLoader, Loader
 from mindcoder.data.prepared import is_text

@@ -263,17 +263,8 @@ def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
         add_lora(decoder, lora, seed)
     except ValueError as error:
         raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
-    trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
-    total = decoder.config.num_parameters()
-    log.info(
-        "%s rank %d on %d linear layers: %d of %d parameters are trained (%.3f %%)",
-        "DoRA" if lora.magnitudes else "LoRA",
-        lora.rank,
-        sum(name.endswith(LORA_A) for name in decoder.adapter_shapes),
-        trained,
-        total + trained,
-        100 * trained / (total + trained),
-    )
+    linears = sum(name.endswith(LORA_A) for name in decoder.adapter_shapes)
+    _tell_share(f"{'DoRA' if lora.magnitudes else 'LoRA'} rank {lora.rank} on {linears} linear layers", decoder)
 
 
 def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None:
@@ -289,15 +280,14 @@ def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None
         add_prefix(decoder, prefix, config.seed)
     except ValueError as error:
         raise UserError(f"model.model_config.pet_config: {error}") from None
-    trained, total = sum(math.prod(shape) for shape in decoder.adapter_shapes.values()), network.num_parameters()
-    log.info(
-        "a prefix of %d tokens in %d layers: %d of %d parameters are trained (%.3f %%)",
-        prefix.tokens,
-        network.num_layers,
-        trained,
-        total + trained,
-        100 * trained / (total + trained),
-    )
+    _tell_share(f"a prefix of {prefix.tokens} tokens in {network.num_layers} layers", decoder)
+
+
+def _tell_share(what: str, decoder: Decoder) -> None:
+    """How much of the network an adapter is."""
+    trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
+    total = decoder.config.num_parameters() + trained
+    log.info("%s: %d of %d parameters are trained (%.3f %%)", what, trained, total, 100 * trained / total)
 
 
 def _announce(config: RunConfig, trainer: Trainer) -> None:

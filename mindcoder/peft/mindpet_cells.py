@@ -1,0 +1,14 @@
+"""mindpet's cells. Importing them imports MindFormers (3 s), which talks about itself; so only when they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from importlib import import_module
+from typing import Any
+
+
+def mindpet_cell(module: str, name: str) -> Any:
+    """A class of ``mindpet.delta``."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return getattr(import_module(f"mindpet.delta.{module}"), name)
