@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+LINE_LIMIT = 2000
 
 
 class UserError(Exception):
@@ -24,3 +27,14 @@ class UserError(Exception):
 
 class NoSpaceError(UserError):
     """The disk is full; nothing half-written was left under the final name."""
+
+
+def single_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """``text`` on one line: line ends become spaces, control characters (a terminal would obey them) are escaped.
+
+    Args:
+        limit: characters kept; the rest is cut and replaced by "…".
+    """
+    text = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]\s*", " ", text[: 2 * limit].strip())
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda match: ascii(match[0])[1:-1], text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

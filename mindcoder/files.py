@@ -1,15 +1,173 @@
-"""Writing so that nobody ever sees half a file."""
+"""Reading within bounds, and writing so that nobody ever sees half a file."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import json
+import math
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-from mindcoder.errors import NoSpaceError
+from mindcoder.errors import NoSpaceError, UserError
+
+TEXT_LIMIT = 64 << 20  # bytes; the largest tokenizer.json published is about half of it
+DEPTH_LIMIT = 64  # of JSON; configurations and records need fewer than ten levels
+STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: one pass whatever is in the text
+BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
+def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
+    """The whole of a regular file (or of a pipe such as ``/dev/stdin``).
+
+    Args:
+        limit: most bytes; no more are read.
+
+    Raises:
+        UserError: it is missing, may not be read, is no file, or is longer.
+    """
+    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError("is a folder, a file is expected", path)
+        if not stat.S_ISREG(mode) and not str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
+            raise UserError("is no regular file", path)  # a named pipe would be waited for, a device never ends
+        with open(path, "rb") as stream:
+            data = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise UserError("no such file", path) from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UserError(f"cannot be read: {getattr(error, 'strerror', None) or error}", path) from None
+    if len(data) > limit:
+        raise UserError(f"is longer than {_size(limit)}, the most that is read of such a file", path)
+    return data
+
+
+def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
+    """A UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        UserError: as `read_bytes`, or it is no UTF-8 text; names the line.
+    """
+    data = read_bytes(path, limit)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError("is UTF-16, expected UTF-8", path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"is no UTF-8 text: {error.reason} (byte {error.start})", path, line) from None
+
+
+def read_json(path: str | Path, limit: int = TEXT_LIMIT, max_depth: int = DEPTH_LIMIT) -> Any:
+    """A JSON file; see `parse_json`.
+
+    Raises:
+        UserError: as `read_text` and `parse_json`.
+    """
+    return parse_json(read_text(path, limit), path, max_depth=max_depth)
+
+
+def read_json_object(path: str | Path, limit: int = TEXT_LIMIT, max_depth: int = DEPTH_LIMIT) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        UserError: as `read_json`, or it holds something else.
+    """
+    value = read_json(path, limit, max_depth)
+    if not isinstance(value, dict):
+        raise UserError(f"holds {json_kind(value)}, expected an object {{…}}", path)
+    return value
+
+
+def parse_json(
+    text: str,
+    file: str | Path | None,
+    line: int | None = None,
+    max_depth: int = DEPTH_LIMIT,
+    what: str = "",
+    non_finite: bool = False,
+) -> Any:
+    """JSON as RFC 8259 has it: a key occurs once in an object, numbers are finite.
+
+    Args:
+        file: named in errors.
+        line: of ``file`` that ``text`` is; without it errors name the line within ``text``.
+        max_depth: most objects and arrays inside one another, counted before anything is parsed.
+        what: put in front of messages, such as "record 3".
+        non_finite: NaN and Infinity are taken.
+
+    Raises:
+        UserError: malformed, too deep, a key twice, or NaN or Infinity.
+    """
+    prefix = f"{what}: " if what else ""
+    if json_depth(text, max_depth) > max_depth:
+        raise UserError(f"{prefix}JSON nested more than {max_depth} deep", file, line)
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_float=None if non_finite else _finite,
+            parse_constant=None if non_finite else _finite,
+        )
+    except json.JSONDecodeError as error:
+        place = "" if line is None else f" at column {error.colno}"
+        raise UserError(f"{prefix}bad JSON: {error.msg}{place}", file, line or error.lineno) from None
+    except RecursionError:
+        raise UserError(f"{prefix}JSON nested too deeply", file, line) from None
+    except ValueError as error:
+        raise UserError(f"{prefix}bad JSON: {_reason(error)}", file, line) from None
+
+
+def json_depth(text: str, enough: int = 0) -> int:
+    """How deep the brackets of ``text`` are nested; with fewer than ``enough`` of them, how many there are."""
+    opening = text.count("[") + text.count("{")
+    if opening <= enough:
+        return opening
+    bare = STRING.sub("", text)
+    return max(accumulate(BRACKETS.get(character, 0) for character in bare), default=0)
+
+
+def json_kind(value: Any) -> str:
+    """What JSON calls it."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text.replace("Infinity", "inf"))
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:30]} is no finite number")
+    return value
+
+
+def _reason(error: ValueError) -> str:
+    """Python's own message about long numbers speaks to programmers."""
+    return "a number of more than 4300 digits" if "integer string conversion" in str(error) else str(error)
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} bytes"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from mindcoder.cli.guard import drop_unwritable_output, open_standard_streams
 from mindcoder.data.prompt import TEMPLATES
+from mindcoder.errors import single_line
 
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and exits with 2."""
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        open_standard_streams()
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
+        self.exit(2, f"{self.prog}: error: {single_line(message, 500)} (--help lists the flags)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if message:
+            self._print_message(message, sys.stderr)
+        drop_unwritable_output()  # of `mindcoder --help | head -1`
+        sys.exit(status)
 
 
 def boolean(text: str) -> bool:
@@ -24,11 +39,53 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"expected True or False, found {text!r}")
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return int(text)
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A flag's type: a whole number from ``low`` to ``high``."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text) if len(text) <= 20 else None
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            bounds = f"of at least {low}" if high == LARGEST else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"expected a whole number {bounds}, found {_shown(text)}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float = 1e6, above: bool = False) -> Callable[[str], float]:
+    """A flag's type: a finite number of at least ``low`` and at most ``high``.
+
+    Args:
+        above: ``low`` itself is refused.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            bound = "above" if above else "from"
+            raise argparse.ArgumentTypeError(
+                f"expected a number {bound} {low:g} and at most {high:g}, found {_shown(text)}"
+            )
+        return value
+
+    return read
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "…")
+
+
+LARGEST = 2**31 - 1  # what MindSpore's and the operating system's counts hold
+positive = whole_number(1, LARGEST)
+not_negative = whole_number(0, LARGEST)
+seed_number = whole_number(0, 2**32 - 1)  # numpy's generators take no more
+port_number = whole_number(1, 65535)
 
 
 def named_place(text: str) -> tuple[str, str]:
@@ -78,9 +135,9 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab_file", metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder")
     parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
     parser.add_argument("--output_dir", metavar="DIR", help="checkpoints, curves and logs")
-    parser.add_argument("--device_id", type=int, metavar="N", help="Ascend card")
+    parser.add_argument("--device_id", type=not_negative, metavar="N", help="Ascend card")
     parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"])
-    parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--seed", type=seed_number, metavar="N")
     parser.add_argument(
         "--resume",
         nargs="?",

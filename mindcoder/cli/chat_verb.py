@@ -37,7 +37,7 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", default="", metavar="TEXT", help="system message")
     parser.add_argument("--input_text", metavar="TEXT", help="ask this and leave")
     parser.add_argument("--input_file", metavar="FILE", help="ask every line of a file, each by itself, and leave")
-    parser.add_argument("--max_input_length", type=int, metavar="N", help="refuse longer questions, in tokens")
+    parser.add_argument("--max_input_length", type=positive, metavar="N", help="refuse longer questions, in tokens")
     parser.add_argument("--draft", metavar="PATH", help="small model of the same tokenizer, for speculative decoding")
     parser.add_argument("--lookahead", type=positive, default=4, metavar="N", help="tokens it proposes; default: 4")
     parser.add_argument(

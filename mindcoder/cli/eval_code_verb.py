@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mindcoder.cli.arguments import positive
+from mindcoder.cli.arguments import not_negative, positive
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model
 from mindcoder.errors import UserError
@@ -26,7 +26,9 @@ def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="FILE", help="the published problem file (.jsonl, .json, .gz)")
     parser.add_argument("--split", choices=list(MBPP_SPLITS), default="test", help="of MBPP; default: test (11 to 510)")
     parser.add_argument("--prompt", choices=STYLES, default="instruct", help="default: instruct, by --template")
-    parser.add_argument("--shots", type=int, default=0, metavar="N", help="solved examples in the prompt (MBPP)")
+    parser.add_argument(
+        "--shots", type=not_negative, default=0, metavar="N", help="solved examples in the prompt (MBPP)"
+    )
     parser.add_argument("--samples", type=positive, default=1, metavar="N", help="answers a problem")
     parser.add_argument("--k", default="1,10,100", metavar="K,K,..", help="of pass@k; default: 1,10,100")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N problems only")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
-from mindcoder.cli.arguments import Parser, add_run_flags, config_flags, positive
+from mindcoder.cli.arguments import Parser, add_run_flags, config_flags, not_negative, port_number, positive
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
@@ -35,9 +35,11 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--command", required=True, metavar="TEXT", help="what every process runs")
     parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="gets rank_N.log")
     parser.add_argument(
-        "--port", type=positive, metavar="N", help=f"of the scheduler; default: free, or {DEFAULT_PORT}"
+        "--port", type=port_number, metavar="N", help=f"of the scheduler; default: free, or {DEFAULT_PORT}"
     )
-    parser.add_argument("--max_restarts", type=int, default=0, metavar="N", help="resume so often after a failure")
+    parser.add_argument(
+        "--max_restarts", type=not_negative, default=0, metavar="N", help="resume so often after a failure"
+    )
     parser.add_argument(
         "--fewer_replicas",
         action="store_true",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from mindcoder import __version__
-from mindcoder.backend.device import quiet_environment
 from mindcoder.cli.arguments import Parser, add_run_flags
-from mindcoder.errors import UserError
+from mindcoder.cli.guard import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,24 +84,6 @@ def _run_verb(mode: str) -> Callable[..., int]:
         return run(mode, arguments)
 
     return verb
-
-
-def guarded(work: Callable[[], int], debug: bool) -> int:
-    """Run ``work`` without MindSpore's own noise; a `UserError` becomes one line on stderr and exit code 2."""
-    quiet_environment()
-    try:
-        return work()
-    except UserError as error:
-        if debug:
-            raise
-        print(f"mindcoder: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mindcoder: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; keep exit quiet
-        return 0
 
 
 if __name__ == "__main__":

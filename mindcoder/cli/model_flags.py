@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
-from mindcoder.cli.arguments import positive
+from mindcoder.cli.arguments import number, positive, seed_number
 from mindcoder.data.prompt import TEMPLATES
 
 
@@ -38,29 +37,12 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """How tokens are chosen."""
     parser.add_argument("--max_output_length", type=positive, metavar="N", help="longest answer, in tokens")
     parser.add_argument(
-        "--temperature", type=_number(), default=0.0, metavar="T", help="0, the default: the likeliest token"
+        "--temperature", type=number(0), default=0.0, metavar="T", help="0, the default: the likeliest token"
     )
     parser.add_argument("--top_k", type=positive, default=0, metavar="K")
-    parser.add_argument("--top_p", type=_number(above=True, most=1.0), default=1.0, metavar="P")
-    parser.add_argument("--repetition_penalty", type=_number(above=True), default=1.0, metavar="R")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-
-
-def _number(above: bool = False, most: float = 1e6) -> Callable[[str], float]:
-    """A number from 0 (or above it) to ``most``."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0.0 <= value <= most or (above and value == 0.0):
-            raise argparse.ArgumentTypeError(
-                f"expected a number {'above' if above else 'from'} 0 and at most {most:g}, found {text!r}"
-            )
-        return value
-
-    return parse
+    parser.add_argument("--top_p", type=number(0, 1, above=True), default=1.0, metavar="P")
+    parser.add_argument("--repetition_penalty", type=number(0, above=True), default=1.0, metavar="R")
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="N")
 
 
 def sampling(arguments: argparse.Namespace):

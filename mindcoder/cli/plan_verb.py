@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mindcoder.cli.arguments import positive
+from mindcoder.cli.arguments import number, positive
 from mindcoder.cli.weight_verbs import byte_size
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
@@ -27,7 +27,11 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
         "--memory", type=byte_size, default=64 * 10**9, metavar="SIZE", help="of a device; default 64GB"
     )
     parser.add_argument(
-        "--tflops", type=float, default=120.0, metavar="X", help="TFLOP/s a device reaches in training; default 120"
+        "--tflops",
+        type=number(0, above=True),
+        default=120.0,
+        metavar="X",
+        help="TFLOP/s a device reaches in training; default 120",
     )
     parser.add_argument(
         "--bandwidth", type=byte_size, default=25 * 10**9, metavar="SIZE", help="bytes/s between devices; default 25GB"

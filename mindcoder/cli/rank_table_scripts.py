@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
 from mindcoder.cli.arguments import Parser
-from mindcoder.cli.main import guarded
+from mindcoder.cli.guard import guarded
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.parallel.rank_table import RankTable, make_table, merge_tables, parse_range, read_rank_table

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from mindcoder.cli.arguments import Parser, add_run_flags
-from mindcoder.cli.main import guarded
+from mindcoder.cli.guard import guarded
 
 
 def run_script(prog: str, model: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from mindcoder.bench.cases import Case, Row, parse_cases, write_table
 from mindcoder.cli.arguments import Parser
 from mindcoder.cli.bench_verb import HEADER, add_case_flags, line
-from mindcoder.cli.main import guarded
+from mindcoder.cli.guard import guarded
 from mindcoder.errors import UserError
 
 
