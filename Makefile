@@ -37,7 +37,7 @@ test: $(VENV)/testing
 	$(RUN)/python -m pytest -q
 
 test-cluster: $(VENV)/testing
-	$(RUN)/python -m pytest -q tests/parallel tests/generate/test_replicas.py -m "cluster or not cluster"
+	$(RUN)/python -m pytest -q tests/parallel tests/planning tests/generate/test_replicas.py -m "cluster or not cluster"
 
 lint: $(VENV)/linting
 	$(RUN)/ruff check .

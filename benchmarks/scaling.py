@@ -26,8 +26,9 @@ from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.models.from_section import config_from_section
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.plan import Layout, Machine, Plan, Workload, make_plan
 from mindcoder.parallel.rank_table import make_table
+from mindcoder.planning.layout import Layout, Machine, Workload
+from mindcoder.planning.plan import Plan, make_plan
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIG = REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml"
@@ -54,7 +55,7 @@ LAYOUTS = [
     (Layout(2, 2, 2, True), 4),
     (Layout(1, 4, 2, False), 4),
 ]
-CARDS = Machine(memory=64e9, flops=120e12, bandwidth=25e9)
+CARDS = Machine()  # an Atlas 800T A2
 
 
 @dataclass(frozen=True)
@@ -223,8 +224,10 @@ def main() -> None:
         for layout, micro_batches in LAYOUTS:
             found = measure(layout, micro_batches, folder)
             flops = flops or network.flops_per_token(LENGTH) * ROWS * LENGTH / found.seconds
-            plan = predicted(network, layout, micro_batches, Machine(64e9, flops, bandwidth))
-            fixed = max(stage.weights + stage.gradients + stage.optimizer for stage in plan.stages)
+            plan = predicted(
+                network, layout, micro_batches, Machine(64e9, flops, bandwidth, bandwidth, communicator_buffer=0)
+            )
+            fixed = max(stage.memory.total - stage.memory.activations for stage in plan.stages)
             row = {
                 "layout": str(layout),
                 "processes": layout.devices,

@@ -179,3 +179,19 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
         if value is not None:
             flags[key] = (f"--{name}", value)
     return flags
+
+
+def quantity(number: float, prefixes: str = "kMB") -> str:
+    """Three significant digits with a prefix for thousands: ``15.5 B``, ``861 k``, ``0.5``.
+
+    Args:
+        prefixes: of 10^3, 10^6, 10^9 …; ``kMB`` counts parameters, ``kMGT`` bytes.
+    """
+    for power in range(len(prefixes), 0, -1):
+        if number >= 0.9995 * 1000**power:
+            return f"{_three_digits(number / 1000**power)} {prefixes[power - 1]}"
+    return f"{_three_digits(number)} "
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= 99.95 or number == int(number) else f"{number:.3g}"

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 
-from mindcoder.cli.arguments import number, positive
+from mindcoder.cli.arguments import number, positive, quantity
 from mindcoder.cli.weight_verbs import byte_size
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
+from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 from mindcoder.models.from_section import config_from_section
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.plan import Layout, Machine, Plan, Workload, fitting_layouts, make_plan
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.options import adapter_shapes, prefix_shapes
+from mindcoder.planning.layout import Layout, Machine, Workload
+from mindcoder.planning.plan import Plan, fitting_layouts, make_plan
 
 SHOWN_LAYOUTS = 8
+ATLAS = Machine()
+MAX_DEVICES = 65536
+MEBIBYTE, GIBIBYTE = 2**20, 2**30
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of plan."""
     parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
     parser.add_argument("--devices", type=positive, metavar="N", help="default: those of parallel_config")
-    parser.add_argument(
-        "--memory", type=byte_size, default=64 * 10**9, metavar="SIZE", help="of a device; default 64GB"
-    )
+    parser.add_argument("--memory", type=byte_size, default="64GB", metavar="SIZE", help="of a device")
     parser.add_argument(
         "--tflops",
         type=number(0, above=True),
-        default=120.0,
+        default=ATLAS.flops / 1e12,
         metavar="X",
-        help="TFLOP/s a device reaches in training; default 120",
+        help="TFLOP/s that a device reaches in the matrix products of a training step",
     )
     parser.add_argument(
-        "--bandwidth", type=byte_size, default=25 * 10**9, metavar="SIZE", help="bytes/s between devices; default 25GB"
+        "--bandwidth",
+        type=byte_size,
+        default="84GB",
+        metavar="SIZE",
+        help="bytes/s that a device sends to others of its server",
+    )
+    parser.add_argument(
+        "--bandwidth_between",
+        type=byte_size,
+        default="25GB",
+        metavar="SIZE",
+        help="bytes/s that a device sends to other servers",
+    )
+    parser.add_argument(
+        "--devices_per_server", type=positive, default=ATLAS.per_server, metavar="N", help="devices of one server"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the YAML file")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -55,6 +74,9 @@ def plan_verb(arguments: argparse.Namespace) -> int:
         tuple(model.offset) if isinstance(model.offset, list) and mesh.pipeline_stage > 1 else None,
     )
     check_layout(config, source, layout.devices)
+    devices = arguments.devices or layout.devices
+    if devices > MAX_DEVICES:
+        raise UserError(f"--devices: found {devices}, expected at most {MAX_DEVICES}")
     micro = (mesh.micro_batch_num or 1) if layout.pipeline > 1 else 1
     work = Workload(
         runner.batch_size,
@@ -63,35 +85,91 @@ def plan_verb(arguments: argparse.Namespace) -> int:
         bool(config.recompute_config.recompute),
         _adapter_shapes(config, network),
     )
-    machine = Machine(arguments.memory, arguments.tflops * 1e12, arguments.bandwidth)
-    plan = make_plan(network, layout, work, machine)
+    machine = Machine(
+        arguments.memory,
+        arguments.tflops * 1e12,
+        arguments.bandwidth,
+        arguments.bandwidth_between,
+        arguments.devices_per_server,
+        _communicator_buffer(),
+        _tensor_pool(config, source),
+    )
+    try:
+        plan = make_plan(network, layout, work, machine)
+    except ValueError as error:
+        place, line = source.place(("parallel_config", "optimizer_shard"))
+        raise UserError(f"parallel_config.optimizer_shard: {error}", place, line) from None
     print(
-        f"{network.model_type}, {network.num_parameters() / 1e9:.2f} B parameters, {layout}, {layout.devices} devices"
+        f"{network.model_type}, {quantity(network.num_parameters())} parameters, {layout}, {_devices(layout.devices)}"
     )
     print(
-        f"a step: {work.micro_batches} micro batches of {work.batch} x {work.length} tokens a data rank, "
-        f"recompute {'on' if work.recompute else 'off'}"
+        f"one step: {_count(work.micro_batches, 'micro batch', 'es')} of {work.batch} x {work.length} tokens per data "
+        f"rank, recompute {'on' if work.recompute else 'off'}"
     )
-    print("stage  layers  parameters  weights  gradients  optimizer  activations     total  sent a step")
-    for stage in plan.stages:
-        sizes = (stage.weights, stage.gradients, stage.optimizer, stage.activations, stage.total, stage.sent)
-        weights, gradients, optimizer, activations, total, sent = (f"{size / 1e9:.2f} GB" for size in sizes)
-        print(
-            f"{stage.stage:5}  {stage.layers:6}  {stage.parameters / 1e9:8.2f} B  {weights:>7}  {gradients:>9}  "
-            f"{optimizer:>9}  {activations:>11}  {total:>8}  {sent:>11}"
-        )
-    fits = "fits" if plan.peak <= machine.memory else "does NOT fit"
-    print(f"{fits} in {machine.memory / 1e9:.0f} GB: {plan.peak / 1e9:.1f} GB on the fullest rank")
-    print(f"about {plan.seconds:.3g} s a step {_assumptions(machine)}")
-    devices = arguments.devices or layout.devices
+    _print_stages(plan)
+    _print_verdict(plan, machine)
     global_batch = work.batch * work.micro_batches * layout.data
-    found = fitting_layouts(network, devices, global_batch, work, machine)
-    print(f"layouts of {devices} devices that fit, {global_batch} sequences a step, fastest first:")
-    for item in found[:SHOWN_LAYOUTS]:
-        print(f"  {_line(item)}")
+    _print_layouts(fitting_layouts(network, devices, global_batch, work, machine), devices, global_batch)
+    return 0
+
+
+def _print_stages(plan: Plan) -> None:
+    """A line per pipeline stage."""
+    print("stage  layers  parameters     weights   gradients   optimizer  activations       total  sent per step")
+    for stage in plan.stages:
+        memory = stage.memory
+        print(
+            f"{stage.stage:5}  {stage.layers:6}  {quantity(stage.parameters):>10}  {_bytes(memory.weights):>10}  "
+            f"{_bytes(memory.gradients):>10}  {_bytes(memory.optimizer):>10}  {_bytes(memory.activations):>11}  "
+            f"{_bytes(memory.total):>10}  {_bytes(stage.sent):>13}"
+        )
+
+
+def _print_verdict(plan: Plan, machine: Machine) -> None:
+    """Whether it fits, and how fast it is on what assumptions."""
+    fits = "fits" if plan.fits(machine) else "does NOT fit"
+    limit = _bytes(machine.memory)
+    if machine.pool:
+        limit += f" with context.max_device_memory {_bytes(machine.pool)}"
+    buffers = f", {_bytes(plan.buffers)} of it HCCL buffers" if plan.buffers else ""
+    print(f"{fits} in {limit}: {_bytes(plan.peak)} on the fullest rank{buffers}")
+    print(
+        f"about {_speed(plan)} at {machine.flops / 1e12:g} TFLOP/s, {machine.bandwidth / 1e9:g} GB/s within and "
+        f"{machine.bandwidth_between / 1e9:g} GB/s between servers of {_devices(machine.per_server)}; messages are not "
+        "overlapped with computation"
+    )
+
+
+def _print_layouts(found: list[Plan], devices: int, global_batch: int) -> None:
+    """The fastest layouts that fit."""
+    sequences = _count(global_batch, "sequence", "s")
+    print(f"layouts of {_devices(devices)} that fit, {sequences} per step, fastest first:")
+    for plan in found[:SHOWN_LAYOUTS]:
+        print(f"  {plan.layout}: {_bytes(plan.peak)}, {_speed(plan)}")
     if not found:
         print("  none; more devices, recompute_config.recompute, or a smaller batch_size would help")
-    return 0
+
+
+def _tensor_pool(config: RunConfig, source: YamlSource) -> float:
+    """Bytes of ``context.max_device_memory``; 0 where the file has none."""
+    text = config.context.max_device_memory
+    if not text:
+        return 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*GB", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        place, line = source.place(("context", "max_device_memory"))
+        raise UserError(f"context.max_device_memory: found {text!r}, expected a size such as '58GB'", place, line)
+    return float(match[1]) * GIBIBYTE
+
+
+def _communicator_buffer() -> float:
+    """Bytes of a communicator's send and receive buffers, as HCCL_BUFFSIZE (MiB) sets them."""
+    text = os.environ.get("HCCL_BUFFSIZE", "")
+    if not text:
+        return ATLAS.communicator_buffer
+    if not text.isdigit() or not 1 <= int(text) <= 10**6:
+        raise UserError(f"HCCL_BUFFSIZE: found {text!r}, expected a whole number of MB of at least 1")
+    return 2.0 * int(text) * MEBIBYTE
 
 
 def _adapter_shapes(config: RunConfig, network: TransformerConfig) -> dict[str, tuple[int, ...]] | None:
@@ -105,9 +183,23 @@ def _adapter_shapes(config: RunConfig, network: TransformerConfig) -> dict[str, 
         raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
 
 
-def _assumptions(machine: Machine) -> str:
-    return f"at {machine.flops / 1e12:.0f} TFLOP/s and {machine.bandwidth / 1e9:.0f} GB/s, messages not overlapped"
+def _bytes(size: float) -> str:
+    return f"{quantity(size, 'kMGT')}B"
 
 
-def _line(plan: Plan) -> str:
-    return f"{plan.layout}: {plan.peak / 1e9:.1f} GB, {plan.seconds:.3g} s a step"
+def _speed(plan: Plan) -> str:
+    """``2.54 s per step, 807 tokens/s per device``."""
+    seconds, unit = plan.seconds, "s"
+    for smaller in ("ms", "µs"):
+        if seconds < 1:
+            seconds, unit = seconds * 1e3, smaller
+    rate = plan.tokens_per_second
+    return f"{seconds:.3g} {unit} per step, {f'{rate:,.0f}' if rate >= 100 else f'{rate:.3g}'} tokens/s per device"
+
+
+def _devices(number: int) -> str:
+    return _count(number, "device", "s")
+
+
+def _count(number: int, noun: str, plural: str) -> str:
+    return f"{number} {noun}{plural if number != 1 else ''}"

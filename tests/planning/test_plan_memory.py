@@ -11,12 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import REPOSITORY
+from parallel.cluster import write_table
+from parallel.test_data_parallel import arguments, dataset  # noqa: F401
 
 from mindcoder.config.load import load_config
 from mindcoder.models.from_section import config_from_section
-from mindcoder.parallel.plan import Layout, Machine, Workload, make_plan
-from parallel.cluster import write_table
-from parallel.test_data_parallel import arguments, dataset  # noqa: F401
+from mindcoder.planning.layout import Layout, Machine, Workload
+from mindcoder.planning.plan import make_plan
 
 WIDTHS = (512, 1024)
 CONFIG = "configs/wizardcoder/tiny_finetune.yaml"
@@ -68,8 +69,8 @@ def planned(width: int, layout: Layout) -> list[float]:
     config, _ = load_config(REPOSITORY / CONFIG, sets)
     micro = 2 if layout.pipeline > 1 else 1
     work = Workload(1, 192, micro, False)
-    plan = make_plan(config_from_section(config.model.settings), layout, work, Machine(64e9, 1e12, 1e9))
-    fixed = [stage.weights + stage.gradients + stage.optimizer for stage in plan.stages]
+    plan = make_plan(config_from_section(config.model.settings), layout, work, Machine())
+    fixed = [stage.memory.total - stage.memory.activations for stage in plan.stages]
     return [size for size in fixed for _ in range(layout.data * layout.tensor)]
 
 

@@ -1,0 +1,109 @@
+"""Bytes that a rank holds: exact for weights, gradients and optimizer states, estimated for activations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, num_items, recomputes
+
+LOGITS_CHUNK_BYTES = 128 * 2**20  # of the fused head and loss (`mindcoder.models.loss`)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes of the fullest rank of one pipeline stage."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        """All of them together."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def stage_memory(
+    config: TransformerConfig,
+    layout: Layout,
+    work: Workload,
+    stage: int,
+    held: list[Shape],
+    adapter: list[Shape] | None,
+) -> StageMemory:
+    """Memory of a stage.
+
+    Args:
+        held: shapes of the network's parameters on a rank of the stage.
+        adapter: shapes of what is trained there instead (in float32); None trains ``held``.
+
+    Raises:
+        ValueError: ZeRO-1 has fewer parameters than ranks to divide over.
+    """
+    item = ITEM_BYTES[config.param_dtype]
+    weights = num_items(held) * item
+    trained = held
+    if adapter is not None:
+        trained, item = adapter, 4
+        weights += num_items(trained) * item
+    return StageMemory(
+        float(weights),
+        gradient_bytes(num_items(trained), item, layout, work),
+        optimizer_bytes(trained, item, layout),
+        activation_bytes(config, layout, work, layout.layer_counts(config.num_layers)[stage], stage),
+    )
+
+
+def gradient_bytes(trained: int, item: int, layout: Layout, work: Workload) -> float:
+    """The larger of two moments: a micro batch's gradients beside the float32 buffers of earlier ones, and the sums
+    over the data axis, a float32 set of their own, beside those buffers (`mindcoder.train.update`)."""
+    buffers = 4 if work.micro_batches > 1 or layout.pipeline > 1 else 0
+    summed = 4 if layout.data > 1 else 0
+    return float(trained * (buffers + max(item, summed)))
+
+
+def optimizer_bytes(trained: list[Shape], item: int, layout: Layout) -> float:
+    """Two float32 moments, and a float32 master of a 16-bit weight.
+
+    ZeRO-1 gives every tensor whole to one rank (`mindcoder.parallel.optimizer_shard`); this is the fullest one's share.
+    """
+    per_number = 8 + (4 if item < 4 else 0)
+    sizes = [math.prod(shape) for shape in trained]
+    if not layout.shard_optimizer or layout.data == 1:
+        return float(per_number * sum(sizes))
+    load = [0] * layout.data
+    for size, owner in zip(sizes, owners(trained, layout.data)):
+        load[owner] += size
+    return float(per_number * max(load))
+
+
+def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:
+    """What a stage keeps between forward and backward.
+
+    A layer keeps 4 H (two norm inputs, two norm outputs; a rank's share with a divided sequence) and, divided by the
+    tensor size, 2 N D (query, attention output), 2 K D (key, value) and F (twice with a gate) numbers per token; with
+    recomputation its input only, and one layer in full. All pipeline stages but the last recompute, and 1F1B holds
+    ``pipeline - stage`` micro batches there. On top: one layer's attention scores and their gradient, two chunks of
+    logits on the last stage.
+    """
+    item = ITEM_BYTES[config.compute_dtype]
+    inner = config.intermediate_size * (2 if config.gated_mlp else 1)
+    sliced = 2 * config.query_size + 2 * config.kv_size + inner
+    hidden = config.hidden_size / (layout.tensor if layout.sequence else 1)
+    layer = work.tokens * item * (4 * hidden + sliced / layout.tensor)
+    entered = work.tokens * item * hidden
+    in_flight = min(layout.pipeline - stage, work.micro_batches)
+    kept = in_flight * layers * entered + layer if recomputes(layout, work, stage) else layers * layer
+    scores = 2 * work.batch * config.num_heads / layout.tensor * work.length**2 * ITEM_BYTES[config.softmax_dtype]
+    head = 0.0
+    if stage == layout.pipeline - 1:
+        vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
+        head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * vocabulary)
+        if work.adapter is None:
+            head += 4.0 * vocabulary * config.hidden_size  # the head's gradient is summed in float32
+    return kept + scores + head

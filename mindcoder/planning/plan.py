@@ -1,0 +1,102 @@
+"""What a layout costs each rank, on paper: memory, messages, time. Nothing is started.
+
+Counts are exact for parameters, gradients and optimizer states as `mindcoder.train` holds them; activations and time
+are estimates from the formulas in `mindcoder.planning.memory` and `mindcoder.planning.step_time`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.planning.layout import Layout, Machine, Workload, divides_by, num_items, stage_shapes
+from mindcoder.planning.memory import StageMemory, stage_memory
+from mindcoder.planning.step_time import stage_traffic, step_seconds
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """Bytes of the fullest rank of one pipeline stage, and what each of its ranks sends in a step."""
+
+    stage: int
+    layers: int
+    parameters: int
+    memory: StageMemory
+    sent: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layout with its stages, communicator buffers per rank in bytes, and time per step."""
+
+    layout: Layout
+    stages: tuple[RankPlan, ...]
+    buffers: float
+    seconds: float
+    tokens: int
+
+    @property
+    def peak(self) -> float:
+        """Bytes of the fullest rank."""
+        return max(stage.memory.total for stage in self.stages) + self.buffers
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Trained per device."""
+        return self.tokens / self.seconds / self.layout.devices
+
+    def fits(self, machine: Machine) -> bool:
+        """Whether tensors fit ``max_device_memory`` and, with the communicators' buffers, the device."""
+        return self.peak <= machine.memory and (not machine.pool or self.peak - self.buffers <= machine.pool)
+
+
+def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine: Machine) -> Plan:
+    """Memory of every stage and the time of a step.
+
+    Raises:
+        ValueError: ZeRO-1 has fewer parameters than ranks to divide over.
+    """
+    held = stage_shapes(config, layout)
+    adapters = stage_shapes(config, layout, work.adapter) if work.adapter is not None else None
+    trained = [num_items(shapes) for shapes in adapters or held]
+    traffic = [stage_traffic(config, layout, work, stage, trained[stage]) for stage in range(layout.pipeline)]
+    stages = tuple(
+        RankPlan(
+            stage,
+            layers,
+            num_items(held[stage]),
+            stage_memory(config, layout, work, stage, held[stage], adapters[stage] if adapters is not None else None),
+            traffic[stage].total,
+        )
+        for stage, layers in enumerate(layout.layer_counts(config.num_layers))
+    )
+    buffers = layout.num_communicators(config.tied_head) * machine.communicator_buffer
+    tokens = work.tokens * work.micro_batches * layout.data
+    return Plan(layout, stages, buffers, step_seconds(config, layout, work, machine, traffic), tokens)
+
+
+def fitting_layouts(
+    config: TransformerConfig, devices: int, global_batch: int, work: Workload, machine: Machine
+) -> list[Plan]:
+    """Plans of every layout of ``devices`` that divides the model and fits, the fastest first.
+
+    ``global_batch`` sequences per step are kept: more data parallelism means fewer micro batches.
+    """
+    plans = []
+    for tensor in range(1, devices + 1):
+        for pipeline in range(1, devices // tensor + 1):
+            if devices % (tensor * pipeline) or pipeline > config.num_layers or not divides_by(config, tensor):
+                continue
+            data = devices // (tensor * pipeline)
+            if global_batch % (data * work.batch):
+                continue
+            micro = replace(work, micro_batches=global_batch // (data * work.batch))
+            for divides in (False, True) if tensor > 1 else (False,):
+                layout = Layout(data, tensor, pipeline, data > 1, divides, divides)
+                try:
+                    plan = make_plan(config, layout, micro, machine)
+                except ValueError:
+                    continue  # more data ranks than tensors to give them
+                if plan.fits(machine):
+                    plans.append(plan)
+    return sorted(plans, key=lambda plan: (plan.seconds, plan.peak))
