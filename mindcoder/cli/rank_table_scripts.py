@@ -52,7 +52,8 @@ def merge_hccl_script() -> int:
     arguments = parser.parse_args()
 
     def work() -> int:
-        _write(merge_tables(read_rank_table(file) for file in arguments.tables), Path(arguments.output_dir))
+        tables = [read_rank_table(file, is_part=True) for file in arguments.tables]
+        _write(merge_tables(tables), Path(arguments.output_dir))
         return 0
 
     return guarded(work, arguments.debug)

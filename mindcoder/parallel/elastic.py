@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mindcoder.parallel.rank_table import Device, RankTable, Server
+from mindcoder.parallel.rank_table import RankTable
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ def healthy_table(table: RankTable, failed_rank: int, devices: int) -> RankTable
     left = [device for device in server.devices if device.rank_id != failed_rank][:devices]
     if len(left) < devices:
         raise ValueError(f"{len(left)} devices are left of {table.world_size}, {devices} are needed")
-    renumbered = tuple(Device(device.device_id, device.device_ip, rank) for rank, device in enumerate(left))
-    return RankTable((Server(server.server_id, renumbered),))
+    renumbered = tuple(replace(device, rank_id=rank) for rank, device in enumerate(left))
+    return replace(table, servers=(replace(server, devices=renumbered),))

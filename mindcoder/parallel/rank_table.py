@@ -1,39 +1,87 @@
-"""Rank tables: which device of which server has which rank (HCCL's JSON, version 1.0)."""
+"""Rank tables: which device of which server has which rank.
+
+HCCL reads two forms of JSON (hiascend.com, HCCL user guide, "rank table"): a ``server_list`` of version 1.0, or 1.2
+with a ``super_pod_list`` for super pods; and the older ``group_list``, which ModelArts writes as
+``jobstart_hccl.json`` (support.huaweicloud.com, ModelArts, "Ascend HCCL RANK_TABLE_FILE").
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mindcoder.errors import UserError
+from mindcoder.files import read_json_object
+from mindcoder.parallel.rank_table_fields import Fields, shown
+
+SERVERS, SUPER_PODS = "1.0", "1.2"  # versions of a table with a server_list
+COMPLETED = "completed"
+TABLE_LIMIT = 16 << 20  # bytes; a device takes about 150
+MODELARTS_FILE = "jobstart_hccl.json"  # ModelArts' RANK_TABLE_FILE is the folder that holds it
 
 
 @dataclass(frozen=True)
 class Device:
-    """One card (or, on CPU, one process) of a server."""
+    """One card (or, on CPU, one process) of a server.
+
+    Attributes:
+        device_id: number of the card on its server.
+        device_ip: address of the card's own network interface; empty where the file gives none.
+        rank_id: of the process that uses it.
+        super_device_id: number of the card in its super pod.
+    """
 
     device_id: int
     device_ip: str
     rank_id: int
+    super_device_id: int | None = None
 
 
 @dataclass(frozen=True)
 class Server:
-    """One machine; ``server_id`` is its address."""
+    """One machine, or one container of it.
+
+    Attributes:
+        server_id: what tells it from the others, usually its address.
+        devices: of it.
+        host_address: where it is reached, if ``server_id`` does not say it.
+        super_pod: the super pod it belongs to.
+    """
 
     server_id: str
     devices: tuple[Device, ...]
+    host_address: str = ""
+    super_pod: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where its launcher and MindSpore's scheduler are reached."""
+        return self.host_address or self.server_id
+
+    @property
+    def title(self) -> str:
+        """For messages: the address and the ranks."""
+        ranks = sorted(device.rank_id for device in self.devices)
+        shown = f"ranks {ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else f"rank {ranks[0]}"
+        return f"server {self.address} ({shown})"
 
 
 @dataclass(frozen=True)
 class RankTable:
-    """All servers of a job. Ranks count from 0 without a gap, in the order of servers and devices."""
+    """All servers of a job. Ranks count from 0 without a gap, in the order of servers and devices.
+
+    Attributes:
+        servers: the one with rank 0 first.
+        version: `SUPER_PODS` where the servers belong to super pods.
+        has_numbers: the file has JSON numbers where HCCL wants texts; it needs the table that `as_dict` gives.
+    """
 
     servers: tuple[Server, ...]
+    version: str = SERVERS
+    has_numbers: bool = False
 
     @property
     def world_size(self) -> int:
@@ -45,60 +93,179 @@ class RankTable:
         return [device.rank_id for device in server.devices]
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {
-            "version": "1.0",
+        """The JSON form with a ``server_list``."""
+        values: dict[str, Any] = {
+            "version": self.version,
             "server_count": str(len(self.servers)),
-            "server_list": [
-                {
-                    "server_id": server.server_id,
-                    "device": [
-                        {"device_id": str(item.device_id), "device_ip": item.device_ip, "rank_id": str(item.rank_id)}
-                        for item in server.devices
-                    ],
-                    "host_nic_ip": "reserve",
-                }
-                for server in self.servers
-            ],
-            "status": "completed",
+            "server_list": [_server_dict(server) for server in self.servers],
+            "status": COMPLETED,
         }
+        if self.version == SUPER_PODS:
+            pods: dict[str, list[dict[str, str]]] = {}
+            for server in self.servers:
+                pods.setdefault(server.super_pod or "0", []).append({"server_id": server.server_id})
+            values["super_pod_list"] = [{"super_pod_id": pod, "server_list": ids} for pod, ids in pods.items()]
+        return values
 
 
-def read_rank_table(file: str | Path) -> RankTable:
+def _server_dict(server: Server) -> dict[str, Any]:
+    devices = []
+    for item in server.devices:
+        device = {"device_id": str(item.device_id), "device_ip": item.device_ip, "rank_id": str(item.rank_id)}
+        if item.super_device_id is not None:
+            device["super_device_id"] = str(item.super_device_id)
+        devices.append(device)
+    values: dict[str, Any] = {"server_id": server.server_id, "device": devices, "host_nic_ip": "reserve"}
+    if server.host_address:
+        values["container_ip"] = server.host_address
+    return values
+
+
+def read_rank_table(file: str | Path, is_part: bool = False) -> RankTable:
     """Read and check a rank table.
 
+    Args:
+        file: the table, or ModelArts' folder with ``jobstart_hccl.json``.
+        is_part: one server's part of a table, to be merged: its ranks may start above 0.
+
     Raises:
-        UserError: no such file, no rank table, ranks that repeat or leave a gap, a device twice on a server.
+        UserError: no such file, or no rank table; names the field, what it is and what is expected.
     """
     path = Path(file)
-    if not path.is_file():
+    if (path / MODELARTS_FILE).is_file():
+        path = path / MODELARTS_FILE
+    if not path.exists():
         raise UserError("no such rank table; tools/hccl_tools.py makes one", path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        servers = tuple(
-            Server(
-                str(item["server_id"]),
-                tuple(
-                    Device(int(device["device_id"]), str(device.get("device_ip", "")), int(device["rank_id"]))
-                    for device in item["device"]
-                ),
-            )
-            for item in data["server_list"]
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"is no rank table of version 1.0: {error!r}", path) from None
-    table = RankTable(servers)
-    ranks = [device.rank_id for server in servers for device in server.devices]
-    if sorted(ranks) != list(range(len(ranks))) or not ranks:
-        raise UserError(f"ranks must be 0 to {len(ranks) - 1}, each once; found {sorted(ranks)}", path)
-    for server in servers:
-        ids = [device.device_id for device in server.devices]
+    whole = Fields(path, "", read_json_object(path, TABLE_LIMIT))
+    if not whole.has("server_list") and not whole.has("group_list"):
+        raise whole.fail("server_list", "is missing: this is no rank table, expected a server_list or a group_list")
+    status = whole.text("status", f'"{COMPLETED}"')
+    if status != COMPLETED:
+        raise whole.fail("status", f"is {status!r}, expected '{COMPLETED}': the platform has not filled the table yet")
+    table = _read_server_list(whole) if whole.has("server_list") else _read_group_list(whole)
+    _check_ranks(table, path, is_part)
+    _check_servers(table, whole)
+    ordered = sorted(table.servers, key=lambda server: min(device.rank_id for device in server.devices))
+    return replace(table, servers=tuple(ordered))
+
+
+def _read_server_list(whole: Fields) -> RankTable:
+    version = str(whole.values.get("version"))
+    if version not in (SERVERS, SUPER_PODS):
+        found = f"is {shown(whole.values['version'])}" if whole.has("version") else "is missing"
+        raise whole.fail("version", f"{found}, expected '{SERVERS}', or '{SUPER_PODS}' for super pods")
+    servers, has_numbers = [], False
+    for item in whole.items("server_list"):
+        fields = [device.values.get(key) for device in item.items("device") for key in ("device_id", "rank_id")]
+        has_numbers |= any(isinstance(value, int) for value in fields)
+        devices = tuple(_read_device(device, version == SUPER_PODS) for device in item.items("device"))
+        hosts = [key for key in ("container_ip", "server_ip", "host_ip") if item.has(key)]
+        host = item.address(hosts[0]) if hosts else ""
+        servers.append(Server(item.address("server_id"), devices, host))
+    whole.check_count("server_count", len(servers), "servers are" if len(servers) > 1 else "server is")
+    if version == SUPER_PODS:
+        servers = _with_super_pods(servers, whole)
+    return RankTable(tuple(servers), version, has_numbers)
+
+
+def _read_device(item: Fields, in_super_pod: bool) -> Device:
+    address = item.address("device_ip") if item.values.get("device_ip") not in (None, "") else ""
+    number = item.number("super_device_id") if in_super_pod else None
+    return Device(item.number("device_id"), address, item.number("rank_id"), number)
+
+
+def _with_super_pods(servers: list[Server], whole: Fields) -> list[Server]:
+    pods: dict[str, str] = {}
+    known = {server.server_id for server in servers}
+    for pod in whole.items("super_pod_list"):
+        for item in pod.items("server_list"):
+            server = item.address("server_id")
+            if server not in known:
+                raise item.fail("server_id", f"is {server}, which server_list does not have")
+            if server in pods:
+                raise item.fail("server_id", f"is {server}, which another super pod has")
+            pods[server] = pod.name("super_pod_id", "the number or name of the super pod")
+    for server_id in sorted(known - set(pods)):
+        raise whole.fail("super_pod_list", f"does not have server {server_id}")
+    return [replace(server, super_pod=pods[server.server_id]) for server in servers]
+
+
+def _read_group_list(whole: Fields) -> RankTable:
+    """Ranks follow the order of the instances where the file gives none."""
+    groups = whole.items("group_list")
+    whole.check_count("group_count", len(groups), "groups are" if len(groups) > 1 else "group is")
+    found: dict[tuple[str, str], list[Device]] = {}  # by server_id and the container's address
+    rank = 0
+    for group in groups:
+        instances = group.items("instance_list")
+        group.check_count("instance_count", len(instances), "instances are" if len(instances) > 1 else "instance is")
+        first = rank
+        for instance in instances:
+            devices = instance.items("devices")
+            if instance.has("rank_id") and len(devices) != 1:
+                raise instance.fail("rank_id", f"is one rank for {len(devices)} devices")
+            name = instance.address("server_id"), ""
+            if instance.has("container_ip"):
+                name = name[0], instance.address("container_ip")
+            for item in devices:
+                number = next((part.number("rank_id") for part in (item, instance) if part.has("rank_id")), rank)
+                address = item.address("device_ip") if item.values.get("device_ip") not in (None, "") else ""
+                found.setdefault(name, []).append(Device(item.number("device_id"), address, number))
+                rank += 1
+        for key in ("device_count", "device_num"):
+            group.check_count(key, rank - first, "devices are" if rank - first > 1 else "device is")
+    servers = tuple(Server(name, tuple(devices), host) for (name, host), devices in found.items())
+    whole.check_count("server_count", len(servers), "servers are" if len(servers) > 1 else "server is")
+    return RankTable(servers)
+
+
+def _check_ranks(table: RankTable, path: Path, is_part: bool) -> None:
+    ranks = sorted(device.rank_id for server in table.servers for device in server.devices)
+    twice = sorted({rank for rank, after in zip(ranks, ranks[1:]) if rank == after})
+    if twice:
+        raise UserError(f"rank_id {twice[0]} is given twice; ranks must be 0 to {len(ranks) - 1}, each once", path)
+    if is_part or ranks == list(range(len(ranks))):
+        return
+    hint = ""
+    if ranks == list(range(ranks[0], ranks[0] + len(ranks))):
+        hint = "; this is one server's part: give every server the whole table (tools/merge_hccl.py makes it)"
+    found = f"{ranks[0]} to {ranks[-1]}" if hint else ", ".join(map(str, ranks[:16])) + ("…" if ranks[16:] else "")
+    raise UserError(f"rank_id: ranks must be 0 to {len(ranks) - 1}, each once; found {found}{hint}", path)
+
+
+def _check_servers(table: RankTable, whole: Fields) -> None:
+    for server in table.servers:
+        ids = sorted(device.device_id for device in server.devices)
         if len(set(ids)) != len(ids):
-            raise UserError(f"server {server.server_id} lists a device twice: {sorted(ids)}", path)
-    addresses = [server.server_id for server in servers]
-    if len(set(addresses)) != len(addresses):
-        raise UserError(f"a server is listed twice: {', '.join(sorted(addresses))}", path)
-    return table
+            raise UserError(f"server {server.server_id} lists a device twice: device_id {ids}", whole.file)
+    for key, names in (
+        ("server_id", [server.server_id for server in table.servers]),
+        ("container_ip", [server.host_address for server in table.servers if server.host_address]),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        # Containers of one machine have its server_id and an address each.
+        if twice and not (key == "server_id" and all(server.host_address for server in table.servers)):
+            more = "; containers of one machine need a container_ip each" if key == "server_id" else ""
+            raise UserError(f"a server is listed twice: {key} {', '.join(twice)}{more}", whole.file)
+
+
+def check_device_addresses(table: RankTable, file: Path) -> None:
+    """What HCCL needs between servers: every card's own address.
+
+    Raises:
+        UserError: a card has none, or two have the same.
+    """
+    if len(table.servers) == 1:
+        return
+    seen: dict[str, str] = {}
+    for server in table.servers:
+        for device in server.devices:
+            name = f"device {device.device_id} of server {server.server_id}"
+            if not device.device_ip:
+                raise UserError(f"device_ip of {name} is missing; HCCL needs it between servers", file)
+            if device.device_ip in seen:
+                raise UserError(f"device_ip {device.device_ip} is given to {seen[device.device_ip]} and {name}", file)
+            seen[device.device_ip] = name
 
 
 def make_table(server_ip: str, device_ids: Sequence[int], device_ips: Sequence[str]) -> RankTable:
@@ -113,30 +280,32 @@ def merge_tables(tables: Iterable[RankTable]) -> RankTable:
     """Join servers in the order given; ranks are counted anew.
 
     Raises:
-        UserError: a server stands in two tables.
+        UserError: a server stands in two tables, or the tables are of different versions.
     """
     servers: list[Server] = []
+    versions: list[str] = []
     first = 0
     for table in tables:
+        versions.append(table.version)
         for server in table.servers:
-            if any(server.server_id == known.server_id for known in servers):
-                raise UserError(f"server {server.server_id} stands in two of the tables")
+            if any(server.address == known.address for known in servers):
+                raise UserError(f"server {server.address} stands in two of the tables")
             ordered = sorted(server.devices, key=lambda device: device.rank_id)
-            devices = tuple(
-                Device(device.device_id, device.device_ip, first + index) for index, device in enumerate(ordered)
-            )
-            servers.append(Server(server.server_id, devices))
+            devices = tuple(replace(device, rank_id=first + index) for index, device in enumerate(ordered))
+            servers.append(replace(server, devices=devices))
             first += len(devices)
-    return RankTable(tuple(servers))
+    if len(set(versions)) > 1:
+        raise UserError(f"tables of different versions cannot be joined: {', '.join(sorted(set(versions)))}")
+    return RankTable(tuple(servers), versions[0])
 
 
 def parse_range(text: str) -> range:
-    """``[0,8]`` and ``[0,8)`` both mean 0 to 7, as the seeds' scripts read them; a plain ``8`` does too.
+    """``[0,8]`` and ``[0,8)`` both mean 0 to 7, as the original MindFormers scripts read them; a plain ``8`` does too.
 
     Raises:
         UserError: neither form, or nothing in it.
     """
-    match = re.fullmatch(r"\s*\[?\s*(\d+)\s*(?:[,-]\s*(\d+))?\s*[\])]?\s*", text)
+    match = re.fullmatch(r"\s*\[?\s*([0-9]{1,6})\s*(?:[,-]\s*([0-9]{1,6}))?\s*[\])]?\s*", text)
     if match is None:
         raise UserError(f"expected a range such as [0,8] or [0,8), found {text!r}")
     first, last = (0, int(match[1])) if match[2] is None else (int(match[1]), int(match[2]))
