@@ -23,6 +23,7 @@ RUNTIME = [
     "tensorboardX>=2.6",
     "matplotlib>=3.8",
     "prompt_toolkit>=3.0",
+    "shtab>=1.7,<2",
     "datasketch>=1.6",
 ]
 # PyTorch and transformers are the independent reference of tests and benchmarks, never used at run time

@@ -1,33 +1,13 @@
-"""Flags shared by the verbs and the seeds' scripts."""
+"""Flags shared by the verbs and the scripts under ``research/``."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
-from mindcoder.cli.guard import drop_unwritable_output, open_standard_streams
 from mindcoder.data.prompt import TEMPLATES
-from mindcoder.errors import single_line
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and exits with 2."""
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        open_standard_streams()
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {single_line(message, 500)} (--help lists the flags)\n")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        if message:
-            self._print_message(message, sys.stderr)
-        drop_unwritable_output()  # of `mindcoder --help | head -1`
-        sys.exit(status)
 
 
 def boolean(text: str) -> bool:
@@ -96,7 +76,7 @@ def named_place(text: str) -> tuple[str, str]:
     return name, path
 
 
-def add_adapter_flag(parser: argparse.ArgumentParser, chosen: str) -> None:
+def add_adapter_flag(parser: argparse._ActionsContainer, chosen: str) -> None:
     """Adapters beside the base model.
 
     Args:
@@ -112,33 +92,53 @@ def add_adapter_flag(parser: argparse.ArgumentParser, chosen: str) -> None:
     )
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of train, finetune, eval and predict: those of the seeds' ``run_wizardcoder.py``, and ours."""
+def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None) -> None:
+    """Flags of train, finetune, eval and predict: those of the original ``run_wizardcoder.py``, and ours.
+
+    Args:
+        mode: only the flags that this one reads; None adds all, for the scripts that have ``--run_mode``.
+    """
     parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
-    parser.add_argument("--use_parallel", type=boolean, metavar="BOOL", help="run as one process of a cluster")
-    parser.add_argument("--load_checkpoint", metavar="PATH", help="our checkpoint or a Hugging Face folder")
     parser.add_argument(
-        "--train_data", "--train_dataset", dest="train_data", metavar="PATH", help="MindRecord file or folder"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any key of the YAML file, such as runner_config.epochs=3; may be repeated",
     )
-    parser.add_argument(
-        "--eval_dataset", "--eval_data", dest="eval_dataset", metavar="PATH", help="MindRecord file or folder"
+    overrides = parser.add_argument_group(
+        "keys of the YAML file", "A flag wins over the file; its default is the file's value."
     )
-    parser.add_argument("--predict_data", metavar="TEXT|FILE", help="a prompt, or a file of prompts")
-    parser.add_argument("--predict_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
-    parser.add_argument("--predict_batch", type=positive, metavar="N", help="prompts of a file answered together")
-    add_adapter_flag(parser, "for the prompts of a JSONL file whose field adapter names it")
-    parser.add_argument("--output_file", metavar="JSONL", help="answers to a file of prompts; default: the terminal")
-    parser.add_argument("--raw", action="store_true", help="no instruction template around the prompt")
-    parser.add_argument(
-        "--template", choices=list(TEMPLATES), help="instruction template; default: processor.prompt_template"
+    overrides.add_argument("--use_parallel", type=boolean, metavar="BOOL", help="run as one process of a cluster")
+    overrides.add_argument(
+        "--load_checkpoint", metavar="PATH", help="checkpoint, run, Hugging Face folder or .ckpt file to start from"
     )
-    parser.add_argument("--vocab_file", metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder")
-    parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
-    parser.add_argument("--output_dir", metavar="DIR", help="checkpoints, curves and logs")
-    parser.add_argument("--device_id", type=not_negative, metavar="N", help="Ascend card")
-    parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"])
-    parser.add_argument("--seed", type=seed_number, metavar="N")
-    parser.add_argument(
+    if mode in (None, "train", "finetune"):
+        overrides.add_argument(
+            "--train_data", "--train_dataset", dest="train_data", metavar="PATH", help="MindRecord file or folder"
+        )
+    if mode != "predict":
+        overrides.add_argument(
+            "--eval_dataset", "--eval_data", dest="eval_dataset", metavar="PATH", help="MindRecord file or folder"
+        )
+    overrides.add_argument("--template", choices=list(TEMPLATES), help="prompt template (processor.prompt_template)")
+    overrides.add_argument(
+        "--vocab_file", metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
+    )
+    overrides.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
+    overrides.add_argument("--output_dir", metavar="DIR", help="checkpoints, curves and logs")
+    overrides.add_argument("--device_id", type=not_negative, metavar="N", help="Ascend device")
+    overrides.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], help="auto: Ascend if there is one")
+    overrides.add_argument("--seed", type=seed_number, metavar="N", help="of initial weights, data order and dropout")
+    if mode in (None, "train", "finetune"):
+        _add_continue_flags(parser.add_argument_group("an output_dir that holds checkpoints"))
+    if mode in (None, "predict"):
+        _add_predict_flags(parser.add_argument_group("prompts"))
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+
+
+def _add_continue_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--resume",
         nargs="?",
         const=True,
@@ -147,15 +147,16 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="continue from the newest whole checkpoint of output_dir",
     )
-    parser.add_argument("--overwrite", action="store_true", help="start anew although output_dir holds checkpoints")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any key of the YAML file, such as runner_config.epochs=3; may be repeated",
-    )
-    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    group.add_argument("--overwrite", action="store_true", help="start again although output_dir holds checkpoints")
+
+
+def _add_predict_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--predict_data", metavar="TEXT|FILE", help="a prompt, or a file of prompts")
+    group.add_argument("--predict_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
+    group.add_argument("--predict_batch", type=positive, metavar="N", help="prompts of a file answered together")
+    add_adapter_flag(group, "for the prompts of a JSONL file whose field adapter names it")
+    group.add_argument("--output_file", metavar="JSONL", help="answers to a file of prompts; default: the terminal")
+    group.add_argument("--raw", action="store_true", help="no instruction template around the prompt")
 
 
 def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tuple[str, Any]]:
@@ -175,7 +176,7 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
     }
     flags: dict[str, tuple[str, Any]] = {"run_mode": ("--run_mode", run_mode)}
     for name, key in keys.items():
-        value = getattr(arguments, name)
+        value = getattr(arguments, name, None)  # a verb has only the flags that it reads
         if value is not None:
             flags[key] = (f"--{name}", value)
     return flags

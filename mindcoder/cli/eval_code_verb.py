@@ -22,7 +22,7 @@ def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of eval-code."""
     add_model_flags(parser, batch=8)
     add_sampling_flags(parser)
-    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--task", choices=TASKS, required=True, help="benchmark")
     parser.add_argument("--data", required=True, metavar="FILE", help="the published problem file (.jsonl, .json, .gz)")
     parser.add_argument("--split", choices=list(MBPP_SPLITS), default="test", help="of MBPP; default: test (11 to 510)")
     parser.add_argument("--prompt", choices=STYLES, default="instruct", help="default: instruct, by --template")
@@ -36,7 +36,9 @@ def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="discard answers that are there")
     parser.add_argument("--generate_only", action="store_true", help="write answers, run nothing")
     parser.add_argument("--allow-code-execution", action="store_true", help="run the answers, in the sandbox")
-    parser.add_argument("--sandbox", choices=["namespaces", "limits"], default="namespaces")
+    parser.add_argument(
+        "--sandbox", choices=["namespaces", "limits"], default="namespaces", help="what programs run in"
+    )
     parser.add_argument("--timeout", type=positive, default=10, metavar="SECONDS", help="of a program; default: 10")
     parser.add_argument("--memory_gb", type=positive, default=4, metavar="N", help="of a program; default: 4")
     parser.add_argument("--workers", type=positive, metavar="N", help="programs at a time; default: one a processor")

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
-from mindcoder.cli.arguments import Parser, add_run_flags, config_flags, not_negative, port_number, positive
+from mindcoder.cli.arguments import add_run_flags, config_flags, not_negative, port_number, positive
+from mindcoder.cli.parser import Parser
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig

@@ -28,7 +28,9 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
         help=f"answers computed together; default: {batch}",
     )
     parser.add_argument("--blocks", type=positive, metavar="N", help="cache blocks of 16 tokens; default: all that fit")
-    parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], default="auto")
+    parser.add_argument(
+        "--device_target", choices=["auto", "CPU", "Ascend"], default="auto", help="auto takes Ascend if there is one"
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
@@ -37,12 +39,26 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """How tokens are chosen."""
     parser.add_argument("--max_output_length", type=positive, metavar="N", help="longest answer, in tokens")
     parser.add_argument(
-        "--temperature", type=number(0), default=0.0, metavar="T", help="0, the default: the likeliest token"
+        "--temperature", type=number(0), default=0.0, metavar="T", help="0, the default, takes the likeliest token"
     )
-    parser.add_argument("--top_k", type=positive, default=0, metavar="K")
-    parser.add_argument("--top_p", type=number(0, 1, above=True), default=1.0, metavar="P")
-    parser.add_argument("--repetition_penalty", type=number(0, above=True), default=1.0, metavar="R")
-    parser.add_argument("--seed", type=seed_number, default=0, metavar="N")
+    parser.add_argument(
+        "--top_k", type=positive, default=0, metavar="K", help="sample among the K likeliest tokens; default: all"
+    )
+    parser.add_argument(
+        "--top_p",
+        type=number(0, 1, above=True),
+        default=1.0,
+        metavar="P",
+        help="sample among the likeliest tokens that have probability P together",
+    )
+    parser.add_argument(
+        "--repetition_penalty",
+        type=number(0, above=True),
+        default=1.0,
+        metavar="R",
+        help="above 1 makes tokens of the text so far less likely",
+    )
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of sampling")
 
 
 def sampling(arguments: argparse.Namespace):

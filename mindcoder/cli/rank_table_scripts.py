@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
-from mindcoder.cli.arguments import Parser
 from mindcoder.cli.guard import guarded
+from mindcoder.cli.parser import StrictParser
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.parallel.rank_table import RankTable, make_table, merge_tables, parse_range, read_rank_table
@@ -21,7 +21,7 @@ HCCN_FILE = Path("/etc/hccn.conf")
 
 def hccl_tools_script() -> int:
     """``hccl_tools.py --device_num "[0,8)" [--server_ip IP]``: the rank table of this server."""
-    parser = Parser(prog="hccl_tools.py", description="Write the rank table of this server.")
+    parser = StrictParser(prog="hccl_tools.py", description="Write the rank table of this server.")
     parser.add_argument("--device_num", default="[0,1)", metavar="RANGE", help="[0,8) is cards 0 to 7")
     parser.add_argument("--visible_devices", metavar="IDS", help="cards in the order of their use, such as 3,1,0")
     parser.add_argument("--server_ip", metavar="IP", help="this server's address; default: found out")
@@ -45,7 +45,7 @@ def hccl_tools_script() -> int:
 
 def merge_hccl_script() -> int:
     """``merge_hccl.py TABLE TABLE …``: one table of several servers; ranks follow the order given."""
-    parser = Parser(prog="merge_hccl.py", description="Join the rank tables of several servers.")
+    parser = StrictParser(prog="merge_hccl.py", description="Join the rank tables of several servers.")
     parser.add_argument("tables", nargs="+", metavar="FILE", help="in the order of ranks")
     parser.add_argument("--output_dir", default=".", metavar="DIR")
     parser.add_argument("--debug", action="store_true")

@@ -6,15 +6,16 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from mindcoder.cli.arguments import Parser, add_run_flags
+from mindcoder.cli.arguments import add_run_flags
 from mindcoder.cli.guard import guarded
+from mindcoder.cli.parser import Parser, StrictParser
 
 
 def run_script(prog: str, model: str) -> int:
     """``run_<model>.py --run_mode train|finetune|eval|predict``."""
     from mindcoder.cli.run_verbs import run
 
-    parser = Parser(prog=prog, description=f"Train, fine-tune, evaluate or run {model}.")
+    parser = StrictParser(prog=prog, description=f"Train, fine-tune, evaluate or run {model}.")
     parser.add_argument("--run_mode", choices=["train", "finetune", "eval", "predict"], required=True)
     add_run_flags(parser)
     arguments = parser.parse_args()
@@ -25,7 +26,7 @@ def preprocess_script(prog: str) -> int:
     """``<model>_preprocess.py``: the flags of ``mindcoder preprocess``."""
     from mindcoder.cli.data_verbs import add_preprocess_flags, preprocess_verb
 
-    parser = Parser(prog=prog, description="Alpaca JSON or JSONL to MindRecord.")
+    parser = StrictParser(prog=prog, description="Alpaca JSON or JSONL to MindRecord.")
     add_preprocess_flags(parser)
     return _guard(parser, preprocess_verb)
 
@@ -55,7 +56,7 @@ def mbpp_script(prog: str, *given: str) -> int:
     """``mbpp_gen_online.py`` and ``mbpp_process.py``: ``mindcoder eval-code --task mbpp`` with the flags ``given``."""
     from mindcoder.cli.eval_code_verb import add_eval_code_flags, eval_code_verb
 
-    parser = Parser(prog=prog, description="MBPP: answers, and their pass@k.")
+    parser = StrictParser(prog=prog, description="MBPP: answers, and their pass@k.")
     add_eval_code_flags(parser)
     arguments = parser.parse_args(["--task", "mbpp", *given, *sys.argv[1:]])
     return guarded(lambda: eval_code_verb(arguments), arguments.debug)
@@ -64,7 +65,7 @@ def mbpp_script(prog: str, *given: str) -> int:
 def _conversion_parser(prog: str, description: str) -> Parser:
     from mindcoder.cli.weight_verbs import add_conversion_options
 
-    parser = Parser(prog=prog, description=description)
+    parser = StrictParser(prog=prog, description=description)
     parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1)  # the verb splits too, these scripts do not
     add_conversion_options(parser)
     return parser

@@ -20,7 +20,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add_model_flags(parser, batch=16)
     add_adapter_flag(parser, "which requests choose by it as their model")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
-    parser.add_argument("--port", type=port_number, default=8000)
+    parser.add_argument("--port", type=port_number, default=8000, metavar="N", help="TCP port")
     parser.add_argument("--api_key", metavar="KEY", help=f"that clients have to send; also from {KEY_VARIABLE}")
     parser.add_argument("--max_waiting", type=positive, default=256, metavar="N", help="more requests get status 429")
     parser.add_argument("--rate_limit", type=positive, metavar="N", help="requests a minute and client")

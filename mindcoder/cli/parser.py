@@ -1,0 +1,104 @@
+"""The argument parser of the verbs and scripts: one-line errors with the nearest name, defaults in ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from mindcoder.cli.guard import drop_unwritable_output, open_standard_streams
+from mindcoder.errors import single_line
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Adds the default to a flag's help, unless the help names it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        given = action.default
+        silent = given is None or given is False or given == [] or given == "" or given is argparse.SUPPRESS
+        if silent or not action.option_strings or "default" in text or isinstance(action, argparse._HelpAction):
+            return text
+        shown = f"{given:g}" if isinstance(given, float) else str(given).replace("%", "%%")
+        return f"{text}; default: {shown}" if text else f"default: {shown}"
+
+
+class OverviewFormatter(HelpFormatter):
+    """Leaves the list of verbs to the epilog, which has them in groups."""
+
+    def _iter_indented_subactions(self, action: argparse.Action) -> Iterator[argparse.Action]:
+        return iter(())
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line and exits with 2."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("formatter_class", HelpFormatter)
+        super().__init__(*args, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        open_standard_streams()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {single_line(message, 500)} (--help lists the flags)\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if message:
+            self._print_message(message, sys.stderr)
+        drop_unwritable_output()  # of `mindcoder --help | head -1`
+        sys.exit(status)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is not among ``choices``, with the nearest of them."""
+        if action.choices is not None and value not in action.choices:
+            names = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"found {single_line(repr(value), 80)}{nearest(str(value), names)}")
+
+
+class StrictParser(Parser):
+    """Refuses an unknown flag before it misses a required one: ``--confg x`` is a misspelt ``--config``.
+
+    Args:
+        flags_of_others: commands that have a flag, for the message about one that this parser does not have.
+    """
+
+    def __init__(self, *args: Any, flags_of_others: Mapping[str, list[str]] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._flags_of_others = flags_of_others if flags_of_others is not None else {}
+
+    @property
+    def flags(self) -> list[str]:
+        """``--config`` and so on."""
+        return list(self._option_string_actions)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        given = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is None:
+            self._refuse_unknown(given)
+        known, unknown = super().parse_known_args(given, namespace)
+        if unknown:
+            self.error(f"found {single_line(' '.join(unknown), 200)}, which belongs to no flag")
+        return known, unknown
+
+    def _refuse_unknown(self, given: Sequence[str]) -> None:
+        flags = self.flags
+        for text in given:
+            if text == "--":
+                return
+            name = text.partition("=")[0]
+            if name.startswith("--") and " " not in name and not any(flag.startswith(name) for flag in flags):
+                others = self._flags_of_others.get(name)
+                hint = f"; it is a flag of {', '.join(others[:3])}" if others else nearest(name, flags)
+                self.error(f"unknown flag {single_line(name, 80)}{hint}")
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """``; did you mean 'x'?``, or the names if there are few and none is close."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f", expected one of {', '.join(names)}" if len(names) <= 24 else ""
