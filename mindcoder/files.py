@@ -14,9 +14,10 @@ import stat
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mindcoder.errors import NoSpaceError, UserError
+from mindcoder.temporary import clear_abandoned, held_directory, held_file, refuse_second_writer, temporary_beside
 
 TEXT_LIMIT = 64 << 20  # bytes; the largest tokenizer.json published is about half of it
 DEPTH_LIMIT = 64  # of JSON; configurations and records need fewer than ten levels
@@ -172,30 +173,61 @@ def _size(count: int) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write beside and rename."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside ``path`` to write bytes to, which takes its place at the end; on an error nothing changes."""
+    temporary = temporary_beside(path)
     with no_space_error(path):
+        clear_abandoned(path.parent, path.name)
         try:
-            with open(temporary, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with held_file(temporary) as descriptor, open(descriptor, "wb", closefd=False) as stream:
+                yield stream
                 stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
+                os.fsync(descriptor)
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def staging_directory(target: Path) -> Iterator[Path]:
-    """An empty directory beside ``target`` to write into; removed at the end, whatever is left in it."""
+    """An empty directory beside ``target`` to write into; removed at the end, whatever is left in it.
+
+    Raises:
+        UserError: another process is writing ``target``.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    staging = temporary_beside(target)
     try:
-        with no_space_error(target):
+        with no_space_error(target), held_directory(staging):
+            refuse_second_writer(target, staging)
             yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def honour_umask(path: Path) -> None:
+    """Give a file, or every file below a directory, the permissions that `open` gives.
+
+    safetensors and MindRecord create their files for the owner alone (0600).
+    """
+    files = [item for item in path.rglob("*") if item.is_file()] if path.is_dir() else [path]
+    for file in files:
+        file.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """This process's, without changing it for other threads where Linux tells."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+            return int(next(line for line in stream if line.startswith("Umask:")).split()[1], 8)
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager
