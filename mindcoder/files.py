@@ -223,8 +223,8 @@ def honour_umask(path: Path) -> None:
 def _umask() -> int:
     """This process's, without changing it for other threads where Linux tells."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
-        with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
-            return int(next(line for line in stream if line.startswith("Umask:")).split()[1], 8)
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -109,4 +109,6 @@ def _read(path: Path) -> dict[str, Any]:
 def _describe(holder: dict[str, Any]) -> str:
     if not holder:
         return "another process"
-    return f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')} ({holder.get('command')})"
+    return (
+        f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')} ({holder.get('command')})"
+    )

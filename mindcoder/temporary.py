@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import shutil
 import socket
@@ -58,7 +59,7 @@ def held_directory(path: Path) -> Iterator[Path]:
 def clear_abandoned(folder: Path, name: str = "*") -> list[Path]:
     """Remove the temporaries of ``name`` in ``folder`` that nobody holds any more; gives those that are still held."""
     held = []
-    for path in sorted(folder.glob(PATTERN.format(name=name))):
+    for path in sorted(folder.glob(PATTERN.format(name=name if name == "*" else glob.escape(name)))):
         if not _is_abandoned(path):
             held.append(path)
         elif path.is_dir():

@@ -13,9 +13,10 @@ from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.store import MODEL, Checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
+from mindcoder.checkpoint.trained_shapes import lora_options_of
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, PrefixOptions, adapter_shapes, prefix_shapes
+from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, PrefixOptions, adapter_shapes, prefix_shapes
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,7 @@ def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
     """
     if is_prefix(checkpoint):
         raise UserError("is a prefix (pet_type: ptuning2), not a low-rank update", checkpoint.folder)
-    described = dict(checkpoint.state["adapter"]["options"])
-    for name in ("target_modules", "exclude_layers"):
-        described[name] = tuple(described[name])
-    options = LoraOptions(**described)
+    options = lora_options_of(checkpoint.state["adapter"])
     plans = checkpoint.tensors(MODEL)
     shapes = adapter_shapes(options, config)
     check_names(plans, shapes, checkpoint.folder)

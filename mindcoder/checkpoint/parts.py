@@ -15,6 +15,7 @@ from mindcoder.checkpoint.safetensors_file import list_safetensors, read_metadat
 from mindcoder.checkpoint.split import PartPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
+from mindcoder.files import honour_umask, parse_json
 
 PARTS_KEY = "parts"  # of a safetensors file's metadata: {tensor: {"shape": […], "axis": 0, "begin": 0}} as JSON
 
@@ -46,6 +47,7 @@ def save_parts(file: Path, parts: Mapping[str, Part]) -> None:
     places = part_metadata(parts)
     values = {name: np.asarray(part.values, order="C") for name, part in parts.items()}
     save_file(values, file, places)
+    honour_umask(file)
 
 
 def part_metadata(parts: Mapping[str, Part] | Mapping[str, PartPlan]) -> dict[str, str]:
@@ -68,14 +70,15 @@ def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:
     pieces: dict[str, list[tuple[int, StoredTensor]]] = {}
     described: dict[str, tuple[tuple[int, ...], int]] = {}
     for file in files:
-        places = json.loads(read_metadata(file).get(PARTS_KEY, "{}"))
+        places = _places(file)
         for name, tensor in list_safetensors(file).items():
             if name not in places:
                 plans[name] = TensorPlan(name, tensor.shape, tensor.dtype, (tensor,))
                 continue
-            place = places[name]
-            described[name] = (tuple(place["shape"]), place["axis"])
-            pieces.setdefault(name, []).append((place["begin"], tensor))
+            shape, axis, begin = places[name]
+            if described.setdefault(name, (shape, axis)) != (shape, axis) or len(tensor.shape) != len(shape):
+                raise UserError(f"parts of {name} are of tensors of different shapes", file)
+            pieces.setdefault(name, []).append((begin, tensor))
     for name, found in pieces.items():
         shape, axis = described[name]
         found.sort(key=lambda item: item[0])
@@ -83,6 +86,27 @@ def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:
         tensors = tuple(tensor for _, tensor in found)
         plans[name] = TensorPlan(name, shape, tensors[0].dtype, tensors, _joined_along(axis))
     return plans
+
+
+def _places(file: Path) -> dict[str, tuple[tuple[int, ...], int, int]]:
+    """Shape of the whole, axis and begin of every tensor of a file that is a part.
+
+    Raises:
+        UserError: the file does not say so in the form that `part_metadata` writes.
+    """
+    text = read_metadata(file).get(PARTS_KEY, "{}")
+    try:
+        found = {}
+        for name, place in parse_json(text, file).items():
+            shape, axis, begin = tuple(place["shape"]), place["axis"], place["begin"]
+            if not all(isinstance(number, int) and number >= 0 for number in (*shape, axis, begin)):
+                raise ValueError(name)
+            if axis >= len(shape):
+                raise ValueError(name)
+            found[name] = (shape, axis, begin)
+        return found
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"does not say which parts it holds: {error}", file) from None
 
 
 def _check_whole(name: str, pieces: Sequence[tuple[int, StoredTensor]], shape: tuple[int, ...], axis: int) -> None:

@@ -21,7 +21,7 @@ from mindcoder.checkpoint.adapter import Adapter, Update
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.errors import UserError
-from mindcoder.files import staging_directory
+from mindcoder.files import honour_umask, staging_directory
 from mindcoder.models.registry import family_of
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule
@@ -86,6 +86,7 @@ def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int
             tensors[f"{PREFIX}{name}.lora_magnitude_vector"] = update.magnitude
     with staging_directory(target) as staging:
         save_file(tensors, staging / WEIGHTS_FILE, {"format": "pt"})
+        honour_umask(staging / WEIGHTS_FILE)
         (staging / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         staging.rename(target)
     return len(tensors)

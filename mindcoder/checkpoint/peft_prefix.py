@@ -14,7 +14,7 @@ from mindcoder.checkpoint.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_con
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.errors import UserError
-from mindcoder.files import staging_directory
+from mindcoder.files import honour_umask, staging_directory
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.peft.options import PrefixOptions, prefix_shapes
 
@@ -61,6 +61,7 @@ def write_peft_prefix(prefix: Prefix, base: str, config: TransformerConfig, targ
             tables.append(table)
     with staging_directory(target) as staging:
         save_file({TABLE: np.ascontiguousarray(np.concatenate(tables, 1))}, staging / WEIGHTS_FILE, {"format": "pt"})
+        honour_umask(staging / WEIGHTS_FILE)
         (staging / CONFIG_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         staging.rename(target)
     return 1

@@ -8,7 +8,6 @@ the manifest binds them, and any layout reads them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,13 +20,24 @@ from typing import Any
 
 import numpy as np
 
+from mindcoder.checkpoint.manifest import (
+    MANIFEST_FILE,
+    MODEL,
+    OPTIMIZER,
+    STATE_FILE,
+    check_files,
+    check_tensors,
+    digest,
+    is_part,
+    read_manifest,
+    read_state,
+)
 from mindcoder.checkpoint.parts import Part, merge_parts, save_parts, whole
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.trained_shapes import trained_shapes
 from mindcoder.errors import UserError
 from mindcoder.files import no_space_error, require_space
 
-MODEL, OPTIMIZER = "model", "optimizer"  # kinds of tensor files
-STATE_FILE, MANIFEST_FILE = "state.json", "manifest.json"
 STEP_NAME = re.compile(r"step_(\d{8,})")
 
 log = logging.getLogger(__name__)
@@ -47,8 +57,7 @@ class Checkpoint:
 
     def files(self, kind: str) -> list[Path]:
         """Those of `MODEL` or `OPTIMIZER`."""
-        manifest = json.loads((self.folder / MANIFEST_FILE).read_text())
-        return [self.folder / name for name in sorted(manifest["files"]) if name.startswith(kind)]
+        return [self.folder / name for name in sorted(read_manifest(self.folder)) if is_part(name, kind)]
 
     def tensors(self, kind: str) -> dict[str, TensorPlan]:
         """Whole tensors of `MODEL` (by global name) or `OPTIMIZER` (by name); nothing is read yet.
@@ -57,11 +66,6 @@ class Checkpoint:
             UserError: parts are missing.
         """
         return merge_parts(self.files(kind))
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -107,10 +111,15 @@ def begin_checkpoint(root: Path, step: int) -> Path:
     """Make room beside ``root/step_N``, which is given; what an interrupted writer left goes. For one process."""
     target = root / f"step_{step:08d}"
     root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob(".step_*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
+    clear_partial(root)
     _staging(target).mkdir()
     return target
+
+
+def clear_partial(root: Path) -> None:
+    """Remove what interrupted writers left among a run's checkpoints. For the one process that writes there."""
+    for left in root.glob(".step_*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_parts(
@@ -170,7 +179,7 @@ def _describe(file: Path) -> dict[str, Any]:
     """Size and digest of a file that is safely on the disk."""
     with open(file, "rb") as stream:
         os.fsync(stream.fileno())
-    return {"bytes": file.stat().st_size, "sha256": _digest(file)}
+    return {"bytes": file.stat().st_size, "sha256": digest(file)}
 
 
 def list_steps(root: Path) -> list[Path]:
@@ -191,31 +200,32 @@ def open_checkpoint(folder: Path, trusted: bool = False) -> Checkpoint:
     Raises:
         UserError: names the file that is missing or damaged.
     """
-    manifest_file = folder / MANIFEST_FILE
-    if not manifest_file.is_file():
-        raise UserError("is no whole checkpoint: manifest.json is missing", folder)
-    try:
-        files = json.loads(manifest_file.read_text())["files"]
-        for name, expected in files.items():
-            path = folder / name
-            if not path.is_file():
-                raise UserError("damaged checkpoint: file is missing", path)
-            if path.stat().st_size != expected["bytes"]:
-                raise UserError(f"damaged checkpoint: {path.stat().st_size} bytes instead of {expected['bytes']}", path)
-            if not trusted and _digest(path) != expected["sha256"]:
-                raise UserError("damaged checkpoint: content differs from its manifest", path)
-        return Checkpoint(folder, json.loads((folder / STATE_FILE).read_text()))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"is broken: {error}", manifest_file) from None
+    entries = read_manifest(folder)
+    check_files(folder, entries, compares_content=not trusted)
+    checkpoint = Checkpoint(folder, read_state(folder))
+    if not trusted:
+        model, optimizer = checkpoint.tensors(MODEL), checkpoint.tensors(OPTIMIZER)
+        check_tensors(model, optimizer, trained_shapes(checkpoint.state, folder), folder)
+    return checkpoint
 
 
 def newest_checkpoint(root: Path) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
+    """The newest whole checkpoint of a run; damaged ones are passed over with a warning. None where there is none.
+
+    Raises:
+        UserError: there are checkpoints and all of them are damaged; says how, for each.
+    """
+    reasons = []
     for folder in reversed(list_steps(root)):
+        if reasons:
+            log.warning("%s; trying the one before", reasons[-1])
         try:
             return open_checkpoint(folder)
         except UserError as error:
-            log.warning("%s; trying the one before", error)
+            reasons.append(str(error))
+    if reasons:
+        told = "; ".join(reason.removeprefix(f"{root}{os.sep}") for reason in reasons)
+        raise UserError(f"every checkpoint here is damaged ({told}); nothing was changed", root)
     return None
 
 
@@ -235,10 +245,7 @@ def find_checkpoint(location: str | Path) -> Checkpoint | None:
         return open_checkpoint(path)
     for root in _roots(path):
         if list_steps(root):
-            found = newest_checkpoint(root)
-            if found is None:
-                raise UserError("all checkpoints here are damaged", root)
-            return found
+            return newest_checkpoint(root)
     return None
 
 

@@ -16,8 +16,11 @@ from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
+from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
+from mindcoder.folder_lock import folder_lock
 from mindcoder.parallel.launch import RESTART_VARIABLE
+from mindcoder.temporary import clear_abandoned
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
 
@@ -45,6 +48,23 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
             line,
         )
     _check_paths(config, run_mode, arguments)
+    output = Path(config.output_dir)
+    writes = run_mode in ("train", "finetune") and rank == 0  # the first process holds the folder for all of them
+    with folder_lock(output) if writes else nullcontext():
+        if writes:
+            _clear_up(output)
+        return _run(run_mode, config, source, arguments, tokenizer, rank)
+
+
+def _run(
+    run_mode: str,
+    config: RunConfig,
+    source: YamlSource,
+    arguments: argparse.Namespace,
+    tokenizer: CodeTokenizer | None,
+    rank: int,
+) -> int:
+    """From a configuration that fits to the run; gives the exit code."""
     log_file = start_logging(Path(config.output_dir) / "log" if rank == 0 else None)
     config = _with_prepared_texts(config, run_mode, tokenizer, rank == 0)
 
@@ -79,6 +99,15 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
         return _predict(config, arguments, tokenizer, nowhere)
 
 
+def _clear_up(output: Path) -> None:
+    """Remove what a killed run left half-written; nobody else writes here."""
+    from mindcoder.checkpoint.store import clear_partial
+
+    clear_partial(output / "checkpoint")
+    for folder in (output, *(output / name for name in ("checkpoint", "curves", "data", "log", "tokenizer"))):
+        clear_abandoned(folder)
+
+
 def _train(
     config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer | None, log_file: Path | None
 ) -> int:
@@ -88,7 +117,7 @@ def _train(
     request = TrainRequest(bool(arguments.resume) or restarted, arguments.overwrite and not restarted)
     trainer, result = train(config, request, tokenizer)
     output = Path(config.output_dir)
-    if trainer.mesh.rank > 0:
+    if trainer.mesh.rank > 0 or trainer.updates == 0:
         return 0
     if tokenizer is not None and config.processor.tokenizer.is_given:
         tokenizer.save(output / "tokenizer")

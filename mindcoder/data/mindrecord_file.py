@@ -11,7 +11,7 @@ from typing import Any
 
 from mindcoder.data.packing import COLUMNS, Row
 from mindcoder.errors import UserError
-from mindcoder.files import require_space, staging_directory, write_text
+from mindcoder.files import honour_umask, require_space, staging_directory, write_text
 
 WRITE_BATCH = 256
 PAIRS = "pairs"  # ``kind`` in the statistics of a dataset whose rows are a chosen and a rejected answer
@@ -81,6 +81,7 @@ def write_dataset(
         if batch:
             writer.write_raw_data(batch)
         writer.commit()
+        honour_umask(staging)
         staged = sorted(staging.iterdir())
         sizes = {path.name: path.stat().st_size for path in staged}
         info = DatasetInfo(False, seq_length, count, vocab_size, sizes, statistics() if statistics else {})

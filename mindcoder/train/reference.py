@@ -13,6 +13,7 @@ from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from mindcoder.data.loader import BatchLoader
+from mindcoder.files import replacing
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PairScores
 
@@ -76,9 +77,8 @@ def reference_logprobs(decoder: Decoder, loader: BatchLoader, source: str, cache
                 return stored["logprobs"]
     table = score_pairs(decoder, loader, "reference")
     cache.parent.mkdir(parents=True, exist_ok=True)
-    beside = cache.with_name(f".{cache.name}.npz")
-    np.savez(beside, key=key, logprobs=table.logprobs)
-    beside.replace(cache)
+    with replacing(cache) as stream:
+        np.savez(stream, key=key, logprobs=table.logprobs)
     log.info("reference log-probabilities of %d pairs in %s", loader.rows, cache)
     return table.logprobs
 

@@ -220,6 +220,12 @@ def train(
     if resume_from is not None:
         trainer.resume(resume_from)
         log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
+    if trainer.finished:
+        log.info(
+            "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to go on",
+            *(trainer.step, options.total_steps),
+        )
+        return trainer, None
     _announce(config, trainer)
     if mesh.rank == 0:
         write_run_description(config, trainer.decoder.config, output)

@@ -90,6 +90,7 @@ class Trainer:
         self.eval_step = build_eval_step(decoder, together) if eval_loader else None
         self.step = 0
         self.position = Position()
+        self.updates = 0  # made by this process, not by the run that it goes on with
         self._stop_signal: int | None = None
         self._stopped = False
 
@@ -132,14 +133,22 @@ class Trainer:
         check_architecture(state, self.decoder.config, checkpoint.folder)
         try:
             position = same_place(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
+            loss_scale = LossScale(**state["loss_scale"])
         except ValueError as error:
             raise UserError(f"cannot resume at the same place of the data: {error}", checkpoint.folder) from None
+        except (KeyError, TypeError) as error:
+            raise UserError(f"state.json does not describe a run: {error}", checkpoint.folder) from None
         place = checkpoint.folder
         read_own_parts(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
         read_own_parts(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
         self.step = checkpoint.step
         self.position = position
-        self.loss_scale = LossScale(**state["loss_scale"])
+        self.loss_scale = loss_scale
+
+    @property
+    def finished(self) -> bool:
+        """Whether every update of the run is made."""
+        return self.step >= self.options.total_steps or self.position.epoch >= self.options.epochs
 
     def run(self) -> EvalResult | None:
         """Train to the end or until SIGTERM/SIGINT (which saves first); gives the last evaluation.
@@ -223,6 +232,8 @@ class Trainer:
 
     def _steps(self) -> Iterator[tuple[list[Batch], Position]]:
         """The micro batches of each update and the data position after them."""
+        if self.finished:
+            return
         group: list[Batch] = []
         for batch, position in self.loader.batches(self.position, self.options.epochs):
             group.append(batch)
@@ -254,6 +265,7 @@ class Trainer:
         finite = math.isfinite(grad_norm)
         self.loss_scale.update(finite)
         self.step += 1
+        self.updates += 1
         self.position = position
         seconds = time.perf_counter() - began
         tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
@@ -280,7 +292,7 @@ class Trainer:
             return
         rows = [int(number) for batch in batches if batch.rows is not None for number in batch.rows]
         hopeless = verdict == "not finite" and self.health.hopeless
-        checkpoint = newest_checkpoint(self.options.checkpoint_root) if self._rewinds(verdict) else None
+        checkpoint = self._checkpoint_before() if self._rewinds(verdict) else None
         action = "stopped" if hopeless else "skipped" if verdict == "not finite" else "noted"
         if checkpoint is not None:
             action = f"went back to step {checkpoint.step}"
@@ -298,6 +310,14 @@ class Trainer:
             self.resume(checkpoint)
             self.position = position  # on with the data behind the jump
         self.agreement.meet()
+
+    def _checkpoint_before(self) -> Checkpoint | None:
+        """The newest one to go back to; where none is whole the run goes on without."""
+        try:
+            return newest_checkpoint(self.options.checkpoint_root)
+        except UserError as error:
+            log.warning("cannot go back: %s", error)
+            return None
 
     def _rewinds(self, verdict: str) -> bool:
         return verdict == "spike" and self.options.health.rewind

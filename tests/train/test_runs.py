@@ -16,6 +16,7 @@ import pytest
 from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.checkpoint.store import list_steps, newest_checkpoint
+from mindcoder.folder_lock import folder_lock
 
 TINY = REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml"
 SETTINGS = {
@@ -173,6 +174,47 @@ def test_float16_logs_the_overflow_and_goes_on(workspace):
     )
     assert done.returncode == 0, done.stderr
     assert "step 1: gradient overflow, update skipped, loss scale" in done.stderr
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its size and time of change, but the log's."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "log"]
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize("fewer", [0, 3])
+def test_resuming_a_finished_run_does_nothing_and_says_so(workspace, fewer):
+    steps, before = len(losses(workspace / "whole")), tree(workspace / "whole")
+    done = finetune(workspace, "whole", "--resume", sets={"runner_config.max_steps": steps - fewer})
+    assert done.returncode == 0, done.stderr
+    assert f"nothing to do: step {steps} of {steps - fewer} is done; raise runner_config.max_steps" in done.stderr
+    assert tree(workspace / "whole") == before
+
+
+def test_with_every_checkpoint_damaged_resuming_is_refused(workspace):
+    shutil.copytree(workspace / "whole", workspace / "ruined")
+    for folder in list_steps(workspace / "ruined" / "checkpoint"):
+        (folder / "manifest.json").write_bytes(b"\x80\x04binary")
+    before = tree(workspace / "ruined")
+    done = finetune(workspace, "ruined", "--resume")
+    assert done.returncode == 2, done.stderr
+    assert "every checkpoint here is damaged (step_" in done.stderr and "nothing was changed" in done.stderr
+    assert tree(workspace / "ruined") == before
+
+
+def test_a_second_run_in_a_folder_that_is_in_use_is_refused(workspace):
+    before = tree(workspace / "whole")
+    with folder_lock(workspace / "whole"):
+        done = finetune(workspace, "whole", "--overwrite")
+    assert done.returncode == 2 and f"is in use by process {os.getpid()} on " in done.stderr, done.stderr
+    assert tree(workspace / "whole") == before
+
+
+def test_all_that_a_run_writes_has_the_permissions_that_umask_gives(workspace):
+    mask = os.umask(0o022)
+    os.umask(mask)
+    for path in (path for path in workspace.rglob("*") if path.is_file()):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path
 
 
 def test_a_second_run_does_not_overwrite_the_first(workspace):
