@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from mindcoder.cli.guard import drop_unwritable_output, open_standard_streams
@@ -28,8 +28,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class OverviewFormatter(HelpFormatter):
     """Leaves the list of verbs to the epilog, which has them in groups."""
 
-    def _iter_indented_subactions(self, action: argparse.Action) -> Iterator[argparse.Action]:
-        return iter(())
+    def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
+        yield from ()
 
 
 class Parser(argparse.ArgumentParser):
