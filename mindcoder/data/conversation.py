@@ -9,57 +9,76 @@ from typing import Literal
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.tokenizer import CodeTokenizer
 
-Role = Literal["system", "user", "assistant"]
-LLAMA_SYSTEM = "<<SYS>>\n{system}\n<</SYS>>\n\n"  # github.com/meta-llama/llama, chat_completion
+Role = Literal["system", "user", "assistant", "tool"]
+TOOL_RESULT = "<tool_response>\n{content}\n</tool_response>"  # Hermes, Qwen 2.5
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """One turn.
+
+    Attributes:
+        role: ``tool`` is what a call of the assistant's gave; it takes the place of a question.
+        content: the text; of an assistant's call, `mindcoder.data.readers.tools.call_text`.
+        context: further input of a question, for the template's own place for it (Alpaca's ``### Input``).
+        learned: whether an answer is learned in training; the others are only read.
+    """
 
     role: Role
     content: str
+    context: str = ""
+    learned: bool = True
 
 
 def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Messages of a conversation to be learnt: questions and answers in turn, ending with an answer.
+    """Messages of a conversation to be learned from: questions and answers in turn, ending with an answer.
 
     Raises:
         ValueError: they are not.
     """
     turns = [message for message in messages if message.role != "system"]
     for index, message in enumerate(turns):
-        wanted = "user" if index % 2 == 0 else "assistant"
-        if message.role != wanted:
-            raise ValueError(f"message {index} is the {message.role}'s where the {wanted}'s is expected")
+        _check_place(index, message)
     if not turns or turns[-1].role != "assistant":
         raise ValueError("there is no answer at the end")
+    if any(message.role == "system" for message in messages[len(messages) - len(turns) :]):
+        raise ValueError("a system message stands between the turns; it is read at the beginning only")
     return tuple(messages)
+
+
+def _check_place(index: int, message: Message) -> None:
+    """Refuse a question in an answer's place, an answer in a question's, and results without a call before them."""
+    wanted = "assistant" if index % 2 else "user"
+    found = "user" if message.role == "tool" and index else message.role
+    if found != wanted:
+        raise ValueError(f"message {index} is the {message.role}'s where the {wanted}'s is expected")
 
 
 def encode_turns(
     messages: Sequence[Message], template: str, tokenizer: CodeTokenizer
 ) -> Iterator[tuple[list[int], bool]]:
-    """Token ids turn by turn, and whether they are an answer.
+    """Token ids turn by turn, and whether they are learned.
 
-    Every question is filled into the template; an answer ends with the end-of-text token, as in training (FastChat does
-    the same for these templates). The Llama template begins every turn anew and has a place for the system message;
-    in the others it precedes the first turn, in place of the template's own introduction.
+    Every question is filled into the template, and so are the results of tools; an answer ends with the end-of-text
+    token, as in training (FastChat does the same for these templates). `PromptTemplate.system` says where the system
+    message stands.
 
     Raises:
         ValueError: an answer has no question.
     """
     system = "\n\n".join(message.content for message in messages if message.role == "system")
+    known = TEMPLATES[template]
     for index, message in enumerate(message for message in messages if message.role != "system"):
-        wanted = "user" if index % 2 == 0 else "assistant"
-        if message.role != wanted:
-            raise ValueError(f"message {index} is the {message.role}'s where the {wanted}'s is expected")
+        _check_place(index, message)
         if message.role == "assistant":
-            yield [*_continue(_before_answer(template) + message.content, tokenizer), tokenizer.eos_id], True
-        else:
-            text = _question(message.content, template, system if index == 0 else "", index == 0)
-            starts = index == 0 or (template == "llama2-chat" and tokenizer.bos_id is not None)
-            yield tokenizer.encode(text) if starts else _continue(text, tokenizer), False
+            ids = _continue(known.before_answer + message.content, tokenizer)
+            yield [*ids, tokenizer.eos_id], message.learned
+            continue
+        is_result = message.role == "tool"
+        content = TOOL_RESULT.replace("{content}", message.content) if is_result else message.content
+        text = known.question(content, message.context, system if index == 0 else "", index == 0)
+        starts = index == 0 or (known.turns_begin_anew and tokenizer.bos_id is not None)
+        yield tokenizer.encode(text) if starts else _continue(text, tokenizer), False
 
 
 def encode_conversation(messages: Sequence[Message], template: str, tokenizer: CodeTokenizer) -> list[int]:
@@ -69,25 +88,9 @@ def encode_conversation(messages: Sequence[Message], template: str, tokenizer: C
         ValueError: the last message is not a question, or an answer has no question.
     """
     turns = [message for message in messages if message.role != "system"]
-    if not turns or turns[-1].role != "user":
+    if not turns or turns[-1].role not in ("user", "tool"):
         raise ValueError("the last message has to be the user's")
     return [token for ids, _ in encode_turns(messages, template, tokenizer) for token in ids]
-
-
-def _before_answer(template: str) -> str:
-    return TEMPLATES[template].before_answer
-
-
-def _question(content: str, template: str, system: str, is_first: bool) -> str:
-    if template == "llama2-chat":
-        return TEMPLATES[template].fill((LLAMA_SYSTEM.replace("{system}", system) if system else "") + content)
-    text = TEMPLATES[template].fill(content)
-    mark = text.find("### Instruction")
-    if mark < 0:  # plain
-        return (f"{system}\n\n" if system else "") + text
-    if not is_first:
-        return "\n\n" + text[mark:]
-    return (f"{system}\n\n" if system else text[:mark]) + text[mark:]
 
 
 def _continue(text: str, tokenizer: CodeTokenizer) -> list[int]:

@@ -39,7 +39,7 @@ def encode_record(
     """Encode prompt and answer together and mask the prompt.
 
     The text is tokenized as a whole, as it is at generation time, and the boundary is found by character offsets. A
-    token that spans the seam belongs to the answer: it carries answer characters, which must be learnt. (Tokenizing
+    token that spans the seam belongs to the answer: it carries answer characters, which must be learned. (Tokenizing
     the prompt alone gives another split at the seam and labels that are off by one.)
 
     Returns:
@@ -60,7 +60,7 @@ def encode_record(
 def encode_messages(
     conversation: Conversation, tokenizer: CodeTokenizer, max_length: int, template: str = DEFAULT_TEMPLATE
 ) -> Example | None:
-    """Encode all turns; only the assistant's are learnt, each with the end of text behind it.
+    """Encode all turns; only answers are learned, each with the end of text behind it (`Message.learned`).
 
     The ids are those that `mindcoder.data.conversation.encode_conversation` gives when the model is asked.
 
@@ -69,9 +69,9 @@ def encode_messages(
     """
     ids: list[int] = []
     labels: list[int] = []
-    for turn, is_answer in encode_turns(conversation.messages, template, tokenizer):
+    for turn, is_learned in encode_turns(conversation.messages, template, tokenizer):
         ids += turn
-        labels += turn if is_answer else [IGNORED_LABEL] * len(turn)
+        labels += turn if is_learned else [IGNORED_LABEL] * len(turn)
     kept = np.array(labels[:max_length], np.int32)
     if (kept == IGNORED_LABEL).all():
         return None
@@ -81,7 +81,7 @@ def encode_messages(
 def encode_document(
     document: Document, tokenizer: CodeTokenizer, max_length: int, infill: InfillOptions = InfillOptions()
 ) -> list[Example]:
-    """Encode a text to go on with: every token is learnt. One that is too long becomes several examples.
+    """Encode a text to go on with: every token is learned. One that is too long becomes several examples.
 
     Args:
         infill: share of the documents that are rearranged to fill a gap (Bavarian et al. 2022).

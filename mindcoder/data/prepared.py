@@ -12,6 +12,7 @@ from pathlib import Path
 from mindcoder.data.infill import InfillOptions
 from mindcoder.data.mindrecord_file import find_dataset
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
+from mindcoder.data.readers import Reading, expand_glob
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer
 
@@ -29,6 +30,7 @@ class TextOptions:
     template: str
     pairs: bool = False
     infill: InfillOptions = InfillOptions()
+    reading: Reading = Reading()
 
 
 def is_text(location: str) -> bool:
@@ -54,8 +56,7 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
     if tokenizer is None:
         raise UserError("text needs a tokenizer: --vocab_file, or one beside --load_checkpoint", location)
     file = Path(location)
-    if not file.is_file():
-        raise UserError("no such file", location)
+    expand_glob(file)  # refuses what is no file
     state = file.stat()
     told = (str(file.resolve()), state.st_size, state.st_mtime_ns, options, tokenizer.backend.to_str())
     key = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
@@ -71,9 +72,12 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
                 template=options.template,
                 infill=options.infill,
                 pairs=options.pairs,
+                reading=options.reading,
             )
             _, statistics = preprocess(asked, tokenizer)
             log.info("%s", "; ".join(statistics.lines()))
+            for line in statistics.remarks.lines():
+                log.warning("%s", line)
         while not _is_whole(target):  # the launcher ends us if the first process fails
             time.sleep(POLL_SECONDS)
     return str(target)

@@ -6,9 +6,10 @@ import contextlib
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,32 @@ from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.mindrecord_file import PAIRS, DatasetInfo, write_dataset
 from mindcoder.data.packing import Row, pack_first_fit, pad_each, pair_rows
 from mindcoder.data.prompt import DEFAULT_TEMPLATE
-from mindcoder.data.readers import AnyRecord, BadRecord, Conversation, Document, Pair, expand_glob, read_records
+from mindcoder.data.readers import (
+    AnyRecord,
+    BadRecord,
+    Conversation,
+    Document,
+    Pair,
+    Reading,
+    Record,
+    Remarks,
+    expand_glob,
+    read_records,
+)
+from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import SpecialTokens
 
 CHUNK = 128  # records handed to a worker at a time
+REASONS = 5  # why records were rejected, the commonest first
 
 
 @dataclass(frozen=True)
 class PreprocessOptions:
     """What the command line asks for; see ``mindcoder preprocess --help``."""
 
-    input_glob: str
+    input_glob: str | Sequence[str]
     output_file: Path
     seq_length: int
     packing: bool = False
@@ -42,6 +56,7 @@ class PreprocessOptions:
     show_progress: bool = True
     infill: InfillOptions = InfillOptions()
     pairs: bool = False
+    reading: Reading = Reading()
 
 
 @dataclass
@@ -57,6 +72,7 @@ class Statistics:
     seq_length: int = 0
     rejects: list[BadRecord] = field(default_factory=list)
     kind: str = "texts"
+    remarks: Remarks = field(default_factory=Remarks)
 
     @property
     def padding_share(self) -> float:
@@ -81,9 +97,24 @@ class Statistics:
         """For people."""
         return [
             f"records {self.records} (rejected {self.rejected}, truncated {self.truncated})",
+            *([f"rejected: {self.reasons()}"] if self.rejects else []),
             f"rows {self.rows} of {self.seq_length} tokens, padding {self.padding_share:.1%}",
             f"tokens {self.tokens}, of them answer {self.answer_tokens}",
         ]
+
+    def reasons(self) -> str:
+        """Why records were rejected, and how many for each reason."""
+        counts = Counter(item.reason[:200] for item in self.rejects).most_common()
+        parts = [f"{reason} ({count})" for reason, count in counts[:REASONS]]
+        rest = sum(count for _, count in counts[REASONS:])
+        return "; ".join([*parts, *([f"other reasons ({rest})"] if rest else [])])
+
+
+NO_PAIR = "is no pair (chosen, rejected), and --pairs takes nothing else; leave --pairs out for this file"
+A_PAIR = (
+    "is a pair of answers (chosen, rejected), for preference tuning: preprocess this file by itself with --pairs, or "
+    "name the other files only"
+)
 
 
 @dataclass(frozen=True)
@@ -101,25 +132,25 @@ class RecordEncoder:
         if isinstance(record, BadRecord):
             return record
         if isinstance(record, Pair) is not self.pairs:
-            reason = "is no pair (chosen, rejected)" if self.pairs else "is a pair of answers: --pairs is for those"
-            return self._reject(record, reason, True)
+            return self._reject(record, NO_PAIR if self.pairs else A_PAIR, True)
         if isinstance(record, Pair):
-            room = self.max_length // 2
-            both = [encode_record(item, self.tokenizer, room, self.template) for item in record.records()]
+            both = [self._answered(item, self.max_length // 2) for item in record.records()]
             if None not in both:
                 return [item for item in both if item is not None]
             return self._reject(record, f"the prompt alone fills half of seq_length {self.max_length}", False)
         if isinstance(record, Document):
             return encode_document(record, self.tokenizer, self.max_length, self.infill)
-        if isinstance(record, Conversation):
-            example = encode_messages(record, self.tokenizer, self.max_length, self.template)
-        else:
-            example = encode_record(record, self.tokenizer, self.max_length, self.template)
+        example = self._answered(record, self.max_length)
         if example is not None:
             return [example]
         return self._reject(
             record, f"the prompt alone fills seq_length {self.max_length}: no room for an answer", False
         )
+
+    def _answered(self, record: Record | Conversation, room: int) -> Example | None:
+        if isinstance(record, Conversation):
+            return encode_messages(record, self.tokenizer, room, self.template)
+        return encode_record(record, self.tokenizer, room, self.template)
 
     def _reject(self, record: AnyRecord, reason: str, broken: bool) -> BadRecord:
         text = json.dumps(record.fields(), ensure_ascii=False)
@@ -151,12 +182,13 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def encoded(files: list[Path], encoder: RecordEncoder, workers: int) -> Iterator[Iterator[list[Example] | BadRecord]]:
-    """Examples and rejects in the files' order, whatever the number of workers.
+def encoded(
+    records: Iterable[AnyRecord | BadRecord], encoder: RecordEncoder, workers: int
+) -> Iterator[Iterator[list[Example] | BadRecord]]:
+    """Examples and rejects in the records' order, whatever the number of workers.
 
     The worker processes start here, before the caller imports anything with threads of its own.
     """
-    records = (record for file in files for record in read_records(file))
     if workers <= 1:
         yield (encoder.encode(record) for record in records)
         return
@@ -193,6 +225,27 @@ def _accepted(
             yield example
 
 
+def _read(files: Sequence[Path], reading: Reading, remarks: Remarks) -> Iterator[AnyRecord | BadRecord]:
+    for file in files:
+        records = remarks.watch(read_records(file, reading))
+        first = next(records, None)
+        if first is None:
+            remarks.empty.append(str(file))
+            continue
+        yield first
+        yield from records
+
+
+def _nothing_usable(options: PreprocessOptions, statistics: Statistics) -> UserError:
+    """Why there is no row to write; the input is at fault."""
+    given = [options.input_glob] if isinstance(options.input_glob, str) else list(options.input_glob)
+    place = ", ".join(map(str, given))
+    if not statistics.records:
+        return UserError("holds no record", place)
+    count = f"the {statistics.records} records" if statistics.records > 1 else "the only record"
+    return UserError(f"nothing to learn: {count} cannot be used: {statistics.reasons()}", place)
+
+
 def _counted(rows: Iterable[Row], statistics: Statistics) -> Iterator[Row]:
     for row in rows:
         statistics.rows += 1
@@ -203,7 +256,7 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     """Read, tokenize, mask, pad or pack, and write.
 
     Raises:
-        UserError: no file, a bad record without ``skip_bad``, no usable record, no space.
+        UserError: no file, a bad record without ``skip_bad``, no record that can be used, no space.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
     files = expand_glob(options.input_glob)
@@ -212,13 +265,17 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill, options.pairs)
     if options.infill.rate > 0:
         InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks before anything is read
-    with encoded(files, encoder, workers) as results:
+    records = _read(files, options.reading, statistics.remarks)
+    with encoded(records, encoder, workers) as results:
         progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
         examples = _accepted(progress, statistics, options.skip_bad)
         lay_out = pair_rows if options.pairs else pack_first_fit if options.packing else pad_each
         rows = _counted(lay_out(examples, options.seq_length, tokenizer.pad_id), statistics)
+        first = next(rows, None)
+        if first is None:
+            raise _nothing_usable(options, statistics)
         info = write_dataset(
-            rows,
+            chain([first], rows),
             options.output_file,
             options.seq_length,
             tokenizer.vocab_size,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+PLACE = re.compile(r"\{(instruction|input)\}")
 
 
 @dataclass(frozen=True)
@@ -13,20 +16,41 @@ class PromptTemplate:
         without_input, with_input: ``{instruction}`` and ``{input}`` are filled in.
         source: where the template is published.
         before_answer: between prompt and answer in training; when asked, the model writes it itself.
+        system: how a system message (with the tools at its end, where there are some) stands before the first
+            question. Where the template has an introduction of its own, it takes that one's place.
+        system_is_inside: it stands inside the question's marks instead of before them.
+        turns_begin_anew: every question begins as the first one does, with the begin token where the model has one.
     """
 
     without_input: str
     with_input: str
     source: str
     before_answer: str = ""
+    system: str = "{system}\n\n"
+    system_is_inside: bool = False
+    turns_begin_anew: bool = False
 
     def fill(self, instruction: str, input_text: str = "") -> str:
         """The prompt; the input section only where there is input."""
         template = self.with_input if input_text else self.without_input
-        # not str.format: instructions hold braces
-        return template.replace("{input}", "\0").replace("{instruction}", instruction).replace("\0", input_text)
+        values = {"instruction": instruction, "input": input_text}
+        return PLACE.sub(lambda place: values[place[1]], template)  # not str.format: instructions hold braces
+
+    def question(self, content: str, context: str = "", system: str = "", is_first: bool = True) -> str:
+        """A question of a conversation, up to where its answer begins."""
+        opening = self.system.replace("{system}", system) if system else ""
+        if self.system_is_inside:
+            return self.fill(opening + content, context)
+        text = self.fill(content, context)
+        mark = text.find(TURN_MARK) if TURN_MARK in self.without_input else -1
+        if mark < 0:
+            return opening + text
+        if not is_first:
+            return "\n\n" + text[mark:]
+        return (opening or text[:mark]) + text[mark:]
 
 
+TURN_MARK = "### Instruction"  # where a question begins in templates with an introduction
 _STARCODER2_SYSTEM = (
     "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
     "responses to user instructions.\n\n"
@@ -52,6 +76,9 @@ TEMPLATES = {
         "[INST] {instruction}\n\n{input} [/INST]",
         "github.com/meta-llama/llama, chat_completion; Llama 2 Chat and Code Llama Instruct",
         before_answer=" ",
+        system="<<SYS>>\n{system}\n<</SYS>>\n\n",
+        system_is_inside=True,
+        turns_begin_anew=True,
     ),
     "plain": PromptTemplate("{instruction}", "{instruction}\n{input}", "base models: the text as it is"),
 }

@@ -7,39 +7,44 @@ from pathlib import Path
 
 import numpy as np
 
-from mindcoder.data.readers import AnyRecord, BadRecord, read_line, read_records
+from mindcoder.data.readers import AnyRecord, BadRecord, Reading, expand_glob, form_of, read_line, read_records
+from mindcoder.data.readers.files import LINE_LIMIT, decoded
 from mindcoder.errors import UserError
 
 
 class LineFile:
-    """A JSONL file: one pass notes where its lines begin (16 bytes a record)."""
+    """A JSONL file: one pass notes where its lines begin (16 bytes a record).
 
-    def __init__(self, file: Path) -> None:
-        self._file, self._stream = file, open(file, "rb")
-        places, numbers, at = [], [], 0
-        for number, line in enumerate(self._stream, 1):
-            if line.strip():
+    Raises:
+        UserError: a line is too long, or a field that ``reading`` names is in none.
+    """
+
+    def __init__(self, file: Path, reading: Reading = Reading()) -> None:
+        self._file, self._stream, self._reading = file, open(file, "rb"), reading
+        missing = {f'"{column}"'.encode(): column for _, column in reading.columns}
+        places, numbers, at, number = [], [], 0, 0
+        while line := self._stream.readline(LINE_LIMIT + 1):
+            number += 1
+            if len(line) > LINE_LIMIT:
+                raise UserError(f"a line of more than {LINE_LIMIT >> 20} MiB: expected one record a line", file, number)
+            if line.strip(b" \t\r\n\xef\xbb\xbf"):
                 places.append(at)
                 numbers.append(number)
+                missing = {name: column for name, column in missing.items() if name not in line}
             at += len(line)
+        if missing and places:
+            raise UserError(f"columns: no record has a field {', '.join(map(repr, missing.values()))}", file)
         self._places, self._numbers = np.array(places, np.int64), np.array(numbers, np.int64)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> AnyRecord | BadRecord:
-        """Record ``index``, read now.
-
-        Raises:
-            UserError: it is not UTF-8.
-        """
+        """Record ``index``, read now."""
         number = int(self._numbers[index])
         self._stream.seek(self._places[index])
-        try:
-            line = self._stream.readline().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"is not UTF-8 text: {error.reason}", self._file, number) from None
-        return read_line(self._file, index, number, line)
+        line = decoded(self._file, index, number, self._stream.readline())
+        return line if isinstance(line, BadRecord) else read_line(self._file, index, number, line, self._reading)
 
 
 class RecordIndex:
@@ -49,13 +54,12 @@ class RecordIndex:
         UserError: a file is missing, empty, or no JSON.
     """
 
-    def __init__(self, locations: Sequence[str]) -> None:
+    def __init__(self, locations: Sequence[str], reading: Reading = Reading()) -> None:
         self._files: list[LineFile | list[AnyRecord | BadRecord]] = []
         for location in locations:
-            file = Path(location)
-            if not file.is_file():
-                raise UserError("no such file", location)
-            records = list(read_records(file)) if _is_array(file) else LineFile(file)
+            (file,) = expand_glob(Path(location))
+            is_lines = form_of(file) == "lines"
+            records = LineFile(file, reading) if is_lines else list(read_records(file, reading))
             if len(records) == 0:
                 raise UserError("holds no record", location)
             self._files.append(records)
@@ -65,10 +69,3 @@ class RecordIndex:
     def __getitem__(self, number: int) -> AnyRecord | BadRecord:
         file = int(np.searchsorted(self._ends, number, side="right"))
         return self._files[file][number - int(self._ends[file]) + self.sizes[file]]
-
-
-def _is_array(file: Path) -> bool:
-    with open(file, encoding="utf-8-sig", errors="replace") as stream:
-        while (first := stream.read(1)).isspace():
-            pass
-    return first == "["

@@ -6,6 +6,7 @@ global batch is packed from records of its own, so the batches are the same on a
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,13 +22,15 @@ from mindcoder.data.loader import Batch, Position, shift_labels
 from mindcoder.data.order import epoch_order
 from mindcoder.data.packing import Row, pack_first_fit
 from mindcoder.data.preprocess import RecordEncoder
-from mindcoder.data.readers import BadRecord
+from mindcoder.data.readers import BadRecord, Reading, Remarks
 from mindcoder.data.record_index import RecordIndex
 from mindcoder.tokenizer import CodeTokenizer
 
 OPEN_ROWS = 8  # that a row's records are packed into at a time
 BATCHES_AHEAD = 2
 SEEDS_OF_A_PASS = 1_000_003
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class StreamOptions:
     weights: Sequence[float] | None = None
     rank: int = 0
     world: int = 1
+    reading: Reading = Reading()
 
 
 class StreamLoader:
@@ -65,13 +69,14 @@ class StreamLoader:
         if options.infill.rate > 0:
             InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks
         self.location = ", ".join(locations)
-        self.records = RecordIndex(locations)
+        self.records = RecordIndex(locations, options.reading)
         self.options, self.tokenizer = options, tokenizer
         self.batch_size, self.seq_length = options.batch_size, options.seq_length
         self.global_batch = options.batch_size * options.world
         self.order = epoch_order(self.records.sizes, options.weights, options.shuffle, options.seed)
         self.rows = self.order.rows  # records of a pass
         self.batches_per_epoch = options.batches
+        self._remarks = Remarks()
         self._order_of = lru_cache(maxsize=4)(self.order.of)
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
@@ -130,7 +135,10 @@ class StreamLoader:
             number = int(self._order_of(turn)[index])
             infill = replace(options.infill, seed=options.infill.seed + turn * SEEDS_OF_A_PASS)
             encoder = RecordEncoder(self.tokenizer, self.seq_length, options.template, infill)
-            result = encoder.encode(self.records[number])
+            record = self.records[number]
+            if options.rank == 0 and (remark := self._remarks.see(record)):
+                log.warning("%s", remark)
+            result = encoder.encode(record)
             if isinstance(result, BadRecord):
                 unusable += 1
                 if result.broken or unusable > self.rows:

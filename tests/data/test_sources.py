@@ -43,7 +43,7 @@ def test_both_ways_of_writing_a_conversation_are_read(tmp_path):
     assert isinstance(first, Conversation) and first.messages == second.messages and len(first.messages) == 5
     wrong = [
         ({"messages": TALK[:2]}, "there is no answer at the end"),
-        ({"messages": TALK[2:]}, "message 0 is the assistant's where the user's is expected"),
+        ({"messages": TALK[1:2] * 2}, "message 1 is the user's where the assistant's is expected"),
         ({"messages": [{"role": "bot", "content": "x"}]}, "turn 0: expected a role"),
         ({"conversations": "hello"}, "expected a list, found str"),
     ]

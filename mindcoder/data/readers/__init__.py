@@ -1,0 +1,25 @@
+"""Records from JSON and JSONL files, one file a family of layouts; and code files as they are."""
+
+from mindcoder.data.readers.files import Form, expand_glob, form_of, read_records
+from mindcoder.data.readers.layouts import LAYOUTS, read_line
+from mindcoder.data.readers.reading import Reading, column_pairs
+from mindcoder.data.readers.record import AnyRecord, BadRecord, Conversation, Document, Pair, Record
+from mindcoder.data.readers.remarks import Remarks
+
+__all__ = [
+    "LAYOUTS",
+    "AnyRecord",
+    "BadRecord",
+    "Conversation",
+    "Document",
+    "Form",
+    "Pair",
+    "Reading",
+    "Record",
+    "Remarks",
+    "column_pairs",
+    "expand_glob",
+    "form_of",
+    "read_line",
+    "read_records",
+]

@@ -1,0 +1,18 @@
+"""Text to go on with: ``text`` (TRL, The Pile), ``content`` (The Stack, bigcode/starcoderdata), or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mindcoder.data.readers.fields import Fields
+from mindcoder.data.readers.record import Document
+from mindcoder.data.readers.single import Place
+
+
+def whole_text(name: str) -> Callable[[Fields, Place], Document]:
+    """Reader of a layout whose record is one text in field ``name``."""
+
+    def read(fields: Fields, place: Place) -> Document:
+        return Document(*place, fields.text(name))
+
+    return read

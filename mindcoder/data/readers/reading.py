@@ -1,0 +1,53 @@
+"""How a file's records are to be read, where their fields have other names or carry a verdict."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_NAMES = (
+    "instruction input output system history tools messages conversations conversation chat plain_text text content "
+    "prompt completion response question answer query problem solution target context system_prompt instances chosen "
+    "rejected kto_tag label meta_instruction prefix"
+)
+FIELDS = tuple(_NAMES.split())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How records are read.
+
+    Attributes:
+        columns: pairs (a field that a layout knows, the field of the file that stands for it).
+        layout: the only layout that is tried; by default the first that fits.
+        desirable_only: of answers with KTO's tag, those marked as desirable are learned and the others left out.
+        keep_raw: keep every JSON object beside its record.
+    """
+
+    columns: tuple[tuple[str, str], ...] = ()
+    layout: str = ""
+    desirable_only: bool = False
+    keep_raw: bool = False
+
+
+def column_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """``columns`` of a `Reading`, checked.
+
+    Raises:
+        ValueError: a field that no layout has, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for name, column in pairs:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FIELDS)}"
+            raise ValueError(f"no layout has a field {name!r}; {hint}")
+        if name in found:
+            raise ValueError(f"{name!r} is given twice")
+        if not isinstance(column, str) or not column:
+            raise ValueError(f"{name}: expected the name of a field of the file, found {column!r}")
+        if column in found.values():
+            raise ValueError(f"the file's field {column!r} cannot be two fields at once")
+        found[name] = column
+    return tuple(found.items())

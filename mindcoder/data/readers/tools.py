@@ -1,0 +1,84 @@
+"""Tools, calls and results as text.
+
+No template here was trained with a place of its own for tools, so their descriptions stand at the end of the system
+message, and calls and results between the marks of Hermes and Qwen 2.5 (``<tool_call>``, ``<tool_response>``;
+LLaMA-Factory's ``qwen`` format, src/llamafactory/data/tool_utils.py). Asking with the same system message gives the
+model the same tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+SEPARATOR = "\n</tool_response>\n<tool_response>\n"  # between the results of calls made together
+
+
+def tools_text(tools: Any) -> str:
+    """Descriptions of tools, for the end of a system message: a list (or one) as JSON, as JSON in a text, or prose.
+
+    Raises:
+        ValueError: something else.
+    """
+    if isinstance(tools, str):
+        try:
+            parsed = json.loads(tools)
+        except (ValueError, RecursionError):
+            parsed = None
+        listed = parsed if isinstance(parsed, (list, dict)) else tools.strip()
+    else:
+        listed = tools
+    if not listed:
+        return ""
+    if isinstance(listed, (list, dict)):
+        items = listed if isinstance(listed, list) else [listed]
+        if not all(isinstance(item, (dict, str)) for item in items):
+            raise ValueError("tools: expected a list of objects or a text")
+        listed = "\n".join(item if isinstance(item, str) else _json(item) for item in items)
+    elif not isinstance(listed, str):
+        raise ValueError(f"tools: expected a list of objects or a text, found {type(tools).__name__}")
+    return (
+        f"You can call these tools:\n<tools>\n{listed}\n</tools>\n"
+        'Call one with <tool_call>\n{"name": its name, "arguments": an object}\n</tool_call>'
+    )
+
+
+def call_text(call: Any) -> str:
+    """A call by the assistant: OpenAI's ``{function: {name, arguments}}``, ``{name, arguments}``, or any text.
+
+    ``arguments`` may be an object or JSON in a text.
+
+    Raises:
+        ValueError: something else.
+    """
+    if isinstance(call, str):
+        parsed = _parsed(call)
+        if not isinstance(parsed, (dict, list)):
+            return f"<tool_call>\n{call}\n</tool_call>"
+        call = parsed
+    if isinstance(call, list) and call:
+        return "\n".join(call_text(item) for item in call)
+    if isinstance(call, dict) and isinstance(call.get("function"), dict):
+        call = call["function"]
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        raise ValueError(f"expected a call {{name, arguments}}, found {str(call)[:80]}")
+    arguments = call.get("arguments", call.get("parameters", {}))
+    arguments = _parsed(arguments) if isinstance(arguments, str) else arguments
+    return f"<tool_call>\n{_json({'name': call['name'], 'arguments': arguments})}\n</tool_call>"
+
+
+def result_text(value: Any) -> str:
+    """What a tool gave back: a text, or anything else as JSON."""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _parsed(text: str) -> Any:
+    """JSON, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
