@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from mindcoder.checkpoint import old_wizardcoder
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.huggingface import huggingface_plans
+from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import write_mindspore
 from mindcoder.checkpoint.parts import part_metadata
 from mindcoder.checkpoint.plan import TensorPlan
@@ -40,6 +41,8 @@ FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt")
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 SHARD_BYTES = 5 * 10**9  # transformers' default
 Progress = Callable[[int], object]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ def convert(request: ConvertRequest) -> Conversion:
             "is a prefix: it cannot be merged into weights; --load_checkpoint, chat and serve take it as it is",
             weights.place,
         )
+    weights.require_complete()
+    if weights.left_out:
+        log.info("%s: left out %s", weights.place, weights.left_out)
     to = _target_format(request, weights)
     target = request.target
     _check_target(target, request)
@@ -162,7 +168,7 @@ def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[Tens
     resized = replace(weights, config=config)
     parameters = resized.parameters()
     if to == "ckpt":
-        return old_wizardcoder.plans_from_ours(parameters, config)
+        return naming_of(config.model_type).NAMING.plans_from_ours(parameters, config)
     if to == "mindcoder":
         return list(parameters.values())
     if weights.kind != "huggingface":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,32 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
         raise UserError(f"checkpoint of another shape: {', '.join(differing)}", place)
 
 
-def load_weights(decoder: Decoder, location: str | Path) -> Weights:
-    """Fill ``decoder``, with its prefix if it was learnt one; gives what it was filled from.
+@dataclass(frozen=True)
+class FittingWeights:
+    """Weights that were compared with a network, from their headers alone: nothing is read, nothing is built."""
+
+    weights: Weights
+    plans: Mapping[str, TensorPlan]
+
+
+def fitting_weights(location: str | Path | Weights, config: TransformerConfig) -> FittingWeights:
+    """Open weights and compare them with the network of ``config``, before it takes any memory.
 
     Raises:
         UserError: nothing there, damaged, or another model.
     """
-    weights = open_weights(location)
-    plans = weights.parameters(decoder.config)
+    weights = location if isinstance(location, Weights) else open_weights(location)
+    return FittingWeights(weights, weights.parameters(config))
+
+
+def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weights:
+    """Fill ``decoder``, with its prefix if one was learned; gives what it was filled from.
+
+    Raises:
+        UserError: nothing there, damaged, or another model.
+    """
+    fitting = source if isinstance(source, FittingWeights) else fitting_weights(source, decoder.config)
+    weights, plans = fitting.weights, fitting.plans
     for target in decoder.get_parameters():
         values = decoder.slices.cut(
             _single_or_half(plans[target.name]), decoder.slices.axis(target.name, decoder.config)

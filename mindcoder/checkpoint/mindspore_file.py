@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -30,7 +30,9 @@ DTYPES = {
     "UInt8": "U8",
     "Bool": "BOOL",
 }
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+VARINT, BYTES = 0, 2  # protobuf wire types
+LONGEST_NAME, LARGEST_RANK = 4096, 16
+CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17
 
 
 def list_mindspore(file: Path) -> dict[str, StoredTensor]:
@@ -39,19 +41,22 @@ def list_mindspore(file: Path) -> dict[str, StoredTensor]:
     Raises:
         UserError: the file is no checkpoint, encrypted, or truncated.
     """
-    size = file.stat().st_size
     tensors: dict[str, StoredTensor] = {}
-    with open(file, "rb") as stream:
-        try:
-            while stream.tell() < size:
-                found = _read_value(stream, size, file)
-                if found is not None:
-                    before = tensors.get(found.name)
-                    tensors[found.name] = (
-                        found if before is None else replace(before, extents=before.extents + found.extents)
-                    )
-        except (ValueError, IndexError, UnicodeDecodeError) as error:
-            raise UserError(f"is no whole MindSpore checkpoint: {error}", file) from None
+    try:
+        with open(file, "rb") as stream:
+            end = _without_checksum(stream, file.stat().st_size)
+            while stream.tell() < end:
+                found = _read_value(stream, end, file)
+                if found is None:
+                    continue
+                before = tensors.get(found.name)
+                if before is not None:  # a large tensor comes in slices of its first axis
+                    found = _joined(before, found)
+                tensors[found.name] = found
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", file) from None
+    except (ValueError, IndexError) as error:
+        raise UserError(f"is no whole MindSpore checkpoint: {error}", file) from None
     if not tensors:
         raise UserError("is no MindSpore checkpoint: it holds no tensor", file)
     for tensor in tensors.values():
@@ -59,6 +64,22 @@ def list_mindspore(file: Path) -> dict[str, StoredTensor]:
         if held != math.prod(tensor.shape) * item_size(tensor.dtype):
             raise UserError(f"is truncated: tensor {tensor.name} has {held} bytes for shape {tensor.shape}", file)
     return tensors
+
+
+def _without_checksum(stream: BinaryIO, size: int) -> int:
+    """Where the entries end: ``save_checkpoint(crc_check=True)`` puts a mark and a checksum behind them."""
+    if size > CHECKSUM_BYTES:
+        stream.seek(size - CHECKSUM_BYTES)
+        if stream.read(len(CHECKSUM_MARK)) == CHECKSUM_MARK:
+            size -= CHECKSUM_BYTES
+    stream.seek(0)
+    return size
+
+
+def _joined(before: StoredTensor, found: StoredTensor) -> StoredTensor:
+    if (before.shape, before.dtype) != (found.shape, found.dtype):
+        raise ValueError(f"tensor {found.name} is there twice, as {before.shape} and as {found.shape}")
+    return replace(before, extents=before.extents + found.extents)
 
 
 def _varint(stream: BinaryIO) -> int:
@@ -73,7 +94,7 @@ def _varint(stream: BinaryIO) -> int:
             return value
 
 
-def _fields(stream: BinaryIO, end: int):
+def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int | tuple[int, int]]]:
     """(field number, number, or (offset, bytes)) of the message that ends at ``end``."""
     while stream.tell() < end:
         key = _varint(stream)
@@ -91,13 +112,15 @@ def _fields(stream: BinaryIO, end: int):
             raise ValueError(f"unexpected wire type {wire} at byte {stream.tell()}")
 
 
-def _text(stream: BinaryIO, place: tuple[int, int]) -> str:
+def _text(stream: BinaryIO, place: int | tuple[int, int]) -> str:
+    if isinstance(place, int) or place[1] > LONGEST_NAME:
+        raise ValueError(f"byte {stream.tell()}: expected a name")
     stream.seek(place[0])
     return stream.read(place[1]).decode()
 
 
 def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:
-    """One entry of the top level; None for what is no tensor."""
+    """One entry of the top level; None for a text that is no tensor."""
     if _varint(stream) != (1 << 3 | BYTES):
         raise ValueError(f"byte {stream.tell() - 1} begins no checkpoint entry")
     count = _varint(stream)
@@ -108,26 +131,36 @@ def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:
     for number, value in _fields(stream, end):
         if number == 1:
             name = _text(stream, value)
-        elif number == 2:
+        elif number == 2 and isinstance(value, tuple):
             stream.seek(value[0])
             for inner, item in _fields(stream, value[0] + value[1]):
-                if inner == 1 and isinstance(item, int):
-                    dims.append(item)
-                elif inner == 1:
-                    stream.seek(item[0])
-                    while stream.tell() < item[0] + item[1]:
-                        dims.append(_varint(stream))
+                if inner == 1:
+                    dims += _dimensions(stream, item)
                 elif inner == 2:
                     dtype = _text(stream, item)
-                elif inner == 3:
+                elif inner == 3 and isinstance(item, tuple):
                     content = item
     stream.seek(end)
-    if content is None:
+    if dtype == "str":
         return None
+    if content is None or not name:
+        raise ValueError(f"the entry {name!r} before byte {end} holds no tensor")
     if dtype not in DTYPES:
         raise ValueError(f"tensor {name} has type {dtype!r}, expected one of {', '.join(DTYPES)}")
-    shape = tuple(dims)
-    return StoredTensor(name, file, DTYPES[dtype], shape, (content,))
+    if len(dims) > LARGEST_RANK or any(length >= 2**40 for length in dims):
+        raise ValueError(f"tensor {name} has an impossible shape of {len(dims)} dimensions")
+    return StoredTensor(name, file, DTYPES[dtype], tuple(dims), (content,))
+
+
+def _dimensions(stream: BinaryIO, item: int | tuple[int, int]) -> list[int]:
+    """One length, or several that are packed."""
+    if isinstance(item, int):
+        return [item]
+    stream.seek(item[0])
+    lengths: list[int] = []
+    while stream.tell() < item[0] + item[1] and len(lengths) <= LARGEST_RANK:
+        lengths.append(_varint(stream))
+    return lengths
 
 
 def write_mindspore(plans: Sequence[TensorPlan], file: Path, progress: Progress = no_progress) -> None:

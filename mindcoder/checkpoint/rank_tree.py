@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindcoder.checkpoint import old_wizardcoder
+from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import list_mindspore, write_mindspore
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.split import Division, rank_parts
@@ -33,9 +33,10 @@ def write_rank_tree(
     progress: Progress,
 ) -> int:
     """Write one ``.ckpt`` a rank under MindFormers' names, and `LAYOUT_FILE`; gives the number of files."""
+    naming = naming_of(config.model_type).NAMING
     for rank in range(division.ranks):
         parts = rank_parts(parameters, config, division, rank, copies=True)
-        plans = old_wizardcoder.plans_from_ours({name: part.plan for name, part in parts.items()}, config)
+        plans = naming.plans_from_ours({name: part.plan for name, part in parts.items()}, config)
         file = _rank_file(folder, rank)
         file.parent.mkdir()
         write_mindspore(plans, file, progress)
@@ -65,12 +66,13 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
         ranks.append(list_mindspore(file))
     shapes = config.parameter_shapes()
     plans = {}
-    for old, ours in old_wizardcoder.name_pairs(config.num_layers):
+    naming = naming_of(config.model_type).NAMING
+    for old, ours in naming.pairs(config.num_layers):
         pieces = [tensors[old] for tensors in ranks if old in tensors]
         axis = cut_axis(ours, config, division.tensor)
         if ours not in shapes or not pieces:
             continue
-        build = _joined(axis, old_wizardcoder.is_transposed(old))
+        build = _joined(axis, naming.is_transposed(old))
         if axis is None:  # all ranks that have it have all of it
             pieces = pieces[:1]
         plans[ours] = TensorPlan(ours, shapes[ours], pieces[0].dtype, tuple(pieces), build)

@@ -34,6 +34,8 @@ class Report:
     run_bytes: dict[str, int]
     cache_bytes: int
     train_bytes: int
+    left_out: str = ""
+    not_told: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
@@ -58,6 +60,8 @@ class Report:
             f"files           {len(self.files)}: {files}" + (" …" if len(self.files) > 4 else ""),
             f"memory to run   {runs}; keys and values {self.cache_bytes / 1e6:.3g} MB a 1000 tokens in float16",
             f"memory to train {_gigabytes(self.train_bytes)} in float32 with AdamW; activations come on top",
+            *([f"left out        {self.left_out}"] if self.left_out else []),
+            *([f"not told        {', '.join(self.not_told)}; config.json beside it would"] if self.not_told else []),
             "one layer:",
             *(f"  {name:<28} {list(shape)}" for name, shape in self.layer_shapes.items()),
             "elsewhere:",
@@ -112,6 +116,8 @@ def report(weights: Weights) -> Report:
         run_bytes={"float32": 4 * count, "float16": 2 * count},
         cache_bytes=1000 * 2 * 2 * config.num_layers * config.kv_size,
         train_bytes=TRAIN_BYTES * count,
+        left_out=weights.left_out,
+        not_told=tuple(sorted(weights.needed)),
     )
 
 

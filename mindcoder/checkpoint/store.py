@@ -33,6 +33,7 @@ from mindcoder.checkpoint.manifest import (
     read_state,
 )
 from mindcoder.checkpoint.parts import Part, merge_parts, save_parts, whole
+from mindcoder.checkpoint.place import place_of
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.trained_shapes import trained_shapes
 from mindcoder.errors import UserError
@@ -238,9 +239,7 @@ def find_checkpoint(location: str | Path) -> Checkpoint | None:
     Raises:
         UserError: nothing there, or only damaged checkpoints.
     """
-    path = Path(location)
-    if not path.exists():
-        raise UserError("no such checkpoint", location)
+    path = place_of(location)
     if is_checkpoint(path):
         return open_checkpoint(path)
     for root in _roots(path):

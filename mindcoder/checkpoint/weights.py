@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mindcoder.checkpoint import old_wizardcoder
 from mindcoder.checkpoint.adapter import (
     Adapter,
     Prefix,
@@ -22,12 +21,14 @@ from mindcoder.checkpoint.adapter import (
     read_prefix,
 )
 from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
-from mindcoder.checkpoint.huggingface import HuggingFaceFolder
-from mindcoder.checkpoint.mindspore_file import list_mindspore
+from mindcoder.checkpoint.huggingface import WEIGHT_FILES, HuggingFaceFolder
+from mindcoder.checkpoint.mindformers_file import naming_of, open_mindformers
+from mindcoder.checkpoint.mindformers_tree import find_ckpt
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.parts import merge_parts
 from mindcoder.checkpoint.peft_format import is_peft, peft_base, read_peft
 from mindcoder.checkpoint.peft_prefix import is_peft_prefix, read_peft_prefix
+from mindcoder.checkpoint.place import hub_hint, place_of
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
@@ -69,7 +70,10 @@ class Weights:
         huggingface_config: ``config.json`` that they once came with.
         step: of a training checkpoint.
         plans: of the parameters, where several files hold parts of them.
-        prefix: that was learnt for these weights, in a checkpoint of it.
+        prefix: that was learned for these weights, in a checkpoint of it.
+        left_out: one line about what the place holds beside the weights.
+        unstated: fields of ``config`` that the place does not tell; they are not compared.
+        needed: those of ``unstated`` without which the weights mean nothing.
     """
 
     kind: Kind
@@ -82,6 +86,20 @@ class Weights:
     folder: HuggingFaceFolder | None = None
     plans: Mapping[str, TensorPlan] | None = None
     prefix: Prefix | None = None
+    left_out: str = ""
+    unstated: frozenset[str] = frozenset()
+    needed: frozenset[str] = frozenset()
+
+    def require_complete(self) -> None:
+        """Refuse weights whose architecture is told by nothing but a YAML file.
+
+        Raises:
+            UserError: fields that the place does not tell.
+        """
+        if self.needed:
+            raise UserError(
+                f"does not tell {', '.join(sorted(self.needed))}: put the model's config.json beside it", self.place
+            )
 
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
         """Plans of all parameters of ``config``'s network (its own by default), by global name.
@@ -99,9 +117,9 @@ class Weights:
         if self.folder is not None:
             plans, missing, unexpected = self.folder.parameter_plans(config)
         elif self.kind == "ckpt":
-            plans = old_wizardcoder.plans_to_ours(self.tensors, config)
+            plans, unexpected = naming_of(config.model_type).plans_to_ours(self.tensors, config)
+            plans = {name: plans[name] for name in expected if name in plans}
             missing = [name for name in expected if name not in plans]
-            unexpected = old_wizardcoder.unexpected_names(self.tensors, config)
         else:
             stored = self.plans or {
                 name: TensorPlan(name, tensor.shape, tensor.dtype, (tensor,)) for name, tensor in self.tensors.items()
@@ -125,9 +143,7 @@ class Weights:
             raise UserError(
                 f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.place
             )
-        skipped = {"vocab_size"} | ({"max_position_embeddings"} if config.position == "rope" else set())
-        if self.kind == "ckpt":
-            skipped |= {"norm_epsilon", "scale_attention"}  # the file does not say
+        skipped = {"vocab_size"} | ({"max_position_embeddings"} if config.position == "rope" else set()) | self.unstated
         differing = [
             f"{name} {theirs[name]} instead of {value}" + (f" ({YAML_KEYS[name]})" if name in YAML_KEYS else "")
             for name, value in ours.items()
@@ -150,7 +166,7 @@ class Weights:
         }
         if self.kind == "training checkpoint":
             return f"checkpoint {self.place} (step {self.step})"
-        return f"{names[self.kind]} {self.place}"
+        return f"{names[self.kind]} {self.place}" + (f" (left out: {self.left_out})" if self.left_out else "")
 
 
 def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
@@ -185,7 +201,7 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
     Raises:
         UserError: no adapter there, damaged, or of another network.
     """
-    path = Path(location)
+    path = place_of(location, "adapter")
     checkpoint = _adapter_checkpoint(path)
     adapter = read_peft(path, config) if checkpoint is None else read_adapter(checkpoint, config)
     check_fit(adapter, config.parameter_shapes())
@@ -203,11 +219,11 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
     Raises:
         UserError: no adapter there, its base is not found, or they do not fit.
     """
-    path = Path(location)
+    path = place_of(location, "adapter")
     checkpoint = _adapter_checkpoint(path)
     said = base or (peft_base(path) if checkpoint is None else base_of(checkpoint))
     if not said or not Path(said).exists():
-        told = f"base model {said} is not there" if said else "does not say what its base model is"
+        told = f"base model {said} is not there{hub_hint(said)}" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     below = open_weights(said)
     own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))
@@ -230,13 +246,9 @@ def open_weights(location: str | Path) -> Weights:
     Raises:
         UserError: nothing there, nothing known, or damaged.
     """
-    path = Path(location)
-    if not path.exists():
-        raise UserError("no such checkpoint", location)
+    path = place_of(location)
     if path.suffix == ".ckpt" and path.is_file():
-        tensors = list_mindspore(path)
-        config = old_wizardcoder.config_from_tensors(tensors, path)
-        return Weights("ckpt", path, config, tensors, find_companions(path.parent))
+        return _open_ckpt(path, path)
     if (path / LAYOUT_FILE).is_file():
         config, tensors, plans = open_rank_tree(path)
         companions = find_companions(path)
@@ -250,6 +262,10 @@ def open_weights(location: str | Path) -> Weights:
         return open_adapted(checkpoint.folder)
     if checkpoint is not None:
         return _open_training_checkpoint(checkpoint)
+    if path.is_dir() and not any((path / name).is_file() for names in WEIGHT_FILES for name in names):
+        ckpt = find_ckpt(path)
+        if ckpt is not None:
+            return _open_ckpt(path, ckpt)
     folder = HuggingFaceFolder(path if path.is_dir() else path.parent, None if path.is_dir() else path)
     return Weights(
         "huggingface",
@@ -259,6 +275,23 @@ def open_weights(location: str | Path) -> Weights:
         find_companions(folder.folder),
         folder.config,
         folder=folder,
+    )
+
+
+def _open_ckpt(place: Path, file: Path) -> Weights:
+    """MindFormers' weights in ``file``, which ``place`` is or stands for."""
+    folder = place if place.is_dir() else file.parent
+    found = open_mindformers(file, folder)
+    return Weights(
+        "ckpt",
+        place,
+        found.config,
+        found.tensors,
+        {**find_companions(folder), **find_companions(file.parent)},
+        found.huggingface_config,
+        left_out=found.left_out,
+        unstated=found.unstated,
+        needed=found.needed,
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
+from mindcoder.checkpoint.place import place_of
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.config.effects import notes_on_effects
@@ -197,8 +198,8 @@ def _with_prepared_texts(
 
 def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace) -> None:
     """Missing files are found before anything heavy is imported."""
-    if config.load_checkpoint and not Path(config.load_checkpoint).exists():
-        raise UserError("no such checkpoint", config.load_checkpoint)
+    if config.load_checkpoint:
+        place_of(config.load_checkpoint)
     if run_mode in ("eval", "predict") and not config.load_checkpoint:
         raise UserError(f"{run_mode} needs weights: --load_checkpoint")
     if run_mode == "predict" and not arguments.predict_data:

@@ -10,7 +10,7 @@ from pathlib import Path
 import mindspore as ms
 
 from mindcoder.checkpoint.adapter import Adapter
-from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.weights import Weights, open_adapter, open_weights
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.errors import UserError
@@ -76,6 +76,7 @@ def open_model(request: ModelRequest) -> Model:
         UserError: nothing there, no tokenizer, an adapter of another model, or lengths do not fit.
     """
     weights = open_weights(request.path)
+    weights.require_complete()
     adapters = open_adapters(request.adapters, weights.config, _name(weights))
     tokenizer = model_tokenizer(request, weights)
     config = _config(weights, request.dtype)
@@ -88,8 +89,9 @@ def open_model(request: ModelRequest) -> Model:
     if weights.prefix is not None:
         longest -= weights.prefix.options.tokens
     max_length = request.max_length or min(longest, DEFAULT_LENGTH)
+    fitting = fitting_weights(weights, config)
     decoder = Decoder(config, empty=True)
-    log.info("weights from %s", load_weights(decoder, request.path).describe())
+    log.info("weights from %s", load_weights(decoder, fitting).describe())
     engine = Engine(
         decoder,
         request.batch,
@@ -137,8 +139,10 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
         UserError: nothing there, or its vocabulary is another one.
     """
     weights = open_weights(path)
+    weights.require_complete()
+    fitting = fitting_weights(weights, _config(weights, dtype))
     draft = Decoder(_config(weights, dtype), empty=True)
-    log.info("draft from %s", load_weights(draft, path).describe())
+    log.info("draft from %s", load_weights(draft, fitting).describe())
     engine = model.engine
     speculative = SpeculativeDecoder(
         model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
@@ -157,6 +157,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
     network = config_from_section(model)
+    weights = fitting_weights(config.load_checkpoint, network)  # before anything is built: another model is seen now
     adapters = open_adapters(request.adapters, network)
     for index, prompt in enumerate(prompts):
         if prompt.adapter is not None and prompt.adapter not in adapters:
@@ -167,7 +168,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     together = meet_cluster(config)
     mine = range(together.mesh.data_index, len(prompts), together.mesh.data)
     decoder = build_part(together, network, config, empty=True, trains=False)
-    log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
+    log.info("weights from %s", load_weights(decoder, weights).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)
     engine = Engine(

@@ -10,7 +10,7 @@ from mindformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFa
 from mindformers.core.parallel_config import default_parallel_config
 from mindspore import Tensor, ops
 
-from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.model_section import AnyModelSection
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
@@ -68,12 +68,13 @@ class DecoderForCausalLM(PreTrainedModel):
     def __init__(self, config: DecoderPretrainedConfig) -> None:
         super().__init__(config, auto_prefix=False)
         self.transformer_config = config_from_section(config.section)
+        location = config.section.checkpoint_name_or_path
+        weights = fitting_weights(location, self.transformer_config) if location else None
         self.decoder = Decoder(self.transformer_config)
         self.loss = LinearCrossEntropy(scaled=True)
         self._engines: dict[tuple[int, int], Engine] = {}
-        location = config.section.checkpoint_name_or_path
-        if location:
-            load_weights(self.decoder, location)
+        if weights is not None:
+            load_weights(self.decoder, weights)
 
     def construct(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
-from mindcoder.checkpoint.load import load_weights
+from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.store import Checkpoint, find_checkpoint, list_steps, newest_checkpoint, open_step
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig, ScaleSense
@@ -170,13 +170,17 @@ def train(
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
     network = config_from_section(config.model.settings)
+    starts_from_weights = resume_from is None or options.freezes or options.preference is not None
+    start = None  # compared before anything is built: another model is seen at once
+    if config.load_checkpoint and starts_from_weights:
+        start = fitting_weights(config.load_checkpoint, network)
     decoder = build_part(together, network, config, config.seed)
     if options.preference is not None:
         check_preference(config, loader)
     elif loader.holds_pairs:
         raise UserError("the dataset holds pairs of answers: add a preference section (type: dpo)")
-    if config.load_checkpoint and (resume_from is None or options.freezes or options.preference is not None):
-        weights = load_weights(decoder, config.load_checkpoint)
+    if start is not None:
+        weights = load_weights(decoder, start)
         if weights.prefix is not None:
             raise UserError("is a prefix: train from the base model it belongs to", weights.place)
         log.info("weights from %s", weights.describe())
@@ -372,6 +376,7 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     together = meet_cluster(config)
     loader = build_loader(config, config.eval_dataset, False, False, together.mesh)
     network = config_from_section(config.model.settings)
+    weights = fitting_weights(config.load_checkpoint, network)
     decoder = build_part(together, network, config, empty=True)
-    log.info("weights from %s", load_weights(decoder, config.load_checkpoint).describe())
+    log.info("weights from %s", load_weights(decoder, weights).describe())
     return evaluate(build_eval_step(decoder, together), loader, together.mesh.rank == 0, Agreement(together))

@@ -213,13 +213,13 @@ def test_damaged_sources_are_refused_and_nothing_is_written(damage, tmp_path):
 
 def test_a_damaged_ckpt_and_a_foreign_one_are_refused(tmp_path):
     ms.save_checkpoint([{"name": "w", "data": ms.Tensor(np.ones(3, np.float32))}], str(tmp_path / "a.ckpt"))
-    with pytest.raises(UserError, match="a.ckpt: is no WizardCoder checkpoint of MindFormers"):
+    with pytest.raises(UserError, match="a.ckpt: holds no WizardCoder or Llama of MindFormers: its first tensor is w"):
         run(tmp_path / "a.ckpt", tmp_path / "out")
     (tmp_path / "a.ckpt").write_bytes((tmp_path / "a.ckpt").read_bytes()[:-4])
     with pytest.raises(UserError, match="a.ckpt: is no whole MindSpore checkpoint"):
         run(tmp_path / "a.ckpt", tmp_path / "out")
-    random_model("llama").save_pretrained(tmp_path / "hf")
-    with pytest.raises(UserError, match="naming is for gpt_bigcode"):
+    random_model("starcoder2").save_pretrained(tmp_path / "hf")
+    with pytest.raises(UserError, match="naming of MindFormers is for gpt_bigcode and llama, not starcoder2"):
         run(tmp_path / "hf", tmp_path / "b.ckpt")
 
 

@@ -1,0 +1,82 @@
+"""A ``.ckpt`` of MindFormers: whose names it has, what the network is, and what is no weight in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mindcoder.checkpoint import old_llama, old_wizardcoder
+from mindcoder.checkpoint.huggingface import read_config
+from mindcoder.checkpoint.mindspore_file import list_mindspore
+from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.checkpoint.training_state import describe_states, split_state
+from mindcoder.errors import UserError
+from mindcoder.models.transformer_config import TransformerConfig
+
+NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in (old_wizardcoder, old_llama)}
+
+
+@dataclass(frozen=True)
+class MindFormersFile:
+    """What a file holds.
+
+    Attributes:
+        config: the architecture, as far as the file and ``config.json`` beside it tell.
+        tensors: the weights.
+        left_out: one line about everything else.
+        unstated: fields of ``config`` that nothing tells.
+        needed: those of them that differ between models of the same shapes.
+        huggingface_config: ``config.json`` beside the file.
+    """
+
+    file: Path
+    config: TransformerConfig
+    tensors: Mapping[str, StoredTensor]
+    left_out: str
+    unstated: frozenset[str]
+    needed: frozenset[str]
+    huggingface_config: Mapping[str, Any] | None = None
+
+
+def naming_of(model_type: str) -> ModuleType:
+    """The module of a family's names.
+
+    Raises:
+        UserError: MindFormers has no names for it.
+    """
+    if model_type not in NAMINGS:
+        raise UserError(f".ckpt naming of MindFormers is for {' and '.join(NAMINGS)}, not {model_type}")
+    return NAMINGS[model_type]
+
+
+def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
+    """Find out what a ``.ckpt`` is.
+
+    Args:
+        beside: another folder than the file's own that may hold ``config.json``.
+
+    Raises:
+        UserError: it is damaged, of a model that is not known, or ``config.json`` is of another family.
+    """
+    tensors, states = split_state(list_mindspore(file))
+    module = next((module for module in NAMINGS.values() if module.recognizes(tensors)), None)
+    if module is None:
+        first = next(iter(tensors), None)
+        found = f"its first tensor is {first}" if first else f"it holds {describe_states(states)} only"
+        raise UserError(f"holds no WizardCoder or Llama of MindFormers: {found}", file)
+    try:
+        config = module.config_from_tensors(tensors, file)
+    except ValueError as error:
+        raise UserError(f"shapes make no network: {error}", file) from None
+    places = [folder / "config.json" for folder in (file.parent, *([beside] if beside else []))]
+    described = next((place for place in places if place.is_file()), None)
+    if described is None:
+        return MindFormersFile(file, config, tensors, describe_states(states), module.UNSTATED, module.NEEDED)
+    values, told = read_config(described)
+    if told.model_type != config.model_type:
+        raise UserError(f"describes {told.model_type}, {file.name} beside it is {config.model_type}", described)
+    config = replace(told, vocab_size=config.vocab_size)
+    return MindFormersFile(file, config, tensors, describe_states(states), frozenset(), frozenset(), values)

@@ -1,0 +1,133 @@
+"""Names of a family's parameters in MindFormers' ``.ckpt`` files, and the way to our names and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindcoder.checkpoint.plan import Build, TensorPlan
+from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.errors import UserError
+from mindcoder.models.transformer_config import TransformerConfig
+
+TRANSPOSE_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How MindFormers names one family.
+
+    ``{layer}`` in the names stands for the layer's number.
+
+    Attributes:
+        model_type: of the family.
+        modules: linear layers, whose ``.weight`` and ``.bias`` are parameters: name in the file -> our name.
+        parameters: all other parameters, by full name.
+        transposed: modules whose weight is stored as ``[in, out]``, as suffixes.
+        head: name under which a tied head is written once more.
+    """
+
+    model_type: str
+    modules: Mapping[str, str]
+    parameters: Mapping[str, str]
+    transposed: tuple[str, ...] = ()
+    head: str | None = None
+
+    def pairs(self, num_layers: int) -> list[tuple[str, str]]:
+        """(name in the file, our name) of every parameter that a network of this family may have."""
+        full = dict(self.parameters)
+        for theirs, ours in self.modules.items():
+            full |= {f"{theirs}.{part}": f"{ours}.{part}" for part in ("weight", "bias")}
+        return [
+            (theirs.format(layer=layer), ours.format(layer=layer))
+            for theirs, ours in full.items()
+            for layer in range(num_layers if "{layer}" in theirs else 1)
+        ]
+
+    def is_transposed(self, name: str) -> bool:
+        """Whether MindFormers stores this weight as ``[in, out]``."""
+        return bool(self.transposed) and name.endswith(tuple(f"{module}.weight" for module in self.transposed))
+
+    def plans_from_ours(self, parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
+        """Plans of the file's tensors from those of our parameters; a rank's file has some of them."""
+        plans = []
+        for theirs, ours in self.pairs(config.num_layers):
+            if ours not in parameters:
+                continue
+            plan = parameters[ours]
+            if self.is_transposed(theirs):
+                plans.append(TensorPlan(theirs, plan.shape[::-1], plan.dtype, plan.sources, _then_transpose(plan)))
+            else:
+                plans.append(TensorPlan(theirs, plan.shape, plan.dtype, plan.sources, plan.build))
+        table = parameters.get("token_embedding.weight")
+        if self.head is not None and config.tied_head and table is not None:
+            plans.append(TensorPlan(self.head, table.shape, table.dtype, table.sources, table.build))
+        return plans
+
+    def unexpected(self, names: Iterable[str], config: TransformerConfig) -> list[str]:
+        """Names that belong to no parameter of a network of ``config``."""
+        expected = config.parameter_shapes()
+        known = {theirs for theirs, ours in self.pairs(config.num_layers) if ours in expected}
+        return [name for name in names if name not in known and name != self.head]
+
+
+def transpose(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Block by block, twice as fast as numpy's own order through the caches."""
+    (values,) = parts
+    turned = np.empty(values.shape[::-1], values.dtype)
+    for row in range(0, values.shape[0], TRANSPOSE_BLOCK):
+        rows = slice(row, row + TRANSPOSE_BLOCK)
+        for column in range(0, values.shape[1], TRANSPOSE_BLOCK):
+            columns = slice(column, column + TRANSPOSE_BLOCK)
+            turned[columns, rows] = values[rows, columns].T
+    return turned
+
+
+def _then_transpose(plan: TensorPlan) -> Build:
+    def composed(parts: Sequence[np.ndarray]) -> np.ndarray:
+        return transpose([parts[0] if plan.build is None else plan.build(parts)])
+
+    return composed
+
+
+@dataclass(frozen=True)
+class TiedTable(StoredTensor):
+    """The token table of a file that has the head as well; reading it makes sure that the two are equal."""
+
+    table: StoredTensor | None = None
+    head: StoredTensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Its bytes are not to be copied unseen."""
+        return False
+
+    def read(self) -> np.ndarray:
+        """The table.
+
+        Raises:
+            UserError: the head is another matrix.
+        """
+        assert self.table is not None and self.head is not None
+        values, head = self.table.read(), self.head.read()
+        if values.dtype != head.dtype or not np.array_equal(values, head, equal_nan=values.dtype.kind == "f"):
+            raise UserError(f"{self.head.name} differs from {self.table.name}: the head is tied to it", self.file)
+        return values
+
+
+def tied_table(plan: TensorPlan, head: StoredTensor) -> TensorPlan:
+    """The token table's plan, which also makes sure that the tied head of the same file equals it.
+
+    Raises:
+        UserError: their shapes differ.
+    """
+    (table,) = plan.sources
+    if head.shape != table.shape:
+        raise UserError(
+            f"{head.name} has shape {list(head.shape)}, {table.name} {list(table.shape)}: the head is tied to it",
+            head.file,
+        )
+    checked = TiedTable(table.name, table.file, table.dtype, table.shape, table.extents, table=table, head=head)
+    return TensorPlan(plan.name, plan.shape, plan.dtype, (checked,))

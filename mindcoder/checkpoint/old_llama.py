@@ -1,0 +1,137 @@
+"""The ``.ckpt`` naming of MindFormers' Llama: ``model.layers.N.attention.wq.weight`` and so on.
+
+As mindformers/models/llama/convert_weight.py and convert_reversed.py of mindspore-lab/mindformers write and read it:
+every tensor as Hugging Face has it, under another name. The file tells neither the number of heads nor theta nor
+epsilon: those come from ``config.json`` beside it, or from ``model.model_config``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from mindcoder.checkpoint.naming import Naming, tied_table
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.errors import UserError
+from mindcoder.models import llama
+from mindcoder.models.transformer_config import TransformerConfig
+
+BLOCK, LAYER = "model.layers.{layer}", "layers.{layer}"
+TABLE = "model.tok_embeddings.embedding_weight"
+META_TABLE = "model.tok_embeddings.weight"  # of files made from Meta's .pth
+HEAD = "lm_head.weight"
+NAMING = Naming(
+    llama.MODEL_TYPE,
+    modules={
+        f"{BLOCK}.attention.wq": f"{LAYER}.attention.query",
+        f"{BLOCK}.attention.wk": f"{LAYER}.attention.key",
+        f"{BLOCK}.attention.wv": f"{LAYER}.attention.value",
+        f"{BLOCK}.attention.wo": f"{LAYER}.attention.output",
+        f"{BLOCK}.feed_forward.w1": f"{LAYER}.mlp.gate",
+        f"{BLOCK}.feed_forward.w2": f"{LAYER}.mlp.down",
+        f"{BLOCK}.feed_forward.w3": f"{LAYER}.mlp.up",
+    },
+    parameters={
+        TABLE: "token_embedding.weight",
+        f"{BLOCK}.attention_norm.weight": f"{LAYER}.attention_norm.weight",
+        f"{BLOCK}.ffn_norm.weight": f"{LAYER}.mlp_norm.weight",
+        "model.norm_out.weight": "final_norm.weight",
+        HEAD: "head.weight",
+    },
+)
+# Fields that the file does not tell and that differ between models of the same shapes.
+UNSTATED = frozenset(
+    {
+        "num_heads",
+        "num_kv_heads",
+        "head_dim",
+        "norm_epsilon",
+        "max_position_embeddings",
+        "rope_theta",
+        "rope_scaling",
+        "sliding_window",
+        "tied_head",
+    }
+)
+NEEDED = UNSTATED - {"sliding_window", "tied_head"}
+FUSED = ("attention.w_qkv", "feed_forward.w_gate_hidden")
+IGNORED = ("rotary_emb.inv_freq",)  # Llama 1 of old transformers saved this buffer, and convert_weight.py passed it on
+
+
+def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether these are Llama's names."""
+    return any(
+        re.match(r"model\.(tok_embeddings\.|layers\.\d+\.(attention|feed_forward)\.w)", name) for name in tensors
+    )
+
+
+def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> TransformerConfig:
+    """What the shapes tell of the architecture; the fields of `UNSTATED` are placeholders.
+
+    Raises:
+        UserError: a tensor is missing, or the projections are fused.
+    """
+    fused = next((name for name in tensors if any(part in name for part in FUSED)), None)
+    if fused is not None:
+        raise UserError(
+            f"{fused}: files of convert_weight.py --qkv_concat=True are not read; give the file it was made from", file
+        )
+    tensors = _with_our_table(tensors)
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in tensors:
+            raise UserError(f"is no whole Llama checkpoint of MindFormers: it has no {name}", file)
+        found = tensors[name].shape
+        if len(found) != 2:
+            raise UserError(f"{name} has shape {list(found)}, expected 2 dimensions", file)
+        return found
+
+    vocab_size, hidden = shape(TABLE)
+    queries, keys = shape("model.layers.0.attention.wq.weight")[0], shape("model.layers.0.attention.wk.weight")[0]
+    layers = {match[1] for name in tensors if (match := re.match(r"model\.layers\.(\d+)\.", name))}
+    head_dim = 128 if queries % 128 == keys % 128 == 0 else keys
+    if not keys or queries % keys or head_dim % 2:
+        raise UserError(f"has {queries} query and {keys} key features, which are no heads of one size", file)
+    return TransformerConfig(
+        model_type=llama.MODEL_TYPE,
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        num_layers=len(layers),
+        num_heads=queries // head_dim,
+        num_kv_heads=keys // head_dim,
+        intermediate_size=shape("model.layers.0.feed_forward.w1.weight")[0],
+        max_position_embeddings=2048,
+        head_dim=head_dim,
+        norm="rms_norm",
+        activation="silu",
+        gated_mlp=True,
+        attention_bias="model.layers.0.attention.wq.bias" in tensors,
+        mlp_bias="model.layers.0.feed_forward.w1.bias" in tensors,
+        position="rope",
+        tied_head=HEAD not in tensors,
+    )
+
+
+def plans_to_ours(
+    tensors: Mapping[str, StoredTensor], config: TransformerConfig
+) -> tuple[dict[str, TensorPlan], list[str]]:
+    """Plans of our parameters, without those that the file lacks, and the names that belong to none."""
+    tensors = _with_our_table(tensors)
+    expected = config.parameter_shapes()
+    names = {ours: theirs for theirs, ours in NAMING.pairs(config.num_layers) if ours in expected}
+    found = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
+    plans = {ours: TensorPlan(ours, tensor.shape, tensor.dtype, (tensor,)) for ours, tensor in found.items()}
+    unexpected = [name for name in NAMING.unexpected(tensors, config) if not name.endswith(IGNORED)]
+    if config.tied_head and HEAD in tensors:
+        unexpected.remove(HEAD)
+        if "token_embedding.weight" in plans:
+            plans["token_embedding.weight"] = tied_table(plans["token_embedding.weight"], tensors[HEAD])
+    return plans, unexpected
+
+
+def _with_our_table(tensors: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
+    if META_TABLE not in tensors or TABLE in tensors:
+        return tensors
+    return {TABLE if name == META_TABLE else name: tensor for name, tensor in tensors.items()}
