@@ -11,11 +11,10 @@ from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import MBPP_SPLITS, TASKS, Problem, read_problems
-from mindcoder.evaluate.protocol import STYLES, Protocol, Style, digest, stops_of
+from mindcoder.evaluate.protocol import PROTOCOLS, STYLES, Protocol, check_protocol, digest, named_protocol
 from mindcoder.evaluate.sandbox import Sandbox
 
 CANONICAL = "canonical"  # in place of a model: the problem set's own solutions
-DEFAULT_NEW_TOKENS = 512
 
 
 def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +24,17 @@ def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=TASKS, required=True, help="benchmark")
     parser.add_argument("--data", required=True, metavar="FILE", help="the published problem file (.jsonl, .json, .gz)")
     parser.add_argument("--split", choices=list(MBPP_SPLITS), default="test", help="of MBPP; default: test (11 to 510)")
-    parser.add_argument("--prompt", choices=STYLES, default="instruct", help="default: instruct, by --template")
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="plain",
+        help="whose prompts, stop texts, token limits and reading of answers; default: plain (MindCoder's own)",
+    )
+    parser.add_argument(
+        "--prompt",
+        choices=STYLES,
+        help="instruct: ask in words; complete: go on with code; default: the protocol's (plain: instruct)",
+    )
     parser.add_argument(
         "--shots", type=not_negative, default=0, metavar="N", help="solved examples in the prompt (MBPP)"
     )
@@ -51,6 +60,7 @@ def eval_code_verb(arguments: argparse.Namespace) -> int:
     from mindcoder.evaluate.run import Execution, judge, report, wait_for
     from mindcoder.evaluate.sandbox import SandboxOptions
 
+    check_protocol(arguments.protocol, arguments.task, arguments.prompt, arguments.shots)
     problems = read_problems(Path(arguments.data), arguments.task, arguments.split)[: arguments.limit]
     shots = _shots(arguments)
     limits = SandboxOptions(arguments.timeout, arguments.memory_gb * 2**30, isolation=arguments.sandbox)
@@ -63,7 +73,7 @@ def eval_code_verb(arguments: argparse.Namespace) -> int:
 
     shard, folder = _shard(arguments.shard), Path(arguments.output_dir)
     model = open_flagged_model(arguments)
-    protocol = _protocol(arguments, problems, model.template)
+    protocol = _protocol(arguments, problems, model.template, model.engine.max_length)
     if shard.index == 0:
         begin(folder, str(Path(arguments.path).resolve()), protocol, arguments.overwrite)
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,20 +149,20 @@ def _shard(text: str | None):
     return Shard(int(index), int(count))
 
 
-def _protocol(arguments: argparse.Namespace, problems: list[Problem], template: str) -> Protocol:
-    style: Style = "complete" if arguments.task == "humaneval-infilling" else arguments.prompt
-    return Protocol(
+def _protocol(arguments: argparse.Namespace, problems: list[Problem], template: str, longest: int) -> Protocol:
+    return named_protocol(
+        arguments.protocol,
         arguments.task,
-        arguments.split if arguments.task.startswith("mbpp") else "all",
-        digest(problems),
-        style,
-        template if style == "instruct" else "",
-        arguments.shots,
-        arguments.samples,
-        arguments.temperature,
-        arguments.top_p,
-        arguments.top_k,
-        arguments.seed,
-        arguments.max_output_length or DEFAULT_NEW_TOKENS,
-        stops_of(arguments.task, style),
+        template,
+        arguments.prompt,
+        longest,
+        arguments.max_output_length,
+        split=arguments.split if arguments.task.startswith("mbpp") else "all",
+        problem_set=digest(problems),
+        shots=arguments.shots,
+        samples=arguments.samples,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k,
+        seed=arguments.seed,
     )

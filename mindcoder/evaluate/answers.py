@@ -119,17 +119,21 @@ def _answers(
         while len(running) < 2 * engine.batch and (item := next(waiting, None)) is not None:
             index, problem, sample = item
             prompt = encode(model, problem, protocol, shots)
-            if len(prompt) >= engine.max_length:
+            room = protocol.room(len(prompt), engine.max_length)
+            if room == 0:
+                longest = min(protocol.max_total_tokens or engine.max_length, engine.max_length)
+                whose = "--max_length" if longest == engine.max_length else f"protocol {protocol.name}"
                 log.warning(
-                    "problem %s: the prompt's %d tokens leave no room within %d (--max_length); it counts as failed",
+                    "problem %s: the prompt's %d tokens leave no room within %d (%s); it counts as failed",
                     problem.task_id,
                     len(prompt),
-                    engine.max_length,
+                    longest,
+                    whose,
                 )
                 yield (problem.task_id, sample), ""
                 continue
             row = index * protocol.samples + sample
-            sequence = engine.submit(Request(tuple(prompt), options, protocol.max_new_tokens, row=row))
+            sequence = engine.submit(Request(tuple(prompt), options, room, row=row))
             text = StoppedText(model.tokenizer, protocol.stops)
             running[id(sequence)] = (sequence, (problem.task_id, sample), text)
         if not running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,18 @@ class Problem:
     entry_point: str = ""
     suffix: str = ""
 
+    @property
+    def published_tests(self) -> str:
+        """The tests as bigcode-evaluation-harness runs them: MBPP's without ``test_setup_code``."""
+        return "\n".join(self.examples) if self.examples else self.tests
+
+    @property
+    def function(self) -> str | None:
+        """Name of the function that is asked for; MBPP's is the one that its first test calls."""
+        if self.entry_point:
+            return self.entry_point
+        return _tested_function(self.examples[0], self.solution) if self.examples else None
+
     def completed(self, completion: str) -> str:
         """The program that ``completion`` makes of ``text``."""
         return self.text + completion + self.suffix
@@ -56,6 +69,12 @@ class Problem:
     def canonical_program(self) -> str:
         """The set's own solution with its tests; it has to pass."""
         return self.program(self.completed(self.solution) if self.entry_point else self.solution)
+
+
+def _tested_function(test: str, solution: str) -> str | None:
+    """The function of ``solution`` that ``test`` names, as evalplus' tools/mbpp/init_plus.py finds it."""
+    functions = sorted(set(re.findall(r"^def[ \t]+(\w+)", solution, re.MULTILINE)))
+    return next((name for name in functions if name in test), None)
 
 
 def read_problems(file: Path, task: Task, split: str = "test") -> list[Problem]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from mindcoder.data.prompt import build_prompt
+from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import Problem, Task
+from mindcoder.evaluate.protocols import RULES, Rules, Style
+from mindcoder.evaluate.protocols.plain import extract_code
 
-Style = Literal["complete", "instruct"]
+__all__ = [
+    "PROTOCOLS", "STYLES", "Protocol", "Style", "check_protocol", "code_of", "digest", "extract_code",
+    "named_protocol", "program_of", "prompt_of", "stops_of",
+]  # fmt: skip
 STYLES: tuple[Style, ...] = ("complete", "instruct")
-# bigcode-evaluation-harness: tasks/humaneval.py and tasks/mbpp.py.
-STOPS = {
-    "humaneval": ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>"),
-    "mbpp": ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```"),
-}
-WIZARDCODER_TASK = "Create a Python script for this problem:\n"  # nlpxucan/WizardLM, WizardCoder/src
-FENCE = re.compile(r"```(?:[Pp]ython3?|py)?[ \t]*\r?\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
-CODE_BEGINS = re.compile(r"^(?:def |class |import |from \w+(?:\.\w+)* import |@)", re.MULTILINE)
+PROTOCOLS = tuple(RULES)
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,10 @@ class Protocol:
         shots: solved examples in the prompt.
         samples: answers a problem.
         temperature, top_p, top_k, seed: how tokens are chosen; temperature 0 is greedy.
-        max_new_tokens: limit of an answer.
+        max_new_tokens: limit of an answer; 0: none of its own.
         stops: texts that end it.
+        name: whose rules they are, see `mindcoder.evaluate.protocols`.
+        max_total_tokens: limit of prompt and answer together; 0: the model's only.
     """
 
     task: Task
@@ -50,14 +49,45 @@ class Protocol:
     seed: int
     max_new_tokens: int
     stops: tuple[str, ...]
+    name: str = "plain"
+    max_total_tokens: int = 0
+
+    @property
+    def rules(self) -> Rules:
+        """How it asks and reads."""
+        return RULES[self.name]
+
+    def room(self, prompt_tokens: int, longest: int) -> int:
+        """Tokens that an answer may have.
+
+        Args:
+            prompt_tokens: of its prompt.
+            longest: prompt and answer together, as far as the model goes.
+        """
+        room = min(self.max_total_tokens or longest, longest) - prompt_tokens
+        return max(min(room, self.max_new_tokens) if self.max_new_tokens else room, 0)
+
+    def deviations(self) -> list[str]:
+        """Where it differs from what is published under its name."""
+        rules = self.rules
+        if self.name == "plain":
+            return []
+        found = []
+        if self.max_total_tokens != rules.max_total_tokens:
+            found.append(f"{self.max_total_tokens} tokens in all, published: {rules.max_total_tokens or 'no limit'}")
+        if self.max_new_tokens != rules.max_new_tokens:
+            found.append(f"{self.max_new_tokens} new tokens, published: {rules.max_new_tokens or 'no limit'}")
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """For a report."""
-        return {**asdict(self), "stops": list(self.stops)}
+        said = {"name": self.name, "source": self.rules.source, "deviations": self.deviations()}
+        return {**said, **asdict(self), "stops": list(self.stops)}
 
     def describe(self) -> list[str]:
         """Lines for people."""
-        asked = f"instruction, template {self.template}" if self.style == "instruct" else "code to go on with"
+        words = f"template {self.template}" if self.rules.uses_template else "in the protocol's own words"
+        asked = f"instruction, {words}" if self.style == "instruct" else "code to go on with"
         if self.task == "humaneval-infilling":
             asked = "prefix and suffix of a gap (fill in the middle)"
         chosen = (
@@ -66,12 +96,65 @@ class Protocol:
             else f"temperature {self.temperature:g}, top_p {self.top_p:g}, top_k {self.top_k}, seed {self.seed}"
         )
         split = f", split {self.split}" if self.task.startswith("mbpp") else ""
+        limits = [f"at most {self.max_new_tokens} new tokens"] if self.max_new_tokens else []
+        limits += [f"at most {self.max_total_tokens} tokens with the prompt"] if self.max_total_tokens else []
+        differs = [f"not as published: {'; '.join(found)}"] if (found := self.deviations()) else []
         return [
+            f"protocol: {self.name} ({self.rules.source})",
             f"problems: {self.task}{split} (sha256 {self.problem_set[:12]})",
             f"prompt: {asked}, {self.shots}-shot",
-            f"decoding: {chosen}, {self.samples} a problem, at most {self.max_new_tokens} new tokens",
+            f"decoding: {chosen}, {self.samples} a problem, {', '.join(limits)}",
             f"stop: end of text, or {' '.join(map(repr, self.stops)) or 'nothing else'}",
+            *differs,
         ]
+
+
+def check_protocol(name: str, task: Task, asked: Style | None, shots: int = 0) -> None:
+    """Before a model is loaded.
+
+    Raises:
+        UserError: protocol ``name`` does not cover the task or what was asked for.
+    """
+    rules = RULES[name]
+    if task not in rules.tasks:
+        raise UserError(f"--protocol {name} has no rules for {task}; --protocol plain has")
+    if shots and name != "plain":
+        raise UserError(f"--shots: --protocol {name} shows no solved examples; --protocol plain does")
+    rules.style(task, "plain", asked)
+
+
+def named_protocol(
+    name: str,
+    task: Task,
+    template: str,
+    asked: Style | None,
+    longest: int,
+    max_new_tokens: int | None = None,
+    **chosen: Any,
+) -> Protocol:
+    """A protocol by its name.
+
+    Args:
+        name: one of `PROTOCOLS`.
+        task: the problem set.
+        template: the model's.
+        asked: ``complete`` or ``instruct`` where the user chose.
+        longest: prompt and answer together, as far as the model goes.
+        max_new_tokens: the user's limit of an answer, in place of the published one.
+        chosen: the remaining fields of `Protocol`.
+
+    Raises:
+        UserError: the protocol does not cover the task or the choice.
+    """
+    check_protocol(name, task, asked, chosen.get("shots", 0))
+    rules = RULES[name]
+    style = rules.style(task, template, asked)
+    total = min(rules.max_total_tokens, longest) if rules.max_total_tokens else 0
+    used = template if style == "instruct" and rules.uses_template else ""
+    limit = max_new_tokens or rules.max_new_tokens
+    stops = rules.stops(task, style)
+    return Protocol(task, style=style, template=used, max_new_tokens=limit, stops=stops, name=name,
+                    max_total_tokens=total, **chosen)  # fmt: skip
 
 
 def digest(problems: Sequence[Problem]) -> str:
@@ -80,69 +163,21 @@ def digest(problems: Sequence[Problem]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def stops_of(task: Task, style: Style) -> tuple[str, ...]:
-    """Texts that end an answer; an instruction's answer ends with the end-of-text token only."""
-    if style == "instruct":
-        return ()
-    if task == "humaneval-infilling":
-        return ()
-    return STOPS["mbpp" if task.startswith("mbpp") else "humaneval"]
+def stops_of(task: Task, style: Style, name: str = "plain") -> tuple[str, ...]:
+    """Texts that end an answer under protocol ``name``; without any only the end-of-text token does."""
+    return RULES[name].stops(task, style)
 
 
 def prompt_of(problem: Problem, protocol: Protocol, shots: Sequence[Problem] = ()) -> str:
     """What the model gets (for infilling: the prefix)."""
-    is_mbpp = protocol.task.startswith("mbpp")
-    if protocol.style == "complete":
-        own = _docstring(problem) if is_mbpp else problem.text
-        if protocol.task == "humaneval":
-            own = own.rstrip()  # bigcode-evaluation-harness: prompt.strip(); the newline is the model's to write
-        return "".join(f"{_docstring(shot)}{_tidy(shot.solution)}\n\n\n" for shot in shots) + own
-    asked = _question(problem) if is_mbpp else problem.text
-    solved = [f"\n{_question(shot)}\n\n```python\n{_tidy(shot.solution)}\n```\n\n" for shot in shots]
-    return build_prompt(WIZARDCODER_TASK + "".join(solved) + asked, template=protocol.template)
-
-
-def _docstring(problem: Problem) -> str:
-    """bigcode-evaluation-harness's prompt for MBPP, from InCoder's paper: the text and one test."""
-    return f'"""\n{problem.text}\n{problem.examples[0]}\n"""\n'
-
-
-def _question(problem: Problem) -> str:
-    """WizardCoder's: the text and all tests."""
-    return "\n".join([f"\n{problem.text}\nTest examples:", *problem.examples])
-
-
-def _tidy(code: str) -> str:
-    return code.replace("\r\n", "\n").rstrip()
+    return protocol.rules.prompt(problem, protocol.task, protocol.style, protocol.template, shots)
 
 
 def code_of(answer: str, problem: Problem, protocol: Protocol) -> str:
-    """The program that an answer stands for, without tests."""
-    if protocol.task == "humaneval-infilling":
-        return problem.completed(answer)
-    if protocol.style == "complete":
-        cut = cut_at(answer, protocol.stops)
-        if protocol.task == "humaneval":
-            return problem.text.rstrip() + cut
-        return cut
-    code = extract_code(answer)
-    if not problem.entry_point:
-        return code
-    if re.search(rf"^def {re.escape(problem.entry_point)}\b", code, re.MULTILINE):
-        before = problem.text[: problem.text.index(f"def {problem.entry_point}")]
-        return before + code  # its imports and helpers
-    return problem.text + code
+    """The code that an answer stands for, without tests."""
+    return protocol.rules.code(answer, problem, protocol.task, protocol.style)
 
 
-def cut_at(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of the stops."""
-    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
-
-
-def extract_code(answer: str) -> str:
-    """Code of an answer in words: the first fenced block, else from the first line that begins like code."""
-    fenced = FENCE.search(answer)
-    if fenced:
-        return fenced[1]
-    begins = CODE_BEGINS.search(answer)
-    return answer[begins.start() :] if begins else answer
+def program_of(code: str, problem: Problem, protocol: Protocol) -> str:
+    """The code with the tests that the protocol runs."""
+    return protocol.rules.program(code, problem)

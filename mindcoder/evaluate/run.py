@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import Problem
-from mindcoder.evaluate.protocol import Protocol, code_of
+from mindcoder.evaluate.protocol import Protocol, code_of, program_of
 from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions
 from mindcoder.evaluate.scores import Judged, scores, write_outputs
 
@@ -66,7 +66,7 @@ def judge(
     if missing:
         raise UserError(f"{len(missing)} answers are missing, first to problem {missing[0]}")
     codes = [code_of(answers[problem.task_id, sample], problem, protocol) for problem, sample in keys]
-    programs = [problem.program(code) for (problem, _), code in zip(keys, codes)]
+    programs = [program_of(code, problem, protocol) for (problem, _), code in zip(keys, codes)]
     outcomes = tqdm(
         sandbox.run_all(programs, workers), total=len(programs), desc="execute", unit=" programs", disable=None
     )

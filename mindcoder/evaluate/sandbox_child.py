@@ -92,7 +92,7 @@ def limit(limits):
 def run(program):
     """None when the program reached its end, else what stopped it."""
     try:
-        exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
+        exec(compile(program, "program.py", "exec"), {})  # as all harnesses: __name__ is no "__main__"
     except BaseException as error:  # SystemExit too: the tests behind it did not run
         try:
             return f"{type(error).__name__}: {error}"[:300]
