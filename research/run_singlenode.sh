@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The seeds' path; hands over to scripts/run_singlenode.sh.
+# The original path; hands over to scripts/run_singlenode.sh.
 exec bash "$(dirname "$0")/../scripts/run_singlenode.sh" "$@"

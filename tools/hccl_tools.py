@@ -1,4 +1,4 @@
-"""The seeds' ``hccl_tools.py``; see ``--help``."""
+"""The original ``hccl_tools.py``; see ``--help``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The seeds' ``merge_hccl.py``; see ``--help``."""
+"""The original ``merge_hccl.py``; see ``--help``."""
 
 import sys
 

@@ -22,6 +22,7 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, write_rank_tree
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
 from mindcoder.checkpoint.split import Division, rank_parts
+from mindcoder.checkpoint.torch_writer import write_torch
 from mindcoder.checkpoint.weights import (
     ARCHITECTURE_FILE,
     RANK_FILES,
@@ -36,9 +37,12 @@ from mindcoder.models.huggingface_fields import token_id_fields
 from mindcoder.models.registry import family_of
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
-Format = Literal["huggingface", "mindcoder", "ckpt"]
-FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt")
+Format = Literal["huggingface", "mindcoder", "ckpt", "torch"]
+FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt", "torch")
+TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+HEAD_NAME = "lm_head.weight"  # of every family in transformers
+SINGLE_NAME = "weights"  # of the file in the staging folder, where the target is a file
 SHARD_BYTES = 5 * 10**9  # transformers' default
 Progress = Callable[[int], object]
 
@@ -51,7 +55,7 @@ class ConvertRequest:
 
     Attributes:
         source: anything `open_weights` knows.
-        target: folder, or file that ends with ``.ckpt``.
+        target: folder, or file that ends with ``.ckpt``, or with ``.bin`` for PyTorch's form.
         to: form of the target; by default ours for a Hugging Face source, Hugging Face's for all others.
         dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor's own.
         vocab_size: rows of the token tables; by default those of the source, without their padding.
@@ -131,7 +135,7 @@ def convert(request: ConvertRequest) -> Conversion:
             files = _write_split(plans, config, weights, to, staging, request.division, bar.update)
         else:
             files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
-        _move(staging, target, is_file=to == "ckpt" and not split)
+        _move(staging, target, is_file=to in ("ckpt", "torch") and not split)
     return Conversion(weights.kind, to, target, len(plans), files, total, time.perf_counter() - began)
 
 
@@ -150,15 +154,20 @@ def _check_target(target: Path, request: ConvertRequest) -> None:
 
 def _target_format(request: ConvertRequest, weights: Weights) -> Format:
     is_ckpt = request.target.suffix == ".ckpt"
+    is_torch = request.target.suffix in TORCH_SUFFIXES
     if request.division.ranks > 1:
-        if request.to == "huggingface" or is_ckpt:
+        if request.to in ("huggingface", "torch") or is_ckpt or is_torch:
             raise UserError("only --to mindcoder and --to ckpt can be split, into a folder", request.target)
         return request.to or "mindcoder"
     if request.to == "ckpt" or (request.to is None and is_ckpt):
         if not is_ckpt:
             raise UserError("expected a name that ends with .ckpt", request.target)
         return "ckpt"
-    if request.target.suffix in (".ckpt", ".bin", ".pt", ".pth", ".safetensors"):
+    if request.to == "torch" or (request.to in (None, "huggingface") and is_torch):
+        if not is_torch:
+            raise UserError("expected a name that ends with .bin", request.target)
+        return "torch"
+    if request.target.suffix in (".ckpt", *TORCH_SUFFIXES, ".safetensors"):
         raise UserError("is a file; these weights are a folder (config.json, safetensors, tokenizer)", request.target)
     return request.to or ("mindcoder" if weights.kind == "huggingface" else "huggingface")
 
@@ -195,7 +204,10 @@ def _write(
 ) -> int:
     """Fill ``staging``; gives the number of weight files."""
     if to == "ckpt":
-        write_mindspore(plans, staging / "weights.ckpt", progress)
+        write_mindspore(plans, staging / SINGLE_NAME, progress)
+        return 1
+    if to == "torch":
+        write_torch(plans, staging / SINGLE_NAME, progress, _tied_tensors(plans, config))
         return 1
     files = write_safetensors(plans, staging, max_shard_bytes, progress)
     if to == "mindcoder":
@@ -209,6 +221,14 @@ def _write(
         ids = {name: value for name, value in token_id_fields(config).items() if value is not None}
         _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **ids})
     return len(files)
+
+
+def _tied_tensors(plans: list[TensorPlan], config: TransformerConfig) -> dict[str, str]:
+    """The head's name -> the token embedding's, where both are one: ``state_dict`` of transformers lists it too."""
+    names = {plan.name for plan in plans}
+    rules = family_of(config.model_type).WEIGHTS.expand(config)
+    embedding = next(rule.huggingface for rule in rules if rule.ours == (TOKEN_TABLES[0],))
+    return {HEAD_NAME: embedding} if config.tied_head and embedding in names and HEAD_NAME not in names else {}
 
 
 def _check_division(division: Division, config: TransformerConfig) -> None:
@@ -259,7 +279,7 @@ def _write_json(file: Path, values: Mapping[str, Any]) -> None:
 def _move(staging: Path, target: Path, is_file: bool) -> None:
     """Put the finished files in place of what was there."""
     if is_file:
-        (staging / "weights.ckpt").replace(target)
+        (staging / SINGLE_NAME).replace(target)
         return
     if target.is_dir():
         shutil.rmtree(target)

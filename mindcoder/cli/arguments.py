@@ -92,13 +92,30 @@ def add_adapter_flag(parser: argparse._ActionsContainer, chosen: str) -> None:
     )
 
 
-def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None) -> None:
+def add_original_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Further flags of the original run_wizardcoder.py (mindspore-lab/mindformers r1.1.0, research/wizardcoder)."""
+    parser.add_argument("--task", choices=["text_generation"], default="text_generation", help="there is one task")
+    parser.add_argument("--pet_method", metavar="NAME", help="lora or ptuning2; '' trains all weights")
+    parser.add_argument(
+        "--optimizer_parallel",
+        type=boolean,
+        metavar="BOOL",
+        help="divide the optimizer's states over data-parallel ranks (parallel_config.optimizer_shard)",
+    )
+    parser.add_argument(
+        "--auto_trans_ckpt", type=boolean, metavar="BOOL", help="accepted; weights of any layout are always read"
+    )
+
+
+def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, config: str | None = None) -> None:
     """Flags of train, finetune, eval and predict: those of the original ``run_wizardcoder.py``, and ours.
 
     Args:
         mode: only the flags that this one reads; None adds all, for the scripts that have ``--run_mode``.
+        config: default of ``--config``; without it the flag has to be given.
     """
-    parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
+    told = "configuration file" if config is None else f"configuration file; default: {config}"
+    parser.add_argument("--config", required=config is None, default=config, metavar="YAML", help=told)
     parser.add_argument(
         "--set",
         action="append",
@@ -173,6 +190,9 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
         "vocab_file": "processor.tokenizer.vocab_file",
         "merge_file": "processor.tokenizer.merge_file",
         "template": "processor.prompt_template",
+        "pet_method": "pet_method",
+        "optimizer_parallel": "parallel_config.optimizer_shard",
+        "auto_trans_ckpt": "auto_trans_ckpt",
     }
     flags: dict[str, tuple[str, Any]] = {"run_mode": ("--run_mode", run_mode)}
     for name, key in keys.items():

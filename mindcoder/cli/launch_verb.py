@@ -23,15 +23,19 @@ from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.parallel.elastic import Replicas, healthy_table
 from mindcoder.parallel.launch import RESTART_VARIABLE, Job, LaunchOptions
-from mindcoder.parallel.rank_table import RankTable, Server, parse_range, read_rank_table
+from mindcoder.parallel.rank_table import RankTable, Server, choose_devices, parse_range, read_rank_table
 
 DEFAULT_PORT = 8118
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of launch; ``scripts/run_singlenode.sh`` fills them from the seeds' four arguments."""
+    """Flags of launch; ``scripts/run_singlenode.sh`` fills them from the original script's four arguments."""
     parser.add_argument("--rank_table", required=True, metavar="FILE", help="made by tools/hccl_tools.py")
-    parser.add_argument("--device_range", metavar="RANGE", help="ranks of this server: [0,8] and [0,8) are 0 to 7")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--device_range", metavar="RANGE", help="ranks of this server: [0,8] and [0,8) are 0 to 7")
+    which.add_argument(
+        "--devices", metavar="RANGE", help="cards of the only server, ranks counted from 0: [4,8] is cards 4 to 7"
+    )
     parser.add_argument("--world_size", type=positive, metavar="N", help="processes of the whole job; checked")
     parser.add_argument("--command", required=True, metavar="TEXT", help="what every process runs")
     parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="gets rank_N.log")
@@ -53,6 +57,8 @@ def launch_verb(arguments: argparse.Namespace) -> int:
     """Check everything, start, watch; gives the exit code of the first rank that failed."""
     table_file = Path(arguments.rank_table)
     table = read_rank_table(table_file)
+    if arguments.devices is not None:
+        table, table_file = _on_devices(table, arguments.devices, table_file, Path(arguments.log_dir))
     if arguments.world_size is not None and arguments.world_size != table.world_size:
         raise UserError(f"holds {table.world_size} ranks, the command line says {arguments.world_size}", table_file)
     server = _this_server(table, arguments.device_range, table_file)
@@ -83,6 +89,20 @@ def launch_verb(arguments: argparse.Namespace) -> int:
         if arguments.fewer_replicas and job.failed_rank is not None and job.failed_rank >= 0:
             options = _with_fewer_replicas(options, job.failed_rank)
     return code
+
+
+def _on_devices(table: RankTable, devices: str, file: Path, log_dir: Path) -> tuple[RankTable, Path]:
+    """The table of the cards ``devices`` alone, and the file that holds it: ``file`` where those are all it lists."""
+    try:
+        chosen = choose_devices(table, parse_range(devices))
+    except ValueError as error:
+        raise UserError(f"{error} ({devices})", file) from None
+    if chosen == table:
+        return table, file
+    file = log_dir / f"rank_table_{chosen.world_size}p.json"
+    log_dir.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(chosen.as_dict(), indent=2) + "\n")
+    return chosen, file
 
 
 def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOptions:

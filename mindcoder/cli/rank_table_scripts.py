@@ -1,4 +1,4 @@
-"""hccl_tools.py and merge_hccl.py of the seeds."""
+"""The original hccl_tools.py and merge_hccl.py (mindspore-lab/mindformers r1.1.0, mindformers/tools)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from mindcoder.backend.device import ascend_present
+from mindcoder.cli.arguments import positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.parser import StrictParser
 from mindcoder.errors import UserError
@@ -22,7 +23,10 @@ HCCN_FILE = Path("/etc/hccn.conf")
 def hccl_tools_script() -> int:
     """``hccl_tools.py --device_num "[0,8)" [--server_ip IP]``: the rank table of this server."""
     parser = StrictParser(prog="hccl_tools.py", description="Write the rank table of this server.")
-    parser.add_argument("--device_num", default="[0,1)", metavar="RANGE", help="[0,8) is cards 0 to 7")
+    parser.add_argument("--device_num", default="[0,8)", metavar="RANGE", help="default: [0,8), cards 0 to 7")
+    parser.add_argument(
+        "--device_num_per_node", type=positive, default=8, metavar="N", help="cards of a server; default: 8"
+    )
     parser.add_argument("--visible_devices", metavar="IDS", help="cards in the order of their use, such as 3,1,0")
     parser.add_argument("--server_ip", metavar="IP", help="this server's address; default: found out")
     parser.add_argument("--output_dir", default=".", metavar="DIR")
@@ -31,8 +35,16 @@ def hccl_tools_script() -> int:
 
     def work() -> int:
         ids = list(parse_range(arguments.device_num))
+        if ids[-1] >= arguments.device_num_per_node:
+            raise UserError(
+                f"--device_num {arguments.device_num}: a server has cards 0 to {arguments.device_num_per_node - 1} "
+                "(--device_num_per_node)"
+            )
         if arguments.visible_devices:
-            visible = [int(item) for item in arguments.visible_devices.split(",") if item.strip().isdigit()]
+            items = [item.strip() for item in arguments.visible_devices.split(",")]
+            if not all(item.isdigit() for item in items):
+                raise UserError(f"--visible_devices: expected cards such as 3,1,0, found {arguments.visible_devices!r}")
+            visible = list(map(int, items))
             if any(index >= len(visible) for index in ids):
                 raise UserError(f"has {len(visible)} cards, --device_num asks for {ids}", "--visible_devices")
             ids = [visible[index] for index in ids]
@@ -57,6 +69,16 @@ def merge_hccl_script() -> int:
         return 0
 
     return guarded(work, arguments.debug)
+
+
+def print_world_size(file: str) -> int:
+    """For shell scripts: the number of processes that a table is for."""
+
+    def work() -> int:
+        print(read_rank_table(file).world_size)
+        return 0
+
+    return guarded(work, False)
 
 
 def _write(table: RankTable, folder: Path) -> None:

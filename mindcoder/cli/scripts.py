@@ -1,23 +1,42 @@
-"""The seeds' entry points under ``research/``: their flags, handed over to the verbs."""
+"""The original MindFormers entry points under ``research/``: their flags, handed over to the verbs.
+
+Flags, defaults and file formats are those of mindspore-lab/mindformers r1.0 and r1.1.0, research/wizardcoder.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import re
 from collections.abc import Callable
+from pathlib import Path
 
-from mindcoder.cli.arguments import add_run_flags
+from mindcoder.cli.arguments import add_original_run_flags, add_run_flags, positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.parser import Parser, StrictParser
+from mindcoder.errors import UserError
+
+SHARD_NAME = re.compile(r"-\d{5}-of-\d{5}\.(bin|safetensors)$")
 
 
-def run_script(prog: str, model: str) -> int:
-    """``run_<model>.py --run_mode train|finetune|eval|predict``."""
+def run_script(prog: str, model: str, config: str | None = None) -> int:
+    """``run_<model>.py --run_mode train|finetune|eval|predict``.
+
+    Args:
+        prog: name in messages.
+        model: for the help.
+        config: configuration file beside the script that ``--config`` defaults to; looked for in the working
+            directory first, as the original script does.
+    """
     from mindcoder.cli.run_verbs import run
 
     parser = StrictParser(prog=prog, description=f"Train, fine-tune, evaluate or run {model}.")
-    parser.add_argument("--run_mode", choices=["train", "finetune", "eval", "predict"], required=True)
-    add_run_flags(parser)
+    parser.add_argument(
+        "--run_mode", choices=["train", "finetune", "eval", "predict"], default="train", help="default: train"
+    )
+    if config is not None and Path(Path(config).name).is_file():
+        config = Path(config).name
+    add_run_flags(parser, config=config)
+    add_original_run_flags(parser)
     arguments = parser.parse_args()
     return guarded(lambda: run(arguments.run_mode, arguments), arguments.debug)
 
@@ -28,38 +47,75 @@ def preprocess_script(prog: str) -> int:
 
     parser = StrictParser(prog=prog, description="Alpaca JSON or JSONL to MindRecord.")
     add_preprocess_flags(parser)
+    parser.add_argument(
+        "--mindrecord_schema", metavar="NAME", help="accepted; a schema's name has no effect on what is read back"
+    )
     return _guard(parser, preprocess_verb)
 
 
 def convert_weight_script(prog: str) -> int:
-    """``convert_weight.py --torch_path SRC --mindspore_path DST``."""
+    """``convert_weight.py --torch_path SRC --mindspore_path DST [--layers N]``."""
     parser = _conversion_parser(prog, "Hugging Face weights to MindSpore.")
-    parser.add_argument("--torch_path", dest="source", required=True, metavar="SRC", help="Hugging Face folder or .bin")
+    parser.add_argument(
+        "--torch_path",
+        dest="source",
+        required=True,
+        metavar="SRC",
+        help="Hugging Face folder, or a weight file of it; a shard stands for all shards of its folder",
+    )
     parser.add_argument(
         "--mindspore_path", dest="target", required=True, metavar="DST", help="folder, or .ckpt in the old naming"
     )
-    return _convert(parser)
+    parser.add_argument("--layers", type=positive, metavar="N", help="checked against the model's own number")
+
+    def verb(arguments: argparse.Namespace) -> int:
+        from mindcoder.checkpoint.weights import open_weights
+        from mindcoder.cli.weight_verbs import convert_verb
+
+        if SHARD_NAME.search(arguments.source):
+            arguments.source = str(Path(arguments.source).parent)
+        if arguments.layers is not None:
+            found = open_weights(arguments.source).config.num_layers
+            if arguments.layers != found:
+                raise UserError(f"has {found} layers; --layers says {arguments.layers}", arguments.source)
+        return convert_verb(arguments)
+
+    return _guard(parser, verb)
 
 
 def convert_reversed_script(prog: str) -> int:
     """``convert_reversed.py --mindspore_path SRC --torch_path DST``."""
+    from mindcoder.cli.weight_verbs import convert_verb
+
     parser = _conversion_parser(prog, "MindSpore weights to Hugging Face.")
     parser.add_argument(
         "--mindspore_path", dest="source", required=True, metavar="SRC", help="MindCoder folder, run, or .ckpt"
     )
-    parser.add_argument("--torch_path", dest="target", required=True, metavar="DST", help="folder to write")
+    parser.add_argument(
+        "--torch_path",
+        dest="target",
+        required=True,
+        metavar="DST",
+        help="Hugging Face folder to write, or a .bin file for the weights alone",
+    )
     parser.set_defaults(to="huggingface")
-    return _convert(parser)
+    return _guard(parser, convert_verb)
 
 
-def mbpp_script(prog: str, *given: str) -> int:
-    """``mbpp_gen_online.py`` and ``mbpp_process.py``: ``mindcoder eval-code --task mbpp`` with the flags ``given``."""
-    from mindcoder.cli.eval_code_verb import add_eval_code_flags, eval_code_verb
+def convert_weights_script(prog: str) -> int:
+    """``convert_weights.py --model_path DIR``: a folder of ``.bin`` weights gets safetensors beside them."""
+    parser = StrictParser(prog=prog, description=".bin weights to safetensors, in the same folder.")
+    parser.add_argument("--model_path", required=True, metavar="DIR", help="Hugging Face folder with .bin weights")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
-    parser = StrictParser(prog=prog, description="MBPP: answers, and their pass@k.")
-    add_eval_code_flags(parser)
-    arguments = parser.parse_args(["--task", "mbpp", *given, *sys.argv[1:]])
-    return guarded(lambda: eval_code_verb(arguments), arguments.debug)
+    def verb(arguments: argparse.Namespace) -> int:
+        from mindcoder.checkpoint.in_place import add_safetensors
+
+        written = add_safetensors(Path(arguments.model_path))
+        print("\n".join(str(file) for file in written))
+        return 0
+
+    return _guard(parser, verb)
 
 
 def _conversion_parser(prog: str, description: str) -> Parser:
@@ -69,12 +125,6 @@ def _conversion_parser(prog: str, description: str) -> Parser:
     parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1)  # the verb splits too, these scripts do not
     add_conversion_options(parser)
     return parser
-
-
-def _convert(parser: Parser) -> int:
-    from mindcoder.cli.weight_verbs import convert_verb
-
-    return _guard(parser, convert_verb)
 
 
 def _guard(parser: Parser, verb: Callable[[argparse.Namespace], int]) -> int:

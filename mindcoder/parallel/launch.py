@@ -36,7 +36,7 @@ class LaunchOptions:
         command: program and arguments; every worker gets the same.
         table: all servers of the job.
         server: the one of them that this machine is, with the devices to use; rank 0's starts the scheduler.
-        table_file: path of the rank table, for Ascend.
+        table_file: path of the rank table; Ascend reads it, and scripts that the command starts may.
         log_dir: gets ``rank_N.log`` of every rank.
         scheduler_host, scheduler_port: where MindSpore's scheduler listens (CPU only).
         use_scheduler: whether this device kind needs one; Ascend reads the rank table instead.
@@ -146,9 +146,8 @@ class Job:
                 "MS_NODE_TIMEOUT": os.environ.get("MS_NODE_TIMEOUT", "300"),
                 "MS_TOPO_TIMEOUT": os.environ.get("MS_TOPO_TIMEOUT", "300"),
             }
-        else:
-            variables["RANK_TABLE_FILE"] = str(options.table_file.resolve())
         if device is not None:
+            variables["RANK_TABLE_FILE"] = str(options.table_file.resolve())
             local = [item.rank_id for item in options.server.devices].index(device.rank_id)
             variables |= {
                 "RANK_ID": str(device.rank_id),

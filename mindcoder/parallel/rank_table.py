@@ -276,6 +276,27 @@ def make_table(server_ip: str, device_ids: Sequence[int], device_ips: Sequence[s
     return RankTable((Server(server_ip, devices),))
 
 
+def choose_devices(table: RankTable, device_ids: Sequence[int]) -> RankTable:
+    """The table of some cards of its only server; ranks are counted from 0, in the order of the cards.
+
+    This is how the original run_singlenode.sh reads ``[4,8] 4`` (mindspore-lab/mindformers r1.0, research).
+
+    Raises:
+        ValueError: there are several servers, or the server lacks one of the cards.
+    """
+    if len(table.servers) != 1:
+        raise ValueError(f"lists {len(table.servers)} servers: cards are chosen on one; run_multinode.sh takes ranks")
+    (server,) = table.servers
+    known = {device.device_id: device for device in server.devices}
+    missing = [index for index in device_ids if index not in known]
+    if missing:
+        raise ValueError(f"server {server.server_id} has the cards {sorted(known)}, not {missing}")
+    if len(device_ids) == len(known):
+        return table
+    devices = tuple(replace(known[index], rank_id=rank) for rank, index in enumerate(device_ids))
+    return replace(table, servers=(replace(server, devices=devices),))
+
+
 def merge_tables(tables: Iterable[RankTable]) -> RankTable:
     """Join servers in the order given; ranks are counted anew.
 

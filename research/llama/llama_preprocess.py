@@ -1,4 +1,4 @@
-"""Alpaca JSON or JSONL to MindRecord: the seeds' entry point, handing over to ``mindcoder preprocess``."""
+"""Alpaca JSON or JSONL to MindRecord: the original entry point, handing over to ``mindcoder preprocess``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train, fine-tune, evaluate or run StarCoder: the seeds' entry point, handing over to ``mindcoder``."""
+"""Train, fine-tune, evaluate or run StarCoder: the original entry point, handing over to ``mindcoder``."""
 
 import sys
 

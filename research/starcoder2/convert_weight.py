@@ -1,4 +1,4 @@
-"""Hugging Face weights to MindSpore: the seeds' entry point, handing over to ``mindcoder convert``."""
+"""Hugging Face weights to MindSpore: the original entry point, handing over to ``mindcoder convert``."""
 
 import sys
 

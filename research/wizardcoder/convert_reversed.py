@@ -1,4 +1,4 @@
-"""MindSpore weights to Hugging Face: the seeds' entry point, handing over to ``mindcoder convert``."""
+"""MindSpore weights to Hugging Face: the original entry point, handing over to ``mindcoder convert``."""
 
 import sys
 

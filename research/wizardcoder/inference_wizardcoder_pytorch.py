@@ -1,5 +1,9 @@
 """The PyTorch reference of ``mindcoder bench``: transformers' generate, same arguments, same columns.
 
+The original script's flags work too: one prompt, answered until prompt and answer have ``--seq_length`` tokens.
+
+    python inference_wizardcoder_pytorch.py --base_model BASE_MODEL --batch_size 1 --seq_length 2048
+
 ``--random`` takes WizardCoder-15B's architecture with random weights, so that nothing has to be downloaded:
 
     python research/wizardcoder/inference_wizardcoder_pytorch.py --random --dtype float16 --device cuda --batch 32 \
@@ -15,22 +19,44 @@ import time
 from pathlib import Path
 
 from mindcoder.bench.cases import Case, Row, parse_cases, write_table
-from mindcoder.cli.arguments import Parser
+from mindcoder.cli.arguments import positive
 from mindcoder.cli.bench_verb import HEADER, add_case_flags, line
 from mindcoder.cli.guard import guarded
+from mindcoder.cli.parser import Parser
 from mindcoder.errors import UserError
+
+PROMPT = "使用python编写快速排序代码"  # the original script's only one
 
 
 def build_parser() -> Parser:
     """Flags."""
     parser = Parser(description="Generation speed of transformers on PyTorch.")
     parser.add_argument("path", nargs="?", metavar="PATH", help="Hugging Face folder")
+    parser.add_argument("--base_model", metavar="PATH", help="the same, as the original script has it")
+    parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="with --base_model; default: 1")
+    parser.add_argument(
+        "--seq_length", type=positive, default=2048, metavar="N", help="with --base_model: prompt and answer together"
+    )
     parser.add_argument("--random", action="store_true", help="WizardCoder-15B's architecture with random weights")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu or cuda")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     add_case_flags(parser)
     return parser
+
+
+def original_case(arguments: argparse.Namespace) -> Case:
+    """``--batch_size`` copies of the original script's prompt, answered up to ``--seq_length`` tokens."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(arguments.path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"has no tokenizer: {str(error).splitlines()[0]}", arguments.path) from None
+    prompt = len(tokenizer(PROMPT)["input_ids"])
+    if arguments.seq_length <= prompt:
+        raise UserError(f"--seq_length: expected more than the prompt's {prompt} tokens, found {arguments.seq_length}")
+    return Case(arguments.batch_size, prompt, arguments.seq_length - prompt)
 
 
 def load(arguments: argparse.Namespace):
@@ -94,7 +120,14 @@ def measure(model, case: Case) -> Row:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure every case and write the table."""
-    cases = parse_cases(arguments.pairs, arguments.grid, arguments.batch)
+    original = arguments.base_model is not None
+    if original:
+        if arguments.path is not None or arguments.random:
+            raise UserError("--base_model, PATH and --random each name the model: give one of them")
+        arguments.path = arguments.base_model
+        cases = [original_case(arguments)]
+    else:
+        cases = parse_cases(arguments.pairs, arguments.grid, arguments.batch)
     model = load(arguments)
     rows: list[Row] = []
     print(HEADER)
@@ -102,6 +135,10 @@ def run(arguments: argparse.Namespace) -> int:
         rows.append(measure(model, case))
         print(line(rows[-1]), flush=True)
         write_table(rows, Path(arguments.output_file))
+    if original:
+        (row,) = rows
+        tokens = row.batch * row.output_length
+        print(f"generated: {tokens} tokens, {row.tokens_per_second:.1f} tokens/s")
     return 0
 
 

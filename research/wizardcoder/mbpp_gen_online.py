@@ -1,8 +1,12 @@
-"""Answers to MBPP: the seeds' entry point, handing over to ``mindcoder eval-code --task mbpp --generate_only``."""
+"""Answers to MBPP, one file a problem: the original script's flags, prompts and files.
+
+    python mbpp_gen_online.py --start_index 0 --end_index 130 --output_path test/mbpp_online \\
+        --mbpp_path mbpp.test.jsonl --tokenizer_path tokenizer/ --model_path wizardcoder.ckpt
+"""
 
 import sys
 
-from mindcoder.cli.scripts import mbpp_script
+from mindcoder.cli.mbpp_scripts import mbpp_generate_script
 
 if __name__ == "__main__":
-    sys.exit(mbpp_script("mbpp_gen_online.py", "--generate_only"))
+    sys.exit(mbpp_generate_script("mbpp_gen_online.py"))

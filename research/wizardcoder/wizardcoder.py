@@ -1,4 +1,4 @@
-"""``WizardCoderLMHeadModel`` under the module name that the seeds' scripts import."""
+"""``WizardCoderLMHeadModel`` under the module name that the original scripts import."""
 
 from mindcoder.interop.shims import prepare_environment
 

@@ -1,4 +1,4 @@
-"""``WizardCoderConfig`` under the module name that the seeds' scripts import."""
+"""``WizardCoderConfig`` under the module name that the original scripts import."""
 
 from mindcoder.interop.shims import prepare_environment
 

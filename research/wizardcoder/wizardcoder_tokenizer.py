@@ -1,4 +1,4 @@
-"""``WizardCoderTokenizer`` under the module name that the seeds' scripts import."""
+"""``WizardCoderTokenizer`` under the module name that the original scripts import."""
 
 from mindcoder.interop.shims import prepare_environment
 

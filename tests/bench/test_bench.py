@@ -41,6 +41,19 @@ def test_bench_and_its_reference_write_the_same_columns(served_folder, tmp_path,
         assert file.with_suffix(".png").stat().st_size > 1000
 
 
+def test_the_reference_takes_the_original_flags(served_folder, tmp_path):
+    """mindspore-lab/mindformers r1.0, research/wizardcoder/inference_wizardcoder_pytorch.py."""
+    script = REPOSITORY / "research" / "wizardcoder" / "inference_wizardcoder_pytorch.py"
+    command = [sys.executable, str(script), "--base_model", str(served_folder), "--batch_size", "2"]
+    done = subprocess.run([*command, "--seq_length", "64"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (row,) = read(tmp_path / "output" / "bench.csv")
+    assert row["batch"] == "2" and int(row["input_length"]) + int(row["output_length"]) == 64
+    assert f"generated: {2 * int(row['output_length'])} tokens" in done.stdout
+    short = subprocess.run([*command, "--seq_length", "2"], capture_output=True, text=True, cwd=tmp_path)
+    assert short.returncode == 2 and "expected more than the prompt's" in short.stderr
+
+
 def test_cases():
     assert parse_cases(None, None, "1") == [Case(1, 256, 256)]
     grid = parse_cases(None, "5,11", "4")

@@ -260,3 +260,13 @@ def test_merging_counts_ranks_anew():
     merged = merge_tables(tables)
     assert [device.rank_id for server in merged.servers for device in server.devices] == [0, 1, 2, 3]
     assert [device.device_id for device in merged.servers[1].devices] == [4, 5]
+
+
+def test_the_tool_has_the_original_flags_and_default(tmp_path):
+    """mindspore-lab/mindformers r1.1.0, mindformers/tools/hccl_tools.py: [0,8) of eight cards per node."""
+    done = tool("hccl_tools.py", "--server_ip", "10.0.0.1", "--output_dir", tmp_path)
+    assert done.returncode == 0 and (tmp_path / "hccl_8p_01234567_10.0.0.1.json").is_file(), done.stderr
+    flags = ("--device_num_per_node", 16, "--device_num", "[8,16)", "--server_ip", "10.0.0.1", "--output_dir", tmp_path)
+    assert tool("hccl_tools.py", *flags).returncode == 0
+    refused = tool("hccl_tools.py", "--device_num", "[0,16)", "--output_dir", tmp_path)
+    assert refused.returncode == 2 and "a server has cards 0 to 7 (--device_num_per_node)" in refused.stderr

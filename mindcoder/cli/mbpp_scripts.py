@@ -1,0 +1,117 @@
+"""``mbpp_gen_online.py`` and ``mbpp_process.py``, with the original scripts' flags."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mindcoder.cli.arguments import not_negative, positive
+from mindcoder.cli.guard import guarded
+from mindcoder.cli.logs import start_logging
+from mindcoder.cli.parser import StrictParser
+from mindcoder.errors import UserError
+
+
+def mbpp_generate_script(prog: str) -> int:
+    """Answers to a range of problems, one file per answer."""
+    parser = StrictParser(prog=prog, description="Answers to MBPP, one file per problem.")
+    parser.add_argument("--start_index", type=not_negative, default=0, metavar="N", help="first problem; default: 0")
+    parser.add_argument("--end_index", type=positive, metavar="N", help="the one after the last; default: all")
+    parser.add_argument("--output_path", required=True, metavar="DIR", help="gets 0.json, 1.json, ...")
+    parser.add_argument("--mbpp_path", required=True, metavar="FILE", help="mbpp.test.jsonl")
+    parser.add_argument("--model_path", required=True, metavar="PATH", help=".ckpt, Hugging Face folder, or run")
+    parser.add_argument(
+        "--tokenizer_path", default="", metavar="DIR", help="with vocab.json and merges.txt; default: the model's own"
+    )
+    parser.add_argument("--device_id", type=not_negative, default=0, metavar="N", help="Ascend card; default: 0")
+    parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="answered together; default: 1")
+    parser.add_argument(
+        "--seq_length", type=positive, default=2048, metavar="N", help="prompt and answer, in tokens; default: 2048"
+    )
+    parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], default="auto")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    arguments = parser.parse_args()
+    return guarded(lambda: _generate(arguments), arguments.debug)
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.evaluate.mbpp_files import chosen, read_asked, write_answer
+    from mindcoder.generate.model import Model, ModelRequest, open_model
+
+    start_logging()
+    asked = chosen(read_asked(Path(arguments.mbpp_path)), arguments.start_index, arguments.end_index)
+    setup_device(arguments.device_target, arguments.device_id)
+    request = ModelRequest(
+        arguments.model_path,
+        arguments.tokenizer_path or None,
+        "wizardcoder",
+        max_length=arguments.seq_length,
+        batch=arguments.batch_size,
+    )
+    folder = Path(arguments.output_path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def answer(model: Model) -> None:
+        from tqdm import tqdm
+
+        with tqdm(total=len(asked), desc="generate", unit=" answers", disable=None) as progress:
+            for first in range(0, len(asked), arguments.batch_size):
+                prompts = [model.tokenizer.encode(item.prompt) for item in asked[first : first + arguments.batch_size]]
+                fit = [len(prompt) < arguments.seq_length for prompt in prompts]
+                done = iter(model.engine.generate([prompt for prompt, fits in zip(prompts, fit) if fits]))
+                for number, (prompt, fits) in enumerate(zip(prompts, fit), arguments.start_index + first):
+                    ids = list(prompt)
+                    if fits:
+                        completion = next(done)
+                        ids += completion.tokens
+                        ids += [] if completion.stopped_by is None else [completion.stopped_by]
+                    else:
+                        progress.write(f"problem {number}: {len(prompt)} tokens leave no room for an answer")
+                    write_answer(folder, number, model.tokenizer.decode(ids))
+                    progress.update()
+
+    with interruptible():
+        answer(open_model(request))
+    print(f"{len(asked)} answers in {folder}")
+    return 0
+
+
+def mbpp_process_script(prog: str) -> int:
+    """The programs of all answers in one file; with ``--mbpp_path`` their score too."""
+    parser = StrictParser(prog=prog, description="The programs in MBPP answers, in one file.")
+    parser.add_argument("--path", required=True, metavar="DIR", help="with 0.json, 1.json, ...")
+    parser.add_argument("--out_path", required=True, metavar="FILE", help="for bigcode-evaluation-harness")
+    parser.add_argument("--mbpp_path", metavar="FILE", help="mbpp.test.jsonl: run the programs with its tests")
+    parser.add_argument(
+        "--allow-code-execution", "--allow_code_execution", action="store_true", help="needed for it; in the sandbox"
+    )
+    parser.add_argument("--sandbox", choices=["namespaces", "limits"], default="namespaces")
+    parser.add_argument("--workers", type=positive, metavar="N", help="programs at a time; default: one a processor")
+    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    arguments = parser.parse_args()
+    return guarded(lambda: _process(arguments), arguments.debug)
+
+
+def _process(arguments: argparse.Namespace) -> int:
+    from mindcoder.evaluate.mbpp_files import program_of, read_answers, unfenced, write_programs
+    from mindcoder.evaluate.run import Execution
+    from mindcoder.evaluate.sandbox import SandboxOptions
+
+    answers = read_answers(Path(arguments.path))
+    programs = {index: program_of(text) for index, text in answers.items()}
+    write_programs(programs.values(), Path(arguments.out_path))
+    print(f"{len(programs)} files in {arguments.path}, {unfenced(answers.values())} with an open fence")
+    print(f"programs: {arguments.out_path}")
+    if arguments.mbpp_path is None:
+        return 0
+    from mindcoder.evaluate.mbpp_files import read_asked
+
+    asked = read_asked(Path(arguments.mbpp_path))
+    if max(programs) >= len(asked):
+        raise UserError(f"has {len(asked)} problems, there is an answer {max(programs)}.json", arguments.mbpp_path)
+    sandbox = Execution(arguments.allow_code_execution, SandboxOptions(isolation=arguments.sandbox)).open()
+    outcomes = sandbox.run_all([asked[index].program(code) for index, code in programs.items()], arguments.workers)
+    passed = sum(outcome.passed for outcome in outcomes)
+    print(f"pass@1: {passed / len(programs):.3f} ({passed} of {len(programs)} problems)")
+    return 0
