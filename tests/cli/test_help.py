@@ -31,7 +31,7 @@ def said(capsys, *command) -> tuple[int, str]:
         (["finetune", "--config", "x", "--predict_data", "y"], "it is a flag of mindcoder predict"),
         (["eval", "--config", "x", "--device_target", "ascend"], "found 'ascend'; did you mean 'Ascend'?"),
         (["chat", "folder", "other"], "found other, which belongs to no flag"),
-        (["convert", "a", "b", "--to", "pytorch"], "expected one of"),
+        (["convert", "a", "b", "--to", "onnx"], "expected one of"),
         (["nothing-like-it"], "expected one of train-tokenizer, preprocess"),
     ],
 )
