@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mindcoder.backend.device import quiet_environment
 from mindcoder.errors import UserError, single_line
+from mindcoder.parallel.launched import tell_done
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -38,6 +39,8 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
     try:
         code = work()
         _flush_output()
+        if code == 0:
+            tell_done()
         return code
     except KeyboardInterrupt:
         _print_line("interrupted")

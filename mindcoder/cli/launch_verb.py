@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,21 @@ from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.parallel.elastic import Replicas, healthy_table
-from mindcoder.parallel.launch import RESTART_VARIABLE, Job, LaunchOptions
-from mindcoder.parallel.rank_table import RankTable, Server, choose_devices, parse_range, read_rank_table
+from mindcoder.parallel.launch import RESTART_VARIABLE, Job
+from mindcoder.parallel.launch_options import LaunchOptions
+from mindcoder.parallel.log_folder import hold_log_folder, keep_failed_logs
+from mindcoder.parallel.log_relay import say
+from mindcoder.parallel.rank_table import (
+    RankTable,
+    Server,
+    check_device_addresses,
+    choose_devices,
+    find_table,
+    parse_range,
+    read_rank_table,
+)
 
-DEFAULT_PORT = 8118
+DEFAULT_PORT, LAST_PORT = 8118, 65535
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +50,10 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--command", required=True, metavar="TEXT", help="what every process runs")
     parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="gets rank_N.log")
     parser.add_argument(
-        "--port", type=port_number, metavar="N", help=f"of the scheduler; default: free, or {DEFAULT_PORT}"
+        "--port",
+        type=port_number,
+        metavar="N",
+        help=f"of the scheduler; launchers of several servers meet on the next one; default: free, or {DEFAULT_PORT}",
     )
     parser.add_argument(
         "--max_restarts", type=not_negative, default=0, metavar="N", help="resume so often after a failure"
@@ -50,12 +63,29 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="restart without the failed device: fewer data-parallel replicas, the same global batch",
     )
+    parser.add_argument(
+        "--grace_seconds", type=positive, default=60, metavar="N", help="for saving and ending after Ctrl-C or SIGTERM"
+    )
+    parser.add_argument(
+        "--early_exit_seconds",
+        type=not_negative,
+        default=60,
+        metavar="N",
+        help="how long the others may go on after a rank ended with exit code 0; 0: as long as they like",
+    )
+    parser.add_argument(
+        "--join_seconds",
+        type=not_negative,
+        default=300,
+        metavar="N",
+        help="how long to wait for the launchers of other servers; 0: do not speak to them",
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
 def launch_verb(arguments: argparse.Namespace) -> int:
     """Check everything, start, watch; gives the exit code of the first rank that failed."""
-    table_file = Path(arguments.rank_table)
+    table_file = find_table(arguments.rank_table)
     table = read_rank_table(table_file)
     if arguments.devices is not None:
         table, table_file = _on_devices(table, arguments.devices, table_file, Path(arguments.log_dir))
@@ -67,6 +97,8 @@ def launch_verb(arguments: argparse.Namespace) -> int:
         raise UserError("the command is empty", "--command")
     _check_run(command, table.world_size)
     on_ascend = ascend_present()
+    if on_ascend:
+        check_device_addresses(table, table_file)
     host = _scheduler_host(table)
     options = LaunchOptions(
         command,
@@ -75,19 +107,25 @@ def launch_verb(arguments: argparse.Namespace) -> int:
         table_file,
         Path(arguments.log_dir),
         host,
-        _scheduler_port(arguments.port, table, server, host),
+        _scheduler_port(arguments.port, table, server, host, not on_ascend),
         use_scheduler=not on_ascend,
+        grace_seconds=arguments.grace_seconds,
+        early_exit_seconds=arguments.early_exit_seconds,
+        join_seconds=arguments.join_seconds,
         shown_rank=min(device.rank_id for device in server.devices),
     )
-    for attempt in range(arguments.max_restarts + 1):
-        job = Job(options)
-        code = job.run()
-        if code == 0 or job.interrupted is not None or attempt == arguments.max_restarts:
-            return code
-        print(f"mindcoder: restart {attempt + 1} of {arguments.max_restarts}", file=sys.stderr)
-        os.environ[RESTART_VARIABLE] = "1"
-        if arguments.fewer_replicas and job.failed_rank is not None and job.failed_rank >= 0:
-            options = _with_fewer_replicas(options, job.failed_rank)
+    ranks = table.ranks(server)
+    with hold_log_folder(options.log_dir, ranks):
+        for attempt in range(arguments.max_restarts + 1):
+            job = Job(replace(options, attempt=attempt))
+            code = job.run()
+            if code == 0 or job.interrupted is not None or attempt == arguments.max_restarts:
+                return code
+            kept = keep_failed_logs(options.log_dir, ranks)
+            say(f"restart {attempt + 1} of {arguments.max_restarts}; the logs of the failed attempt are in {kept}")
+            os.environ[RESTART_VARIABLE] = "1"
+            if arguments.fewer_replicas and job.failed_rank is not None and job.failed_rank >= 0:
+                options = _with_fewer_replicas(options, job.failed_rank)
     return code
 
 
@@ -114,20 +152,19 @@ def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOpti
     now = Replicas(mesh.data_parallel, mesh.model_parallel * mesh.pipeline_stage, config.runner_config.batch_size)
     fewer = now.without_one()
     if fewer is None:
-        print("mindcoder: there is one replica only; all devices are used again", file=sys.stderr)
+        say("there is one replica only; all devices are used again")
         return options
     try:
         table = healthy_table(options.table, failed_rank, fewer.data * fewer.devices_each)
     except ValueError as error:
-        print(f"mindcoder: {error}; all devices are used again", file=sys.stderr)
+        say(f"{error}; all devices are used again")
         return options
     file = options.log_dir / f"rank_table_{table.world_size}p.json"
     write_text(file, json.dumps(table.as_dict(), indent=2) + "\n")
     sets = {"parallel_config.data_parallel": fewer.data, "runner_config.batch_size": fewer.batch_size}
-    print(
-        f"mindcoder: {fewer.data} instead of {now.data} data-parallel replicas of {fewer.batch_size} sequences each, "
-        f"without the device of rank {failed_rank}",
-        file=sys.stderr,
+    say(
+        f"{fewer.data} instead of {now.data} data-parallel replicas of {fewer.batch_size} sequences each, "
+        f"without the device of rank {failed_rank}"
     )
     command = [*options.command, *(part for key, value in sets.items() for part in ("--set", f"{key}={value}"))]
     return replace(options, command=command, table=table, table_file=file, server=table.servers[0])
@@ -162,7 +199,7 @@ def _this_server(table: RankTable, device_range: str | None, file: Path) -> Serv
                 raise UserError(
                     f"server {server.server_id} has ranks {table.ranks(server)}, not {missing} of {device_range}", file
                 )
-            return Server(server.server_id, devices)
+            return replace(server, devices=devices)
     raise UserError(f"no server has the ranks {device_range}", file)
 
 
@@ -185,17 +222,19 @@ def _check_run(command: list[str], world: int) -> None:
 
 def _scheduler_host(table: RankTable) -> str:
     """The first server's address; this machine's own where there is no other."""
-    return "127.0.0.1" if len(table.servers) == 1 else table.servers[0].server_id
+    return "127.0.0.1" if len(table.servers) == 1 else table.servers[0].address
 
 
-def _scheduler_port(port: int | None, table: RankTable, server: Server, host: str) -> int:
+def _scheduler_port(port: int | None, table: RankTable, server: Server, host: str, is_used: bool) -> int:
     """The port asked for if nobody listens there; a free one where no other server has to know it."""
-    starts_it = any(device.rank_id == 0 for device in server.devices)
+    starts_it = is_used and any(device.rank_id == 0 for device in server.devices)
     if port is None and len(table.servers) == 1:
         with socket.socket() as probe:
             probe.bind((host, 0))
             return probe.getsockname()[1]
     chosen = port or DEFAULT_PORT
+    if len(table.servers) > 1 and chosen == LAST_PORT:
+        raise UserError(f"{chosen} leaves no port after it for the launchers of several servers", "--port")
     if starts_it:
         with socket.socket() as probe:
             try:

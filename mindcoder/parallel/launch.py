@@ -1,92 +1,56 @@
 """Start one process a device of this server, watch them, and end them all when one fails.
 
-MindSpore's msrun notices a killed worker only when its scheduler times out and leaves orphans behind on SIGTERM; this
-launcher polls its children ten times a second and ends whole process groups.
+MindSpore's msrun notices a killed worker only when its scheduler times out and leaves orphans behind on SIGTERM. This
+launcher waits on its children's process descriptors, so that it knows at once, and ends whole sessions. With several
+servers the launchers of all of them begin and end together (`mindcoder.parallel.peers`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
+import select
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
 
-from mindcoder.parallel.rank_table import Device, RankTable, Server
+from mindcoder.errors import UserError
+from mindcoder.parallel import guardian, peers
+from mindcoder.parallel.guardian_pipe import GuardianPipe
+from mindcoder.parallel.launch_options import LaunchOptions
+from mindcoder.parallel.log_relay import last_lines, say
+from mindcoder.parallel.worker import Worker, adopt_orphans, start_worker
 
-POLL_SECONDS = 0.1
+TICK_SECONDS = 1.0  # between looks at what no process descriptor tells: stopped ranks, deadlines
+FAST_TICK_SECONDS = 0.05  # while ranks are ending, or where the kernel has no process descriptors
 STOPPED_SECONDS = 20.0  # a process stopped (SIGSTOP) for so long counts as failed
+EARLY_NOTICE_SECONDS = 10.0  # after a rank ended with the others running: it is named
+FAILURE_GRACE_SECONDS = (
+    1.0  # between asking the others to end and killing them: they cannot save without the failed one
+)
 LAST_LINES = 30  # of a failed rank's log, shown on the terminal
-PR_SET_PDEATHSIG = 1
-NOISE = b"[INFO] DISTRIBUTED("  # MindSpore tells of every connection, whatever GLOG_v says; the log keeps it
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RESTART_VARIABLE = "MINDCODER_RESTART"  # tells a run to resume although its command does not say so
 
 
 @dataclass(frozen=True)
-class LaunchOptions:
-    """What to start and how.
+class Failure:
+    """The first thing that went wrong.
 
     Attributes:
-        command: program and arguments; every worker gets the same.
-        table: all servers of the job.
-        server: the one of them that this machine is, with the devices to use; rank 0's starts the scheduler.
-        table_file: path of the rank table; Ascend reads it, and scripts that the command starts may.
-        log_dir: gets ``rank_N.log`` of every rank.
-        scheduler_host, scheduler_port: where MindSpore's scheduler listens (CPU only).
-        use_scheduler: whether this device kind needs one; Ascend reads the rank table instead.
-        grace_seconds: between asking a worker to end and killing it.
-        shown_rank: whose output goes to the terminal too.
+        worker: the rank; None where it was none of this server's.
+        cause: for the terminal.
+        exit_code: of the launcher.
+        grace_seconds: what the other ranks get between being asked to end and being killed.
+        is_known: the other servers know already.
     """
 
-    command: Sequence[str]
-    table: RankTable
-    server: Server
-    table_file: Path
-    log_dir: Path
-    scheduler_host: str
-    scheduler_port: int
-    use_scheduler: bool = True
-    grace_seconds: float = 10.0
-    shown_rank: int = 0
-
-
-@dataclass
-class Worker:
-    """A running rank (or the scheduler, rank -1)."""
-
-    rank: int
-    process: subprocess.Popen
-    log_file: Path
-    stopped_since: float | None = None
-    reader: threading.Thread | None = None
-
-    @property
-    def title(self) -> str:
-        """For messages."""
-        return "the scheduler" if self.rank < 0 else f"rank {self.rank}"
-
-    def is_stopped(self) -> bool:
-        """Whether the kernel says the process is stopped (SIGSTOP, a debugger)."""
-        try:
-            text = Path(f"/proc/{self.process.pid}/stat").read_text()
-        except OSError:
-            return False
-        return text.rsplit(")", 1)[1].split()[0] in ("T", "t")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The first thing that went wrong."""
-
-    worker: Worker
+    worker: Worker | None
     cause: str
     exit_code: int
+    grace_seconds: float = FAILURE_GRACE_SECONDS
+    is_known: bool = False
 
 
 @dataclass
@@ -97,102 +61,225 @@ class Job:
     workers: list[Worker] = field(default_factory=list)
     interrupted: int | None = None
     failed_rank: int | None = None
+    _signals: list[int] = field(default_factory=list)
+    _token: str = field(default_factory=lambda: os.urandom(16).hex())
+    _peers: peers.Peers | None = None
+    _ended_elsewhere: bool = False
+    _told_done: bool = False
+    _deadline: float = float("inf")
 
     def run(self) -> int:
-        """Start, watch, end; gives the exit code of the first rank that failed, or 0."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Start, watch, end; gives the exit code of the first rank that failed, or 0.
+
+        Raises:
+            UserError: the command cannot be started, or the logs cannot be written.
+        """
+        self._bell, self._bell_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        wanted = [number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number)]  # nohup
+        before = {number: signal.signal(number, self._note) for number in wanted}
+        adopt_orphans()
+        self._guardian = GuardianPipe(self._token)
+        failure = None
         try:
-            self.options.log_dir.mkdir(parents=True, exist_ok=True)
-            self._start()
-            failure = self._watch()
+            failure = self._meet_peers()
+            if failure is None:
+                self._start()
+                failure = self._watch()
             if failure is not None:
-                self.failed_rank = failure.worker.rank
+                self.failed_rank = None if failure.worker is None else failure.worker.rank
                 self._explain(failure)
             if self.interrupted is not None:
                 return 128 + self.interrupted
             return 0 if failure is None else failure.exit_code
+        except BaseException as error:
+            if self._peers is not None:
+                self._peers.failed(f"its launcher ended: {type(error).__name__}: {error}", 1)
+            raise
         finally:
-            self._end_all()
+            self._end_all(FAILURE_GRACE_SECONDS if failure is None else failure.grace_seconds)
+            if self._peers is not None:
+                self._peers.close()
+            self._guardian.dismiss()
             for number, handler in before.items():
                 signal.signal(number, handler)
+            os.close(self._bell)
+            os.close(self._bell_end)
 
     def _note(self, number: int, frame: object) -> None:
-        """Pass the first Ctrl-C or SIGTERM on, so that ranks save and end; a second one ends them at once."""
-        if self.interrupted is not None:
-            self._kill(signal.SIGKILL)
-        self.interrupted = number
-        self._kill(signal.SIGTERM)
+        """A signal: dealt with where the launcher waits."""
+        self._signals.append(number)
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake the launcher where it waits; from any thread."""
+        try:
+            os.write(self._bell_end, b"x")
+        except OSError:
+            pass  # it is full, or the job is over
+
+    def _wait(self, seconds: float) -> None:
+        """Until something happens: a process ends, a signal or an event comes, or time is up."""
+        found = [worker.pidfd for worker in self.workers if worker.process.poll() is None]
+        descriptors = [number for number in found if number is not None]
+        if len(descriptors) < len(found):
+            seconds = min(seconds, FAST_TICK_SECONDS)
+        poll = select.poll()
+        for number in (self._bell, *descriptors):
+            poll.register(number, select.POLLIN)
+        poll.poll(seconds * 1000)
+        try:
+            os.read(self._bell, 4096)
+        except BlockingIOError:
+            pass
+
+    def _meet_peers(self) -> Failure | None:
+        """Wait until the launchers of all servers are there."""
+        options = self.options
+        if len(options.table.servers) == 1 or not options.join_seconds:
+            return None
+        port = options.scheduler_port + 1
+        first = options.table.servers[0]
+        try:
+            self._peers = peers.Peers(options.table, options.server, port, options.attempt, self._ring)
+        except OSError as error:
+            raise UserError(f"cannot listen on {first.address}:{port}: {error.strerror or error}", "--port") from None
+        self._peers.start()
+        limit = time.monotonic() + options.join_seconds
+        while not self._peers.started:
+            failure = self._handle_signals() or self._handle_events()
+            if failure is not None or self.interrupted is not None:
+                return failure or Failure(None, "was interrupted before it began", 128 + (self.interrupted or 0))
+            if time.monotonic() > limit:
+                missing = self._peers.missing() or f"the other servers of {first.address}:{port}"
+                return Failure(None, f"no answer from {missing} for {options.join_seconds:.0f} s (--join_seconds)", 1)
+            self._wait(TICK_SECONDS)
+        return None
 
     def _start(self) -> None:
-        if self.options.use_scheduler and 0 in (device.rank_id for device in self.options.server.devices):
+        if self.options.starts_scheduler:
             command = [sys.executable, "-m", "mindcoder.parallel.scheduler"]
-            self.workers.append(self._spawn(-1, command, self._environment(None), "scheduler.log"))
+            self.workers.append(self._spawn(-1, command, self.options.environment(None, self._token), "scheduler.log"))
         for device in self.options.server.devices:
-            environment = self._environment(device)
+            environment = self.options.environment(device, self._token)
             name = f"rank_{device.rank_id}.log"
             self.workers.append(self._spawn(device.rank_id, self.options.command, environment, name))
 
-    def _environment(self, device: Device | None) -> dict[str, str]:
-        """Variables of one process; ``device`` is None for the scheduler."""
-        options = self.options
-        world = str(options.table.world_size)
-        variables = {"RANK_SIZE": world, "PYTHONUNBUFFERED": "1"}
-        if options.use_scheduler:
-            variables |= {
-                "MS_WORKER_NUM": world,
-                "MS_SCHED_HOST": options.scheduler_host,
-                "MS_SCHED_PORT": str(options.scheduler_port),
-                "MS_ROLE": "MS_SCHED" if device is None else "MS_WORKER",
-                "MS_NODE_TIMEOUT": os.environ.get("MS_NODE_TIMEOUT", "300"),
-                "MS_TOPO_TIMEOUT": os.environ.get("MS_TOPO_TIMEOUT", "300"),
-            }
-        if device is not None:
-            variables["RANK_TABLE_FILE"] = str(options.table_file.resolve())
-            local = [item.rank_id for item in options.server.devices].index(device.rank_id)
-            variables |= {
-                "RANK_ID": str(device.rank_id),
-                "DEVICE_ID": str(device.device_id),
-                "LOCAL_RANK": str(local),
-                "MS_NODE_ID": str(device.rank_id),
-            }
-        return variables
-
     def _spawn(self, rank: int, command: Sequence[str], variables: Mapping[str, str], log_name: str) -> Worker:
-        log_file = self.options.log_dir / log_name
-        shown = rank == self.options.shown_rank
-        with open(log_file, "wb") as stream:
-            process = subprocess.Popen(
-                list(command),
-                env={**os.environ, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if shown else stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
-        worker = Worker(rank, process, log_file)
-        if shown:
-            assert process.stdout is not None
-            worker.reader = threading.Thread(target=_copy_output, args=(process.stdout, log_file), daemon=True)
-            worker.reader.start()
+        worker = start_worker(
+            rank,
+            command,
+            variables,
+            self.options.log_dir / log_name,
+            self.options.done_file(rank),
+            shows=rank == self.options.shown_rank,
+            on_unread=self._note_unread,
+        )
+        self._guardian.watch(worker.process.pid)
         return worker
+
+    def _note_unread(self) -> None:
+        """Nobody reads the terminal's end any more: as after SIGHUP."""
+        self._signals.append(signal.SIGPIPE)
+        self._ring()
 
     def _watch(self) -> Failure | None:
         """Wait until all ranks are done or one has failed."""
         while True:
-            running = 0
-            for worker in self.workers:
-                code = worker.process.poll()
-                if code is None:
-                    running += worker.rank >= 0
-                    failure = self._stopped_too_long(worker)
-                    if failure is not None:
-                        return failure
-                elif code != 0:
-                    return _failure(worker, code)
-            if not running:
-                return None
-            time.sleep(POLL_SECONDS)
+            failure = self._handle_signals() or self._handle_events() or self._look()
+            if failure is not None or self._is_over():
+                return failure
+            self._wait(TICK_SECONDS if self.interrupted is None else FAST_TICK_SECONDS)
+
+    def _handle_signals(self) -> Failure | None:
+        """Pass the first Ctrl-C, SIGTERM or SIGHUP on, so that ranks save and end; a second one ends them at once."""
+        while self._signals:
+            number = self._signals.pop(0)
+            if self.interrupted is not None:
+                if number == signal.SIGPIPE:
+                    continue
+                return Failure(
+                    None, f"{signal.Signals(number).name} came again: the ranks are killed", 128 + number, 0.0
+                )
+            if self._peers is not None:
+                self._peers.interrupted(number)
+            why = "nobody reads the output any more" if number == signal.SIGPIPE else signal.Signals(number).name
+            self._interrupt(number, why)
+        return None
+
+    def _interrupt(self, number: int, why: str) -> None:
+        self.interrupted = number
+        self._deadline = time.monotonic() + self.options.grace_seconds
+        if self.workers:
+            say(f"{why}: the ranks save and end (within {self.options.grace_seconds:.0f} s)")
+        self._signal_ranks(signal.SIGTERM)
+
+    def _handle_events(self) -> Failure | None:
+        """What other servers' launchers say."""
+        while self._peers is not None and not self._peers.events.empty():
+            event = self._peers.events.get()
+            if event.kind == peers.MISSING:
+                say(f"no answer yet from {event.text} (the launchers meet on port {self.options.scheduler_port + 1})")
+            elif event.kind == peers.NOTICE:
+                say(event.text)
+            elif event.kind == peers.OVER:
+                self._ended_elsewhere = True
+            elif event.kind == peers.INTERRUPTED and self.interrupted is None:
+                self._interrupt(event.number, f"{_signal_name(event.number)} on {event.text}")
+            elif event.kind in (peers.FAILED, peers.LOST):
+                return Failure(None, event.text, event.number, is_known=event.kind == peers.FAILED)
+        return None
+
+    def _look(self) -> Failure | None:
+        """Whether a rank of this server has failed, hangs, or has ended too early."""
+        running = [worker for worker in self.workers if worker.rank >= 0 and worker.poll() is None]
+        for worker in self.workers:
+            code = worker.poll()
+            worker.reap_orphans()
+            if code is None:
+                failure = self._stopped_too_long(worker)
+                if failure is not None:
+                    return failure
+            elif code != 0 and not (self.interrupted is not None and _ends_a_signal(code)):
+                return _failure(worker, code)
+        if self.interrupted is None:
+            return self._early_exit(running)
+        left = [worker.title for worker in self.workers if worker.rank >= 0 and worker.session_runs()]
+        if left and time.monotonic() > self._deadline:
+            seconds = f"{self.options.grace_seconds:.0f} s"
+            return Failure(None, f"{', '.join(left)} did not end within {seconds}: killed (--grace_seconds)", 1, 0.0)
+        return None
+
+    def _early_exit(self, running: Sequence[Worker]) -> Failure | None:
+        """A rank that ended well, without a word, while others go on: they will wait for it for ever."""
+        if self._is_over() or not self.options.early_exit_seconds:
+            return None
+        now, limit = time.monotonic(), self.options.early_exit_seconds
+        others = ", ".join(worker.title for worker in running) or "ranks of other servers"
+        for worker in self.workers:
+            if worker.rank < 0 or worker.ended_at is None or worker.told_done():
+                continue
+            passed = now - worker.ended_at
+            what = f"ended (exit code 0) {passed:.0f} s ago, but {others} still run"
+            if passed > limit:
+                return Failure(worker, f"{what} (--early_exit_seconds)", 1)
+            if passed > min(EARLY_NOTICE_SECONDS, limit / 2) and not worker.is_named:
+                worker.is_named = True
+                say(f"{worker.title} {what}; the job ends in {limit - passed:.0f} s unless they end too")
+        return None
+
+    def _is_over(self) -> bool:
+        """Whether the ranks of all servers are done."""
+        ranks = [worker for worker in self.workers if worker.rank >= 0]
+        if self.interrupted is not None:
+            return not any(worker.session_runs() for worker in ranks)  # what a wrapper started may still be saving
+        if any(worker.poll() is None for worker in ranks):
+            return False
+        if self._peers is None:
+            return True
+        if not self._told_done:
+            self._told_done = True
+            self._peers.done()
+        return self._ended_elsewhere
 
     def _stopped_too_long(self, worker: Worker) -> Failure | None:
         if not worker.is_stopped():
@@ -205,61 +292,60 @@ class Job:
         return Failure(worker, f"hangs: it has been stopped (SIGSTOP) for {STOPPED_SECONDS:.0f} s", 1)
 
     def _explain(self, failure: Failure) -> None:
-        """Name the rank and the cause, with the end of its log."""
+        """Name the rank and the cause, with the end of its log; tell the other servers."""
         worker = failure.worker
-        if worker.reader is not None:
-            worker.reader.join(2.0)
-        lines = worker.log_file.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        prefix = f"[{worker.title}] "
-        shown = worker.rank == self.options.shown_rank
-        text = "" if shown else "".join(f"{prefix}{line}\n" for line in lines)
-        print(f"{text}mindcoder: {worker.title} {failure.cause}; its log: {worker.log_file}", file=sys.stderr)
+        if self._peers is not None and not failure.is_known:
+            cause = failure.cause if worker is None else f"{worker.title} {failure.cause}"
+            self._peers.failed(cause, failure.exit_code)
+        if worker is None:
+            say(failure.cause)
+            return
+        if worker.poll() is not None:
+            worker.relay.join(FAILURE_GRACE_SECONDS)
+        if worker.rank != self.options.shown_rank:
+            for line in last_lines(worker.log_file, LAST_LINES):
+                say(line, f"[{worker.title}] ")
+        say(f"{worker.title} {failure.cause}; its log: {worker.log_file}")
 
-    def _kill(self, number: int) -> None:
-        """Send a signal to the process group of every worker that runs; the scheduler ends by itself."""
+    def _signal_ranks(self, number: int) -> None:
+        """Send a signal to every rank that runs; the scheduler ends by itself."""
         for worker in self.workers:
-            if worker.process.poll() is None and (worker.rank >= 0 or number == signal.SIGKILL):
-                _signal_group(worker.process.pid, number)
+            if worker.rank >= 0 and worker.session_runs():
+                worker.signal_group(number)
 
-    def _end_all(self) -> None:
+    def _end_all(self, grace_seconds: float) -> None:
         """Ask, wait for the grace time, then kill; nothing is left behind."""
-        self._kill(signal.SIGTERM)
-        limit = time.monotonic() + self.options.grace_seconds
-        while time.monotonic() < limit and any(item.process.poll() is None for item in self.workers if item.rank >= 0):
-            if any(worker.is_stopped() for worker in self.workers):
-                break  # a stopped process does not hear SIGTERM
-            time.sleep(POLL_SECONDS)
-        for worker in self.workers:
-            _signal_group(worker.process.pid, signal.SIGKILL)  # also what a worker that has ended left behind
+        ranks = [worker for worker in self.workers if worker.rank >= 0]
+        self._signal_ranks(signal.SIGTERM)
+        limit = time.monotonic() + grace_seconds
+        while time.monotonic() < limit and any(worker.session_runs() for worker in ranks):
+            time.sleep(FAST_TICK_SECONDS)
+        sessions = [worker.process.pid for worker in self.workers if worker.session_runs()]
+        guardian.kill_processes(self._token, sessions)
         for worker in self.workers:
             worker.process.wait()
-            if worker.reader is not None:
-                worker.reader.join(2.0)
+            worker.poll()
+            worker.relay.join(2.0)
+            worker.done_file.unlink(missing_ok=True)
 
 
 def _failure(worker: Worker, code: int) -> Failure:
     if code < 0:
-        return Failure(worker, f"was killed by {signal.Signals(-code).name}", 128 - code)
+        return Failure(worker, f"was killed by {_signal_name(-code)}", 128 - code)
     return Failure(worker, f"ended with exit code {code}", code)
 
 
-def _signal_group(pid: int, number: int) -> None:
+def _ends_a_signal(code: int) -> bool:
+    """Whether an exit code says that a process ended because it was asked to, as Python, bash and others put it."""
+    return -code in SIGNALS or code - 128 in SIGNALS
+
+
+def _signal_name(number: int) -> str:
     try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
-def _die_with_parent() -> None:
-    """In the child: be killed when the launcher is (Linux)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _copy_output(source: IO[bytes], log_file: Path) -> None:
-    """Write a rank's output to its log and to the terminal as it comes."""
-    with open(log_file, "ab", buffering=0) as log:
-        while chunk := os.read(source.fileno(), 65536):
-            log.write(chunk)
-            shown = [line for line in chunk.splitlines(keepends=True) if not line.startswith(NOISE)]
-            sys.stdout.buffer.write(b"".join(shown))
-            sys.stdout.flush()
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN

@@ -121,6 +121,12 @@ def _server_dict(server: Server) -> dict[str, Any]:
     return values
 
 
+def find_table(file: str | Path) -> Path:
+    """The rank table's file, where ModelArts' folder may have been given."""
+    path = Path(file)
+    return path / MODELARTS_FILE if (path / MODELARTS_FILE).is_file() else path
+
+
 def read_rank_table(file: str | Path, is_part: bool = False) -> RankTable:
     """Read and check a rank table.
 
@@ -131,9 +137,7 @@ def read_rank_table(file: str | Path, is_part: bool = False) -> RankTable:
     Raises:
         UserError: no such file, or no rank table; names the field, what it is and what is expected.
     """
-    path = Path(file)
-    if (path / MODELARTS_FILE).is_file():
-        path = path / MODELARTS_FILE
+    path = find_table(file)
     if not path.exists():
         raise UserError("no such rank table; tools/hccl_tools.py makes one", path)
     whole = Fields(path, "", read_json_object(path, TABLE_LIMIT))

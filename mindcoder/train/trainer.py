@@ -151,7 +151,7 @@ class Trainer:
         return self.step >= self.options.total_steps or self.position.epoch >= self.options.epochs
 
     def run(self) -> EvalResult | None:
-        """Train to the end or until SIGTERM/SIGINT (which saves first); gives the last evaluation.
+        """Train to the end or until SIGTERM, SIGINT or SIGHUP (which save first); gives the last evaluation.
 
         Raises:
             UserError: the loss is not finite and no loss scale can help; the disk is full.
@@ -361,14 +361,20 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT, so that the running update ends and is saved; a second one ends at once."""
+        """Note SIGTERM, SIGINT and SIGHUP, so that the running update ends and is saved; a second one ends at once.
+
+        SIGHUP that is ignored (nohup) stays so.
+        """
 
         def note(number: int, frame: object) -> None:
             if self._stop_signal is not None:
                 raise KeyboardInterrupt
             self._stop_signal = number
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        wanted = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            wanted.append(signal.SIGHUP)
+        before = {number: signal.signal(number, note) for number in wanted}
         try:
             yield
         finally:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import REPOSITORY
 
+from mindcoder.cli.guard import guarded
+from mindcoder.errors import UserError
+from mindcoder.parallel import log_relay
+from mindcoder.parallel.launch_options import LaunchOptions
+from mindcoder.parallel.log_folder import hold_log_folder
+from mindcoder.parallel.log_relay import LogRelay
 from mindcoder.parallel.rank_table import make_table
+from mindcoder.parallel.timeouts import collective_timeouts
 
 WORKER = """
 import os, sys, time, signal, pathlib
@@ -31,8 +41,33 @@ if mode == "child":
     import subprocess
     child = subprocess.Popen(["sleep", "1000"])
     (folder / f"pid_child_{rank}").write_text(str(child.pid))
-if mode == "save":
-    signal.signal(signal.SIGTERM, lambda number, frame: ((folder / f"saved_{rank}").write_text("x"), sys.exit(0)))
+if mode == "escape":
+    import subprocess
+    child = subprocess.Popen(["setsid", "sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    (folder / f"pid_child_{rank}").write_text(str(child.pid))
+if mode in ("save", "endless"):
+    def save(number, frame):
+        time.sleep(0.5)
+        (folder / f"saved_{rank}").write_text("x")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, save)
+    (folder / f"ready_{rank}").write_text("x")
+while mode == "endless":
+    print("x" * 100, flush=True)
+    time.sleep(0.01)
+if mode == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / f"ready_{rank}").write_text("x")
+if mode == "much":
+    print("y" * 300_000, flush=True)
+    sys.exit(0)
+if mode == "early" and rank == 2:
+    sys.exit(0)
+if mode == "early_but_done":
+    if rank == 0:
+        time.sleep(4)
+    open(os.environ["MINDCODER_DONE_FILE"], "w").close()
+    sys.exit(0)
 if mode == "restart":
     sys.exit(0 if os.environ.get("MINDCODER_RESTART") == "1" else 3)
 if mode != "end":
@@ -59,15 +94,12 @@ def job(tmp_path):
         "sys.exit(main(sys.argv[1:]))\n"
     )
 
-    def start(mode: str, *flags: str) -> subprocess.Popen:
-        arguments = ["launch", "--command", command + mode, "--rank_table", str(table)]
+    def start(mode: str, *flags: str, wrapper: str = "{}", **options) -> subprocess.Popen:
+        arguments = ["launch", "--command", wrapper.format(command + mode), "--rank_table", str(table)]
         arguments += ["--log_dir", str(tmp_path / "log")]
         return subprocess.Popen(
             [sys.executable, "-c", script, *arguments, *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=REPOSITORY,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": REPOSITORY, **options},
         )
 
     return start
@@ -141,17 +173,182 @@ def test_ctrl_c_lets_every_rank_save(job, tmp_path):
     assert_all_gone(tmp_path)
 
 
-def test_workers_die_with_a_killed_launcher(job, tmp_path):
-    process = job("wait")
-    wait_for([tmp_path / f"pid_{rank}" for rank in range(4)])
+@pytest.mark.parametrize("mode", ["wait", "escape"])
+def test_a_killed_launcher_takes_what_wrappers_started_along(mode, job, tmp_path):
+    process = job(mode, wrapper='bash -c "{}; true"')
+    wait_for([tmp_path / f"pid_{'child_' if mode == 'escape' else ''}{rank}" for rank in range(4)])
     process.kill()
-    process.communicate()
+    process.wait()
+    limit = time.monotonic() + 20
+    while any(is_running(int(path.read_text())) for path in tmp_path.glob("pid_*")) and time.monotonic() < limit:
+        time.sleep(0.05)
     assert_all_gone(tmp_path)
 
 
-def test_restarts_tell_the_run_to_resume(job):
+def test_what_a_wrapper_started_may_save_and_nothing_is_left(job, tmp_path):
+    process = job("save", wrapper='bash -c "{}; true"')
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    process.terminate()
+    code, _, err = finish(process, 30)
+    assert code == 128 + signal.SIGTERM
+    assert err == "mindcoder: SIGTERM: the ranks save and end (within 60 s)\n"
+    assert all((tmp_path / f"saved_{rank}").is_file() for rank in range(4))
+    assert_all_gone(tmp_path)
+
+
+def test_a_rank_that_does_not_hear_has_a_deadline(job, tmp_path):
+    process = job("deaf", "--grace_seconds", "1")
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    process.terminate()
+    code, _, err = finish(process, 20)
+    assert code == 128 + signal.SIGTERM
+    assert "rank 0, rank 1, rank 2, rank 3 did not end within 1 s: killed (--grace_seconds)" in err
+    assert_all_gone(tmp_path)
+
+
+def test_a_second_signal_ends_the_ranks_at_once(job, tmp_path):
+    process = job("deaf")
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    process.terminate()
+    time.sleep(0.5)
+    process.terminate()
+    code, _, err = finish(process, 20)
+    assert code == 128 + signal.SIGTERM and "SIGTERM came again: the ranks are killed" in err
+    assert_all_gone(tmp_path)
+
+
+def test_a_closed_terminal_lets_every_rank_save(job, tmp_path):
+    process = job("save")
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    process.send_signal(signal.SIGHUP)
+    code, _, _ = finish(process, 30)
+    assert code == 128 + signal.SIGHUP
+    assert all((tmp_path / f"saved_{rank}").is_file() for rank in range(4))
+
+
+def test_nohup_is_respected(job, tmp_path):
+    process = job("save", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None and not (tmp_path / "saved_0").exists()
+    process.terminate()
+    assert finish(process, 30)[0] == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("closes_errors", [False, True])
+def test_nobody_reads_the_output_any_more(closes_errors, job, tmp_path):
+    more = {"stderr": subprocess.STDOUT} if closes_errors else {}
+    process = job("endless", **more)
+    assert process.stdout.readline() == "hello from 0 4 0\n"
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    process.stdout.close()  # as head does
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    if not closes_errors:
+        assert process.stderr.read() == (
+            "mindcoder: nobody reads the output any more: the ranks save and end (within 60 s)\n"
+        )
+    assert all((tmp_path / f"saved_{rank}").is_file() for rank in range(4))
+    assert_all_gone(tmp_path)
+
+
+def test_a_full_disk_under_the_logs_is_said_once(job, tmp_path):
+    limit = 100_000  # bytes a file may have, as if the disk were full then
+    code, out, err = finish(
+        job("much", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))), 30
+    )
+    assert code == 0, err
+    assert len(out) > 300_000  # the terminal shows all
+    for rank in range(4):
+        log = tmp_path / "log" / f"rank_{rank}.log"
+        assert log.stat().st_size == limit
+        said = f"mindcoder: {log}: File too large; the job goes on, what its rank prints is lost from here"
+        assert err.count(said) == 1
+
+
+def test_a_log_says_what_is_missing_from_it(tmp_path, monkeypatch, capfd):
+    source, target = os.pipe()
+    relay = LogRelay(source, tmp_path / "rank_0.log", False, lambda: None)
+    write, full = log_relay.write_all, [True]
+
+    def failing(descriptor, data):
+        if full[0] and descriptor == relay.log:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(descriptor, data)
+
+    monkeypatch.setattr(log_relay, "write_all", failing)
+    relay._keep(b"first\n")
+    relay._keep(b"second\n")
+    full[0] = False
+    relay._keep(b"third\n")
+    assert (tmp_path / "rank_0.log").read_text() == "\n[mindcoder: 13 bytes of output are missing here]\nthird\n"
+    assert capfd.readouterr().err.count("No space left on device") == 1
+    os.close(target)
+    relay.run()
+
+
+def test_a_rank_that_ends_well_but_too_early_is_named(job, tmp_path):
+    code, _, err = finish(job("early", "--early_exit_seconds", "2"), 30)
+    assert code == 1
+    assert "rank 2 ended (exit code 0) 1 s ago, but rank 0, rank 1, rank 3 still run; the job ends in" in err
+    assert "mindcoder: rank 2 ended (exit code 0) 2 s ago, but rank 0, rank 1, rank 3 still run" in err
+    assert_all_gone(tmp_path)
+
+
+def test_a_rank_that_says_it_is_done_may_end_before_the_others(job, tmp_path):
+    code, _, err = finish(job("early_but_done", "--early_exit_seconds", "1"), 30)
+    assert code == 0 and err == ""
+    assert not list((tmp_path / "log").glob(".*"))  # neither locks nor marks are left
+
+
+def test_our_commands_say_that_they_are_done(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINDCODER_DONE_FILE", str(tmp_path / "done"))
+    assert guarded(lambda: 2, False) == 2 and not (tmp_path / "done").exists()
+    assert guarded(lambda: 0, False) == 0 and (tmp_path / "done").exists()
+
+
+def test_restarts_tell_the_run_to_resume_and_keep_the_logs(job, tmp_path):
     code, _, err = finish(job("restart", "--max_restarts", "2"), 40)
-    assert code == 0 and "restart 1 of 2" in err and "restart 2" not in err
+    first = tmp_path / "log" / "attempt_1"
+    assert code == 0 and f"restart 1 of 2; the logs of the failed attempt are in {first}" in err
+    assert "restart 2" not in err
+    for rank in range(4):
+        assert (tmp_path / "log" / f"rank_{rank}.log").read_text() == f"hello from {rank} 4 {rank}\n"
+    assert (first / "rank_0.log").read_text() == "hello from 0 4 0\n"
+
+
+def test_two_jobs_do_not_share_a_log_folder(job, tmp_path):
+    first = job("save")
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    before = (tmp_path / "log" / "rank_0.log").read_bytes()
+    code, _, err = finish(job("end"), 20)
+    assert code == 2 and err.count("\n") == 1
+    assert f"{tmp_path / 'log'}: rank 0 of another job writes its log here (process {first.pid} on " in err
+    assert (tmp_path / "log" / "rank_0.log").read_bytes() == before and first.poll() is None
+    first.terminate()
+    assert finish(first, 30)[0] == 128 + signal.SIGTERM
+
+
+def test_servers_of_one_job_share_a_log_folder(tmp_path):
+    with hold_log_folder(tmp_path, [0, 1]), hold_log_folder(tmp_path, [2, 3]):
+        refused = pytest.raises(UserError, match=f"rank 3 of another job .* .process {os.getpid()} on ")
+        with refused, hold_log_folder(tmp_path, [3, 4]):
+            pass
+    with hold_log_folder(tmp_path, [3, 4]):
+        pass
+
+
+def test_what_the_user_set_wins_over_our_timeouts():
+    assert collective_timeouts(True, {})["HCCL_CONNECT_TIMEOUT"] == "1800"
+    assert collective_timeouts(True, {"HCCL_CONNECT_TIMEOUT": "300"})["HCCL_CONNECT_TIMEOUT"] == "300"
+    assert collective_timeouts(False, {"MS_NODE_TIMEOUT": "40"}) == {"MS_NODE_TIMEOUT": "40", "MS_TOPO_TIMEOUT": "1800"}
+
+
+def test_a_table_hccl_could_not_read_is_written_anew(tmp_path):
+    table = replace(make_table("127.0.0.1", [0], ["127.0.0.1"]), has_numbers=True)
+    options = LaunchOptions(["true"], table, table.servers[0], tmp_path / "given.json", tmp_path, "127.0.0.1", 1)
+    file = options.environment(table.servers[0].devices[0], "token")["RANK_TABLE_FILE"]
+    assert json.loads(Path(file).read_text())["server_list"][0]["device"][0]["rank_id"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -159,10 +356,11 @@ def test_restarts_tell_the_run_to_resume(job):
     [
         (["--world_size", "8"], "holds 4 ranks, the command line says 8"),
         (["--device_range", "[2,6)"], r"server 127.0.0.1 has ranks [0, 1, 2, 3], not [4, 5] of [2,6)"),
+        (["--command", "no-such-program --flag"], "--command: no-such-program cannot be started: No such file"),
         (["--rank_table", "nowhere.json"], "nowhere.json: no such rank table; tools/hccl_tools.py makes one"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_starts(flags, expected, job, tmp_path):
     code, _, err = finish(job("end", *flags), 20)
-    assert code == 2 and expected in err
-    assert not (tmp_path / "log").exists()
+    assert code == 2 and expected in err and err.count("\n") == 1
+    assert not list(tmp_path.glob("pid_*"))

@@ -1,0 +1,167 @@
+"""A rank as a process that its launcher started: in a session of its own, with its output in a log."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindcoder.errors import UserError
+from mindcoder.parallel.guardian import job_processes
+from mindcoder.parallel.log_relay import LogRelay
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+LIBC = ctypes.CDLL(None)  # looked up here: a child between fork and exec should do as little as possible
+
+
+@dataclass
+class Worker:
+    """A running rank (or the scheduler, rank -1).
+
+    Attributes:
+        pidfd: becomes readable when the process ends; None where the kernel has no such thing.
+        is_over: whether every process of its session has ended.
+        is_named: whether the terminal has said that it ended too early.
+        ended_at: of the process, on the monotonic clock; None while it runs.
+    """
+
+    rank: int
+    process: subprocess.Popen
+    log_file: Path
+    relay: LogRelay
+    pidfd: int | None
+    done_file: Path
+    stopped_since: float | None = None
+    ended_at: float | None = None
+    is_over: bool = False
+    is_named: bool = False
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return "the scheduler" if self.rank < 0 else f"rank {self.rank}"
+
+    def poll(self) -> int | None:
+        """The exit code; None while the process runs."""
+        code = self.process.poll()
+        if code is not None and self.ended_at is None:
+            self.ended_at = time.monotonic()
+            if self.pidfd is not None:
+                os.close(self.pidfd)
+                self.pidfd = None
+        return code
+
+    def is_stopped(self) -> bool:
+        """Whether the kernel says the process is stopped (SIGSTOP, a debugger)."""
+        return _state(self.process.pid) in ("T", "t")
+
+    def session_runs(self) -> bool:
+        """Whether the process, or one that it left in its session, still runs; reaps those that have ended.
+
+        Once they have all ended this stays so: the kernel may give the number to somebody else then.
+        """
+        if self.is_over:
+            return False
+        if self.poll() is None:
+            return True
+        self.reap_orphans()
+        try:
+            os.killpg(self.process.pid, 0)
+            self.is_over = not job_processes("", (self.process.pid,))
+        except ProcessLookupError:
+            self.is_over = not job_processes("", (self.process.pid,))  # a process may have left the group only
+        except PermissionError:
+            pass
+        return not self.is_over
+
+    def reap_orphans(self) -> None:
+        """Take the exit codes of ended orphans of the session; zombies would count as members of its group."""
+        while True:
+            try:
+                found = os.waitid(os.P_PGID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if found is None or found.si_pid == self.process.pid:
+                    return  # that one is for `poll`
+                os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
+            except OSError:
+                return
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and what it started."""
+        if self.is_over:
+            return
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def told_done(self) -> bool:
+        """Whether the rank has said that its work is done; only commands of ours do."""
+        return self.done_file.exists()
+
+
+def start_worker(
+    rank: int,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log_file: Path,
+    done_file: Path,
+    shows: bool,
+    on_unread: Callable[[], None],
+) -> Worker:
+    """Start a process.
+
+    Raises:
+        UserError: no such program, or its log cannot be written.
+    """
+    source, target = os.pipe()
+    try:
+        relay = LogRelay(source, log_file, shows, on_unread)
+    except OSError as error:
+        os.close(source)
+        os.close(target)
+        raise UserError(f"cannot be written: {error.strerror}", log_file) from None
+    try:
+        done_file.unlink(missing_ok=True)
+        process = subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{command[0]} cannot be started: {reason}", "--command") from None
+    finally:
+        os.close(target)
+        relay.start()
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        pidfd = None
+    return Worker(rank, process, log_file, relay, pidfd, done_file)
+
+
+def adopt_orphans() -> None:
+    """From now on, processes whose parent has ended become children of this one, which can then see their end."""
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _die_with_parent() -> None:
+    """In the child: be killed when the launcher is (Linux)."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return ""
