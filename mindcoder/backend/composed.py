@@ -13,6 +13,7 @@ from mindspore import Tensor, nn, ops
 
 SQRT_2_OVER_PI = 0.7978845608028654
 CUBIC = 0.044715
+QUICK = 1.702
 
 
 class NormalizeRows(nn.Cell):
@@ -86,6 +87,28 @@ class GeluTanh(nn.Cell):
         inner_slope = square * (1.5 * SQRT_2_OVER_PI * CUBIC) + 0.5 * SQRT_2_OVER_PI
         slope = tanh * 0.5 + 0.5 + x * inner_slope * (1.0 - ops.square(tanh))
         return dout * slope
+
+
+class QuickGelu(nn.Cell):
+    """``x * sigmoid(1.702 x)`` (Hendrycks and Gimpel 2016): HF ``quick_gelu``, MindSpore's and MindFormers' FastGeLU.
+
+    MindSpore writes it as ``x / (1 + exp(-1.702 |x|)) * exp(0.851 (x - |x|))``, which is the same number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.sigmoid = ops.Sigmoid()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(x * QUICK)
+
+    def bprop(self, x, out, dout):
+        return (self.gradient(ops.depend(x, dout), dout),)
+
+    def gradient(self, x: Tensor, dout: Tensor) -> Tensor:
+        """``dout`` times the derivative at ``x``."""
+        gate = self.sigmoid(x * QUICK)
+        return dout * gate * (1.0 + x * QUICK * (1.0 - gate))
 
 
 class NormalizeRootMeanSquare(nn.Cell):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from mindspore import Tensor, nn, ops
 from mindspore.ops.operations import _grad_ops
 
+from mindcoder.backend.composed import QuickGelu
+
+__all__ = ["GeluTanh", "NormalizeRootMeanSquare", "NormalizeRows", "QuickGelu", "RotatePairs", "SwiGLU"]
+
 
 class NormalizeRows(nn.Cell):
     """LayerNorm over the last axis; same contract as `mindcoder.backend.composed.NormalizeRows`."""

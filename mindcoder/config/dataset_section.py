@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mindcoder.config.section import Section
+from mindcoder.config import mindformers
+from mindcoder.config.section import Describes, Ignored, Size
+
+IN_ORDER = "evaluation reads prepared rows in the file's order"
 
 
-class DataLoaderSection(Section):
+class DataLoaderSection(mindformers.DataLoaderSection):
     """``train_dataset.data_loader``: where the MindRecord files are."""
 
     type: Literal["MindDataset"] = "MindDataset"
     dataset_dir: str = ""
     dataset_files: str | list[str] | None = None
-    dataset_weights: list[float] | None = Field(
+    dataset_weights: list[Annotated[float, Field(le=1e6)]] | None = Field(
         None, description="how often an epoch takes the rows of each of dataset_files; default: once"
     )
     shuffle: bool = True
     streaming: bool = Field(False, description="read JSON and JSONL while training; needs runner_config.max_steps")
     fim_rate: float = Field(0.0, ge=0, le=1, description="share of code documents to learn infilling from")
     fim_spm_rate: float = Field(0.5, ge=0, le=1, description="of those, suffix first")
-    length_buckets: list[Annotated[int, Field(ge=1)]] = Field(
+    length_buckets: list[Size] = Field(
         [], description="lengths to which batches of short rows are cut; for datasets without packing"
     )
-    path: str | None = None
-    phase: str | None = None
 
     @property
     def locations(self) -> list[str]:
@@ -37,34 +38,36 @@ class DataLoaderSection(Section):
         return [files] if isinstance(files, str) else list(files)
 
 
-class DatasetSection(Section):
-    """``train_dataset`` and ``eval_dataset``."""
+class DatasetSection(mindformers.DatasetSection):
+    """``train_dataset``, and what it has in common with ``eval_dataset``."""
 
     data_loader: DataLoaderSection = DataLoaderSection()
-    input_columns: list[str] | None = None
-    output_columns: list[str] | None = None
-    column_order: list[str] | None = None
-    construct_args_key: list[str] | None = None
-    tokenizer: dict[str, Any] | None = None
-    num_parallel_workers: int = Field(1, ge=1)
-    python_multiprocessing: bool | None = None
     drop_remainder: bool = True
-    batch_size: int | None = Field(None, ge=1, description="runner_config.batch_size wins")
-    repeat: int = 1
-    numa_enable: bool | None = None
-    prefetch_size: int | None = None
-    seed: int | None = None
-    auto_tune: bool | None = None
-    filepath_prefix: str | None = None
-    autotune_per_step: int | None = None
-    profile: bool | None = None
-    eod_reset: bool | None = None
-    eod_token_id: int | None = None
-    dynamic_batch: bool | None = None
 
 
-class DatasetTask(Section):
-    """``train_dataset_task``: MindFormers' wrapper around a dataset section."""
+class EvalDataLoaderSection(DataLoaderSection):
+    """``eval_dataset.data_loader``."""
 
-    type: str = "CausalLanguageModelDataset"
-    dataset_config: DatasetSection | None = None
+    shuffle: Annotated[bool, Ignored(IN_ORDER)] = False
+    streaming: Annotated[bool, Ignored(IN_ORDER)] = False
+    fim_rate: Annotated[float, Ignored(IN_ORDER, (0.0,))] = 0.0
+    fim_spm_rate: Annotated[float, Ignored(IN_ORDER, (0.5,))] = 0.5
+
+
+class EvalDatasetSection(DatasetSection):
+    """``eval_dataset``."""
+
+    data_loader: EvalDataLoaderSection = EvalDataLoaderSection()
+    drop_remainder: Annotated[bool, Ignored(IN_ORDER)] = False
+
+
+class DatasetTask(mindformers.DatasetTask):
+    """``train_dataset_task``: has to hold the same as ``train_dataset``."""
+
+    dataset_config: Annotated[DatasetSection | None, Describes("it repeats train_dataset")] = None
+
+
+class EvalDatasetTask(mindformers.DatasetTask):
+    """``eval_dataset_task``: has to hold the same as ``eval_dataset``."""
+
+    dataset_config: Annotated[EvalDatasetSection | None, Describes("it repeats eval_dataset")] = None

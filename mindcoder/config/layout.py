@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mindcoder.config.model_section import PREFIX_TYPES
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
@@ -68,9 +69,9 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         check_divides(model.num_heads, model.kv_heads, model.inner_size, mesh.model_parallel)
     except ValueError as error:
         refuse("model_parallel", str(error))
-    adapter = config.pet_method if model.pet_config is None else model.pet_config.pet_type
-    if mesh.model_parallel > 1 and config.run_mode in ("train", "finetune") and adapter == "ptuning2":
-        refuse("model_parallel", f"found {mesh.model_parallel}, expected 1: a prefix (ptuning2) is for whole layers")
+    adapter = config.adapter.pet_type if config.adapter is not None else ""
+    if mesh.model_parallel > 1 and config.run_mode in ("train", "finetune") and adapter in PREFIX_TYPES:
+        refuse("model_parallel", f"found {mesh.model_parallel}, expected 1: a prefix ({adapter}) is for whole layers")
     try:
         spread_layers(model.num_layers, mesh.pipeline_stage, model.offset)
     except ValueError as error:

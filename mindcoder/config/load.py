@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from os.path import exists
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mindcoder.config.model_section import ARCHITECTURES, LlamaSection, RotarySection, ScalingFactors
+from mindcoder.config.checks import check_together
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
 from mindcoder.errors import UserError
+
+BOUNDS = {
+    "greater_than": "a number above",
+    "greater_than_equal": "at least",
+    "less_than": "a number below",
+    "less_than_equal": "at most",
+    "multiple_of": "a multiple of",
+}
 
 
 def load_config(
@@ -41,8 +50,16 @@ def load_config(
         config = RunConfig.model_validate(source.data)
     except ValidationError as error:
         raise _explain(error, source) from None
-    _check_together(config, source)
-    return config, source
+    check_together(config, source)
+    return _with_named_checkpoint(config), source
+
+
+def _with_named_checkpoint(config: RunConfig) -> RunConfig:
+    """``checkpoint_name_or_path`` stands in for ``load_checkpoint``, as in MindFormers, where the path exists."""
+    path = config.model.settings.checkpoint_name_or_path
+    if path and not config.load_checkpoint and exists(path):
+        return config.model_copy(update={"load_checkpoint": path})
+    return config
 
 
 def _explain(error: ValidationError, source: YamlSource) -> UserError:
@@ -96,12 +113,17 @@ def _expectation(problem: Any) -> str:
         "list_type": "a list",
         "dict_type": "keys and values",
         "model_type": "keys and values",
+        "finite_number": "a finite number",
     }
     if problem["type"] in kinds:
         return kinds[problem["type"]]
     if problem["type"] == "literal_error":
         return f"one of {context['expected']}"
+    if problem["type"] in BOUNDS:
+        return f"{BOUNDS[problem['type']]} {next(iter(context.values())):g}"
     message = problem["msg"]
+    if problem["type"] == "only":
+        return message
     return message[0].lower() + message[1:]
 
 
@@ -164,69 +186,3 @@ def _nearest(path: KeyPath, data: Any) -> str:
     if section is not None:
         return f"; known here: {', '.join(sorted(field.alias or key for key, field in section.model_fields.items()))}"
     return ""
-
-
-def _check_together(config: RunConfig, source: YamlSource) -> None:
-    """Refuse values that contradict each other."""
-    model = config.model.settings
-
-    def refuse(message: str, *path: str) -> None:
-        place, line = source.place(path)
-        raise UserError(message, place, line)
-
-    at = ("model", "model_config")
-    name = ".".join(at)
-    if model.hidden_size % model.num_heads and not getattr(model, "head_dim", None):
-        refuse(
-            f"{name}.hidden_size: {model.hidden_size} is not divisible by num_heads {model.num_heads}",
-            *at,
-            "hidden_size",
-        )
-    if model.num_heads % model.kv_heads:
-        refuse(
-            f"{name}.n_kv_heads: num_heads {model.num_heads} is not divisible by {model.kv_heads}", *at, "n_kv_heads"
-        )
-    limit = model.position_limit
-    if limit is not None and model.seq_length > limit:
-        refuse(
-            f"{name}.seq_length: {model.seq_length} is over n_position {limit}, the number of learned positions",
-            *at,
-            "seq_length",
-        )
-    if model.pad_token_id is not None and model.pad_token_id >= model.vocab_size:
-        refuse(
-            f"{name}.pad_token_id: {model.pad_token_id} is not below vocab_size {model.vocab_size}",
-            *at,
-            "pad_token_id" if (*at, "pad_token_id") in source.lines else "vocab_size",
-        )
-    expected = ARCHITECTURES[model.type]
-    if config.model.arch.type not in (None, expected):
-        refuse(
-            f"model.arch.type: found {config.model.arch.type!r}, expected {expected!r} for {model.type}",
-            "model",
-            "arch",
-            "type",
-        )
-    if isinstance(model, RotarySection):
-        scaled = isinstance(model.scaling_factor, ScalingFactors)
-        if scaled != (model.extend_method == "LLAMA3"):
-            wanted = "factor, original_max_position_embeddings, …" if not scaled else "extend_method: LLAMA3 with them"
-            refuse(f"{name}.scaling_factor: expected {wanted}", *at, "scaling_factor")
-    if isinstance(model, LlamaSection) and model.qkv_has_bias != model.attn_proj_has_bias:
-        refuse(
-            f"{name}.attn_proj_has_bias: {model.attn_proj_has_bias} differs from qkv_has_bias {model.qkv_has_bias}; "
-            "only models with both or neither are supported",
-            *at,
-            "attn_proj_has_bias",
-        )
-    schedule = config.lr_schedule
-    if schedule.learning_rate is None and config.optimizer.learning_rate is None:
-        if config.run_mode in ("train", "finetune"):
-            refuse("lr_schedule.learning_rate is missing (or optimizer.learning_rate)", "lr_schedule")
-    mesh = config.parallel_config
-    if config.use_parallel and mesh.context_parallel > 1:
-        refuse(
-            f"parallel_config.context_parallel: {mesh.context_parallel} is not supported, expected 1",
-            "parallel_config",
-            "context_parallel",
-        )

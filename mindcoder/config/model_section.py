@@ -6,79 +6,90 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, model_validator
 
-from mindcoder.config.section import Section
+from mindcoder.config import mindformers
+from mindcoder.config.section import Count, Describes, Layers, Rate, Section, Size, TokenId
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
 
-class PetSection(Section):
-    """``model.model_config.pet_config``: what is trained instead of all weights."""
+class PetSection(mindformers.PetSection):
+    """``model.model_config.pet_config``: what is trained instead of all weights.
 
-    pet_type: Literal["lora", "ptuning2"] = "lora"
-    pre_seq_len: int = Field(128, ge=16, multiple_of=16, description="ptuning2: length of the prefix")
+    ``prefixtuning`` is P-tuning v2 with its two layers, under names of its own. ``slora`` loads adapters beside a base
+    model for generation, which MindCoder does for any adapter (``--adapter``): it trains nothing.
+    """
+
+    pet_type: Literal["lora", "ptuning2", "prefixtuning", "slora"] = "lora"
+    pre_seq_len: int = Field(128, ge=16, le=1 << 16, multiple_of=16, description="ptuning2: length of the prefix")
     prefix_projection: bool = Field(False, description="ptuning2: learn two layers that make the prefix")
-    projection_dim: int = Field(128, ge=1, description="ptuning2: features between them")
-    dropout_prob: float = Field(0.01, ge=0, lt=1, description="ptuning2: rate on the prefix")
-    lora_rank: int = Field(8, ge=1)
-    lora_alpha: float = Field(16, gt=0)
-    lora_dropout: float = Field(0.01, ge=0, lt=1)
+    projection_dim: Size = Field(128, description="ptuning2: features between them")
+    dropout_prob: Rate = Field(0.01, description="ptuning2: rate on the prefix")
+    prefix_token_num: int = Field(
+        128, ge=16, le=1 << 16, multiple_of=16, description="prefixtuning: length of the prefix"
+    )
+    mid_dim: Size = Field(512, description="prefixtuning: features between the two layers that make the prefix")
+    dropout_rate: Rate = Field(0.01, description="prefixtuning: rate on the prefix")
+    lora_rank: Count = 8
+    lora_alpha: float = Field(16, gt=0, le=1e6)
+    lora_dropout: Rate = 0.01
     target_modules: str | list[str] | None = Field(None, description="patterns; default: the attention's layers")
     exclude_layers: str | list[str] | None = None
     use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead of alpha / rank")
-    loraplus_lr_ratio: float = Field(1.0, gt=0, description="learning rate of B over that of A")
+    loraplus_lr_ratio: float = Field(1.0, gt=0, le=1e6, description="learning rate of B over that of A")
     use_dora: bool = Field(False, description="learn the lengths of the weights' rows beside their directions")
-    lora_a_init: str | None = None
-    lora_b_init: str | None = None
-    param_init_type: DtypeName | None = None
-    compute_dtype: DtypeName | None = None
-    freeze_include: list[str] | None = None
-    freeze_exclude: list[str] | None = None
 
 
-class DecoderSection(Section):
+PREFIX_TYPES = ("ptuning2", "prefixtuning")
+PET_KEYS = {  # of each pet_type; a key of another one has no effect
+    "lora": ("lora_", "target_modules", "exclude_layers", "use_rslora", "loraplus_lr_ratio", "use_dora"),
+    "ptuning2": ("pre_seq_len", "prefix_projection", "projection_dim", "dropout_prob"),
+    "prefixtuning": ("prefix_token_num", "mid_dim", "dropout_rate"),
+    "slora": ("adapter_path",),
+}
+
+
+class DecoderSection(mindformers.DecoderSection):
     """What ``model.model_config`` holds for every family: sizes, dtypes, token ids and how to generate."""
 
     type: str
-    batch_size: int = Field(1, ge=1, description="sequences generated together")
-    seq_length: int = Field(1024, ge=2)
-    vocab_size: int = Field(49153, ge=1)
-    make_vocab_size_divisible_by: int = Field(1, ge=1, description="pads the token tables with rows that stay zero")
-    hidden_size: int = Field(ge=1)
-    num_layers: int = Field(ge=1)
-    num_heads: int = Field(ge=1)
-    n_kv_heads: int | None = Field(None, ge=1, description="default: num_heads")
-    intermediate_size: int | None = Field(None, ge=1)
-    initializer_range: float = Field(0.02, gt=0)
-    dropout_prob: float | None = Field(None, ge=0, lt=1, description="default of the other rates")
-    attention_dropout_prob: float | None = Field(None, ge=0, lt=1)
-    attention_dropout_rate: float | None = Field(None, ge=0, lt=1)
+    batch_size: Count = Field(1, description="sequences generated together")
+    seq_length: int = Field(1024, ge=2, le=1 << 24)
+    vocab_size: Size = 49153
+    make_vocab_size_divisible_by: Count = Field(1, description="pads the token tables with rows that stay zero")
+    hidden_size: Size
+    num_layers: Layers
+    num_heads: Count
+    n_kv_heads: Count | None = Field(None, description="default: num_heads")
+    intermediate_size: Size | None = None
+    initializer_range: float | None = Field(None, gt=0, le=100, description="start deviation of weights; default 0.02")
+    dropout_prob: Rate | None = Field(None, description="default of the other rates")
+    attention_probs_dropout_prob: Rate | None = Field(None, description="on attention probabilities")
+    attention_dropout_prob: Rate | None = Field(None, description="the same under another name")
+    attention_dropout_rate: Rate | None = Field(None, description="the same under another name")
     param_init_type: DtypeName = "float32"
+    embedding_init_type: DtypeName | None = Field(None, description="of the token table; default: param_init_type")
     compute_dtype: DtypeName = "float32"
     layernorm_dtype: DtypeName | None = None
     layernorm_compute_type: DtypeName | None = None
+    layernorm_compute_dtype: DtypeName | None = None
     softmax_dtype: DtypeName | None = None
     softmax_compute_type: DtypeName | None = None
-    bos_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = 0
-    pad_token_id: int | None = None
-    eos_token: int | None = None
-    ignore_token_id: Literal[-100] = -100
-    checkpoint_name_or_path: str = ""
-    use_past: bool = False
+    softmax_compute_dtype: DtypeName | None = None
+    bos_token_id: TokenId | None = 0
+    eos_token_id: TokenId | list[TokenId] | None = 0
+    pad_token_id: TokenId | None = None
+    eos_token: TokenId | None = Field(None, description="eos_token_id under WizardCoder's name")
+    pad_token: TokenId | None = Field(None, description="pad_token_id under WizardCoder's name")
+    checkpoint_name_or_path: str = Field("", description="load_checkpoint where that is empty and the path exists")
     use_seq_parallel: bool | None = None
-    use_select_recompute: bool | None = None
-    use_flash_attention: bool | None = None
-    use_prompt_flash_attention: bool | None = None
-    use_incre_flash_attention: bool | None = None
-    block_size: int | None = Field(None, ge=1, description="tokens of a cache block; default 16")
-    num_blocks: int | None = Field(None, ge=1, description="cache blocks; default: all that the batch can need")
-    is_dynamic: bool | None = None
+    block_size: Count | None = Field(None, description="tokens of a cache block; default 16")
+    num_blocks: Size | None = Field(None, description="cache blocks; default: all that the batch can need")
     offset: int | list[int] | None = None
-    max_decode_length: int | None = Field(None, ge=1)
-    max_new_tokens: int | None = Field(None, ge=1)
-    repetition_penalty: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)
-    top_k: int = Field(0, ge=0)
+    max_decode_length: Size | None = None
+    max_new_tokens: Size | None = None
+    repetition_penalty: float = Field(1.0, gt=0, le=1e6)
+    temperature: float = Field(1.0, gt=0, le=1e6)
+    top_k: int = Field(0, ge=0, le=1 << 24)
     top_p: float = Field(1.0, gt=0, le=1)
     do_sample: bool = False
     pet_config: PetSection | None = None
@@ -106,7 +117,65 @@ class DecoderSection(Section):
     @property
     def attention_dropout(self) -> float:
         """Rate on attention probabilities."""
-        return first_given(self.attention_dropout_prob, self.attention_dropout_rate, default=self.dropout)
+        return first_given(
+            self.attention_probs_dropout_prob,
+            self.attention_dropout_prob,
+            self.attention_dropout_rate,
+            default=self.dropout,
+        )
+
+    @property
+    def norm_dtype(self) -> DtypeName:
+        """What norms compute in."""
+        return self.layernorm_dtype or self.layernorm_compute_type or self.layernorm_compute_dtype or "float32"
+
+    @property
+    def attention_softmax_dtype(self) -> DtypeName:
+        """What the attention's softmax computes in."""
+        return self.softmax_dtype or self.softmax_compute_type or self.softmax_compute_dtype or "float32"
+
+    @property
+    def given_pad_id(self) -> int | None:
+        """Padding token as the file has it."""
+        return self.pad_token if self.pad_token is not None else self.pad_token_id
+
+    @property
+    def pad_is_outside(self) -> bool:
+        """Whether the padding token is one that MindFormers' tokenizer adds behind the vocabulary (Llama 1's files)."""
+        return False
+
+    @property
+    def pad_id(self) -> int | None:
+        """Padding token; None where the model has none."""
+        return None if self.pad_is_outside else self.given_pad_id
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Tokens that end a text; empty where the model has none."""
+        given = self.eos_token_id if self.eos_token is None else self.eos_token
+        return [] if given is None else given if isinstance(given, list) else [given]
+
+    @property
+    def weight_deviation(self) -> float:
+        """Start deviation of the weight matrices."""
+        return self.initializer_range if self.initializer_range is not None else 0.02
+
+    @property
+    def embedding_deviation(self) -> float:
+        """Start deviation of the token and position tables."""
+        return self.weight_deviation
+
+
+# Names of one thing: a file may give several of them, with one value.
+SAME_THING = (
+    ("attention_probs_dropout_prob", "attention_dropout_prob", "attention_dropout_rate"),
+    ("hidden_dropout_prob", "hidden_dropout_rate"),
+    ("layernorm_dtype", "layernorm_compute_type", "layernorm_compute_dtype"),
+    ("softmax_dtype", "softmax_compute_type", "softmax_compute_dtype"),
+    ("pad_token_id", "pad_token"),
+    ("eos_token_id", "eos_token"),
+    ("initializer_range", "init_method_std"),
+)
 
 
 def first_given(*values: float | None, default: float) -> float:
@@ -117,24 +186,32 @@ def first_given(*values: float | None, default: float) -> float:
 class ResidualDropout(Section):
     """Dropout keys of the families that drop embeddings and residual branches."""
 
-    embedding_dropout_prob: float | None = Field(None, ge=0, lt=1)
-    hidden_dropout_prob: float | None = Field(None, ge=0, lt=1)
-    hidden_dropout_rate: float | None = Field(None, ge=0, lt=1)
-    hidden_act: Literal["gelu", "gelu_pytorch_tanh", "gelu_tanh", "fast_gelu"] = "gelu"
-    layernorm_epsilon: float = Field(1e-5, gt=0)
+    embedding_dropout_prob: Rate | None = None
+    hidden_dropout_prob: Rate | None = None
+    hidden_dropout_rate: Rate | None = None
+    hidden_act: Literal["gelu", "gelu_pytorch_tanh", "gelu_tanh", "fast_gelu"] = Field(
+        "gelu", description="gelu is the tanh form, as in MindSpore; fast_gelu is x * sigmoid(1.702 x)"
+    )
+    layernorm_epsilon: float = Field(1e-5, gt=0, le=1)
 
 
 class ModelConfigSection(DecoderSection, ResidualDropout):
     """``model.model_config`` of StarCoder and WizardCoder (GPT-BigCode); the defaults are WizardCoder-15B."""
 
     type: Literal["WizardCoderConfig", "StarCoderConfig"] = "WizardCoderConfig"
-    hidden_size: int = Field(6144, ge=1)
-    num_layers: int = Field(40, ge=1)
-    num_heads: int = Field(48, ge=1)
+    hidden_size: Size = 6144
+    num_layers: Layers = 40
+    num_heads: Count = 48
     multi_query: bool = Field(True, description="n_kv_heads wins over it")
-    n_position: int = Field(8192, ge=1)
-    expand_ratio: int = Field(4, ge=1, description="intermediate_size wins over it")
-    pad_token_id: int | None = 49152
+    n_position: Size = 8192
+    expand_ratio: int = Field(4, ge=1, le=1024, description="intermediate_size wins over it")
+    pad_token_id: TokenId | None = 49152
+    embedding_initializer_range: float = Field(
+        0.01,
+        gt=0,
+        le=100,
+        description="start deviation of token and position tables, MindFormers' whatever else is said",
+    )
 
     @property
     def kv_heads(self) -> int:
@@ -151,84 +228,86 @@ class ModelConfigSection(DecoderSection, ResidualDropout):
         """Rows of the learned position table."""
         return self.n_position
 
+    @property
+    def embedding_deviation(self) -> float:
+        """Start deviation of the token and position tables.
+
+        MindFormers' WizardCoderEmbeddingLayer draws both from ``initializer("normal")``, whose deviation is 0.01
+        (research/wizardcoder/wizardcoder.py, branch r1.1.0); it does not read ``initializer_range``.
+        """
+        return self.embedding_initializer_range
+
 
 class ScalingFactors(Section):
     """``scaling_factor`` with ``extend_method: LLAMA3``."""
 
-    factor: float = Field(gt=0)
-    original_max_position_embeddings: int = Field(ge=1)
+    factor: float = Field(gt=0, le=1e6)
+    original_max_position_embeddings: Size
     low_freq_factor: float = Field(1.0, gt=0)
     high_freq_factor: float = Field(4.0, gt=0)
 
 
-class RotarySection(DecoderSection):
+class RotarySection(DecoderSection, mindformers.RotarySection):
     """Keys of the families with rotary positions, under the names of MindFormers' LlamaConfig."""
 
-    max_position_embedding: int | None = Field(None, ge=1, description="context of the training; default: seq_length")
-    theta: float = Field(10000.0, gt=0)
+    max_position_embedding: Size | None = Field(None, description="context of the training; default: seq_length")
+    theta: float = Field(10000.0, gt=0, le=1e12)
     extend_method: Literal["None", "PI", "linear", "DYNAMIC_NTK", "LLAMA3"] = "None"
-    scaling_factor: float | ScalingFactors = 1.0
-    rotary_dtype: DtypeName | None = None
-    head_dim: int | None = Field(None, ge=1, description="default: hidden_size / num_heads")
-    init_method_std: float | None = Field(None, gt=0, description="MindFormers' name of initializer_range")
+    scaling_factor: Annotated[float, Field(gt=0, le=1e6)] | ScalingFactors = 1.0
+    pretrain_seqlen: Size | None = Field(None, description="r0.7's way to scale; refused beside an extend_method")
+    head_dim: Count | None = Field(None, description="default: hidden_size / num_heads")
+    init_method_std: float | None = Field(None, gt=0, le=100, description="MindFormers' name of initializer_range")
 
     @property
     def context_length(self) -> int:
         """Tokens of the context the model was trained with."""
         return self.max_position_embedding or self.seq_length
 
+    @property
+    def weight_deviation(self) -> float:
+        """Start deviation of the weight matrices and tables."""
+        return first_given(self.init_method_std, self.initializer_range, default=0.02)
+
 
 class StarCoder2Section(RotarySection, ResidualDropout):
     """``model.model_config`` of StarCoder2; the defaults are StarCoder2-3B."""
 
     type: Literal["StarCoder2Config"]
-    vocab_size: int = Field(49152, ge=1)
-    hidden_size: int = Field(3072, ge=1)
-    num_layers: int = Field(30, ge=1)
-    num_heads: int = Field(24, ge=1)
-    n_kv_heads: int | None = Field(2, ge=1)
-    intermediate_size: int | None = Field(None, ge=1, description="default: 4 * hidden_size")
-    sliding_window: int | None = Field(None, ge=1, description="tokens a token looks at, itself included")
+    vocab_size: Size = 49152
+    hidden_size: Size = 3072
+    num_layers: Layers = 30
+    num_heads: Count = 24
+    n_kv_heads: Count | None = 2
+    intermediate_size: Size | None = Field(None, description="default: 4 * hidden_size")
+    sliding_window: Size | None = Field(None, description="tokens a token looks at, itself included")
     use_bias: bool = True
     tie_word_embeddings: bool = True
 
 
-class LlamaSection(RotarySection):
+class LlamaSection(RotarySection, mindformers.LlamaSection):
     """``model.model_config`` of Llama, Code Llama and WizardCoder-Python; the defaults are Llama-7B."""
 
     type: Literal["LlamaConfig", "CodeLlamaConfig"]
-    vocab_size: int = Field(32000, ge=1)
-    hidden_size: int = Field(4096, ge=1)
-    num_layers: int = Field(32, ge=1)
-    num_heads: int = Field(32, ge=1)
-    multiple_of: int = Field(256, ge=1)
-    ffn_dim_multiplier: float | None = Field(None, gt=0)
-    hidden_act: Literal["silu", "swish"] = "silu"
-    rms_norm_eps: float = Field(1e-5, gt=0)
+    vocab_size: Size = 32000
+    hidden_size: Size = 4096
+    num_layers: Layers = 32
+    num_heads: Count = 32
+    multiple_of: Count = 256
+    ffn_dim_multiplier: float | None = Field(None, gt=0, le=1024)
+    hidden_act: Annotated[Literal["silu", "swish"], Describes("two names of one function")] = "silu"
+    rms_norm_eps: float = Field(1e-5, gt=0, le=1)
     qkv_has_bias: bool = False
     attn_proj_has_bias: bool = False
     mlp_has_bias: bool = False
     tie_word_embeddings: bool = False
-    bos_token_id: int | None = 1
-    eos_token_id: int | list[int] | None = 2
-    pad_token_id: int | None = 0
-    qkv_concat: bool | None = None
-    parallel_optimizer: bool | None = None
-    use_rope_slice: bool | None = None
-    use_ring_attention: bool | None = None
-    use_attn_mask_compression: bool | None = None
-    use_eod_attn_mask_compression: bool | None = None
-    fine_grain_interleave: int | None = None
-    pp_interleave_num: int | None = None
-    residual_dtype: DtypeName | None = None
-    fused_rms_norm: bool | None = None
-    input_sliced_sig: bool | None = None
-    rmsnorm_compute_2d: bool | None = None
-    chunk_prefill: bool | None = None
-    calculate_per_token_loss: bool | None = None
-    return_hidden_states: bool | None = None
-    quant_config: dict[str, Any] | None = None
-    llm_backend: str | None = None
+    bos_token_id: TokenId | None = 1
+    eos_token_id: TokenId | list[TokenId] | None = 2
+    pad_token_id: TokenId | None = 0
+
+    @property
+    def pad_is_outside(self) -> bool:
+        """Whether the padding token is one that MindFormers' tokenizer adds behind the vocabulary (Llama 1's files)."""
+        return self.given_pad_id == self.vocab_size
 
     @property
     def inner_size(self) -> int:
@@ -253,12 +332,36 @@ ARCHITECTURES = {
 }
 
 
+LLAMA_VARIANTS = ("ParallelLlamaForCausalLM", "LlamaForCausalLMWithLora")
+
+
+class ArchPet(Section):
+    """``model.arch.pet``."""
+
+    pet_type: Literal["lora"] = "lora"
+    pet_config: PetSection = PetSection()
+
+
 class ArchSection(Section):
     """``model.arch``; has to name the class that belongs to ``model_config.type``."""
 
     type: (
-        Literal["WizardCoderLMHeadModel", "StarCoderLMHeadModel", "StarCoder2ForCausalLM", "LlamaForCausalLM"] | None
+        Literal[
+            "WizardCoderLMHeadModel",
+            "StarCoderLMHeadModel",
+            "StarCoder2ForCausalLM",
+            "LlamaForCausalLM",
+            "ParallelLlamaForCausalLM",
+            "LlamaForCausalLMWithLora",
+        ]
+        | None
     ) = None
+    pet: ArchPet | None = Field(None, description="r0.6's place of model_config.pet_config")
+
+    @property
+    def model_class(self) -> str | None:
+        """The class without what MindFormers' name says of layout and adapter; both are said elsewhere."""
+        return "LlamaForCausalLM" if self.type in LLAMA_VARIANTS else self.type
 
 
 class ModelSection(Section):
@@ -279,28 +382,30 @@ class ModelSection(Section):
         return data
 
 
-class TokenizerSection(Section):
+class TokenizerSection(mindformers.TokenizerSection):
     """``processor.tokenizer``."""
 
-    type: Literal[
-        "WizardCoderTokenizer",
-        "StarCoderTokenizer",
-        "StarCoder2Tokenizer",
-        "LlamaTokenizer",
-        "LlamaTokenizerFast",
-        "CodeLlamaTokenizer",
-        "CodeLlamaTokenizerFast",
+    type: Annotated[
+        Literal[
+            "WizardCoderTokenizer",
+            "StarCoderTokenizer",
+            "StarCoder2Tokenizer",
+            "LlamaTokenizer",
+            "LlamaTokenizerFast",
+            "LLaMATokenizer",
+            "LlamaProcessor",
+            "Llama3Tokenizer",
+            "CodeLlamaTokenizer",
+            "CodeLlamaTokenizerFast",
+        ],
+        Describes("the vocabulary's file says what it is"),
     ] = "WizardCoderTokenizer"
     vocab_file: str | None = None
     merge_file: str | None = None
     merges_file: str | None = None
     tokenizer_file: str | None = None
-    unk_token: str | None = None
-    bos_token: str | None = None
-    eos_token: str | None = None
     pad_token: str | None = None
     add_bos_token: bool | None = None
-    add_eos_token: bool | None = None
 
     @property
     def is_given(self) -> bool:
@@ -308,12 +413,8 @@ class TokenizerSection(Section):
         return bool(self.vocab_file or self.tokenizer_file)
 
 
-class ProcessorSection(Section):
+class ProcessorSection(mindformers.ProcessorSection):
     """``processor``."""
 
-    type: str = "GPTProcessor"
     prompt_template: Literal["wizardcoder", "starcoder2-instruct", "llama2-chat", "plain"] = "wizardcoder"
-    return_tensors: str = "ms"
     tokenizer: TokenizerSection = TokenizerSection()
-    image_processor: dict[str, Any] | None = None
-    audio_processor: dict[str, Any] | None = None

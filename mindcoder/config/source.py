@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
+from mindcoder.files import read_text
 
 KeyPath = tuple[str | int, ...]
 
@@ -40,11 +41,43 @@ class YamlSource:
         return self.file, None
 
 
-class _ScientificLoader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-5`` and ``2.e-5`` as numbers (YAML 1.2)."""
+SIZE_LIMIT = 1 << 20  # bytes of a file; MindFormers' longest is 10 KB
+DEPTH_LIMIT = 32  # sections within sections; MindFormers' deepest has 6
+VALUE_LIMIT = 20_000  # keys and items, those that aliases repeat counted as often as they are repeated
 
 
-_ScientificLoader.add_implicit_resolver(
+class _BoundedLoader(yaml.SafeLoader):
+    """SafeLoader that reads ``1e-5`` and ``2.e-5`` as numbers (YAML 1.2), within the bounds above."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.depth = self.values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML, which calls itself for what is within; counts how deep it is."""
+        event = self.peek_event()
+        self.depth += 1
+        if self.depth > DEPTH_LIMIT:
+            raise yaml.MarkedYAMLError(problem=f"nested more than {DEPTH_LIMIT} deep", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """As PyYAML (``<<: *defaults``), which repeats what is merged."""
+        super().flatten_mapping(node)
+        if len(node.value) > VALUE_LIMIT:
+            raise yaml.MarkedYAMLError(problem=f"more than {VALUE_LIMIT} keys", problem_mark=node.start_mark)
+
+    def count(self, node: yaml.Node, depth: int) -> None:
+        """Note one more value; an alias may repeat a section a thousand times, or hold itself."""
+        self.values += 1
+        if self.values > VALUE_LIMIT or depth > DEPTH_LIMIT:
+            problem = f"more than {VALUE_LIMIT} values" if depth <= DEPTH_LIMIT else f"more than {DEPTH_LIMIT} deep"
+            raise yaml.MarkedYAMLError(problem=f"{problem}, aliases counted", problem_mark=node.start_mark)
+
+
+_BoundedLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"), list("-+0123456789.")
 )
 
@@ -53,6 +86,8 @@ def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
     first_lines: dict[str, int] = {}
     for key_node, _ in node.value:
         line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise UserError("a key has to be a word, found a list or a section", file, line)
         if key_node.value in first_lines:
             raise UserError(
                 f"key {key_node.value!r} is given twice, first on line {first_lines[key_node.value]}", file, line
@@ -60,46 +95,73 @@ def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
         first_lines[key_node.value] = line
 
 
-def _construct(loader: _ScientificLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:
+def _construct(loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:
     """Build plain data from ``node``, noting each key's line in ``lines``."""
+    loader.count(node, len(path))
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         _refuse_repeated_keys(node, file)
         loader.flatten_mapping(node)
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(loader.construct_object(key_node))
+            key = str(_scalar(loader, key_node, file))
             lines[(*path, key)] = key_node.start_mark.line + 1
             mapping[key] = _construct(loader, value_node, (*path, key), lines, file)
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, (*path, index), lines, file) for index, item in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+    return _scalar(loader, node, file)
+
+
+def _scalar(loader: _BoundedLoader, node: yaml.Node, file: str) -> Any:
+    """The value of a word or number.
+
+    Raises:
+        UserError: it looks like a number or a date and is none.
+    """
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, OverflowError) as error:
+        kind = node.tag.rsplit(":", 1)[-1]
+        reason = "it is too long" if "integer string conversion" in str(error) else str(error)
+        raise UserError(f"a value reads as {kind} but is none: {reason}", file, node.start_mark.line + 1) from None
+
+
+def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Plain data and the line of every key.
+
+    Raises:
+        UserError: no YAML, or over a bound.
+    """
+    lines: dict[KeyPath, int] = {}
+    try:
+        loader = _BoundedLoader(text)
+        try:
+            node = loader.get_single_node()
+            return ({} if node is None else _construct(loader, node, (), lines, file)), lines
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise UserError(f"is not valid YAML: {error.problem}", file, mark.line + 1 if mark else None) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(f"is not valid YAML: character {error.character:#x} is not allowed", file, line) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"is not valid YAML: {single_line(str(error), 200)}", file) from None
+    except RecursionError:
+        raise UserError(f"is not valid YAML: nested more than {DEPTH_LIMIT} deep", file) from None
 
 
 def read_yaml(file: str | Path) -> YamlSource:
     """Read a YAML file.
 
     Raises:
-        UserError: the file is missing, no YAML, or no mapping at its top.
+        UserError: the file is missing, no YAML, over a bound, or no mapping at its top.
     """
-    path = Path(file)
-    if not path.is_file():
+    if not Path(file).exists():
         raise UserError("no such configuration file", file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", file) from None
-    loader = _ScientificLoader(text)
-    lines: dict[KeyPath, int] = {}
-    try:
-        node = loader.get_single_node()
-        data = {} if node is None else _construct(loader, node, (), lines, str(file))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise UserError(f"is not valid YAML: {error.problem}", file, mark.line + 1 if mark else None) from None
-    finally:
-        loader.dispose()
+    data, lines = _parse(read_text(file, SIZE_LIMIT), str(file))
     if not isinstance(data, dict):
         raise UserError(f"expected keys and values at the top, found {type(data).__name__}", file, 1)
     return YamlSource(str(file), data, lines)
@@ -145,6 +207,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not sign or not key.strip():
         raise UserError(f"expected key.path=value, found {text!r}", "--set")
     try:
-        return key.strip(), yaml.load(value, Loader=_ScientificLoader)
-    except yaml.YAMLError:
-        raise UserError(f"the value of {text!r} is not valid YAML", "--set") from None
+        return key.strip(), _parse(value, "--set")[0] if value.strip() else None
+    except UserError as error:
+        reason = str(error).partition("is not valid YAML: ")[2] or str(error)
+        raise UserError(f"the value of {text[:80]!r} is not valid YAML: {reason}", "--set") from None

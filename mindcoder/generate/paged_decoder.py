@@ -10,6 +10,8 @@ from mindcoder.generate.composed_decoder import ComposedDecoder
 from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder
 from mindcoder.models.decoder import Decoder
 
+NATIVE_ACTIVATIONS = ("gelu_tanh", "silu")  # of native/operators.cpp
+
 PagedDecoder = NativeDecoder | ComposedDecoder
 
 
@@ -19,6 +21,7 @@ def paged_decoder(decoder: Decoder, blocks: int, block_size: int, bank: AdapterB
         from mindcoder.generate.fused_decoder import FusedDecoder
 
         return FusedDecoder(decoder, blocks, block_size)
-    if native_available() and decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0:
+    fits = decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0
+    if native_available() and fits and decoder.config.activation in NATIVE_ACTIVATIONS:
         return NativeDecoder(decoder, blocks, block_size, bank)
     return ComposedDecoder(decoder, blocks, block_size)

@@ -102,19 +102,31 @@ class Decoder(nn.Cell):
         initializer = Initializer(seed, config.initializer_range, empty, slices)
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        dtypes, table_axis = (param_dtype, compute_dtype), slices.axis(TOKEN_TABLES[0], config)
+        table_axis, stddev = slices.axis(TOKEN_TABLES[0], config), config.embedding_deviation or None
         self.token_embedding: Any = None
         self.position_embedding: Any = None
         self.rotary: Any = None
         if stage.holds(TOKEN_TABLES[0], config.tied_head):
             self.token_embedding = Embedding(
-                config.token_rows, config.hidden_size, initializer.at(TOKEN_PART), *dtypes, table_axis, slices
+                config.token_rows,
+                config.hidden_size,
+                initializer.at(TOKEN_PART),
+                resolve_dtype(config.embedding_dtype or config.param_dtype),
+                compute_dtype,
+                table_axis,
+                slices,
+                stddev,
             )
         if config.position == "rope":
             self.rotary = RotaryAngles(local, compute_dtype)
         elif stage.is_first:
             self.position_embedding = Embedding(
-                config.max_position_embeddings, config.hidden_size, initializer.at(POSITION_PART), *dtypes
+                config.max_position_embeddings,
+                config.hidden_size,
+                initializer.at(POSITION_PART),
+                param_dtype,
+                compute_dtype,
+                stddev=stddev,
             )
         self.layers = nn.CellList(
             [DecoderLayer(config, layer, initializer.at(FIRST_LAYER_PART + layer), slices) for layer in stage.layers]

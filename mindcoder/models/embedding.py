@@ -14,6 +14,7 @@ class Embedding(nn.Cell):
 
     Args:
         rows, size: shape of the whole table.
+        stddev: of the start values; the initializer's own by default.
         axis: 0 where processes divide its rows (`mindcoder.models.slices`); a row that another one has counts as zero.
     """
 
@@ -26,9 +27,10 @@ class Embedding(nn.Cell):
         compute_dtype: ms.dtype.Number,
         axis: int | None = None,
         slices: WholeLayers = WHOLE,
+        stddev: float | None = None,
     ) -> None:
         super().__init__()
-        self.weight = Parameter(initializer.normal((rows, size), param_dtype, axis=axis), name="weight")
+        self.weight = Parameter(initializer.normal((rows, size), param_dtype, stddev, axis), name="weight")
         self.gather = ops.Gather()
         self.compute_dtype = compute_dtype
         self.rows, self.first_row = self.weight.shape[0], slices.index * self.weight.shape[0]

@@ -37,7 +37,7 @@ def config_from_section(section: AnyModelSection) -> TransformerConfig:
 
 
 def _common(section: DecoderSection) -> dict[str, Any]:
-    multiple, eos = section.make_vocab_size_divisible_by, section.eos_token_id
+    multiple = section.make_vocab_size_divisible_by
     return {
         "vocab_size": section.vocab_size,
         "padded_vocab_size": -(-section.vocab_size // multiple) * multiple,
@@ -46,19 +46,23 @@ def _common(section: DecoderSection) -> dict[str, Any]:
         "num_heads": section.num_heads,
         "num_kv_heads": section.kv_heads,
         "attention_dropout": section.attention_dropout,
+        "initializer_range": section.weight_deviation,
+        "embedding_deviation": section.embedding_deviation,
         "param_dtype": section.param_init_type,
+        "embedding_dtype": section.embedding_init_type or section.param_init_type,
         "compute_dtype": section.compute_dtype,
-        "norm_dtype": section.layernorm_dtype or section.layernorm_compute_type or "float32",
-        "softmax_dtype": section.softmax_dtype or section.softmax_compute_type or "float32",
+        "norm_dtype": section.norm_dtype,
+        "softmax_dtype": section.attention_softmax_dtype,
         "bos_token_id": section.bos_token_id,
-        "eos_token_id": eos[0] if isinstance(eos, list) else eos,
-        "pad_token_id": section.pad_token_id,
+        "eos_token_id": section.eos_ids[0] if section.eos_ids else None,
+        "pad_token_id": section.pad_id,
     }
 
 
 def _residual_dropout(section: ResidualDropout, default: float) -> dict[str, Any]:
     return {
         "norm_epsilon": section.layernorm_epsilon,
+        "activation": "quick_gelu" if section.hidden_act == "fast_gelu" else "gelu_tanh",
         "embedding_dropout": first_given(section.embedding_dropout_prob, default=default),
         "hidden_dropout": first_given(section.hidden_dropout_prob, section.hidden_dropout_rate, default=default),
     }
@@ -71,7 +75,6 @@ def _rotary(section: RotarySection) -> dict[str, Any]:
         "head_dim": section.head_dim or 0,
         "rope_theta": section.theta,
         "rope_scaling": _rope_scaling(section),
-        "initializer_range": section.init_method_std or section.initializer_range,
     }
 
 
@@ -98,7 +101,6 @@ def _gpt_bigcode(section: ModelConfigSection) -> TransformerConfig:
         model_type=gpt_bigcode.MODEL_TYPE,
         intermediate_size=section.inner_size,
         max_position_embeddings=section.n_position,
-        initializer_range=section.initializer_range,
         **_common(section),
         **_residual_dropout(section, section.dropout),
     )

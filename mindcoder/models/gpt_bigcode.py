@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mindcoder.models.huggingface_fields import first_id, pairs, token_id_fields
+from mindcoder.models.huggingface_fields import first_id, pairs, read_activation, token_id_fields, write_activation
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule, WeightTable
 
@@ -20,9 +20,6 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     Raises:
         ValueError: a field has a value that this family's code does not implement.
     """
-    activation = config.get("activation_function", "gelu_pytorch_tanh")
-    if activation not in ("gelu_pytorch_tanh", "gelu_new"):
-        raise ValueError(f"activation_function {activation!r} is not gelu_pytorch_tanh")
     heads, hidden = config.get("n_head", 12), config.get("n_embd", 768)
     return TransformerConfig(
         model_type=MODEL_TYPE,
@@ -34,6 +31,7 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
         intermediate_size=config.get("n_inner") or 4 * hidden,
         max_position_embeddings=config.get("n_positions", 1024),
         norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
+        activation=read_activation(config, "activation_function"),
         initializer_range=config.get("initializer_range", 0.02),
         scale_attention=config.get("scale_attn_weights", True),
         embedding_dropout=config.get("embd_pdrop", 0.1),
@@ -58,7 +56,7 @@ def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
         "n_inner": config.intermediate_size,
         "n_positions": config.max_position_embeddings,
         "multi_query": config.num_kv_heads == 1,
-        "activation_function": "gelu_pytorch_tanh",
+        "activation_function": write_activation(config.activation),
         "layer_norm_epsilon": config.norm_epsilon,
         "initializer_range": config.initializer_range,
         "scale_attn_weights": config.scale_attention,

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 from mindcoder.models.weight_table import WeightRule
+
+# Hugging Face's activations: gelu_new and gelu_pytorch_tanh are one function, quick_gelu is MindSpore's FastGeLU.
+ACTIVATIONS: dict[str, Literal["gelu_tanh", "quick_gelu"]] = {
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+}
+
+
+def read_activation(config: Mapping[str, Any], field: str) -> Literal["gelu_tanh", "quick_gelu"]:
+    """The MLP's activation, ``config[field]``.
+
+    Raises:
+        ValueError: one that is not implemented; plain ``gelu`` is the exact form there, which no model here has.
+    """
+    name = config.get(field, "gelu_pytorch_tanh")
+    if name not in ACTIVATIONS:
+        raise ValueError(f"{field} {name!r} is not one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def write_activation(activation: str) -> str:
+    """The inverse of `read_activation`."""
+    return next(name for name, own in ACTIVATIONS.items() if own == activation)
 
 
 def read_rope_scaling(config: Mapping[str, Any], max_position_embeddings: int) -> RopeScaling | None:

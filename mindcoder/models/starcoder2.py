@@ -8,9 +8,11 @@ from typing import Any
 from mindcoder.models.huggingface_fields import (
     first_id,
     pairs,
+    read_activation,
     read_rope_scaling,
     rotary_attention_rules,
     token_id_fields,
+    write_activation,
     write_rope_scaling,
 )
 from mindcoder.models.transformer_config import TransformerConfig
@@ -25,9 +27,6 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     Raises:
         ValueError: a field has a value that this family's code does not implement.
     """
-    activation = config.get("hidden_act", "gelu_pytorch_tanh")
-    if activation not in ("gelu_pytorch_tanh", "gelu_new"):
-        raise ValueError(f"hidden_act {activation!r} is not gelu_pytorch_tanh")
     positions = config.get("max_position_embeddings", 4096)
     return TransformerConfig(
         model_type=MODEL_TYPE,
@@ -39,6 +38,7 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
         intermediate_size=config.get("intermediate_size", 12288),
         max_position_embeddings=positions,
         norm_epsilon=config.get("norm_epsilon", 1e-5),
+        activation=read_activation(config, "hidden_act"),
         attention_bias=config.get("use_bias", True),
         mlp_bias=config.get("use_bias", True),
         position="rope",
@@ -68,7 +68,7 @@ def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
         "num_key_value_heads": config.num_kv_heads,
         "intermediate_size": config.intermediate_size,
         "max_position_embeddings": config.max_position_embeddings,
-        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_act": write_activation(config.activation),
         "norm_epsilon": config.norm_epsilon,
         "use_bias": config.attention_bias,
         "rope_theta": config.rope_theta,

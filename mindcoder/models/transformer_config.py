@@ -65,6 +65,10 @@ class TransformerConfig:
     Attributes:
         head_dim: size D of one attention head; 0 stands for ``hidden_size // num_heads``.
         max_position_embeddings: rows of the learned position table, or the context a rotary model was trained with.
+        activation: of the MLP. ``quick_gelu`` is ``x * sigmoid(1.702 x)``, MindSpore's FastGeLU.
+        initializer_range: start deviation of the layers' matrices and of a head of its own.
+        embedding_deviation: start deviation of the token and position tables; 0 stands for ``initializer_range``.
+        embedding_dtype: of the token table; empty stands for ``param_dtype``.
         sliding_window: tokens a token may look at, itself included; None for all before it.
         padded_vocab_size: rows of the token tables where they are padded to a multiple; 0 stands for ``vocab_size``.
             Padding rows are zero, get no gradient, are never sampled and are cut off on export.
@@ -84,7 +88,7 @@ class TransformerConfig:
     head_dim: int = 0
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     norm_epsilon: float = 1e-5
-    activation: Literal["gelu_tanh", "silu"] = "gelu_tanh"
+    activation: Literal["gelu_tanh", "quick_gelu", "silu"] = "gelu_tanh"
     gated_mlp: bool = False
     attention_bias: bool = True
     mlp_bias: bool = True
@@ -96,10 +100,12 @@ class TransformerConfig:
     scale_attention: bool = True
     padded_vocab_size: int = 0
     initializer_range: float = 0.02
+    embedding_deviation: float = 0.0
     embedding_dropout: float = 0.0
     attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
     param_dtype: str = "float32"
+    embedding_dtype: str = ""
     compute_dtype: str = "float32"
     norm_dtype: str = "float32"
     softmax_dtype: str = "float32"

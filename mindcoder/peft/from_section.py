@@ -8,10 +8,8 @@ from mindcoder.peft.options import LoraOptions, PrefixOptions
 
 def lora_options(config: RunConfig) -> LoraOptions | None:
     """``pet_config``; None where something else or all weights are trained."""
-    section = config.model.settings.pet_config
-    if section is None:
-        return LoraOptions() if config.pet_method == "lora" else None
-    if section.pet_type != "lora":
+    section = config.adapter
+    if section is None or section.pet_type != "lora":
         return None
 
     def patterns(given: str | list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -31,9 +29,9 @@ def lora_options(config: RunConfig) -> LoraOptions | None:
 
 def prefix_options(config: RunConfig) -> PrefixOptions | None:
     """``pet_config``; None where something else or all weights are trained."""
-    section = config.model.settings.pet_config
-    if section is None:
-        return PrefixOptions() if config.pet_method == "ptuning2" else None
-    if section.pet_type != "ptuning2":
+    section = config.adapter
+    if section is not None and section.pet_type == "prefixtuning":  # always with the two layers, as in MindFormers r1.3
+        return PrefixOptions(section.prefix_token_num, True, section.mid_dim, section.dropout_rate)
+    if section is None or section.pet_type != "ptuning2":
         return None
     return PrefixOptions(section.pre_seq_len, section.prefix_projection, section.projection_dim, section.dropout_prob)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
@@ -20,14 +21,24 @@ def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTup
     )
 
 
+Correction = Literal["both", "rate", "none"]
+
+
 @dataclass(frozen=True)
 class AdamWOptions:
-    """Hyperparameters of AdamW (Loshchilov and Hutter 2019), PyTorch's meaning of each."""
+    """Hyperparameters of AdamW (Loshchilov and Hutter 2019), PyTorch's meaning of each.
+
+    Attributes:
+        correction: of the moments' bias towards zero. both: of each moment, as PyTorch and MindFormers' AdamW. rate:
+            folded into the learning rate, so that eps is not scaled (the end of section 2 of Kingma and Ba 2015;
+            MindFormers' AdamWeightDecayX). none: as MindSpore's AdamWeightDecay, whose first steps are larger.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.01
+    correction: Correction = "both"
 
 
 def decays(parameter: Parameter) -> bool:
@@ -39,7 +50,8 @@ class AdamW(nn.Cell):
     """Updates parameters from their gradients; one call a step.
 
     Uses MindSpore's in-place Adam kernel, eight times faster on CPU than its AdamWeightDecay. Bias correction enters
-    through the learning rate and epsilon, which makes the result PyTorch's ``torch.optim.AdamW`` up to rounding.
+    through the learning rate and epsilon, which makes the result PyTorch's ``torch.optim.AdamW`` up to rounding
+    (`AdamWOptions.correction` has other definitions).
     Parameters stored in float16 or bfloat16 get a float32 master copy, so small updates are not lost.
 
     Args:
@@ -95,6 +107,10 @@ class AdamW(nn.Cell):
         second_correction = ops.sqrt(1.0 - ops.pow(Tensor(beta2, ms.float32), steps))
         corrected_rate = learning_rate * second_correction / first_correction
         epsilon = self.options.eps * second_correction
+        if self.options.correction != "both":
+            epsilon = Tensor(self.options.eps, ms.float32)
+        if self.options.correction == "none":
+            corrected_rate = learning_rate
         one = Tensor(1.0, ms.float32)
         zero = ops.cast(steps < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
         updated = steps

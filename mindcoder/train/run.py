@@ -12,7 +12,7 @@ from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.store import Checkpoint, find_checkpoint, list_steps, newest_checkpoint, open_step
 from mindcoder.config.schema import Callback as CallbackSection
-from mindcoder.config.schema import RunConfig, ScaleSense
+from mindcoder.config.schema import RunConfig
 from mindcoder.data.loader import Loader
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
@@ -34,26 +34,15 @@ from mindcoder.train.callbacks.trackers import TRACKERS, tracker
 from mindcoder.train.datasets import build_loader, build_stream, head_rows
 from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
+from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
 from mindcoder.train.health import HealthOptions
-from mindcoder.train.optimizer import AdamWOptions
 from mindcoder.train.options import TrainOptions
-from mindcoder.train.precision import LossScale
 from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
-from mindcoder.train.schedule import Kind, Schedule
 from mindcoder.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
-
-SCHEDULE_KINDS: dict[str, Kind] = {
-    "ConstantWarmUpLR": "constant",
-    "LinearWithWarmUpLR": "linear",
-    "CosineWithWarmUpLR": "cosine",
-    "CosineWithRestartsAndWarmUpLR": "cosine",
-    "WarmUpStableDecayLR": "wsd",
-    "ConstantWithCoolDownLR": "wsd",
-}
 
 
 @dataclass(frozen=True)
@@ -67,39 +56,6 @@ class TrainRequest:
 
     resume: bool = False
     overwrite: bool = False
-
-
-def build_schedule(config: RunConfig, steps: int) -> Schedule:
-    """``lr_schedule`` for a run of ``steps`` updates."""
-    section = config.lr_schedule
-    total = steps if section.total_steps <= 0 else section.total_steps
-    warmup = section.warmup_steps if section.warmup_ratio is None else int(section.warmup_ratio * total)
-    decay_start = section.decay_start_steps
-    if decay_start is None:
-        decay_start = int((0.9 if section.decay_start_ratio is None else section.decay_start_ratio) * total)
-    peak = section.learning_rate if section.learning_rate is not None else config.optimizer.learning_rate
-    assert peak is not None  # checked when the file was read
-    return Schedule(
-        SCHEDULE_KINDS[section.type], peak, total, warmup, section.warmup_lr_init, section.lr_end, decay_start
-    )
-
-
-def build_loss_scale(config: RunConfig) -> LossScale:
-    """``runner_wrapper.scale_sense``, which only float16 needs."""
-    sense = config.runner_wrapper.scale_sense
-    if sense is None or config.model.settings.compute_dtype != "float16":
-        return LossScale()
-    if isinstance(sense, ScaleSense):
-        factor = 1 if sense.type == "FixedLossScaleUpdateCell" else sense.scale_factor
-        return LossScale(sense.loss_scale_value, factor, sense.scale_window)
-    return LossScale(sense)
-
-
-def build_optimizer(config: RunConfig) -> AdamWOptions:
-    """``optimizer``."""
-    section = config.optimizer
-    beta1, beta2 = section.betas or (section.beta1, section.beta2)
-    return AdamWOptions(beta1, beta2, section.eps, section.weight_decay)
 
 
 def micro_batches(config: RunConfig) -> int:
@@ -155,7 +111,7 @@ def train(
         accumulate=accumulate,
         max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
         seed=config.seed,
-        save_every=saving.save_checkpoint_steps,
+        save_every=saving.save_checkpoint_steps or 0,
         keep=saving.keep_checkpoint_max,
         eval_every=max(config.eval_step_interval, 0) if eval_loader else 0,
         checkpoint_root=root,

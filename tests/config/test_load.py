@@ -149,7 +149,7 @@ def test_the_old_15b_file_means_what_it_meant():
         ("  epochs: 110", "  weight_decay: 0.1", "the nearest known key is 'optimizer.weight_decay'"),
         ("  epochs: 110", "  epochs: many", "runner_config.epochs: found 'many', expected a whole number"),
         ("  sink_mode: False", "  sink_mode: 2", "runner_config.sink_mode: found 2, expected True or False"),
-        ("  beta1: 0.9\n", "  beta1: 1.5\n", "optimizer.beta1: found 1.5, expected input should be less than 1"),
+        ("  beta1: 0.9\n", "  beta1: 1.5\n", "optimizer.beta1: found 1.5, expected a number below 1"),
         ("    hidden_size: 128", "    hidden_size: 130", "hidden_size: 130 is not divisible by num_heads 4"),
         ("    seq_length: 384", "    seq_length: 1384", "seq_length: 1384 is over n_position 512"),
         ("  type: AdamW", "  type: Lion", "optimizer.type: found 'Lion', expected one of"),
@@ -204,32 +204,6 @@ def test_reading_a_file_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code, str(TINY)], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_every_key_given_has_an_effect_or_is_noted():
-    """Over all keys of the schema: the list of effective ones names only keys that exist."""
-    from mindcoder.config.effects import EFFECTIVE
-    from mindcoder.config.load import _all_keys
-
-    known = set()
-
-    def walk(section, prefix):
-        from pydantic import BaseModel
-
-        from mindcoder.config.load import _flatten
-
-        for name, field in section.model_fields.items():
-            key = f"{prefix}{field.alias or name}"
-            known.add(key)
-            star = ".*." if "list[" in str(field.annotation) else "."
-            for item in _flatten(field.annotation):
-                if isinstance(item, type) and issubclass(item, BaseModel):
-                    walk(item, key + star)
-
-    from mindcoder.config.schema import RunConfig
-
-    walk(RunConfig, "")
-    assert known >= EFFECTIVE and len(_all_keys()) > 150
 
 
 def test_a_key_without_effect_is_noted_with_its_line(tmp_path):

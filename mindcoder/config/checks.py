@@ -1,0 +1,142 @@
+"""What single fields cannot know: values that contradict each other or ask for what is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindcoder.config.model_section import (
+    ARCHITECTURES,
+    SAME_THING,
+    LlamaSection,
+    RotarySection,
+    ScalingFactors,
+)
+from mindcoder.config.schedule_keys import check_schedule
+from mindcoder.config.schema import RunConfig
+from mindcoder.config.source import YamlSource
+from mindcoder.errors import UserError
+
+
+def check_together(config: RunConfig, source: YamlSource) -> None:
+    """Refuse values that contradict each other, and those that ask for what is not there.
+
+    Raises:
+        UserError: names the key, what was found and what is expected.
+    """
+    model = config.model.settings
+
+    def refuse(message: str, *path: str) -> None:
+        place, line = source.place(path)
+        raise UserError(message, place, line)
+
+    at = ("model", "model_config")
+    name = ".".join(at)
+    if model.hidden_size % model.num_heads and not getattr(model, "head_dim", None):
+        refuse(
+            f"{name}.hidden_size: {model.hidden_size} is not divisible by num_heads {model.num_heads}",
+            *at,
+            "hidden_size",
+        )
+    if model.num_heads % model.kv_heads:
+        refuse(
+            f"{name}.n_kv_heads: num_heads {model.num_heads} is not divisible by {model.kv_heads}", *at, "n_kv_heads"
+        )
+    limit = model.position_limit
+    if limit is not None and model.seq_length > limit:
+        refuse(
+            f"{name}.seq_length: {model.seq_length} is over n_position {limit}, the number of learned positions",
+            *at,
+            "seq_length",
+        )
+    for names in SAME_THING:
+        given = [key for key in names if key in model.model_fields_set and getattr(model, key) is not None]
+        for key in given[1:]:
+            if getattr(model, key) != getattr(model, given[0]):
+                refuse(
+                    f"{name}.{key}: {getattr(model, key)} differs from {given[0]} {getattr(model, given[0])}, "
+                    "another name of the same",
+                    *at,
+                    key,
+                )
+    pad, pad_key = model.given_pad_id, "pad_token" if model.pad_token is not None else "pad_token_id"
+    if pad is not None and pad >= model.vocab_size and not model.pad_is_outside:
+        refuse(
+            f"{name}.{pad_key}: {pad} is not below vocab_size {model.vocab_size}",
+            *at,
+            pad_key if (*at, pad_key) in source.lines else "vocab_size",
+        )
+    expected = ARCHITECTURES[model.type]
+    if config.model.arch.model_class not in (None, expected):
+        refuse(
+            f"model.arch.type: found {config.model.arch.type!r}, expected {expected!r} for {model.type}",
+            "model",
+            "arch",
+            "type",
+        )
+    if isinstance(model, RotarySection):
+        scaled = isinstance(model.scaling_factor, ScalingFactors)
+        if scaled != (model.extend_method == "LLAMA3"):
+            wanted = "factor, original_max_position_embeddings, …" if not scaled else "extend_method: LLAMA3 with them"
+            refuse(f"{name}.scaling_factor: expected {wanted}", *at, "scaling_factor")
+    if isinstance(model, LlamaSection) and model.qkv_has_bias != model.attn_proj_has_bias:
+        refuse(
+            f"{name}.attn_proj_has_bias: {model.attn_proj_has_bias} differs from qkv_has_bias {model.qkv_has_bias}; "
+            "only models with both or neither are supported",
+            *at,
+            "attn_proj_has_bias",
+        )
+    if isinstance(model, RotarySection) and model.pretrain_seqlen is not None and model.extend_method != "None":
+        factor = model.seq_length / model.pretrain_seqlen
+        refuse(
+            f"{name}.pretrain_seqlen: found {model.pretrain_seqlen} beside extend_method {model.extend_method}; "
+            f"give scaling_factor: {factor:g} instead",
+            *at,
+            "pretrain_seqlen",
+        )
+    experts = (config.moe_config or {}).get("expert_num", 1)
+    if experts not in (None, 1):
+        refuse(
+            f"moe_config.expert_num: found {experts!r}, expected 1: models here have no experts", "moe_config",
+            "expert_num",
+        )  # fmt: skip
+    trains = config.run_mode in ("train", "finetune")
+    pet = model.pet_config
+    if pet is not None and pet.pet_type == "slora" and trains:
+        refuse(
+            f"{name}.pet_config.pet_type: slora loads adapters for generation; train each with pet_type: lora",
+            *at,
+            "pet_config",
+            "pet_type",
+        )
+    if pet is not None and config.model.arch.pet is not None:
+        refuse(
+            "model.arch.pet: model_config.pet_config is given as well, leave one of them out", "model", "arch", "pet"
+        )
+    if pet is not None and config.pet_method and config.pet_method != pet.pet_type:
+        refuse(f"pet_method: {config.pet_method} differs from pet_config.pet_type {pet.pet_type}", "pet_method")
+    check_schedule(config, source)
+    mesh = config.parallel_config
+    if config.use_parallel and mesh.context_parallel > 1:
+        refuse(
+            f"parallel_config.context_parallel: {mesh.context_parallel} is not supported, expected 1",
+            "parallel_config",
+            "context_parallel",
+        )
+    for task, section in (("train_dataset_task", "train_dataset"), ("eval_dataset_task", "eval_dataset")):
+        repeated = getattr(config, task)
+        if repeated is not None and repeated.dataset_config is not None:
+            if _as_written(source, task, "dataset_config") != _as_written(source, section):
+                refuse(
+                    f"{task}.dataset_config differs from {section}, which is read; give the same (a YAML anchor)",
+                    task,
+                    "dataset_config",
+                )
+
+
+def _as_written(source: YamlSource, *path: str) -> Any:
+    """What the file has at ``path``, without what flags laid over it."""
+    value: Any = source.data
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    flagged = {key[len(path)] for key in source.overridden if key[: len(path)] == path and len(key) > len(path)}
+    return {key: item for key, item in (value or {}).items() if key not in flagged}

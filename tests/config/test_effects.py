@@ -1,0 +1,45 @@
+"""Every key of the schema is read by someone, or says why not."""
+
+from __future__ import annotations
+
+import typing
+
+from pydantic.fields import FieldInfo
+from section_reads import classes_in, declared_fields, reads_of_package
+
+from mindcoder.config.effects import marker
+from mindcoder.config.section import Describes, Ignored, Only
+
+
+def is_read(owner: type, name: str, reads: set) -> bool:
+    return any(key == name and (issubclass(one, owner) or issubclass(owner, one)) for one, key in reads)
+
+
+def has_one_value(field: FieldInfo) -> bool:
+    """Whether there is nothing to read: one value is accepted, or the key holds a section whose keys count."""
+    choices = typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
+    return (
+        any(isinstance(item, Only) for item in field.metadata)
+        or len(choices) == 1
+        or bool(classes_in(field.annotation))
+    )
+
+
+def test_every_live_key_is_read_and_no_ignored_key_is():
+    reads = reads_of_package()
+    unread, read = set(), set()
+    for owner, name, field in declared_fields():
+        ignored = marker(field)
+        if ignored is None and not has_one_value(field) and not is_read(owner, name, reads):
+            unread.add(f"{owner.__name__}.{name}")
+        if ignored is not None and not ignored.live and (owner, name) in reads:
+            read.add(f"{owner.__name__}.{name}")
+    assert not unread, f"accepted, and read by nobody: {sorted(unread)}"
+    assert not read, f"marked as ignored, and read: {sorted(read)}"
+
+
+def test_every_ignored_key_says_why():
+    for owner, name, field in declared_fields():
+        ignored = marker(field)
+        if isinstance(ignored, Ignored) and not isinstance(ignored, Describes):
+            assert len(ignored.reason) > 10 and not ignored.reason.endswith("."), f"{owner.__name__}.{name}"
