@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mindcoder.errors import UserError, single_line
+
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
 
 
@@ -38,6 +40,35 @@ def choose_device(requested: str) -> str:
     return "Ascend" if ascend_present() else "CPU"
 
 
+CANN_LIBRARY = "libge_runner.so"  # MindSpore's Ascend backend cannot be loaded without it
+
+
+def cann_present() -> bool:
+    """Whether the loader can find Huawei's CANN, real or in software."""
+    folders = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME")
+    folders += [os.path.join(home, "lib64")] if home else []
+    return any(folder and os.path.exists(os.path.join(folder, CANN_LIBRARY)) for folder in folders)
+
+
+def check_device(device_target: str, file: str | None = None, line: int | None = None) -> None:
+    """Refuse an Ascend that is not there, before MindSpore is imported and anything is written.
+
+    Args:
+        file, line: where the device was asked for.
+
+    Raises:
+        UserError: neither a device nor CANN is here.
+    """
+    if device_target == "Ascend" and not ascend_present() and not cann_present():
+        raise UserError(
+            "device_target: found Ascend, and this machine has none (no /dev/davinci_manager, no CANN in "
+            "LD_LIBRARY_PATH); expected CPU or auto",
+            file,
+            line,
+        )
+
+
 def setup_device(
     device_target: str, device_id: int = 0, mode: int = 0, threads: int | None = None, max_call_depth: int = 10000
 ) -> str:
@@ -49,7 +80,11 @@ def setup_device(
         mode: 0 graph, 1 PyNative (for debugging).
         threads: CPU threads; all cores by default.
         max_call_depth: the compiler's recursion limit; loops over layers and parameters are unrolled into calls.
+
+    Raises:
+        UserError: Ascend is asked for and is not there or does not start.
     """
+    check_device(device_target)
     quiet_environment()
     import mindspore as ms
 
@@ -57,7 +92,11 @@ def setup_device(
     ms.set_context(mode=mode)
     ms.set_recursion_limit(max_call_depth)
     if device == "Ascend":
-        ms.set_device("Ascend", device_id)
+        try:
+            ms.set_device("Ascend", device_id)
+        except (RuntimeError, ValueError) as error:  # forty lines of it
+            reason = single_line(str(error), 200).partition(". ")[0]
+            raise UserError(f"device_target: Ascend does not start: {reason}; CPU or auto would") from None
     else:
         ms.set_device("CPU")
         if threads:

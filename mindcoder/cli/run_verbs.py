@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
+from mindcoder.backend.device import check_device
 from mindcoder.checkpoint.place import place_of
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
@@ -49,6 +50,7 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
             line,
         )
     _check_paths(config, run_mode, arguments)
+    check_device(config.context.device_target, *source.place(("context", "device_target")))
     output = Path(config.output_dir)
     writes = run_mode in ("train", "finetune") and rank == 0  # the first process holds the folder for all of them
     with folder_lock(output) if writes else nullcontext():
