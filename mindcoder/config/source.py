@@ -41,9 +41,12 @@ class YamlSource:
         return self.file, None
 
 
-SIZE_LIMIT = 1 << 20  # bytes of a file; MindFormers' longest is 10 KB
+SIZE_LIMIT = 1 << 18  # bytes of a file; MindFormers' longest has 10 KB
 DEPTH_LIMIT = 32  # sections within sections; MindFormers' deepest has 6
 VALUE_LIMIT = 20_000  # keys and items, those that aliases repeat counted as often as they are repeated
+
+
+PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class _BoundedLoader(yaml.SafeLoader):
@@ -51,12 +54,14 @@ class _BoundedLoader(yaml.SafeLoader):
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self.depth = self.values = 0
+        self.depth = self.nodes = self.values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As PyYAML, which calls itself for what is within; counts how deep it is."""
+        """As PyYAML, which calls itself for what is within; counts how deep it is and how much there is."""
         event = self.peek_event()
-        self.depth += 1
+        self.depth, self.nodes = self.depth + 1, self.nodes + 1
+        if self.nodes > VALUE_LIMIT:
+            raise yaml.MarkedYAMLError(problem=f"more than {VALUE_LIMIT} values", problem_mark=event.start_mark)
         if self.depth > DEPTH_LIMIT:
             raise yaml.MarkedYAMLError(problem=f"nested more than {DEPTH_LIMIT} deep", problem_mark=event.start_mark)
         node = super().compose_node(parent, index)
@@ -99,6 +104,8 @@ def _construct(loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: di
     """Build plain data from ``node``, noting each key's line in ``lines``."""
     loader.count(node, len(path))
     lines.setdefault(path, node.start_mark.line + 1)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in PLAIN_TAGS:
+        raise UserError(f"is not valid YAML: the tag {node.tag!r} is not known", file, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         _refuse_repeated_keys(node, file)
         loader.flatten_mapping(node)
