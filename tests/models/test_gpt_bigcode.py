@@ -23,6 +23,7 @@ from mindcoder.train.step import TrainStep
 VARIANTS = [
     pytest.param({"multi_query": True}, id="multi-query"),
     pytest.param({"multi_query": False}, id="multi-head"),
+    pytest.param({"activation_function": "quick_gelu"}, id="fast-gelu"),
 ]
 
 
