@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 import torch
+from families import check_greedy_tokens
 from mindspore import Tensor
 
 from mindcoder.backend.composed import QuickGelu
@@ -99,7 +100,8 @@ def test_fast_gelu_is_mindspores(rng):
     np.testing.assert_allclose(ms.grad(kernel)(x).asnumpy(), gradient, rtol=1e-5, atol=1e-6)
 
 
-def test_fast_gelu_goes_through_huggingfaces_config(hf_folder):
-    _, decoder, folder = hf_folder(activation_function="quick_gelu")
+def test_fast_gelu_goes_through_huggingfaces_config_and_generation(hf_folder, rng):
+    model, decoder, folder = hf_folder(activation_function="quick_gelu")
+    check_greedy_tokens(model, decoder, rng, lengths=(5,), new_tokens=20)
     assert decoder.config.activation == "quick_gelu"
     assert HuggingFaceFolder(folder).transformer_config == decoder.config
