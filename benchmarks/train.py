@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--lora", action="store_true", help="adapters of rank 16, against PEFT")
     arguments = parser.parse_args()
     sides = LORA_SIDES if arguments.lora else SIDES
-    began = time.time()
+    began = time.monotonic()
     rates = gemm_rate()
     print("float32 GEMM: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
     figures: dict = {
@@ -116,7 +116,7 @@ def main() -> None:
                 f"{item['utilisation']:.0%} of its GEMM rate, loss differs by {item['largest_loss_difference']:.1e}"
             )
         figures["sizes"][size] = result
-    print(f"written to {write_result(arguments.name, figures)} after {time.time() - began:.0f} s")
+    print(f"written to {write_result(arguments.name, figures)} after {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ class Running:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
         )
-        deadline = time.time() + 120
-        while time.time() < deadline and self.process.poll() is None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/health").status_code == 200:
                     return
@@ -82,8 +82,8 @@ class Running:
         return float(found[1]) if found else 0.0
 
     def wait_until_idle(self) -> None:
-        deadline = time.time() + 30
-        while time.time() < deadline and self.metric("mindcoder_open_requests"):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.metric("mindcoder_open_requests"):
             time.sleep(0.1)
         assert self.metric("mindcoder_open_requests") == 0
         assert self.metric("mindcoder_running") == self.metric("mindcoder_waiting") == 0

@@ -63,6 +63,14 @@ def _part(values: np.ndarray, shape: tuple[int, ...], axis: int | None, slices: 
     return Part(values[: end - begin] if axis == 0 else values[:, : end - begin], shape, axis, begin)
 
 
+def read_own(plan: TensorPlan, slices: WholeLayers, axis: int | None) -> np.ndarray:
+    """This process's part of a tensor, without holding the rest; bfloat16 as bits."""
+    if axis is None or slices.size == 1:
+        return plan.read()
+    begin, end = slices.part(plan.shape[axis])
+    return slices.fill(plan.read_part(axis, begin, end), axis, plan.shape[axis])
+
+
 def read_own_parts(
     targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, place: Path
 ) -> None:
@@ -77,7 +85,7 @@ def read_own_parts(
     shapes = []
     for target in targets:
         if target.name in plans:
-            values = slices.cut(plans[target.name].read(), slices.axis(parameter_of(target.name), config))
+            values = read_own(plans[target.name], slices, slices.axis(parameter_of(target.name), config))
             if values.shape != tuple(target.shape):
                 shapes.append(f"{target.name} {list(values.shape)} instead of {list(target.shape)}")
             else:

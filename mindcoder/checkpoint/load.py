@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import Tensor
 
 from mindcoder.checkpoint.adapter import Prefix
+from mindcoder.checkpoint.layout import read_own
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import Weights, open_weights
@@ -62,9 +63,8 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     fitting = source if isinstance(source, FittingWeights) else fitting_weights(source, decoder.config)
     weights, plans = fitting.weights, fitting.plans
     for target in decoder.get_parameters():
-        values = decoder.slices.cut(
-            _single_or_half(plans[target.name]), decoder.slices.axis(target.name, decoder.config)
-        )
+        plan = plans[target.name]
+        values = _as_numpy(read_own(plan, decoder.slices, decoder.slices.axis(target.name, decoder.config)), plan)
         target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
     if weights.prefix is not None:
         _load_prefix(decoder, weights.prefix, weights.place)
@@ -93,5 +93,8 @@ def read_parameters(location: str | Path, config: TransformerConfig) -> dict[str
 
 def _single_or_half(plan: TensorPlan) -> np.ndarray:
     """The values, in a dtype that numpy has."""
-    values = plan.read()
+    return _as_numpy(plan.read(), plan)
+
+
+def _as_numpy(values: np.ndarray, plan: TensorPlan) -> np.ndarray:
     return convert_dtype(values, "BF16", "F32") if plan.dtype == "BF16" else values

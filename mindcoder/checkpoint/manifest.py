@@ -82,8 +82,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def check_files(folder: Path, entries: Mapping[str, Entry], compares_content: bool) -> None:
-    """Compare the files of a checkpoint to its manifest.
+def check_files(folder: Path, entries: Mapping[str, Entry]) -> None:
+    """Compare the names and sizes of a checkpoint's files to its manifest.
 
     Raises:
         UserError: names the first file that is missing or damaged.
@@ -94,8 +94,22 @@ def check_files(folder: Path, entries: Mapping[str, Entry], compares_content: bo
             raise UserError("damaged checkpoint: file is missing", path)
         if path.stat().st_size != entry.nbytes:
             raise UserError(f"damaged checkpoint: {path.stat().st_size} bytes instead of {entry.nbytes}", path)
-        if compares_content and digest(path) != entry.sha256:
-            raise UserError("damaged checkpoint: content differs from its manifest", path)
+
+
+def check_contents(folder: Path, entries: Mapping[str, Entry]) -> None:
+    """Compare the contents of a checkpoint's files to its manifest.
+
+    Raises:
+        UserError: names the first file that is damaged.
+    """
+    for name, entry in entries.items():
+        if digest(folder / name) != entry.sha256:
+            raise damaged_content(folder / name)
+
+
+def damaged_content(path: Path) -> UserError:
+    """The error to raise about a file whose bytes are others than those that were written."""
+    return UserError("damaged checkpoint: content differs from its manifest", path)
 
 
 def check_tensors(

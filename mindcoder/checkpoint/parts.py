@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from mindcoder.checkpoint.plan import Build, TensorPlan
+from mindcoder.checkpoint.plan import Joined, TensorPlan
 from mindcoder.checkpoint.safetensors_file import list_safetensors, read_metadata
 from mindcoder.checkpoint.split import PartPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
@@ -84,7 +84,7 @@ def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:
         found.sort(key=lambda item: item[0])
         _check_whole(name, found, shape, axis)
         tensors = tuple(tensor for _, tensor in found)
-        plans[name] = TensorPlan(name, shape, tensors[0].dtype, tensors, _joined_along(axis))
+        plans[name] = TensorPlan(name, shape, tensors[0].dtype, tensors, Joined(axis))
     return plans
 
 
@@ -117,10 +117,3 @@ def _check_whole(name: str, pieces: Sequence[tuple[int, StoredTensor]], shape: t
         end += tensor.shape[axis]
     if end != shape[axis]:
         raise UserError(f"parts of {name} end at {end} of {shape[axis]}", pieces[-1][1].file)
-
-
-def _joined_along(axis: int) -> Build:
-    def build(parts: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate(parts, axis)
-
-    return build

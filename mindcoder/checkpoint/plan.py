@@ -23,6 +23,16 @@ Build = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A `Build` that joins its sources along an axis, so that a part can be read without the rest."""
+
+    axis: int
+
+    def __call__(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts, self.axis)
+
+
+@dataclass(frozen=True)
 class TensorPlan:
     """One tensor to be written or loaded.
 
@@ -53,6 +63,26 @@ class TensorPlan:
         if self.build is not None:
             return np.ascontiguousarray(self.build(parts))
         return _fit_rows(parts[0], self.shape)
+
+    def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
+        """Places ``begin`` to ``end`` of an axis (bfloat16 as bits), without reading the others where that can be."""
+        if isinstance(self.build, Joined) and begin < end:
+            return self._read_joined(self.build, axis, begin, end)
+        if self.build is None and self.sources[0].shape == self.shape:
+            source = self.sources[0]
+            return convert_dtype(source.read_part(axis, begin, end), source.dtype, self.dtype)
+        return np.ascontiguousarray(self.read()[(*(slice(None) for _ in range(axis)), slice(begin, end))])
+
+    def _read_joined(self, joined: Joined, axis: int, begin: int, end: int) -> np.ndarray:
+        pieces, start = [], 0
+        for source in self.sources:
+            low, high = begin, end
+            if axis == joined.axis:
+                low, high = max(begin - start, 0), min(end - start, source.shape[axis])
+                start += source.shape[axis]
+            if low < high:
+                pieces.append(convert_dtype(source.read_part(axis, low, high), source.dtype, self.dtype))
+        return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     def write(self, out: BinaryIO, progress: Progress = no_progress) -> None:
         """Append the result's bytes to ``out`` (unbuffered), a piece at a time where nothing has to be rearranged."""

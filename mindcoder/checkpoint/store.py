@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from mindcoder.checkpoint.manifest import (
     MODEL,
     OPTIMIZER,
     STATE_FILE,
+    Entry,
+    check_contents,
     check_files,
     check_tensors,
     digest,
@@ -39,6 +41,7 @@ from mindcoder.checkpoint.trained_shapes import trained_shapes
 from mindcoder.errors import UserError
 from mindcoder.files import no_space_error, require_space
 
+ContentCheck = Callable[[Path, Mapping[str, Entry]], None]  # raises UserError
 STEP_NAME = re.compile(r"step_(\d{8,})")
 
 log = logging.getLogger(__name__)
@@ -192,17 +195,20 @@ def list_steps(root: Path) -> list[Path]:
     )
 
 
-def open_checkpoint(folder: Path, trusted: bool = False) -> Checkpoint:
+def open_checkpoint(folder: Path, trusted: bool = False, check: ContentCheck = check_contents) -> Checkpoint:
     """Check a checkpoint against its manifest.
 
     Args:
         trusted: another process has compared the files' content to the manifest.
+        check: compares it; several processes may divide that.
 
     Raises:
         UserError: names the file that is missing or damaged.
     """
     entries = read_manifest(folder)
-    check_files(folder, entries, compares_content=not trusted)
+    check_files(folder, entries)
+    if not trusted:
+        check(folder, entries)
     checkpoint = Checkpoint(folder, read_state(folder))
     if not trusted:
         model, optimizer = checkpoint.tensors(MODEL), checkpoint.tensors(OPTIMIZER)
@@ -210,18 +216,21 @@ def open_checkpoint(folder: Path, trusted: bool = False) -> Checkpoint:
     return checkpoint
 
 
-def newest_checkpoint(root: Path) -> Checkpoint | None:
+def newest_checkpoint(root: Path, check: ContentCheck = check_contents) -> Checkpoint | None:
     """The newest whole checkpoint of a run; damaged ones are passed over with a warning. None where there is none.
+
+    Args:
+        check: see `open_checkpoint`.
 
     Raises:
         UserError: there are checkpoints and all of them are damaged; says how, for each.
     """
-    reasons = []
+    reasons: list[str] = []
     for folder in reversed(list_steps(root)):
         if reasons:
             log.warning("%s; trying the one before", reasons[-1])
         try:
-            return open_checkpoint(folder)
+            return open_checkpoint(folder, check=check)
         except UserError as error:
             reasons.append(str(error))
     if reasons:
@@ -230,8 +239,11 @@ def newest_checkpoint(root: Path) -> Checkpoint | None:
     return None
 
 
-def find_checkpoint(location: str | Path) -> Checkpoint | None:
+def find_checkpoint(location: str | Path, check: ContentCheck = check_contents) -> Checkpoint | None:
     """The checkpoint at ``location``: a step folder, a folder of steps, or a run's output folder.
+
+    Args:
+        check: see `open_checkpoint`.
 
     Returns:
         None when ``location`` is something else.
@@ -241,10 +253,10 @@ def find_checkpoint(location: str | Path) -> Checkpoint | None:
     """
     path = place_of(location)
     if is_checkpoint(path):
-        return open_checkpoint(path)
+        return open_checkpoint(path, check=check)
     for root in _roots(path):
         if list_steps(root):
-            return newest_checkpoint(root)
+            return newest_checkpoint(root, check)
     return None
 
 
@@ -254,10 +266,19 @@ def open_step(location: str | Path, step: int) -> Checkpoint:
     Raises:
         UserError: it is not there: the processes do not see the same folder.
     """
+    return open_checkpoint(step_folder(location, step), trusted=True)
+
+
+def step_folder(location: str | Path, step: int) -> Path:
+    """Where the checkpoint of ``step`` lies that another process speaks of.
+
+    Raises:
+        UserError: as `open_step`.
+    """
     path = Path(location)
     for folder in (path, *(root / f"step_{step:08d}" for root in _roots(path))):
         if (folder / MANIFEST_FILE).is_file():
-            return open_checkpoint(folder, trusted=True)
+            return folder
     raise UserError(f"step {step}, which rank 0 resumes from, is not here; output_dir must be shared", location)
 
 

@@ -108,6 +108,13 @@ class StoredTensor:
         steps = tuple(step * flat.itemsize for step in self.strides)
         return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, self.shape, steps))
 
+    def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
+        """Places ``begin`` to ``end`` of an axis; where the bytes are in row order, no others are held in memory."""
+        place = (*(slice(None) for _ in range(axis)), slice(begin, end))
+        if not self.is_plain or len(self.extents) != 1 or not self.nbytes:
+            return np.ascontiguousarray(self.read()[place])
+        return np.array(np.memmap(self.file, NUMPY_DTYPES[self.dtype], "r", self.extents[0][0], self.shape)[place])
+
     def chunks(self) -> Iterator[np.ndarray]:
         """The values in row order, a flat piece at a time."""
         if not self.is_plain:

@@ -108,11 +108,14 @@ class WholeLayers:
         if axis is None:
             return values
         begin, end = self.part(values.shape[axis])
-        part = values[begin:end] if axis == 0 else values[:, begin:end]
-        missing = -(-values.shape[axis] // self.size) - (end - begin)
+        return self.fill(values[begin:end] if axis == 0 else values[:, begin:end], axis, values.shape[axis])
+
+    def fill(self, part: np.ndarray, axis: int, axis_size: int) -> np.ndarray:
+        """A part of a whole axis of ``axis_size``, filled with zeros where that does not divide."""
+        missing = -(-axis_size // self.size) - part.shape[axis]
         if not missing:
             return part
-        return np.pad(part, [(0, missing if place == axis else 0) for place in range(values.ndim)])
+        return np.pad(part, [(0, missing if place == axis else 0) for place in range(part.ndim)])
 
 
 WHOLE = WholeLayers()

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.load import fitting_weights, load_weights
-from mindcoder.checkpoint.store import Checkpoint, find_checkpoint, list_steps, newest_checkpoint, open_step
+from mindcoder.checkpoint.store import (
+    Checkpoint,
+    find_checkpoint,
+    list_steps,
+    newest_checkpoint,
+    open_step,
+    step_folder,
+)
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.loader import Loader
@@ -33,6 +40,7 @@ from mindcoder.train.callbacks.tensorboard import TensorBoard
 from mindcoder.train.callbacks.trackers import TRACKERS, tracker
 from mindcoder.train.datasets import build_loader, build_stream, head_rows
 from mindcoder.train.description import write_run_description
+from mindcoder.train.divided_check import DividedCheck
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
 from mindcoder.train.health import HealthOptions
@@ -277,22 +285,25 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
 
 def _resume_source(config: RunConfig, request: TrainRequest, root: Path, together: Collectives) -> Checkpoint | None:
     """The checkpoint that all processes resume from, or None for a start; the first process looks for it."""
-    location, is_first = _resume_location(config, request, root), together.mesh.rank == 0
+    location, mesh = _resume_location(config, request, root), together.mesh
+    check = DividedCheck(Agreement(together), mesh.rank, mesh.size)
+    if mesh.rank > 0:
+        place = root if location is None else location
+        step = check.follow(lambda step: step_folder(place, step))
+        return None if step is None else open_step(place, step)
     found: Checkpoint | None = None
-    if is_first and location is None:
+    if location is None:
         _clear(root, request)
-    elif is_first and location == root:
-        found = newest_checkpoint(root)
+    elif location == root:
+        found = newest_checkpoint(root, check)
         if found is None:
             log.warning("%s holds no whole checkpoint: starting from the beginning", root)
-    elif is_first and location is not None:
-        found = find_checkpoint(location)
+    else:
+        found = find_checkpoint(location, check)
         if found is None:
             raise UserError("holds weights but no training state to resume", location)
-    step = int(Agreement(together).from_first(-1.0 if found is None else float(found.step)))
-    if is_first or step < 0 or location is None:
-        return found
-    return open_step(location, step)
+    check.settle(found)
+    return found
 
 
 def _resume_location(config: RunConfig, request: TrainRequest, root: Path) -> str | Path | None:

@@ -38,12 +38,12 @@ class Terminal:
 
     def wait_for(self, text: str, seconds: float = 60) -> str:
         """What came until ``text``; it is taken away from ``seen``."""
-        deadline = time.time() + seconds
+        deadline = time.monotonic() + seconds
         while text not in self.seen:
             ready, _, _ = select.select([self.descriptor], [], [], 0.2)
             if ready:
                 self.seen += os.read(self.descriptor, 65536).decode(errors="replace")
-            assert time.time() < deadline, f"no {text!r} in {self.seen[-2000:]!r}"
+            assert time.monotonic() < deadline, f"no {text!r} in {self.seen[-2000:]!r}"
         before, _, self.seen = self.seen.partition(text)
         return before
 
