@@ -20,6 +20,7 @@ from mindcoder.parallel.rank_table_fields import Fields, shown
 SERVERS, SUPER_PODS = "1.0", "1.2"  # versions of a table with a server_list
 COMPLETED = "completed"
 TABLE_LIMIT = 16 << 20  # bytes; a device takes about 150
+MOST_DEVICES = 1024  # of a server; each is a process
 MODELARTS_FILE = "jobstart_hccl.json"  # ModelArts' RANK_TABLE_FILE is the folder that holds it
 
 
@@ -239,6 +240,11 @@ def _check_ranks(table: RankTable, path: Path, is_part: bool) -> None:
 
 def _check_servers(table: RankTable, whole: Fields) -> None:
     for server in table.servers:
+        if len(server.devices) > MOST_DEVICES:
+            raise UserError(
+                f"server {server.server_id} lists {len(server.devices)} devices, at most {MOST_DEVICES} are expected",
+                whole.file,
+            )
         ids = sorted(device.device_id for device in server.devices)
         if len(set(ids)) != len(ids):
             raise UserError(f"server {server.server_id} lists a device twice: device_id {ids}", whole.file)

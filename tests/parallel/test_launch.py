@@ -18,12 +18,14 @@ import pytest
 from conftest import REPOSITORY
 
 from mindcoder.cli.guard import guarded
+from mindcoder.cli.launch_verb import launch_verb
+from mindcoder.cli.main import build_parser
 from mindcoder.errors import UserError
 from mindcoder.parallel import log_relay
 from mindcoder.parallel.launch_options import LaunchOptions
 from mindcoder.parallel.log_folder import hold_log_folder
 from mindcoder.parallel.log_relay import LogRelay
-from mindcoder.parallel.rank_table import make_table
+from mindcoder.parallel.rank_table import make_table, merge_tables
 from mindcoder.parallel.timeouts import collective_timeouts
 
 WORKER = """
@@ -336,6 +338,15 @@ def test_servers_of_one_job_share_a_log_folder(tmp_path):
             pass
     with hold_log_folder(tmp_path, [3, 4]):
         pass
+
+
+def test_launchers_of_several_servers_need_the_port_after_the_schedulers(tmp_path):
+    table = merge_tables(make_table(address, [0], [address]) for address in ("127.0.0.1", "127.0.0.2"))
+    (tmp_path / "table.json").write_text(json.dumps(table.as_dict()))
+    arguments = ["launch", "--command", "true", "--rank_table", str(tmp_path / "table.json"), "--device_range", "[0,1)"]
+    parsed = build_parser().parse_args([*arguments, "--port", "65535"])
+    with pytest.raises(UserError, match="--port: 65535 leaves no port after it for the launchers"):
+        launch_verb(parsed)
 
 
 def test_what_the_user_set_wins_over_our_timeouts():

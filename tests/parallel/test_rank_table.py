@@ -243,6 +243,12 @@ def test_hccl_needs_an_address_of_every_card_between_servers(tmp_path):
         check_device_addresses(same, tmp_path)
 
 
+def test_a_server_has_no_million_devices(tmp_path):
+    data = make_table("10.0.0.1", range(2000), ["x"] * 2000).as_dict()
+    with pytest.raises(UserError, match="server 10.0.0.1 lists 2000 devices, at most 1024 are expected"):
+        read_rank_table(write(tmp_path, data))
+
+
 def test_parts_of_a_table_are_merged(tmp_path):
     files = []
     for number, first in ((1, 0), (2, 8)):

@@ -1,0 +1,39 @@
+"""Signals that ask a training run to save and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from mindcoder.train.trainer import Trainer
+
+
+@pytest.fixture
+def trainer():
+    """As far as its signals go."""
+    made = Trainer.__new__(Trainer)
+    made._stop_signal = None
+    return made
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_first_is_noted_and_the_second_ends(number, trainer):
+    before = signal.getsignal(number)
+    with trainer._signals():
+        os.kill(os.getpid(), number)
+        assert trainer._stop_signal == number
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_is_respected(trainer):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with trainer._signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert trainer._stop_signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
