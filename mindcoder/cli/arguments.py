@@ -132,11 +132,18 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
     )
     if mode in (None, "train", "finetune"):
         overrides.add_argument(
-            "--train_data", "--train_dataset", dest="train_data", metavar="PATH", help="MindRecord file or folder"
+            "--train_data", "--train_dataset", dest="train_data", metavar="PATH", help="MindRecord, JSON or JSONL"
         )
     if mode != "predict":
         overrides.add_argument(
-            "--eval_dataset", "--eval_data", dest="eval_dataset", metavar="PATH", help="MindRecord file or folder"
+            "--eval_dataset", "--eval_data", dest="eval_dataset", metavar="PATH", help="MindRecord, JSON or JSONL"
+        )
+    if mode != "predict":
+        of = "--eval_dataset" if mode == "eval" else "--train_data"
+        overrides.add_argument(
+            "--columns",
+            metavar="FIELD=COLUMN,..",
+            help=f"names that JSON and JSONL of {of} give to fields, such as instruction=q,output=a",
         )
     overrides.add_argument("--template", choices=list(TEMPLATES), help="prompt template (processor.prompt_template)")
     overrides.add_argument(
@@ -184,6 +191,7 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
         "output_dir": "output_dir",
         "train_data": "train_dataset.data_loader.dataset_dir",
         "eval_dataset": "eval_dataset.data_loader.dataset_dir",
+        "columns": f"{'eval' if run_mode == 'eval' else 'train'}_dataset.data_loader.columns",
         "seed": "seed",
         "device_id": "context.device_id",
         "device_target": "context.device_target",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mindcoder.cli.arguments import positive, seed_number
 from mindcoder.cli.logs import start_logging
+from mindcoder.cli.sources import INPUT_HELP, add_reading_flags, sources_of
 from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES
 from mindcoder.data.readers import BadRecord, expand_glob, read_records
 from mindcoder.errors import UserError
@@ -27,7 +28,7 @@ def share(text: str) -> float:
 
 def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of the seeds' ``wizardcoder_preprocess.py``, and ours."""
-    parser.add_argument("--input_glob", required=True, metavar="GLOB", help="JSON, JSONL or code files")
+    parser.add_argument("--input_glob", required=True, nargs="+", metavar="GLOB", help=INPUT_HELP)
     parser.add_argument("--output_file", required=True, metavar="FILE", help="MindRecord file to write")
     parser.add_argument(
         "--vocab_file", required=True, metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
@@ -40,6 +41,7 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pairs", action="store_true", help="records with a chosen and a rejected answer, for preference tuning"
     )
+    add_reading_flags(parser)
     parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
     parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
     parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="files to write")
@@ -58,10 +60,12 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
     from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
 
     start_logging()
+    sources = sources_of(arguments)
+    expand_glob(sources.patterns)  # before anything slower
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file, pad_token=arguments.pad_token)
     output = Path(arguments.output_file)
     options = PreprocessOptions(
-        arguments.input_glob,
+        sources.patterns,
         output,
         arguments.seq_length,
         arguments.packing,
@@ -71,9 +75,12 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
         arguments.template,
         pairs=arguments.pairs,
         infill=InfillOptions(arguments.fim_rate, arguments.fim_spm_rate, arguments.seed),
+        reading=sources.reading,
     )
     info, statistics = preprocess(options, tokenizer)
     print("\n".join(statistics.lines()))
+    for remark in statistics.remarks.lines():
+        print(f"note: {remark}")
     if statistics.rejects:
         print(f"rejected records: {rejects_path(output)}")
     print(f"dataset: {output} ({sum(info.files.values()) / 1e6:.1f} MB)")
@@ -82,35 +89,39 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
 
 def add_tokenizer_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of train-tokenizer."""
-    parser.add_argument(
-        "--input_glob", required=True, metavar="GLOB", help="Alpaca JSON or JSONL files, or any text files"
-    )
+    parser.add_argument("--input_glob", required=True, nargs="+", metavar="GLOB", help=INPUT_HELP)
     parser.add_argument(
         "--vocab_size", type=positive, default=1000, metavar="N", help="ids in all, special tokens included"
     )
     parser.add_argument(
         "--output_dir", required=True, metavar="DIR", help="gets vocab.json, merges.txt, tokenizer.json"
     )
+    add_reading_flags(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
 def train_tokenizer_verb(arguments: argparse.Namespace) -> int:
-    """Train a small tokenizer and say how well it compresses."""
-    texts = [text for file in expand_glob(arguments.input_glob) for text in _texts(file)]
+    """Train a small tokenizer and say how well it compresses.
+
+    Raises:
+        UserError: a record is broken, or there is no text.
+    """
+    sources, texts, left_out = sources_of(arguments), [], 0
+    for file in expand_glob(sources.patterns):
+        for record in read_records(file, sources.reading):
+            if not isinstance(record, BadRecord):
+                texts += [text for text in record.texts() if text]
+            elif record.broken:
+                raise record.error()
+            else:
+                left_out += 1
+    if not texts:
+        raise UserError("holds no text", ", ".join(sources.patterns))
     tokenizer = train_tokenizer(texts, arguments.vocab_size)
     tokenizer.save(arguments.output_dir)
     size = sum(len(text.encode()) for text in texts)
     tokens = sum(len(tokenizer.encode(text)) for text in texts)
+    if left_out:
+        print(f"records left out: {left_out} without an answer or a text")
     print(f"tokenizer: {arguments.output_dir} ({tokenizer.vocab_size} ids, {size / max(tokens, 1):.2f} bytes a token)")
     return 0
-
-
-def _texts(file: Path) -> list[str]:
-    """All texts of a file: the fields of instruction records, or the whole of any other text."""
-    if file.suffix not in (".json", ".jsonl"):
-        try:
-            return [file.read_text(encoding="utf-8")]
-        except UnicodeDecodeError as error:
-            raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", file) from None
-    records = [item for item in read_records(file) if not isinstance(item, BadRecord)]
-    return [text for item in records for text in item.texts() if text]

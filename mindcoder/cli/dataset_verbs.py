@@ -1,4 +1,4 @@
-"""data stats, show, dedup and decontaminate."""
+"""data ls, stats, show, dedup and decontaminate."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.data_verbs import share
 from mindcoder.cli.logs import start_logging
+from mindcoder.cli.sources import INPUT_HELP, Sources, add_reading_flags, registry_lines, sources_of
 from mindcoder.data.readers import AnyRecord, BadRecord, expand_glob, read_records
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import TASKS, read_problems
@@ -23,8 +25,9 @@ LISTED = 20
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of data."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="what")
+    ls = verbs.add_parser("ls", help="datasets by name: format, licence, where to get them")
     stats = verbs.add_parser("stats", help="figures of a MindRecord dataset")
-    show = verbs.add_parser("show", help="samples as the model sees them, what is not learnt dimmed")
+    show = verbs.add_parser("show", help="samples as the model sees them, what is not learned dimmed")
     for verb in (stats, show):
         verb.add_argument("dataset", metavar="DATASET", help="MindRecord file or folder")
     show.add_argument("--vocab_file", required=True, metavar="FILE", help="of the tokenizer that made it")
@@ -39,15 +42,19 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
         "--against", required=True, action="append", metavar="TASK=FILE", help=f"TASK: {', '.join(TASKS)}; repeatable"
     )
     for verb in (dedup, clean):
-        verb.add_argument("input_glob", metavar="GLOB", help="JSON, JSONL or code files")
+        verb.add_argument("input_glob", nargs="+", metavar="GLOB", help=INPUT_HELP)
         verb.add_argument("output_file", metavar="OUT", help="JSONL to write")
-    for verb in (stats, show, dedup, clean):
+        add_reading_flags(verb)
+    for verb in (ls, stats, show, dedup, clean):
         verb.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
 def dataset_verb(arguments: argparse.Namespace) -> int:
     """Run one of them."""
     start_logging()
+    if arguments.data_verb == "ls":
+        print("\n".join(registry_lines()))
+        return 0
     if arguments.data_verb in ("stats", "show"):
         from mindcoder.backend.device import quiet_environment
 
@@ -95,7 +102,7 @@ def _rows(text: str) -> set[int]:
 def _filter(arguments: argparse.Namespace) -> int:
     from mindcoder.data.overlap import Finding, contaminated, near_duplicates
 
-    records = _records(arguments.input_glob)
+    records = _records(sources_of(arguments))
     if arguments.data_verb == "dedup":
         results = near_duplicates(records, arguments.threshold)
     else:
@@ -105,7 +112,8 @@ def _filter(arguments: argparse.Namespace) -> int:
         if isinstance(result, Finding):
             findings.append(result)
         else:
-            lines.append(json.dumps(result.fields(), ensure_ascii=False) + "\n")
+            kept = result.fields() if result.raw is None else result.raw
+            lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
     Path(arguments.output_file).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(arguments.output_file), "".join(lines))
     for finding in findings[:LISTED]:
@@ -116,9 +124,9 @@ def _filter(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _records(pattern: str) -> Iterator[AnyRecord]:
-    for file in expand_glob(pattern):
-        for record in read_records(file):
+def _records(sources: Sources) -> Iterator[AnyRecord]:
+    for file in expand_glob(sources.patterns):
+        for record in read_records(file, replace(sources.reading, keep_raw=True)):
             if not isinstance(record, BadRecord):
                 yield record
             elif record.broken:

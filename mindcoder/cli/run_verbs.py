@@ -14,6 +14,7 @@ from mindcoder.backend.device import check_device
 from mindcoder.checkpoint.place import place_of
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
+from mindcoder.cli.sources import with_registered_data
 from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
@@ -49,6 +50,7 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
             place,
             line,
         )
+    config = with_registered_data(config)
     _check_paths(config, run_mode, arguments)
     check_device(config.context.device_target, *source.place(("context", "device_target")))
     output = Path(config.output_dir)
@@ -172,7 +174,8 @@ def _with_prepared_texts(
 ) -> RunConfig:
     """The configuration with JSON and JSONL files of the datasets replaced by what they are tokenized to."""
     from mindcoder.data.prepared import TextOptions, is_text, prepare_texts
-    from mindcoder.train.datasets import infill_options
+    from mindcoder.data.readers import Reading
+    from mindcoder.train.datasets import infill_options, reading_of
 
     changed = {}
     for name in ("train_dataset", "eval_dataset"):
@@ -187,11 +190,18 @@ def _with_prepared_texts(
                 f"{name}.data_loader.fim_rate: the rows of a MindRecord are laid out; give JSON or JSONL here, or "
                 "fim_rate to preprocess"
             )
+        reading = reading_of(section.data_loader, name)
+        if reading != Reading() and not all(map(is_text, locations)):
+            raise UserError(
+                f"{name}.data_loader: columns, record_format and desirable_only say how JSON and JSONL are read; give "
+                "them to preprocess"
+            )
         if not any(map(is_text, locations)):
             continue
         pairs = config.preference is not None and name == "train_dataset"
         infill = infill_options(section.data_loader, config.seed)
-        options = TextOptions(config.model.settings.seq_length, config.processor.prompt_template, pairs, infill)
+        template = config.processor.prompt_template
+        options = TextOptions(config.model.settings.seq_length, template, pairs, infill, reading)
         files = prepare_texts(locations, tokenizer, options, Path(config.output_dir) / "data", is_first)
         loader = section.data_loader.model_copy(update={"dataset_dir": "", "dataset_files": files})
         changed[name] = section.model_copy(update={"data_loader": loader})

@@ -28,6 +28,11 @@ class DataLoaderSection(mindformers.DataLoaderSection):
     length_buckets: list[Size] = Field(
         [], description="lengths to which batches of short rows are cut; for datasets without packing"
     )
+    columns: str = Field(
+        "", description="the names that text files give to fields, such as instruction=q,output=a; see docs/data.md"
+    )
+    record_format: str = Field("", description="layout of the records of text files; default: by their fields")
+    desirable_only: bool = Field(False, description="of KTO records learn the answers marked true")
 
     @property
     def locations(self) -> list[str]:

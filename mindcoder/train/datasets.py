@@ -7,6 +7,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.data.infill import InfillOptions
 from mindcoder.data.loader import BatchLoader, Loader
 from mindcoder.data.prepared import is_text
+from mindcoder.data.readers import FORMATS, Reading, parse_columns
 from mindcoder.data.stream import StreamLoader, StreamOptions
 from mindcoder.errors import UserError
 from mindcoder.parallel.mesh import SINGLE, Mesh
@@ -77,8 +78,25 @@ def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate:
         data.dataset_weights,
         mesh.data_index,
         mesh.data,
+        reading_of(data),
     )
     return StreamLoader(data.locations, tokenizer, options)
+
+
+def reading_of(data: DataLoaderSection, section: str = "train_dataset") -> Reading:
+    """``columns``, ``record_format`` and ``desirable_only``: how records of text files are read.
+
+    Raises:
+        UserError: they are not understood, or there is no text to read.
+    """
+    key = f"{section}.data_loader"
+    if data.record_format not in ("", *FORMATS):
+        raise UserError(f"{key}.record_format: expected one of {', '.join(FORMATS)}, found {data.record_format[:40]!r}")
+    try:
+        reading = Reading(parse_columns(data.columns), data.record_format, data.desirable_only)
+    except ValueError as error:
+        raise UserError(f"{key}.columns: {error}") from None
+    return reading
 
 
 def infill_options(data: DataLoaderSection, seed: int) -> InfillOptions:

@@ -1,12 +1,13 @@
 """Records from JSON and JSONL files, one file a family of layouts; and code files as they are."""
 
 from mindcoder.data.readers.files import Form, expand_glob, form_of, read_records
-from mindcoder.data.readers.layouts import LAYOUTS, read_line
-from mindcoder.data.readers.reading import Reading, column_pairs
+from mindcoder.data.readers.layouts import FORMATS, LAYOUTS, read_line
+from mindcoder.data.readers.reading import Reading, parse_columns
 from mindcoder.data.readers.record import AnyRecord, BadRecord, Conversation, Document, Pair, Record
 from mindcoder.data.readers.remarks import Remarks
 
 __all__ = [
+    "FORMATS",
     "LAYOUTS",
     "AnyRecord",
     "BadRecord",
@@ -17,9 +18,9 @@ __all__ = [
     "Reading",
     "Record",
     "Remarks",
-    "column_pairs",
     "expand_glob",
     "form_of",
+    "parse_columns",
     "read_line",
     "read_records",
 ]

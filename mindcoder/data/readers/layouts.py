@@ -51,7 +51,7 @@ LAYOUTS = (  # the first that fits is taken
     Layout("text", ("text",), whole_text("text")),
     Layout("code", ("content",), whole_text("content")),
 )
-NAMES = tuple(layout.name for layout in LAYOUTS)
+FORMATS = tuple(layout.name for layout in LAYOUTS)
 
 
 def read_line(file: Path, index: int, number: int, line: str, reading: Reading = Reading()) -> AnyRecord | BadRecord:

@@ -51,3 +51,15 @@ def column_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...
             raise ValueError(f"the file's field {column!r} cannot be two fields at once")
         found[name] = column
     return tuple(found.items())
+
+
+def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
+    """``columns`` of a `Reading` from ``instruction=q,output=a``.
+
+    Raises:
+        ValueError: no pairs, or as `column_pairs`.
+    """
+    pairs = [item.partition("=") for item in text.split(",") if item.strip()]
+    if not all(sign and column.strip() for _, sign, column in pairs):
+        raise ValueError(f"expected pairs such as instruction=q,output=a, found {text[:80]!r}")
+    return column_pairs((name.strip(), column.strip()) for name, _, column in pairs)

@@ -1,0 +1,148 @@
+"""Files of records as the command line gives them: several of them, globs, names of the registry, other columns."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mindcoder.config.registry import DatasetEntry, find_registry, lookup, read_registry
+from mindcoder.config.schema import RunConfig
+from mindcoder.data.readers import FORMATS, Reading, parse_columns
+from mindcoder.errors import UserError
+
+MINDRECORD = "mindrecord"
+INPUT_HELP = "JSON, JSONL or code files: paths, quoted globs, or names of datasets/registry.yaml (data ls)"
+
+
+def columns(text: str) -> str:
+    """``instruction=q,output=a``, checked.
+
+    Raises:
+        ArgumentTypeError: no pairs, or a field that no layout has.
+    """
+    try:
+        parse_columns(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def add_reading_flags(parser: argparse._ActionsContainer) -> None:
+    """How records are read where their fields do not say it."""
+    parser.add_argument(
+        "--columns",
+        type=columns,
+        default="",
+        metavar="FIELD=COLUMN,..",
+        help="the file's names for fields, such as instruction=q,output=a",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="",
+        metavar="NAME",
+        help=f"layout of the records ({', '.join(FORMATS)}); default: by the fields of each",
+    )
+    parser.add_argument(
+        "--desirable_only",
+        action="store_true",
+        help="of KTO records learn the answers marked true and leave the others out",
+    )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files and globs, and how their records are read."""
+
+    patterns: tuple[str, ...]
+    reading: Reading
+
+
+def sources_of(arguments: argparse.Namespace) -> Sources:
+    """What ``--input_glob`` (or its like) and the flags of `add_reading_flags` name.
+
+    Raises:
+        UserError: an unknown name, or names that are read differently.
+    """
+    given = arguments.input_glob
+    asked = Reading(parse_columns(arguments.columns), arguments.format, arguments.desirable_only)
+    return resolve([given] if isinstance(given, str) else given, asked)
+
+
+def resolve(given: Sequence[str], asked: Reading) -> Sources:
+    """Paths of what is given, names of the registry among it, and how to read them all.
+
+    Args:
+        asked: what flags say; it wins over the registry.
+
+    Raises:
+        UserError: as `sources_of`.
+    """
+    paths, readings = [], []
+    for item in given:
+        entry = lookup(item)
+        paths.append(item if entry is None else entry.require_path())
+        readings.append(asked if entry is None else _reading(entry, asked))
+    if any(reading != readings[0] for reading in readings):
+        raise UserError("these are read differently (format, columns): give them one by one", ", ".join(given))
+    return Sources(tuple(paths), readings[0])
+
+
+def _reading(entry: DatasetEntry, asked: Reading) -> Reading:
+    if entry.format not in ("", MINDRECORD, *FORMATS):
+        known = ", ".join((MINDRECORD, *FORMATS))
+        raise UserError(f"{entry.name}.format: expected one of {known}, found {entry.format!r}", entry.file, entry.line)
+    try:
+        pairs = asked.columns or parse_columns(entry.columns)
+    except ValueError as error:
+        raise UserError(f"{entry.name}.columns: {error}", entry.file, entry.line) from None
+    layout = asked.layout or (entry.format if entry.format != MINDRECORD else "")
+    return replace(asked, columns=pairs, layout=layout)
+
+
+def with_registered_data(config: RunConfig) -> RunConfig:
+    """A run's configuration with names of the registry replaced by what they stand for.
+
+    Raises:
+        UserError: an unknown name, or data of one section that is read differently.
+    """
+    from mindcoder.train.datasets import reading_of
+
+    changed = {}
+    for name in ("train_dataset", "eval_dataset"):
+        section = getattr(config, name)
+        loader = section.data_loader
+        if not loader.locations or all(lookup(item) is None for item in loader.locations):
+            continue
+        found = resolve(loader.locations, reading_of(loader, name))
+        update = {
+            "dataset_dir": "",
+            "dataset_files": list(found.patterns),
+            "columns": ",".join(f"{field}={column}" for field, column in found.reading.columns),
+            "record_format": found.reading.layout,
+        }
+        changed[name] = section.model_copy(update={"data_loader": loader.model_copy(update=update)})
+    return config.model_copy(update=changed) if changed else config
+
+
+def registry_lines() -> list[str]:
+    """What `mindcoder data ls` prints.
+
+    Raises:
+        UserError: there is no registry.
+    """
+    file = find_registry()
+    if file is None:
+        raise UserError("no datasets/registry.yaml in this folder; MINDCODER_REGISTRY names one elsewhere")
+    lines = [str(file)]
+    for entry in read_registry(file).values():
+        where = entry.path or "not here; get it from its source"
+        lines += [
+            f"{entry.name}  ({entry.format or 'format by its fields'})",
+            f"    path     {where}",
+            *([f"    columns  {entry.columns}"] if entry.columns else []),
+            f"    licence  {entry.licence}",
+            f"    source   {entry.source}",
+        ]
+    return lines
