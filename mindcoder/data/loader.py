@@ -11,6 +11,7 @@ import numpy as np
 from mindcoder.data.buckets import LengthBuckets
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.mindrecord_file import PAIRS, find_dataset
+from mindcoder.data.mindrecord_rows import count_rows, readable, stored_rows
 from mindcoder.data.order import epoch_order
 from mindcoder.errors import UserError
 
@@ -166,7 +167,7 @@ class BatchLoader:
         self._rank, self._world = rank, world
         self.global_batch = batch_size * world
         stored, self._columns = self._inspect()
-        sizes = [stored] if weights is None else [_count_rows(files) for files, _ in found]
+        sizes = [stored] if weights is None else [count_rows(files, self._location) for files, _ in found]
         self._order = epoch_order(sizes, weights, shuffle, seed)
         self.rows = self._order.rows
         self.batches_per_epoch = (
@@ -195,13 +196,9 @@ class BatchLoader:
                     f"was made with a tokenizer of {info.vocab_size} ids, the model has vocab_size {self.vocab_size}",
                     self._location,
                 )
-        try:
+        with readable(self._location):
             dataset = ds.MindDataset(self._files, num_parallel_workers=1, shuffle=False)
             rows, columns = dataset.get_dataset_size(), dataset.get_col_names()
-        except RuntimeError as error:
-            raise UserError(
-                f"is no readable MindRecord: {str(error).strip().splitlines()[0]}", self._location
-            ) from None
         if "input_ids" not in columns:
             raise UserError(f"has no column input_ids, only {', '.join(columns)}", self._location)
         known = ("input_ids", "labels", "position_ids", "document_ids")
@@ -229,10 +226,7 @@ class BatchLoader:
 
     def _values(self, column: str) -> Iterator[np.ndarray]:
         """A column of all rows in the files' order; one pass."""
-        import mindspore.dataset as ds
-
-        dataset = ds.MindDataset(self._files, columns_list=[column], num_parallel_workers=1, shuffle=False)
-        for row in dataset.create_dict_iterator(num_epochs=1, output_numpy=True):
+        for row in stored_rows(self._files, self._location, [column]):
             yield row[column].reshape(-1)
 
     @property
@@ -271,10 +265,7 @@ class BatchLoader:
         if len(indices) == 0:
             yield from (self._nothing(length) for _, length in mine)
             return
-        dataset = ds.MindDataset(
-            self._files, columns_list=self._columns, num_parallel_workers=1, sampler=ds.SubsetSampler(indices.tolist())
-        )
-        stored = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+        stored = stored_rows(self._files, self._location, self._columns, ds.SubsetSampler(indices.tolist()))
         for rows, length in mine:
             yield self._assemble([next(stored) for _ in rows], rows, length) if len(rows) else self._nothing(length)
 
@@ -285,17 +276,8 @@ class BatchLoader:
         return Batch(ids, labels, positions, documents, np.zeros(0, np.int64))
 
     def _assemble(self, rows: list[dict[str, np.ndarray]], numbers: np.ndarray, length: int) -> Batch:
-        columns = {}
-        for name in self._columns:
-            stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows]).astype(np.int32)
-            if stacked.shape[1] not in (self.seq_length, self.seq_length + 1):
-                raise UserError(
-                    f"rows have {stacked.shape[1]} tokens, the model has seq_length {self.seq_length}", self._location
-                )
-            columns[name] = stacked
+        columns = {name: self._column(name, rows) for name in self._columns}
         ids = columns["input_ids"]
-        if ids.max() >= self.vocab_size or ids.min() < 0:
-            raise UserError(f"holds token id {ids.max()}, the model has vocab_size {self.vocab_size}", self._location)
         labels = shift_labels(columns.get("labels", ids))
         positions = columns.get("position_ids", np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape))
         documents = columns.get("document_ids", np.zeros_like(ids))
@@ -305,14 +287,30 @@ class BatchLoader:
         ]
         return Batch(batch[0], batch[1], batch[2], batch[3], numbers)
 
+    def _column(self, name: str, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
+        """A column of rows that the model can take.
+
+        Raises:
+            UserError: another length, or numbers that the column cannot hold.
+        """
+        lengths = {row[name].size for row in rows}
+        other = lengths - {self.seq_length, self.seq_length + 1}
+        if other or len(lengths) > 1:
+            found = min(other or lengths)
+            raise UserError(f"rows have {found} tokens, the model has seq_length {self.seq_length}", self._location)
+        stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows])
+        known = stacked if name != "labels" else np.where(stacked == IGNORED_LABEL, 0, stacked)
+        low, high = (-1, len(stacked[0])) if name == "document_ids" else (0, len(stacked[0]))
+        if name in ("input_ids", "labels"):
+            high = self.vocab_size
+        if known.max() >= high or known.min() < low:
+            wrong = known.max() if known.max() >= high else known.min()
+            limit = f"the model has vocab_size {high}" if high == self.vocab_size else f"rows have {high} tokens"
+            raise UserError(f"column {name} holds {wrong}, {limit}", self._location)
+        return stacked.astype(np.int32)
+
     def _fill(self, array: np.ndarray, value: int) -> np.ndarray:
         missing = self.batch_size - len(array)
         if missing:
             array = np.concatenate([array, np.full((missing, array.shape[1]), value, array.dtype)])
         return np.ascontiguousarray(array)
-
-
-def _count_rows(files: list[str]) -> int:
-    import mindspore.dataset as ds
-
-    return int(ds.MindDataset(files, num_parallel_workers=1, shuffle=False).get_dataset_size())

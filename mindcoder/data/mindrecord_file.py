@@ -11,9 +11,20 @@ from typing import Any
 
 from mindcoder.data.packing import COLUMNS, Row
 from mindcoder.errors import UserError
-from mindcoder.files import honour_umask, require_space, staging_directory, write_text
+from mindcoder.files import (
+    honour_umask,
+    json_kind,
+    read_json_object,
+    require_space,
+    staging_directory,
+    write_text,
+)
 
 WRITE_BATCH = 256
+DESCRIPTION = {
+    "complete": bool, "seq_length": int, "rows": int, "vocab_size": int, "files": dict, "statistics": dict
+}  # fmt: skip
+KINDS = {bool: "true or false", int: "a whole number", dict: "an object"}
 PAIRS = "pairs"  # ``kind`` in the statistics of a dataset whose rows are a chosen and a rejected answer
 
 
@@ -120,18 +131,21 @@ def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
         info = _read_info(path)
         return [str(path.parent / name) for name in info.files if not name.endswith(".db")], info
     if not path.is_file():
-        raise UserError("no such MindRecord file or folder", path)
+        raise UserError(_missing(path), path)
     if not path.with_name(path.name + ".db").is_file():
         raise UserError("is no MindRecord file: its index (.db) is not beside it", path)
     return [str(path)], None
 
 
+def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"is a link to {os.readlink(path)}, which is not there"
+    return "is no regular file" if path.exists() else "no such MindRecord file or folder"
+
+
 def _read_info(path: Path) -> DatasetInfo:
     description = info_path(path)
-    try:
-        info = DatasetInfo(**json.loads(description.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(f"is broken: {error}", description) from None
+    info = _checked_info(read_json_object(description), description)
     if not info.complete:
         raise UserError("preprocessing was interrupted: run it again", path)
     for name, size in info.files.items():
@@ -140,3 +154,27 @@ def _read_info(path: Path) -> DatasetInfo:
             found = f"{part.stat().st_size} bytes" if part.is_file() else "nothing"
             raise UserError(f"damaged dataset: expected {size} bytes, found {found}", part)
     return info
+
+
+def _checked_info(data: dict[str, Any], file: Path) -> DatasetInfo:
+    """A description whose keys and types are those of `DatasetInfo`.
+
+    Raises:
+        UserError: they are not, or a file is named that is not beside it.
+    """
+    for key, kind in DESCRIPTION.items():
+        if key not in data or type(data[key]) is not kind:
+            found = json_kind(data[key]) if key in data else "nothing"
+            raise UserError(f"is damaged: {key}: expected {KINDS[kind]}, found {found}", file)
+    unknown = [key for key in data if key not in DESCRIPTION]
+    if unknown:
+        raise UserError(f"is damaged: unknown key {unknown[0]!r}; there are {', '.join(DESCRIPTION)}", file)
+    for key in ("seq_length", "rows", "vocab_size"):
+        if not 0 < data[key] < 2**31:
+            raise UserError(f"is damaged: {key} is {data[key]}", file)
+    for name, size in data["files"].items():
+        if not name or Path(name).name != name or type(size) is not int or size < 0:
+            raise UserError(f"is damaged: files: expected names in this folder and bytes, found {name[:80]!r}", file)
+    if not any(not name.endswith(".db") for name in data["files"]):
+        raise UserError("is damaged: files: names no MindRecord file", file)
+    return DatasetInfo(**data)

@@ -1,4 +1,4 @@
-"""What a dataset holds: figures, and samples as the model sees them with the part that is not learnt dimmed."""
+"""What a dataset holds: figures, and samples as the model sees them with the part that is not learned dimmed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.mindrecord_file import find_dataset
+from mindcoder.data.mindrecord_rows import stored_rows
 from mindcoder.tokenizer import CodeTokenizer
 
 DIM, PLAIN = "\033[2m", "\033[0m"
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
 body{{font:14px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 pre{{white-space:pre-wrap;border:1px solid #ccc;border-radius:6px;padding:.8rem}}
-.masked{{color:#999}} .learnt{{background:#e7f5e7}}
-</style><h1>{title}</h1><p>Green is learnt, grey is read only.</p>{samples}
+.masked{{color:#999}} .learned{{background:#e7f5e7}}
+</style><h1>{title}</h1><p>Green is learned, grey is read only.</p>{samples}
 """
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Text of neighbouring tokens that are all learnt, or all not."""
+    """Text of neighbouring tokens that are all learned, or all not."""
 
     text: str
-    learnt: bool
+    learned: bool
 
 
 def read_rows(location: str, limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
@@ -35,11 +36,8 @@ def read_rows(location: str, limit: int | None = None) -> Iterator[dict[str, np.
     Raises:
         UserError: nothing there, or not whole.
     """
-    import mindspore.dataset as ds
-
     files, _ = find_dataset(location)
-    rows = ds.MindDataset(files, num_parallel_workers=1, shuffle=False).create_dict_iterator(1, output_numpy=True)
-    for number, row in enumerate(rows):
+    for number, row in enumerate(stored_rows(files, location)):
         if limit is not None and number == limit:
             return
         yield row
@@ -56,21 +54,21 @@ def documents(row: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarr
 
 def pieces(ids: np.ndarray, labels: np.ndarray, tokenizer: CodeTokenizer) -> list[Piece]:
     """A document's text, cut where learning begins or ends."""
-    learnt = labels != IGNORED_LABEL
-    learnt[:1] = learnt[1:2]  # the first token is never predicted
-    cuts = [0, *(np.flatnonzero(np.diff(learnt.astype(np.int8))) + 1).tolist(), len(ids)]
+    learned = labels != IGNORED_LABEL
+    learned[:1] = learned[1:2]  # the first token is never predicted
+    cuts = [0, *(np.flatnonzero(np.diff(learned.astype(np.int8))) + 1).tolist(), len(ids)]
     texts = [tokenizer.decode(ids[:end].tolist()) for end in cuts]
     return [
-        Piece(texts[number + 1][len(texts[number]) :], bool(learnt[begin]))
+        Piece(texts[number + 1][len(texts[number]) :], bool(learned[begin]))
         for number, begin in enumerate(cuts[:-1])
         if begin < len(ids)
     ]
 
 
 def terminal_text(found: Sequence[Piece], colours: bool) -> str:
-    """For a terminal: what is not learnt dimmed, or without colours between brackets ⟦ ⟧."""
+    """For a terminal: what is not learned dimmed, or without colours between brackets ⟦ ⟧."""
     marks = (DIM, PLAIN) if colours else ("⟦", "⟧")
-    return "".join(piece.text if piece.learnt else f"{marks[0]}{piece.text}{marks[1]}" for piece in found)
+    return "".join(piece.text if piece.learned else f"{marks[0]}{piece.text}{marks[1]}" for piece in found)
 
 
 def html_page(title: str, samples: Sequence[Sequence[Piece]]) -> str:
@@ -78,7 +76,7 @@ def html_page(title: str, samples: Sequence[Sequence[Piece]]) -> str:
     blocks = []
     for found in samples:
         spans = (
-            f'<span class="{"learnt" if piece.learnt else "masked"}">{html.escape(piece.text)}</span>'
+            f'<span class="{"learned" if piece.learned else "masked"}">{html.escape(piece.text)}</span>'
             for piece in found
         )
         blocks.append(f"<pre>{''.join(spans)}</pre>")
@@ -92,19 +90,19 @@ def statistics(location: str) -> list[str]:
         UserError: as `read_rows`.
     """
     lengths: list[int] = []
-    learnt: list[int] = []
+    learned: list[int] = []
     rows = tokens = places = 0
     for row in read_rows(location):
         rows += 1
         places += row["input_ids"].size
         for ids, labels in documents(row):
             lengths.append(len(ids))
-            learnt.append(int((labels != IGNORED_LABEL).sum()))
+            learned.append(int((labels != IGNORED_LABEL).sum()))
             tokens += len(ids)
     quantiles = np.quantile(lengths, [0.5, 0.9, 0.99, 1.0]).astype(int) if lengths else [0] * 4
     return [
         f"rows {rows}, documents {len(lengths)} ({len(lengths) / max(rows, 1):.2f} a row)",
-        f"tokens {tokens}, learnt {sum(learnt)} ({sum(learnt) / max(tokens, 1):.1%}), "
+        f"tokens {tokens}, learned {sum(learned)} ({sum(learned) / max(tokens, 1):.1%}), "
         f"padding {1 - tokens / max(places, 1):.1%}",
         "document length: median {}, 90 % {}, 99 % {}, longest {}".format(*quantiles),
     ]

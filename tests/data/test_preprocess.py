@@ -47,10 +47,10 @@ def test_labels_start_where_the_answer_starts_on_every_record(shared_data, small
         example = encode_record(item, small_tokenizer, 4096)
         prompt = build_prompt(item.instruction, item.input)
         ids = example.input_ids.tolist()
-        learnt = [token for token, label in zip(ids, example.labels) if label != IGNORED_LABEL]
+        learned = [token for token, label in zip(ids, example.labels) if label != IGNORED_LABEL]
         assert small_tokenizer.decode(ids[:-1]) == prompt + item.output
-        assert ids[-1] == learnt[-1] == small_tokenizer.eos_id
-        text = small_tokenizer.decode(learnt[:-1])
+        assert ids[-1] == learned[-1] == small_tokenizer.eos_id
+        text = small_tokenizer.decode(learned[:-1])
         # A token across the seam brings the end of the prompt along; nothing of the answer is ever left out.
         assert text.endswith(item.output) and len(text) - len(item.output) < 16
 

@@ -53,20 +53,20 @@ def test_both_ways_of_writing_a_conversation_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("template", ["wizardcoder", "starcoder2-instruct", "plain"])
-def test_only_answers_are_learnt_and_questions_are_encoded_as_they_are_asked(template, small_tokenizer):
+def test_only_answers_are_learned_and_questions_are_encoded_as_they_are_asked(template, small_tokenizer):
     messages = tuple(Message(item["role"], item["content"]) for item in TALK)
     example = encode_messages(Conversation("f", 0, None, messages), small_tokenizer, 1000, template)
-    learnt = example.input_ids[example.labels != IGNORED_LABEL].tolist()
+    learned = example.input_ids[example.labels != IGNORED_LABEL].tolist()
     eos = small_tokenizer.eos_id
-    assert small_tokenizer.decode(learnt).replace("<|endoftext|>", "|") == "2|4, of course|"
-    assert learnt.count(eos) == 2
+    assert small_tokenizer.decode(learned).replace("<|endoftext|>", "|") == "2|4, of course|"
+    assert learned.count(eos) == 2
     asked = encode_conversation(messages[:-1], template, small_tokenizer)
     assert example.input_ids[: len(asked)].tolist() == asked
-    assert (example.labels[: len(asked)] != IGNORED_LABEL).sum() == learnt.index(eos) + 1
+    assert (example.labels[: len(asked)] != IGNORED_LABEL).sum() == learned.index(eos) + 1
     assert encode_messages(Conversation("f", 0, None, messages), small_tokenizer, 5, template) is None
 
 
-def test_code_files_and_texts_are_learnt_whole_and_cut_when_too_long(small_tokenizer, tmp_path):
+def test_code_files_and_texts_are_learned_whole_and_cut_when_too_long(small_tokenizer, tmp_path):
     code = "def f(x):\n    return x + 1\n" * 40
     (tmp_path / "a.py").write_text(code)
     (tmp_path / "b.jsonl").write_text(json.dumps({"content": code, "size": 3}) + "\n" + json.dumps({"text": " "}))
@@ -189,7 +189,7 @@ def test_records_that_hold_a_problem_are_found(shared_data, tmp_path, capsys):
     assert main(["data", "decontaminate", str(file), "o", "--against", "mbpp"]) == 2
 
 
-def test_show_and_stats_tell_what_is_learnt(small_tokenizer, tokenizer_folder, tmp_path, capsys):
+def test_show_and_stats_tell_what_is_learned(small_tokenizer, tokenizer_folder, tmp_path, capsys):
     file = tmp_path / "d.jsonl"
     file.write_text(
         json.dumps({"instruction": "Say <b>hi</b>", "output": "print('hi')"}) + "\n" + json.dumps({"text": "x"})
@@ -198,14 +198,14 @@ def test_show_and_stats_tell_what_is_learnt(small_tokenizer, tokenizer_folder, t
     preprocess(PreprocessOptions(str(file), target, 256, True, workers=1, show_progress=False), small_tokenizer)
     (row,) = read_rows(str(target))
     first, second = (pieces(ids, labels, small_tokenizer) for ids, labels in documents(row))
-    assert [piece.learnt for piece in first] == [False, True] and first[1].text == "print('hi')<|endoftext|>"
-    assert [(piece.text, piece.learnt) for piece in second] == [("x<|endoftext|>", True)]
+    assert [piece.learned for piece in first] == [False, True] and first[1].text == "print('hi')<|endoftext|>"
+    assert [(piece.text, piece.learned) for piece in second] == [("x<|endoftext|>", True)]
     vocabulary = str(tokenizer_folder / "tokenizer.json")
     assert main(["data", "show", str(target), "--vocab_file", vocabulary]) == 0
     assert "### Response:⟧print('hi')<|endoftext|>" in capsys.readouterr().out
     assert main(["data", "show", str(target), "--vocab_file", vocabulary, "--html", str(tmp_path / "p.html")]) == 0
     page = (tmp_path / "p.html").read_text()
-    assert "Say &lt;b&gt;hi&lt;/b&gt;" in page and '<span class="learnt">print(&#x27;hi&#x27;)' in page
+    assert "Say &lt;b&gt;hi&lt;/b&gt;" in page and '<span class="learned">print(&#x27;hi&#x27;)' in page
     capsys.readouterr()
     assert main(["data", "stats", str(target)]) == 0
     assert "rows 1, documents 2 (2.00 a row)" in capsys.readouterr().out
