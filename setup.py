@@ -87,6 +87,6 @@ setup(
     extras_require={"serve": SERVE, "bench": BENCH, "test": TEST, "lint": LINT},
     ext_modules=[OPERATORS],
     cmdclass={"build_ext": BuildOperators},
-    package_data={"mindcoder.native": ["*.so"], "mindcoder.serve": ["page.html"]},
+    package_data={"mindcoder.native": ["*.so"], "mindcoder.serve.page": ["*.html", "*.js", "*.css"]},
     entry_points={"console_scripts": ["mindcoder = mindcoder.cli.main:main"]},
 )

@@ -102,16 +102,23 @@ def _draw(rows: Sequence[Row], file: Path) -> None:
         ("next_token_ms", "next token (ms)"),
         ("tokens_per_second", "tokens/s"),
     )
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.batch, row.output_length, row.input_length)):
+        groups.setdefault(f"batch {row.batch}, out {row.output_length}", []).append(row)
+    lengths = {row.input_length for row in rows}
     for axis, (name, title) in zip(axes, figures):
-        for batch in sorted({row.batch for row in rows}):
-            for new in sorted({row.output_length for row in rows}):
-                own = [row for row in rows if row.batch == batch and row.output_length == new]
-                own.sort(key=lambda row: row.input_length)
-                label = f"batch {batch}, out {new}"
-                axis.plot([row.input_length for row in own], [getattr(row, name) for row in own], "o-", label=label)
-        axis.set(title=title, xlabel="prompt tokens", xscale="log")
+        axis.set(title=title)
+        if len(lengths) == 1:  # no line goes through a single point
+            bars = axis.bar(list(groups), [getattr(own[-1], name) for own in groups.values()])
+            axis.bar_label(bars, fmt="%.4g")
+            axis.set_xlabel(f"{min(lengths)} prompt tokens")
+            axis.tick_params(axis="x", labelrotation=0 if len(groups) < 4 else 45)
+            continue
+        for label, own in groups.items():
+            axis.plot([row.input_length for row in own], [getattr(row, name) for row in own], "o-", label=label)
+        axis.set(xlabel="prompt tokens", xscale="log")
         axis.set_ylim(bottom=0)
-    if len(axes[0].lines) <= 12:
+    if 0 < len(axes[0].lines) <= 12:
         axes[0].legend(fontsize="x-small")
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

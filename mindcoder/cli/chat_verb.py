@@ -12,6 +12,7 @@ from mindcoder.cli.arguments import add_adapter_flag, positive
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model, sampling
 from mindcoder.errors import UserError
+from mindcoder.files import read_text
 
 if TYPE_CHECKING:
     from mindcoder.generate.chat import Chat
@@ -26,6 +27,9 @@ HELP = """\
 /exit         leave (also Ctrl-D)
 Ctrl-C stops an answer. A pasted text of several lines is one question; Alt-Enter makes a new line."""
 BASE = "base"  # the model without an adapter
+LEAVING = frozenset(
+    {"quit", "exit", "quit()", "exit()", "bye", ":q", "q", "退出"}
+)  # what is typed to leave other programs
 HISTORY = Path("~/.mindcoder_history")
 
 
@@ -118,10 +122,23 @@ def converse(chat: Chat, read: Callable[[], str], out: TextIO) -> int:
             if line.startswith("/"):
                 if not command(chat, line, out):
                     return 0
+            elif line.lower() in LEAVING:
+                if _wants_to_leave(line, read, out):
+                    return 0
             elif line:
                 answer(chat, line, out)
         except UserError as error:
             _write(out, f"{error}\n")
+
+
+def _wants_to_leave(line: str, read: Callable[[], str], out: TextIO) -> bool:
+    _write(out, f"{line!r} was not asked: leave? (y leaves, anything else goes on; /exit leaves at once)\n")
+    try:
+        return read().strip().lower() in ("y", "yes", "是")
+    except KeyboardInterrupt:
+        return False
+    except EOFError:
+        return True
 
 
 def command(chat: Chat, line: str, out: TextIO) -> bool:
@@ -216,10 +233,7 @@ def _gap(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def _read(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read: {error}", file) from None
+    return read_text(file)
 
 
 def _check_length(model: Model, question: str, limit: int | None) -> None:

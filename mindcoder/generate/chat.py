@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.errors import UserError
-from mindcoder.files import write_text
+from mindcoder.files import read_json_object, write_text
 from mindcoder.generate.model import Model
 from mindcoder.generate.request import FinishReason, Request
 from mindcoder.generate.sampler import SamplingOptions
@@ -184,12 +184,10 @@ class Chat:
             UserError: not there, or not a conversation.
         """
         try:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            content = read_json_object(file)
             messages = [Message(item["role"], str(item["content"])) for item in content["messages"]]
             system = str(content.get("system", ""))
-        except OSError as error:
-            raise UserError(f"cannot be read: {error.strerror}", file) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError):
             raise UserError("is no saved conversation", file) from None
         if [message.role for message in messages] != ["user", "assistant"] * (len(messages) // 2):
             raise UserError("is no saved conversation: user and assistant do not take turns", file)

@@ -155,8 +155,13 @@ class Engine:
         """Whether there is anything to compute."""
         return bool(self.scheduler.waiting or self.scheduler.running)
 
-    def step(self) -> list[Event]:
-        """Compute one step; gives what it brought for each sequence that got a token or ended."""
+    def step(self, isolates: bool = False) -> list[Event]:
+        """Compute one step; gives what it brought for each sequence that got a token or ended.
+
+        Args:
+            isolates: where no token can be chosen for a sequence, that sequence alone ends (``failed``, with the error
+                in its event); otherwise the error is raised.
+        """
         parts = self.scheduler.plan()
         if not parts:
             return []
@@ -165,7 +170,15 @@ class Engine:
         events = []
         for row, part in enumerate(part for part in parts if part.completes):
             sequence = part.sequence
-            choice = sequence.sampler.choose(logits[row])
+            try:
+                choice = sequence.sampler.choose(logits[row])
+            except Exception as error:
+                if not isolates:
+                    raise
+                sequence.finish_reason = "failed"
+                self.scheduler.remove(sequence)
+                events.append(Event(sequence, None, "failed", error))
+                continue
             appended = sequence.take(choice.token)
             if sequence.finish_reason is not None:
                 self.scheduler.remove(sequence)

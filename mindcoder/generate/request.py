@@ -7,7 +7,7 @@ from typing import Literal
 
 from mindcoder.generate.sampler import Sampler, SamplingOptions, TokenChoice
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,13 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Event:
-    """What a step brought for one sequence: a token, its end, or both."""
+    """What a step brought for one sequence: a token, its end, or both.
+
+    Attributes:
+        error: why no token could be chosen, where that ended the sequence.
+    """
 
     sequence: Sequence
     choice: TokenChoice | None
     finish_reason: FinishReason | None
+    error: Exception | None = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LARGEST_LOGIT = 1e30  # float32 holds it, and the difference of two such logits too
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -84,12 +86,17 @@ class Sampler:
     def _penalized(self, logits: np.ndarray) -> np.ndarray:
         if not self._penalizes:
             return logits
-        logits, penalty = logits.copy(), self.options.repetition_penalty
+        penalty = np.float32(min(max(self.options.repetition_penalty, 1 / LARGEST_LOGIT), LARGEST_LOGIT))
+        logits = logits.copy()
         values = logits[self._seen]
-        logits[self._seen] = np.where(values > 0, values / penalty, values * penalty)
+        with np.errstate(over="ignore"):
+            values = np.where(values > 0, values / penalty, values * penalty)
+        logits[self._seen] = np.clip(values, -LARGEST_LOGIT, LARGEST_LOGIT)
         return logits
 
     def _draw(self, logits: np.ndarray) -> int:
+        if np.isnan(logits.max()):
+            raise FloatingPointError("the network's output is not a number: its weights are damaged or overflow")
         if not self.options.do_sample:
             return int(logits.argmax())
         probs = sampling_distribution(logits, self.options)
@@ -104,11 +111,13 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def sampling_distribution(logits: np.ndarray, options: SamplingOptions) -> np.ndarray:
     """Probabilities ``[V]`` after temperature, top-k and top-p; float64, sums to 1."""
-    scaled = logits.astype(np.float64) / options.temperature
+    shifted = logits.astype(np.float64) - float(logits.max())  # before the division: a tiny temperature overflows
+    with np.errstate(over="ignore"):
+        scaled = shifted / options.temperature
     if 0 < options.top_k < len(scaled):
         threshold = np.partition(scaled, -options.top_k)[-options.top_k]
         scaled = np.where(scaled < threshold, -np.inf, scaled)
-    probs = np.exp(scaled - scaled.max())
+    probs = np.exp(scaled)
     probs /= probs.sum()
     if options.top_p < 1.0:
         ascending = np.argsort(probs, kind="stable")

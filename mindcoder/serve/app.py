@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from mindcoder.errors import UserError
 from mindcoder.generate.model import Model
-from mindcoder.serve.limits import RateLimit, key_matches
+from mindcoder.serve.events import EventStream
+from mindcoder.serve.limits import WRONG_KEYS, Limits, RateLimit, client_name, key_matches
 from mindcoder.serve.metrics import CountRequests, Metrics
+from mindcoder.serve.origins import Names, OnlyOwnNames
+from mindcoder.serve.page import add_page
 from mindcoder.serve.protocol import ChatRequest, CompletionRequest, error_body
 from mindcoder.serve.responses import ChatJob, CompletionJob, Job
 from mindcoder.serve.worker import EngineFailed, EngineWorker, QueueFull
 
-PAGE = Path(__file__).with_name("page.html")
+PREPARED_AT_ONCE = 2  # requests whose texts become token ids; the others wait
+__all__ = ["Limits", "Server", "create_app"]
+
 Body = TypeVar("Body", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the server accepts.
-
-    Attributes:
-        api_key: that clients have to send; None lets everybody in.
-        max_waiting: requests beyond those computed together.
-        per_minute: requests of one client; None sets no limit.
-        max_body: bytes of a request.
-        timeout: seconds until an answer ends unfinished.
-    """
-
-    api_key: str | None = None
-    max_waiting: int = 256
-    per_minute: int | None = None
-    max_body: int = 1 << 20
-    timeout: float = 600.0
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
     """A request that is answered with an error."""
 
-    def __init__(self, status: int, message: str, kind: str = "invalid_request_error", retry: float = 0.0) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: str = "invalid_request_error",
+        retry: float = 0.0,
+        closes: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.status, self.kind, self.retry = status, kind, retry
+        self.status, self.kind = status, kind
+        self.headers = {"Retry-After": str(math.ceil(retry))} if retry else {}
+        if closes:  # the rest of the request is not read
+            self.headers["Connection"] = "close"
 
 
 class Server:
@@ -67,73 +63,94 @@ class Server:
         self.model, self.limits = model, limits
         self.worker = EngineWorker(model.engine, limits.max_waiting)
         self.metrics = Metrics(self.worker)
-        self.rate = RateLimit(limits.per_minute)
+        self.rate, self.wrong_keys = RateLimit(limits.per_minute), RateLimit(WRONG_KEYS)
+        self.preparing = asyncio.Semaphore(PREPARED_AT_ONCE)
         self.started = int(time.time())
 
-    async def admit(self, request: Request) -> None:
-        """Key and rate."""
-        header = request.headers.get("authorization")
-        if not key_matches(header, self.limits.api_key):
+    def admit(self, request: Request, counts: bool = True) -> None:
+        """Key and rate; wrong keys have a rate of their own, so that nobody can try many.
+
+        Args:
+            counts: the request is one of those a client may make in a minute.
+        """
+        client = client_name(request.client.host if request.client else None)
+        if not key_matches(request.headers.get("authorization"), self.limits.api_key):
+            self._take(self.wrong_keys, client, "wrong keys")
             raise Refused(401, "wrong or missing API key", "authentication_error")
-        client = header or (request.client.host if request.client else "")
-        seconds = self.rate.wait(client)
+        if counts:
+            self._take(self.rate, client, "requests")
+
+    def _take(self, rate: RateLimit, client: str, what: str) -> None:
+        seconds = rate.wait(client)
         if seconds > 0:
-            limit = f"more than {self.limits.per_minute} requests a minute"
-            raise Refused(429, limit, "rate_limit_error", retry=seconds)
+            raise Refused(429, f"more than {rate.per_minute} {what} a minute", "rate_limit_error", retry=seconds)
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """The body, no longer than it may be, as what it has to be."""
-        body = b""
+        most = self.limits.max_body
+        too_long = Refused(413, f"the request is longer than {most} bytes", closes=True)
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and (len(length) > 18 or int(length) > most):
+            raise too_long
+        body = bytearray()
         async for piece in request.stream():
             body += piece
-            if len(body) > self.limits.max_body:
-                raise Refused(413, f"the request is longer than {self.limits.max_body} bytes")
+            if len(body) > most:
+                raise too_long
         try:
-            return kind.model_validate_json(body)
+            return kind.model_validate_json(bytes(body))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise Refused(400, f"{place}: {first['msg']}" if place else first["msg"]) from None
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))[:200]
+            said = first["msg"].removeprefix("Value error, ")
+            raise Refused(400, f"{place}: {said}" if place else said) from None
 
     async def run(self, request: Request, job: Job) -> Response:
         """The whole answer, or its stream."""
-        job.prepare()
-        if job.body.stream:
+        job.check_size(self.limits.request_tokens)
+        places = ExitStack()
+        places.enter_context(self.worker.places(job.count))
+        try:
+            async with self.preparing:
+                await asyncio.to_thread(job.prepare)
+            if not job.body.stream:
+                return await self._whole(request, job)
             first = job.stream()
             try:  # errors before the first token still get a status of their own
-                opening = await asyncio.wait_for(anext(first), self.limits.timeout)
+                opening = await self._until_gone(request, anext(first))
             except BaseException:
                 await first.aclose()  # type: ignore[attr-defined]
                 raise
-            return StreamingResponse(self._events(opening, first), media_type="text/event-stream")
-        whole = asyncio.create_task(job.whole())
+            if opening is None:
+                await first.aclose()  # type: ignore[attr-defined]
+                return Response(status_code=499)
+            return EventStream(opening, first, self.limits.timeout, places.pop_all())
+        finally:
+            places.close()
+
+    async def _whole(self, request: Request, job: Job) -> Response:
+        answer = await self._until_gone(request, job.whole())
+        return Response(status_code=499) if answer is None else JSONResponse(answer)
+
+    async def _until_gone(self, request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:
+        """What ``work`` gives; None when the client leaves before it does.
+
+        Raises:
+            Refused: it took too long.
+        """
+        doing = asyncio.ensure_future(work)
         gone = asyncio.create_task(_disconnected(request))
         try:
-            await asyncio.wait({whole, gone}, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-            if whole.done():
-                return JSONResponse(whole.result())
+            await asyncio.wait({doing, gone}, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
             if gone.done():
-                return Response(status_code=499)
-            raise Refused(504, f"no complete answer within {self.limits.timeout:.0f} s", "timeout_error")
+                return None
+            raise Refused(504, f"no complete answer within {self.limits.timeout:g} s", "timeout_error")
         finally:
-            for task in (whole, gone):
+            for task in (doing, gone):
                 task.cancel()
-            await asyncio.gather(whole, gone, return_exceptions=True)
-
-    async def _events(self, opening: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
-        """Server-sent events."""
-        try:
-            async with asyncio.timeout(self.limits.timeout):
-                yield f"data: {json.dumps(opening, ensure_ascii=False)}\n\n"
-                async for item in rest:
-                    yield f"data: {json.dumps(item, ensure_ascii=False)}\n\n"
-                yield "data: [DONE]\n\n"
-        except (TimeoutError, EngineFailed, QueueFull) as error:
-            kind = "timeout_error" if isinstance(error, TimeoutError) else "server_error"
-            message = "the time for this answer is over" if isinstance(error, TimeoutError) else "the engine failed"
-            yield f"data: {json.dumps(error_body(message, kind))}\n\n"
-        finally:
-            await rest.aclose()  # type: ignore[attr-defined]
+            await asyncio.gather(doing, gone, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:
@@ -141,8 +158,12 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def create_app(model: Model, limits: Limits = Limits()) -> FastAPI:
-    """The application; its engine thread ends with it."""
+def create_app(model: Model, limits: Limits = Limits(), names: Names | None = None) -> FastAPI:
+    """The application; its engine thread ends with it.
+
+    Args:
+        names: that it answers to; None checks neither ``Host`` nor ``Origin``.
+    """
     server = Server(model, limits)
 
     @asynccontextmanager
@@ -153,12 +174,16 @@ def create_app(model: Model, limits: Limits = Limits()) -> FastAPI:
     app = FastAPI(title="MindCoder", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.server = server
 
+    app.add_middleware(OnlyOwnNames, names=names)
     app.add_middleware(CountRequests, metrics=server.metrics)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
-        headers = {"Retry-After": str(math.ceil(error.retry))} if error.retry else None
-        return JSONResponse(error_body(str(error), error.kind), error.status, headers)
+        return JSONResponse(error_body(str(error), error.kind), error.status, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)
 
     @app.exception_handler(UserError)
     async def unfit(_: Request, error: UserError) -> JSONResponse:
@@ -173,25 +198,24 @@ def create_app(model: Model, limits: Limits = Limits()) -> FastAPI:
     async def failed(_: Request, error: EngineFailed) -> JSONResponse:
         return JSONResponse(error_body("the engine failed; the server's log says why", "server_error"), 500)
 
-    @app.exception_handler(TimeoutError)
-    async def late(_: Request, error: TimeoutError) -> JSONResponse:
-        return JSONResponse(error_body("no token within the time for an answer", "timeout_error"), 504)
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(error_body("the server failed; its log says why", "server_error"), 500)
 
-    @app.get("/", response_class=HTMLResponse)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+    add_page(app)
 
     @app.get("/health")
     async def health() -> JSONResponse:
         return JSONResponse({"status": "ok" if server.worker.alive else "failed"}, 200 if server.worker.alive else 503)
 
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        server.admit(request, counts=False)
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
-        await server.admit(request)
+        server.admit(request)
         about = {"object": "model", "created": server.started, "owned_by": "mindcoder"}
         entries = [
             {"id": name, **about} if adapter is None else {"id": name, **about, "parent": model.name}
@@ -201,13 +225,13 @@ def create_app(model: Model, limits: Limits = Limits()) -> FastAPI:
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
-        await server.admit(request)
+        server.admit(request)
         body = await server.read(request, CompletionRequest)
         return await server.run(request, CompletionJob(body, model, server.worker, server.metrics))
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        await server.admit(request)
+        server.admit(request)
         body = await server.read(request, ChatRequest)
         return await server.run(request, ChatJob(body, model, server.worker, server.metrics))
 

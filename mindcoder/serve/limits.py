@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 
 REMEMBERED = 10_000  # clients
+WRONG_KEYS = 20  # a minute and client, whatever else is allowed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server accepts.
+
+    Attributes:
+        api_key: that clients have to send; None lets everybody in.
+        max_waiting: answers beyond those computed together.
+        per_minute: requests of one client; None sets no limit.
+        max_body: bytes of a request.
+        timeout: seconds until an answer ends unfinished.
+        request_tokens: of all answers to one request together.
+        body_timeout: seconds until a request has to have arrived.
+    """
+
+    api_key: str | None = None
+    max_waiting: int = 256
+    per_minute: int | None = None
+    max_body: int = 1 << 20
+    timeout: float = 600.0
+    request_tokens: int = 1 << 20
+    body_timeout: float = 30.0
 
 
 class RateLimit:
@@ -34,9 +60,28 @@ class RateLimit:
         return 0.0 if allowed else (1 - left) / rate
 
 
+def client_name(address: str | None) -> str:
+    """Whom a rate belongs to: an address; of IPv6 the network of 64 bits, which is what one customer gets."""
+    try:
+        parsed = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return address or ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        mapped = parsed.ipv4_mapped
+        return str(mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
 def key_matches(header: str | None, api_key: str | None) -> bool:
-    """Whether ``Authorization: Bearer KEY`` holds the key; anything does where none is set."""
+    """Whether ``Authorization: Bearer KEY`` holds the key; anything does where none is set.
+
+    Args:
+        header: its bytes as latin-1, as ASGI has them.
+    """
     if api_key is None:
         return True
-    given = (header or "").removeprefix("Bearer ").strip()
-    return hmac.compare_digest(given.encode(), api_key.encode())
+    given = (header or "").strip()
+    scheme, _, rest = given.partition(" ")
+    if scheme.lower() == "bearer":
+        given = rest.strip()
+    return hmac.compare_digest(given.encode("latin-1", "replace"), api_key.encode())

@@ -54,15 +54,39 @@ class Job(ABC):
         """An entry of ``choices``."""
 
     @abstractmethod
-    def max_tokens(self) -> int | None:
-        """Longest answer."""
-
-    @abstractmethod
     def logprobs(self) -> int | None:
         """How many of the likeliest tokens to report."""
 
+    @property
+    def count(self) -> int:
+        """Answers asked for."""
+        return self.body.texts * self.body.n
+
+    def check_size(self, most_tokens: int) -> None:
+        """Refuse what is too much, from the numbers alone: nothing is made out of the request before.
+
+        Args:
+            most_tokens: of all answers together.
+
+        Raises:
+            UserError: with both figures.
+        """
+        most = self.worker.capacity
+        if self.count > most:
+            raise UserError(
+                f"{self.body.texts} prompts with n {self.body.n} are {self.count} answers, the server takes {most} at a"
+                " time (--max_waiting)"
+            )
+        context = self.model.engine.max_length
+        tokens = self.count * min(self.body.longest_answer or context, context)
+        if tokens > most_tokens:
+            raise UserError(
+                f"{self.count} answers of up to {tokens // self.count} tokens are {tokens} tokens, the server takes "
+                f"{most_tokens} in a request (--max_request_tokens)"
+            )
+
     def prepare(self) -> None:
-        """Find out what is asked; errors come before anything is computed.
+        """Find out what is asked; errors come before anything is computed. Slow for long texts: not in the event loop.
 
         Raises:
             UserError: a prompt does not fit, or the model is another one.
@@ -87,14 +111,22 @@ class Job(ABC):
             if max(prompt) >= self.model.engine.vocab_size or min(prompt) < 0:
                 raise UserError(f"prompt: token ids have to be from 0 to {self.model.engine.vocab_size - 1}")
         self.requests = [
-            Request(tuple(prompt), self.body.options(seed), self.max_tokens(), None, self.logprobs(), row, adapter)
+            Request(
+                tuple(prompt), self.body.options(seed), self.body.longest_answer, None, self.logprobs(), row, adapter
+            )
             for prompt in prompts
             for row in range(self.body.n)
         ]
 
     async def whole(self) -> dict[str, Any]:
         """The response, when all is answered."""
-        answers = await asyncio.gather(*(self._finish(request) for request in self.requests))
+        tasks = [asyncio.create_task(self._finish(request)) for request in self.requests]
+        try:
+            answers = await asyncio.gather(*tasks)
+        finally:  # one that fails takes the others with it
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         choices = [
             self.choice(index, answer.text, answer.choices, answer.finish_reason, False)
             for index, answer in enumerate(answers)
@@ -104,13 +136,16 @@ class Job(ABC):
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         """Chunks as tokens come, the answers between one another."""
         answers: dict[int, Answer] = {}
+        options = self.body.stream_options
         head = self._head(f"{self.kind}.chunk" if self.kind == "chat.completion" else self.kind)
         async with aclosing(self._merged()) as items:  # type: ignore[type-var]
             async for index, text, tokens, answer in items:
                 answers[index] = answer
                 if text or answer.finish_reason or (tokens and self.logprobs() is not None):
-                    yield {**head, "choices": [self.choice(index, text, tokens, answer.finish_reason, True)]}
-        options = self.body.stream_options
+                    chunk = {**head, "choices": [self.choice(index, text, tokens, answer.finish_reason, True)]}
+                    if options is not None and options.continuous_usage_stats:
+                        chunk["usage"] = self._usage(list(answers.values()))
+                    yield chunk
         if options is not None and options.include_usage:
             yield {**head, "choices": [], "usage": self._usage(list(answers.values()))}
 
@@ -178,9 +213,6 @@ class CompletionJob(Job):
             return [tokenizer.encode_infill(text, self.body.suffix) for text in texts]
         return [tokenizer.encode(text) for text in texts]
 
-    def max_tokens(self) -> int | None:
-        return self.body.max_tokens
-
     def logprobs(self) -> int | None:
         return self.body.logprobs
 
@@ -189,9 +221,9 @@ class CompletionJob(Job):
         if self.body.logprobs is not None:
             logprobs = {
                 "tokens": [_text(self.model.tokenizer, item.token) for item in tokens],
-                "token_logprobs": [item.logprob for item in tokens],
+                "token_logprobs": [_finite(item.logprob) for item in tokens],
                 "top_logprobs": [
-                    {_text(self.model.tokenizer, token): value for token, value in item.top} for item in tokens
+                    {_text(self.model.tokenizer, token): _finite(value) for token, value in item.top} for item in tokens
                 ],
                 "text_offset": None,
             }
@@ -208,9 +240,6 @@ class ChatJob(Job):
         messages = [Message(message.role, message.text) for message in self.body.messages]
         return [encode_conversation(messages, self.model.template, self.model.tokenizer)]
 
-    def max_tokens(self) -> int | None:
-        return self.body.max_completion_tokens or self.body.max_tokens
-
     def logprobs(self) -> int | None:
         return (self.body.top_logprobs or 0) if self.body.logprobs else None
 
@@ -225,10 +254,15 @@ class ChatJob(Job):
     def _logprob(self, item: TokenChoice) -> dict[str, Any]:
         def entry(token: int, value: float | None) -> dict[str, Any]:
             text = _text(self.model.tokenizer, token)
-            return {"token": text, "logprob": value, "bytes": list(text.encode())}
+            return {"token": text, "logprob": _finite(value), "bytes": list(text.encode())}
 
         top = [entry(token, value) for token, value in item.top]
         return {**entry(item.token, item.logprob), "top_logprobs": top}
+
+
+def _finite(logprob: float | None) -> float | None:
+    """JSON has no infinity: OpenAI's interface says -9999 for what has no probability."""
+    return None if logprob is None else max(logprob, -9999.0)
 
 
 def _text(tokenizer: CodeTokenizer, token: int) -> str:

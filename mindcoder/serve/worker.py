@@ -6,7 +6,8 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mindcoder.errors import UserError
@@ -21,7 +22,7 @@ class QueueFull(Exception):
 
 
 class EngineFailed(Exception):
-    """A step raised; the message is in the log."""
+    """No token could be computed for this request; the message is in the log."""
 
 
 @dataclass(eq=False)
@@ -69,18 +70,35 @@ class EngineWorker:
         """Requests that are computed or wait."""
         return self._open
 
-    async def answer(self, request: Request) -> AsyncIterator[Event]:
-        """The events of one request; leaving the iteration early cancels it.
+    @property
+    def capacity(self) -> int:
+        """Requests that may be open at the same time."""
+        return self.engine.batch + self.max_waiting
+
+    @contextmanager
+    def places(self, count: int) -> Iterator[None]:
+        """Room for ``count`` requests, all or none; before anything else is done for them.
 
         Raises:
-            QueueFull: too many requests wait.
-            UserError: the prompt does not fit.
-            EngineFailed: a step raised.
+            QueueFull: too many requests are open.
         """
         with self._lock:
-            if self._open >= self.engine.batch + self.max_waiting:
+            if self._open + count > self.capacity:
                 raise QueueFull
-            self._open += 1
+            self._open += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= count
+
+    async def answer(self, request: Request) -> AsyncIterator[Event]:
+        """The events of one request, for which there is a place; leaving the iteration early cancels it.
+
+        Raises:
+            UserError: the prompt does not fit.
+            EngineFailed: no token could be computed.
+        """
         ticket = Ticket(request, asyncio.get_running_loop())
         self._inbox.put(lambda: self._submit(ticket))
         try:
@@ -93,8 +111,6 @@ class EngineWorker:
                     return
         finally:
             self._inbox.put(lambda: self._cancel(ticket))
-            with self._lock:
-                self._open -= 1
 
     def close(self) -> None:
         """End the thread after the step it is in."""
@@ -108,6 +124,10 @@ class EngineWorker:
             ticket.sequence = self.engine.submit(ticket.request)
         except UserError as error:
             ticket.tell(error)
+            return
+        except Exception:
+            log.exception("a request could not be taken; it alone ends")
+            ticket.tell(EngineFailed())
             return
         self._tickets[id(ticket.sequence)] = ticket
 
@@ -125,7 +145,7 @@ class EngineWorker:
                     return
                 task()
             try:
-                events = self.engine.step()
+                events = self.engine.step(isolates=True)
             except Exception:
                 log.exception("a step failed; all running requests end")
                 for ticket in list(self._tickets.values()):
@@ -133,6 +153,16 @@ class EngineWorker:
                     self._cancel(ticket)
                 continue
             for event in events:
-                self._tickets[id(event.sequence)].tell(event)
-                if event.finish_reason is not None:
-                    del self._tickets[id(event.sequence)]
+                self._pass_on(event)
+
+    def _pass_on(self, event: Event) -> None:
+        ticket = self._tickets.get(id(event.sequence))
+        if ticket is None:
+            return
+        if event.error is not None:
+            log.error("no token for a request, which alone ends: %s", event.error, exc_info=event.error)
+            ticket.tell(EngineFailed())
+        else:
+            ticket.tell(event)
+        if event.finish_reason is not None:
+            del self._tickets[id(event.sequence)]

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from mindcoder.bench.cases import Case, parse_cases
+from mindcoder.bench.cases import Case, Row, parse_cases, write_table
 from mindcoder.cli.main import main
 from mindcoder.errors import UserError
 
@@ -52,6 +52,18 @@ def test_the_reference_takes_the_original_flags(served_folder, tmp_path):
     assert f"generated: {2 * int(row['output_length'])} tokens" in done.stdout
     short = subprocess.run([*command, "--seq_length", "2"], capture_output=True, text=True, cwd=tmp_path)
     assert short.returncode == 2 and "expected more than the prompt's" in short.stderr
+
+
+@pytest.mark.parametrize("lengths, bars", [([64], 2), ([64, 128], 0)])
+def test_a_single_point_is_drawn_as_a_bar(lengths, bars, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    rows = [Row(batch, length, 32, 5.0, 1.0, 900.0, 500.0) for batch in (1, 8) for length in lengths]
+    write_table(rows, tmp_path / "bench.csv")
+    for axis in drawn[0].axes:
+        assert len(axis.patches) == bars and len(axis.lines) == (0 if bars else 2)
 
 
 def test_cases():

@@ -61,13 +61,28 @@ def test_commands(model, tmp_path):
     assert chat_verb.converse(chat, lambda: next(lines), out) == 0
     text = out.getvalue()
     for expected in ("/reset", "system message: Be kind", "2 messages written", "forgotten", "2 messages read",
-                     "cannot be read", "no command /what", "/save needs a file"):  # fmt: skip
+                     "no such file", "no command /what", "/save needs a file"):  # fmt: skip
         assert expected in text
     assert next(lines) == "never" and len(chat.messages) == 2 and chat.system == "Be kind"
-    for content in ("{", "[]", '{"messages": [{"role": "user", "content": "a"}]}'):
+    for content, expected in {
+        "{": "bad JSON",
+        "[]": "holds a list",
+        "[" * 9999: "nested",
+        '{"messages": [1]}': "is no saved conversation",
+        '{"messages": [{"role": "user", "content": "a"}]}': "is no saved conversation",
+    }.items():
         file.write_text(content)
-        with pytest.raises(UserError, match="is no saved conversation"):
+        with pytest.raises(UserError, match=expected):
             chat.load(file)
+
+
+@pytest.mark.parametrize("word", ["quit", "Exit", "exit()", ":q"])
+def test_what_leaves_other_programs_asks_whether_to_leave(model, word):
+    chat, out = Chat(model, SamplingOptions(), 5), io.StringIO()
+    lines = iter([word, "no", word, "y", "never"])
+    assert chat_verb.converse(chat, lambda: next(lines), out) == 0
+    assert next(lines) == "never" and not chat.messages  # it was not asked
+    assert out.getvalue().count("leave? (y leaves") == 2
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(model, monkeypatch):

@@ -1,0 +1,66 @@
+"""A response of server-sent events that gives everything back, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+
+from mindcoder.serve.protocol import error_body
+from mindcoder.serve.worker import EngineFailed
+
+log = logging.getLogger(__name__)
+
+
+class EventStream(StreamingResponse):
+    """Chunks as ``data:`` lines, then ``[DONE]``.
+
+    Args:
+        opening: the first chunk.
+        rest: the others; closed at the end, also when the client has left before the first was sent.
+        seconds: until it ends unfinished; a client that does not read is left then too.
+        places: held by the answers.
+    """
+
+    def __init__(
+        self, opening: dict[str, Any], rest: AsyncIterator[dict[str, Any]], seconds: float, places: ExitStack
+    ) -> None:
+        super().__init__(self._lines(opening), media_type="text/event-stream")
+        self.rest, self.seconds, self.places = rest, seconds, places
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            async with asyncio.timeout(self.seconds + 1):  # `_lines` says so at the time itself, if it is heard
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            log.warning("a client did not read its answer: left")
+        finally:
+            self.places.close()
+            await self.rest.aclose()  # type: ignore[attr-defined]
+
+    async def _lines(self, opening: dict[str, Any]) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.seconds
+        yield _line(opening)
+        try:
+            while True:
+                try:
+                    item = await asyncio.wait_for(anext(self.rest), max(0.0, end - loop.time()))
+                except StopAsyncIteration:
+                    break
+                yield _line(item)
+        except TimeoutError:
+            yield _line(error_body("the time for this answer is over", "timeout_error"))
+        except EngineFailed:
+            yield _line(error_body("the engine failed; the server's log says why", "server_error"))
+        else:
+            yield "data: [DONE]\n\n"
+
+
+def _line(item: dict[str, Any]) -> str:
+    return f"data: {json.dumps(item, ensure_ascii=False, allow_nan=False)}\n\n"

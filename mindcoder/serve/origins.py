@@ -1,0 +1,158 @@
+"""Which names and pages a server answers to, and what browsers may do with what it sends.
+
+A page of another site can make its visitor's browser ask a server on this machine: by its address (then ``Origin``
+names the page) or by a name of its own that it lets point here (DNS rebinding; then ``Host`` is that name). Both are
+refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from mindcoder.serve.protocol import error_body
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+ANY = "*"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+)
+SECURITY_HEADERS = tuple(
+    (name.encode(), value.encode())
+    for name, value in (
+        ("content-security-policy", POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("permissions-policy", "camera=(), geolocation=(), microphone=()"),
+        ("cache-control", "no-store"),
+    )
+)
+
+PREFLIGHT = (
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type"),
+)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a server answers to.
+
+    Attributes:
+        hosts: names and addresses of ``Host``, without ports; ``*`` is any.
+        origins: pages of other sites that may ask, such as ``https://chat.example``; ``*`` is any.
+        addresses: any address is a name too (of a server that listens on all of the machine's).
+    """
+
+    hosts: frozenset[str]
+    origins: frozenset[str] = frozenset()
+    addresses: bool = False
+
+    @classmethod
+    def of(cls, bound: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> Names:
+        """Those of a server on the address ``bound``, and the ones allowed besides."""
+        everywhere = bound in ("0.0.0.0", "::", "")
+        own = {bound.lower()} | ({socket.gethostname().lower(), socket.getfqdn().lower()} if everywhere else set())
+        return cls(LOCAL_NAMES | own | {host.lower() for host in hosts}, frozenset(origins), everywhere)
+
+    def has_host(self, header: str) -> bool:
+        """Whether ``Host: name[:port]`` is one of ours."""
+        name = _host_name(header)
+        if name is None:
+            return False
+        return ANY in self.hosts or name in self.hosts or (self.addresses and _is_address(name))
+
+    def has_origin(self, origin: str, host: str) -> bool:
+        """Whether a page of ``origin`` may ask: ours, or an allowed one."""
+        return ANY in self.origins or origin in self.origins or is_same(origin, host)
+
+
+class OnlyOwnNames:
+    """ASGI middleware: refuses foreign hosts and origins, answers preflights of allowed ones, sets security headers.
+
+    Args:
+        names: None refuses nothing (for an application that something else has opened up).
+    """
+
+    def __init__(self, app: Any, names: Names | None) -> None:
+        self.app, self.names = app, names
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        extra = list(SECURITY_HEADERS)
+
+        async def sending(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                present = {key.lower() for key, _ in message.get("headers", ())}
+                added = [item for item in extra if item[0] not in present]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        refusal = self._refusal(host, origin)
+        if refusal is not None:
+            body = json.dumps(error_body(refusal, "invalid_request_error")).encode()
+            await _answer(sending, 403, body)
+            return
+        if self.names is not None and origin is not None and not is_same(origin, host):
+            extra += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                extra += PREFLIGHT
+                await _answer(sending, 204, b"")
+                return
+        await self.app(scope, receive, sending)
+
+    def _refusal(self, host: str, origin: str | None) -> str | None:
+        if self.names is None:
+            return None
+        if not self.names.has_host(host):
+            return f"the host {host[:100]!r} is not one of this server's (--allowed_host)"
+        if origin is not None and not self.names.has_origin(origin, host):
+            return f"pages of {origin[:100]!r} may not ask (--allowed_origin)"
+        return None
+
+
+async def _answer(send: Any, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())] if body else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _host_name(header: str) -> str | None:
+    """The name in ``name``, ``name:port``, ``[::1]:port``; None where it is something else."""
+    try:
+        parsed = urlsplit(f"//{header}")
+        parsed.port  # noqa: B018 - raises where it is none
+    except ValueError:
+        return None
+    if parsed.path or parsed.query or parsed.fragment or parsed.username is not None or not parsed.hostname:
+        return None
+    return parsed.hostname.rstrip(".")
+
+
+def is_same(origin: str, host: str) -> bool:
+    """Whether ``Origin`` is the server itself by its ``Host``; a proxy may have taken TLS off on the way."""
+    try:
+        parsed = urlsplit(origin)
+    except ValueError:
+        return False
+    return parsed.scheme in ("http", "https") and bool(host) and parsed.netloc.lower() == host.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,200 @@
+"""Requests that are wrong, too large, too slow or half there: they fail by themselves, the others are answered."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import select
+import socket
+import struct
+import time
+
+import httpx
+import pytest
+from served import Running
+
+
+@pytest.fixture(scope="module")
+def harried(served_folder):
+    """A server whose log is read at the end: nothing these tests do may leave a traceback in it."""
+    running = Running(served_folder, "--max_batch_size", "4", "--max_waiting", "28", "--max_request_tokens", "5000")
+    yield running
+    running.wait_until_idle()
+    assert running.stop() == 0
+    log = running.process.communicate()[0]
+    assert "Traceback" not in log and "Exception" not in log, log
+
+
+def ask(server, timeout=60, path="/v1/completions", **body):
+    return httpx.post(f"{server.url}{path}", json={"prompt": "a", "max_tokens": 4, **body}, timeout=timeout)
+
+
+def raw(server, *pieces: bytes, seconds: float = 5.0) -> bytes:
+    """What comes back on a connection of one's own until it is closed or ``seconds`` are over."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as client:
+        for piece in pieces:
+            client.sendall(piece)
+        answer, end = b"", time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and select.select([client], [], [], left)[0]:
+            piece = client.recv(65536)
+            if not piece:
+                break
+            answer += piece
+        return answer
+
+
+def request(body: bytes, *headers: str, host: str = "localhost", path: str = "/v1/completions") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.mark.parametrize("value", [1e-310, 5e-324, 1e-30, 0, 10])
+def test_temperatures_at_the_edge_are_answered(harried, value):
+    assert ask(harried, temperature=value, seed=1, repetition_penalty=1.2).status_code == 200
+
+
+def test_a_tiny_temperature_disturbs_nobody(harried):
+    """The report's case: 1e-310 failed every client's answer."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        alone = ask(harried, temperature=0, max_tokens=40).json()["choices"][0]["text"]
+        others = [pool.submit(ask, harried, temperature=0, max_tokens=40) for _ in range(4)]
+        wrong = [pool.submit(ask, harried, temperature=1e-310, top_p=1e-310, repetition_penalty=100) for _ in range(4)]
+        assert [item.result().json()["choices"][0]["text"] for item in others] == [alone] * 4
+        assert {item.result().status_code for item in wrong} == {200}
+
+
+@pytest.mark.parametrize(
+    "body, expected",
+    [
+        (b'{"prompt": "a", "temperature": NaN}', "temperature"),
+        (b'{"prompt": "a", "temperature": 1e400}', "temperature"),
+        (b'{"prompt": "a", "temperature": -0.1}', "temperature"),
+        (b'{"prompt": "a", "top_p": Infinity}', "top_p"),
+        (b'{"prompt": "a", "top_p": 0}', "top_p"),
+        (b'{"prompt": "a", "repetition_penalty": 1e-310}', "repetition_penalty"),
+        (b'{"prompt": "a", "repetition_penalty": 1e300}', "repetition_penalty"),
+        (b'{"prompt": "a", "top_k": -1}', "top_k"),
+        (b'{"prompt": "a", "top_k": 1e30}', "top_k"),
+        (b'{"prompt": "a", "seed": ' + b"9" * 4000 + b"}", "seed"),
+        (b'{"prompt": "a", "max_tokens": 99999999999999999999}', "max_tokens"),
+        (b'{"prompt": "a", "n": 17}', "n: "),
+        (b'{"prompt": "a", "logprobs": 1000}', "logprobs"),
+        (b'{"prompt": "a", "stop": "' + b"x" * 2000 + b'"}', "stop"),
+        (b'{"prompt": "a", "model": "' + b"x" * 2000 + b'"}', "model"),
+        (b'{"prompt": "a", "stream_options": {"usage": true}}', "stream_options"),
+        (b'{"prompt": "\\ud800"}', "surrogate"),
+        (b'{"prompt": [1e30]}', "prompt"),
+        (b'{"prompt": [1, "a"]}', "prompt"),
+        (b'{"prompt": [[1]]}', "prompt"),
+        (b'{"prompt": [true]}', "prompt"),
+        (b'{"prompt": ' + b"[" * 5000 + b"]" * 5000 + b"}", ""),
+        (b'{"prompt": "a"', ""),
+        (b"\xff\xfe\x00", ""),
+        (b"", ""),
+        (b"null", ""),
+    ],
+)
+def test_wrong_bodies_are_refused_by_name(harried, body, expected):
+    answer = httpx.post(f"{harried.url}/v1/completions", content=body)
+    assert answer.status_code == 400 and expected in answer.json()["error"]["message"], answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": ["a"] * 5000, "n": 16},
+        {"prompt": ["a"] * 2000, "n": 16},
+        {"prompt": ["a"] * 3, "n": 16},
+        {"prompt": ["a"] * 12, "max_tokens": 10**9},
+        {"prompt": ["x"] * 250_000},
+        {"prompt": [[]] * 250_000},
+        {"prompt": [None] * 200_000},
+    ],
+    ids=["5000x16", "2000x16", "3x16", "tokens", "250000", "lists", "nulls"],
+)
+def test_too_much_is_refused_before_anything_is_made_of_it(harried, body):
+    """While it is, another client is answered: the loop is not held up (the report's body took 7 s)."""
+    gaps = []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(httpx.post, f"{harried.url}/v1/completions", json=body, timeout=60)
+        while not refused.done():
+            began = time.perf_counter()
+            assert httpx.get(f"{harried.url}/health").status_code == 200
+            gaps.append(time.perf_counter() - began)
+    assert refused.result().status_code in (400, 413), refused.result().text
+    assert "Traceback" not in refused.result().text
+
+
+def test_a_long_text_is_tokenized_beside_the_loop(harried):
+    text = "def f(x): return x + 1\n" * 40_000
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        long = [pool.submit(ask, harried, prompt=text) for _ in range(3)]
+        answers = 0
+        while not all(item.done() for item in long):
+            assert httpx.get(f"{harried.url}/health", timeout=5).status_code == 200
+            answers += 1
+    assert {item.result().status_code for item in long} == {400} and answers > 3
+    assert "leaves no room for an answer" in long[0].result().text
+
+
+def test_places_are_given_all_or_none(harried):
+    """20 and 20 of 32: the second is told to wait, and nothing of it runs on."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask, harried, prompt=["a"] * 10, n=2, max_tokens=60) for _ in range(4)]
+        states = sorted(item.result().status_code for item in asked)
+    assert states[0] == 200 and states[-1] == 429
+    harried.wait_until_idle()
+
+
+@pytest.mark.parametrize(
+    "sent, expected",
+    [
+        (request(b"", "Content-Length: 5"), b" 400 "),
+        (request(b"{}", "Transfer-Encoding: chunked"), b" 400 "),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", b" 400 "),
+        (b"GET / HTTP/1.1\r\n" + b"Host: localhost\r\n" * 2 + b"\r\n", b" 400 "),
+        (b"GET / HTTP/1.1\r\n\r\n", b" 400 "),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b" 400 "),
+        (b"nonsense\r\n\r\n", b" 400 "),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n", b" 413 "),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b" 4"),
+        (b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", b" 200 "),
+    ],
+    ids=["length", "both", "header", "hosts", "nohost", "tls", "nonsense", "huge", "chunk", "websocket"],
+)
+def test_what_is_no_request(harried, sent, expected):
+    head = raw(harried, sent, seconds=1.5).split(b"\r\n")[0]
+    assert expected in head, head
+
+
+def test_a_body_without_end_is_cut(harried):
+    """Chunk after chunk: refused as soon as it is too long, not when it ends."""
+    start = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", harried.port), timeout=20) as client:
+        client.sendall(start)
+        sent = 0
+        try:
+            while sent < 64 << 20 and not select.select([client], [], [], 0)[0]:
+                client.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                sent += 65536
+        except OSError:
+            pass
+    assert sent < 16 << 20
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("moment", ["headers", "body", "waiting", "stream", "pipelined"])
+def test_clients_that_hang_up_leave_nothing_behind(harried, moment, reset):
+    body = {"prompt": "a", "max_tokens": 400, "temperature": 0, "stream": moment in ("stream", "pipelined")}
+    whole = request(json.dumps(body).encode())
+    sent = {"headers": whole[:20], "body": whole[:-10], "pipelined": whole * 3}.get(moment, whole)
+    for _ in range(3):
+        client = socket.create_connection(("127.0.0.1", harried.port))
+        client.sendall(sent)
+        if moment in ("stream", "pipelined"):
+            client.recv(100)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    harried.wait_until_idle()
+    assert ask(harried).status_code == 200
