@@ -64,6 +64,8 @@ class Running:
     def __init__(self, folder: Path, *flags: str, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        key = environment.get("MINDCODER_API_KEY")
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         command = [sys.executable, "-m", "mindcoder.cli.main", "serve", str(folder), "--port", str(self.port), *flags]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
@@ -78,7 +80,9 @@ class Running:
         raise RuntimeError(f"the server did not start: {self.process.communicate(timeout=5)[0]}")
 
     def metric(self, name: str) -> float:
-        found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{self.url}/metrics").text, re.M)
+        found = re.search(
+            rf"^{re.escape(name)} (\S+)$", httpx.get(f"{self.url}/metrics", headers=self.headers).text, re.M
+        )
         return float(found[1]) if found else 0.0
 
     def wait_until_idle(self) -> None:

@@ -92,7 +92,10 @@ def launch_verb(arguments: argparse.Namespace) -> int:
     if arguments.world_size is not None and arguments.world_size != table.world_size:
         raise UserError(f"holds {table.world_size} ranks, the command line says {arguments.world_size}", table_file)
     server = _this_server(table, arguments.device_range, table_file)
-    command = shlex.split(arguments.command)
+    try:
+        command = shlex.split(arguments.command)
+    except ValueError as error:
+        raise UserError(f"{str(error).lower()} in {arguments.command!r}", "--command") from None
     if not command:
         raise UserError("the command is empty", "--command")
     _check_run(command, table.world_size)

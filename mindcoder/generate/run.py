@@ -15,7 +15,7 @@ from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
-from mindcoder.files import write_text
+from mindcoder.files import parse_json, read_text, write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
 from mindcoder.generate.model import open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
@@ -27,6 +27,7 @@ from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import FILL_HERE
 
 log = logging.getLogger(__name__)
+PROMPTS_LIMIT = 1 << 30  # bytes of a file of prompts
 
 
 @dataclass(frozen=True)
@@ -94,22 +95,16 @@ def read_prompts(data: str, template: str) -> tuple[list[Prompt], bool]:
 
 
 def _read_items(path: Path) -> Iterator[tuple[int, object]]:
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path, PROMPTS_LIMIT)
     if path.suffix not in (".json", ".jsonl"):
         yield from ((number, {"instruction": line}) for number, line in enumerate(text.splitlines(), 1) if line.strip())
         return
     if text.lstrip().startswith("["):
-        try:
-            yield from ((1, item) for item in json.loads(text))
-        except json.JSONDecodeError as error:
-            raise UserError(f"bad JSON: {error.msg}", path, error.lineno) from None
+        yield from ((1, item) for item in parse_json(text, path, non_finite=True))
         return
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"bad JSON: {error.msg} at column {error.colno}", path, number) from None
+            yield number, parse_json(line, path, number, non_finite=True)
 
 
 def _prompt(item: object, template: str, file: str, line: int) -> Prompt:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mindcoder.errors import UserError
+
 LARGEST_LOGIT = 1e30  # float32 holds it, and the difference of two such logits too
 
 
@@ -96,7 +98,7 @@ class Sampler:
 
     def _draw(self, logits: np.ndarray) -> int:
         if np.isnan(logits.max()):
-            raise FloatingPointError("the network's output is not a number: its weights are damaged or overflow")
+            raise UserError("the network's output is not a number: its weights are damaged, or overflow in this dtype")
         if not self.options.do_sample:
             return int(logits.argmax())
         probs = sampling_distribution(logits, self.options)

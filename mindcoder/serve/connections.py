@@ -11,7 +11,6 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADER_BYTES = 16 << 10  # of a request line and its headers
 RESERVED_FILES = 64  # descriptors that are not connections
 LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 

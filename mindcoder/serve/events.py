@@ -44,13 +44,13 @@ class EventStream(StreamingResponse):
             await self.rest.aclose()  # type: ignore[attr-defined]
 
     async def _lines(self, opening: dict[str, Any]) -> AsyncIterator[str]:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self.seconds
+        end = asyncio.get_running_loop().time() + self.seconds
         yield _line(opening)
         try:
             while True:
                 try:
-                    item = await asyncio.wait_for(anext(self.rest), max(0.0, end - loop.time()))
+                    async with asyncio.timeout_at(end):  # not around the yield: the time belongs to this task
+                        item = await anext(self.rest)
                 except StopAsyncIteration:
                     break
                 yield _line(item)

@@ -8,8 +8,9 @@ from typing import Any
 import uvicorn
 
 from mindcoder.errors import UserError
-from mindcoder.serve.connections import HEADER_BYTES, connection_kind
+from mindcoder.serve.connections import connection_kind
 from mindcoder.serve.limits import Limits
+from mindcoder.serve.origins import HEADER_BYTES
 
 MOST_CONNECTIONS = 1024
 HEADER_SECONDS = 10.0

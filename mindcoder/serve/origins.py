@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from mindcoder.serve.protocol import error_body
 
+HEADER_BYTES = 16 << 10  # of an address and its headers
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 ANY = "*"
 POLICY = (
@@ -76,7 +77,7 @@ class Names:
 
 
 class OnlyOwnNames:
-    """ASGI middleware: refuses foreign hosts and origins, answers preflights of allowed ones, sets security headers.
+    """ASGI middleware: refuses foreign hosts, foreign origins and long headers; sets security headers.
 
     Args:
         names: None refuses nothing (for an application that something else has opened up).
@@ -100,10 +101,12 @@ class OnlyOwnNames:
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
-        refusal = self._refusal(host, origin)
+        size = sum(len(key) + len(value) for key, value in scope["headers"]) + len(scope.get("raw_path") or b"")
+        too_long = size + len(scope["query_string"]) > HEADER_BYTES
+        refusal = f"headers of more than {HEADER_BYTES} bytes" if too_long else self._refusal(host, origin)
         if refusal is not None:
             body = json.dumps(error_body(refusal, "invalid_request_error")).encode()
-            await _answer(sending, 403, body)
+            await _answer(sending, 431 if too_long else 403, body)
             return
         if self.names is not None and origin is not None and not is_same(origin, host):
             extra += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]

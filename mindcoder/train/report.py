@@ -7,15 +7,21 @@ import csv
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mindcoder.errors import UserError
+from mindcoder.files import json_kind, parse_json, read_text
 from mindcoder.train.description import DESCRIPTION_FILE
 
 CURVES = (("loss", "loss (nats)"), ("grad_norm", "gradient norm"), ("learning_rate", "learning rate"),
           ("tokens_per_second", "tokens/s"))  # fmt: skip
+DESCRIBED = {
+    "environment": dict, "command": list, "config": dict, "flops_per_token": int | float, "parameters": int,
+    "started": str,
+}  # fmt: skip
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 body{{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}}
 img{{max-width:100%}} table{{border-collapse:collapse}}
@@ -34,8 +40,9 @@ def run_report(run: Path) -> str:
     curve = run / "curves" / "loss.csv"
     if not curve.is_file():
         raise UserError("is no run: curves/loss.csv is missing", run)
-    steps, evals = _rows(curve), _rows(run / "curves" / "eval.csv")
-    described = _json(run / DESCRIPTION_FILE)
+    steps = _rows(curve, ("step", *(name for name, _ in CURVES)))
+    evals = _rows(run / "curves" / "eval.csv", ("step", "loss"))
+    described = _description(run / DESCRIPTION_FILE)
     parts = [_summary(steps, described)]
     if steps:
         parts.append(f'<img alt="curves" src="data:image/png;base64,{_curves(steps, evals)}">')
@@ -47,7 +54,7 @@ def run_report(run: Path) -> str:
         parts.append(f"<h2>Answers</h2>{samples}")
     if described:
         parts.append("<h2>Environment</h2>" + _table([], list(described["environment"].items())))
-        parts.append(f"<h2>Command</h2><pre>{html.escape(' '.join(described['command']))}</pre>")
+        parts.append(f"<h2>Command</h2><pre>{html.escape(' '.join(map(str, described['command'])))}</pre>")
         text = json.dumps(described["config"], indent=2, ensure_ascii=False)
         parts.append(
             f"<h2>Configuration</h2><details><summary>all keys</summary><pre>{html.escape(text)}</pre></details>"
@@ -94,7 +101,7 @@ def _curves(steps: Sequence[dict[str, str]], evals: Sequence[dict[str, str]]) ->
 def _health(file: Path) -> str:
     if not file.is_file():
         return "<p>Nothing was noticed.</p>"
-    entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    entries = list(_objects(file))
     names = ("step", "verdict", "action", "loss", "grad_norm", "rows", "dataset")
     return _table(names, [[str(entry.get(name, "")) for name in names] for entry in entries])
 
@@ -103,11 +110,10 @@ def _samples(run: Path) -> str:
     """Answers of ``eval-code`` or ``predict`` that were written into the run's folder."""
     blocks = []
     for file in sorted(run.glob("*/results.jsonl"))[:3]:
-        for line in file.read_text(encoding="utf-8").splitlines()[:3]:
-            item = json.loads(line)
-            verdict = "passed" if item["passed"] else f"failed: {item['reason']}"
-            title = f"{file.parent.name}, problem {item['task_id']}: {verdict}"
-            blocks.append(f"<h3>{html.escape(title)}</h3><pre>{html.escape(item['answer'])}</pre>")
+        for item in islice(_objects(file), 3):
+            verdict = "passed" if item.get("passed") else f"failed: {item.get('reason')}"
+            title = f"{file.parent.name}, problem {item.get('task_id')}: {verdict}"
+            blocks.append(f"<h3>{html.escape(title)}</h3><pre>{html.escape(str(item.get('answer')))}</pre>")
     return "".join(blocks)
 
 
@@ -117,12 +123,49 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return f"<table>{f'<tr>{head}</tr>' if names else ''}{body}</table>"
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(file: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
+    """Lines of a curve.
+
+    Args:
+        numbers: columns that hold one.
+
+    Raises:
+        UserError: names the line and the column that is something else.
+    """
     if not file.is_file():
         return []
-    with open(file, newline="") as stream:
-        return list(csv.DictReader(stream))
+    rows = []
+    try:
+        for row in csv.DictReader(io.StringIO(read_text(file))):
+            rows.append(row)
+            for name in numbers:
+                try:
+                    (int if name == "step" else float)(row[name])
+                except (KeyError, TypeError, ValueError):
+                    found = row.get(name)
+                    raise UserError(f"{name}: expected a number, found {found!r}", file, len(rows) + 1) from None
+    except csv.Error as error:
+        raise UserError(f"is no table: {error}", file, len(rows) + 2) from None
+    return rows
 
 
-def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _objects(file: Path) -> Iterator[dict[str, Any]]:
+    """Of a JSONL file; losses in it may be NaN."""
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        item = parse_json(line, file, number, non_finite=True)
+        if not isinstance(item, dict):
+            raise UserError(f"expected an object, found {json_kind(item)}", file, number)
+        yield item
+
+
+def _description(file: Path) -> dict[str, Any]:
+    """What a run wrote about itself, as far as the page needs it; empty where there is nothing."""
+    if not file.is_file():
+        return {}
+    found = parse_json(read_text(file), file, non_finite=True)
+    if not isinstance(found, dict):
+        raise UserError(f"holds {json_kind(found)}, expected an object", file)
+    for name, kind in DESCRIBED.items():
+        if not isinstance(found.get(name), kind):
+            raise UserError(f"{name}: missing, or of another kind than a run writes", file)
+    return found

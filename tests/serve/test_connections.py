@@ -10,8 +10,9 @@ import time
 import pytest
 import uvicorn
 
-from mindcoder.serve.connections import HEADER_BYTES, connection_kind
+from mindcoder.serve.connections import connection_kind
 from mindcoder.serve.listen import bind
+from mindcoder.serve.origins import HEADER_BYTES
 
 HEADERS, BODY, MOST = 0.6, 0.6, 6
 

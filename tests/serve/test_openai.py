@@ -123,6 +123,8 @@ def test_broken_json_and_unknown_paths(server):
 
 def test_the_page_and_the_metrics(server):
     page = httpx.get(server.url)
-    assert "v1/chat/completions" in page.text and page.headers["content-type"].startswith("text/html")
+    script = httpx.get(f"{server.url}/page/chat.js")
+    assert "v1/chat/completions" in script.text and script.headers["content-type"].startswith("text/javascript")
+    assert "page/chat.js" in page.text and page.headers["content-type"].startswith("text/html")
     assert server.metric('mindcoder_tokens_total{kind="generated"}') > 0
     server.wait_until_idle()

@@ -31,6 +31,7 @@ def browser():
 def page(server, browser):
     """A fresh visitor's page; nothing may be thrown on it or refused by its policy."""
     opened = browser.new_page()
+    opened.set_default_timeout(120_000)
     errors = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
