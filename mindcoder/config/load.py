@@ -12,9 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from mindcoder.config.checks import check_together
 from mindcoder.config.schema import RunConfig
+from mindcoder.config.section import Ignored, Only
 from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
 from mindcoder.errors import UserError
 
+MOST_NAMES = 24  # of a section's keys in one error
 BOUNDS = {
     "greater_than": "a number above",
     "greater_than_equal": "at least",
@@ -73,7 +75,7 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
     _, path, problem, place, line = min(found, key=lambda item: item[0])
     name = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
-        message = f"unknown key {name!r}" + _nearest(path, source.data)
+        message = f"unknown key {_short(name)}" + _nearest(path, source.data)
     elif problem["type"] == "union_tag_invalid":
         message = f"{name}.type: found {problem['ctx']['tag']!r}, expected one of {problem['ctx']['expected_tags']}"
         place, line = source.place((*path, "type"))
@@ -120,11 +122,16 @@ def _expectation(problem: Any) -> str:
     if problem["type"] == "literal_error":
         return f"one of {context['expected']}"
     if problem["type"] in BOUNDS:
-        return f"{BOUNDS[problem['type']]} {next(iter(context.values())):g}"
+        return f"{BOUNDS[problem['type']]} {_number(next(iter(context.values())))}"
     message = problem["msg"]
     if problem["type"] == "only":
         return message
     return message[0].lower() + message[1:]
+
+
+def _number(value: float) -> str:
+    """As people write it: 16,777,216 or 1e-08."""
+    return f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
 
 
 def _short(value: Any) -> str:
@@ -184,5 +191,11 @@ def _nearest(path: KeyPath, data: Any) -> str:
     if close:
         return f"; the nearest known key is {everywhere[close[0]]!r}"
     if section is not None:
-        return f"; known here: {', '.join(sorted(field.alias or key for key, field in section.model_fields.items()))}"
+        fields = section.model_fields.items()
+        known = sorted(
+            field.alias or key
+            for key, field in fields
+            if not any(isinstance(item, (Ignored, Only)) for item in field.metadata)
+        )
+        return f"; known here: {', '.join(known[:MOST_NAMES])}{', …' if len(known) > MOST_NAMES else ''}"
     return ""

@@ -73,7 +73,7 @@ class Only:
 # Bounds that no real run reaches. Past them lies a slip of the finger, and a computation that never ends.
 Count = Annotated[int, Field(ge=1, le=1 << 20)]  # heads, layers of a file, processes, blocks of a batch
 Size = Annotated[int, Field(ge=1, le=1 << 24)]  # features, tokens
-Layers = Annotated[int, Field(ge=1, le=10_000)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000_000)]
 StepsOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
 TokenId = Annotated[int, Field(ge=-1, lt=1 << 31)]
