@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from os.path import exists
 from pathlib import Path
@@ -72,12 +73,16 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
         path = _data_path(problem["loc"], source.data)
         place, line = source.place(path)
         found.append((line or 0, path, problem, place, line))
-    _, path, problem, place, line = min(found, key=lambda item: item[0])
+    # Of a union's members each complains: the one that got furthest, or found the type right, knows best.
+    _, path, problem, place, line = min(
+        found, key=lambda item: (item[0], -len(item[1]), str(item[2]["type"]).endswith("_type"))
+    )
     name = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
         message = f"unknown key {_short(name)}" + _nearest(path, source.data)
     elif problem["type"] == "union_tag_invalid":
         message = f"{name}.type: found {problem['ctx']['tag']!r}, expected one of {problem['ctx']['expected_tags']}"
+        message += _nearest_value(problem["ctx"]["tag"], problem["ctx"]["expected_tags"])
         place, line = source.place((*path, "type"))
     else:
         message = f"{name}: found {_short(problem['input'])}, expected {_expectation(problem)}"
@@ -102,7 +107,13 @@ def _data_path(location: tuple[str | int, ...], data: Any) -> KeyPath:
 
 
 def _is_type_name(part: str | int) -> bool:
-    return isinstance(part, int) or part in {"int", "float", "str", "bool"} or "[" in part or part[0].isupper()
+    return (
+        isinstance(part, int)
+        or part in {"int", "float", "str", "bool"}
+        or "[" in part
+        or "-" in part
+        or part[:1].isupper()
+    )
 
 
 def _expectation(problem: Any) -> str:
@@ -115,18 +126,25 @@ def _expectation(problem: Any) -> str:
         "list_type": "a list",
         "dict_type": "keys and values",
         "model_type": "keys and values",
+        "model_attributes_type": "keys and values",
         "finite_number": "a finite number",
     }
     if problem["type"] in kinds:
         return kinds[problem["type"]]
     if problem["type"] == "literal_error":
-        return f"one of {context['expected']}"
+        return f"one of {context['expected']}" + _nearest_value(problem["input"], context["expected"])
     if problem["type"] in BOUNDS:
         return f"{BOUNDS[problem['type']]} {_number(next(iter(context.values())))}"
     message = problem["msg"]
     if problem["type"] == "only":
         return message
     return message[0].lower() + message[1:]
+
+
+def _nearest_value(given: Any, expected: str) -> str:
+    """The one of ``'a', 'b' or 'c'`` that a misspelt text means."""
+    close = difflib.get_close_matches(str(given)[:80], re.findall("'([^']*)'", expected), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _number(value: float) -> str:
@@ -196,6 +214,6 @@ def _nearest(path: KeyPath, data: Any) -> str:
             field.alias or key
             for key, field in fields
             if not any(isinstance(item, (Ignored, Only)) for item in field.metadata)
-        )
+        ) or sorted(section.model_fields)
         return f"; known here: {', '.join(known[:MOST_NAMES])}{', …' if len(known) > MOST_NAMES else ''}"
     return ""

@@ -201,7 +201,10 @@ def apply_override(source: YamlSource, key_path: str, value: Any, flag: str) -> 
             if isinstance(target, dict) and not isinstance(target.get(key), (dict, list)):
                 target[key] = {}
             target = target[key]
-    source.overridden[tuple(parts)] = flag
+    replaced = tuple(parts)
+    for path in [path for path in source.lines if path[: len(replaced)] == replaced]:
+        del source.lines[path]  # what stood there is not what is there now
+    source.overridden[replaced] = flag
 
 
 def parse_set(text: str) -> tuple[str, Any]:

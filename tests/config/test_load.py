@@ -196,6 +196,27 @@ def test_set_and_flags_override_and_are_named_in_errors():
         load_config(TINY, ["callbacks.x.type=1"])
 
 
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ("runner_wrapper.scale_sense=-1.0", "scale_sense: found -1.0, expected a number above 0"),
+        ("runner_wrapper.scale_sense={type: Foo}", "scale_sense.type: found 'Foo', expected one of 'DynamicLossScale"),
+        ("model.model_config.eos_token_id=[1,-5]", "eos_token_id.1: found -5, expected at least -1"),
+        ("train_dataset.data_loader.dataset_files=[5]", "dataset_files.0: found 5, expected a text"),
+        ("callbacks=[5]", "--set callbacks=[5]: callbacks.0: found 5, expected keys and values"),
+        ("model.model_config=[1]", "model.model_config: found [1], expected keys and values"),
+        ("processor.tokenizer.type=LlamaTokeniser", "'CodeLlamaTokenizerFast'; did you mean 'LlamaTokenizer'?"),
+        ("model.model_config.type=LLamaConfig", "'CodeLlamaConfig'; did you mean 'LlamaConfig'?"),
+        ("metric=[{type: 5}]", "metric.0.type: found 5, expected a text"),
+        ("eval_callbacks=[{type: ObsMonitor, foo: 1}]", "unknown key 'eval_callbacks.0.foo'; known here: async_save"),
+    ],
+)
+def test_a_value_of_several_forms_is_blamed_where_it_is_wrong(change, expected):
+    with pytest.raises(UserError) as caught:
+        load_config(TINY, [change])
+    assert expected in str(caught.value)
+
+
 def test_reading_a_file_imports_nothing_heavy():
     code = (
         "import sys; from mindcoder.config import load_config; load_config(sys.argv[1]); "
