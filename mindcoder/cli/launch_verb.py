@@ -124,12 +124,19 @@ def launch_verb(arguments: argparse.Namespace) -> int:
             code = job.run()
             if code == 0 or job.interrupted is not None or attempt == arguments.max_restarts:
                 return code
-            kept = keep_failed_logs(options.log_dir, ranks)
-            say(f"restart {attempt + 1} of {arguments.max_restarts}; the logs of the failed attempt are in {kept}")
+            say(f"restart {attempt + 1} of {arguments.max_restarts}; {_keep_logs(options.log_dir, ranks)}")
             os.environ[RESTART_VARIABLE] = "1"
             if arguments.fewer_replicas and job.failed_rank is not None and job.failed_rank >= 0:
                 options = _with_fewer_replicas(options, job.failed_rank)
     return code
+
+
+def _keep_logs(folder: Path, ranks: Sequence[int]) -> str:
+    """Put a failed attempt's logs out of the next one's way; says where they are."""
+    try:
+        return f"the logs of the failed attempt are in {keep_failed_logs(folder, ranks)}"
+    except OSError as error:
+        return f"the logs of the failed attempt cannot be kept: {error.strerror}"
 
 
 def _on_devices(table: RankTable, devices: str, file: Path, log_dir: Path) -> tuple[RankTable, Path]:

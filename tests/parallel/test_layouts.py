@@ -131,7 +131,7 @@ def test_a_checkpoint_of_eight_resumes_and_answers_on_other_layouts(dataset, sin
             run(dataset, tmp_path / name, mesh, "--resume", **more)
         assert_same_run(tmp_path / name, singles("wizardcoder"))
 
-    # The seeds' distributed pipeline: rank_N/checkpoint_N.ckpt, four processes, one list of prompts.
+    # The original scripts' distributed pipeline: rank_N/checkpoint_N.ckpt, four processes, one list of prompts.
     tree = tmp_path / "tree"
     made = python("convert", newest, tree, "--to", "ckpt", "--model_parallel", 2, "--pipeline_stage", 2)
     assert made.returncode == 0, made.stderr
