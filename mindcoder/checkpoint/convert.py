@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
 from mindcoder.checkpoint.huggingface import huggingface_plans
 from mindcoder.checkpoint.mindformers_file import naming_of
@@ -36,6 +34,7 @@ from mindcoder.files import require_space, staging_directory
 from mindcoder.models.huggingface_fields import token_id_fields
 from mindcoder.models.registry import family_of
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
+from mindcoder.progress import tqdm
 
 Format = Literal["huggingface", "mindcoder", "ckpt", "torch"]
 FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt", "torch")

@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
+from mindcoder.progress import tqdm
 
 PLAIN = logging.Formatter("%(message)s")
 DETAILED = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")

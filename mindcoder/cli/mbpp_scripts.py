@@ -53,7 +53,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
 
     def answer(model: Model) -> None:
-        from tqdm import tqdm
+        from mindcoder.progress import tqdm
 
         with tqdm(total=len(asked), desc="generate", unit=" answers", disable=None) as progress:
             for first in range(0, len(asked), arguments.batch_size):

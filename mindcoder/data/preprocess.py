@@ -13,8 +13,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from mindcoder.data.encode import Example, encode_document, encode_messages, encode_record
 from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.mindrecord_file import PAIRS, DatasetInfo, write_dataset
@@ -34,6 +32,7 @@ from mindcoder.data.readers import (
 )
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
+from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import SpecialTokens
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import Problem
 from mindcoder.evaluate.protocol import Protocol, prompt_of
@@ -19,6 +17,7 @@ from mindcoder.generate.request import Request
 from mindcoder.generate.request import Sequence as Running
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.text import StoppedText
+from mindcoder.progress import tqdm
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import Problem
 from mindcoder.evaluate.protocol import Protocol, code_of, program_of
 from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions
 from mindcoder.evaluate.scores import Judged, scores, write_outputs
+from mindcoder.progress import tqdm
 
 POLL_SECONDS = 0.2
 

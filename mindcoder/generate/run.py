@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tqdm import tqdm
-
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
@@ -23,6 +21,7 @@ from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
 from mindcoder.models.from_section import config_from_section
 from mindcoder.parallel.cluster import build_part, meet_cluster
+from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import FILL_HERE
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
-from tqdm import tqdm
 
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
@@ -16,6 +15,7 @@ from mindcoder.parallel.collectives import Collectives
 from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.tensor_parallel import SlicedLayers
 from mindcoder.parallel.vocabulary import SlicedAccuracy
+from mindcoder.progress import tqdm
 from mindcoder.train.gradients import sliced_statistics
 from mindcoder.train.pipeline_step import link_to
 

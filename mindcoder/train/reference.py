@@ -10,12 +10,12 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
-from tqdm import tqdm
 
 from mindcoder.data.loader import BatchLoader
 from mindcoder.files import replacing
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PairScores
+from mindcoder.progress import tqdm
 
 log = logging.getLogger(__name__)
 

@@ -211,7 +211,8 @@ def cluster(tmp_path, port):
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "table.json").write_text(json.dumps(table_of(2).as_dict()))
     script = (
-        "import sys, mindcoder.parallel.launch_options as options\n"
+        "import sys, mindcoder.parallel.launch_options as options, mindcoder.parallel.peers as peers\n"
+        "peers.GONE_SECONDS = 2.0\n"
         "options.LaunchOptions.starts_scheduler = False\n"
         "from mindcoder.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"

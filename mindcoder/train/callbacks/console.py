@@ -6,8 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
+from mindcoder.progress import tqdm
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult
 

@@ -1,0 +1,22 @@
+"""Progress bars that go on when the clock on the wall is set back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import tqdm as library
+
+
+class tqdm(library.tqdm):  # noqa: N801 - used in place of the library's
+    """tqdm with a monotonic clock: the library's own shows nothing until the wall clock has caught up."""
+
+    monitor_interval = 0  # its thread compares times of this bar with the wall clock
+
+    @property
+    def _time(self) -> Callable[[], float]:
+        return time.monotonic
+
+    @_time.setter
+    def _time(self, clock: Callable[[], float]) -> None:
+        """The library sets its own here."""
