@@ -6,8 +6,10 @@ What is expected is written by hand from the documents that the readers' modules
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from conftest import REPOSITORY
 
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.preprocess import RecordEncoder
@@ -141,6 +143,14 @@ OTHERS = {  # layouts of which no file is at hand
     "alpaca with an input": (
         {"instruction": "Add", "input": "1 and 2", "output": "3"},
         [("user", "Add + 1 and 2"), ("ANSWER", "3")],
+    ),
+    "BELLE's turns in the instruction": (
+        {"instruction": "Human:写诗\nAssistant:好的：\n春雨\nHuman: Shorter.\nAssistant:", "input": "", "output": "雨"},
+        [("user", "写诗"), ("ANSWER", "好的：\n春雨"), ("user", "Shorter."), ("ANSWER", "雨")],
+    ),
+    "an instruction that speaks of Human:": (
+        {"instruction": "Human: or\nAssistant: which?", "output": "a"},
+        [("user", "Human: or\nAssistant: which?"), ("ANSWER", "a")],
     ),
     "dolly": (
         {"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada", "category": "qa"},
@@ -415,3 +425,14 @@ REFUSED = [
 def test_what_cannot_be_learned_is_refused_by_name(item, reason, tmp_path):
     found = read(item, tmp_path)
     assert isinstance(found, BadRecord) and found.broken and reason in found.reason
+
+
+@pytest.mark.parametrize("page", ["data.md", "data_CN.md"])
+def test_the_documents_examples_are_of_the_layouts_they_stand_for(page, tmp_path):
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| `(\{.*\})` \|", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [layout.name for layout in LAYOUTS]
+    for name, example in rows:
+        item = json.loads(example.replace("\\|", "|"))
+        record = read(item, tmp_path, Reading(layout=name))
+        assert not isinstance(record, BadRecord) and record == read(item, tmp_path) and record.unread == ()

@@ -7,6 +7,7 @@ in the history are learned too). Firefly's ``input`` and ``target``: YeungNLP/fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from mindcoder.data.readers.record import Conversation, Record
 from mindcoder.data.readers.turns import finished, read_turns
 
 Place = tuple[str, int, int | None]
+BELLE_TURN = re.compile(r"^(Human|Assistant):", re.MULTILINE)
 SURROUNDINGS = ("system", "system_prompt", "history", "tools")  # a record with one of these is a conversation
 
 
@@ -26,12 +28,28 @@ def single_turn(question: str, answer: str, context: str = "") -> Callable[[Fiel
     def read(fields: Fields, place: Place) -> Record | Conversation:
         asked, answered = fields.text(question), fields.text(answer)
         further = fields.optional(context) if context else ""
+        earlier = turns_in_text(asked) if question == "instruction" and not further else []
+        if earlier:
+            return Conversation(*place, finished([*earlier, Message("assistant", answered)], fields))
         if not any(fields.raw(name) for name in SURROUNDINGS):
             return Record(*place, asked, further, answered)
         turns = [*history(fields), Message("user", asked, further), Message("assistant", answered)]
         return Conversation(*place, finished(turns, fields))
 
     return read
+
+
+def turns_in_text(text: str) -> list[Message]:
+    """BELLE's multi-turn chat: ``Human:…`` and ``Assistant:…`` in turn, the last answer left open; else nothing.
+
+    LianjiaTech/BELLE data/10M/README.md (multiturn_chat_0.8M).
+    """
+    start, *parts = BELLE_TURN.split(text)
+    names, contents = parts[::2], [content.strip() for content in parts[1::2]]
+    whole = not start.strip() and len(names) > 1 and names == ["Human", "Assistant"] * (len(names) // 2)
+    if not whole or contents.pop() or not all(contents):
+        return []
+    return [Message("user" if name == "Human" else "assistant", text) for name, text in zip(names, contents)]
 
 
 def history(fields: Fields) -> list[Message]:
