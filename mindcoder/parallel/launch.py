@@ -79,7 +79,6 @@ class Job:
         before = {number: signal.signal(number, self._note) for number in wanted}
         adopt_orphans()
         self._guardian = GuardianPipe(self._token)
-        failure = None
         try:
             failure = self._meet_peers()
             if failure is None:
@@ -87,6 +86,8 @@ class Job:
                 failure = self._watch()
             if failure is not None:
                 self.failed_rank = None if failure.worker is None else failure.worker.rank
+                self._tell_peers(failure)
+                self._end_all(failure.grace_seconds)  # before the terminal, which may be stopped (Ctrl-S)
                 self._explain(failure)
             if self.interrupted is not None:
                 return 128 + self.interrupted
@@ -96,7 +97,7 @@ class Job:
                 self._peers.failed(f"its launcher ended: {type(error).__name__}: {error}", 1)
             raise
         finally:
-            self._end_all(FAILURE_GRACE_SECONDS if failure is None else failure.grace_seconds)
+            self._end_all(FAILURE_GRACE_SECONDS)
             if self._peers is not None:
                 self._peers.close()
             self._guardian.dismiss()
@@ -209,9 +210,9 @@ class Job:
     def _interrupt(self, number: int, why: str) -> None:
         self.interrupted = number
         self._deadline = time.monotonic() + self.options.grace_seconds
+        self._signal_ranks(signal.SIGTERM)
         if self.workers:
             say(f"{why}: the ranks save and end (within {self.options.grace_seconds:.0f} s)")
-        self._signal_ranks(signal.SIGTERM)
 
     def _handle_events(self) -> Failure | None:
         """What other servers' launchers say."""
@@ -291,17 +292,18 @@ class Job:
             return None
         return Failure(worker, f"hangs: it has been stopped (SIGSTOP) for {STOPPED_SECONDS:.0f} s", 1)
 
-    def _explain(self, failure: Failure) -> None:
-        """Name the rank and the cause, with the end of its log; tell the other servers."""
-        worker = failure.worker
+    def _tell_peers(self, failure: Failure) -> None:
+        """Name the rank and the cause on the other servers."""
         if self._peers is not None and not failure.is_known:
-            cause = failure.cause if worker is None else f"{worker.title} {failure.cause}"
+            cause = failure.cause if failure.worker is None else f"{failure.worker.title} {failure.cause}"
             self._peers.failed(cause, failure.exit_code)
+
+    def _explain(self, failure: Failure) -> None:
+        """Name the rank and the cause, with the end of its log."""
+        worker = failure.worker
         if worker is None:
             say(failure.cause)
             return
-        if worker.poll() is not None:
-            worker.relay.join(FAILURE_GRACE_SECONDS)
         if worker.rank != self.options.shown_rank:
             for line in last_lines(worker.log_file, LAST_LINES):
                 say(line, f"[{worker.title}] ")

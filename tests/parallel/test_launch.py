@@ -55,8 +55,8 @@ if mode in ("save", "endless"):
     signal.signal(signal.SIGTERM, save)
     (folder / f"ready_{rank}").write_text("x")
 while mode == "endless":
-    print("x" * 100, flush=True)
-    time.sleep(0.01)
+    print("x" * 1000, flush=True)
+    time.sleep(0.005)
 if mode == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     (folder / f"ready_{rank}").write_text("x")
@@ -250,6 +250,19 @@ def test_nobody_reads_the_output_any_more(closes_errors, job, tmp_path):
         assert process.stderr.read() == (
             "mindcoder: nobody reads the output any more: the ranks save and end (within 60 s)\n"
         )
+    assert all((tmp_path / f"saved_{rank}").is_file() for rank in range(4))
+    assert_all_gone(tmp_path)
+
+
+def test_a_terminal_that_is_stopped_does_not_hold_up_the_end(job, tmp_path):
+    process = job("endless")  # nobody reads the pipe, which is full soon
+    wait_for([tmp_path / f"ready_{rank}" for rank in range(4)])
+    log, size = tmp_path / "log" / "rank_0.log", -1
+    while log.stat().st_size != size:
+        size = log.stat().st_size
+        time.sleep(0.5)
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
     assert all((tmp_path / f"saved_{rank}").is_file() for rank in range(4))
     assert_all_gone(tmp_path)
 
