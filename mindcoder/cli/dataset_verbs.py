@@ -101,8 +101,13 @@ def _rows(text: str) -> set[int]:
 
 def _filter(arguments: argparse.Namespace) -> int:
     from mindcoder.data.overlap import Finding, contaminated, near_duplicates
+    from mindcoder.data.preprocess import refuse_as_output
 
-    records = _records(sources_of(arguments))
+    sources, output = sources_of(arguments), Path(arguments.output_file)
+    refuse_as_output(output, expand_glob(sources.patterns))
+    if len(arguments.input_glob) > 1 and output.exists():
+        raise UserError("exists; of several files the last one is written, so give a new name", output)
+    records = _records(sources)
     if arguments.data_verb == "dedup":
         results = near_duplicates(records, arguments.threshold)
     else:
@@ -114,8 +119,8 @@ def _filter(arguments: argparse.Namespace) -> int:
         else:
             kept = result.fields() if result.raw is None else result.raw
             lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
-    Path(arguments.output_file).parent.mkdir(parents=True, exist_ok=True)
-    write_text(Path(arguments.output_file), "".join(lines))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, "".join(lines))
     for finding in findings[:LISTED]:
         print(f"{finding.record.file} record {finding.record.index} repeats {finding.of}")
     if len(findings) > LISTED:

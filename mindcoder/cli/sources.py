@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mindcoder.config.registry import DatasetEntry, find_registry, lookup, read_registry
 from mindcoder.config.schema import RunConfig
-from mindcoder.data.readers import FORMATS, Reading, parse_columns
+from mindcoder.data.readers import FORMATS, Reading, expand_glob, parse_columns
 from mindcoder.errors import UserError
 
 MINDRECORD = "mindrecord"
@@ -118,12 +119,17 @@ def with_registered_data(config: RunConfig) -> RunConfig:
         found = resolve(loader.locations, reading_of(loader, name))
         update = {
             "dataset_dir": "",
-            "dataset_files": list(found.patterns),
+            "dataset_files": [file for pattern in found.patterns for file in _files(pattern)],
             "columns": ",".join(f"{field}={column}" for field, column in found.reading.columns),
             "record_format": found.reading.layout,
         }
         changed[name] = section.model_copy(update={"data_loader": loader.model_copy(update=update)})
     return config.model_copy(update=changed) if changed else config
+
+
+def _files(pattern: str) -> list[str]:
+    """A MindRecord file or folder as it is, the files of a glob one by one."""
+    return [pattern] if os.path.lexists(pattern) else [str(file) for file in expand_glob(pattern)]
 
 
 def registry_lines() -> list[str]:

@@ -10,6 +10,7 @@ from mindcoder.data.conversation import encode_turns
 from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES, build_prompt
 from mindcoder.data.readers import Conversation, Document, Record
+from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer
 
 IGNORED_LABEL = -100
@@ -88,6 +89,8 @@ def encode_document(
     """
     rearranger = InfillRearranger(tokenizer, infill) if infill.rate > 0 else None
     room = max_length - (rearranger.extra_tokens if rearranger else 0)
+    if room < 1:
+        raise UserError(f"seq_length {max_length} leaves no room for text beside the marks of gaps to fill")
     ids = [*tokenizer.encode(document.content), tokenizer.eos_id]
     examples = []
     for start in range(0, len(ids), room):

@@ -133,7 +133,8 @@ def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
     if not path.is_file():
         raise UserError(_missing(path), path)
     if not path.with_name(path.name + ".db").is_file():
-        raise UserError("is no MindRecord file: its index (.db) is not beside it", path)
+        hint = "" if ".mindrecord" in path.name else "; files of records are named .json or .jsonl"
+        raise UserError(f"is no MindRecord file: its index (.db) is not beside it{hint}", path)
     return [str(path)], None
 
 

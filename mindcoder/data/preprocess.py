@@ -259,6 +259,7 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
     files = expand_glob(options.input_glob)
+    refuse_as_output(options.output_file, files)
     statistics = Statistics(seq_length=options.seq_length, kind=PAIRS if options.pairs else "texts")
     workers = options.workers or os.cpu_count() or 1
     encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill, options.pairs)
@@ -292,6 +293,18 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
         ]
         write_text(rejects_path(options.output_file), "\n".join(lines) + "\n")
     return info, statistics
+
+
+def refuse_as_output(output_file: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that would take the place of an input, or that is a folder.
+
+    Raises:
+        UserError: it would.
+    """
+    if output_file.is_dir():
+        raise UserError("is a folder, expected the name of a file to write", output_file)
+    if output_file.exists() and any(output_file.samefile(file) for file in inputs):
+        raise UserError("is one of the files to read; it would be overwritten", output_file)
 
 
 def rejects_path(output_file: Path) -> Path:

@@ -11,13 +11,15 @@ from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.main import build_parser, main
+from mindcoder.cli.run_verbs import _with_prepared_texts
 from mindcoder.cli.sources import resolve, with_registered_data
 from mindcoder.config.load import load_config
 from mindcoder.config.registry import find_registry, lookup, read_registry
 from mindcoder.data.readers import FORMATS, Reading, read_records
 from mindcoder.data.show import read_rows
 from mindcoder.errors import UserError
-from mindcoder.train.datasets import reading_of
+from mindcoder.parallel.mesh import SINGLE
+from mindcoder.train.datasets import build_stream, reading_of
 
 TINY = str(REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml")
 
@@ -157,6 +159,50 @@ def test_preprocess_ends_with_2_and_one_line(tokenizer_folder, tmp_path, capsys)
     with pytest.raises(SystemExit) as ended:
         preprocess(tokenizer_folder, target, "--input_glob", SAMPLES, "--columns", "instruktion=q")
     assert ended.value.code == 2 and "did you mean 'instruction'?" in capsys.readouterr().err
+
+
+def test_an_input_is_never_written_over(tokenizer_folder, tmp_path, capsys):
+    file, other = tmp_path / "x.jsonl", tmp_path / "y.jsonl"
+    for path in (file, other):
+        path.write_text(json.dumps({"text": "print('hello')"}))
+    before = file.read_bytes()
+    assert preprocess(tokenizer_folder, file, "--input_glob", file) == 2
+    assert preprocess(tokenizer_folder, tmp_path, "--input_glob", file) == 2
+    assert main(["data", "dedup", str(file), str(file)]) == 2
+    assert main(["data", "dedup", str(file), str(other), str(other)]) == 2
+    assert main(["data", "dedup", str(file), str(tmp_path / "none.jsonl"), str(other)]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(": ", 3)[-1] for line in told] == [
+        "is one of the files to read; it would be overwritten",
+        "is a folder, expected the name of a file to write",
+        "is one of the files to read; it would be overwritten",
+        "is one of the files to read; it would be overwritten",
+        "no such file",
+    ]
+    (tmp_path / "z.jsonl").write_text("old")
+    assert main(["data", "dedup", str(file), str(other), str(tmp_path / "z.jsonl")]) == 2
+    assert "give a new name" in capsys.readouterr().err
+    assert file.read_bytes() == other.read_bytes() == before and (tmp_path / "z.jsonl").read_text() == "old"
+
+
+def test_a_runs_text_files_are_read_with_its_columns(tmp_path, small_tokenizer, registry):
+    file, length = tmp_path / "mine.jsonl", "model.model_config.seq_length=128"
+    keys = ["output_dir=" + str(tmp_path / "run"), f"train_dataset.data_loader.dataset_dir={file}", length]
+    config, _ = load_config(TINY, [*keys, "train_dataset.data_loader.columns=instruction=q,output=a"], {})
+    made = _with_prepared_texts(config, "finetune", small_tokenizer, True).train_dataset.data_loader.locations
+    (row,) = read_rows(made[0])
+    assert "### Instruction:\nQ\n\n### Response:A" in small_tokenizer.decode(row["input_ids"].tolist())
+    plain, _ = load_config(TINY, keys, {})
+    with pytest.raises(UserError, match=r"mine.jsonl:1: record 0: no layout has these fields; there are: q, a;"):
+        _with_prepared_texts(plain, "finetune", small_tokenizer, True)
+    binary, _ = load_config(TINY, [f"train_dataset.data_loader.dataset_dir={made[0]}",
+                                   "train_dataset.data_loader.desirable_only=True"], {})  # fmt: skip
+    with pytest.raises(UserError, match="say how JSON and JSONL are read; give them to preprocess"):
+        _with_prepared_texts(binary, "finetune", small_tokenizer, True)
+    streamed, _ = load_config(TINY, [*keys, "train_dataset.data_loader.columns=instruction=q,output=a",
+                                     "runner_config.max_steps=1"], {})  # fmt: skip
+    loader = build_stream(streamed, small_tokenizer, 1, SINGLE)
+    assert loader.records[0].instruction == "Q"
 
 
 def test_cleaning_keeps_records_as_they_are(tmp_path, capsys):

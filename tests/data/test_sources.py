@@ -79,6 +79,8 @@ def test_code_files_and_texts_are_learned_whole_and_cut_when_too_long(small_toke
     joined = np.concatenate([item.input_ids for item in examples]).tolist()
     assert joined == [*small_tokenizer.encode(code), small_tokenizer.eos_id]
     assert all((item.labels == item.input_ids).all() for item in examples)
+    with pytest.raises(UserError, match="seq_length 3 leaves no room"):
+        encode_document(document, small_tokenizer, 3, InfillOptions(0.5))
 
 
 def test_gaps_keep_every_token_in_both_orders(infill_tokenizer):

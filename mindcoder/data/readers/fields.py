@@ -40,9 +40,17 @@ class Fields:
         self.item, self.reading = item, reading
         self.remark = ""
         self._column = dict(reading.columns)
-        self._claimed = set(self._column.values())
+        self._values = item
+        if self._column:
+            taken = {*self._column, *self._column.values()}
+            renamed = {name: item[column] for name, column in reading.columns if column in item}
+            self._values = {**{name: value for name, value in item.items() if name not in taken}, **renamed}
         self._read: set[str] = set()
         self._unread_inside: list[str] = []
+
+    def present(self) -> set[str]:
+        """Names of all fields that are there and not null."""
+        return {name for name, value in self._values.items() if value is not None}
 
     def has(self, *names: str) -> bool:
         """Whether all of these are there and not null."""
@@ -50,10 +58,8 @@ class Fields:
 
     def raw(self, name: str) -> Any:
         """A field's value, None where it is missing; it counts as read."""
-        column = self._name(name)
-        if column is not None:
-            self._read.add(column)
-        return self.peek(name)
+        self._read.add(self._column.get(name, name))
+        return self._values.get(name)
 
     def first(self, *names: str) -> str:
         """The first of these that is there; an empty text without any."""
@@ -68,7 +74,7 @@ class Fields:
         """
         value = self.raw(name)
         if not isinstance(value, str):
-            found = "nothing" if self._name(name) not in self.item else type(value).__name__
+            found = "nothing" if name not in self._values else type(value).__name__
             raise ValueError(f"{name}: expected a text, found {found}")
         if not value.strip():
             raise Unusable(f"{name} is empty")
@@ -110,16 +116,9 @@ class Fields:
             if self.item.get(name):
                 raise ValueError(f"{name}: only text can be learned")
 
-    def _name(self, name: str) -> str | None:
-        """The field of the file that stands for ``name``."""
-        if name in self._column:
-            return self._column[name]
-        return None if name in self._claimed else name
-
     def peek(self, name: str) -> Any:
         """A field's value, None where it is missing; it does not count as read."""
-        column = self._name(name)
-        return None if column is None else self.item.get(column)
+        return self._values.get(name)
 
 
 def is_metadata(name: str) -> bool:

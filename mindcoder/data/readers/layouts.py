@@ -51,6 +51,7 @@ LAYOUTS = (  # the first that fits is taken
     Layout("text", ("text",), whole_text("text")),
     Layout("code", ("content",), whole_text("content")),
 )
+WHOLE_TEXTS = ("text", "code")
 FORMATS = tuple(layout.name for layout in LAYOUTS)
 
 
@@ -81,8 +82,10 @@ def read_item(
     except ValueError as error:
         text = json.dumps(item, ensure_ascii=False)[:SHOWN].encode("utf-8", "backslashreplace").decode()
         return BadRecord(str(file), index, line, str(error), text, broken=not isinstance(error, Unusable))
-    raw = item if reading.keep_raw else None
-    return replace(record, unread=fields.unread(), remark=fields.remark, raw=raw)
+    unread = fields.unread()
+    if not (unread or fields.remark or reading.keep_raw):
+        return record
+    return replace(record, unread=unread, remark=fields.remark, raw=item if reading.keep_raw else None)
 
 
 def _layout(fields: Fields, reading: Reading) -> Layout:
@@ -91,18 +94,18 @@ def _layout(fields: Fields, reading: Reading) -> Layout:
     Raises:
         ValueError: none; names the fields that are there and those that would be understood.
     """
-    known = [layout for layout in LAYOUTS if reading.layout in ("", layout.name)]
+    known = [layout for layout in LAYOUTS if layout.name == reading.layout] if reading.layout else LAYOUTS
+    present = fields.present()
     for layout in known:
-        if layout.name in ("text", "code") and fields.has("instruction"):
+        if not present.issuperset(layout.needs) or (layout.name in WHOLE_TEXTS and "instruction" in present):
             continue  # an instruction whose answer is missing is no text to go on with
-        if fields.has(*layout.needs):
-            return layout
-    if fields.has("completions", "labels"):
+        return layout
+    if present >= {"completions", "labels"}:
         raise ValueError("completions and labels: there is no objective for stepwise supervision here")
     there = ", ".join(name + (" (null)" if value is None else "") for name, value in list(fields.item.items())[:20])
-    partly = [(sum(map(fields.has, layout.needs)), layout) for layout in known]
+    partly = [(len(present.intersection(layout.needs)), layout) for layout in known]
     most, nearest = max(partly, key=lambda pair: pair[0], default=(0, None))
-    missing = [name for name in nearest.needs if not fields.has(name)] if nearest and most else []
+    missing = [name for name in nearest.needs if name not in present] if nearest and most else []
     layouts = ", ".join("+".join(layout.needs) for layout in known)
     lead = f"{missing[0]}: there is no such field" if missing else "no layout has these fields"
     raise ValueError(f"{lead}; there are: {there or 'none'}; read are: {layouts}; --columns gives fields other names")
