@@ -11,7 +11,7 @@ from typing import Any
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import Problem
 from mindcoder.evaluate.protocol import Protocol, code_of, program_of
-from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions
+from mindcoder.evaluate.sandbox import BROKEN, Sandbox, SandboxOptions
 from mindcoder.evaluate.scores import Judged, scores, write_outputs
 from mindcoder.progress import tqdm
 
@@ -93,6 +93,7 @@ def report(
             "seconds": limits.seconds,
             "memory_bytes": limits.memory_bytes,
             "isolation": limits.isolation,
+            "not_run": sum(item.reason.startswith(BROKEN) for item in judged),
         },
         "problems": len(problems),
         "answers": len(judged),
@@ -101,6 +102,12 @@ def report(
     write_outputs(folder, problems, judged, values)
     lines = [f"model: {model}", *protocol.describe()]
     lines.append(f"execution: {limits.isolation}, {limits.seconds:g} s, {limits.memory_bytes / 2**30:g} GiB a program")
+    broken = [item for item in judged if item.reason.startswith(BROKEN)]
+    if broken:
+        lines.append(
+            f"not run, counted as failed: {len(broken)} answers, first to problem {broken[0].task_id} "
+            f"({broken[0].reason.removeprefix(BROKEN)})"
+        )
     for item in found:
         lines.append(
             f"pass@{item.k}: {item.value:.3f} (95 % interval {item.low:.3f} to {item.high:.3f}, "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
-import secrets
+import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +20,18 @@ from pathlib import Path
 from typing import Literal
 
 from mindcoder.errors import UserError
+from mindcoder.evaluate.sandbox_cgroup import ControlGroup
+
+log = logging.getLogger(__name__)
 
 Isolation = Literal["namespaces", "limits"]
 CHILD = Path(__file__).parent / "sandbox_child.py"
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin")
+LONGEST_PROGRAM, LONGEST_VERDICT = 4 * 2**20, 64 * 2**10  # bytes
+SPARE_SECONDS = 40.0  # for the child's start and end, on a busy machine; the program's own seconds are counted inside
+END_SECONDS = 10.0  # for a killed child to be gone
+BROKEN = "sandbox: "  # begins the reason where the sandbox failed and not the program
+HARMLESS = "import heapq, math\nassert sum(range(4)) == math.sqrt(36) == heapq.nlargest(1, [6])[0]"
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,12 @@ class SandboxOptions:
     """How a program is held.
 
     Attributes:
-        seconds: of wall clock, and of CPU time.
-        memory_bytes: of address space.
-        file_bytes: of a file; /tmp holds four times as much.
-        processes: that may exist at once.
-        isolation: ``namespaces``: own root, network, processes and users. ``limits``: none of these, rlimits only.
+        seconds: of wall clock (from its first line), and of CPU time.
+        memory_bytes: of address space of a process, and of all processes of the program together.
+        file_bytes: of a file; /tmp and /dev/shm together hold four times as much.
+        processes: processes and threads that may exist at once.
+        isolation: ``namespaces``: own root, network, processes, users and a filter of system calls. ``limits``: none
+            of the namespaces, limits only.
     """
 
     seconds: float = 10.0
@@ -49,12 +61,17 @@ class Outcome:
     passed: bool
     reason: str = ""
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the sandbox failed, so that this says nothing about the program."""
+        return self.reason.startswith(BROKEN)
+
 
 class Sandbox:
     """Runs programs; `check` it before the first one.
 
-    What it does not do: hide the machine's kernel, or hold against code that attacks the few lines of Python around it
-    in its own process (it could search memory for the secret that stands for "passed").
+    What it does not do: hide the machine's kernel, or hold against native code that searches the program's own process
+    for the secret that stands for "passed".
     """
 
     def __init__(self, options: SandboxOptions) -> None:
@@ -66,63 +83,112 @@ class Sandbox:
         Raises:
             UserError: this machine has no namespaces for unprivileged users, or the sandbox does not hold.
         """
-        outcome = self.run("assert sum(range(4)) == 6")
+        outcome = self.run(HARMLESS)
         if not outcome.passed:
             raise UserError(
-                f"the sandbox does not work here ({outcome.reason}); it needs user namespaces (in a container: "
-                "--security-opt seccomp=unconfined). --sandbox limits runs generated code with rlimits only: "
-                "in a machine that you can lose"
+                f"the sandbox does not work here ({outcome.reason.removeprefix(BROKEN)}); it needs user namespaces "
+                "(in a container: --security-opt seccomp=unconfined; on a host: sysctl user.max_user_namespaces and "
+                "kernel.apparmor_restrict_unprivileged_userns). --sandbox limits runs generated code without them, "
+                "with limits only: on a machine that you can lose"
             )
         if self.run("import os; os._exit(0)").passed:
             raise UserError("the sandbox takes an early exit for success; nothing is run")
 
     def run(self, program: str) -> Outcome:
-        """One program: it passes when it runs to its end without an exception."""
-        options, secret = self.options, secrets.token_hex(16)
-        with tempfile.TemporaryDirectory(prefix="mindcoder-sandbox-") as root:
-            order = {
-                "program": program,
-                "secret": secret,
-                "namespaces": options.isolation == "namespaces",
-                "root": root,
-                "visible": visible_folders(),
-                "limits": {
-                    "CPU": max(int(options.seconds) + 1, 1),
-                    "AS": options.memory_bytes,
-                    "FSIZE": options.file_bytes,
-                    "NOFILE": 64,
-                    "NPROC": options.processes,
-                    "CORE": 0,
-                },
-            }
-            text = self._start(json.dumps(order), root)
+        """One program: it passes when it runs to its end without an exception.
+
+        Whatever the program does, and whatever its process answers, only its own outcome depends on it. Where the
+        sandbox itself fails it is tried once more.
+        """
+        outcome = self._try(program)
+        return self._try(program) if outcome.is_broken else outcome
+
+    def _try(self, program: str) -> Outcome:
+        try:
+            return self._run(program)
+        except OSError as error:  # no process, no memory, no space for its folder
+            return Outcome(False, f"{BROKEN}{error}")
+
+    def _run(self, program: str) -> Outcome:
+        options = self.options
+        if len(program) > LONGEST_PROGRAM:
+            return Outcome(False, f"the program has {len(program)} characters, {LONGEST_PROGRAM} at most are run")
+        group = ControlGroup.make(options.memory_bytes, options.processes + 8)  # the watchers are in it too
+        try:
+            with _folder() as root:
+                text = self._start(json.dumps(self._order(program, root, group)).encode(), root)
+            if group is not None and group.is_out_of_memory():
+                return Outcome(False, _memory(options))
+        finally:
+            if group is not None:
+                group.remove()
+        return self._outcome(text)
+
+    def _order(self, program: str, root: str, group: ControlGroup | None) -> dict[str, object]:
+        options = self.options
+        return {
+            "program": program,
+            "namespaces": options.isolation == "namespaces",
+            "root": root,
+            "visible": visible_folders(),
+            "seconds": options.seconds,
+            "memory_bytes": options.memory_bytes,
+            "disk_bytes": 4 * options.file_bytes,
+            "processes": options.processes,
+            "cgroup": None if group is None else str(group.path),
+            "limits": {
+                "CPU": max(int(options.seconds) + 1, 1),
+                "AS": options.memory_bytes,
+                "FSIZE": options.file_bytes,
+                "NOFILE": 64,
+                "NPROC": options.processes,
+                "CORE": 0,
+                "MEMLOCK": 0,
+                "MSGQUEUE": 0,
+                "RTPRIO": 0,
+            },
+        }
+
+    def _outcome(self, text: bytes | None) -> Outcome:
+        """What the child's answer means; an answer that is none fails this program."""
+        timeout = Outcome(False, f"timed out after {self.options.seconds:g} s")
         if text is None:
-            return Outcome(False, f"timed out after {options.seconds:g} s")
+            return timeout
+        if len(text) > LONGEST_VERDICT:
+            return Outcome(False, "no verdict: more than a verdict")
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, not UTF-8, too deep
+            return Outcome(False, "no verdict")
+        if not isinstance(answer, dict):
             return Outcome(False, "no verdict")
         if "broken" in answer:
-            return Outcome(False, f"sandbox: {answer['broken']}")
-        return Outcome(answer.get("secret") == secret, str(answer.get("error", "")))
+            return Outcome(False, f"{BROKEN}{str(answer['broken'])[:300]}")
+        if answer.get("timeout") is True:
+            return timeout
+        return Outcome(answer.get("passed") is True, str(answer.get("error", ""))[:300])
 
-    def _start(self, order: str, folder: str) -> str | None:
-        """The child's answer; None when its time is over."""
-        process = subprocess.Popen(
-            [sys.executable, "-I", str(CHILD)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=folder,
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
-        )
-        with _killed_at_the_end(process):
-            try:
-                return process.communicate(order, timeout=self.options.seconds)[0]
-            except subprocess.TimeoutExpired:
-                return None
+    def _start(self, order: bytes, folder: str) -> bytes | None:
+        """The child's answer, `LONGEST_VERDICT` and one byte at most; None when its time is over."""
+        with tempfile.TemporaryFile() as given:
+            given.write(order)
+            given.seek(0)
+            process = subprocess.Popen(
+                [sys.executable, "-I", str(CHILD)],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "LANG": "C.UTF-8",
+                    "HOME": "/tmp",
+                    "OMP_NUM_THREADS": "1",
+                },
+                start_new_session=True,
+            )
+            with _killed_at_the_end(process):
+                return _read(process, self.options.seconds + SPARE_SECONDS)
 
     def run_all(self, programs: Sequence[str], workers: int | None = None) -> Iterator[Outcome]:
         """Outcomes in the programs' order, several at a time."""
@@ -130,25 +196,66 @@ class Sandbox:
             yield from pool.map(self.run, programs)
 
 
+def _memory(options: SandboxOptions) -> str:
+    return f"used more than {options.memory_bytes / 2**30:g} GiB of memory"
+
+
+def _read(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
+    """Its output up to the end or one byte too many; None when the time is over."""
+    assert process.stdout is not None
+    end, parts, size = time.monotonic() + seconds, [], 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while size <= LONGEST_VERDICT:
+            if not selector.select(max(end - time.monotonic(), 0)):
+                return None
+            part = os.read(process.stdout.fileno(), LONGEST_VERDICT)
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+    return b"".join(parts)[: LONGEST_VERDICT + 1]
+
+
 def visible_folders() -> list[str]:
-    """What Python needs: the system's libraries and this interpreter's own folders."""
+    """What Python needs: the system's libraries and this interpreter's own folders, links and what they stand for."""
     python = {sys.base_prefix, sys.prefix}
-    own = [folder for folder in sorted(python) if not folder.startswith(SYSTEM_FOLDERS)]
-    inner = [folder for folder in own if not any(folder.startswith(f"{other}/") for other in own)]
+    python |= {os.path.realpath(folder) for folder in python}
+    own = [folder for folder in sorted(python) if not _lies_in(folder, SYSTEM_FOLDERS)]
+    inner = [folder for folder in own if not _lies_in(folder, [other for other in own if other != folder])]
     return [folder for folder in SYSTEM_FOLDERS if os.path.exists(folder)] + inner
 
 
+def _lies_in(folder: str, others: Sequence[str]) -> bool:
+    return any(folder == other or folder.startswith(f"{other}/") for other in others)
+
+
 @contextlib.contextmanager
-def _killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Whatever happens, the process and all of its session are gone afterwards."""
+def _folder() -> Iterator[str]:
+    """An empty folder, gone afterwards whatever was put into it (without namespaces a program may)."""
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="mindcoder-sandbox-"))
+    try:
+        yield folder
+    finally:
+        try:
+            shutil.rmtree(folder)
+        except (OSError, RecursionError):  # locked, or nested deeper than Python goes
+            command = 'chmod -R u+rwx "$1"; rm -rf "$1"'
+            subprocess.run(["sh", "-c", command, "sh", folder], stderr=subprocess.DEVNULL, check=False)
+
+
+@contextlib.contextmanager
+def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens, the process and what it started are gone afterwards: its death ends its process namespace."""
     try:
         yield
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("a process of the sandbox (%d) does not end; it is left behind", process.pid)
+        if process.stdout is not None:
+            process.stdout.close()

