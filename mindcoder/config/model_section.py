@@ -310,6 +310,11 @@ class LlamaSection(RotarySection, mindformers.LlamaSection):
         return self.given_pad_id == self.vocab_size
 
     @property
+    def weight_deviation(self) -> float:
+        """Start deviation of the weight matrices and tables; MindFormers' default of init_method_std is 0.01."""
+        return first_given(self.init_method_std, self.initializer_range, default=0.01)
+
+    @property
     def inner_size(self) -> int:
         """Two thirds of 4 H, stretched by ``ffn_dim_multiplier``, up to a multiple (Llama's reference code)."""
         if self.intermediate_size:

@@ -60,6 +60,9 @@ def written(tmp_path: Path, model: str = "", kind: str = "LlamaConfig", rest: st
         ("embedding_init_type: bfloat16", "LlamaConfig", "embedding_dtype", "bfloat16"),
         ("layernorm_compute_dtype: float16", "LlamaConfig", "norm_dtype", "float16"),
         ("softmax_compute_dtype: float16", "LlamaConfig", "softmax_dtype", "float16"),
+        ("", "LlamaConfig", "initializer_range", 0.01),  # MindFormers 1.9's LlamaConfig
+        ("", "WizardCoderConfig", "initializer_range", 0.02),
+        ("", "WizardCoderConfig", "embedding_deviation", 0.01),
         ("init_method_std: 0.006", "LlamaConfig", "initializer_range", 0.006),
         ("initializer_range: 0.05", "WizardCoderConfig", "initializer_range", 0.05),
         ("hidden_act: fast_gelu", "WizardCoderConfig", "activation", "quick_gelu"),
