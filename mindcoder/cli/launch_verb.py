@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mindcoder.backend.device import ascend_present
+from mindcoder.backend.device import ascend_present, check_device
 from mindcoder.cli.arguments import add_run_flags, config_flags, not_negative, port_number, positive
 from mindcoder.cli.parser import Parser
 from mindcoder.config.layout import check_layout
@@ -217,12 +217,13 @@ def _check_run(command: list[str], world: int) -> None:
     """Where the command is one of our runs, check its configuration against the table before anything starts.
 
     Raises:
-        UserError: the file is wrong, or its mesh is not the table's.
+        UserError: the file is wrong, its mesh is not the table's, or its device is not there.
     """
     found = _configuration(command)
     if found is None:
         return
     config, source = found
+    check_device(config.context.device_target, *source.place(("context", "device_target")))
     if config.use_parallel:
         check_layout(config, source, world)
     elif world > 1:

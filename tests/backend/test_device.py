@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -37,6 +38,21 @@ def test_a_run_refuses_it_before_it_writes_anything(tmp_path, capsys, flag):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and ABSENT in lines[0] and not output.exists()
     assert ("--device_target" if flag else f"{config}:") in lines[0]
+
+
+@needs_no_ascend
+def test_a_launch_refuses_it_before_it_starts_a_process(tmp_path, capsys):
+    device_table = {"device_id": "0", "device_ip": "127.0.0.1", "rank_id": "0"}
+    table = {"version": "1.0", "server_count": "1", "status": "completed"}
+    table["server_list"] = [{"server_id": "127.0.0.1", "device": [device_table], "host_nic_ip": "reserve"}]
+    (tmp_path / "table.json").write_text(json.dumps(table))
+    config = REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml"
+    command = f"{sys.executable} -m mindcoder.cli.main finetune --config {config} --device_target Ascend"
+    logs = tmp_path / "logs"
+    arguments = ["launch", "--command", command, "--rank_table", str(tmp_path / "table.json"), "--log_dir", str(logs)]
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and ABSENT in lines[0] and not logs.exists()
 
 
 @needs_no_ascend
