@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mindcoder.config.model_section import (
     ARCHITECTURES,
     SAME_THING,
@@ -122,21 +120,24 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
             "parallel_config",
             "context_parallel",
         )
-    for task, section in (("train_dataset_task", "train_dataset"), ("eval_dataset_task", "eval_dataset")):
-        repeated = getattr(config, task)
-        if repeated is not None and repeated.dataset_config is not None:
-            if _as_written(source, task, "dataset_config") != _as_written(source, section):
-                refuse(
-                    f"{task}.dataset_config differs from {section}, which is read; give the same (a YAML anchor)",
-                    task,
-                    "dataset_config",
-                )
+    for path, flag in source.overridden.items():
+        if path[0] in ("train_dataset_task", "eval_dataset_task"):
+            raise UserError(f"{path[0]} is not read: set {str(path[0]).removesuffix('_task')} instead", flag)
 
 
-def _as_written(source: YamlSource, *path: str) -> Any:
-    """What the file has at ``path``, without what flags laid over it."""
-    value: Any = source.data
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    flagged = {key[len(path)] for key in source.overridden if key[: len(path)] == path and len(key) > len(path)}
-    return {key: item for key, item in (value or {}).items() if key not in flagged}
+def check_repeated_datasets(source: YamlSource) -> None:
+    """Refuse a ``train_dataset_task`` that holds other data than ``train_dataset``; call before flags change either.
+
+    Raises:
+        UserError: which of them is meant is not to be known.
+    """
+    for section in ("train_dataset", "eval_dataset"):
+        task = source.data.get(f"{section}_task")
+        repeated = task.get("dataset_config") if isinstance(task, dict) else None
+        if repeated is not None and repeated != source.data.get(section):
+            place, line = source.place((f"{section}_task", "dataset_config"))
+            raise UserError(
+                f"{section}_task.dataset_config differs from {section}, which is read; give the same (a YAML anchor)",
+                place,
+                line,
+            )

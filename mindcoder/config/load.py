@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mindcoder.config.checks import check_together
+from mindcoder.config.checks import check_repeated_datasets, check_together
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.section import Ignored, Only
 from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
@@ -44,6 +44,7 @@ def load_config(
         UserError: with file, line, key, what was found and what is expected.
     """
     source = read_yaml(file)
+    check_repeated_datasets(source)
     for text in sets:
         key, value = parse_set(text)
         apply_override(source, key, value, f"--set {text}")

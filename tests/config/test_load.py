@@ -207,6 +207,7 @@ def test_set_and_flags_override_and_are_named_in_errors():
         ("model.model_config=[1]", "model.model_config: found [1], expected keys and values"),
         ("processor.tokenizer.type=LlamaTokeniser", "'CodeLlamaTokenizerFast'; did you mean 'LlamaTokenizer'?"),
         ("model.model_config.type=LLamaConfig", "'CodeLlamaConfig'; did you mean 'LlamaConfig'?"),
+        ("train_dataset_task.dataset_config.drop_remainder=False", "train_dataset_task is not read: set train_dataset"),
         ("metric=[{type: 5}]", "metric.0.type: found 5, expected a text"),
         ("eval_callbacks=[{type: ObsMonitor, foo: 1}]", "unknown key 'eval_callbacks.0.foo'; known here: async_save"),
     ],
