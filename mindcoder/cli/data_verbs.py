@@ -27,7 +27,7 @@ def share(text: str) -> float:
 
 
 def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of the seeds' ``wizardcoder_preprocess.py``, and ours."""
+    """Flags of the original ``wizardcoder_preprocess.py``, and ours."""
     parser.add_argument("--input_glob", required=True, nargs="+", metavar="GLOB", help=INPUT_HELP)
     parser.add_argument("--output_file", required=True, metavar="FILE", help="MindRecord file to write")
     parser.add_argument(

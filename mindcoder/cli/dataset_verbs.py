@@ -101,13 +101,14 @@ def _rows(text: str) -> set[int]:
 
 def _filter(arguments: argparse.Namespace) -> int:
     from mindcoder.data.overlap import Finding, contaminated, near_duplicates
-    from mindcoder.data.preprocess import refuse_as_output
+    from mindcoder.data.preprocess import reasons, refuse_as_output
 
     sources, output = sources_of(arguments), Path(arguments.output_file)
     refuse_as_output(output, expand_glob(sources.patterns))
     if len(arguments.input_glob) > 1 and output.exists():
         raise UserError("exists; of several files the last one is written, so give a new name", output)
-    records = _records(sources)
+    unusable: list[BadRecord] = []
+    records = _records(sources, unusable)
     if arguments.data_verb == "dedup":
         results = near_duplicates(records, arguments.threshold)
     else:
@@ -119,6 +120,11 @@ def _filter(arguments: argparse.Namespace) -> int:
         else:
             kept = result.fields() if result.raw is None else result.raw
             lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
+    if not lines:
+        repeats = [f"{len(findings)} repeat something, such as {findings[0].of}"] if findings else []
+        told = "; ".join([*repeats, *([reasons(unusable)] if unusable else [])])
+        why = f"all records are left out: {told}" if told else "holds no record"
+        raise UserError(why, ", ".join(arguments.input_glob))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, "".join(lines))
     for finding in findings[:LISTED]:
@@ -126,16 +132,21 @@ def _filter(arguments: argparse.Namespace) -> int:
     if len(findings) > LISTED:
         print(f"... and {len(findings) - LISTED} more")
     print(f"{arguments.output_file}: {len(lines)} records kept, {len(findings)} left out")
+    if unusable:
+        print(f"left out too, for they teach nothing: {reasons(unusable)}")
     return 0
 
 
-def _records(sources: Sources) -> Iterator[AnyRecord]:
+def _records(sources: Sources, unusable: list[BadRecord]) -> Iterator[AnyRecord]:
+    """Records of all files; those that teach nothing (an empty answer) go to ``unusable``."""
     for file in expand_glob(sources.patterns):
         for record in read_records(file, replace(sources.reading, keep_raw=True)):
             if not isinstance(record, BadRecord):
                 yield record
             elif record.broken:
                 raise record.error()
+            else:
+                unusable.append(record)
 
 
 def _problems(given: str) -> list[tuple[str, str]]:

@@ -58,6 +58,14 @@ class PreprocessOptions:
     reading: Reading = Reading()
 
 
+def reasons(rejects: Iterable[BadRecord]) -> str:
+    """Why records cannot be used, and how many for each reason, the commonest first."""
+    counts = Counter(item.reason[:200] for item in rejects).most_common()
+    parts = [f"{reason} ({count})" for reason, count in counts[:REASONS]]
+    rest = sum(count for _, count in counts[REASONS:])
+    return "; ".join([*parts, *([f"other reasons ({rest})"] if rest else [])])
+
+
 @dataclass
 class Statistics:
     """What went through."""
@@ -103,10 +111,7 @@ class Statistics:
 
     def reasons(self) -> str:
         """Why records were rejected, and how many for each reason."""
-        counts = Counter(item.reason[:200] for item in self.rejects).most_common()
-        parts = [f"{reason} ({count})" for reason, count in counts[:REASONS]]
-        rest = sum(count for _, count in counts[REASONS:])
-        return "; ".join([*parts, *([f"other reasons ({rest})"] if rest else [])])
+        return reasons(self.rejects)
 
 
 NO_PAIR = "is no pair (chosen, rejected), and --pairs takes nothing else; leave --pairs out for this file"

@@ -212,6 +212,24 @@ def test_cleaning_keeps_records_as_they_are(tmp_path, capsys):
     assert main(["data", "dedup", str(file), str(target), "--columns", "instruction=q,output=a"]) == 0
     assert [json.loads(line) for line in target.read_text().splitlines()] == items
     assert "3 records kept, 1 left out" in capsys.readouterr().out
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"instruction": "a", "output": ""}\n' * 2)
+    assert main(["data", "dedup", str(empty), str(target)]) == 2
+    assert "empty.jsonl: all records are left out: output is empty (2)" in capsys.readouterr().err
+    assert main(["data", "dedup", str(empty), str(SAMPLES), str(tmp_path / "both.jsonl")]) == 0
+    assert "left out too, for they teach nothing: output is empty (2)" in capsys.readouterr().out
+    empty.write_text("")
+    assert main(["data", "dedup", str(empty), str(target)]) == 2
+    assert "empty.jsonl: holds no record" in capsys.readouterr().err
+    assert len(target.read_text().splitlines()) == 3
+    problem = next(iter(json.loads(SAMPLES.read_text(encoding="utf-8"))))["output"]
+    (tmp_path / "mbpp.jsonl").write_text(json.dumps(
+        {"task_id": 11, "text": problem, "code": problem, "test_list": ["assert 1"], "test_setup_code": "",
+         "challenge_test_list": []}) + "\n")  # fmt: skip
+    empty.write_text(json.dumps({"text": problem}))
+    against = ["--against", f"mbpp={tmp_path / 'mbpp.jsonl'}"]
+    assert main(["data", "decontaminate", str(empty), str(target), *against]) == 2
+    assert "all records are left out: 1 repeat something, such as mbpp" in capsys.readouterr().err
 
 
 def test_a_tokenizer_is_trained_on_records_of_any_layout(registry, tmp_path, capsys):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 
 import pytest
+from test_layouts import OTHERS
 
 from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
-from mindcoder.data.readers import BadRecord, Conversation, Document, Record, read_records
+from mindcoder.data.readers import BadRecord, Conversation, Document, Reading, Record, read_records
 from mindcoder.data.readers import files as record_files
+from mindcoder.data.readers.layouts import read_item
 from mindcoder.data.record_index import RecordIndex
 from mindcoder.errors import UserError
 
@@ -144,3 +147,36 @@ def test_prose_in_a_text_file_is_a_text(tmp_path):
     (tmp_path / "b.txt").write_bytes(GOOD)
     (text,), (record,) = (list(read_records(tmp_path / name)) for name in ("a.txt", "b.txt"))
     assert isinstance(text, Document) and text.content == "Once upon a time.\n" and isinstance(record, Record)
+
+
+ODD = (None, True, 0, 1, -1, 3.5, "", "x", "\ud800", [], {}, [[]], [{}], {"a": 1}, [None], ["a", "b"], [["a", "b"]],
+       {"type": "text", "text": "t"}, [{"role": "user", "content": "q"}], 10**30, "[[[", '{"name": "f"}', {"role": []},
+       {"from": "gpt"})  # fmt: skip
+NAMES = ("role", "from", "content", "value", "history", "system", "tools", "label", "kto_tag", "tool_calls", "weight",
+         "input", "images", "prompt", "chosen", "completion", "messages", "instances", "num_turns")  # fmt: skip
+
+
+def changed(value, rng):
+    """A JSON value with some parts left out, renamed or replaced by odd ones."""
+    if rng.random() < 0.1:
+        return rng.choice(ODD)
+    if isinstance(value, dict):
+        kept = [(name, item) for name, item in value.items() if rng.random() > 0.06]
+        return {rng.choice(NAMES) if rng.random() < 0.05 else name: changed(item, rng) for name, item in kept}
+    return [changed(item, rng) for item in value if rng.random() > 0.05] if isinstance(value, list) else value
+
+
+def test_whatever_a_record_holds_it_is_read_or_refused(tmp_path):
+    """A record of any shape is a record whose texts can be encoded, or a bad record that can be written down."""
+    rng = random.Random(0)
+    examples = [item for item, _ in OTHERS.values()] + [{"instruction": "a", "chosen": "b", "rejected": "c"}]
+    counts = [0, 0]
+    for _ in range(4000):
+        reading = rng.choice([Reading(), Reading(desirable_only=True), Reading((("instruction", "x"),))])
+        found = read_item(tmp_path / "x", 0, None, changed(rng.choice(examples), rng), reading)
+        if isinstance(found, BadRecord):
+            assert found.reason and found.text.encode() is not None
+        else:
+            json.dumps(found.fields(), ensure_ascii=False).encode()
+        counts[isinstance(found, BadRecord)] += 1
+    assert min(counts) > 500

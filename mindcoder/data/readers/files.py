@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -175,10 +176,13 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _opened(file: Path) -> IO[bytes]:
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """A regular file; what the system says against it, now or while it is read, names the file."""
     try:
         if not file.is_file():
             raise UserError(_why_none(file, []) if not file.exists() or file.is_dir() else "is no regular file", file)
-        return open(file, "rb")
+        with open(file, "rb") as stream:
+            yield stream
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be read: {getattr(error, 'strerror', None) or error}", file) from None
