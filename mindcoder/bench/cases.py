@@ -46,7 +46,7 @@ class Row:
 def parse_cases(pairs: str | None, grid: str | None, batches: str) -> list[Case]:
     """Cases of ``--pairs "[[256,256],[512,512]]"`` or ``--grid 5,11``, for ``--batch 1,4,8``.
 
-    A grid ``a,b`` is every pair of the lengths 2^a ... 2^(b-1), as in the seeds' 36 cases.
+    A grid ``a,b`` is every pair of the lengths 2^a ... 2^(b-1), as in the original script's 36 cases.
 
     Raises:
         UserError: a value is not of its form.
@@ -77,6 +77,29 @@ def _grid(text: str) -> list[tuple[int, int]]:
         raise UserError(f"--grid: expected two powers of two such as 5,11, found {text!r}")
     sizes = [2**power for power in range(int(match[1]), int(match[2]))]
     return [(prompt, new) for prompt in sizes for new in sizes]
+
+
+def original_pairs(
+    multicase: int,
+    set_case_pair: int,
+    seqlen_in: int,
+    seqlen_out: int,
+    seqlen_in_range: Sequence[int],
+    seqlen_out_range: Sequence[int],
+    seqlen_in_pair: Sequence[int],
+    seqlen_out_pair: Sequence[int],
+) -> list[list[int]]:
+    """``[in, out]`` of the variables of the original StarCoder run.sh.
+
+    One case without ``multicase``; with ``set_case_pair`` the pairs as they stand beside each other; else every
+    combination of the lengths 2^a ... 2^(b-1) of both ranges.
+    """
+    if not multicase:
+        return [[seqlen_in, seqlen_out]]
+    if set_case_pair:
+        return [[first, second] for first, second in zip(seqlen_in_pair, seqlen_out_pair, strict=True)]
+    lengths, answers = range(*seqlen_in_range), range(*seqlen_out_range)
+    return [[2**first, 2**second] for first in lengths for second in answers]
 
 
 def write_table(rows: Sequence[Row], file: Path) -> None:

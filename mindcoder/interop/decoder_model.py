@@ -6,15 +6,14 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-from mindformers.core.parallel_config import default_parallel_config
+from mindformers import PreTrainedModel, PreTrainedTokenizerFast
 from mindspore import Tensor, ops
 
 from mindcoder.checkpoint.load import fitting_weights, load_weights
-from mindcoder.config.model_section import AnyModelSection
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
-from mindcoder.generate.sampler import SamplingOptions
+from mindcoder.interop.config import DecoderPretrainedConfig
+from mindcoder.interop.generation import read_generation
 from mindcoder.interop.shims import apply_cpu_shims
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
@@ -23,36 +22,6 @@ from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.code_tokenizer import begin_with
 
 apply_cpu_shims()
-
-
-class DecoderPretrainedConfig(PretrainedConfig):
-    """The YAML file's ``model.model_config`` as MindFormers wants it; the keys and checks are the same.
-
-    Subclasses name the section, and its ``type`` where the section has several.
-
-    Raises:
-        pydantic.ValidationError: an unknown key or a wrong type.
-    """
-
-    section_class: type[AnyModelSection]
-    section_type: str
-
-    def __init__(self, **settings: Any) -> None:
-        own = {name: settings.pop(name) for name in list(settings) if name in self.section_class.model_fields}
-        section = self.section_class(**{**own, "type": self.section_type})
-        values = section.model_dump(exclude={"type"})
-        # MindFormers' generator wants a list of end tokens.
-        eos = values["eos_token_id"]
-        values["eos_token_id"] = eos if isinstance(eos, list) else [eos]
-        settings.setdefault("parallel_config", default_parallel_config)
-        self.section = section
-        super().__init__(**{**values, **settings})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Without what is no plain data."""
-        output = super().to_dict()
-        output.pop("section", None)
-        return output
 
 
 class DecoderForCausalLM(PreTrainedModel):
@@ -67,6 +36,9 @@ class DecoderForCausalLM(PreTrainedModel):
 
     def __init__(self, config: DecoderPretrainedConfig) -> None:
         super().__init__(config, auto_prefix=False)
+        mode = ms.get_auto_parallel_context("parallel_mode")
+        if mode in ("semi_auto_parallel", "auto_parallel"):
+            raise ValueError(f"parallel_mode {mode} is not there: scripts/pipeline_dist.sh divides layers over cards")
         self.transformer_config = config_from_section(config.section)
         location = config.section.checkpoint_name_or_path
         weights = fitting_weights(location, self.transformer_config) if location else None
@@ -113,58 +85,37 @@ class DecoderForCausalLM(PreTrainedModel):
         self,
         input_ids: Any,
         generation_config: Any = None,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        do_sample: bool | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        repetition_penalty: float | None = None,
-        eos_token_id: int | list[int] | None = None,
-        pad_token_id: int | None = None,
-        seed: int = 0,
-        return_dict_in_generate: bool = False,
-        **unused: Any,
+        logits_processor: Any = None,
+        streamer: Any = None,
+        seed: int | None = None,
+        **arguments: Any,
     ) -> Any:
-        """Complete a batch of prompts; arguments as MindFormers' ``GenerationMixin.generate``.
+        """Complete a batch of prompts; arguments as MindFormers' ``GenerationMixin.generate`` (`read_generation`).
 
         Returns:
             A list of arrays, prompt and answer; or ``{"sequences": list}``.
 
         Raises:
-            TypeError: an argument that this engine has no use for.
+            TypeError: an unknown argument.
+            ValueError: something that is not there, such as beam search; or a prompt that leaves no room.
         """
-        unknown = [name for name, value in unused.items() if value not in (None, False)]
-        if unknown:
-            raise TypeError(f"generate: no argument {', '.join(unknown)}")
-        section = generation_config or self.config.section
-        prompts = self._prompts(input_ids, section.pad_token_id if pad_token_id is None else pad_token_id)
-        length = max_length or self.config.section.max_decode_length or self.config.section.seq_length
-        if max_new_tokens:
-            length = max(len(prompt) for prompt in prompts) + max_new_tokens
-        eos = eos_token_id if eos_token_id is not None else self.transformer_config.eos_token_id
-        engine = self._engine(
-            len(prompts),
-            min(length, self.transformer_config.longest_text or length),
-            frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos]),
-            max(len(prompt) for prompt in prompts),
+        wanted = read_generation(
+            self.config, generation_config, seed, logits_processor=logits_processor, streamer=streamer, **arguments
         )
-        given = {
-            "do_sample": do_sample,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "repetition_penalty": repetition_penalty,
-        }
-        chosen: dict[str, Any] = {
-            name: getattr(section, name) if value is None else value for name, value in given.items()
-        }
-        completions = engine.generate(prompts, SamplingOptions(**chosen, seed=seed), max_new_tokens)
+        prompts = self._prompts(input_ids, wanted.pad)
+        longest = max(map(len, prompts))
+        limit = self.transformer_config.longest_text or self.config.seq_length
+        length = longest + wanted.max_new_tokens if wanted.max_new_tokens else wanted.max_length
+        length = min(length, limit)
+        if longest >= length:
+            raise ValueError(f"generate: the longest prompt has {longest} tokens, which leaves no room within {length}")
+        engine = self._engine(len(prompts), length, wanted.eos, longest)
+        completions = engine.generate(prompts, wanted.options, wanted.max_new_tokens)
         sequences = [
             np.array([*prompt, *item.tokens, *([] if item.stopped_by is None else [item.stopped_by])], np.int32)
             for prompt, item in zip(prompts, completions)
         ]
-        return {"sequences": sequences} if return_dict_in_generate else sequences
+        return {"sequences": sequences} if wanted.as_dictionary else sequences
 
     def _prompts(self, input_ids: Any, pad_id: int | None) -> list[list[int]]:
         """Rows without their padding at the end."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
 from mindcoder.config.model_section import LlamaSection
-from mindcoder.interop.decoder_model import CodeTokenizerFast, DecoderForCausalLM, DecoderPretrainedConfig
+from mindcoder.interop.config import LLAMA_DEFAULTS, DecoderPretrainedConfig
+from mindcoder.interop.decoder_model import CodeTokenizerFast, DecoderForCausalLM
 
 
 @MindFormerRegister.register(MindFormerModuleType.CONFIG)
@@ -15,6 +16,7 @@ class CodeLlamaConfig(DecoderPretrainedConfig):
     model_type = "codellama"
     section_class = LlamaSection
     section_type = "CodeLlamaConfig"
+    defaults = LLAMA_DEFAULTS
 
 
 @MindFormerRegister.register(MindFormerModuleType.MODELS)

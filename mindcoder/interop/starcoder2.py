@@ -5,7 +5,8 @@ from __future__ import annotations
 from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
 from mindcoder.config.model_section import StarCoder2Section
-from mindcoder.interop.decoder_model import CodeTokenizerFast, DecoderForCausalLM, DecoderPretrainedConfig
+from mindcoder.interop.config import DecoderPretrainedConfig
+from mindcoder.interop.decoder_model import CodeTokenizerFast, DecoderForCausalLM
 
 
 @MindFormerRegister.register(MindFormerModuleType.CONFIG)

@@ -1,11 +1,12 @@
-"""WizardCoder for MindFormers: configuration, model and tokenizer under the names the seeds import."""
+"""WizardCoder for MindFormers: configuration, model and tokenizer under the names that the original scripts import."""
 
 from __future__ import annotations
 
 from mindformers.tools.register import MindFormerModuleType, MindFormerRegister
 
 from mindcoder.config.model_section import ModelConfigSection
-from mindcoder.interop.decoder_model import CodeTokenizerFast, DecoderForCausalLM, DecoderPretrainedConfig
+from mindcoder.interop.config import WIZARDCODER_DEFAULTS, DecoderPretrainedConfig
+from mindcoder.interop.decoder_model import CodeTokenizerFast, DecoderForCausalLM
 
 
 @MindFormerRegister.register(MindFormerModuleType.CONFIG)
@@ -15,6 +16,7 @@ class WizardCoderConfig(DecoderPretrainedConfig):
     model_type = "wizardcoder"
     section_class = ModelConfigSection
     section_type = "WizardCoderConfig"
+    defaults = WIZARDCODER_DEFAULTS
 
 
 @MindFormerRegister.register(MindFormerModuleType.MODELS)

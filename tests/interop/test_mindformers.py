@@ -1,4 +1,4 @@
-"""The seed's own scripts on MindFormers: pipeline and Trainer with our classes."""
+"""The original scripts on MindFormers: pipeline and Trainer with our classes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ PIPELINE = (
     from mindformers import pipeline
     config = WizardCoderConfig(use_past=True, batch_size=1, seq_length=256, n_position=320, vocab_size=700,
                                hidden_size=48, num_layers=3, num_heads=4, intermediate_size=112, pad_token_id=699,
-                               checkpoint_name_or_path={checkpoint!r})
+                               eos_token_id=0, param_init_type="float32", compute_dtype="float32",
+                               softmax_dtype="float32", checkpoint_name_or_path={checkpoint!r})
     network = WizardCoderLMHeadModel(config)
     network.set_train(False)
     tokenizer = WizardCoderTokenizer({tokenizer!r} + "/vocab.json", {tokenizer!r} + "/merges.txt")
@@ -45,7 +46,8 @@ TRAINER = (
     import mindspore.dataset as ds
     from mindformers import Trainer, TrainingArguments
     config = WizardCoderConfig(batch_size=4, seq_length=256, n_position=320, vocab_size=700, hidden_size=48,
-                               num_layers=2, num_heads=4, pad_token_id=699)
+                               num_layers=2, num_heads=4, pad_token_id=699, param_init_type="float32",
+                               compute_dtype="float32", softmax_dtype="float32")
     dataset = ds.MindDataset({dataset!r}, columns_list=["input_ids", "labels"], shuffle=False).batch(4, True)
     arguments = TrainingArguments(output_dir={output!r}, num_train_epochs=4, per_device_train_batch_size=4,
                                   learning_rate=5e-3, sink_mode=False, use_parallel=False, save_steps=1000,
@@ -65,7 +67,8 @@ OTHER_FAMILIES = """
     from mindformers import pipeline
     config = {prefix}Config(use_past=True, batch_size=1, seq_length=256, vocab_size=700, hidden_size=48, num_layers=3,
                             num_heads=4, n_kv_heads=2, intermediate_size=112, pad_token_id=699, bos_token_id=0,
-                            eos_token_id=0, max_position_embedding=320, checkpoint_name_or_path={checkpoint!r}, {more})
+                            eos_token_id=0, max_position_embedding=320, param_init_type="float32",
+                            compute_dtype="float32", checkpoint_name_or_path={checkpoint!r}, {more})
     network = {prefix}ForCausalLM(config)
     network.set_train(False)
     tokenizer = {tokenizer_class}({tokenizer!r})
