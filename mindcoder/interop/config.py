@@ -143,6 +143,9 @@ class DecoderPretrainedConfig(PretrainedConfig):
                 others[key] = value
             else:
                 raise TypeError(f"{name}: unknown name {key!r}{_nearest(key, [*fields, *OTHER_NAMES])}")
+        eos = own.get("eos_token_id")
+        if isinstance(eos, list) and len(eos) == 1:  # as a saved configuration has it
+            own["eos_token_id"] = eos[0]
         return own, others
 
     def _check_asks_nothing(self, key: str, value: Any) -> None:
