@@ -8,7 +8,7 @@ import os
 import random
 
 import pytest
-from test_layouts import OTHERS
+from layout_examples import OTHERS
 
 from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
 from mindcoder.data.readers import BadRecord, Conversation, Document, Reading, Record, read_records
