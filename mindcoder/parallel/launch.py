@@ -25,6 +25,7 @@ from mindcoder.parallel.worker import Worker, adopt_orphans, start_worker
 TICK_SECONDS = 1.0  # between looks at what no process descriptor tells: stopped ranks, deadlines
 FAST_TICK_SECONDS = 0.05  # while ranks are ending, or where the kernel has no process descriptors
 STOPPED_SECONDS = 20.0  # a process stopped (SIGSTOP) for so long counts as failed
+DONE_SECONDS = 60.0  # a process that has said it is done, and only has to end, is killed after so long
 EARLY_NOTICE_SECONDS = 10.0  # after a rank ended with the others running: it is named
 FAILURE_GRACE_SECONDS = (
     1.0  # between asking the others to end and killing them: they cannot save without the failed one
@@ -240,7 +241,9 @@ class Job:
                 failure = self._stopped_too_long(worker)
                 if failure is not None:
                     return failure
-            elif code != 0 and not (self.interrupted is not None and _ends_a_signal(code)):
+                if worker.end_when_done(DONE_SECONDS):
+                    say(f"{worker.title} is done, but did not end within {DONE_SECONDS:.0f} s: killed")
+            elif code != 0 and not worker.was_ended and not (self.interrupted is not None and _ends_a_signal(code)):
                 return _failure(worker, code)
         if self.interrupted is None:
             return self._early_exit(running)

@@ -28,6 +28,8 @@ class Worker:
         pidfd: becomes readable when the process ends; None where the kernel has no such thing.
         is_over: whether every process of its session has ended.
         is_named: whether the terminal has said that it ended too early.
+        done_since: when it was first seen to be done, on the monotonic clock.
+        was_ended: whether it was done and had to be killed.
         ended_at: of the process, on the monotonic clock; None while it runs.
     """
 
@@ -41,6 +43,8 @@ class Worker:
     ended_at: float | None = None
     is_over: bool = False
     is_named: bool = False
+    done_since: float | None = None
+    was_ended: bool = False
 
     @property
     def title(self) -> str:
@@ -103,6 +107,22 @@ class Worker:
     def told_done(self) -> bool:
         """Whether the rank has said that its work is done; only commands of ours do."""
         return self.done_file.exists()
+
+    def end_when_done(self, seconds: float) -> bool:
+        """Kill the process that said it was done so long ago and has not ended; gives whether that was so."""
+        try:
+            pid = int(self.done_file.read_text())
+            os.kill(pid, 0)
+        except (OSError, ValueError, OverflowError):
+            self.done_since = None
+            return False
+        now = time.monotonic()
+        self.done_since = self.done_since or now
+        if now - self.done_since < seconds or pid not in job_processes("", (self.process.pid,)):
+            return False
+        self.was_ended = pid == self.process.pid
+        os.kill(pid, signal.SIGKILL)
+        return True
 
 
 def start_worker(

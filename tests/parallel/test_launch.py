@@ -63,6 +63,10 @@ if mode == "deaf":
 if mode == "much":
     print("y" * 300_000, flush=True)
     sys.exit(0)
+if mode == "lingering":
+    (pathlib.Path(os.environ["MINDCODER_DONE_FILE"])).write_text(str(os.getpid()))
+    time.sleep(100 if rank == 1 else 0)
+    sys.exit(0)
 if mode == "early" and rank == 2:
     sys.exit(0)
 if mode == "early_but_done":
@@ -86,7 +90,7 @@ def job(tmp_path):
     command = f"{sys.executable} {tmp_path / 'worker.py'} {tmp_path} "
     script = (
         "import sys, mindcoder.parallel.launch as launch\n"
-        "launch.STOPPED_SECONDS = 2.0\n"
+        "launch.STOPPED_SECONDS = launch.DONE_SECONDS = 2.0\n"
         "original = launch.Job._spawn\n"
         "def spawn(self, rank, command, variables, name):\n"
         "    command = [sys.executable, '-c', 'import time; time.sleep(100)'] if rank < 0 else command\n"
@@ -314,6 +318,12 @@ def test_a_rank_that_says_it_is_done_may_end_before_the_others(job, tmp_path):
     code, _, err = finish(job("early_but_done", "--early_exit_seconds", "1"), 30)
     assert code == 0 and err == ""
     assert not list((tmp_path / "log").glob(".*"))  # neither locks nor marks are left
+
+
+def test_a_rank_that_is_done_but_does_not_end_is_ended(job, tmp_path):
+    code, _, err = finish(job("lingering"), 30)
+    assert code == 0 and err == "mindcoder: rank 1 is done, but did not end within 2 s: killed\n"
+    assert_all_gone(tmp_path)
 
 
 def test_our_commands_say_that_they_are_done(tmp_path, monkeypatch):
