@@ -120,6 +120,10 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
             "parallel_config",
             "context_parallel",
         )
+    for kind in ("CheckpointMonitor", "MFLossMonitor"):
+        places = [index for index, item in enumerate(config.callbacks) if item.kind == kind]
+        if len(places) > 1:
+            refuse(f"callbacks: {kind} is there {len(places)} times, expected once", "callbacks")
     for path, flag in source.overridden.items():
         if path[0] in ("train_dataset_task", "eval_dataset_task"):
             raise UserError(f"{path[0]} is not read: set {str(path[0]).removesuffix('_task')} instead", flag)

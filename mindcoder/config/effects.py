@@ -28,7 +28,26 @@ READ_AS = {
     "prefixtuning": "ptuning2 with prefix_projection, of prefix_token_num, mid_dim and dropout_rate",
     "slora": "no adapter: adapters beside a base model are named with --adapter of predict, chat and serve",
 }
-SILENT_CALLBACKS = ("ObsMonitor", "ProfileMonitor", "TrainingStateMonitor")
+CALLBACKS = {
+    "ObsMonitor": "files stay in output_dir",
+    "ProfileMonitor": "MindCoder has no profiler of its own",
+    "TrainingStateMonitor": "loss, rate and gradient norm are always logged",
+    "SummaryMonitor": "TensorBoard files are always written",
+    "EvalCallBack": "do_eval and eval_step_interval decide",
+}
+# In one section, a key that another one overrules where both are given.
+OVERRULED = {
+    "beta1": "betas",
+    "beta2": "betas",
+    "warmup_steps": "warmup_ratio",
+    "decay_steps": "decay_ratio",
+    "decay_start_steps": "decay_start_ratio",
+    "multi_query": "n_kv_heads",
+    "expand_ratio": "intermediate_size",
+    "multiple_of": "intermediate_size",
+    "ffn_dim_multiplier": "intermediate_size",
+    "dataset_files": "dataset_dir",
+}
 IN_CLUSTERS = ("parallel", "parallel_config")
 
 
@@ -47,9 +66,13 @@ def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list
     """
     notes = []
     given = sorted(_given(config, source.data), key=lambda item: source.place(item[0])[1] or 0)
-    for path, field, value in given:
+    for path, section, field, value in given:
         place, line = source.place(path)
         at, name = (f"{place}:{line}: " if line else f"{place}: "), ".".join(map(str, path))
+        winner = OVERRULED.get(str(path[-1]))
+        if winner in type(section).model_fields and getattr(section, winner) not in (None, "", []):
+            notes.append(f"{at}{name} has no effect: {winner} is given")
+            continue
         reason = _reason(path, field, value, config, device)
         if reason:
             notes.append(f"{at}{name} has no effect: {reason}")
@@ -58,8 +81,8 @@ def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list
     return notes
 
 
-def _given(section: BaseModel, data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, FieldInfo, Any]]:
-    """Path, declaration and value of every key that the file gives, down to those without sections below."""
+def _given(section: BaseModel, data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, BaseModel, FieldInfo, Any]]:
+    """Path, section, declaration and value of every key that the file gives, down to those without sections below."""
     for name, field in type(section).model_fields.items():
         key = field.alias or name
         if not isinstance(data, dict) or key not in data:
@@ -71,7 +94,7 @@ def _given(section: BaseModel, data: Any, path: KeyPath = ()) -> Iterator[tuple[
             for index, item in enumerate(value):
                 yield from _given(item, given[index], (*path, key, index))
         else:
-            yield (*path, key), field, given
+            yield (*path, key), section, field, given
 
 
 def _reason(path: KeyPath, field: FieldInfo, value: Any, config: RunConfig, device: str) -> str | None:
@@ -87,8 +110,10 @@ def _reason(path: KeyPath, field: FieldInfo, value: Any, config: RunConfig, devi
         return "use_parallel is False, one process"
     if mark is not None:
         return None if value in mark.neutral else mark.reason
-    if path[0] == "callbacks" and value in SILENT_CALLBACKS:
-        return f"MindCoder has no {value}; files stay in output_dir"
+    if path[0] == "callbacks" and path[-1] == "type" and value in CALLBACKS:
+        return f"there is no {value} here; {CALLBACKS[value]}"
+    if path == ("optimizer", "learning_rate") and config.lr_schedule.learning_rate not in (None, value):
+        return "lr_schedule.learning_rate is given"
     if path[:2] == ("runner_wrapper", "scale_sense") and config.model.settings.compute_dtype != "float16":
         return "only float16 needs a loss scale"
     if value == "bfloat16" and device == "CPU":

@@ -161,6 +161,11 @@ class Callback(mindformers.Callback):
     keep_checkpoint_max: Count = 5
     per_print_times: Steps = 1
 
+    @property
+    def kind(self) -> str:
+        """The type, under the name that is not misspelt."""
+        return "CheckpointMonitor" if self.type == "CheckpointMointor" else self.type
+
 
 class ContextSection(mindformers.ContextSection):
     """``context``: the device and MindSpore's settings."""

@@ -74,7 +74,7 @@ def micro_batches(config: RunConfig) -> int:
 
 
 def _checkpoint_callback(config: RunConfig) -> CallbackSection:
-    found = [item for item in config.callbacks if item.type in ("CheckpointMonitor", "CheckpointMointor")]
+    found = [item for item in config.callbacks if item.kind == "CheckpointMonitor"]
     return found[0] if found else CallbackSection(type="CheckpointMonitor")
 
 

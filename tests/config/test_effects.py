@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import typing
 
+import pytest
+from conftest import REPOSITORY
 from pydantic.fields import FieldInfo
 from section_reads import classes_in, declared_fields, reads_of_package
 
-from mindcoder.config.effects import marker
+from mindcoder.config.effects import marker, notes_on_effects
+from mindcoder.config.load import load_config
 from mindcoder.config.section import Describes, Ignored, Only
 
 
@@ -43,3 +46,27 @@ def test_every_ignored_key_says_why():
         ignored = marker(field)
         if isinstance(ignored, Ignored) and not isinstance(ignored, Describes):
             assert len(ignored.reason) > 10 and not ignored.reason.endswith("."), f"{owner.__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        (["optimizer.betas=[0.9, 0.99]"], "optimizer.beta1 has no effect: betas is given"),
+        (["lr_schedule.warmup_steps=9", "lr_schedule.warmup_ratio=0.0"], "warmup_steps has no effect: warmup_ratio is"),
+        (["optimizer.learning_rate=0.5"], "optimizer.learning_rate has no effect: lr_schedule.learning_rate is given"),
+        (
+            ["callbacks=[{type: EvalCallBack}]"],
+            "callbacks.0.type has no effect: there is no EvalCallBack here; do_eval",
+        ),
+        (["metric.type=EmF1Metric"], "metric.type has no effect: eval reports loss, perplexity, token accuracy"),
+        (
+            ["model.model_config.pet_config={pet_type: ptuning2, lora_rank: 4}"],
+            "lora_rank has no effect: it is no key of",
+        ),
+        (["runner_wrapper.enable_check_overflow=False"], "enable_check_overflow has no effect: gradients are always"),
+        (["parallel.auto_pipeline=False", "use_parallel=True"], "parallel.auto_pipeline has no effect: the layout is"),
+    ],
+)
+def test_what_a_run_does_not_follow_is_said_once(changes, expected):
+    config, source = load_config(REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml", changes)
+    assert sum(expected in note for note in notes_on_effects(config, source, "CPU")) == 1

@@ -97,6 +97,7 @@ def test_a_key_takes_effect(tmp_path, model, kind, field, value):
         ("", "runner_config: {initial_epoch: 3}", "initial_epoch: found 3, expected 0 (resume_training"),
         ("", "only_save_strategy: True", "only_save_strategy: found True, expected False"),
         ("", "runner_wrapper: {scale_sense: {type: AdaptiveLossScaleUpdateCell}}", "found 'AdaptiveLossScaleUpdate"),
+        ("", "callbacks: [{type: CheckpointMonitor}, {type: CheckpointMointor}]", "CheckpointMonitor is there 2 times"),
         ("input_sliced_sig: True", "", "input_sliced_sig: found True, expected False (labels are shifted"),
         ("pad_token: 1", "", "pad_token: 1 differs from pad_token_id 0, another name of the same"),
         ("pad_token_id: 1001", "", "a.yaml:6: key 'pad_token_id' is given twice, first on line 6"),
