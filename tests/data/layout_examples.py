@@ -135,6 +135,29 @@ OTHERS = {  # layouts of which no file is at hand
         [("system", "Think."), ("user", "q"), ("ANSWER", "r")],
     ),
     "metamath": ({"query": "1+1", "response": "2", "type": "GSM"}, [("user", "1+1"), ("ANSWER", "2")]),
+    "CodeFeedback": (
+        {"query": "q", "answer": "a", "resource": "evol", "lang": "python"},
+        [("user", "q"), ("ANSWER", "a")],
+    ),
+    "OpenAI's functions": (
+        {
+            "messages": [
+                {"role": "user", "content": "light"},
+                {"role": "assistant", "content": None, "function_call": {"name": "light", "arguments": '{"on": true}'}},
+                {"role": "function", "name": "light", "content": "on"},
+                {"role": "assistant", "content": "Done!"},
+            ],
+            "functions": [{"name": "light"}],
+            "parallel_tool_calls": True,
+        },
+        [
+            ("system", TOOLS.format('{"name": "light"}')),
+            ("user", "light"),
+            ("ANSWER", LIGHT_CALL),
+            ("tool", "on"),
+            ("ANSWER", "Done!"),
+        ],
+    ),
     "input and output": ({"input": "q", "output": "a"}, [("user", "q"), ("ANSWER", "a")]),
     "self-instruct": (
         {"instruction": "Add", "instances": [{"input": "1 2", "output": "3"}]},

@@ -182,6 +182,19 @@ def test_an_empty_result_blames_the_input_and_says_why(items, reason, packing, s
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_errors_while_reading_reach_the_caller_from_worker_processes(small_tokenizer, tmp_path):
+    file = jsonl(tmp_path / "x.jsonl", *({"q": str(number), "a": "b"} for number in range(300)))
+    asked = options(
+        str(file),
+        tmp_path / "o.mindrecord",
+        workers=2,
+        reading=Reading(parse_columns("instruction=q,output=a,input=z")),
+    )
+    with pytest.raises(UserError, match=r"x.jsonl: columns: no record has a field 'z'"):
+        preprocess(asked, small_tokenizer)
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_bad_records_only_are_all_named(small_tokenizer, tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text('{"a": 1}\nno json\n')

@@ -45,6 +45,7 @@ LAYOUTS = (  # the first that fits is taken
     Layout("prompt-completion", ("prompt", "completion"), prompt_and_completion),
     Layout("question-answer", ("question", "answer"), single_turn("question", "answer")),
     Layout("question-response", ("question", "response"), single_turn("question", "response")),
+    Layout("query-answer", ("query", "answer"), single_turn("query", "answer")),
     Layout("query-response", ("query", "response"), single_turn("query", "response")),
     Layout("firefly", ("input", "target"), single_turn("input", "target")),
     Layout("input-output", ("input", "output"), single_turn("input", "output")),

@@ -19,7 +19,13 @@ from mindcoder.data.readers.turns import finished, read_turns
 
 Place = tuple[str, int, int | None]
 BELLE_TURN = re.compile(r"^(Human|Assistant):", re.MULTILINE)
-SURROUNDINGS = ("system", "system_prompt", "history", "tools")  # a record with one of these is a conversation
+SURROUNDINGS = (
+    "system",
+    "system_prompt",
+    "history",
+    "tools",
+    "functions",
+)  # a record with one of these is a conversation
 
 
 def single_turn(question: str, answer: str, context: str = "") -> Callable[[Fields, Place], Record | Conversation]:

@@ -79,7 +79,8 @@ def with_system(messages: list[Message], fields: Fields) -> tuple[list[Message],
     if name and (not any(text.strip() for text in texts) or fields.peek(name) in texts):
         given = fields.optional(name)
         texts = texts if given in texts else [given]
-    tools = tools_text(fields.raw("tools")) if fields.has("tools") else ""
+    described = fields.first("tools", "functions")  # OpenAI's name, and its old one
+    tools = tools_text(fields.raw(described)) if described else ""
     text = "\n\n".join(part for part in (*texts, tools) if part.strip())
     return ([Message("system", text)] if text else []), messages[count:]
 
