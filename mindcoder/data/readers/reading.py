@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 _NAMES = (
     "instruction input output system history tools functions messages conversations conversation chat plain_text text "
-    "content prompt completion response question answer query problem solution target context system_prompt instances chosen "
-    "rejected kto_tag label meta_instruction prefix"
+    "content prompt completion response question answer query problem solution target context system_prompt instances "
+    "chosen rejected kto_tag label meta_instruction prefix"
 )
 FIELDS = tuple(_NAMES.split())
 
