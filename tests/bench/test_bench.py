@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from mindcoder.bench.cases import Case, Row, parse_cases, write_table
+from mindcoder.bench.cases import Case, Row, original_pairs, parse_cases, write_table
 from mindcoder.cli.main import main
 from mindcoder.errors import UserError
 
@@ -74,3 +74,11 @@ def test_cases():
                                   ("[[0,4]]", None, "1"), (None, "5,5", "1"), (None, None, "0")):  # fmt: skip
         with pytest.raises(UserError, match="expected"):
             parse_cases(pairs, sizes, batches)
+
+
+def test_cases_of_the_original_starcoder_script():
+    ranges, pairs = ([5, 11], [5, 11]), ([256, 256, 512, 1024], [64, 256, 512, 1024])
+    assert original_pairs(0, 0, 128, 64, *ranges, *pairs) == [[128, 64]]
+    assert original_pairs(1, 1, 128, 128, *ranges, *pairs) == [[256, 64], [256, 256], [512, 512], [1024, 1024]]
+    every = original_pairs(1, 0, 128, 128, *ranges, *pairs)
+    assert len(every) == 36 and every[0] == [32, 32] and every[-1] == [1024, 1024]

@@ -225,3 +225,33 @@ def test_cards_that_are_not_there_are_named(tmp_path):
     assert choose_devices(table, [4, 5]) == table
     with pytest.raises(ValueError, match=r"server 10.0.0.1 has the cards \[4, 5\], not \[6\]"):
         choose_devices(table, [5, 6])
+
+
+def test_run_pa_says_what_it_cannot_do(tmp_path, monkeypatch, capsys):
+    from mindcoder.cli.run_pa_script import run_pa_script
+
+    (tmp_path / "ids.txt").write_text("1, 2, 3\nthree\n")
+    flags = ["--model_path", tmp_path, "--input_file", tmp_path / "ids.txt", "--use_refactor", "--batch_size", 2]
+    assert in_process(monkeypatch, run_pa_script, *flags) == 2
+    assert "ids.txt:2: expected token ids such as 1, 15, 7" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun sets it
+    assert in_process(monkeypatch, run_pa_script, "--model_path", tmp_path) == 2
+    assert "torchrun started 2 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, arguments, expected",
+    [
+        ("scripts/modeltest/run.sh", ["pa_w8a8", "full_HumanEval", 1, "m", "w", 1], "usage"),
+        ("scripts/modeltest/run.sh", ["pa_fp16", "performance", "[[2,2]]", 1, "m", "w", 8], "one card, found 8"),
+        ("scripts/modeltest/run.sh", ["pa_fp16", "full_HumanEval", 1, "m", "w", 1], "HUMANEVAL names"),
+        ("research/starcoder/run.sh", ["--runn"], "unknown flag --runn; expected --run, --parallel"),
+        ("research/wizardcoder/run_pa.sh", [], "usage: bash run_pa.sh WEIGHTS"),
+        ("scripts/pipeline_dist.sh", ["only_one"], "usage: bash scripts/pipeline_dist.sh RANK_TABLE CHECKPOINT"),
+        ("scripts/pipeline_dist.sh", ["nowhere.json", "ckpt"], "nowhere.json: no such rank table"),
+        ("research/run_singlenode.sh", ["python x.py"], "usage: bash scripts/run_singlenode.sh"),
+    ],
+)
+def test_shell_scripts_refuse_in_one_line(name, arguments, expected, tmp_path):
+    done = bash(name, *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and expected in done.stderr
