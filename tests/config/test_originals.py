@@ -31,13 +31,9 @@ def test_a_published_file_loads_and_every_key_is_accounted_for(path):
     notes = "\n".join(notes_on_effects(config, source, "CPU"))
     for key in ("use_kvcache_op", "is_flexible_shape", "use_paged_attention", "enable_check_overflow"):
         assert (f"{key} has no effect" in notes) == (key in path.read_text()), key
-    data = {
-        "train_dataset.data_loader.dataset_dir": ("--train_data", "a"),
-        "eval_dataset.data_loader.dataset_dir": ("", "b"),
-    }
-    assert load_config(path, ["train_dataset.drop_remainder=False"], data)[0].train_dataset.data_loader.locations == [
-        "a"
-    ]
+    flags = {f"{part}_dataset.data_loader.dataset_dir": ("--data", part) for part in ("train", "eval")}
+    changed, _ = load_config(path, ["train_dataset.drop_remainder=False"], flags)
+    assert changed.train_dataset.data_loader.locations == ["train"]
     written = read_yaml(path).data["model"]["model_config"]
     if "attention_probs_dropout_prob" in written:
         assert network.attention_dropout == written["attention_probs_dropout_prob"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from families import check_greedy_tokens
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
-from mindcoder.backend.composed import QuickGelu
+from mindcoder.backend.composed import GeluTanh, QuickGelu
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.config.load import load_config
 from mindcoder.config.model_section import LlamaSection, ModelConfigSection
@@ -85,8 +85,11 @@ def test_attention_dropout_of_a_file_drops_probabilities_in_training_alone(tmp_p
     assert np.abs(drawn[0] - whole).max() > 1e-3 and np.abs(drawn[0] - drawn[2]).max() > 1e-3
 
 
-def test_fast_gelu_is_mindspores(rng):
+def test_gelu_and_fast_gelu_are_mindspores(rng):
     x = Tensor(rng.standard_normal((7, 9)).astype(np.float32) * 3)
+    line = Tensor(np.linspace(-6, 6, 49).astype(np.float32))
+    theirs, exact = (np.abs(GeluTanh()(line) - nn.GELU(tanh)(line)).max() for tanh in (True, False))
+    assert float(theirs) < 2e-4 < 4e-4 < float(exact)  # its tanh on CPU is itself approximate
     kernel = QuickGelu()
     numbers = x.asnumpy().astype(np.float64)
     magnitude = np.abs(numbers)  # as mindspore.nn.FastGelu documents it
