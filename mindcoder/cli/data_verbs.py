@@ -48,7 +48,7 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fim_rate", type=share, default=0.0, metavar="R", help="share of code documents to learn infilling from"
     )
-    parser.add_argument("--fim_spm_rate", type=share, default=0.5, metavar="R", help="of those, suffix first; 0.5")
+    parser.add_argument("--fim_spm_rate", type=share, default=0.5, metavar="R", help="of those, suffix first")
     parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of the gaps")
     parser.add_argument("--dataset_type", choices=["alpaca"], default="alpaca", help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
