@@ -71,6 +71,8 @@ def stand_in_environment(folder: Path) -> None:
     (folder / "bin").mkdir(parents=True)
     for name in os.listdir(Path(sys.executable).parent):
         os.symlink(Path(sys.executable).parent / name, folder / "bin" / name)
+    os.symlink(Path(sys.prefix) / "lib", folder / "lib")
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", folder)
     for made in ("runtime", "testing", "linting"):
         (folder / made).touch()
         os.utime(folder / made, (time.time() + 1e6,) * 2)
@@ -79,7 +81,8 @@ def stand_in_environment(folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_works(page, walk):
     clone, environment = walk
-    if not (clone / "output" / "quickstart").exists():
+    made_here = any("make quickstart" in block.text for block in blocks(page))
+    if not made_here and not (clone / "output" / "quickstart").exists():
         run(Block("Makefile", 1, "make quickstart"), clone, environment)
     servers, assignments = [], ""
     try:
