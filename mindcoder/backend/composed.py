@@ -14,6 +14,8 @@ from mindspore import Tensor, nn, ops
 SQRT_2_OVER_PI = 0.7978845608028654
 CUBIC = 0.044715
 QUICK = 1.702
+SQRT_HALF = 0.7071067811865476
+NORMAL_DENSITY = 0.3989422804014327  # of the standard normal distribution at 0: 1 / sqrt(2 pi)
 
 
 class NormalizeRows(nn.Cell):
@@ -109,6 +111,26 @@ class QuickGelu(nn.Cell):
         """``dout`` times the derivative at ``x``."""
         gate = self.sigmoid(x * QUICK)
         return dout * gate * (1.0 + x * QUICK * (1.0 - gate))
+
+
+class GeluExact(nn.Cell):
+    """``x * Phi(x)`` with the normal distribution's own Phi (HF ``gelu``; Hendrycks and Gimpel 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.erf, self.exp = ops.Erf(), ops.Exp()
+
+    def construct(self, x: Tensor) -> Tensor:
+        half = x * 0.5
+        return half + half * self.erf(x * SQRT_HALF)
+
+    def bprop(self, x, out, dout):
+        return (self.gradient(ops.depend(x, dout), dout),)
+
+    def gradient(self, x: Tensor, dout: Tensor) -> Tensor:
+        """``dout`` times the derivative at ``x``."""
+        phi = self.erf(x * SQRT_HALF) * 0.5 + 0.5
+        return dout * (phi + x * self.exp(ops.square(x) * -0.5) * NORMAL_DENSITY)
 
 
 class NormalizeRootMeanSquare(nn.Cell):

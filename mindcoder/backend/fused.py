@@ -5,9 +5,9 @@ from __future__ import annotations
 from mindspore import Tensor, nn, ops
 from mindspore.ops.operations import _grad_ops
 
-from mindcoder.backend.composed import QuickGelu
+from mindcoder.backend.composed import GeluExact, QuickGelu
 
-__all__ = ["GeluTanh", "NormalizeRootMeanSquare", "NormalizeRows", "QuickGelu", "RotatePairs", "SwiGLU"]
+__all__ = ["GeluExact", "GeluTanh", "NormalizeRootMeanSquare", "NormalizeRows", "QuickGelu", "RotatePairs", "SwiGLU"]
 
 
 class NormalizeRows(nn.Cell):

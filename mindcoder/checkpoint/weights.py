@@ -46,6 +46,7 @@ PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is cal
 
 # Keys of model.model_config, where they are named otherwise than the field.
 YAML_KEYS = {
+    "activation": "hidden_act; Hugging Face's gelu is gelu_erf there",
     "rope_theta": "theta",
     "rope_scaling": "extend_method and scaling_factor",
     "norm_epsilon": "layernorm_epsilon or rms_norm_eps",

@@ -189,8 +189,9 @@ class ResidualDropout(Section):
     embedding_dropout_prob: Rate | None = None
     hidden_dropout_prob: Rate | None = None
     hidden_dropout_rate: Rate | None = None
-    hidden_act: Literal["gelu", "gelu_pytorch_tanh", "gelu_tanh", "fast_gelu"] = Field(
-        "gelu", description="gelu is the tanh form, as in MindSpore; fast_gelu is x * sigmoid(1.702 x)"
+    hidden_act: Literal["gelu", "gelu_pytorch_tanh", "gelu_tanh", "gelu_erf", "fast_gelu"] = Field(
+        "gelu",
+        description="gelu is the tanh form, as in MindSpore, gelu_erf the exact one, fast_gelu x * sigmoid(1.702 x)",
     )
     layernorm_epsilon: float = Field(1e-5, gt=0, le=1)
 

@@ -19,6 +19,9 @@ from mindcoder.errors import UserError
 from mindcoder.models import gpt_bigcode, llama, starcoder2
 from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 
+# hidden_act -> TransformerConfig.activation; every other name is the tanh form
+OTHER_ACTIVATIONS: dict[str, Any] = {"fast_gelu": "quick_gelu", "gelu_erf": "gelu"}
+
 
 def config_from_section(section: AnyModelSection) -> TransformerConfig:
     """``model.model_config`` of any family.
@@ -62,7 +65,7 @@ def _common(section: DecoderSection) -> dict[str, Any]:
 def _residual_dropout(section: ResidualDropout, default: float) -> dict[str, Any]:
     return {
         "norm_epsilon": section.layernorm_epsilon,
-        "activation": "quick_gelu" if section.hidden_act == "fast_gelu" else "gelu_tanh",
+        "activation": OTHER_ACTIVATIONS.get(section.hidden_act, "gelu_tanh"),
         "embedding_dropout": first_given(section.embedding_dropout_prob, default=default),
         "hidden_dropout": first_given(section.hidden_dropout_prob, section.hidden_dropout_rate, default=default),
     }

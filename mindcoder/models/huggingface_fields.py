@@ -8,19 +8,22 @@ from typing import Any, Literal
 from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 from mindcoder.models.weight_table import WeightRule
 
-# Hugging Face's activations: gelu_new and gelu_pytorch_tanh are one function, quick_gelu is MindSpore's FastGeLU.
-ACTIVATIONS: dict[str, Literal["gelu_tanh", "quick_gelu"]] = {
+# Hugging Face's activations (transformers/activations.py). gelu and gelu_python are the exact form; gelu_new and
+# gelu_pytorch_tanh are one function; quick_gelu is MindSpore's FastGeLU.
+ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh", "quick_gelu"]] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
     "quick_gelu": "quick_gelu",
 }
 
 
-def read_activation(config: Mapping[str, Any], field: str) -> Literal["gelu_tanh", "quick_gelu"]:
+def read_activation(config: Mapping[str, Any], field: str) -> Literal["gelu", "gelu_tanh", "quick_gelu"]:
     """The MLP's activation, ``config[field]``.
 
     Raises:
-        ValueError: one that is not implemented; plain ``gelu`` is the exact form there, which no model here has.
+        ValueError: one that is not implemented.
     """
     name = config.get(field, "gelu_pytorch_tanh")
     if name not in ACTIVATIONS:

@@ -12,7 +12,12 @@ from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
 
 # (TransformerConfig.activation, gated_mlp) -> kernel class
-ACTIVATIONS = {("gelu_tanh", False): "GeluTanh", ("quick_gelu", False): "QuickGelu", ("silu", True): "SwiGLU"}
+ACTIVATIONS = {
+    ("gelu", False): "GeluExact",
+    ("gelu_tanh", False): "GeluTanh",
+    ("quick_gelu", False): "QuickGelu",
+    ("silu", True): "SwiGLU",
+}
 
 
 class ActivatedProduct(nn.Cell):

@@ -65,7 +65,8 @@ class TransformerConfig:
     Attributes:
         head_dim: size D of one attention head; 0 stands for ``hidden_size // num_heads``.
         max_position_embeddings: rows of the learned position table, or the context a rotary model was trained with.
-        activation: of the MLP. ``quick_gelu`` is ``x * sigmoid(1.702 x)``, MindSpore's FastGeLU.
+        activation: of the MLP. ``gelu`` is the exact form, with erf; ``quick_gelu`` is
+            ``x * sigmoid(1.702 x)``, MindSpore's FastGeLU.
         initializer_range: start deviation of the layers' matrices and of a head of its own.
         embedding_deviation: start deviation of the token and position tables; 0 stands for ``initializer_range``.
         embedding_dtype: of the token table; empty stands for ``param_dtype``.
@@ -88,7 +89,7 @@ class TransformerConfig:
     head_dim: int = 0
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     norm_epsilon: float = 1e-5
-    activation: Literal["gelu_tanh", "quick_gelu", "silu"] = "gelu_tanh"
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "silu"] = "gelu_tanh"
     gated_mlp: bool = False
     attention_bias: bool = True
     mlp_bias: bool = True

@@ -70,6 +70,7 @@ def written(tmp_path: Path, model: str = "", kind: str = "LlamaConfig", rest: st
         ("initializer_range: 0.05", "WizardCoderConfig", "initializer_range", 0.05),
         ("hidden_act: fast_gelu", "WizardCoderConfig", "activation", "quick_gelu"),
         ("hidden_act: gelu", "WizardCoderConfig", "activation", "gelu_tanh"),
+        ("hidden_act: gelu_erf", "WizardCoderConfig", "activation", "gelu"),
     ],
 )
 def test_a_key_takes_effect(tmp_path, model, kind, field, value):

@@ -103,8 +103,9 @@ def test_gelu_and_fast_gelu_are_mindspores(rng):
     np.testing.assert_allclose(ms.grad(kernel)(x).asnumpy(), gradient, rtol=1e-5, atol=1e-6)
 
 
-def test_fast_gelu_goes_through_huggingfaces_config_and_generation(hf_folder, rng):
-    model, decoder, folder = hf_folder(activation_function="quick_gelu")
-    check_greedy_tokens(model, decoder, rng, lengths=(5,), new_tokens=20)
-    assert decoder.config.activation == "quick_gelu"
+@pytest.mark.parametrize("name", ["quick_gelu", "gelu"])
+def test_other_gelus_go_through_huggingfaces_config_and_generation(name, hf_folder, rng):
+    model, decoder, folder = hf_folder(activation_function=name)
+    check_greedy_tokens(model, decoder, rng, lengths=(5, 40), new_tokens=20)
+    assert decoder.config.activation == name
     assert HuggingFaceFolder(folder).transformer_config == decoder.config

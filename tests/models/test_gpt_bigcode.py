@@ -24,6 +24,7 @@ VARIANTS = [
     pytest.param({"multi_query": True}, id="multi-query"),
     pytest.param({"multi_query": False}, id="multi-head"),
     pytest.param({"activation_function": "quick_gelu"}, id="fast-gelu"),
+    pytest.param({"activation_function": "gelu"}, id="exact-gelu"),
 ]
 
 
