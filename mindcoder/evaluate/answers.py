@@ -57,12 +57,14 @@ def read_answers(file: Path) -> dict[Key, str]:
     """What is there already; a line that an interruption cut off does not count."""
     found: dict[Key, str] = {}
     if file.is_file():
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_bytes().split(b"\n"):
             try:
                 record = json.loads(line)
-                found[record["task_id"], record["sample"]] = record["answer"]
-            except (ValueError, KeyError):
+                task, sample, answer = record["task_id"], record["sample"], record["answer"]
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
+            if isinstance(task, str) and isinstance(sample, int) and isinstance(answer, str):
+                found[task, sample] = answer
     return found
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
+from mindcoder.files import TEXT_LIMIT, json_kind, parse_json, read_text
 
 Task = Literal["mbpp", "mbpp-sanitized", "humaneval", "humaneval-infilling"]
 TASKS: tuple[Task, ...] = ("mbpp", "mbpp-sanitized", "humaneval", "humaneval-infilling")
@@ -88,38 +89,71 @@ def read_problems(file: Path, task: Task, split: str = "test") -> list[Problem]:
     Raises:
         UserError: missing, damaged, or another set's.
     """
-    records = _read_records(file)
     make = {
         "mbpp": _mbpp,
         "mbpp-sanitized": _mbpp,
         "humaneval": _humaneval,
         "humaneval-infilling": _infilling,
     }[task]
-    try:
-        problems = [make(record) for record in records if not task.startswith("mbpp") or _in_split(record, split)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"is no {task} file: {error!r} in its records", file) from None
+    problems = []
+    for line, record in _read_records(file):
+        try:
+            if not isinstance(record, dict):
+                raise TypeError(f"a record is {json_kind(record)}")
+            if not task.startswith("mbpp") or int(record["task_id"]) in MBPP_SPLITS[split]:
+                problems.append(make(record))
+        except KeyError as error:
+            there = single_line(", ".join(record), 100)
+            raise UserError(f"is no {task} file: no {error} in a record with {there}", file, line) from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"is no {task} file: {single_line(str(error), 200)}", file, line) from None
     if not problems:
         raise UserError(f"holds no problem of {task}, split {split}", file)
+    names = [problem.task_id for problem in problems]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"holds problem {single_line(twice, 60)} twice", file)
     return problems
 
 
-def _in_split(record: Mapping[str, Any], split: str) -> bool:
-    return int(record["task_id"]) in MBPP_SPLITS[split]
-
-
-def _read_records(file: Path) -> list[dict[str, Any]]:
+def _read_records(file: Path) -> Iterator[tuple[int | None, Any]]:
+    """Records with their lines; of a JSON list without."""
     if not file.is_file():
         raise UserError("no such file; docs/finetune.md says where the problem sets are published", file)
-    opener = gzip.open if file.suffix == ".gz" else open
+    text = _read_gzip(file) if file.suffix == ".gz" else read_text(file)
+    if text.lstrip().startswith("["):
+        yield from ((None, record) for record in parse_json(text, file))
+        return
+    for line, part in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a text
+        if part.strip():
+            yield line, parse_json(part, file, line)
+
+
+def _read_gzip(file: Path) -> str:
     try:
-        with opener(file, "rt", encoding="utf-8") as stream:
-            text = stream.read()
-        if text.lstrip().startswith("["):
-            return list(json.loads(text))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read: {error}", file) from None
+        with gzip.open(file) as stream:
+            data = stream.read(TEXT_LIMIT + 1)
+        if len(data) > TEXT_LIMIT:
+            raise UserError(f"unpacks to more than {TEXT_LIMIT >> 20} MiB, the most that is read", file)
+        return data.decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be unpacked: {error}", file) from None
+
+
+def _text(record: Mapping[str, Any], *names: str) -> str:
+    """The first of the fields that is there."""
+    name = next((name for name in names if name in record), names[0])
+    if not isinstance(record[name], str):
+        raise TypeError(f"{name} is {json_kind(record[name])}, expected a text")
+    record[name].encode()  # half a character raises ValueError
+    return record[name]
+
+
+def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = record[name]
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"{name} is no list of texts")
+    return tuple(value)
 
 
 def _lines(lines: Iterable[str]) -> str:
@@ -128,18 +162,28 @@ def _lines(lines: Iterable[str]) -> str:
 
 def _mbpp(record: Mapping[str, Any]) -> Problem:
     # The setup uses classes of the solution, so it comes behind it.
-    setup = record.get("test_setup_code") or _lines(record.get("test_imports") or [])
-    tests = tuple(record["test_list"])
-    text = record.get("text") or record["prompt"]
-    return Problem(str(record["task_id"]), text, _lines([setup, *tests]), record["code"], tests)
+    setup = _text(record, "test_setup_code") if record.get("test_setup_code") else ""
+    if not setup and record.get("test_imports"):
+        setup = _lines(_texts(record, "test_imports"))
+    tests = _texts(record, "test_list")
+    return Problem(
+        str(int(record["task_id"])),
+        _text(record, "text", "prompt"),
+        _lines([setup, *tests]),
+        _text(record, "code"),
+        tests,
+    )
 
 
 def _humaneval(record: Mapping[str, Any]) -> Problem:
-    entry = record["entry_point"]
-    tests = f"{record['test']}\ncheck({entry})"
-    return Problem(record["task_id"], record["prompt"], tests, record["canonical_solution"], (), entry)
+    entry = _text(record, "entry_point")
+    if not entry.isidentifier():
+        raise ValueError(f"entry_point {entry!r} is no name")
+    tests = f"{_text(record, 'test')}\ncheck({entry})"
+    solution = _text(record, "canonical_solution")
+    return Problem(_text(record, "task_id"), _text(record, "prompt"), tests, solution, (), entry)
 
 
 def _infilling(record: Mapping[str, Any]) -> Problem:
     problem = _humaneval(record)
-    return Problem(**{**vars(problem), "suffix": record["suffix"]})
+    return Problem(**{**vars(problem), "suffix": _text(record, "suffix")})

@@ -66,6 +66,7 @@ def test_a_report_names_its_protocol_and_goes_on_from_what_is_there(served_folde
     assert done.returncode == 0, done.stderr
     assert answers(out) == {**generated, ("11", 0): kept["answer"], ("13", 0): solved["answer"]}
     for line in (
+        "protocol: plain (MindCoder's own)",
         "prompt: instruction, template wizardcoder, 0-shot",
         "decoding: greedy, 1 a problem, at most 12 new tokens",
         "execution: namespaces, 10 s, 4 GiB a program",
@@ -79,12 +80,13 @@ def test_a_report_names_its_protocol_and_goes_on_from_what_is_there(served_folde
     assert plus[2] == {"task_id": "Mbpp/13", "solution": "def f2(x): return x + 2"}
     verdicts = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [item["passed"] for item in verdicts] == [True, False, True, False, False]
-    other = eval_code(served_folder, problems, out, "--prompt", "complete", "--generate_only")
+    assert report["protocol"]["name"] == "plain" and report["execution"]["not_run"] == 0
+    other = eval_code(served_folder, problems, out, "--protocol", "wizardlm", "--generate_only")
     assert other.returncode == 2 and "answers of another model or protocol" in other.stderr
 
 
 def test_shards_draw_what_one_process_draws(served_folder, problems, sandbox, tmp_path):
-    flags = ("--samples", "3", "--temperature", "0.8", "--prompt", "complete", "--k", "1,3")
+    flags = ("--samples", "3", "--temperature", "0.8", "--protocol", "bigcode", "--k", "1,3")
     whole = eval_code(served_folder, problems, tmp_path / "one", *flags, "--generate_only")
     assert whole.returncode == 0, whole.stderr
     for shard in ("1/2", "0/2"):
@@ -93,6 +95,8 @@ def test_shards_draw_what_one_process_draws(served_folder, problems, sandbox, tm
     assert answers(tmp_path / "two") == answers(tmp_path / "one")
     assert len(set(answers(tmp_path / "one").values())) > 10
     assert "pass@1: 0.000" in done.stdout and "pass@3: 0.000" in done.stdout
+    assert "protocol: bigcode (bigcode-project/bigcode-evaluation-harness at 8fc5bae6)" in done.stdout
+    assert "not as published: 12 new tokens, published: no limit" in done.stdout, done.stdout
 
 
 def test_nothing_runs_without_leave(served_folder, problems, tmp_path):

@@ -251,3 +251,57 @@ def test_the_other_programs_are_judged_as_if_alone():
     ]
     outcomes = list(Sandbox(SandboxOptions(memory_bytes=SMALL)).run_all(programs, workers=3))
     assert [outcome.passed for outcome in outcomes] == [True, False, True, False, True, False]
+
+
+FORBIDDEN = """
+import ctypes, sys
+from mindcoder.errors import UserError
+from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions
+sys.path.insert(0, sys.argv[1])
+import sandbox_filter
+sandbox_filter.install(ctypes.CDLL(None, use_errno=True))  # a container whose filter forbids new namespaces
+try:
+    Sandbox(SandboxOptions()).check()
+except UserError as error:
+    print(error)
+limited = Sandbox(SandboxOptions(isolation="limits"))
+limited.check()
+print(limited.run("1 / 0").reason)
+"""
+
+
+def test_where_namespaces_are_forbidden_nothing_runs_but_by_limits():
+    command = [sys.executable, "-c", FORBIDDEN, str(Path(module.__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
+    refused, limited = done.stdout.splitlines()
+    assert "unshare: Operation not permitted" in refused and "--sandbox limits runs" in refused, done.stderr
+    assert limited == "ZeroDivisionError: division by zero"
+
+
+TREE = """
+import json, os, subprocess, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import sandbox_watch
+tree = sandbox_watch.Tree()
+tree.become_reaper()
+# a child with a second thread, and an orphan of another child
+script = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); print(1, flush=True)"
+with_thread = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+with_thread.stdout.readline()
+orphan = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!"], stdout=subprocess.PIPE, text=True)
+expected = {str(with_thread.pid), orphan.stdout.readline().strip()}
+orphan.wait()
+for look in (tree._by_children, tree._by_parents):
+    found, threads = look()
+    assert set(found) == expected and threads == 3, (look, found, expected, threads)
+held = tree.memory(found, 0)
+assert 2**20 < held < 2**29, held
+assert tree.memory(found, 2**40) > held  # what is reserved is enough to know
+assert tree.kill(30) and not [one for one in tree.processes()[0] if not tree._is_dead(one)]
+"""
+
+
+def test_descendants_are_found_and_ended_whatever_the_kernel_offers():
+    command = [sys.executable, "-c", TREE, str(Path(module.__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
+    assert done.returncode == 0, done.stderr

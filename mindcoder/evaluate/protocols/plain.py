@@ -56,8 +56,8 @@ class Plain(Rules):
         if not problem.entry_point:
             return code
         if re.search(rf"^def {re.escape(problem.entry_point)}\b", code, re.MULTILINE):
-            before = problem.text[: problem.text.index(f"def {problem.entry_point}")]
-            return before + code  # its imports and helpers
+            before, found, _ = problem.text.partition(f"def {problem.entry_point}")
+            return before + code if found else code  # its imports and helpers
         return problem.text + code
 
 
