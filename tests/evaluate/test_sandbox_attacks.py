@@ -305,3 +305,44 @@ def test_descendants_are_found_and_ended_whatever_the_kernel_offers():
     command = [sys.executable, "-c", TREE, str(Path(module.__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+SECRET = """
+import hashlib, os, sys
+sys.path.insert(0, sys.argv[1])
+import sandbox_child
+reader, writer = os.pipe()
+reader = os.dup2(reader, 10)  # 3 may be its number
+os.dup2(writer, 3)
+source = '''
+import gc, hashlib, sys
+seen, waiting, frame = set(), [list(sys.modules.values())], sys._getframe()
+while frame:
+    waiting += [frame, dict(frame.f_locals), frame.f_globals]
+    frame = frame.f_back
+gc.unfreeze()
+waiting += gc.get_objects()
+while waiting:
+    item = waiting.pop()
+    if id(item) in seen: continue
+    seen.add(id(item))
+    if type(item) is bytes and len(item) == 16: assert hashlib.sha256(item).hexdigest() != DIGEST
+    waiting += gc.get_referents(item)
+'''
+def draw(count):
+    drawn = open("/dev/urandom", "rb").read(count)
+    global source
+    source = source.replace("DIGEST", repr(hashlib.sha256(drawn).hexdigest()))
+    return drawn
+sandbox_child.os = type(os)("os")
+sandbox_child.os.urandom, sandbox_child.os.write = draw, os.write
+os.write(3, sandbox_child.begin() + sandbox_child.run(source))
+said = os.read(reader, 4096)
+print(said[:1], said[17:33] == said[1:17], said[33:])
+"""
+
+
+def test_the_secret_is_on_no_object_that_python_can_reach():
+    command = [sys.executable, "-c", SECRET, str(Path(module.__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
+    assert done.stdout == "b'H' True b'P'\n", done.stdout + done.stderr
