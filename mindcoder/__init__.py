@@ -1,3 +1,3 @@
 """MindCoder: pretrain, fine-tune, evaluate and run code models on MindSpore."""
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
