@@ -89,7 +89,7 @@ def make_workspace(folder: Path, small_tokenizer, hf_folder) -> None:
     text = yaml.read_text(encoding="utf-8")
     for key, value in {
         "device_target": "'CPU'", "seq_length": 2048, "n_position": 2048, "vocab_size": 700, "hidden_size": 32,
-        "num_layers": 2, "num_heads": 4, "expand_ratio": 2, "pad_token_id": 699, "max_decode_length": 64,
+        "num_layers": 2, "num_heads": 4, "expand_ratio": 2, "pad_token_id": 699, "max_decode_length": 160,
         "param_init_type": "'float32'", "compute_dtype": "'float32'", "micro_batch_num": 2,
     }.items():  # fmt: skip
         text, count = re.subn(rf"(?m)^( *{key}:).*$", rf"\1 {value}", text)
