@@ -29,6 +29,8 @@ from mindcoder.checkpoint.weights import (
     open_weights,
     write_architecture,
 )
+from mindcoder.data.chat_template import write_chat_template
+from mindcoder.data.text_format import write_text_format
 from mindcoder.errors import UserError
 from mindcoder.files import require_space, staging_directory
 from mindcoder.models.huggingface_fields import token_id_fields
@@ -211,9 +213,12 @@ def _write(
     files = write_safetensors(plans, staging, max_shard_bytes, progress)
     if to == "mindcoder":
         copy_companions(weights.companions, weights.huggingface_config, staging)
+        write_text_format(staging, weights.text_format)
         write_architecture(staging, config)
         return len(files)
     copy_companions(weights.companions, None, staging)
+    write_text_format(staging, weights.text_format)
+    write_chat_template(staging, weights.text_format)
     values = _huggingface_config(config, weights.huggingface_config, plans[0].dtype)
     _write_json(staging / "config.json", values)
     if GENERATION_FILE not in weights.companions:
@@ -249,6 +254,7 @@ def _write_split(
     """Fill ``staging`` with a file a rank; gives their number."""
     parameters = {plan.name: plan for plan in plans}
     copy_companions(weights.companions, weights.huggingface_config, staging)
+    write_text_format(staging, weights.text_format)
     if to == "ckpt":
         return write_rank_tree(parameters, config, division, staging, progress)
     for rank in range(division.ranks):

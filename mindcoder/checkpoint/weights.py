@@ -34,6 +34,7 @@ from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
 from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
 
@@ -75,6 +76,7 @@ class Weights:
         left_out: one line about what the place holds beside the weights.
         unstated: fields of ``config`` that the place does not tell; they are not compared.
         needed: those of ``unstated`` without which the weights mean nothing.
+        text_format: prompt template and tokenizer that they were trained with, as far as the place says.
     """
 
     kind: Kind
@@ -90,6 +92,7 @@ class Weights:
     left_out: str = ""
     unstated: frozenset[str] = frozenset()
     needed: frozenset[str] = frozenset()
+    text_format: TextFormat = UNKNOWN
 
     def require_complete(self) -> None:
         """Refuse weights whose architecture is told by nothing but a YAML file.
@@ -209,6 +212,17 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
     return adapter
 
 
+def adapter_format(location: str | Path) -> TextFormat:
+    """Template and tokenizer that an adapter was trained with, as far as its place says.
+
+    Raises:
+        UserError: no adapter there.
+    """
+    path = Path(location)
+    checkpoint = _adapter_checkpoint(path)
+    return read_text_format(path) if checkpoint is None else _format_of(checkpoint)
+
+
 def open_adapted(location: str | Path, base: str | Path | None = None) -> Weights:
     """A base model with an adapter (a LoRA run, its checkpoint, or a PEFT folder) merged into it when it is read.
 
@@ -233,6 +247,7 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
         place=path if checkpoint is None else checkpoint.folder,
         companions={**below.companions, **own},
         step=None if checkpoint is None else checkpoint.step,
+        text_format=adapter_format(path).over(below.text_format),
     )
     if is_peft_prefix(path) if checkpoint is None else is_prefix(checkpoint):
         read = read_peft_prefix(path, below.config) if checkpoint is None else read_prefix(checkpoint, below.config)
@@ -247,7 +262,16 @@ def open_weights(location: str | Path) -> Weights:
     Raises:
         UserError: nothing there, nothing known, or damaged.
     """
-    path = place_of(location)
+    weights = _open(place_of(location))
+    return weights if weights.text_format else replace(weights, text_format=read_text_format(_folder_of(weights)))
+
+
+def _folder_of(weights: Weights) -> Path:
+    """Where what belongs to weights lies."""
+    return weights.place if weights.place.is_dir() else weights.place.parent
+
+
+def _open(path: Path) -> Weights:
     if path.suffix == ".ckpt" and path.is_file():
         return _open_ckpt(path, path)
     if (path / LAYOUT_FILE).is_file():
@@ -349,7 +373,13 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
         _original_config(beside),
         checkpoint.step,
         plans=plans,
+        text_format=_format_of(checkpoint),
     )
+
+
+def _format_of(checkpoint: Checkpoint) -> TextFormat:
+    """What the state of a run says; runs of older versions say nothing."""
+    return text_format_of(checkpoint.state.get(STATE_KEY) or {}, checkpoint.folder)
 
 
 def _tokenizer_beside(checkpoint: Checkpoint) -> Path:

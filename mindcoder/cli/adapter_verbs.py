@@ -11,9 +11,10 @@ from mindcoder.checkpoint.convert import FORMATS, convert
 from mindcoder.checkpoint.peft_format import write_peft
 from mindcoder.checkpoint.peft_prefix import write_peft_prefix
 from mindcoder.checkpoint.store import find_checkpoint
-from mindcoder.checkpoint.weights import open_weights
+from mindcoder.checkpoint.weights import adapter_format, open_weights
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.weight_verbs import add_conversion_options, conversion
+from mindcoder.data.text_format import write_text_format
 from mindcoder.errors import UserError
 
 
@@ -52,11 +53,13 @@ def export_verb(arguments: argparse.Namespace) -> int:
     if checkpoint is None or not is_adapter(checkpoint):
         raise UserError("is no LoRA run", arguments.adapter)
     config = open_weights(arguments.base or base_of(checkpoint)).config
+    made = adapter_format(checkpoint.folder)
     target = Path(arguments.target)
     if is_prefix(checkpoint):
         tensors = write_peft_prefix(read_prefix(checkpoint, config), base_of(checkpoint), config, target)
     else:
         tensors = write_peft(read_adapter(checkpoint, config), config, target)
+    write_text_format(target, made)
     size = sum(file.stat().st_size for file in Path(arguments.target).iterdir())
     print(f"{checkpoint.folder} -> PEFT: {arguments.target} ({tensors} tensors, {size / 1e3:.1f} kB)")
     return 0

@@ -12,7 +12,11 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     """Which model, and its memory."""
     parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run or checkpoint")
     parser.add_argument("--tokenizer", metavar="FILE", help="vocabulary, where PATH has none")
-    parser.add_argument("--template", choices=list(TEMPLATES), help="instruction template; default: the family's")
+    parser.add_argument(
+        "--template",
+        choices=list(TEMPLATES),
+        help="prompt template; default: the one it was trained with, else the family's",
+    )
     parser.add_argument(
         "--dtype",
         choices=["float32", "float16", "bfloat16"],

@@ -15,11 +15,13 @@ from mindcoder.checkpoint.place import place_of
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.sources import with_registered_data
+from mindcoder.cli.text_formats import as_trained, format_of_run
 from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
+from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.folder_lock import folder_lock
 from mindcoder.parallel.launch import RESTART_VARIABLE
@@ -71,7 +73,10 @@ def _run(
 ) -> int:
     """From a configuration that fits to the run; gives the exit code."""
     log_file = start_logging(Path(config.output_dir) / "log" if rank == 0 else None)
+    if run_mode in ("eval", "predict"):
+        config = as_trained(config, tokenizer)
     config = _with_prepared_texts(config, run_mode, tokenizer, rank == 0)
+    text_format = format_of_run(config, run_mode, tokenizer)
 
     from mindcoder.backend.device import setup_device
 
@@ -88,7 +93,7 @@ def _run(
     if notes and log_file is not None:
         log.info("keys without effect here: %d; %s lists them", len(notes), log_file)
     if run_mode in ("train", "finetune"):
-        return _train(config, arguments, tokenizer, log_file)
+        return _train(config, arguments, tokenizer, text_format)
     if run_mode == "eval":
         from mindcoder.train.run import evaluate_run
 
@@ -114,18 +119,16 @@ def _clear_up(output: Path) -> None:
 
 
 def _train(
-    config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer | None, log_file: Path | None
+    config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer | None, text_format: TextFormat
 ) -> int:
     from mindcoder.train.run import TrainRequest, train
 
     restarted = os.environ.get(RESTART_VARIABLE) == "1"
     request = TrainRequest(bool(arguments.resume) or restarted, arguments.overwrite and not restarted)
-    trainer, result = train(config, request, tokenizer)
+    trainer, result = train(config, request, tokenizer, text_format)
     output = Path(config.output_dir)
     if trainer.mesh.rank > 0 or trainer.updates == 0:
         return 0
-    if tokenizer is not None and config.processor.tokenizer.is_given:
-        tokenizer.save(output / "tokenizer")
     if result is not None:
         print(f"eval: {result}")
     print(

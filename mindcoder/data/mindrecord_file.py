@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mindcoder.data.packing import COLUMNS, Row
+from mindcoder.data.text_format import TextFormat, text_format_of
 from mindcoder.errors import UserError
 from mindcoder.files import (
     honour_umask,
@@ -22,7 +23,8 @@ from mindcoder.files import (
 
 WRITE_BATCH = 256
 DESCRIPTION = {
-    "complete": bool, "seq_length": int, "rows": int, "vocab_size": int, "files": dict, "statistics": dict
+    "complete": bool, "seq_length": int, "rows": int, "vocab_size": int, "files": dict, "statistics": dict,
+    "text_format": dict,
 }  # fmt: skip
 KINDS = {bool: "true or false", int: "a whole number", dict: "an object"}
 PAIRS = "pairs"  # ``kind`` in the statistics of a dataset whose rows are a chosen and a rejected answer
@@ -39,6 +41,7 @@ class DatasetInfo:
         vocab_size: of the tokenizer that made the ids.
         files: file name -> bytes.
         statistics: what preprocess counted.
+        text_format: template and tokenizer of the rows, as `TextFormat.as_dict` has them; empty in older datasets.
     """
 
     complete: bool
@@ -47,6 +50,7 @@ class DatasetInfo:
     vocab_size: int
     files: dict[str, int]
     statistics: dict[str, Any] = field(default_factory=dict)
+    text_format: dict[str, Any] = field(default_factory=dict)
 
 
 def info_path(output_file: Path) -> Path:
@@ -61,6 +65,7 @@ def write_dataset(
     vocab_size: int,
     partitions: int = 1,
     statistics: Any = None,
+    text_format: Callable[[], TextFormat] | None = None,
 ) -> DatasetInfo:
     """Write rows as MindRecord, beside first and then under the final names.
 
@@ -69,6 +74,7 @@ def write_dataset(
         output_file: ``x.mindrecord``; with ``partitions`` N > 1 the files are ``x.mindrecord0`` … as MindSpore
             names them.
         statistics: a callable that gives the final statistics once all rows went by.
+        text_format: the same for how texts became rows.
 
     Raises:
         NoSpaceError: the disk is full; an earlier dataset of that name is untouched.
@@ -95,11 +101,12 @@ def write_dataset(
         honour_umask(staging)
         staged = sorted(staging.iterdir())
         sizes = {path.name: path.stat().st_size for path in staged}
-        info = DatasetInfo(False, seq_length, count, vocab_size, sizes, statistics() if statistics else {})
+        counted, made = statistics() if statistics else {}, text_format().as_dict() if text_format else {}
+        info = DatasetInfo(False, seq_length, count, vocab_size, sizes, counted, made)
         write_text(info_path(output_file), json.dumps(asdict(info), indent=2) + "\n")
         for path in staged:
             os.replace(path, output_file.parent / path.name)
-        info = DatasetInfo(True, seq_length, count, vocab_size, sizes, info.statistics)
+        info = replace(info, complete=True)
         write_text(info_path(output_file), json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n")
     return info
 
@@ -142,6 +149,16 @@ def _missing(path: Path) -> str:
     if path.is_symlink():
         return f"is a link to {os.readlink(path)}, which is not there"
     return "is no regular file" if path.exists() else "no such MindRecord file or folder"
+
+
+def dataset_format(location: str) -> TextFormat:
+    """How the texts of a dataset became rows, as far as its description says.
+
+    Raises:
+        UserError: as `find_dataset`, or the description is broken.
+    """
+    _, info = find_dataset(location)
+    return text_format_of(info.text_format if info is not None else {}, location)
 
 
 def _read_info(path: Path) -> DatasetInfo:

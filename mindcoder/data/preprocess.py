@@ -30,10 +30,12 @@ from mindcoder.data.readers import (
     expand_glob,
     read_records,
 )
+from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.fingerprint import fingerprint
 from mindcoder.tokenizer.special_tokens import SpecialTokens
 
 CHUNK = 128  # records handed to a worker at a time
@@ -267,6 +269,7 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     refuse_as_output(options.output_file, files)
     statistics = Statistics(seq_length=options.seq_length, kind=PAIRS if options.pairs else "texts")
     workers = options.workers or os.cpu_count() or 1
+    identity = fingerprint(tokenizer)
     encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill, options.pairs)
     if options.infill.rate > 0:
         InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks before anything is read
@@ -286,6 +289,8 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
             tokenizer.vocab_size,
             options.file_partition,
             statistics.as_dict,
+            # Where every token is learned no prompt was filled in: documents.
+            lambda: TextFormat(options.template if statistics.answer_tokens < statistics.tokens else None, identity),
         )
     rejects_path(options.output_file).unlink(missing_ok=True)
     if statistics.rejects:

@@ -11,14 +11,16 @@ import mindspore as ms
 
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.checkpoint.load import fitting_weights, load_weights
-from mindcoder.checkpoint.weights import Weights, open_adapter, open_weights
+from mindcoder.checkpoint.weights import Weights, adapter_format, open_adapter, open_weights
 from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.text_format import TextFormat, check_tokenizer
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
 from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
+from mindcoder.tokenizer.fingerprint import fingerprint
 from mindcoder.tokenizer.load import find_tokenizer
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class ModelRequest:
     Attributes:
         path: Hugging Face folder, MindCoder folder, run or checkpoint.
         tokenizer: vocabulary file or folder, where the model's own folder has none.
-        template: of instructions; by default the family's.
+        template: of instructions; by default what the model was trained with, else the family's.
         dtype: weights are kept in float32, float16 or (on Ascend) bfloat16; CPU computes in float32 from any.
         max_length: prompt and answer together; by default the model's context, `DEFAULT_LENGTH` at most.
         batch: sequences computed together.
@@ -79,6 +81,15 @@ def open_model(request: ModelRequest) -> Model:
     weights.require_complete()
     adapters = open_adapters(request.adapters, weights.config, _name(weights))
     tokenizer = model_tokenizer(request, weights)
+    check_model_tokenizer(tokenizer, weights.text_format, request.path)
+    template = chosen_template(request.template, weights.text_format, FAMILY_TEMPLATES[weights.config.model_type])
+    for name, place in request.adapters:
+        trained = adapter_format(place)
+        check_model_tokenizer(tokenizer, trained, place, f"adapter {name} ")
+        if trained.template not in (None, template):
+            log.warning(
+                "adapter %s was trained with template %s; it is asked with %s", name, trained.template, template
+            )
     config = _config(weights, request.dtype)
     if tokenizer.vocab_size > config.token_rows:
         raise UserError(
@@ -105,10 +116,37 @@ def open_model(request: ModelRequest) -> Model:
     if not engine.runner.mixes:
         log.info("computing with MindSpore's operators: the C++ operators are not built or not for this device")
     engine.runner.warm_up()
-    template = request.template or FAMILY_TEMPLATES[config.model_type]
+    return Model(_name(weights), decoder, engine, tokenizer, template)
+
+
+def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
+    """The template that questions are filled into; says so where it is not the one that the model was trained with.
+
+    Args:
+        asked: by the user.
+        trained: what the weights say.
+        otherwise: where neither names one.
+
+    Raises:
+        UserError: no such template.
+    """
+    template = asked or trained.template or otherwise
     if template not in TEMPLATES:
         raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
-    return Model(_name(weights), decoder, engine, tokenizer, template)
+    if trained.template not in (None, template):
+        log.warning("template %s, as asked for; the model was trained with %s", template, trained.template)
+    return template
+
+
+def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, place: str | Path, whose: str = "") -> None:
+    """Compare a tokenizer to the one that a model was trained with.
+
+    Raises:
+        UserError: it is another one.
+    """
+    if trained.tokenizer is not None:
+        given = fingerprint(tokenizer)
+        check_tokenizer(trained.tokenizer, given, f"{whose}was trained with", "the one given", place)
 
 
 def open_adapters(places: Sequence[tuple[str, str]], config: TransformerConfig, model: str = "") -> dict[str, Adapter]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mindcoder.data.text_format import UNKNOWN, TextFormat
 from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.peft.options import LoraOptions, PrefixOptions
 from mindcoder.train.health import HealthOptions
@@ -33,6 +34,7 @@ class TrainOptions:
         health: what to do about losses that jump or are no numbers.
         head_rows: by a micro batch's length, how many of its rows the head is computed for, at least as many as have a
             label; None for all.
+        text_format: how the texts of the data became token ids; kept in checkpoints.
         peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
     """
 
@@ -52,6 +54,7 @@ class TrainOptions:
     base: str = ""
     preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
+    text_format: TextFormat = UNKNOWN
     peak_tflops: float = 0.0
     head_rows: Mapping[int, int] | None = None
 

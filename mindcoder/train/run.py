@@ -21,6 +21,7 @@ from mindcoder.checkpoint.store import (
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.loader import Loader
+from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
@@ -79,12 +80,16 @@ def _checkpoint_callback(config: RunConfig) -> CallbackSection:
 
 
 def train(
-    config: RunConfig, request: TrainRequest, tokenizer: CodeTokenizer | None = None
+    config: RunConfig,
+    request: TrainRequest,
+    tokenizer: CodeTokenizer | None = None,
+    text_format: TextFormat = UNKNOWN,
 ) -> tuple[Trainer, EvalResult | None]:
     """Train or fine-tune as ``config`` says.
 
     Args:
-        tokenizer: for data that is read while training.
+        tokenizer: for data that is read while training; kept beside the checkpoints where the run was given one.
+        text_format: how the texts of the data became token ids.
 
     Raises:
         UserError: data, checkpoint or output folder do not fit.
@@ -128,6 +133,7 @@ def train(
         lora=lora_options(config),
         prefix=prefix_options(config),
         preference=preference_options(config),
+        text_format=text_format,
         peak_tflops=runner.peak_tflops or 0.0,
         head_rows=head_rows(loader, runner.epochs) if picks_rows else None,
         health=HealthOptions(**config.loss_health.model_dump()),
@@ -197,6 +203,9 @@ def train(
     _announce(config, trainer)
     if mesh.rank == 0:
         write_run_description(config, trainer.decoder.config, output)
+        if tokenizer is not None and config.processor.tokenizer.is_given:
+            tokenizer.save(output / "tokenizer")
+        write_text_format(output / "tokenizer", text_format)
     result = trainer.run()
     if pairs is not None:
         share = preferred(score_pairs(decoder, pairs, "pairs", mesh.rank == 0), reference)

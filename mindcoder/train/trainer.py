@@ -30,6 +30,7 @@ from mindcoder.checkpoint.store import (
 )
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
+from mindcoder.data.text_format import STATE_KEY
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, single_process
@@ -201,6 +202,7 @@ class Trainer:
             "data": asdict(self._data_layout()),
             "architecture": self.decoder.config.architecture(),
             "config": asdict(self.decoder.config),
+            STATE_KEY: self.options.text_format.as_dict(),
         }
         if self.options.lora is not None:
             state["adapter"] = {"base": self.options.base, "options": asdict(self.options.lora)}

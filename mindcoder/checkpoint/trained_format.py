@@ -1,0 +1,31 @@
+"""The template and tokenizer that weights were trained with, found without opening the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mindcoder.checkpoint.manifest import STATE_FILE, read_state
+from mindcoder.checkpoint.store import list_steps
+from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
+
+
+def trained_format(location: str | Path) -> TextFormat:
+    """What a run, a checkpoint or a folder of weights says; empty where it says nothing.
+
+    Raises:
+        UserError: a file that should say it is broken.
+    """
+    path = Path(location)
+    if path.is_file():
+        path = path.parent
+    steps = list_steps(path) or list_steps(path / "checkpoint")
+    for folder in (path, *reversed(steps)):
+        if (folder / STATE_FILE).is_file():
+            found = text_format_of(read_state(folder).get(STATE_KEY) or {}, folder / STATE_FILE)
+            if found:
+                return found
+    for folder in (path, path / "tokenizer", path.parent / "tokenizer", path.parent.parent / "tokenizer"):
+        found = read_text_format(folder)
+        if found:
+            return found
+    return UNKNOWN

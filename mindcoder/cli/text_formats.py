@@ -1,0 +1,89 @@
+"""Whether data, model, tokenizer and template of a run belong to one another."""
+
+from __future__ import annotations
+
+import logging
+
+from mindcoder.checkpoint.trained_format import trained_format
+from mindcoder.config.schema import RunConfig
+from mindcoder.data.mindrecord_file import dataset_format
+from mindcoder.data.text_format import UNKNOWN, TextFormat, agreed_format, check_tokenizer
+from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.fingerprint import fingerprint
+
+log = logging.getLogger("mindcoder.cli")
+
+
+def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None) -> TextFormat:
+    """How the texts of a run became token ids, for train, finetune and eval; says at once what chat will lack.
+
+    Raises:
+        UserError: the datasets, the tokenizer and the template do not belong to one another.
+    """
+    if run_mode == "predict":
+        return UNKNOWN
+    identity = None if tokenizer is None else fingerprint(tokenizer)
+    trains = run_mode in ("train", "finetune")
+    loaders = [section.data_loader for section in ((config.train_dataset,) if trains else ())]
+    loaders.append(config.eval_dataset.data_loader)
+    datasets = []
+    for loader in loaders:
+        for location in loader.locations:
+            read = TextFormat(config.processor.prompt_template, identity) if loader.streaming else None
+            datasets.append((location, read or dataset_format(location)))
+    if not trains:
+        _check_eval(config, datasets)
+        return TextFormat(None, identity)
+    agreed = agreed_format(datasets, identity, _asked_template(config))
+    if config.load_checkpoint:
+        below = trained_format(config.load_checkpoint)
+        if None not in (below.tokenizer, agreed.tokenizer) and below.tokenizer.sha256 != agreed.tokenizer.sha256:
+            log.warning(
+                "the data have another tokenizer (%s) than %s was trained with (%s): it learns its token ids anew",
+                *(agreed.tokenizer, config.load_checkpoint, below.tokenizer),
+            )
+        agreed = agreed.over(TextFormat(below.template))
+    if tokenizer is None:
+        log.warning(
+            "no tokenizer is with this run; chat, serve and predict will need the one of the data: give --vocab_file "
+            "now, which keeps it in %s, or name it then with --tokenizer (predict: --vocab_file)",
+            f"{config.output_dir.rstrip('/')}/tokenizer",
+        )
+    return agreed
+
+
+def as_trained(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
+    """The configuration of eval or predict with the template that the model was trained with, unless one is asked for.
+
+    Raises:
+        UserError: the tokenizer is another one than the model's.
+    """
+    if not config.load_checkpoint:
+        return config
+    trained = trained_format(config.load_checkpoint)
+    if tokenizer is not None and trained.tokenizer is not None:
+        check_tokenizer(
+            trained.tokenizer, fingerprint(tokenizer), "was trained with", "the one given", config.load_checkpoint
+        )
+    asked = _asked_template(config)
+    if trained.template is None or trained.template == asked:
+        return config
+    if asked is not None:
+        log.warning("template %s, as asked for; the model was trained with %s", asked, trained.template)
+        return config
+    processor = config.processor.model_copy(update={"prompt_template": trained.template})
+    return config.model_copy(update={"processor": processor})
+
+
+def _check_eval(config: RunConfig, datasets: list[tuple[str, TextFormat]]) -> None:
+    """A dataset of another tokenizer measures nothing; one of another template measures something else."""
+    trained = trained_format(config.load_checkpoint)
+    for location, found in datasets:
+        check_tokenizer(found.tokenizer, trained.tokenizer, "was made with", "the model was trained with", location)
+        if None not in (found.template, trained.template) and found.template != trained.template:
+            log.warning("%s has template %s; the model was trained with %s", location, found.template, trained.template)
+
+
+def _asked_template(config: RunConfig) -> str | None:
+    """The template of the YAML file or the flag; None where neither names one."""
+    return config.processor.prompt_template if "prompt_template" in config.processor.model_fields_set else None

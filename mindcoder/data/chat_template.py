@@ -1,0 +1,69 @@
+"""Our prompt templates in the form that transformers applies (``tokenizer.apply_chat_template``): Jinja."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mindcoder.data.conversation import LLAMA_SYSTEM
+from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.text_format import TextFormat
+from mindcoder.files import read_json_object, write_text
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+OTHER_PLACES = ("chat_template.jinja", "chat_template.json")  # which transformers prefers to the key in the file above
+FORM = """\
+{%- set said = namespace(system="") -%}
+{%- for message in messages if message["role"] == "system" -%}
+{%- set said.system = said.system + ("\\n\\n" if said.system else "") + message["content"] -%}
+{%- endfor -%}
+{%- for message in messages if message["role"] != "system" -%}
+{%- if message["role"] == "user" -%}
+{{- QUESTION -}}
+{%- else -%}
+{{- BEFORE + message["content"] + eos_token -}}
+{%- endif -%}
+{%- endfor -%}"""
+
+
+def chat_template(name: str, adds_bos: bool) -> str | None:
+    """The Jinja text that fills in what `mindcoder.data.conversation.encode_turns` does; None for plain texts.
+
+    Args:
+        adds_bos: the tokenizer begins texts with its begin token.
+    """
+    template = TEMPLATES[name]
+    begin = "bos_token + " if adds_bos else ""
+    head, _, tail = template.without_input.partition("{instruction}")
+    mark = head.find("### Instruction")
+    if name == "llama2-chat":
+        before, after = LLAMA_SYSTEM.split("{system}")
+        system = f'({_text(before)} + said.system + {_text(after)} if loop.first and said.system else "")'
+        question = f'{begin}{_text(head)} + {system} + message["content"] + {_text(tail)}'
+    elif mark >= 0:
+        opening = (
+            f'({begin}(said.system + "\\n\\n" if said.system else {_text(head[:mark])}) if loop.first else "\\n\\n")'
+        )
+        question = f'{opening} + {_text(head[mark:])} + message["content"] + {_text(tail)}'
+    else:
+        return None
+    return FORM.replace("QUESTION", question).replace("BEFORE", _text(template.before_answer))
+
+
+def write_chat_template(folder: Path, text_format: TextFormat) -> None:
+    """Let the tokenizer of a Hugging Face folder fill in the template that the model was trained with."""
+    file = folder / TOKENIZER_CONFIG
+    if text_format.template is None or not file.is_file():
+        return
+    adds_bos = text_format.tokenizer is not None and text_format.tokenizer.adds_bos
+    jinja = chat_template(text_format.template, adds_bos)
+    if jinja is None:
+        return
+    values = read_json_object(file)
+    write_text(file, json.dumps({**values, "chat_template": jinja}, indent=2, ensure_ascii=False) + "\n")
+    for name in OTHER_PLACES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _text(text: str) -> str:
+    return json.dumps(text)

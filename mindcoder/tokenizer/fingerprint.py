@@ -1,0 +1,60 @@
+"""Telling tokenizers apart by what they do, whatever files they were read from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
+from mindcoder.tokenizer.special_tokens import PAD
+
+DIGITS = 16  # of the hash that are kept
+PROBED_IDS = 2000  # entries of the vocabulary whose text is encoded again
+PADDING = (PAD, "<pad>")
+PROBE = (
+    "def fib(n: int) -> int:\n    return n if n < 2 else fib(n - 1) + fib(n - 2)  # 12345678\n",
+    "#include <vector>\nint main(int argc, char **argv) {\n\treturn std::vector<int>{1, 2, 3}.size();\n}\n",
+    "Below is an instruction that describes a task.\n\n### Response: It doesn't matter, we'll see.  ",
+    "写一个函数，返回两个数的和。 Größe, naïve, 3.14e-10, \U0001f600\r\n\t\t",
+)
+
+
+@dataclass(frozen=True)
+class TokenizerPrint:
+    """A tokenizer's identity.
+
+    Attributes:
+        vocab_size: ids, without a padding token that was only appended to them.
+        sha256: the first digits of a hash of what it does.
+        adds_bos: whether every text begins with the begin token.
+    """
+
+    vocab_size: int
+    sha256: str
+    adds_bos: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.vocab_size} ids, fingerprint {self.sha256}"
+
+
+def fingerprint(tokenizer: CodeTokenizer) -> TokenizerPrint:
+    """The same for the same vocabulary, merges and end of text, read from whichever form of them.
+
+    Hashed are the vocabulary, the end-of-text id, and the ids of texts: `PROBE`, and what single ids stand for. The
+    latter show other merges without comparing lists of merges, which the forms keep in different orders. A padding
+    token behind the vocabulary does not count: no text has it.
+    """
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
+    last = max(vocabulary.items(), key=lambda item: item[1])
+    if last[0] in (*PADDING, tokenizer.special.pad) and last[1] != tokenizer.eos_id:
+        del vocabulary[last[0]]
+    ids = sorted(vocabulary.values())
+    texts = [tokenizer.decode([index]) for index in ids[:: max(len(ids) // PROBED_IDS, 1)]]
+    told = (
+        sorted(vocabulary.items(), key=lambda item: item[1]),
+        tokenizer.eos_id,
+        [tokenizer.backend.encode(text, add_special_tokens=False).ids for text in (*PROBE, "\n".join(texts))],
+    )
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return TokenizerPrint(len(vocabulary), digest[:DIGITS], tokenizer.bos_id is not None)
