@@ -61,11 +61,21 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
+CHANGE_GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # as mindcoder.train.identity.GROUPS
 LARGEST = 2**31 - 1  # what MindSpore's and the operating system's counts hold
 positive = whole_number(1, LARGEST)
 not_negative = whole_number(0, LARGEST)
 seed_number = whole_number(0, 2**32 - 1)  # numpy's generators take no more
 port_number = whole_number(1, 65535)
+
+
+def change_groups(text: str) -> frozenset[str]:
+    """Names of `CHANGE_GROUPS` between commas."""
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in CHANGE_GROUPS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no group {unknown[0]!r}; there are {', '.join(CHANGE_GROUPS)}")
+    return frozenset(names)
 
 
 def named_place(text: str) -> tuple[str, str]:
@@ -170,6 +180,13 @@ def _add_continue_flags(group: argparse._ArgumentGroup) -> None:
         type=boolean,
         metavar="BOOL",
         help="continue from the newest whole checkpoint of output_dir",
+    )
+    group.add_argument(
+        "--allow_changes",
+        type=change_groups,
+        default=frozenset(),
+        metavar="NAMES",
+        help=f"resume although these differ from before, of {', '.join(CHANGE_GROUPS)}; several with commas",
     )
     group.add_argument("--overwrite", action="store_true", help="start again although output_dir holds checkpoints")
 

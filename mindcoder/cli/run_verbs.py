@@ -124,7 +124,9 @@ def _train(
     from mindcoder.train.run import TrainRequest, train
 
     restarted = os.environ.get(RESTART_VARIABLE) == "1"
-    request = TrainRequest(bool(arguments.resume) or restarted, arguments.overwrite and not restarted)
+    request = TrainRequest(
+        bool(arguments.resume) or restarted, arguments.overwrite and not restarted, arguments.allow_changes
+    )
     trainer, result = train(config, request, tokenizer, text_format)
     output = Path(config.output_dir)
     if trainer.mesh.rank > 0 or trainer.updates == 0:

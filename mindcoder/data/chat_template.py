@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
-from mindcoder.data.conversation import LLAMA_SYSTEM
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.conversation import TOOL_RESULT
+from mindcoder.data.prompt import TEMPLATES, TURN_MARK
 from mindcoder.data.text_format import TextFormat
 from mindcoder.files import read_json_object, write_text
 
@@ -18,10 +19,11 @@ FORM = """\
 {%- set said.system = said.system + ("\\n\\n" if said.system else "") + message["content"] -%}
 {%- endfor -%}
 {%- for message in messages if message["role"] != "system" -%}
-{%- if message["role"] == "user" -%}
-{{- QUESTION -}}
-{%- else -%}
+{%- if message["role"] == "assistant" -%}
 {{- BEFORE + message["content"] + eos_token -}}
+{%- else -%}
+{%- set content = RESULT if message["role"] == "tool" else message["content"] -%}
+{{- QUESTION -}}
 {%- endif -%}
 {%- endfor -%}"""
 
@@ -35,19 +37,24 @@ def chat_template(name: str, adds_bos: bool) -> str | None:
     template = TEMPLATES[name]
     begin = "bos_token + " if adds_bos else ""
     head, _, tail = template.without_input.partition("{instruction}")
-    mark = head.find("### Instruction")
-    if name == "llama2-chat":
-        before, after = LLAMA_SYSTEM.split("{system}")
-        system = f'({_text(before)} + said.system + {_text(after)} if loop.first and said.system else "")'
-        question = f'{begin}{_text(head)} + {system} + message["content"] + {_text(tail)}'
-    elif mark >= 0:
-        opening = (
-            f'({begin}(said.system + "\\n\\n" if said.system else {_text(head[:mark])}) if loop.first else "\\n\\n")'
-        )
-        question = f'{opening} + {_text(head[mark:])} + message["content"] + {_text(tail)}'
+    before, _, after = template.system.partition("{system}")
+    opening = f"{_text(before)} + said.system + {_text(after)}"
+    if template.system_is_inside:
+        start = f"{begin if template.turns_begin_anew else ''}{_text(head)}"
+        question = f'{start} + ({opening} if loop.first and said.system else "") + content + {_text(tail)}'
+    elif TURN_MARK in head:
+        mark = head.index(TURN_MARK)
+        first = f"{begin}({opening} if said.system else {_text(head[:mark])})"
+        question = f'({first} if loop.first else "\\n\\n") + {_text(head[mark:])} + content + {_text(tail)}'
     else:
         return None
-    return FORM.replace("QUESTION", question).replace("BEFORE", _text(template.before_answer))
+    result = TOOL_RESULT.partition("{content}")
+    values = {
+        "QUESTION": question,
+        "RESULT": f'{_text(result[0])} + message["content"] + {_text(result[2])}',
+        "BEFORE": _text(template.before_answer),
+    }
+    return re.sub("|".join(values), lambda place: values[place[0]], FORM)
 
 
 def write_chat_template(folder: Path, text_format: TextFormat) -> None:

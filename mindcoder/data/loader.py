@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -105,6 +107,7 @@ class Loader(Protocol):
         lengths: of the batches, where they differ.
         location: where the rows are from.
         holds_pairs: whether every row is a pair of answers.
+        files: that the rows are read from.
     """
 
     rows: int
@@ -119,6 +122,12 @@ class Loader(Protocol):
 
     @property
     def holds_pairs(self) -> bool: ...
+
+    @property
+    def files(self) -> list[Path]: ...
+
+    def digest(self) -> str:
+        """Hash of all rows in their stored order."""
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
         """Batches from ``start`` on, each with the position after it."""
@@ -233,6 +242,22 @@ class BatchLoader:
     def location(self) -> str:
         """Where the rows are from."""
         return self._location
+
+    @property
+    def files(self) -> list[Path]:
+        """The MindRecord files."""
+        return [Path(file) for file in self._files]
+
+    def digest(self) -> str:
+        """Hash of all rows in their stored order; one pass."""
+        import mindspore.dataset as ds
+
+        total = hashlib.sha256()
+        dataset = ds.MindDataset(self._files, columns_list=self._columns, num_parallel_workers=1, shuffle=False)
+        for row in dataset.create_dict_iterator(num_epochs=1, output_numpy=True):
+            for name in self._columns:
+                total.update(np.ascontiguousarray(row[name], np.int32))
+        return total.hexdigest()
 
     @property
     def holds_pairs(self) -> bool:

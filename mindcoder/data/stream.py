@@ -6,6 +6,7 @@ global batch is packed from records of its own, so the batches are the same on a
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import queue
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from mindcoder.data.loader import Batch, Position, shift_labels
 from mindcoder.data.order import epoch_order
 from mindcoder.data.packing import Row, pack_first_fit
 from mindcoder.data.preprocess import RecordEncoder
-from mindcoder.data.readers import BadRecord, Reading, Remarks
+from mindcoder.data.readers import BadRecord, Reading, Remarks, expand_glob
 from mindcoder.data.record_index import RecordIndex
 from mindcoder.tokenizer import CodeTokenizer
 
@@ -68,6 +70,7 @@ class StreamLoader:
     def __init__(self, locations: Sequence[str], tokenizer: CodeTokenizer, options: StreamOptions) -> None:
         if options.infill.rate > 0:
             InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks
+        self._locations = list(locations)
         self.location = ", ".join(locations)
         self.records = RecordIndex(locations, options.reading)
         self.options, self.tokenizer = options, tokenizer
@@ -78,6 +81,19 @@ class StreamLoader:
         self.batches_per_epoch = options.batches
         self._remarks = Remarks()
         self._order_of = lru_cache(maxsize=4)(self.order.of)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of records."""
+        return [file for location in self._locations for file in expand_glob(Path(location))]
+
+    def digest(self) -> str:
+        """Hash of the files' bytes."""
+        total = hashlib.sha256()
+        for file in self.files:
+            with open(file, "rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+        return total.hexdigest()
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
         """Batches from ``start`` on, each with the position after it; made ahead by a thread.

@@ -16,6 +16,7 @@ from mindcoder.parallel.data_parallel import Agreement
 from mindcoder.parallel.tensor_parallel import SlicedLayers
 from mindcoder.parallel.vocabulary import SlicedAccuracy
 from mindcoder.progress import tqdm
+from mindcoder.train.digits import decimals
 from mindcoder.train.gradients import sliced_statistics
 from mindcoder.train.pipeline_step import link_to
 
@@ -35,7 +36,7 @@ class EvalResult:
 
     def __str__(self) -> str:
         return (
-            f"loss {self.loss:.4f}, perplexity {self.perplexity:.4g}, token accuracy {self.accuracy:.2%} "
+            f"loss {decimals(self.loss, 4)}, perplexity {self.perplexity:.4g}, token accuracy {self.accuracy:.2%} "
             f"on {self.tokens} tokens"
         )
 

@@ -10,6 +10,7 @@ from mindcoder.data.text_format import UNKNOWN, TextFormat
 from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.peft.options import LoraOptions, PrefixOptions
 from mindcoder.train.health import HealthOptions
+from mindcoder.train.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TrainOptions:
         health: what to do about losses that jump or are no numbers.
         head_rows: by a micro batch's length, how many of its rows the head is computed for, at least as many as have a
             label; None for all.
+        identity: what decides the run's numbers; kept in checkpoints.
         text_format: how the texts of the data became token ids; kept in checkpoints.
         peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
     """
@@ -54,6 +56,7 @@ class TrainOptions:
     base: str = ""
     preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
+    identity: Identity | None = None
     text_format: TextFormat = UNKNOWN
     peak_tflops: float = 0.0
     head_rows: Mapping[int, int] | None = None

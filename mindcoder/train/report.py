@@ -7,6 +7,7 @@ import csv
 import html
 import io
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 
 from mindcoder.errors import UserError
 from mindcoder.files import json_kind, parse_json, read_text
+from mindcoder.train.callbacks.curve import scale_loss
 from mindcoder.train.description import DESCRIPTION_FILE
+from mindcoder.train.digits import decimals
 
 CURVES = (("loss", "loss (nats)"), ("grad_norm", "gradient norm"), ("learning_rate", "learning rate"),
           ("tokens_per_second", "tokens/s"))  # fmt: skip
@@ -26,7 +29,8 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</t
 body{{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}}
 img{{max-width:100%}} table{{border-collapse:collapse}}
 td,th{{border:1px solid #ddd;padding:.25rem .6rem;text-align:left}}
-pre{{background:#f6f6f6;padding:.8rem;overflow:auto}} h2{{margin-top:2rem}}
+pre{{background:#f6f6f6;padding:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}}
+td{{overflow-wrap:anywhere}} h2{{margin-top:2rem}}
 </style><h1>{title}</h1>{body}</html>
 """
 
@@ -54,7 +58,7 @@ def run_report(run: Path) -> str:
         parts.append(f"<h2>Answers</h2>{samples}")
     if described:
         parts.append("<h2>Environment</h2>" + _table([], list(described["environment"].items())))
-        parts.append(f"<h2>Command</h2><pre>{html.escape(' '.join(map(str, described['command'])))}</pre>")
+        parts.append(f"<h2>Command</h2><pre>{html.escape(shlex.join(map(str, described['command'])))}</pre>")
         text = json.dumps(described["config"], indent=2, ensure_ascii=False)
         parts.append(
             f"<h2>Configuration</h2><details><summary>all keys</summary><pre>{html.escape(text)}</pre></details>"
@@ -66,9 +70,14 @@ def _summary(steps: Sequence[dict[str, str]], described: dict[str, Any]) -> str:
     rows: list[tuple[str, str]] = [("updates", str(len(steps)))]
     if steps:
         losses = [float(row["loss"]) for row in steps]
-        rows.append(("loss", f"{losses[0]:.4f} first, {losses[-1]:.4f} last, {min(losses):.4f} lowest"))
+        rows.append(
+            (
+                "loss",
+                f"{decimals(losses[0], 4)} first, {decimals(losses[-1], 4)} last, {decimals(min(losses), 4)} lowest",
+            )
+        )
         speeds = sorted(float(row["tokens_per_second"]) for row in steps)
-        rows.append(("tokens/s", f"{speeds[len(speeds) // 2]:.0f} (median)"))
+        rows.append(("tokens/s", f"{decimals(speeds[len(speeds) // 2], 0)} (median)"))
         if described:
             rate = speeds[len(speeds) // 2] * described["flops_per_token"]
             rows.append(("arithmetic", f"{rate / 1e12:.4g} TFLOP/s (6 N and attention, forward and backward)"))
@@ -87,11 +96,15 @@ def _curves(steps: Sequence[dict[str, str]], evals: Sequence[dict[str, str]]) ->
     numbers = [int(row["step"]) for row in steps]
     for place, (name, label) in enumerate(CURVES, 1):
         axes = figure.add_subplot(2, 2, place, xlabel="step", ylabel=label)
-        axes.plot(numbers, [float(row[name]) for row in steps], linewidth=1)
+        values = [float(row[name]) for row in steps]
+        axes.plot(numbers, values, linewidth=1)
         if name == "loss" and evals:
             points = [int(row["step"]) for row in evals], [float(row["loss"]) for row in evals]
             axes.plot(*points, marker="o", markersize=3, label="eval")
             axes.legend()
+            values += points[1]
+        if name == "loss":
+            scale_loss(axes, values)
         axes.grid(alpha=0.3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

@@ -20,6 +20,7 @@ from mindcoder.checkpoint.store import (
 )
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
+from mindcoder.data.content import content_digest, signature
 from mindcoder.data.loader import Loader
 from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
@@ -45,6 +46,7 @@ from mindcoder.train.divided_check import DividedCheck
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
 from mindcoder.train.health import HealthOptions
+from mindcoder.train.identity import compare, identity_of
 from mindcoder.train.options import TrainOptions
 from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
 from mindcoder.train.trainer import Trainer
@@ -61,10 +63,12 @@ class TrainRequest:
     Attributes:
         resume: continue from the newest whole checkpoint of the output folder.
         overwrite: start anew although the output folder holds checkpoints.
+        allowed: groups of `mindcoder.train.identity.GROUPS` that may have changed since the checkpoint.
     """
 
     resume: bool = False
     overwrite: bool = False
+    allowed: frozenset[str] = frozenset()
 
 
 def micro_batches(config: RunConfig) -> int:
@@ -116,6 +120,12 @@ def train(
             "(gradient_accumulation_steps, times micro_batch_num in a pipeline)"
         )
     resume_from = _resume_source(config, request, root, together)
+    network, schedule = config_from_section(config.model.settings), build_schedule(config, steps)
+    content = content_digest(loader, output / "data" / "digests.json") if mesh.rank == 0 else ""
+    identity = identity_of(config, network, schedule, mesh, content, text_format, steps)
+    if resume_from is not None and mesh.rank == 0:
+        for line in compare(resume_from.state, identity, request.allowed, resume_from.folder):
+            log.info(line)
     saving = _checkpoint_callback(config)
     picks_rows = config.preference is None and mesh.pipeline == 1
     options = TrainOptions(
@@ -133,13 +143,13 @@ def train(
         lora=lora_options(config),
         prefix=prefix_options(config),
         preference=preference_options(config),
+        identity=identity,
         text_format=text_format,
         peak_tflops=runner.peak_tflops or 0.0,
         head_rows=head_rows(loader, runner.epochs) if picks_rows else None,
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
-    network = config_from_section(config.model.settings)
     starts_from_weights = resume_from is None or options.freezes or options.preference is not None
     start = None  # compared before anything is built: another model is seen at once
     if config.load_checkpoint and starts_from_weights:
@@ -162,7 +172,7 @@ def train(
     if options.preference is not None:
         pairs = build_loader(config, section, False, False)  # all of them on every process, in the file's order
         if options.preference.kind == "dpo":
-            place = "".join((config.load_checkpoint, str(config.seed), *section.data_loader.locations))
+            place = f"{config.load_checkpoint} {config.seed} {signature(pairs.files)}"
             reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
     if options.lora is not None:
         _adapt(decoder, options.lora, config.seed)
@@ -183,7 +193,7 @@ def train(
         decoder,
         loader,
         build_optimizer(config),
-        build_schedule(config, steps),
+        schedule,
         build_loss_scale(config),
         options,
         callbacks if mesh.rank == 0 else [],

@@ -30,7 +30,7 @@ from mindcoder.checkpoint.store import (
 )
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
-from mindcoder.data.text_format import STATE_KEY
+from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, single_process
@@ -40,6 +40,7 @@ from mindcoder.peft.lora import rate_ratios
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.health import LossHealth
+from mindcoder.train.identity import STATE_KEY as IDENTITY
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.options import TrainOptions
 from mindcoder.train.pipeline_step import PipelineStep
@@ -202,8 +203,10 @@ class Trainer:
             "data": asdict(self._data_layout()),
             "architecture": self.decoder.config.architecture(),
             "config": asdict(self.decoder.config),
-            STATE_KEY: self.options.text_format.as_dict(),
+            TEXT_FORMAT: self.options.text_format.as_dict(),
         }
+        if self.options.identity is not None:
+            state[IDENTITY] = self.options.identity.as_dict()
         if self.options.lora is not None:
             state["adapter"] = {"base": self.options.base, "options": asdict(self.options.lora)}
         if self.options.prefix is not None:

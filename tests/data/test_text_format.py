@@ -31,6 +31,8 @@ TALK = [
     Message("user", "Add {a} and {b}."),
     Message("assistant", "a + b"),
     Message("user", 'And "c"?\n'),
+    Message("assistant", "call"),
+    Message("tool", "42"),
 ]
 
 

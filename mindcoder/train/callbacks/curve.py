@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mindcoder.files import replacing, write_text
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDE = 20.0  # largest loss over smallest from which an axis is logarithmic
 STEP_FIELDS = (
     "step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale", "skipped",
     "tflops", "mfu", "memory_gb",
@@ -35,11 +44,13 @@ class CurveFiles(Callback):
         if step > 0 and path.is_file():
             with open(path, newline="") as stream:
                 kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= step]
-        stream = open(path, "w", newline="", buffering=1)
-        writer = csv.DictWriter(stream, fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        return stream, writer
+        text = io.StringIO()
+        before = csv.DictWriter(text, fields, lineterminator="\n")
+        before.writeheader()
+        before.writerows(kept)
+        write_text(path, text.getvalue())  # whole at once: a kill must not lose what was drawn before
+        stream = open(path, "a", newline="", buffering=1)
+        return stream, csv.DictWriter(stream, fields, lineterminator="\n")
 
     def on_step(self, record: StepRecord) -> None:
         self._steps[1].writerow(
@@ -93,8 +104,25 @@ def draw_curve(folder: Path) -> Path | None:
     axes.plot(*curves["loss"], linewidth=1, label="train")
     if curves["eval"][0]:
         axes.plot(*curves["eval"], marker="o", markersize=3, label="eval")
+    scale_loss(axes, [loss for _, losses in curves.values() for loss in losses])
     axes.grid(alpha=0.3)
     axes.legend()
     path = folder / "loss.png"
-    figure.savefig(path)
+    with replacing(path) as stream:
+        figure.savefig(stream, format="png")
     return path
+
+
+def scale_loss(axes: Axes, losses: Sequence[float]) -> None:
+    """A logarithmic axis for losses that span more than a decade, with numbers that can be read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    positive = [loss for loss in losses if math.isfinite(loss) and loss > 0]
+    if not positive or max(positive) < WIDE * min(positive):
+        return
+    axes.set_yscale("log")
+    digits = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(digits)
+    if max(positive) < 1000 * min(positive):  # few decades: name what lies between them too
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter(digits)
