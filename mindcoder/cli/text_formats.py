@@ -37,10 +37,11 @@ def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | N
     agreed = agreed_format(datasets, identity, _asked_template(config))
     if config.load_checkpoint:
         below = trained_format(config.load_checkpoint)
-        if None not in (below.tokenizer, agreed.tokenizer) and below.tokenizer.sha256 != agreed.tokenizer.sha256:
+        before, now = below.tokenizer, agreed.tokenizer
+        if before is not None and now is not None and before.sha256 != now.sha256:
             log.warning(
                 "the data have another tokenizer (%s) than %s was trained with (%s): it learns its token ids anew",
-                *(agreed.tokenizer, config.load_checkpoint, below.tokenizer),
+                *(now, config.load_checkpoint, before),
             )
         agreed = agreed.over(TextFormat(below.template))
     if tokenizer is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -111,7 +112,8 @@ class BottomLine:
         now = time.monotonic()
         self._drawn = now
         text = status_line(_columns() - 1, self._step, self._total, self._middle, now - self._began, self._left(now))
-        self._bar.set_description_str(text)
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone; the run is not
+            self._bar.set_description_str(text)
 
     def _left(self, now: float) -> float | None:
         """Seconds to the end at the pace since the first update."""
