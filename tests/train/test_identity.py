@@ -67,7 +67,7 @@ def test_the_flags_groups_are_those_that_are_compared():
         ("data", {"sets": {"train_dataset.data_loader.shuffle": False}}, "shuffle True → False"),
         ("lr", {"sets": {"lr_schedule.learning_rate": 1e-5}}, "learning_rate 0.003 → 1e-05"),
         ("lr", {"sets": {"lr_schedule.warmup_steps": 3}}, "warmup_steps 20 → 3"),
-        ("lr", {"sets": {"lr_schedule.type": "LinearWithWarmUpLR"}}, "type CosineWithWarmUpLR → LinearWithWarmUpLR"),
+        ("lr", {"sets": {"lr_schedule.lr_end": 1e-5}}, "lr_end 0.0001 → 1e-05"),
         ("optimizer", {"sets": {"optimizer.weight_decay": 0.5}}, "weight_decay 0.01 → 0.5"),
         ("optimizer", {"sets": {"runner_wrapper.max_grad_norm": 9.0}}, "max_grad_norm 1.0 → 9.0"),
         ("model", {"sets": {"model.model_config.dropout_prob": 0.25}}, "dropout"),

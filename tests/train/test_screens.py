@@ -152,7 +152,7 @@ def test_losses_that_span_decades_have_a_logarithmic_axis(losses, scale, tmp_pat
 def test_the_page_wraps_the_command_and_shows_digits(tmp_path):
     curves(tmp_path / "curves", [10.8, 0.5, 0.00000321])
     command = ["mindcoder", "finetune", "--set", "a={'b': 1}", *(f"--flag_{number}={'x' * 40}" for number in range(30))]
-    described = {"command": command, "config": {}, "environment": {}, "flops_per_token": 1.0, "parameters": 1e6}
+    described = {"command": command, "config": {}, "environment": {}, "flops_per_token": 1.0, "parameters": 10**6}
     (tmp_path / "run.json").write_text(json.dumps({**described, "started": "now"}))
     page = run_report(tmp_path)
     assert "10.8000 first, 3.21e-06 last, 3.21e-06 lowest" in page and "0.0000 " not in page
