@@ -53,15 +53,6 @@ class Terminal:
         return self.bytes.decode()
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    shown = Terminal(60)
-    monkeypatch.setattr(sys, "stderr", shown.stream)
-    start_logging()
-    yield shown
-    logging.getLogger("mindcoder").handlers.clear()
-
-
 def run(progress: ConsoleProgress, steps: int, compiles: float = 0.0) -> None:
     progress.on_start(0, steps)
     time.sleep(compiles)
@@ -71,9 +62,14 @@ def run(progress: ConsoleProgress, steps: int, compiles: float = 0.0) -> None:
     progress.on_end()
 
 
-def test_sixty_columns_show_loss_and_speed_the_clock_runs_and_lines_stay(terminal, monkeypatch):
+def test_sixty_columns_show_loss_and_speed_the_clock_runs_and_lines_stay(monkeypatch):
     monkeypatch.setattr("mindcoder.train.callbacks.console.CLOCK_SECONDS", 0.3)
-    run(ConsoleProgress(every=10), 40, compiles=2.5)
+    terminal = Terminal(60)
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal.stream)
+        start_logging()
+        run(ConsoleProgress(every=10), 40, compiles=2.5)
+    logging.getLogger("mindcoder").handlers.clear()
     text = terminal.text()
     assert "\x1b[3" not in text, "no colours"
     drawn = [part for part in re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)) if part.strip()]
