@@ -121,7 +121,7 @@ def train(
         )
     resume_from = _resume_source(config, request, root, together)
     network, schedule = config_from_section(config.model.settings), build_schedule(config, steps)
-    content = content_digest(loader, output / "data" / "digests.json") if mesh.rank == 0 else ""
+    content = content_digest(loader, output / "digests.json") if mesh.rank == 0 else ""
     identity = identity_of(config, network, schedule, mesh, content, text_format, steps)
     if resume_from is not None and mesh.rank == 0:
         for line in compare(resume_from.state, identity, request.allowed, resume_from.folder):
