@@ -36,11 +36,11 @@ def mbpp_generate_script(prog: str) -> int:
 
 def _generate(arguments: argparse.Namespace) -> int:
     from mindcoder.backend.device import interruptible, setup_device
-    from mindcoder.evaluate.mbpp_files import chosen, read_asked, write_answer
+    from mindcoder.evaluate.mbpp_files import chosen, numbered_problems, prompt_of, write_answer
     from mindcoder.generate.model import Model, ModelRequest, open_model
 
     start_logging()
-    asked = chosen(read_asked(Path(arguments.mbpp_path)), arguments.start_index, arguments.end_index)
+    problems = chosen(numbered_problems(Path(arguments.mbpp_path)), arguments.start_index, arguments.end_index)
     setup_device(arguments.device_target, arguments.device_id)
     request = ModelRequest(
         arguments.model_path,
@@ -55,9 +55,10 @@ def _generate(arguments: argparse.Namespace) -> int:
     def answer(model: Model) -> None:
         from mindcoder.progress import tqdm
 
-        with tqdm(total=len(asked), desc="generate", unit=" answers", disable=None) as progress:
-            for first in range(0, len(asked), arguments.batch_size):
-                prompts = [model.tokenizer.encode(item.prompt) for item in asked[first : first + arguments.batch_size]]
+        with tqdm(total=len(problems), desc="generate", unit=" answers", disable=None) as progress:
+            for first in range(0, len(problems), arguments.batch_size):
+                batch = problems[first : first + arguments.batch_size]
+                prompts = [model.tokenizer.encode(prompt_of(problem)) for problem in batch]
                 fit = [len(prompt) < arguments.seq_length for prompt in prompts]
                 done = iter(model.engine.generate([prompt for prompt, fits in zip(prompts, fit) if fits]))
                 for number, (prompt, fits) in enumerate(zip(prompts, fit), arguments.start_index + first):
@@ -73,7 +74,7 @@ def _generate(arguments: argparse.Namespace) -> int:
 
     with interruptible():
         answer(open_model(request))
-    print(f"{len(asked)} answers in {folder}")
+    print(f"{len(problems)} answers in {folder}")
     return 0
 
 
@@ -94,24 +95,24 @@ def mbpp_process_script(prog: str) -> int:
 
 
 def _process(arguments: argparse.Namespace) -> int:
-    from mindcoder.evaluate.mbpp_files import program_of, read_answers, unfenced, write_programs
+    from mindcoder.evaluate.mbpp_files import PROTOCOL, numbered_problems, read_answers, unfenced, write_programs
+    from mindcoder.evaluate.protocols.wizardlm import process_mbpp
     from mindcoder.evaluate.run import Execution
     from mindcoder.evaluate.sandbox import SandboxOptions
 
     answers = read_answers(Path(arguments.path))
-    programs = {index: program_of(text) for index, text in answers.items()}
+    programs = {index: process_mbpp(text) for index, text in answers.items()}
     write_programs(programs.values(), Path(arguments.out_path))
     print(f"{len(programs)} files in {arguments.path}, {unfenced(answers.values())} with an open fence")
     print(f"programs: {arguments.out_path}")
     if arguments.mbpp_path is None:
         return 0
-    from mindcoder.evaluate.mbpp_files import read_asked
-
-    asked = read_asked(Path(arguments.mbpp_path))
-    if max(programs) >= len(asked):
-        raise UserError(f"has {len(asked)} problems, there is an answer {max(programs)}.json", arguments.mbpp_path)
+    problems = numbered_problems(Path(arguments.mbpp_path))
+    if max(programs) >= len(problems):
+        raise UserError(f"has {len(problems)} problems, there is an answer {max(programs)}.json", arguments.mbpp_path)
     sandbox = Execution(arguments.allow_code_execution, SandboxOptions(isolation=arguments.sandbox)).open()
-    outcomes = sandbox.run_all([asked[index].program(code) for index, code in programs.items()], arguments.workers)
+    tested = [PROTOCOL.program(code, problems[index]) for index, code in programs.items()]
+    outcomes = sandbox.run_all(tested, arguments.workers)
     passed = sum(outcome.passed for outcome in outcomes)
     print(f"pass@1: {passed / len(programs):.3f} ({passed} of {len(programs)} problems)")
     return 0

@@ -1,75 +1,47 @@
-"""MBPP as the original MindFormers scripts ask it and keep it: one JSON file per answer, one file of all programs.
+"""The files of the original MBPP scripts: one JSON file per answer, one file of all programs.
 
-Facts (prompt, flags, file formats, the way a program is cut out of an answer) from mindspore-lab/mindformers r1.1.0,
-research/wizardcoder/mbpp_gen_online.py and mbpp_process.py; they follow nlpxucan/WizardLM, WizardCoder/src.
+Flags and formats are those of mindspore-lab/mindformers r1.1.0, research/wizardcoder/mbpp_gen_online.py and
+mbpp_process.py. Prompts and the way a program is cut out of an answer are WizardLM's
+(`mindcoder.evaluate.protocols.wizardlm`), from which those scripts were made.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
-from mindcoder.files import read_json, read_text, write_text
+from mindcoder.evaluate.problems import Problem, read_problems
+from mindcoder.evaluate.protocols.wizardlm import FENCE, FENCE_END, WizardLM
+from mindcoder.files import read_json, write_text
 
-TASK = "Create a Python script for this problem:\n"
-# Its tests are longer than the context; the call alone is shown.
-SHORTENED = {493: "calculate_polygons(startx, starty, endx, endy, radius)"}
-FENCE_BEGIN, FENCE_END = "```python", "\n```"
-CUTS = ('if __name__ == "__main__":', "# Example usage", "# Test examples")
+PROTOCOL = WizardLM()
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A problem and what the model is asked."""
-
-    task_id: int
-    prompt: str
-    record: Mapping[str, Any]
-
-    def program(self, code: str) -> str:
-        """``code`` with the problem's tests behind it."""
-        return "\n".join([code, self.record.get("test_setup_code") or "", *self.record["test_list"]])
-
-
-def read_asked(file: Path) -> list[Asked]:
+def numbered_problems(file: Path) -> list[Problem]:
     """All problems of an MBPP file, by number; ``--start_index`` and ``--end_index`` count in this list.
 
     Raises:
         UserError: missing, or no MBPP file.
     """
-    if not file.is_file():
-        raise UserError("no such file; docs/finetune.md says where the problem sets are published", file)
-    asked = []
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            task_id, text, tests = int(record["task_id"]), str(record["text"]), list(record["test_list"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"is no problem of MBPP (task_id, text, test_list): {error!r}", file, number) from None
-        shown = [SHORTENED[task_id]] if task_id in SHORTENED else tests
-        question = "\n".join([f"\n{text}\nTest examples:", *shown]).replace("    ", "\t")
-        asked.append(Asked(task_id, build_prompt(TASK + question, template="wizardcoder"), record))
-    if not asked:
-        raise UserError("holds no problem", file)
-    return sorted(asked, key=lambda item: item.task_id)
+    return sorted(read_problems(file, "mbpp", "all"), key=lambda problem: int(problem.task_id))
 
 
-def chosen(asked: Sequence[Asked], start: int, end: int | None) -> Sequence[Asked]:
+def prompt_of(problem: Problem) -> str:
+    """What the model is asked."""
+    return PROTOCOL.prompt(problem, "mbpp", "instruct", "", ())
+
+
+def chosen(problems: Sequence[Problem], start: int, end: int | None) -> Sequence[Problem]:
     """Problems ``start`` to ``end - 1``; all from ``start`` on without ``end``, fewer where the file ends before.
 
     Raises:
         UserError: there is none of them.
     """
-    found = asked[start : len(asked) if end is None else end]
+    found = problems[start : len(problems) if end is None else end]
     if not found:
-        raise UserError(f"--start_index {start} --end_index {end}: the file has problems 0 to {len(asked) - 1}")
+        raise UserError(f"--start_index {start} --end_index {end}: the file has problems 0 to {len(problems) - 1}")
     return found
 
 
@@ -104,18 +76,6 @@ def read_answers(folder: Path) -> dict[int, str]:
     return answers
 
 
-def program_of(text: str) -> str:
-    """The program in an answer: the first fence of Python, cut before what only shows its use."""
-    if FENCE_BEGIN in text:
-        text = text[text.index(FENCE_BEGIN) :].strip().replace(FENCE_BEGIN, "")
-        if FENCE_END in text:
-            text = text[: text.index(FENCE_END)].strip()
-    for cut in CUTS:
-        if cut in text:
-            text = text[: text.index(cut)].strip()
-    return text
-
-
 def write_programs(programs: Iterable[str], file: Path) -> None:
     """What bigcode-evaluation-harness reads with ``--load_generations_path``: a list of answers for every problem."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,5 +84,5 @@ def write_programs(programs: Iterable[str], file: Path) -> None:
 
 def unfenced(answers: Iterable[str]) -> int:
     """Answers whose fence of Python is opened and not closed: the limit of length cut them off."""
-    after = (text.partition(FENCE_BEGIN)[1:] for text in answers)
+    after = (text.partition(FENCE)[1:] for text in answers)
     return sum(bool(begin) and FENCE_END not in rest for begin, rest in after)

@@ -21,7 +21,8 @@ from mindcoder.cli import scripts
 from mindcoder.cli.arguments import config_flags
 from mindcoder.config.load import load_config
 from mindcoder.errors import UserError
-from mindcoder.evaluate.mbpp_files import program_of, read_asked
+from mindcoder.evaluate.mbpp_files import numbered_problems, prompt_of
+from mindcoder.evaluate.protocols.wizardlm import process_mbpp
 
 WIZARDCODER = REPOSITORY / "research" / "wizardcoder"
 
@@ -131,7 +132,7 @@ def test_mbpp_goes_through_the_original_two_scripts(hf_folder, tokenizer_folder,
     assert sorted(file.name for file in answers.iterdir()) == ["1.json", "2.json"]
     (text,) = json.loads((answers / "2.json").read_text())["output"]
     asked = "Create a Python script for this problem:\n\nNumber 493.\nTest examples:\ncalculate_polygons("
-    assert asked in text and len(text) > len(read_asked(problems)[2].prompt)
+    assert asked in text and len(text) > len(prompt_of(numbered_problems(problems)[2]))
 
     (answers / "0.json").write_text(json.dumps({"output": ["So:\n```python\ndef f(x):\n    return x\n```\nDone."]}))
     flags = ("--path", "test/mbpp_online", "--out_path", "mbpp_npu_online.json")
@@ -145,15 +146,15 @@ def test_mbpp_goes_through_the_original_two_scripts(hf_folder, tokenizer_folder,
 
 
 def test_prompts_of_mbpp_have_tabs_and_the_long_tests_shortened(tmp_path):
-    first, _, polygons = read_asked(mbpp_file(tmp_path))
-    assert first.task_id == 12 and first.prompt.endswith("assert f(2) == 2\n\n### Response:")
-    assert "assert f" not in polygons.prompt
-    text = {"task_id": 1, "text": "a    b", "test_list": ["assert 1"]}
+    first, _, polygons = numbered_problems(mbpp_file(tmp_path))
+    assert first.task_id == "12" and prompt_of(first).endswith("assert f(2) == 2\n\n### Response:")
+    assert "assert f" not in prompt_of(polygons)
+    text = {"task_id": 1, "text": "a    b", "code": "", "test_list": ["assert 1"]}
     (tmp_path / "tabs.jsonl").write_text(json.dumps(text))
-    assert "\na\tb\n" in read_asked(tmp_path / "tabs.jsonl")[0].prompt
+    assert "\na\tb\n" in prompt_of(numbered_problems(tmp_path / "tabs.jsonl")[0])
     (tmp_path / "bad.jsonl").write_text('{"task_id": 1}')
-    with pytest.raises(UserError, match=r"bad.jsonl:1: is no problem of MBPP"):
-        read_asked(tmp_path / "bad.jsonl")
+    with pytest.raises(UserError, match=r"bad.jsonl:1: is no mbpp file"):
+        numbered_problems(tmp_path / "bad.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_prompts_of_mbpp_have_tabs_and_the_long_tests_shortened(tmp_path):
     ],
 )
 def test_programs_are_cut_out_as_the_original_script_does(answer, program):
-    assert program_of(answer).strip() == program
+    assert process_mbpp(answer).strip() == program
 
 
 def test_flags_of_the_original_run_script(monkeypatch, capsys):

@@ -20,7 +20,7 @@ INSTRUCTION = "### Instruction:\nCreate a Python script for this problem:\n"
 RESPONSE = "### Response:"
 LONG_TESTS = {"493": "calculate_polygons(startx, starty, endx, endy, radius)"}  # shown in place of the tests
 MAIN_GUARD = 'if __name__ == "__main__":'
-FENCE = "```python"
+FENCE, FENCE_END = "```python", "\n```"
 
 
 class WizardLM(Rules):
@@ -67,7 +67,7 @@ def process_humaneval(answer: str) -> str:
 def process_mbpp(answer: str) -> str:
     """What process_mbpp.py makes of an answer."""
     text = answer.split(RESPONSE)[-1].replace("\t", "    ")
-    return _cut(_fenced(text, "\n```"), "# Example usage", "# Test examples")
+    return _cut(_fenced(text, FENCE_END), "# Example usage", "# Test examples")
 
 
 def _fenced(text: str, end: str) -> str:
