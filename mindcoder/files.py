@@ -52,6 +52,26 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
     return data
 
 
+def file_there(path: Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        UserError: something else is: a folder, or a link to nothing.
+    """
+    try:
+        if path.is_file():
+            return True
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"is a link to {path.readlink()}, which is not there", path)
+        if path.is_dir():
+            raise UserError("is a folder, a file is expected", path)
+        if path.exists():
+            raise UserError("is no regular file", path)
+    except OSError as error:
+        raise UserError(f"cannot be opened: {error.strerror}", path) from None
+    return False
+
+
 def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
     """A UTF-8 file, with or without a byte order mark.
 

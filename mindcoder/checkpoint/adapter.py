@@ -65,7 +65,12 @@ def is_adapter(checkpoint: Checkpoint) -> bool:
 
 def base_of(checkpoint: Checkpoint) -> str:
     """Where the run of an adapter had its base model from."""
-    return str(checkpoint.state["adapter"]["base"])
+    try:
+        return str(checkpoint.state["adapter"]["base"])
+    except (KeyError, TypeError):
+        raise UserError(
+            "damaged checkpoint: its state does not name the adapter's base model", checkpoint.folder
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mindcoder.files import file_there
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -25,7 +27,7 @@ ORIGINAL_CONFIG = "huggingface_config.json"  # config.json, under a name that do
 
 def find_companions(folder: Path) -> dict[str, Path]:
     """Those that ``folder`` holds, by file name."""
-    return {name: folder / name for name in (*TOKENIZER_FILES, GENERATION_FILE) if (folder / name).is_file()}
+    return {name: folder / name for name in (*TOKENIZER_FILES, GENERATION_FILE) if file_there(folder / name)}
 
 
 def copy_companions(companions: Mapping[str, Path], original: Mapping[str, Any] | None, folder: Path) -> None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
+from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
 from mindcoder.checkpoint.huggingface import huggingface_plans
 from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import write_mindspore
 from mindcoder.checkpoint.parts import part_metadata
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, write_rank_tree
+from mindcoder.checkpoint.rank_tree import write_rank_tree
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
 from mindcoder.checkpoint.split import Division, rank_parts
+from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.checkpoint.torch_writer import write_torch
 from mindcoder.checkpoint.weights import (
-    ARCHITECTURE_FILE,
     RANK_FILES,
     Weights,
     open_adapted,
@@ -110,16 +109,16 @@ def convert(request: ConvertRequest) -> Conversion:
     if weights.left_out:
         log.info("%s: left out %s", weights.place, weights.left_out)
     to = _target_format(request, weights)
-    target = request.target
-    _check_target(target, request)
-    config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     split = request.division.ranks > 1
+    is_file = to in ("ckpt", "torch") and not split
+    sources = [Path(request.source), weights.place, *{tensor.file for tensor in weights.tensors.values()}]
+    target = prepare_target(request.target, is_file, request.overwrite, sources)
+    config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     if split:
         _check_division(request.division, config)
     plans = _plans(weights, config, "mindcoder" if split else to)
     plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
     total = sum(plan.nbytes for plan in plans)
-    target.parent.mkdir(parents=True, exist_ok=True)
     require_space(target, total + 2**24)
     began = time.perf_counter()
     with (
@@ -136,21 +135,8 @@ def convert(request: ConvertRequest) -> Conversion:
             files = _write_split(plans, config, weights, to, staging, request.division, bar.update)
         else:
             files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
-        _move(staging, target, is_file=to in ("ckpt", "torch") and not split)
-    return Conversion(weights.kind, to, target, len(plans), files, total, time.perf_counter() - began)
-
-
-def _check_target(target: Path, request: ConvertRequest) -> None:
-    if target.resolve() == Path(request.source).resolve():
-        raise UserError("is source and target at once", target)
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not request.overwrite:
-        raise UserError("exists; add --overwrite to replace it", target)
-    if target.is_dir() and not any(
-        (target / name).is_file() for name in ("config.json", ARCHITECTURE_FILE, LAYOUT_FILE)
-    ):
-        raise UserError("holds something else than a model; it is not replaced", target)
+        put_in_place(staging / SINGLE_NAME if is_file else staging, target)
+    return Conversion(weights.kind, to, request.target, len(plans), files, total, time.perf_counter() - began)
 
 
 def _target_format(request: ConvertRequest, weights: Weights) -> Format:
@@ -270,24 +256,19 @@ def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] |
     family = family_of(config.model_type)
     ours = family.config_to_huggingface(config)
     values = dict(original or ours)
-    if family.config_from_huggingface(values).architecture() != config.architecture():
+    try:
+        told = family.config_from_huggingface(values).architecture()
+    except ValueError as error:  # an older version of this project kept what it did not know
+        raise UserError(f"{ORIGINAL_CONFIG}: {error}") from None
+    if told != config.architecture():
         values.update(ours)
     names = {short: long for long, short in DTYPES.items()}
+    if "rope_parameters" in values:  # of transformers 5; all versions read rope_theta and rope_scaling
+        del values["rope_parameters"]
+        values |= {name: ours[name] for name in ("rope_theta", "rope_scaling")}
     values.pop("dtype", None)  # transformers 4.56 and later write it so; all versions read torch_dtype
     return {**values, "torch_dtype": names.get(dtype, "float32")}
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _move(staging: Path, target: Path, is_file: bool) -> None:
-    """Put the finished files in place of what was there."""
-    if is_file:
-        (staging / SINGLE_NAME).replace(target)
-        return
-    if target.is_dir():
-        shutil.rmtree(target)
-    elif target.exists():
-        target.unlink()
-    staging.rename(target)

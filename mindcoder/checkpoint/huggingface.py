@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.checkpoint.torch_file import list_torch
 from mindcoder.errors import UserError
+from mindcoder.files import file_there, read_json_object
 from mindcoder.models.registry import family_of
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule
@@ -23,6 +23,9 @@ WEIGHT_FILES = (  # single file, index of shards
     ("model.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
+
+
+CONFIG_LIMIT = 4 << 20  # bytes of config.json; id2label of a hundred thousand classes is the largest part
 
 
 class HuggingFaceFolder:
@@ -45,26 +48,20 @@ class HuggingFaceFolder:
 
     def _list_tensors(self) -> dict[str, StoredTensor]:
         for single, index in WEIGHT_FILES:
-            if (self.folder / index).is_file():
+            if file_there(self.folder / index):
                 return self._list_shards(self.folder / index)
-            if (self.folder / single).is_file():
+            if file_there(self.folder / single):
                 return list_tensors(self.folder / single)
         raise UserError("holds neither model.safetensors nor pytorch_model.bin, nor an index of shards", self.folder)
 
     def _list_shards(self, index: Path) -> dict[str, StoredTensor]:
-        try:
-            weight_map = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-            shards = sorted({self.folder / Path(name).name for name in weight_map.values()})
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"is no weight index: {error}", index) from None
-        for shard in shards:
-            if not shard.is_file():
-                raise UserError(f"shard is missing, {index.name} names it", shard)
+        weight_map = read_weight_map(index)
+        shards = sorted({self.folder / name for name in weight_map.values()})
         tensors = {name: tensor for shard in shards for name, tensor in list_tensors(shard).items()}
         wrong = [
             f"{name} in {file}"
             for name, file in weight_map.items()
-            if name not in tensors or tensors[name].file.name != Path(file).name
+            if name not in tensors or tensors[name].file.name != file
         ]
         if wrong:
             raise mismatch_error(index, {"named but not there": wrong})
@@ -92,6 +89,24 @@ class HuggingFaceFolder:
         return plans, missing, unexpected
 
 
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> name of its shard, from an index file; every shard is there.
+
+    Raises:
+        UserError: it is no index, or a shard is missing.
+    """
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError("is no weight index: weight_map is missing, or no object of tensor -> file", index)
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+            raise UserError(f"weight_map: {tensor[:60]!r} lies in {name!r:.60}, expected the name of a file", index)
+    for name in sorted(set(weight_map.values())):
+        if not file_there(index.with_name(name)):
+            raise UserError(f"shard is missing, {index.name} names it", index.with_name(name))
+    return weight_map
+
+
 def list_tensors(file: Path) -> dict[str, StoredTensor]:
     """Tensors of a weight file, told apart by its suffix."""
     return list_torch(file) if file.suffix in (".bin", ".pt", ".pth") else list_safetensors(file)
@@ -103,12 +118,12 @@ def read_config(file: Path) -> tuple[dict[str, Any], TransformerConfig]:
     Raises:
         UserError: missing, no JSON, or a model that is not supported.
     """
-    if not file.is_file():
+    if not file_there(file):
         raise UserError("is no Hugging Face folder: config.json is missing", file.parent)
+    values = read_json_object(file, CONFIG_LIMIT)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
         return values, family_of(values.get("model_type", "")).config_from_huggingface(values)
-    except (ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise UserError(str(error), file) from None
 
 

@@ -14,6 +14,7 @@ from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.checkpoint.training_state import describe_states, split_state
 from mindcoder.errors import UserError
+from mindcoder.files import file_there
 from mindcoder.models.transformer_config import TransformerConfig
 
 NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in (old_wizardcoder, old_llama)}
@@ -72,7 +73,7 @@ def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
     except ValueError as error:
         raise UserError(f"shapes make no network: {error}", file) from None
     places = [folder / "config.json" for folder in (file.parent, *([beside] if beside else []))]
-    described = next((place for place in places if place.is_file()), None)
+    described = next((place for place in places if file_there(place)), None)
     if described is None:
         return MindFormersFile(file, config, tensors, describe_states(states), module.UNSTATED, module.NEEDED)
     values, told = read_config(described)

@@ -13,6 +13,7 @@ from pathlib import Path
 from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.training_state import split_state
 from mindcoder.errors import UserError
+from mindcoder.files import file_there
 
 RANK_FOLDER = re.compile(r"rank_(\d+)")
 SAVED_STEP = re.compile(r"(.+)-(\d+)_(\d+)\.ckpt")  # <prefix>-<epoch>_<step of the epoch>.ckpt
@@ -46,7 +47,7 @@ def find_ckpt(folder: Path) -> Path | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.ckpt") if path.is_file())
+    return sorted(path for path in folder.glob("*.ckpt") if file_there(path))
 
 
 def _newest(files: list[Path], folder: Path) -> Path:

@@ -50,7 +50,7 @@ NAMING = Naming(
     head=HEADS[0],
 )
 # Fields that the file does not tell: the same in every WizardCoder and StarCoder.
-UNSTATED = frozenset({"norm_epsilon", "scale_attention"})
+UNSTATED = frozenset({"norm_epsilon", "scale_attention", "activation"})
 NEEDED: frozenset[str] = frozenset()
 
 

@@ -12,30 +12,24 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from mindcoder.checkpoint.adapter import Adapter, Update
+from mindcoder.checkpoint.peft_settings import CONFIG_FILE, read_config, read_settings
 from mindcoder.checkpoint.safetensors_file import list_safetensors
-from mindcoder.checkpoint.stored_tensor import convert_dtype
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, convert_dtype
 from mindcoder.errors import UserError
-from mindcoder.files import honour_umask, staging_directory
+from mindcoder.files import file_there, honour_umask, staging_directory
 from mindcoder.models.registry import family_of
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule
 
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 LORA_TENSOR = re.compile(r"(?:base_model\.model\.)?(.*)\.lora_(A|B|magnitude_vector)(?:\.default)?(?:\.weight)?")
 LAYER = re.compile(r"^.*\.(?:h|layers)\.\d+\.")
-REFUSED = ("modules_to_save", "trainable_token_indices", "fan_in_fan_out", "lora_bias")
-
-
-def is_peft(path: Path) -> bool:
-    """Whether a folder is one of PEFT's."""
-    return (path / CONFIG_FILE).is_file()
 
 
 def peft_base(folder: Path) -> str:
@@ -49,7 +43,7 @@ def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int
     Raises:
         UserError: the target exists.
     """
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise UserError("exists; give another folder", target)
     updates = {
         rule.huggingface.removesuffix(".weight"): _joined(rule, adapter.updates, config) for rule in _rules(config)
@@ -98,34 +92,48 @@ def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
     Raises:
         UserError: it is damaged, no plain LoRA, or of another network.
     """
-    values, file = read_config(folder), folder / WEIGHTS_FILE
-    if not file.is_file():
-        raise UserError(f"is missing; PEFT's {CONFIG_FILE} is there", file)
-    if values.get("peft_type") != "LORA":
-        raise UserError(f"peft_type {values.get('peft_type')!r}: only LORA is read", folder / CONFIG_FILE)
-    given = [name for name in REFUSED if values.get(name)]
-    if given or values.get("bias", "none") != "none":
-        raise UserError(f"{', '.join(given) or 'bias'}: only plain LoRA is read", folder / CONFIG_FILE)
-    stored = list_safetensors(file)
-    pairs: dict[str, dict[str, np.ndarray]] = {}
-    for name, tensor in stored.items():
-        match = LORA_TENSOR.fullmatch(name)
-        if match is None:
-            raise UserError(f"holds {name}, which is no LoRA matrix of a linear layer", file)
-        pairs.setdefault(match[1], {})[match[2]] = convert_dtype(tensor.read(), tensor.dtype, "F32")
+    settings, file = read_settings(folder), folder / WEIGHTS_FILE
+    pairs = _read_pairs(file)
     updates: dict[str, Update] = {}
     rules = {rule.huggingface.removesuffix(".weight"): rule for rule in _rules(config)}
     for name, pair in pairs.items():
         if name not in rules or set(pair) - {"magnitude_vector"} != {"A", "B"}:
             raise UserError(f"{name} has no place in a {config.model_type} of {config.num_layers} layers", file)
-        scaling = _scaling(values, name, pair["A"].shape[0])
-        update = Update(pair["A"], pair["B"], scaling, pair.get("magnitude_vector"))
+        _check_shapes(name, pair, settings.rank_of(name), file)
+        update = Update(pair["A"], pair["B"], settings.scaling(name), pair.get("magnitude_vector"))
         updates.update(_split(rules[name], update, config, file))
     if not updates:
         raise UserError("holds no LoRA matrix", file)
-    if values.get("use_dora") and any(update.magnitude is None for update in updates.values()):
+    if settings.magnitudes and any(update.magnitude is None for update in updates.values()):
         raise UserError("use_dora, but an update lacks its magnitudes", file)
     return Adapter(folder, peft_base(folder), updates)
+
+
+def _read_pairs(file: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Module -> its matrices ``A`` and ``B``, and perhaps its magnitudes, in float32."""
+    if not file_there(file):
+        raise UserError(f"is missing; PEFT's {CONFIG_FILE} is there", file)
+    pairs: dict[str, dict[str, np.ndarray]] = {}
+    for name, tensor in list_safetensors(file).items():
+        match = LORA_TENSOR.fullmatch(name)
+        if match is None:
+            raise UserError(f"holds {name}, which is no LoRA matrix of a linear layer", file)
+        if tensor.dtype not in FLOAT_DTYPES:
+            raise UserError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(FLOAT_DTYPES)}", file)
+        pair = pairs.setdefault(match[1], {})
+        if match[2] in pair:
+            raise UserError(f"holds {match[1]}.lora_{match[2]} twice", file)
+        pair[match[2]] = convert_dtype(tensor.read(), tensor.dtype, "F32")
+    return pairs
+
+
+def _check_shapes(name: str, pair: Mapping[str, np.ndarray], rank: int, file: Path) -> None:
+    a, b, lengths = pair["A"], pair["B"], pair.get("magnitude_vector")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
+        shapes = f"{list(a.shape)} and {list(b.shape)}"
+        raise UserError(f"{name}: lora_A and lora_B are {shapes}, expected [{rank}, in] and [out, {rank}]", file)
+    if lengths is not None and lengths.size != b.shape[0]:
+        raise UserError(f"{name}: {lengths.size} magnitudes for {b.shape[0]} outputs", file)
 
 
 def _rules(config: TransformerConfig) -> list[WeightRule]:
@@ -182,31 +190,6 @@ def _split(rule: WeightRule, update: Update, config: TransformerConfig, file: Pa
     }
 
 
-def _scaling(values: Mapping[str, Any], name: str, rank: int) -> float:
-    """PEFT's: patterns by module win over ``lora_alpha``; the rank is the matrix's own."""
-    alpha = values.get("lora_alpha", 8)
-    for pattern, own in (values.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            alpha = own
-    return float(alpha) / (rank**0.5 if values.get("use_rslora") else rank)
-
-
 def _number(value: float) -> int | float:
     rounded = round(value)
     return rounded if abs(value - rounded) < 1e-9 else value
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``adapter_config.json``.
-
-    Raises:
-        UserError: it is no JSON object.
-    """
-    file = folder / CONFIG_FILE
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read: {error}", file) from None
-    if not isinstance(values, dict):
-        raise UserError("expected a JSON object", file)
-    return values

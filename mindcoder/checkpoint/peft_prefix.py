@@ -10,11 +10,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from mindcoder.checkpoint.adapter import Prefix
-from mindcoder.checkpoint.peft_format import CONFIG_FILE, WEIGHTS_FILE, read_config
+from mindcoder.checkpoint.peft_format import WEIGHTS_FILE
+from mindcoder.checkpoint.peft_settings import CONFIG_FILE, check_known, read_config
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.safetensors_file import list_safetensors
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES
 from mindcoder.errors import UserError
-from mindcoder.files import honour_umask, staging_directory
+from mindcoder.files import file_there, honour_umask, staging_directory
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.peft.options import PrefixOptions, prefix_shapes
 
@@ -34,7 +36,7 @@ def write_peft_prefix(prefix: Prefix, base: str, config: TransformerConfig, targ
     Raises:
         UserError: the target exists.
     """
-    if target.exists():
+    if target.exists() or target.is_symlink():
         raise UserError("exists; give another folder", target)
     options = prefix.options
     values = {
@@ -74,17 +76,22 @@ def read_peft_prefix(folder: Path, config: TransformerConfig) -> Prefix:
         UserError: it is damaged, or of another network.
     """
     values, file = read_config(folder), folder / WEIGHTS_FILE
-    if not file.is_file():
+    if not file_there(file):
         raise UserError(f"is missing; PEFT's {CONFIG_FILE} is there", file)
+    tokens = values.get("num_virtual_tokens")
+    try:
+        check_known(values, ("num_virtual_tokens",))
+    except ValueError as error:
+        raise UserError(str(error), folder / CONFIG_FILE) from None
     table = list_safetensors(file).get(TABLE)
     width = 2 * config.kv_size
-    if table is None or len(table.shape) != 2 or table.shape[1] != config.num_layers * width:
+    if table is None or table.shape != (tokens, config.num_layers * width) or not tokens:
         found = "nothing" if table is None else list(table.shape)
         raise UserError(
-            f"{TABLE}: expected [{values.get('num_virtual_tokens')}, {config.num_layers * width}] for this network, "
-            f"found {found}",
-            file,
+            f"{TABLE}: expected [{tokens!r:.30}, {config.num_layers * width}] for this network, found {found}", file
         )
+    if table.dtype not in FLOAT_DTYPES:
+        raise UserError(f"{TABLE} has dtype {table.dtype}, expected one of {', '.join(FLOAT_DTYPES)}", file)
     options = PrefixOptions(table.shape[0])
     plans = {
         name: TensorPlan(name, shape, table.dtype, (table,), partial(_columns, layer * width, (layer + 1) * width))

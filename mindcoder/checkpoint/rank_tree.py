@@ -10,19 +10,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import list_mindspore, write_mindspore
-from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.checkpoint.split import Division, rank_parts
 from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
 from mindcoder.errors import UserError
+from mindcoder.files import file_there, read_json_object
 from mindcoder.models.slices import cut_axis
 from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
 
 LAYOUT_FILE = "layout.json"
+MOST_RANKS = 65536
 
 
 def write_rank_tree(
@@ -52,16 +55,17 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
     Raises:
         UserError: a file is missing or damaged.
     """
+    layout = read_json_object(folder / LAYOUT_FILE)
     try:
-        layout = json.loads((folder / LAYOUT_FILE).read_text(encoding="utf-8"))
-        config = config_from_dict(layout["config"])
-        division = Division(int(layout["model_parallel"]), int(layout["pipeline_stage"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot be read: {error}", folder / LAYOUT_FILE) from None
+        config = config_from_dict(layout.get("config", {}))
+        division = Division(*(_count(layout, name) for name in ("model_parallel", "pipeline_stage")))
+        division.check(config)
+    except ValueError as error:
+        raise UserError(f"describes no layout: {error}", folder / LAYOUT_FILE) from None
     ranks = []
     for rank in range(division.ranks):
         file = _rank_file(folder, rank)
-        if not file.is_file():
+        if not file_there(file):
             raise UserError(f"rank {rank} of {division.ranks} is missing", file)
         ranks.append(list_mindspore(file))
     shapes = config.parameter_shapes()
@@ -72,21 +76,41 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
         axis = cut_axis(ours, config, division.tensor)
         if ours not in shapes or not pieces:
             continue
-        build = _joined(axis, naming.is_transposed(old))
         if axis is None:  # all ranks that have it have all of it
             pieces = pieces[:1]
-        plans[ours] = TensorPlan(ours, shapes[ours], pieces[0].dtype, tuple(pieces), build)
+        build = _joined(axis, naming.is_transposed(old))
+        plans[ours] = TensorPlan(ours, _joined_shape(build, pieces), pieces[0].dtype, tuple(pieces), build)
     stored = {
         f"{name} of rank {rank}": tensor for rank, tensors in enumerate(ranks) for name, tensor in tensors.items()
     }
     return config, stored, plans
 
 
+def _count(layout: Mapping[str, Any], name: str) -> int:
+    value = layout.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_RANKS:
+        raise ValueError(f"{name} must be a whole number from 1 to {MOST_RANKS}, found {value!r:.60}")
+    return value
+
+
 def _rank_file(folder: Path, rank: int) -> Path:
     return folder / f"rank_{rank}" / f"checkpoint_{rank}.ckpt"
 
 
-def _joined(axis: int | None, transposed: bool):
+def _joined_shape(build: Build, pieces: Sequence[StoredTensor]) -> tuple[int, ...]:
+    """What the pieces make together, without reading them.
+
+    Raises:
+        UserError: they do not fit each other.
+    """
+    try:
+        return build([np.broadcast_to(np.zeros((), np.uint8), piece.shape) for piece in pieces]).shape
+    except ValueError:
+        shapes = " and ".join(str(list(piece.shape)) for piece in pieces[:4])
+        raise UserError(f"{pieces[0].name} cannot be put together from {shapes}", pieces[0].file) from None
+
+
+def _joined(axis: int | None, transposed: bool) -> Build:
     def build(pieces: Sequence[np.ndarray]) -> np.ndarray:
         upright = [piece.T if transposed else piece for piece in pieces]
         return upright[0] if axis is None else np.concatenate(upright, axis)

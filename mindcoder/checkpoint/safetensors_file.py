@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import NUMPY_DTYPES, Progress, StoredTensor, no_progress
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
@@ -34,8 +34,8 @@ def list_safetensors(file: Path) -> dict[str, StoredTensor]:
         with open(file, "rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"is no whole safetensors file: {error}", file) from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"is no whole safetensors file: {single_line(str(error), 200)}", file) from None
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
@@ -59,7 +59,7 @@ def read_metadata(file: Path) -> dict[str, str]:
         with safe_open(file, framework="numpy") as stream:
             return stream.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"is no whole safetensors file: {error}", file) from None
+        raise UserError(f"is no whole safetensors file: {single_line(str(error), 200)}", file) from None
 
 
 def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list[TensorPlan]]:

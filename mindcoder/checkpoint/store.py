@@ -35,11 +35,11 @@ from mindcoder.checkpoint.manifest import (
     read_state,
 )
 from mindcoder.checkpoint.parts import Part, merge_parts, save_parts, whole
-from mindcoder.checkpoint.place import place_of
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.trained_shapes import trained_shapes
 from mindcoder.errors import UserError
 from mindcoder.files import no_space_error, require_space
+from mindcoder.places import place_of
 
 ContentCheck = Callable[[Path, Mapping[str, Entry]], None]  # raises UserError
 STEP_NAME = re.compile(r"step_(\d{8,})")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from mindcoder.checkpoint.stored_tensor import StoredTensor, item_size
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
 
 DTYPES = {
     "torch.float64": "F64",
@@ -34,23 +35,48 @@ def list_torch(file: Path) -> dict[str, StoredTensor]:
         raise UserError(
             "reading .bin files needs PyTorch: pip install torch, or convert to safetensors elsewhere", file
         ) from None
+    _check_stored(file)
     try:
         state = torch.load(file, map_location="meta", weights_only=True)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = single_line((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
         raise UserError(f"cannot be read safely as PyTorch weights: {reason}", file) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         raise UserError("holds something else than a dictionary of tensors", file)
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise UserError(f"tensor {name} is sparse or quantized, which is not read", file)
     if any(getattr(tensor.untyped_storage(), "_checkpoint_offset", None) is None for tensor in state.values()):
         return _load_old_format(file, torch)
     size = file.stat().st_size
     tensors = {name: _place(name, file, tensor) for name, tensor in state.items()}
     for tensor in tensors.values():
+        if tensor.nbytes > size:  # strides of 0 make a large tensor of few bytes
+            raise UserError(f"tensor {tensor.name} of shape {tensor.shape} is larger than the file", file)
         if any(offset + count > size for offset, count in tensor.extents):
             raise UserError(f"is truncated: tensor {tensor.name} ends beyond the file", file)
     return tensors
+
+
+def _check_stored(file: Path) -> None:
+    """Tensors are read from their place in the zip, so its members must not be compressed.
+
+    Raises:
+        UserError: one is, which PyTorch does not do.
+    """
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = next((item.filename for item in archive.infolist() if item.compress_type != 0), None)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"is no whole file of PyTorch: {single_line(str(error), 200)}", file) from None
+    if packed is not None:
+        raise UserError(f"member {packed[:60]!r} is compressed, which PyTorch's files are not", file)
 
 
 def _place(name: str, file: Path, tensor: Any) -> StoredTensor:
@@ -66,7 +92,12 @@ def _place(name: str, file: Path, tensor: Any) -> StoredTensor:
 
 def _load_old_format(file: Path, torch: Any) -> dict[str, StoredTensor]:
     """Files of before PyTorch 1.6 are no zip and have to be loaded whole."""
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"is no whole file of PyTorch: {single_line(str(error), 200)}", file) from None
+    if isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
     tensors = {}
     for name, tensor in state.items():
         dtype = _dtype(name, file, tensor)

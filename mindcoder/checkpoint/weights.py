@@ -21,14 +21,14 @@ from mindcoder.checkpoint.adapter import (
     read_prefix,
 )
 from mindcoder.checkpoint.companions import ORIGINAL_CONFIG, find_companions
-from mindcoder.checkpoint.huggingface import WEIGHT_FILES, HuggingFaceFolder
+from mindcoder.checkpoint.huggingface import WEIGHT_FILES, HuggingFaceFolder, read_weight_map
 from mindcoder.checkpoint.mindformers_file import naming_of, open_mindformers
 from mindcoder.checkpoint.mindformers_tree import find_ckpt
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.parts import merge_parts
-from mindcoder.checkpoint.peft_format import is_peft, peft_base, read_peft
+from mindcoder.checkpoint.peft_format import peft_base, read_peft
 from mindcoder.checkpoint.peft_prefix import is_peft_prefix, read_peft_prefix
-from mindcoder.checkpoint.place import hub_hint, place_of
+from mindcoder.checkpoint.peft_settings import is_peft
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
@@ -36,7 +36,9 @@ from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
 from mindcoder.errors import UserError
+from mindcoder.files import file_there, read_json_object
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
+from mindcoder.places import hub_hint, place_of
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +149,9 @@ class Weights:
             raise UserError(
                 f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.place
             )
-        skipped = {"vocab_size"} | ({"max_position_embeddings"} if config.position == "rope" else set()) | self.unstated
+        skipped = set(self.unstated) | ({"max_position_embeddings"} if config.position == "rope" else set())
+        if abs(theirs["vocab_size"] - ours["vocab_size"]) <= PADDING_AT_MOST:
+            skipped.add("vocab_size")
         differing = [
             f"{name} {theirs[name]} instead of {value}" + (f" ({YAML_KEYS[name]})" if name in YAML_KEYS else "")
             for name, value in ours.items()
@@ -272,13 +276,15 @@ def _folder_of(weights: Weights) -> Path:
 
 
 def _open(path: Path) -> Weights:
+    if not path.is_dir():
+        file_there(path)
     if path.suffix == ".ckpt" and path.is_file():
         return _open_ckpt(path, path)
-    if (path / LAYOUT_FILE).is_file():
+    if file_there(path / LAYOUT_FILE):
         config, tensors, plans = open_rank_tree(path)
         companions = find_companions(path)
         return Weights("ckpt tree", path, config, tensors, companions, _original_config(path), plans=plans)
-    if (path / ARCHITECTURE_FILE).is_file():
+    if file_there(path / ARCHITECTURE_FILE):
         return _open_own_folder(path)
     if is_peft(path):
         return open_adapted(path)
@@ -326,32 +332,23 @@ def write_architecture(folder: Path, config: TransformerConfig) -> None:
     (folder / ARCHITECTURE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read: {error}", file) from None
-
-
 def _open_own_folder(path: Path) -> Weights:
     file = path / ARCHITECTURE_FILE
     try:
-        config = config_from_dict(_read_json(file)["config"])
-    except (KeyError, TypeError, ValueError) as error:
+        config = config_from_dict(read_json_object(file).get("config", {}))
+    except ValueError as error:
         raise UserError(f"is no description of a network: {error}", file) from None
     parts = sorted(path.glob(RANK_FILES))
     if parts:
         plans = merge_parts(parts)
         pieces = stored_pieces(plans)
         return Weights("mindcoder", path, config, pieces, find_companions(path), _original_config(path), plans=plans)
-    if (path / INDEX_FILE).is_file():
-        weight_map = _read_json(path / INDEX_FILE).get("weight_map", {})
-        shards = sorted({path / Path(name).name for name in weight_map.values()})
-    else:
+    if file_there(path / INDEX_FILE):
+        shards = sorted({path / name for name in read_weight_map(path / INDEX_FILE).values()})
+    elif file_there(path / SINGLE_FILE):
         shards = [path / SINGLE_FILE]
-    for shard in shards:
-        if not shard.is_file():
-            raise UserError("weight file is missing", shard)
+    else:
+        raise UserError("weight file is missing", path / SINGLE_FILE)
     tensors = {name: tensor for shard in shards for name, tensor in list_safetensors(shard).items()}
     return Weights("mindcoder", path, config, tensors, find_companions(path), _original_config(path))
 
@@ -360,7 +357,7 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
     state = checkpoint.state
     try:
         config = config_from_dict(state.get("config") or state["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
     beside = _tokenizer_beside(checkpoint)
     plans = checkpoint.tensors(MODEL)
@@ -394,4 +391,4 @@ def stored_pieces(plans: Mapping[str, TensorPlan]) -> dict[str, StoredTensor]:
 
 def _original_config(folder: Path) -> Mapping[str, Any] | None:
     file = folder / ORIGINAL_CONFIG
-    return _read_json(file) if file.is_file() else None
+    return read_json_object(file) if file_there(file) else None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mindcoder.backend.device import check_device
-from mindcoder.checkpoint.place import place_of
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.sources import with_registered_data
@@ -25,6 +24,7 @@ from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.folder_lock import folder_lock
 from mindcoder.parallel.launch import RESTART_VARIABLE
+from mindcoder.places import place_of
 from mindcoder.temporary import clear_abandoned
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
@@ -43,6 +43,8 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     if config.use_parallel:
         check_layout(config, source, int(os.environ.get("RANK_SIZE", "1")))
         rank = int(os.environ.get("RANK_ID", "0"))
+    if config.load_checkpoint:
+        place_of(config.load_checkpoint)  # its tokenizer is looked for next
     tokenizer = _tokenizer(config, required=run_mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         place, line = source.place(("model", "model_config", "vocab_size"))
@@ -215,8 +217,6 @@ def _with_prepared_texts(
 
 def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace) -> None:
     """Missing files are found before anything heavy is imported."""
-    if config.load_checkpoint:
-        place_of(config.load_checkpoint)
     if run_mode in ("eval", "predict") and not config.load_checkpoint:
         raise UserError(f"{run_mode} needs weights: --load_checkpoint")
     if run_mode == "predict" and not arguments.predict_data:

@@ -7,41 +7,63 @@ from typing import Any
 
 import numpy as np
 
-from mindcoder.models.huggingface_fields import first_id, pairs, read_activation, token_id_fields, write_activation
+from mindcoder.models.config_fields import ConfigFields
+from mindcoder.models.huggingface_fields import pairs, read_activation, token_id_fields, write_activation
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule, WeightTable
 
 MODEL_TYPE = "gpt_bigcode"
+ALIASES = {  # GPTBigCodeConfig.attribute_map
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+# The softmax is computed in float32 whatever these say, as in transformers' eager attention; the rest belonged to an
+# inference runner that transformers has removed, and to heads of other tasks.
+HARMLESS = """
+    attention_softmax_in_fp32 scale_attention_softmax_in_fp32
+    inference_runner max_batch_size max_sequence_length pad_key_length pre_allocate_kv_cache validate_runner_input
+    summary_activation summary_first_dropout summary_proj_to_logits summary_type summary_use_proj
+"""
 
 
 def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     """Read a ``config.json`` of ``GPTBigCodeForCausalLM`` (field names and defaults of GPTBigCodeConfig).
 
     Raises:
-        ValueError: a field has a value that this family's code does not implement.
+        ValueError: a field is unknown, or has a value that this family's code does not implement.
     """
-    heads, hidden = config.get("n_head", 12), config.get("n_embd", 768)
-    return TransformerConfig(
+    fields = ConfigFields(config, ALIASES)
+    heads, hidden = fields.whole("n_head", 12), fields.whole("n_embd", 768)
+    kv_heads = 1 if fields.flag("multi_query", True) else heads
+    fields.only("num_key_value_heads", (kv_heads,))
+    fields.only("scale_attn_by_inverse_layer_idx", (False,))
+    fields.only("reorder_and_upcast_attn", (False,))
+    inner = fields.optional_whole("n_inner")
+    network = TransformerConfig(
         model_type=MODEL_TYPE,
-        vocab_size=config.get("vocab_size", 50257),
+        vocab_size=fields.whole("vocab_size", 50257),
         hidden_size=hidden,
-        num_layers=config.get("n_layer", 12),
+        num_layers=fields.whole("n_layer", 12),
         num_heads=heads,
-        num_kv_heads=1 if config.get("multi_query", True) else heads,
-        intermediate_size=config.get("n_inner") or 4 * hidden,
-        max_position_embeddings=config.get("n_positions", 1024),
-        norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
-        activation=read_activation(config, "activation_function"),
-        initializer_range=config.get("initializer_range", 0.02),
-        scale_attention=config.get("scale_attn_weights", True),
-        embedding_dropout=config.get("embd_pdrop", 0.1),
-        attention_dropout=config.get("attn_pdrop", 0.1),
-        hidden_dropout=config.get("resid_pdrop", 0.1),
-        tied_head=config.get("tie_word_embeddings", True),
-        bos_token_id=config.get("bos_token_id", 50256),
-        eos_token_id=first_id(config.get("eos_token_id", 50256)),
-        pad_token_id=config.get("pad_token_id"),
+        num_kv_heads=kv_heads,
+        intermediate_size=4 * hidden if inner is None else inner,
+        max_position_embeddings=fields.whole("n_positions", 1024),
+        norm_epsilon=fields.number("layer_norm_epsilon", 1e-5),
+        activation=read_activation(fields, "activation_function"),
+        initializer_range=fields.number("initializer_range", 0.02),
+        scale_attention=fields.flag("scale_attn_weights", True),
+        embedding_dropout=fields.number("embd_pdrop", 0.1),
+        attention_dropout=fields.number("attn_pdrop", 0.1),
+        hidden_dropout=fields.number("resid_pdrop", 0.1),
+        tied_head=fields.flag("tie_word_embeddings", True),
+        bos_token_id=fields.token("bos_token_id", 50256),
+        eos_token_id=fields.token("eos_token_id", 50256),
+        pad_token_id=fields.token("pad_token_id"),
     )
+    fields.finish("GPTBigCode", HARMLESS)
+    return network
 
 
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:

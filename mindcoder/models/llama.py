@@ -5,56 +5,62 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mindcoder.models.huggingface_fields import (
-    first_id,
-    pairs,
-    read_rope_scaling,
-    rotary_attention_rules,
-    token_id_fields,
-    write_rope_scaling,
-)
+from mindcoder.models.config_fields import ConfigFields, check_layer_types
+from mindcoder.models.huggingface_fields import pairs, rotary_attention_rules, token_id_fields
+from mindcoder.models.rotary_fields import read_rotary, write_rope_scaling
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightTable
 
 MODEL_TYPE = "llama"
+# pretraining_tp splits products without changing them (and transformers no longer reads it); max_sequence_length stood
+# in Llama 1's files beside max_position_embeddings.
+HARMLESS = "pretraining_tp max_sequence_length"
 
 
 def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     """Read a ``config.json`` of ``LlamaForCausalLM`` (field names and defaults of LlamaConfig).
 
     Raises:
-        ValueError: a field has a value that this family's code does not implement.
+        ValueError: a field is unknown, or has a value that this family's code does not implement.
     """
-    activation = config.get("hidden_act", "silu")
-    if activation not in ("silu", "swish"):
-        raise ValueError(f"hidden_act {activation!r} is not silu")
-    heads, positions = config.get("num_attention_heads", 32), config.get("max_position_embeddings", 2048)
-    return TransformerConfig(
+    fields = ConfigFields(config)
+    fields.choice("hidden_act", "silu", ("silu", "swish"))
+    fields.only("rope_interleaved", (False,))
+    fields.only("sliding_window", (None,))
+    fields.only("use_sliding_window", (False,))
+    heads, positions = fields.whole("num_attention_heads", 32), fields.whole("max_position_embeddings", 2048)
+    kv_heads = fields.optional_whole("num_key_value_heads")
+    theta, scaling = read_rotary(fields, positions)
+    layers = fields.whole("num_hidden_layers", 32)
+    check_layer_types(fields, layers, "full_attention")
+    network = TransformerConfig(
         model_type=MODEL_TYPE,
-        vocab_size=config.get("vocab_size", 32000),
-        hidden_size=config.get("hidden_size", 4096),
-        num_layers=config.get("num_hidden_layers", 32),
+        vocab_size=fields.whole("vocab_size", 32000),
+        hidden_size=fields.whole("hidden_size", 4096),
+        num_layers=layers,
         num_heads=heads,
-        num_kv_heads=config.get("num_key_value_heads") or heads,
-        intermediate_size=config.get("intermediate_size", 11008),
+        num_kv_heads=heads if kv_heads is None else kv_heads,
+        intermediate_size=fields.whole("intermediate_size", 11008),
         max_position_embeddings=positions,
-        head_dim=config.get("head_dim") or 0,
+        head_dim=fields.optional_whole("head_dim") or 0,
         norm="rms_norm",
-        norm_epsilon=config.get("rms_norm_eps", 1e-6),
+        norm_epsilon=fields.number("rms_norm_eps", 1e-6),
         activation="silu",
         gated_mlp=True,
-        attention_bias=config.get("attention_bias", False),
-        mlp_bias=config.get("mlp_bias", False),
+        attention_bias=fields.flag("attention_bias", False),
+        mlp_bias=fields.flag("mlp_bias", False),
         position="rope",
-        rope_theta=config.get("rope_theta", 10000.0),
-        rope_scaling=read_rope_scaling(config, positions),
-        tied_head=config.get("tie_word_embeddings", False),
-        initializer_range=config.get("initializer_range", 0.02),
-        attention_dropout=config.get("attention_dropout", 0.0),
-        bos_token_id=config.get("bos_token_id", 1),
-        eos_token_id=first_id(config.get("eos_token_id", 2)),
-        pad_token_id=config.get("pad_token_id"),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        tied_head=fields.flag("tie_word_embeddings", False),
+        initializer_range=fields.number("initializer_range", 0.02),
+        attention_dropout=fields.number("attention_dropout", 0.0),
+        bos_token_id=fields.token("bos_token_id", 1),
+        eos_token_id=fields.token("eos_token_id", 2),
+        pad_token_id=fields.token("pad_token_id"),
     )
+    fields.finish("Llama", HARMLESS)
+    return network
 
 
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:

@@ -15,6 +15,6 @@ def family_of(model_type: str) -> ModuleType:
     Raises:
         ValueError: no such family.
     """
-    if model_type not in FAMILIES:
-        raise ValueError(f"model_type {model_type!r} is not one of {', '.join(FAMILIES)}")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ValueError(f"model_type {model_type!r:.60} is not one of {', '.join(FAMILIES)}")
     return FAMILIES[model_type]

@@ -5,55 +5,70 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mindcoder.models.config_fields import ConfigFields, check_layer_types
 from mindcoder.models.huggingface_fields import (
-    first_id,
     pairs,
     read_activation,
-    read_rope_scaling,
     rotary_attention_rules,
     token_id_fields,
     write_activation,
-    write_rope_scaling,
 )
+from mindcoder.models.rotary_fields import read_rotary, write_rope_scaling
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightTable
 
 MODEL_TYPE = "starcoder2"
+# The softmax is computed in float32 whatever these say, as in transformers' eager attention.
+HARMLESS = "attention_softmax_in_fp32 scale_attention_softmax_in_fp32"
 
 
 def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     """Read a ``config.json`` of ``Starcoder2ForCausalLM`` (field names and defaults of Starcoder2Config).
 
     Raises:
-        ValueError: a field has a value that this family's code does not implement.
+        ValueError: a field is unknown, or has a value that this family's code does not implement.
     """
-    positions = config.get("max_position_embeddings", 4096)
-    return TransformerConfig(
+    fields = ConfigFields(config)
+    heads, hidden = fields.whole("num_attention_heads", 24), fields.whole("hidden_size", 3072)
+    epsilon, positions = fields.number("norm_epsilon", 1e-5), fields.whole("max_position_embeddings", 4096)
+    biased, window = fields.flag("use_bias", True), fields.optional_whole("sliding_window")
+    theta, scaling = read_rotary(fields, positions)
+    fields.only("mlp_type", ("default",))
+    fields.only("norm_type", ("layer_norm",))
+    fields.only("scale_attn_weights", (True,))
+    fields.only("layer_norm_epsilon", (epsilon,))
+    fields.only("use_sliding_window", (window is not None,))
+    layers = fields.whole("num_hidden_layers", 30)
+    check_layer_types(fields, layers, "full_attention" if window is None else "sliding_attention")
+    network = TransformerConfig(
         model_type=MODEL_TYPE,
-        vocab_size=config.get("vocab_size", 49152),
-        hidden_size=config.get("hidden_size", 3072),
-        num_layers=config.get("num_hidden_layers", 30),
-        num_heads=config.get("num_attention_heads", 24),
-        num_kv_heads=config.get("num_key_value_heads", 2),
-        intermediate_size=config.get("intermediate_size", 12288),
+        vocab_size=fields.whole("vocab_size", 49152),
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=fields.whole("num_key_value_heads", 2),
+        intermediate_size=fields.whole("intermediate_size", 12288),
         max_position_embeddings=positions,
-        norm_epsilon=config.get("norm_epsilon", 1e-5),
-        activation=read_activation(config, "hidden_act"),
-        attention_bias=config.get("use_bias", True),
-        mlp_bias=config.get("use_bias", True),
+        head_dim=fields.optional_whole("head_dim") or 0,
+        norm_epsilon=epsilon,
+        activation=read_activation(fields, "hidden_act"),
+        attention_bias=biased,
+        mlp_bias=biased,
         position="rope",
-        rope_theta=config.get("rope_theta", 10000.0),
-        rope_scaling=read_rope_scaling(config, positions),
-        sliding_window=config.get("sliding_window"),
-        tied_head=config.get("tie_word_embeddings", True),
-        initializer_range=config.get("initializer_range", 0.018042),
-        embedding_dropout=config.get("embedding_dropout", 0.0),
-        attention_dropout=config.get("attention_dropout", 0.0),
-        hidden_dropout=config.get("residual_dropout", 0.0),
-        bos_token_id=config.get("bos_token_id", 50256),
-        eos_token_id=first_id(config.get("eos_token_id", 50256)),
-        pad_token_id=config.get("pad_token_id"),
+        rope_theta=theta,
+        rope_scaling=scaling,
+        sliding_window=window,
+        tied_head=fields.flag("tie_word_embeddings", True),
+        initializer_range=fields.number("initializer_range", 0.018042),
+        embedding_dropout=fields.number("embedding_dropout", 0.0),
+        attention_dropout=fields.number("attention_dropout", 0.0),
+        hidden_dropout=fields.number("residual_dropout", 0.0),
+        bos_token_id=fields.token("bos_token_id", 50256),
+        eos_token_id=fields.token("eos_token_id", 50256),
+        pad_token_id=fields.token("pad_token_id"),
     )
+    fields.finish("Starcoder2", HARMLESS)
+    return network
 
 
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
@@ -79,6 +94,7 @@ def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
         "attention_dropout": config.attention_dropout,
         "residual_dropout": config.hidden_dropout,
         "tie_word_embeddings": config.tied_head,
+        **({} if config.head_dim * config.num_heads == config.hidden_size else {"head_dim": config.head_dim}),
         **token_id_fields(config),
     }
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from mindcoder.models.config_bounds import check_bounds
+
 TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row a token
 SIZE_FIELDS = (
     "vocab_size",
@@ -53,6 +55,16 @@ class RopeScaling:
     original_length: int = 0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("linear", "dynamic", "llama3"):
+            raise ValueError(f"rope_scaling kind must be linear, dynamic or llama3, found {self.kind!r:.60}")
+        for name in ("factor", "original_length", "low_freq_factor", "high_freq_factor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
+                raise ValueError(f"rope_scaling {name} must be a number from 0 to 1e9, found {value!r:.60}")
+        if not self.factor:
+            raise ValueError("rope_scaling factor must be above 0")
 
 
 @dataclass(frozen=True)
@@ -115,9 +127,7 @@ class TransformerConfig:
     pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        for name in SIZE_FIELDS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        check_bounds(self)
         if self.head_dim == 0:
             if self.hidden_size % self.num_heads:
                 raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}")
@@ -221,14 +231,16 @@ def config_from_dict(values: Mapping[str, Any]) -> TransformerConfig:
     Raises:
         ValueError: a field is missing, unknown or contradicts another.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected an object, found {values!r:.60}")
     known = {field.name for field in fields(TransformerConfig)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"unknown fields: {', '.join(unknown)}")
     settings = dict(values)
-    if isinstance(settings.get("rope_scaling"), Mapping):
-        settings["rope_scaling"] = RopeScaling(**settings["rope_scaling"])
     try:
+        if settings.get("rope_scaling") is not None:
+            settings["rope_scaling"] = RopeScaling(**settings["rope_scaling"])
         return TransformerConfig(**settings)
     except TypeError as error:
         raise ValueError(str(error)) from None

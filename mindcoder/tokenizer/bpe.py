@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
+from mindcoder.files import file_there, read_json_object, read_text
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, STARCODER_SPECIAL_TOKENS, SpecialTokens
+
+LARGEST_VOCABULARY = 2**24
+LARGEST_GAP = 1024  # ids that are left free below the largest one
 
 
 def _byte_level_backend(model: models.BPE) -> Tokenizer:
@@ -30,33 +34,55 @@ def read_vocab_and_merges(vocab_file: Path, merge_file: Path) -> Tokenizer:
         UserError: a file is missing or broken, or the two do not belong together.
     """
     for path in (vocab_file, merge_file):
-        if not path.is_file():
+        if not file_there(path):
             raise UserError("no such tokenizer file", path)
-    try:
-        vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"is not valid JSON: {error}", vocab_file) from None
-    if not isinstance(vocab, dict) or not all(isinstance(index, int) for index in vocab.values()):
-        raise UserError("expected one object of token -> id", vocab_file, 1)
+    vocab = read_json_object(vocab_file)
+    check_ids(vocab, vocab_file)
     merges = []
-    for number, line in enumerate(merge_file.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(read_text(merge_file).split("\n"), 1):
+        line = line.removesuffix("\r")
         if not line or line.startswith("#version"):
             continue
         parts = tuple(line.split(" "))
         if len(parts) != 2:
-            raise UserError(f"expected two tokens, found {line!r}", merge_file, number)
+            raise UserError(f"expected two tokens, found {line[:60]!r}", merge_file, number)
         for token in (*parts, "".join(parts)):
             if token not in vocab:
                 raise UserError(
-                    f"token {token!r} is not in {vocab_file}: the two files do not belong together", merge_file, number
+                    f"token {token[:60]!r} is not in {vocab_file}: the two files do not belong together",
+                    merge_file,
+                    number,
                 )
         merges.append(parts)
-    backend = _byte_level_backend(models.BPE(vocab=vocab, merges=merges))
+    try:
+        backend = _byte_level_backend(models.BPE(vocab=vocab, merges=merges))
+    except Exception as error:
+        raise UserError(f"is no vocabulary: {single_line(str(error), 200)}", vocab_file) from None
     special = [token for token in (*STARCODER_SPECIAL_TOKENS, PAD) if token in vocab]
     if END_OF_TEXT not in special:
         special.insert(0, END_OF_TEXT)
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     return backend
+
+
+def check_ids(vocab: Mapping[str, Any], file: Path) -> None:
+    """Ids have to be whole numbers, each of one token, with few gaps below the largest.
+
+    Raises:
+        UserError: names the token.
+    """
+    if not vocab:
+        raise UserError("holds no token", file)
+    for token, index in vocab.items():
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < LARGEST_VOCABULARY:
+            raise UserError(f"token {token[:60]!r} has {index!r:.30}, expected its id, a whole number from 0", file)
+    if len(set(vocab.values())) < len(vocab):
+        first: dict[int, str] = {}
+        token, other = next((t, first[i]) for t, i in vocab.items() if first.setdefault(i, t) != t)
+        raise UserError(f"tokens {other[:60]!r} and {token[:60]!r} have the same id {vocab[token]}", file)
+    largest = max(vocab.values())
+    if largest >= 2 * len(vocab) + LARGEST_GAP:
+        raise UserError(f"holds {len(vocab)} tokens, but an id as large as {largest}", file)
 
 
 def train_tokenizer(texts: Iterator[str] | Iterable[str], vocab_size: int, pad_token: str = PAD) -> CodeTokenizer:

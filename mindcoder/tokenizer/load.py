@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from mindcoder.errors import UserError
-from mindcoder.tokenizer.bpe import read_vocab_and_merges
+from mindcoder.errors import UserError, single_line
+from mindcoder.files import file_there, read_text
+from mindcoder.places import hub_hint
+from mindcoder.tokenizer.beside import Beside, read_beside
+from mindcoder.tokenizer.bpe import check_ids, read_vocab_and_merges
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, SpecialTokens
 
@@ -44,20 +45,41 @@ def load_tokenizer(
     elif merge_file is not None or file.name == "vocab.json":
         backend = read_vocab_and_merges(file, Path(merge_file or file.with_name("merges.txt")))
     else:
-        try:
-            backend = Tokenizer.from_file(str(file))
-        except Exception as error:
-            raise UserError(
-                f"is no tokenizer.json ({error}); a vocab.json needs its merges.txt beside it (--merge_file)", file
-            ) from None
-    beside = _config_beside(file)
+        backend = read_tokenizer_json(file)
+    beside = read_beside(file)
     _add_late_tokens(backend, file, beside)
-    return CodeTokenizer(backend, _special_tokens(backend, beside, pad_token, add_bos))
+    try:
+        tokenizer = CodeTokenizer(backend, _special_tokens(backend, beside, pad_token, add_bos))
+    except UserError as error:
+        raise error if error.file is not None else UserError(str(error), file) from None
+    return tokenizer
+
+
+def read_tokenizer_json(file: Path) -> Tokenizer:
+    """The backend of a ``tokenizer.json``.
+
+    Raises:
+        UserError: it is none, or its ids are no ids of a vocabulary.
+    """
+    text = read_text(file)
+    try:
+        backend = Tokenizer.from_str(text)
+        ids = backend.get_vocab(with_added_tokens=True)
+        backend.encode("a b", add_special_tokens=True)
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # the library's panics are no Exception
+        reason = single_line(str(error), 200)
+        raise UserError(
+            f"is no tokenizer.json ({reason}); a vocab.json needs its merges.txt beside it (--merge_file)", file
+        ) from None
+    check_ids(ids, file)
+    return backend
 
 
 def find_tokenizer(folder: Path) -> Path | None:
     """The tokenizer file of a folder, if it has one."""
-    return next((folder / name for name in FILES if (folder / name).is_file()), None)
+    return next((folder / name for name in FILES if file_there(folder / name)), None)
 
 
 def _main_file(vocab_file: str | Path | None, merge_file: str | Path | None, tokenizer_file: str | Path | None) -> Path:
@@ -73,34 +95,14 @@ def _main_file(vocab_file: str | Path | None, merge_file: str | Path | None, tok
         if found is None:
             raise UserError(f"holds none of {', '.join(FILES)}", path)
         return found
-    if not path.is_file():
-        raise UserError("no such tokenizer file", path)
+    if not file_there(path):
+        raise UserError(f"no such tokenizer file{hub_hint(given)}", path)
     return path
 
 
-def _config_beside(file: Path) -> dict[str, Any]:
-    """``tokenizer_config.json``, over ``special_tokens_map.json``, of the same folder."""
-    values: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = file.with_name(name)
-        if path.is_file():
-            try:
-                found = json.loads(path.read_text(encoding="utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise UserError(f"is not valid JSON: {error}", path) from None
-            values.update({key: value for key, value in found.items() if value is not None})
-    return values
-
-
-def _add_late_tokens(backend: Tokenizer, file: Path, beside: dict[str, Any]) -> None:
+def _add_late_tokens(backend: Tokenizer, file: Path, beside: Beside) -> None:
     """Tokens that were added after the vocabulary was made: WizardCoder-Python's ``[PAD]`` as 32000."""
-    late: dict[int, str] = {
-        int(index): item["content"] for index, item in beside.get("added_tokens_decoder", {}).items()
-    }
-    added = file.with_name("added_tokens.json")
-    if added.is_file():
-        late.update({index: token for token, index in json.loads(added.read_text(encoding="utf-8")).items()})
-    for index, token in sorted(late.items()):
+    for index, token in sorted(beside.late.items()):
         if backend.token_to_id(token) is None:
             backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
             if backend.token_to_id(token) != index:
@@ -111,20 +113,14 @@ def _add_late_tokens(backend: Tokenizer, file: Path, beside: dict[str, Any]) -> 
                 )
 
 
-def _special_tokens(
-    backend: Tokenizer, beside: dict[str, Any], pad_token: str | None, add_bos: bool | None
-) -> SpecialTokens:
-    def named(key: str) -> str | None:
-        value = beside.get(key)
-        return value.get("content") if isinstance(value, dict) else value
-
+def _special_tokens(backend: Tokenizer, beside: Beside, pad_token: str | None, add_bos: bool | None) -> SpecialTokens:
     starcoder = backend.token_to_id(END_OF_TEXT) is not None
-    eos = named("eos_token") or (END_OF_TEXT if starcoder else "</s>")
-    bos = named("bos_token") or (eos if starcoder else "<s>")
+    eos = beside.tokens.get("eos_token") or (END_OF_TEXT if starcoder else "</s>")
+    bos = beside.tokens.get("bos_token") or (eos if starcoder else "<s>")
     if add_bos is None:
-        if "Llama" in beside.get("tokenizer_class", "") or (not beside and not starcoder):
-            add_bos = bool(beside.get("add_bos_token", True))
+        if "Llama" in beside.tokenizer_class or (not beside.is_there and not starcoder):
+            add_bos = True if beside.add_bos is None else beside.add_bos
         else:
             begun = backend.encode("a", add_special_tokens=True).ids
             add_bos = bool(begun) and begun[0] == backend.token_to_id(bos)
-    return SpecialTokens(eos, pad_token or named("pad_token") or (PAD if starcoder else None), bos, add_bos)
+    return SpecialTokens(eos, pad_token or beside.tokens.get("pad_token") or (PAD if starcoder else None), bos, add_bos)

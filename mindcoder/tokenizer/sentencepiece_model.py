@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
+from mindcoder.files import read_bytes
 from mindcoder.tokenizer.special_tokens import INFILL_TOKENS
 
 SPACE = "▁"
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # SentencePiece's piece types
 BPE = 2  # its model type
+LONGEST_PIECE = 1024  # characters; every way of cutting a piece in two is looked at
 
 
 def read_sentencepiece(file: Path) -> Tokenizer:
@@ -23,13 +27,15 @@ def read_sentencepiece(file: Path) -> Tokenizer:
         UserError: no SentencePiece model, or one that is not BPE.
     """
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    data = read_bytes(file)
     try:
-        SentencePieceProcessor(model_file=str(file))
-        proto.ParseFromString(file.read_bytes())
+        SentencePieceProcessor(model_proto=data)
+        proto.ParseFromString(data)
     except Exception as error:
-        raise UserError(f"is no SentencePiece model: {str(error).splitlines()[0]}", file) from None
+        raise UserError(f"is no SentencePiece model: {single_line(str(error), 200)}", file) from None
     if proto.trainer_spec.model_type != BPE:
         raise UserError("is a SentencePiece model of another kind than BPE, which Llama uses", file)
+    _check_pieces(proto, file)
     vocab = {piece.piece: index for index, piece in enumerate(proto.pieces)}
     scores = {piece.piece: piece.score for piece in proto.pieces}
     backend = Tokenizer(
@@ -53,6 +59,18 @@ def read_sentencepiece(file: Path) -> Tokenizer:
         elif piece.type == USER_DEFINED:
             backend.add_tokens([AddedToken(piece.piece, normalized=False)])
     return backend
+
+
+def _check_pieces(proto: Any, file: Path) -> None:
+    seen: set[str] = set()
+    for piece in proto.pieces:
+        if len(piece.piece) > LONGEST_PIECE:
+            raise UserError(f"a piece has {len(piece.piece)} characters, at most {LONGEST_PIECE} are read", file)
+        if piece.piece in seen:
+            raise UserError(f"piece {piece.piece!r} is there twice", file)
+        if not math.isfinite(piece.score):
+            raise UserError(f"piece {piece.piece!r} has the score {piece.score}", file)
+        seen.add(piece.piece)
 
 
 def _merges(vocab: Mapping[str, int], scores: Mapping[str, float]) -> list[tuple[str, str]]:

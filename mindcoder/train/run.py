@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
-from mindcoder.checkpoint.load import fitting_weights, load_weights
+from mindcoder.checkpoint.load import check_architecture, fitting_weights, load_weights
 from mindcoder.checkpoint.store import (
     Checkpoint,
     find_checkpoint,
@@ -151,6 +151,8 @@ def train(
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
     starts_from_weights = resume_from is None or options.freezes or options.preference is not None
+    if resume_from is not None:
+        check_architecture(resume_from.state, network, resume_from.folder)
     start = None  # compared before anything is built: another model is seen at once
     if config.load_checkpoint and starts_from_weights:
         start = fitting_weights(config.load_checkpoint, network)

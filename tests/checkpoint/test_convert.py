@@ -146,14 +146,14 @@ def test_companions_come_along_and_config_keeps_what_we_do_not_know(tmp_path, to
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tokenizer_folder / name, tmp_path / "hf" / name)
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
-    (tmp_path / "hf" / "config.json").write_text(json.dumps({**config, "note": "kept", "eos_token_id": [0, 5]}))
+    (tmp_path / "hf" / "config.json").write_text(json.dumps({**config, "_note": "kept", "eos_token_id": [0, 5]}))
     run(tmp_path / "hf", tmp_path / "ours")
     assert not (tmp_path / "ours" / "config.json").exists()
     run(tmp_path / "ours", tmp_path / "again")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "hf" / name).read_bytes()
     after = json.loads((tmp_path / "again" / "config.json").read_text())
-    assert after["note"] == "kept" and after["eos_token_id"] == [0, 5]
+    assert after["_note"] == "kept" and after["eos_token_id"] == [0, 5]
 
 
 @pytest.mark.parametrize("family", ["gpt_bigcode", "llama"])

@@ -93,8 +93,8 @@ def test_wizardcoder_pad_is_appended_when_missing(small_tokenizer, tmp_path):
 @pytest.mark.parametrize(
     "name, text, expected",
     [
-        ("vocab.json", "{", "vocab.json: is not valid JSON"),
-        ("vocab.json", "[1]", "expected one object of token -> id"),
+        ("vocab.json", "{", "vocab.json:1: bad JSON"),
+        ("vocab.json", "[1]", "vocab.json: holds a list, expected an object"),
         ("vocab.json", '{"<|endoftext|>": 0}', "merges.txt:2: token .* do not belong together"),
         ("merges.txt", "#version: 0.2\na b c\n", "merges.txt:2: expected two tokens, found 'a b c'"),
     ],

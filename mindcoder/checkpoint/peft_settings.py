@@ -1,0 +1,166 @@
+"""``adapter_config.json`` of PEFT, every setting of which is read, known not to matter, or refused by name.
+
+Settings and their meaning: LoraConfig and PrefixTuningConfig of PEFT 0.18.1 (src/peft/tuners of huggingface/peft).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindcoder.errors import UserError
+from mindcoder.files import file_there, read_json_object
+from mindcoder.models.config_fields import as_number, shown
+
+CONFIG_FILE = "adapter_config.json"
+CONFIG_LIMIT = 4 << 20  # bytes
+LARGEST_RANK = 65536
+LONGEST_PATTERN = 1000  # characters; a module's name is shorter
+# They choose what is trained and how it begins, or describe the file; the matrices that were saved tell the rest.
+HARMLESS = """
+    task_type peft_type peft_version auto_mapping revision inference_mode lora_dropout target_modules exclude_modules
+    layers_to_transform layers_pattern loftq_config eva_config corda_config megatron_core qalora_group_size
+    runtime_config ensure_weight_tying base_model_name_or_path
+    token_dim num_transformer_submodules num_attention_heads num_layers encoder_hidden_size
+"""
+# Without effect while they are false, empty or null.
+NOT_IMPLEMENTED = """
+    modules_to_save trainable_token_indices fan_in_fan_out lora_bias layer_replication target_parameters
+    alora_invocation_tokens use_qalora megatron_config arrow_config prefix_projection
+"""
+# Ways of beginning that change the base model as well, unless the adapter was converted when it was saved.
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
+
+
+@dataclass(frozen=True)
+class PeftSettings:
+    """What an adapter's matrices need to be understood.
+
+    Attributes:
+        rank: ``r``; `rank_of` knows the exceptions.
+        alpha: ``lora_alpha``; `scaling` knows the exceptions.
+        rank_stabilized: ``use_rslora``.
+        magnitudes: ``use_dora``.
+    """
+
+    rank: int
+    alpha: float
+    rank_stabilized: bool
+    magnitudes: bool
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+
+    def rank_of(self, name: str) -> int:
+        """Of the matrices of module ``name``."""
+        return _matching(self.rank_pattern, name, self.rank)
+
+    def scaling(self, name: str) -> float:
+        """Factor on the update of module ``name``."""
+        rank = self.rank_of(name)
+        return _matching(self.alpha_pattern, name, self.alpha) / (rank**0.5 if self.rank_stabilized else rank)
+
+
+def _matching(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
+    """PEFT takes the first pattern that a module's name ends with."""
+    return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)), default)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``adapter_config.json`` as it stands.
+
+    Raises:
+        UserError: it is no JSON object, or names no kind or base model that can be understood.
+    """
+    file = folder / CONFIG_FILE
+    values = read_json_object(file, CONFIG_LIMIT)
+    for name in ("peft_type", "base_model_name_or_path"):
+        if not isinstance(values.get(name, ""), str | None):
+            raise UserError(f"{name}: expected a text, found {shown(values[name])}", file)
+    return values
+
+
+def is_peft(path: Path) -> bool:
+    """Whether a folder is one of PEFT's."""
+    return file_there(path / CONFIG_FILE)
+
+
+def read_settings(folder: Path) -> PeftSettings:
+    """The settings of a LoRA.
+
+    Raises:
+        UserError: another kind of adapter, or a setting that is unknown, not implemented or impossible.
+    """
+    file, values = folder / CONFIG_FILE, read_config(folder)
+    if values.get("peft_type") != "LORA":
+        raise UserError(f"peft_type {shown(values.get('peft_type'))}: only LORA and PREFIX_TUNING are read", file)
+    try:
+        return _settings(values)
+    except ValueError as error:
+        raise UserError(str(error), file) from None
+
+
+def check_known(values: Mapping[str, Any], read: tuple[str, ...]) -> None:
+    """Refuse what is not among ``read``, has an effect that is not implemented, or is unknown.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    known = (*read, *HARMLESS.split(), *NOT_IMPLEMENTED.split())
+    for name, value in values.items():
+        if name in NOT_IMPLEMENTED.split() and value:
+            raise ValueError(f"{name} {shown(value)} is not implemented: only plain adapters are read")
+        if name not in known and value:
+            raise ValueError(f"unknown setting {shown(name)}: whether it changes the result is not known")
+
+
+def _settings(values: Mapping[str, Any]) -> PeftSettings:
+    if values.get("bias", "none") != "none":
+        raise ValueError(f"bias {shown(values['bias'])} is not implemented: only plain adapters are read")
+    start = values.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(CHANGES_BASE):
+        raise ValueError(
+            f"init_lora_weights {shown(start)}: it belongs to a changed base model; save it with "
+            "path_initial_model_for_weight_conversion"
+        )
+    check_known(
+        values,
+        ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias", "init_lora_weights"),
+    )
+    return PeftSettings(
+        _rank("r", values.get("r", 8)),
+        as_number("lora_alpha", values.get("lora_alpha", 8)),
+        _flag(values, "use_rslora"),
+        _flag(values, "use_dora"),
+        {key: _rank(f"rank_pattern.{key}", value) for key, value in _patterns(values, "rank_pattern").items()},
+        {key: as_number(f"alpha_pattern.{key}", value) for key, value in _patterns(values, "alpha_pattern").items()},
+    )
+
+
+def _rank(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_RANK:
+        raise ValueError(f"{name}: expected a whole number from 1 to {LARGEST_RANK}, found {shown(value)}")
+    return value
+
+
+def _flag(values: Mapping[str, Any], name: str) -> bool:
+    value = values.get(name, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected true or false, found {shown(value)}")
+    return value
+
+
+def _patterns(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    patterns = values.get(name) or {}
+    if not isinstance(patterns, dict):
+        raise ValueError(f"{name}: expected an object of module -> value, found {shown(patterns)}")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{name}: {shown(pattern)} is no regular expression: {error}") from None
+        if len(pattern) > LONGEST_PATTERN or re.search(r"\)[*+{]", pattern):  # may take exponential time
+            raise ValueError(f"{name}: {shown(pattern)} is too intricate for the name of a module")
+    return patterns

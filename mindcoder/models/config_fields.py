@@ -1,0 +1,177 @@
+"""``config.json`` field by field: every field is read, known not to matter, or refused by name.
+
+Which fields matter was checked against the modeling code of transformers 4.57.1 (src/transformers/models/gpt_bigcode,
+llama, starcoder2, modeling_rope_utils.py and configuration_utils.py of huggingface/transformers).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Of PretrainedConfig and of every causal model: they choose outputs, tasks or sampling, not the network.
+HARMLESS = """
+    model_type transformers_version name_or_path use_cache return_dict output_hidden_states output_attentions
+    torchscript use_bfloat16 tf_legacy_loss chunk_size_feed_forward gradient_checkpointing tokenizer_class prefix
+    sep_token_id unk_token_id decoder_start_token_id cross_attention_hidden_size tie_encoder_decoder is_decoder
+    finetuning_task id2label label2id num_labels task_specific_params problem_type classifier_dropout
+    attn_implementation use_return_dict
+    max_length min_length max_new_tokens do_sample early_stopping num_beams num_beam_groups diversity_penalty
+    temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
+    encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores return_dict_in_generate
+    forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
+    begin_suppress_tokens
+"""
+# Of every model: only these values are implemented. None stands for null.
+FIXED: Mapping[str, tuple[Any, ...]] = {
+    "is_encoder_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "pruned_heads": ({}, None),
+    "partial_rotary_factor": (1, None),
+}
+QUANTIZED = ("quantize", "quantization_config", "quantization", "compression_config", "sparsity_config", "quant_config")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+class ConfigFields:
+    """The fields of a ``config.json``, read one by one; `finish` refuses those that nobody asked for.
+
+    Args:
+        values: the file.
+        aliases: other names that transformers takes: name -> the field that it stands for.
+
+    Raises:
+        ValueError: a field and its other name differ.
+    """
+
+    def __init__(self, values: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> None:
+        self.values = dict(values)
+        self.read: set[str] = set()
+        for alias, name in (aliases or {}).items():
+            if alias in self.values:
+                value = self.values.pop(alias)
+                if self.values.setdefault(name, value) != value:
+                    raise ValueError(f"{alias} {shown(value)} and {name} {shown(self.values[name])} differ")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field as it stands."""
+        self.read.add(name)
+        return self.values.get(name, default)
+
+    def whole(self, name: str, default: int) -> int:
+        """A count of at least 1; the network's description knows the bounds."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name}: expected a whole number, found {shown(value)}")
+        return value
+
+    def optional_whole(self, name: str) -> int | None:
+        """A count, or null."""
+        return None if self.get(name) is None else self.whole(name, 0)
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        return as_number(name, self.get(name, default))
+
+    def flag(self, name: str, default: bool) -> bool:
+        """true or false."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: expected true or false, found {shown(value)}")
+        return value
+
+    def token(self, name: str, default: int | None = None) -> int | None:
+        """A token id, the first of a list of them, or null; -1 stands for none."""
+        value = self.get(name, default)
+        if isinstance(value, list):
+            value = value[0] if value else None
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not -1 <= value < 2**31):
+            raise ValueError(f"{name}: expected a token id, found {shown(value)}")
+        return None if value == -1 else value
+
+    def choice(self, name: str, default: str, known: Sequence[str]) -> str:
+        """One of the names that are implemented."""
+        value = self.get(name, default)
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{name} {shown(value)} is not implemented; expected {' or '.join(known)}")
+        return value
+
+    def only(self, name: str, values: tuple[Any, ...]) -> None:
+        """Refuse a field whose other values are not implemented."""
+        if name in self.values and self.get(name) not in values:
+            raise ValueError(f"{name} {shown(self.values[name])} is not implemented; expected {shown(values[0])}")
+
+    def finish(self, class_name: str, harmless: str = "") -> None:
+        """Refuse what has not been read and is not known to be without effect.
+
+        Args:
+            class_name: of transformers' model, such as ``Llama``.
+            harmless: the family's own fields without effect.
+
+        Raises:
+            ValueError: names the field.
+        """
+        for name in QUANTIZED:
+            if self.get(name) is not None:
+                raise ValueError(f"{name} {shown(self.values[name])}: quantized weights are not read")
+        for name, values in FIXED.items():
+            self.only(name, values)
+        self._check_dtype()
+        self._check_code(class_name)
+        known = self.read | set(HARMLESS.split()) | set(harmless.split())
+        for name in self.values:
+            if name not in known and not name.startswith("_"):
+                close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+                hint = f"; the nearest known field is {close[0]}" if close else ""
+                raise ValueError(f"unknown field {shown(name)}: whether it changes the result is not known{hint}")
+
+    def _check_dtype(self) -> None:
+        """``dtype`` is what transformers 4.56 and later write for ``torch_dtype``; the tensors have their own."""
+        found = [str(self.get(name)).removeprefix("torch.") for name in ("dtype", "torch_dtype") if self.get(name)]
+        if len(set(found)) > 1:
+            raise ValueError(f"dtype {found[0]} and torch_dtype {found[1]} differ")
+        if found and found[0] not in DTYPES:
+            raise ValueError(f"dtype {shown(found[0])} is not one of {', '.join(DTYPES)}")
+
+    def _check_code(self, class_name: str) -> None:
+        code = self.get("auto_map")
+        if isinstance(code, Mapping) and any(str(name).startswith("AutoModel") for name in code):
+            raise ValueError("auto_map names a network that comes as code with the weights; such code is never run")
+        names = self.get("architectures") or []
+        if not isinstance(names, list):
+            raise ValueError(f"architectures: expected a list, found {shown(names)}")
+        known = (f"{class_name}ForCausalLM", f"{class_name}Model")
+        for name in names:
+            if str(name).lower() not in [item.lower() for item in known]:
+                raise ValueError(f"architectures {shown(name)} is not implemented; expected {known[0]}")
+
+
+def check_layer_types(fields: ConfigFields, layers: int, kind: str) -> None:
+    """``layer_types`` of newer versions: one kind of attention for all layers.
+
+    Raises:
+        ValueError: another kind.
+    """
+    kinds = fields.get("layer_types")
+    if kinds is not None and kinds != [kind] * layers:
+        raise ValueError(f"layer_types {shown(kinds)}: expected {kind} for each of {layers} layers")
+
+
+def as_number(name: str, value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError: something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}: expected a number, found {shown(value)}")
+    return float(value) if abs(value) < 1e300 else math.copysign(1e300, value)
+
+
+def shown(value: Any) -> str:
+    """A value for a message, not longer than a line."""
+    text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else repr(value)
+    text = str(text)
+    return text if len(text) <= 60 else text[:60] + "…"

@@ -1,0 +1,94 @@
+"""What lies beside a vocabulary: ``tokenizer_config.json``, ``special_tokens_map.json``, ``added_tokens.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mindcoder.errors import UserError
+from mindcoder.files import file_there, json_kind, read_json_object
+
+CONFIG_FILES = ("special_tokens_map.json", "tokenizer_config.json")  # the latter wins
+ADDED_FILE = "added_tokens.json"
+JSON_LIMIT = 16 << 20  # bytes; chat templates and added tokens are the largest parts
+LARGEST_ID = 2**24
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What those files say.
+
+    Attributes:
+        tokens: ``eos_token``, ``bos_token`` and ``pad_token``, as far as they are named.
+        add_bos: ``add_bos_token``; None where it is not said.
+        tokenizer_class: name of transformers' class.
+        late: tokens that were added after the vocabulary was made, by id.
+        is_there: whether any of the files is.
+    """
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    add_bos: bool | None = None
+    tokenizer_class: str = ""
+    late: dict[int, str] = field(default_factory=dict)
+    is_there: bool = False
+
+
+def read_beside(file: Path) -> Beside:
+    """The files in the folder of a vocabulary file.
+
+    Raises:
+        UserError: one of them is damaged, or holds something else than transformers writes there.
+    """
+    values: dict[str, tuple[Any, Path]] = {}
+    for name in CONFIG_FILES:
+        path = file.with_name(name)
+        if file_there(path):
+            found = read_json_object(path, JSON_LIMIT)
+            values.update({key: (value, path) for key, value in found.items() if value is not None})
+    tokens = {}
+    for name in ("eos_token", "bos_token", "pad_token"):
+        if name in values:
+            value, path = values[name]
+            tokens[name] = _token(value.get("content") if isinstance(value, dict) else value, name, path)
+    add_bos, path = values.get("add_bos_token", (None, file))
+    if not isinstance(add_bos, bool | None):
+        raise UserError(f"add_bos_token: expected true or false, found {json_kind(add_bos)}", path)
+    tokenizer_class, path = values.get("tokenizer_class", ("", file))
+    if not isinstance(tokenizer_class, str):
+        raise UserError(f"tokenizer_class: expected a text, found {json_kind(tokenizer_class)}", path)
+    late = _decoder(*values.get("added_tokens_decoder", ({}, file))) | _added(file.with_name(ADDED_FILE))
+    return Beside(tokens, add_bos, tokenizer_class, late, bool(values))
+
+
+def _token(value: Any, name: str, file: Path) -> str:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{name}: expected a text, found {json_kind(value) if value != '' else 'an empty text'}", file)
+    return value
+
+
+def _decoder(values: Any, file: Path) -> dict[int, str]:
+    """``added_tokens_decoder``: id, as a text, -> {"content": token, ...}."""
+    if not isinstance(values, dict):
+        raise UserError(f"added_tokens_decoder: expected an object, found {json_kind(values)}", file)
+    late = {}
+    for index, item in values.items():
+        name = f"added_tokens_decoder.{index[:30]}"
+        if not index.isdecimal() or not index.isascii() or len(index) > 9 or int(index) > LARGEST_ID:
+            raise UserError(f"{name}: expected a token id", file)
+        if not isinstance(item, dict):
+            raise UserError(f"{name}: expected an object, found {json_kind(item)}", file)
+        late[int(index)] = _token(item.get("content"), f"{name}.content", file)
+    return late
+
+
+def _added(file: Path) -> dict[int, str]:
+    """``added_tokens.json``: token -> id."""
+    if not file_there(file):
+        return {}
+    late = {}
+    for token, index in read_json_object(file, JSON_LIMIT).items():
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= LARGEST_ID:
+            raise UserError(f"{token[:30]!r}: expected a token id, found {json_kind(index)} {index!r:.30}", file)
+        late[index] = _token(token, "a token", file)
+    return late
