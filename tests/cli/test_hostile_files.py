@@ -78,7 +78,7 @@ def folder(served_folder, tmp_path):
 @damaged
 def test_configurations(damage, write, capfd):
     file = write("run.yaml", DAMAGE[damage])
-    if damage in ("empty", "null"):
+    if damage == "empty":
         assert main(["plan", "--config", str(file)]) == 0  # every key has a default
     else:
         assert "run.yaml" in refused(capfd, "plan", "--config", file)
@@ -208,7 +208,7 @@ def test_headers_of_safetensors(served_folder, tmp_path, capfd):
         "deep": with_header(b"[" * 100_000),
         "binary": with_header(b"\xff" * 50),
     }
+    shutil.copy(served_folder / "config.json", tmp_path)
     for case, content in cases.items():
-        file = tmp_path / f"{case}.safetensors"
-        file.write_bytes(content)
-        assert f"{case}.safetensors" in refused(capfd, "inspect", file), case
+        (tmp_path / "model.safetensors").write_bytes(content)
+        assert "model.safetensors" in refused(capfd, "inspect", tmp_path), case
