@@ -69,6 +69,7 @@ def test_training_and_evaluation_build_nothing_either(action, small, no_network,
     loader = types.SimpleNamespace(batches_per_epoch=8, holds_pairs=False, length=16)
     monkeypatch.setattr(training, "build_loader", lambda *arguments: loader)
     monkeypatch.setattr(training, "head_rows", lambda *arguments: None)
+    monkeypatch.setattr(training, "content_digest", lambda *arguments: "")
     config = settings("wizardcoder/15b_finetune.yaml", small / "hf", tmp_path)
     config = config.model_copy(update={"use_parallel": False})
     with pytest.raises(UserError, match="is another model than model.model_config describes: it has "):
