@@ -256,7 +256,7 @@ class BatchLoader:
         dataset = ds.MindDataset(self._files, columns_list=self._columns, num_parallel_workers=1, shuffle=False)
         for row in dataset.create_dict_iterator(num_epochs=1, output_numpy=True):
             for name in self._columns:
-                total.update(np.ascontiguousarray(row[name], np.int32))
+                total.update(np.ascontiguousarray(row[name], np.int32).data)
         return total.hexdigest()
 
     @property

@@ -63,10 +63,10 @@ def text_format_of(values: Mapping[str, Any], file: Path | str) -> TextFormat:
         return TextFormat(template)
     try:
         found = TokenizerPrint(**tokenizer)
-        kinds = (type(found.vocab_size), type(found.sha256), type(found.adds_bos))
+        fits = (type(found.vocab_size), type(found.sha256), type(found.adds_bos)) == (int, str, bool)
     except TypeError:
-        kinds = (type(None),) * 3
-    if kinds != (int, str, bool):
+        fits = False
+    if not fits:
         raise UserError("tokenizer: expected vocab_size, sha256 and adds_bos", file)
     return TextFormat(template, found)
 

@@ -20,7 +20,7 @@ from mindcoder.train.schedule import Schedule
 
 STATE_KEY = "identity"
 GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # what --allow_changes may name
-UNTOLD = (None, "", [], ())
+UNTOLD: tuple[Any, ...] = (None, "", [], ())
 WHERE_KNOWN = ("content", "prompt_template", "tokenizer")  # what one side does not know is no difference
 SHOWN = 60  # characters of a value in a message
 
