@@ -111,7 +111,7 @@ def plans_to_ours(
         if source is None and ".dense" in old:
             name = re.sub(r"dense\d", "c_attn", old)
             source = tensors.get(name)
-            shape, build = expected[ours], source and _rows_of_fused(old, config, source)
+            shape, build = expected[ours], None if source is None else _rows_of_fused(old, config, source)
         elif source is not None and turned and NAMING.is_transposed(old):
             shape, build = source.shape[::-1], transpose
         elif source is not None:

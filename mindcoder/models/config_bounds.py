@@ -55,7 +55,7 @@ def check_bounds(config: Any) -> None:
     for name in FLAGS:
         if not isinstance(values[name], bool):
             raise ValueError(f"{name} must be true or false, found {_shown(values[name])}")
-    for name, known in {**_choices(type(config)), **dict.fromkeys(DTYPE_FIELDS, DTYPES)}.items():
+    for name, known in {**_choices(type(config)), **dict.fromkeys(DTYPE_FIELDS, DTYPES)}.items():  # type: ignore[arg-type]
         if values[name] not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, found {_shown(values[name])}")
 

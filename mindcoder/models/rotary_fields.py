@@ -84,7 +84,7 @@ def _scaling(field: str, values: Any, max_position_embeddings: int) -> RopeScali
         return value
 
     if kind == "linear":
-        return RopeScaling(kind, number("factor"))
+        return RopeScaling("linear", number("factor"))
     if kind == "dynamic":
         original = values.get("original_max_position_embeddings")
         if original not in (None, max_position_embeddings):
@@ -92,7 +92,7 @@ def _scaling(field: str, values: Any, max_position_embeddings: int) -> RopeScali
                 f"{field}.original_max_position_embeddings {shown(original)}: transformers stretches from "
                 f"max_position_embeddings, {max_position_embeddings}"
             )
-        return RopeScaling(kind, number("factor"), max_position_embeddings)
+        return RopeScaling("dynamic", number("factor"), max_position_embeddings)
     low, high = number("low_freq_factor"), number("high_freq_factor")
     if low >= high:
         raise ValueError(f"{field}: low_freq_factor {low:g} is not below high_freq_factor {high:g}")
