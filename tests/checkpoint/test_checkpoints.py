@@ -131,7 +131,7 @@ class Malice:
             b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}',
             "shard is missing",
         ),
-        ("model.safetensors.index.json", b"[]", "is no weight index"),
+        ("model.safetensors.index.json", b"[]", "expected an object"),
         ("other.txt", b"", "holds neither model.safetensors nor pytorch_model.bin"),
     ],
 )
