@@ -46,7 +46,7 @@ def save_parts(file: Path, parts: Mapping[str, Part]) -> None:
     """Write a process's parts of tensors, by name."""
     places = part_metadata(parts)
     values = {name: np.asarray(part.values, order="C") for name, part in parts.items()}
-    save_file(values, file, places)
+    save_file(values, file, places or None)  # no tensors and empty metadata make a header that cannot be read
     honour_umask(file)
 
 
