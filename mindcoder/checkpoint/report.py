@@ -58,7 +58,7 @@ class Report:
             f"vocabulary      {vocabulary}",
             f"stored as       {', '.join(f'{dtype} {count} tensors' for dtype, count in self.dtypes.items())}",
             f"files           {len(self.files)}: {files}" + (" …" if len(self.files) > 4 else ""),
-            f"memory to run   {runs}; keys and values {self.cache_bytes / 1e6:.3g} MB a 1000 tokens in float16",
+            f"memory to run   {runs}; keys and values {self.cache_bytes / 1e6:.3g} MB per 1000 tokens in float16",
             f"memory to train {_gigabytes(self.train_bytes)} in float32 with AdamW; activations come on top",
             *([f"left out        {self.left_out}"] if self.left_out else []),
             *([f"not told        {', '.join(self.not_told)}; config.json beside it would"] if self.not_told else []),

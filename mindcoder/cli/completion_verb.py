@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 
 SHELLS = ("bash", "zsh", "tcsh")
+FILE_WORDS = ("FILE", "PATH", "DIR", "YAML", "GLOB", "JSONL", "CSV", "SRC", "DST", "OUT", "RUN", "DATASET", "TABLE")
 
 
 def add_completion_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of completion."""
-    parser.add_argument("shell", choices=SHELLS, help='bash: put eval "$(mindcoder completion bash)" into ~/.bashrc')
+    parser.add_argument(
+        "shell",
+        choices=SHELLS,
+        metavar="{bash,zsh,tcsh}",
+        help='bash: put eval "$(mindcoder completion bash)" into ~/.bashrc',
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
@@ -19,5 +25,21 @@ def completion_verb(arguments: argparse.Namespace) -> int:
 
     from mindcoder.cli.main import build_parser
 
-    print(shtab.complete(build_parser(), shell=arguments.shell))
+    parser = build_parser()
+    _complete_files(parser)
+    script = shtab.complete(parser, shell=arguments.shell)
+    # where the script has nothing to offer, the shell completes file names as it does for other commands
+    print(script.replace("complete -o bashdefault -F", "complete -o bashdefault -o default -F"))
     return 0
+
+
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    """Mark the arguments whose name says that they are files."""
+    import shtab
+
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                _complete_files(child)
+        elif isinstance(action.metavar, str) and action.metavar.split("|")[-1].split("=")[-1] in FILE_WORDS:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]

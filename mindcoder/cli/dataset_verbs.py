@@ -24,7 +24,7 @@ LISTED = 20
 
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of data."""
-    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="what")
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="{ls,stats,show,dedup,decontaminate}")
     ls = verbs.add_parser("ls", help="datasets by name: format, licence, where to get them")
     stats = verbs.add_parser("stats", help="figures of a MindRecord dataset")
     show = verbs.add_parser("show", help="samples as the model sees them, what is not learned dimmed")
@@ -133,7 +133,7 @@ def _filter(arguments: argparse.Namespace) -> int:
         print(f"... and {len(findings) - LISTED} more")
     print(f"{arguments.output_file}: {len(lines)} records kept, {len(findings)} left out")
     if unusable:
-        print(f"left out too, for they teach nothing: {reasons(unusable)}")
+        print(f"also left out, nothing to learn: {reasons(unusable)}")
     return 0
 
 

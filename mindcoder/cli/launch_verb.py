@@ -71,7 +71,7 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
         type=not_negative,
         default=60,
         metavar="N",
-        help="how long the others may go on after a rank ended with exit code 0; 0: as long as they like",
+        help="how long other ranks may keep running after one has exited with code 0; 0: no limit",
     )
     parser.add_argument(
         "--join_seconds",

@@ -18,7 +18,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         given = action.default
-        silent = given is None or given is False or given == [] or given == "" or given is argparse.SUPPRESS
+        is_empty = isinstance(given, (str, list, tuple, set, frozenset)) and not given
+        silent = given is None or given is False or is_empty or given is argparse.SUPPRESS
         if silent or not action.option_strings or "default" in text or isinstance(action, argparse._HelpAction):
             return text
         shown = f"{given:g}" if isinstance(given, float) else str(given).replace("%", "%%")
@@ -56,6 +57,8 @@ class Parser(argparse.ArgumentParser):
         """Refuse what is not among ``choices``, with the nearest of them."""
         if action.choices is not None and value not in action.choices:
             names = [str(choice) for choice in action.choices]
+            if isinstance(action, argparse._SubParsersAction):
+                self.error(f"unknown verb {single_line(repr(value), 80)}{nearest(str(value), names)}")
             raise argparse.ArgumentError(action, f"found {single_line(repr(value), 80)}{nearest(str(value), names)}")
 
 

@@ -90,7 +90,7 @@ def _write(table: RankTable, folder: Path) -> None:
         name = f"hccl_{count}p_{''.join(str(item.device_id) for item in server.devices)}_{server.server_id}.json"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / name, json.dumps(table.as_dict(), indent=4) + "\n")
-    print(f"rank table: {folder / name} ({count} ranks on {len(table.servers)} servers)")
+    print(f"rank table: {folder / name} ({count} ranks, servers: {len(table.servers)})")
 
 
 def _own_address() -> str:

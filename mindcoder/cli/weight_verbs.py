@@ -19,9 +19,9 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def byte_size(text: str) -> int:
-    """``5GB``, ``500MB`` or a plain number of bytes."""
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)B?", text.upper())
-    if match is None or int(match[1]) == 0:
+    """``5GB``, ``500MB``, or a number of bytes of at least five digits: ``64`` is a forgotten unit."""
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(B?)", text.upper())
+    if match is None or int(match[1]) == 0 or not (match[2] or match[3] or len(match[1]) > 4):
         raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, found {text!r}")
     return int(match[1]) * UNITS[match[2]]
 

@@ -140,8 +140,9 @@ def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
     if not path.is_file():
         raise UserError(_missing(path), path)
     if not path.with_name(path.name + ".db").is_file():
-        hint = "" if ".mindrecord" in path.name else "; files of records are named .json or .jsonl"
-        raise UserError(f"is no MindRecord file: its index (.db) is not beside it{hint}", path)
+        if path.suffix in (".json", ".jsonl", ".ndjson"):
+            raise UserError("is a file of records, not a MindRecord: mindcoder preprocess makes one", path)
+        raise UserError("is not a MindRecord file: its index (.db) is not beside it", path)
     return [str(path)], None
 
 

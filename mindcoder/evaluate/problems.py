@@ -100,7 +100,7 @@ def read_problems(file: Path, task: Task, split: str = "test") -> list[Problem]:
         try:
             if not isinstance(record, dict):
                 raise TypeError(f"a record is {json_kind(record)}")
-            if not task.startswith("mbpp") or int(record["task_id"]) in MBPP_SPLITS[split]:
+            if not task.startswith("mbpp") or _mbpp_number(record) in MBPP_SPLITS[split]:
                 problems.append(make(record))
         except KeyError as error:
             there = single_line(", ".join(record), 100)
@@ -160,6 +160,13 @@ def _lines(lines: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
+def _mbpp_number(record: Mapping[str, Any]) -> int:
+    name = record["task_id"]
+    if isinstance(name, str) and not name.isdigit():
+        raise ValueError(f"task_id {name[:40]!r} is not a number; problems of HumanEval go with --task humaneval")
+    return int(name)
+
+
 def _mbpp(record: Mapping[str, Any]) -> Problem:
     # The setup uses classes of the solution, so it comes behind it.
     setup = _text(record, "test_setup_code") if record.get("test_setup_code") else ""
@@ -167,7 +174,7 @@ def _mbpp(record: Mapping[str, Any]) -> Problem:
         setup = _lines(_texts(record, "test_imports"))
     tests = _texts(record, "test_list")
     return Problem(
-        str(int(record["task_id"])),
+        str(_mbpp_number(record)),
         _text(record, "text", "prompt"),
         _lines([setup, *tests]),
         _text(record, "code"),

@@ -120,10 +120,8 @@ class Machine:
         return self.bandwidth if in_one_server else self.bandwidth_between
 
 
-def stage_shapes(
-    config: TransformerConfig, layout: Layout, shapes: Shapes | None = None
-) -> list[list[tuple[int, ...]]]:
-    """Shapes of the parameters that a rank of each stage holds, as `mindcoder.models.decoder` makes them.
+def stage_shapes(config: TransformerConfig, layout: Layout, shapes: Shapes | None = None) -> list[Shapes]:
+    """Shapes of the parameters that a rank of each stage holds by name, as `mindcoder.models.decoder` makes them.
 
     The table of a tied head is on the first and on the last stage.
 
@@ -132,23 +130,29 @@ def stage_shapes(
     """
     counts = layout.layer_counts(config.num_layers)
     shapes = config.parameter_shapes() if shapes is None else shapes
-    held = []
+    held: list[Shapes] = []
     for index in range(layout.pipeline):
         stage = stage_of(counts, index)
         held.append(
-            [
-                tuple(-(-size // layout.tensor) if place == axis else size for place, size in enumerate(shape))
+            {
+                name: tuple(-(-size // layout.tensor) if place == axis else size for place, size in enumerate(shape))
                 for name, shape in shapes.items()
                 if stage.holds(name, config.tied_head)
                 for axis in [cut_axis(name, config, layout.tensor, layout.vocabulary)]
-            ]
+            }
         )
     return held
 
 
-def num_items(shapes: list[tuple[int, ...]]) -> int:
+def num_items(shapes: Shapes) -> int:
     """Numbers in tensors of these shapes."""
-    return sum(math.prod(shape) for shape in shapes)
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def item_bytes(name: str, config: TransformerConfig) -> int:
+    """Of one number of a parameter of the network; the token table may have a dtype of its own."""
+    own = config.embedding_dtype if name == "token_embedding.weight" else ""
+    return ITEM_BYTES[own or config.param_dtype]
 
 
 def divides_by(config: TransformerConfig, tensor: int) -> bool:

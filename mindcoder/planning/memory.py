@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.optimizer_shard import owners
-from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, num_items, recomputes
+from mindcoder.planning.layout import ITEM_BYTES, Layout, Shapes, Workload, item_bytes, num_items, recomputes
 
 LOGITS_CHUNK_BYTES = 128 * 2**20  # of the fused head and loss (`mindcoder.models.loss`)
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -29,57 +29,51 @@ class StageMemory:
 
 
 def stage_memory(
-    config: TransformerConfig,
-    layout: Layout,
-    work: Workload,
-    stage: int,
-    held: list[Shape],
-    adapter: list[Shape] | None,
+    config: TransformerConfig, layout: Layout, work: Workload, stage: int, held: Shapes, adapter: Shapes | None
 ) -> StageMemory:
     """Memory of a stage.
 
     Args:
-        held: shapes of the network's parameters on a rank of the stage.
+        held: shapes of the network's parameters on a rank of the stage, by name.
         adapter: shapes of what is trained there instead (in float32); None trains ``held``.
 
     Raises:
         ValueError: ZeRO-1 has fewer parameters than ranks to divide over.
     """
-    item = ITEM_BYTES[config.param_dtype]
-    weights = num_items(held) * item
+    items = {name: item_bytes(name, config) for name in held}
+    weights = sum(math.prod(shape) * items[name] for name, shape in held.items())
     trained = held
     if adapter is not None:
-        trained, item = adapter, 4
-        weights += num_items(trained) * item
+        trained, items = adapter, dict.fromkeys(adapter, ITEM_BYTES["float32"])
+        weights += num_items(adapter) * ITEM_BYTES["float32"]
     return StageMemory(
         float(weights),
-        gradient_bytes(num_items(trained), item, layout, work),
-        optimizer_bytes(trained, item, layout),
+        gradient_bytes(trained, items, layout, work),
+        optimizer_bytes(trained, items, layout),
         activation_bytes(config, layout, work, layout.layer_counts(config.num_layers)[stage], stage),
     )
 
 
-def gradient_bytes(trained: int, item: int, layout: Layout, work: Workload) -> float:
+def gradient_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout, work: Workload) -> float:
     """The larger of two moments: a micro batch's gradients beside the float32 buffers of earlier ones, and the sums
     over the data axis, a float32 set of their own, beside those buffers (`mindcoder.train.update`)."""
     buffers = 4 if work.micro_batches > 1 or layout.pipeline > 1 else 0
     summed = 4 if layout.data > 1 else 0
-    return float(trained * (buffers + max(item, summed)))
+    return float(sum(math.prod(shape) * (buffers + max(items[name], summed)) for name, shape in trained.items()))
 
 
-def optimizer_bytes(trained: list[Shape], item: int, layout: Layout) -> float:
+def optimizer_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout) -> float:
     """Two float32 moments, and a float32 master of a 16-bit weight.
 
     ZeRO-1 gives every tensor whole to one rank (`mindcoder.parallel.optimizer_shard`); this is the fullest one's share.
     """
-    per_number = 8 + (4 if item < 4 else 0)
-    sizes = [math.prod(shape) for shape in trained]
+    sizes = [math.prod(shape) * (8 if items[name] == 4 else 12) for name, shape in trained.items()]
     if not layout.shard_optimizer or layout.data == 1:
-        return float(per_number * sum(sizes))
+        return float(sum(sizes))
     load = [0] * layout.data
-    for size, owner in zip(sizes, owners(trained, layout.data)):
+    for size, owner in zip(sizes, owners(list(trained.values()), layout.data)):
         load[owner] += size
-    return float(per_number * max(load))
+    return float(max(load))
 
 
 def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:

@@ -43,7 +43,7 @@ def run_report(run: Path) -> str:
     """
     curve = run / "curves" / "loss.csv"
     if not curve.is_file():
-        raise UserError("is no run: curves/loss.csv is missing", run)
+        raise UserError("is not a training run: it has no curves/loss.csv", run)
     steps = _rows(curve, ("step", *(name for name, _ in CURVES)))
     evals = _rows(run / "curves" / "eval.csv", ("step", "loss"))
     described = _description(run / DESCRIPTION_FILE)

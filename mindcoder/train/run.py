@@ -205,7 +205,8 @@ def train(
     )
     if resume_from is not None:
         trainer.resume(resume_from)
-        log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
+        if not trainer.finished:
+            log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
     if trainer.finished:
         log.info(
             "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to go on",

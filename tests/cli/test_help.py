@@ -26,7 +26,7 @@ def said(capsys, *command) -> tuple[int, str]:
     ("command", "expected"),
     [
         (["finetune", "--confg", "x.yaml"], "unknown flag --confg; did you mean '--config'?"),
-        (["fientune", "--config", "x.yaml"], "found 'fientune'; did you mean 'finetune'?"),
+        (["fientune", "--config", "x.yaml"], "unknown verb 'fientune'; did you mean 'finetune'?"),
         (["predict", "--config", "x", "--loadcheckpoint=a"], "did you mean '--load_checkpoint'?"),
         (["finetune", "--config", "x", "--predict_data", "y"], "it is a flag of mindcoder predict"),
         (["eval", "--config", "x", "--device_target", "ascend"], "found 'ascend'; did you mean 'Ascend'?"),
@@ -69,7 +69,7 @@ def test_help_names_every_default(capsys, verb):
         value, flag = action.default, action.option_strings[0]
         shown = " ".join(parser._get_formatter()._expand_help(action).split()) if action.help else ""
         assert flag in flat and shown and shown.replace(" ", "") in flat.replace(" ", ""), f"{verb} {flag} has no help"
-        if value not in (None, False, "", [], argparse.SUPPRESS):
+        if value not in (None, False, "", [], frozenset(), argparse.SUPPRESS):
             assert "default" in shown, f"{verb} {flag}: {value!r} in {shown!r}"
 
 
@@ -103,3 +103,5 @@ def test_bash_completes_verbs_and_flags(capsys, tmp_path):
     assert complete("mindcoder fin") == {"finetune"}
     assert {"--train_data", "--train_dataset"} <= complete("mindcoder finetune --train_d")
     assert complete("mindcoder finetune --predict") == set()
+    assert complete(f"mindcoder chat {tmp_path}/compl") == {str(script)}
+    assert complete(f"mindcoder finetune --config {tmp_path}/compl") == {str(script)}

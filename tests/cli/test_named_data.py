@@ -193,7 +193,7 @@ def test_a_runs_text_files_are_read_with_its_columns(tmp_path, small_tokenizer, 
     (row,) = read_rows(made[0])
     assert "### Instruction:\nQ\n\n### Response:A" in small_tokenizer.decode(row["input_ids"].tolist())
     plain, _ = load_config(TINY, keys, {})
-    with pytest.raises(UserError, match=r"mine.jsonl:1: record 0: no layout has these fields; there are: q, a;"):
+    with pytest.raises(UserError, match=r"mine.jsonl:1: record 0: no known layout .* has: q, a;"):
         _with_prepared_texts(plain, "finetune", small_tokenizer, True)
     binary, _ = load_config(TINY, [f"train_dataset.data_loader.dataset_dir={made[0]}",
                                    "train_dataset.data_loader.desirable_only=True"], {})  # fmt: skip
@@ -217,7 +217,7 @@ def test_cleaning_keeps_records_as_they_are(tmp_path, capsys):
     assert main(["data", "dedup", str(empty), str(target)]) == 2
     assert "empty.jsonl: all records are left out: output is empty (2)" in capsys.readouterr().err
     assert main(["data", "dedup", str(empty), str(SAMPLES), str(tmp_path / "both.jsonl")]) == 0
-    assert "left out too, for they teach nothing: output is empty (2)" in capsys.readouterr().out
+    assert "also left out, nothing to learn: output is empty (2)" in capsys.readouterr().out
     empty.write_text("")
     assert main(["data", "dedup", str(empty), str(target)]) == 2
     assert "empty.jsonl: holds no record" in capsys.readouterr().err
@@ -240,7 +240,7 @@ def test_a_tokenizer_is_trained_on_records_of_any_layout(registry, tmp_path, cap
     assert "records left out: 1 " in capsys.readouterr().out
     (tmp_path / "t.json").write_text("[{}]")
     assert main(["train-tokenizer", "--input_glob", str(tmp_path / "t.json"), *asked]) == 2
-    assert "record 0: no layout has these fields" in capsys.readouterr().err
+    assert "record 0: no known layout has these fields" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("verb", "section"), [("finetune", "train_dataset"), ("eval", "eval_dataset")])

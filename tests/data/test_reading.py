@@ -72,15 +72,17 @@ def test_a_layout_that_is_named_is_the_only_one(tmp_path):
     assert (free.instruction, free.unread) == ("I", ("prompt", "response"))
     assert (named.instruction, named.output) == ("P", "R")
     (wrong,) = read_records(file, Reading(layout="magicoder"))
-    assert "read are: problem+solution;" in wrong.reason
+    assert "known layouts: problem+solution;" in wrong.reason
 
 
 def test_a_missing_field_names_those_that_are_there_and_the_layouts(tmp_path):
     file = jsonl(tmp_path / "x.jsonl", {"instruction": "I", "reply": "R", "output": None}, {"foo": 1}, {}, [1], 3)
     half, none, empty, array, number = read_records(file)
-    assert half.reason.startswith("output: there is no such field; there are: instruction, reply, output (null); read")
-    assert none.reason.startswith("no layout has these fields; there are: foo; read are: chosen+rejected, messages, ")
-    assert "there are: none" in empty.reason
+    assert half.reason.startswith("no field 'output'; the record has: instruction, reply, output (null); known")
+    assert none.reason.startswith(
+        "no known layout has these fields; the record has: foo; known layouts: chosen+rejected, messages, "
+    )
+    assert "the record has: none" in empty.reason
     assert array.reason == "expected an object, found a list" and number.reason == "expected an object, found a number"
     for layout in ("instruction+output", "problem+solution", "conversations", "plain_text", "--columns"):
         assert layout in none.reason
@@ -198,7 +200,7 @@ def test_errors_while_reading_reach_the_caller_from_worker_processes(small_token
 def test_bad_records_only_are_all_named(small_tokenizer, tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text('{"a": 1}\nno json\n')
-    with pytest.raises(UserError, match=r"the 2 records cannot be used: no layout has these fields.*bad JSON"):
+    with pytest.raises(UserError, match=r"the 2 records cannot be used: no known layout has these fields.*bad JSON"):
         preprocess(options(str(file), tmp_path / "o.mindrecord", skip_bad=True), small_tokenizer)
 
 

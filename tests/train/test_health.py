@@ -114,4 +114,4 @@ def test_the_page_about_a_run_needs_nothing_else(dataset, disturbed, tmp_path, c
         assert part in page, part
     assert "http" not in page.replace("https://", "").split("<h2>Command")[0]
     assert main(["report", str(tmp_path)]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a training run" in capsys.readouterr().err

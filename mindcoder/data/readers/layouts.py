@@ -108,8 +108,8 @@ def _layout(fields: Fields, reading: Reading) -> Layout:
     most, nearest = max(partly, key=lambda pair: pair[0], default=(0, None))
     missing = [name for name in nearest.needs if name not in present] if nearest and most else []
     layouts = ", ".join("+".join(layout.needs) for layout in known)
-    lead = f"{missing[0]}: there is no such field" if missing else "no layout has these fields"
-    raise ValueError(f"{lead}; there are: {there or 'none'}; read are: {layouts}; --columns gives fields other names")
+    lead = f"no field {missing[0]!r}" if missing else "no known layout has these fields"
+    raise ValueError(f"{lead}; the record has: {there or 'none'}; known layouts: {layouts}; --columns renames fields")
 
 
 def _check_verdict(fields: Fields, reading: Reading) -> None:
