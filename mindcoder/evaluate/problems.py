@@ -163,7 +163,8 @@ def _lines(lines: Iterable[str]) -> str:
 def _mbpp_number(record: Mapping[str, Any]) -> int:
     name = record["task_id"]
     if isinstance(name, str) and not name.isdigit():
-        raise ValueError(f"task_id {name[:40]!r} is not a number; problems of HumanEval go with --task humaneval")
+        hint = "; problems of HumanEval go with --task humaneval" if name.startswith("HumanEval") else ""
+        raise ValueError(f"task_id {name[:40]!r} is not a number{hint}")
     return int(name)
 
 

@@ -45,10 +45,18 @@ def job_processes(token: str, sessions: Collection[int]) -> list[int]:
     return found
 
 
-def kill_processes(token: str, sessions: Collection[int]) -> None:
-    """Kill every process of a job, until there is none."""
+def kill_processes(token: str, sessions: Collection[int], spared: Collection[int] | None = None) -> None:
+    """Kill every process of a job, until there is none.
+
+    Args:
+        token, sessions: as `job_processes` takes them.
+        spared: children of this process that are not the job's; all others are killed too. A process that left its
+            session and dropped its environment becomes a child of the launcher when its parent ends. None spares all.
+    """
     for _ in range(ROUNDS):
         left = job_processes(token, sessions)
+        if spared is not None:
+            left += [number for number in children() if number not in spared]
         if not left:
             return
         for number in left:
@@ -57,6 +65,20 @@ def kill_processes(token: str, sessions: Collection[int]) -> None:
             except OSError:
                 pass
         time.sleep(ROUND_SECONDS)
+
+
+def children() -> set[int]:
+    """Children of this process that are not dead."""
+    found = set()
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as stream:
+                state, parent = stream.read().rsplit(b")", 1)[1].split()[:2]
+            if int(parent) == os.getpid() and state not in (b"Z", b"X"):
+                found.add(int(name))
+        except (OSError, ValueError, IndexError):
+            continue  # no process, or it has just ended
+    return found
 
 
 def main() -> None:

@@ -78,8 +78,9 @@ class Job:
         self._bell, self._bell_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         wanted = [number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number)]  # nohup
         before = {number: signal.signal(number, self._note) for number in wanted}
-        adopt_orphans()
         self._guardian = GuardianPipe(self._token)
+        self._others = guardian.children()  # what this process had started before, and the guardian
+        adopt_orphans()
         try:
             failure = self._meet_peers()
             if failure is None:
@@ -326,7 +327,7 @@ class Job:
         while time.monotonic() < limit and any(worker.session_runs() for worker in ranks):
             time.sleep(FAST_TICK_SECONDS)
         sessions = [worker.process.pid for worker in self.workers if worker.session_runs()]
-        guardian.kill_processes(self._token, sessions)
+        guardian.kill_processes(self._token, sessions, self._others)
         for worker in self.workers:
             worker.process.wait()
             worker.poll()

@@ -29,7 +29,7 @@ BAD_MBPP = {
         "code is null, expected a text",
     ),
     "no code": (line(MBPP, code=None), "no 'code' in a record with task_id, text, test_list"),
-    "number is a word": (line(MBPP, task_id="eleven"), "invalid literal"),
+    "number is a word": (line(MBPP, task_id="eleven"), "is not a number"),
     "a list": (b"[1]", "a record is a number"),
     "a number": (b"3", "a record is a number"),
     "half a record": (line(MBPP)[:-3], "bad JSON"),

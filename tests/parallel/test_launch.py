@@ -47,6 +47,9 @@ if mode == "escape":
     import subprocess
     child = subprocess.Popen(["setsid", "sleep", "1000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (folder / f"pid_child_{rank}").write_text(str(child.pid))
+if mode == "vanish":
+    import subprocess
+    subprocess.run(["bash", "-c", "env -i setsid sleep 1000 & echo $! > " + str(folder / f"pid_child_{rank}")])
 if mode in ("save", "endless"):
     def save(number, frame):
         time.sleep(0.5)
@@ -188,6 +191,14 @@ def test_a_killed_launcher_takes_what_wrappers_started_along(mode, job, tmp_path
     limit = time.monotonic() + 20
     while any(is_running(int(path.read_text())) for path in tmp_path.glob("pid_*")) and time.monotonic() < limit:
         time.sleep(0.05)
+    assert_all_gone(tmp_path)
+
+
+def test_what_left_its_session_and_its_environment_ends_with_the_job(job, tmp_path):
+    process = job("vanish", "--grace_seconds", "1")
+    wait_for([tmp_path / f"pid_child_{rank}" for rank in range(4)])
+    process.terminate()
+    finish(process, 30)
     assert_all_gone(tmp_path)
 
 
