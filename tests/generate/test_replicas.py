@@ -35,7 +35,8 @@ def test_two_replicas_answer_what_one_process_answers(dataset, tokenizer_folder,
     run_single(dataset, tmp_path / "run", 4, **{"runner_config.max_steps": 3})
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sort a list\nreverse a string\nadd two numbers\n")
-    flags = arguments(dataset, tmp_path / "out", 1, "wizardcoder", **{"model.model_config.max_new_tokens": 20})[1:]
+    trains = arguments(dataset, tmp_path / "out", 1, "wizardcoder", **{"model.model_config.max_new_tokens": 20})
+    flags = [*trains[1:3], *trains[5:]]  # without --train_data, which predict does not have
     flags += ["--load_checkpoint", tmp_path / "run", "--predict_data", prompts, "--vocab_file", tokenizer_folder]
     base = [sys.executable, "-m", "mindcoder.cli.main", "predict", *map(str, flags), "--output_file"]
     alone = subprocess.run([*base, str(tmp_path / "one.jsonl")], capture_output=True, text=True, cwd=REPOSITORY)

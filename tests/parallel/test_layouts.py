@@ -137,7 +137,7 @@ def test_a_checkpoint_of_eight_resumes_and_answers_on_other_layouts(dataset, sin
     assert made.returncode == 0, made.stderr
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("sort a list\nreverse a string\n")
-    flags = arguments(dataset, tmp_path / "out", 1, "wizardcoder", **{"model.model_config.max_new_tokens": 30})[3:]
+    flags = arguments(dataset, tmp_path / "out", 1, "wizardcoder", **{"model.model_config.max_new_tokens": 30})[5:]
     flags += ["--vocab_file", str(tokenizer_folder)]
     alone = python("predict", "--config", CONFIG, "--load_checkpoint", newest, "--predict_data", prompts, *flags,
                    "--output_file", tmp_path / "one.jsonl")  # fmt: skip
