@@ -21,6 +21,7 @@ from typing import Literal
 
 from mindcoder.errors import UserError
 from mindcoder.evaluate.sandbox_cgroup import ControlGroup
+from mindcoder.evaluate.sandbox_watch import Tree
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ CHILD = Path(__file__).parent / "sandbox_child.py"
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin")
 LONGEST_PROGRAM, LONGEST_VERDICT = 4 * 2**20, 64 * 2**10  # bytes
 SPARE_SECONDS = 40.0  # for the child's start and end, on a busy machine; the program's own seconds are counted inside
-END_SECONDS = 10.0  # for a killed child to be gone
+END_SECONDS = 10.0  # for a killed child to be gone, and for a verdict after the program's own seconds
+LOOK_SECONDS = 0.2  # between looks at whether the child is stopped
+STOPPED = json.dumps({"error": "stopped the process that watches it"}).encode()
 BROKEN = "sandbox: "  # begins the reason where the sandbox failed and not the program
 HARMLESS = "import heapq, math\nassert sum(range(4)) == math.sqrt(36) == heapq.nlargest(1, [6])[0]"
 
@@ -70,8 +73,10 @@ class Outcome:
 class Sandbox:
     """Runs programs; `check` it before the first one.
 
-    What it does not do: hide the machine's kernel, or hold against native code that searches the program's own process
-    for the secret that stands for "passed".
+    What it does not do: hide the machine's kernel, keep a program from changing what its own tests mean (replaced
+    builtins, objects equal to everything), or hold against code that searches the memory of the program's own process
+    for the secret that stands for "passed": native code, ``ctypes``, hand-made bytecode, ``/proc/self/mem`` where
+    ``limits`` leaves it visible.
     """
 
     def __init__(self, options: SandboxOptions) -> None:
@@ -188,7 +193,7 @@ class Sandbox:
                 start_new_session=True,
             )
             with _killed_at_the_end(process):
-                return _read(process, self.options.seconds + SPARE_SECONDS)
+                return _read(process, self.options.seconds)
 
     def run_all(self, programs: Sequence[str], workers: int | None = None) -> Iterator[Outcome]:
         """Outcomes in the programs' order, several at a time."""
@@ -201,20 +206,43 @@ def _memory(options: SandboxOptions) -> str:
 
 
 def _read(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """Its output up to the end or one byte too many; None when the time is over."""
+    """Its output up to the end or one byte too many; None when the time is over.
+
+    A program of the same user (``limits``) can stop or slow down the child: the time is counted here too, and a stopped
+    child is not waited for.
+
+    Args:
+        process: the child, which writes a line break when the program begins.
+        seconds: of the program.
+    """
     assert process.stdout is not None
-    end, parts, size = time.monotonic() + seconds, [], 0
+    end, size = time.monotonic() + seconds + SPARE_SECONDS, 0
+    parts: list[bytes] = []
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while size <= LONGEST_VERDICT:
-            if not selector.select(max(end - time.monotonic(), 0)):
-                return None
+            left = end - time.monotonic()
+            if not selector.select(max(min(left, LOOK_SECONDS), 0)):
+                if left <= 0:
+                    return None
+                if _is_stopped(process.pid):
+                    return STOPPED
+                continue
             part = os.read(process.stdout.fileno(), LONGEST_VERDICT)
             if not part:
                 break
+            if not parts:
+                end = min(end, time.monotonic() + seconds + END_SECONDS)
             parts.append(part)
             size += len(part)
     return b"".join(parts)[: LONGEST_VERDICT + 1]
+
+
+def _is_stopped(child: int) -> bool:
+    """By a signal; its end is left for `subprocess` to find."""
+    with contextlib.suppress(ChildProcessError):
+        return os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    return False
 
 
 def visible_folders() -> list[str]:
@@ -246,10 +274,15 @@ def _folder() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever happens, the process and what it started are gone afterwards: its death ends its process namespace."""
+    """Whatever happens, the process and what it started are gone afterwards.
+
+    Its death ends its process namespace. Where it has none, its descendants are ended while it still adopts orphans.
+    """
     try:
         yield
     finally:
+        if process.poll() is None:
+            _end_descendants(process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
@@ -259,3 +292,12 @@ def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
             log.warning("a process of the sandbox (%d) does not end; it is left behind", process.pid)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _end_descendants(process: int) -> None:
+    with contextlib.suppress(OSError):
+        tree = Tree(process=process)
+        try:
+            tree.kill(END_SECONDS)
+        finally:
+            tree.close()

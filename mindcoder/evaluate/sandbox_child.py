@@ -7,8 +7,16 @@ Reads a JSON object from stdin and writes one to stdout::
         program             closed in: another session, no file but one pipe, no capability, few system calls
 
 With isolation ``limits`` there are no namespaces, and this process is the watcher. When the watcher ends the kernel
-kills whatever the program started. The program reaches its end where it says a secret that only it has drawn, so that
-neither leaving early nor writing to the pipe passes.
+kills whatever the program started. A line break on stdout before the answer says that the program's time has begun.
+
+"Passed" is a secret drawn for this one program. While the program runs, the secret is an unnamed operand of the
+expression that calls it (`prove`): the only way to the pipe is that the call returns. An exception, an early exit or a
+jump drops it, and no frame can say "passed" without it. `sandbox_guard` takes the line jumps of debuggers away, so that
+the program cannot skip its own tests either.
+
+What this does not prevent: as in every harness that runs tests in the program's own interpreter, a program can change
+what a test means (objects equal to everything, replaced builtins). Native code, ``ctypes``, hand-made bytecode and,
+with ``limits``, ``/proc/self/mem`` can search the process's memory for the secret.
 """
 
 import json
@@ -22,6 +30,7 @@ import types
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import sandbox_filter  # noqa: E402
+import sandbox_guard  # noqa: E402
 import sandbox_isolation as isolation  # noqa: E402
 import sandbox_watch  # noqa: E402
 
@@ -31,6 +40,7 @@ SECRET_BYTES, LONGEST = 16, 4096
 SETUP_SECONDS = 30.0  # for everything before the program's first line, on a busy machine
 FIRST_POLL, LAST_POLL = 0.01, 0.05  # seconds between looks at memory and processes
 KILL_SECONDS = 5.0
+BEGUN = b"\n"  # the time of the program runs from here; no part of the JSON that follows
 
 
 def main():
@@ -114,6 +124,7 @@ def watch(order, tree, reader, program):
             if said[:1] == b"B":
                 return {"broken": said[1:].decode("utf-8", "replace")}
             begun, said = said[1 : 1 + SECRET_BYTES], said[1 + SECRET_BYTES :]
+            os.write(1, BEGUN)
             deadline = time.monotonic() + order["seconds"]
         if begun is not None and said:
             return verdict_of(said, begun)
@@ -136,8 +147,8 @@ def watch(order, tree, reader, program):
 def verdict_of(said, secret):
     if said == secret + b"P":
         return {"passed": True}
-    if said.startswith(secret + b"F"):
-        return {"error": said[len(secret) + 1 :].decode("utf-8", "replace")}
+    if said.startswith(b"F"):  # nobody gains by saying it
+        return {"error": said[1:].decode("utf-8", "replace")}
     return {"error": "wrote to the sandbox's own pipe"}
 
 
@@ -181,10 +192,22 @@ def play(order, spare, searching, verdict):
     source = order.pop("program")
     order.clear()
     sys.modules["__main__"] = types.ModuleType("__main__")
-    sys.settrace = sys.setprofile = None  # they reach into the frames below
-    # The secret is on no variable: only on the stack of this expression, until the program is over.
-    os.write(3, begin() + run(source))
+    sandbox_guard.forbid_jumps()
+    try:
+        prove(source)
+    except BaseException as error:  # SystemExit too: the tests behind it did not run
+        os.write(3, b"F" + described(error))
     os._exit(0)
+
+
+def prove(source):
+    """Run the program; at its end, and only there, write the secret and ``P``.
+
+    One expression without a handler and without variables: `begin` is called first, and what it gives is on the
+    interpreter's stack only. Whatever ends the program otherwise takes it away.
+    """
+    # as all harnesses: __name__ is no "__main__"
+    os.write(3, begin() + (b"P", exec(compile(source, "program.py", "exec"), {}))[0])
 
 
 def begin():
@@ -194,16 +217,12 @@ def begin():
     return secret
 
 
-def run(source):
-    """``P`` when the program reached its end, else ``F`` and what stopped it."""
+def described(error):
+    """What stopped the program, in bytes."""
     try:
-        exec(compile(source, "program.py", "exec"), {})  # as all harnesses: __name__ is no "__main__"
-    except BaseException as error:  # SystemExit too: the tests behind it did not run
-        try:
-            return b"F" + f"{type(error).__name__}: {error}"[:300].encode("utf-8", "replace")
-        except BaseException:
-            return b"Fan exception that cannot be printed"
-    return b"P"
+        return f"{type(error).__name__}: {error}"[:300].encode("utf-8", "replace")
+    except BaseException:
+        return b"an exception that cannot be printed"
 
 
 if __name__ == "__main__":

@@ -11,21 +11,27 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Tree:
-    """All descendants of this process, orphans too: it is process 1 of its namespace, or made their reaper.
+    """All descendants of a process, orphans too: it is process 1 of its namespace, or made their reaper.
 
     Args:
         disk: folder in memory whose contents count; None: there is none.
+        process: whose descendants; None: this process's.
     """
 
-    def __init__(self, disk=None):
+    def __init__(self, disk=None, process=None):
         # The proc of outside, kept open: inside there is none. Numbers of processes are its own.
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._own = os.readlink("self", dir_fd=self._proc)
+        self._reaps = process is None
+        self._own = os.readlink("self", dir_fd=self._proc) if self._reaps else str(process)
         self._disk = disk
 
     def become_reaper(self):
         """Orphans become our children, where no process namespace sees to it."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
+
+    def close(self):
+        """Let go of proc."""
+        os.close(self._proc)
 
     def processes(self):
         """Numbers of the descendants, and how many threads they have together."""
@@ -129,7 +135,8 @@ class Tree:
                     os.kill(int(process), signal.SIGKILL)
                 except OSError:
                     continue
-            _reap()
+            if self._reaps:
+                _reap()
             time.sleep(0.002)
         return False
 

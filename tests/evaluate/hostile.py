@@ -1,4 +1,8 @@
-"""Programs that attack the sandbox. `FAIL` must not pass; `HELD` assert that the attack is refused, and must pass."""
+"""Programs that attack the sandbox.
+
+`FAIL` and `FORGED` must not pass, `SLOW` never end, `WATCHER` attack the process that watches them without namespaces;
+`HELD` assert that the attack is refused, and must pass.
+"""
 
 from __future__ import annotations
 
@@ -187,4 +191,144 @@ HELD = {
         "queue = multiprocessing.get_context('fork').SimpleQueue()\nqueue.put(7)\nassert queue.get() == 7\n"
         "assert __name__ != '__main__'"
     ),
+}
+
+# Lines left out, in frames of the sandbox or in the program's own: each ends with a test that fails.
+_BELOW = (
+    "import dis, sys\n"
+    "def last(code): return max(line for _, line in dis.findlinestarts(code) if line)\n"
+    "def jump(frame, event, arg):\n"
+    "    try: frame.f_lineno = last(frame.f_code)\n    except Exception: pass\n"
+    "    return jump\n"
+    "def below(trace, frame):\n"
+    "    while frame:\n"
+    "        try: frame.f_trace = jump\n        except AttributeError: pass\n"
+    "        frame = frame.f_back\n"
+    "    try: trace(lambda *given: None)\n    except Exception: pass\n"
+)
+_NEW_SYS = (
+    "import _imp, importlib.machinery\n"
+    "new = _imp.create_builtin(importlib.machinery.ModuleSpec('sys', importlib.machinery.BuiltinImporter))\n"
+)
+_TEST = "\nif True:\n    assert False, 'the tests'\nlast_line = 0"
+_GENERATOR = "def made(): yield\nmaker = made()\nnext(maker)\n"
+_GUARD = (
+    "import gc, types\n"
+    "for item in gc.get_objects():\n"
+    "    if type(item) is types.FunctionType and item.__module__ == 'sandbox_guard':\n"
+    "        for name, value in (('__code__', (lambda *given: None).__code__), ('__defaults__', (1, 2)),\n"
+    "                            ('__kwdefaults__', {'event': 1})):\n"
+    "            try: setattr(item, name, value)\n            except Exception: pass\n"
+    "        item.__globals__.clear()\n"
+)
+
+FORGED = {
+    "sys imported again": _BELOW + "del sys.modules['sys']\nimport sys as new\nbelow(new.settrace, sys._getframe())",
+    "sys made again": _BELOW + _NEW_SYS + "below(new.settrace, sys._getframe())",
+    "sys made again, ended early": _BELOW + _NEW_SYS + "below(new.settrace, sys._getframe())\nraise SystemExit(0)",
+    "sys made again, ended by a generator": (
+        _BELOW + _NEW_SYS + "below(new.settrace, sys._getframe())\nraise StopIteration(b'P')"
+    ),
+    "sys reloaded": _BELOW + "import importlib\nnew = importlib.reload(sys)\nbelow(new.settrace, sys._getframe())",
+    "sys by its loader": (
+        _BELOW + "new = sys.__spec__.loader.create_module(sys.__spec__)\nbelow(new.settrace, sys._getframe())"
+    ),
+    "all functions named settrace": (
+        _BELOW + _NEW_SYS + "import gc, types\nfor item in gc.get_objects():\n"
+        "    if type(item) is types.BuiltinFunctionType and item.__name__ in ('settrace', 'setprofile'):\n"
+        "        below(item, sys._getframe())"
+    ),
+    "setprofile": _BELOW + _NEW_SYS + "below(new.setprofile, sys._getframe())",
+    "a profiler that jumps": _BELOW + _NEW_SYS + "new.setprofile(jump)\nbelow(print, sys._getframe())\nabs(1)",
+    "the debugger": (
+        _BELOW + _NEW_SYS + "sys.settrace = new.settrace\nimport bdb\ndebugger = bdb.Bdb()\n"
+        "debugger.user_line = lambda frame: jump(frame, 'line', None)\n"
+        "try: debugger.set_trace()\nexcept Exception: pass"
+    ),
+    "trace of threads": (
+        _BELOW + _NEW_SYS + "import threading\nsys.settrace = new.settrace\nthreading.settrace(jump)\n"
+        "main = sys._getframe()\nthread = threading.Thread(target=lambda: below(new.settrace, main))\n"
+        "thread.start()\nthread.join()"
+    ),
+    "frames of all threads": _BELOW + "for frame in sys._current_frames().values(): below(print, frame)",
+    "the guard's functions replaced": _BELOW + _GUARD + _NEW_SYS + "below(new.settrace, sys._getframe())",
+    "another audit hook": (
+        _BELOW + _NEW_SYS + "sys.addaudithook(lambda *given: None)\nbelow(new.settrace, sys._getframe())"
+    ),
+    "the members of frames": (
+        _BELOW + "import gc, types\nmembers = gc.get_referents(types.FrameType.__dict__)[0]\n"
+        "frame = sys._getframe()\ntry: members['f_trace'].__set__(frame, jump)\nexcept KeyError: pass\n"
+        "try: members['f_lineno'].__set__(frame, last(frame.f_code))\nexcept Exception: pass"
+    ),
+    "a jump without a tracer": (
+        "import sys\nframe = sys._getframe()\ntry:\n    frame.f_trace = print\nexcept AttributeError: pass\n"
+        "try:\n    frame.f_lineno = 10\nexcept Exception: pass"
+    ),
+    "a jump in the frame of a test": (
+        "import sys\ndef solve():\n    frame = sys._getframe().f_back\n    try:\n        frame.f_trace = print\n"
+        "        frame.f_lineno = frame.f_lineno + 2\n    except Exception: pass\n"
+        "def check():\n    solve()\n    assert False\n    return 1\ncheck()"
+    ),
+    "a frame of a traceback": (
+        _BELOW + "try: 1 / 0\nexcept ZeroDivisionError as error: frame = error.__traceback__.tb_frame\n"
+        "below(print, frame)\ntry: frame.f_lineno = last(frame.f_code)\nexcept Exception: pass"
+    ),
+    "a frame of a generator": (
+        _BELOW + _GENERATOR + "below(print, maker.gi_frame)\n"
+        "def inner():\n    below(print, maker.gi_frame.f_back)\n    yield\nmaker = inner()\n"
+        "next(maker, None)"
+    ),
+    "a handler of signals": (
+        _BELOW + _NEW_SYS + "import signal\n"
+        "signal.signal(signal.SIGALRM, lambda number, frame: below(new.settrace, frame))\n"
+        "signal.raise_signal(signal.SIGALRM)"
+    ),
+    "while it cleans up": (
+        _BELOW + _NEW_SYS + "class A:\n    def __del__(self): below(new.settrace, sys._getframe())\nkept = [A()]\n"
+        "kept.append(kept)\ndel kept\nimport gc\n"
+        "gc.callbacks.append(lambda *given: below(new.settrace, sys._getframe()))\n"
+        "gc.collect()"
+    ),
+    "hooks of exceptions": (
+        _BELOW + _NEW_SYS + "import atexit, threading\n"
+        "sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *given: below(new.settrace, given[0])\n"
+        "atexit.register(lambda: below(new.settrace, sys._getframe()))"
+    ),
+    "an exception whose text is asked for": (
+        _BELOW + _NEW_SYS + "class E(BaseException):\n    def __str__(self):\n"
+        "        below(new.settrace, sys._getframe())\n        return 'P'\nraise E"
+    ),
+    "an encoding of its own": (
+        _BELOW + _NEW_SYS + "import codecs\ncodecs.register_error('replace', lambda error: (\n"
+        "    below(new.settrace, sys._getframe()), ('P', error.end))[1])\nraise ValueError('\\ud800')"
+    ),
+    "the exit taken away": (
+        _BELOW + _NEW_SYS + "import os\nreal = os.write\nos._exit = lambda code: None\n"
+        "os.write = lambda fd, data: [real(number, b'{\"passed\": true}') for number in range(8)]\n"
+        "below(new.settrace, sys._getframe())"
+    ),
+    "the caller's locals": (
+        "import sys\nframe = sys._getframe()\nwhile frame:\n"
+        "    for name in list(frame.f_locals):\n"
+        "        try: frame.f_locals[name] = b'P'\n        except Exception: pass\n"
+        "    try: frame.clear()\n    except RuntimeError: pass\n    frame = frame.f_back"
+    ),
+    "a subinterpreter": (
+        "try:\n    import _xxsubinterpreters as other\n    number = other.create()\n"
+        "    other.run_string(number, 'import sys; sys.settrace(lambda *given: None)')\nexcept Exception: pass"
+    ),
+}  # fmt: skip
+FORGED = {case: program + _TEST for case, program in FORGED.items()}
+
+WATCHER = {
+    "stopped": "import os, signal, time\nos.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(60)",
+    "stopped, at the end": "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)",
+    "stopped by a child": (
+        "import os, time\nparent = os.getppid()\nif os.fork() == 0:\n    os.kill(parent, 19)\ntime.sleep(60)"
+    ),
+    "stopped and continued": (
+        "import os, time\nparent, end = os.getppid(), time.monotonic() + 20\n"
+        "while time.monotonic() < end:\n    os.kill(parent, 19)\n    os.kill(parent, 18)"
+    ),
+    "killed": "import os\nos.kill(os.getppid(), 9)",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from hostile import FAIL, HELD, SLOW
+from hostile import FAIL, FORGED, HELD, SLOW, WATCHER
 
 from mindcoder.errors import UserError
 from mindcoder.evaluate import sandbox as module
@@ -78,6 +78,44 @@ def test_it_fails(case):
 @pytest.mark.parametrize("case", HELD)
 def test_it_is_refused(case):
     outcome = run(HELD[case])
+    assert outcome.passed, outcome.reason
+
+
+@pytest.mark.parametrize("isolation", ["namespaces", "limits"])
+def test_no_line_is_left_out(isolation):
+    held = Sandbox(SandboxOptions(seconds=20, memory_bytes=SMALL, isolation=isolation))
+    for (case, program), outcome in zip(FORGED.items(), held.run_all(list(FORGED.values()))):
+        compile(program, case, "exec")
+        assert not outcome.passed and not outcome.is_broken and "timed out" not in outcome.reason, (case, outcome)
+
+
+@pytest.mark.parametrize("case", WATCHER)
+def test_a_watcher_that_is_attacked_is_not_waited_for(case, monkeypatch):
+    """The time for the child's start does not count once the program has begun."""
+    monkeypatch.setattr(module, "SPARE_SECONDS", 600.0)
+    monkeypatch.setattr(module, "END_SECONDS", 2.0)
+    program = WATCHER[case] if case == "killed" else LEAVE_ONE + WATCHER[case]
+    outcome = run(program, seconds=1, isolation="limits")
+    assert not outcome.passed and not outcome.is_broken, outcome
+    assert survivors() == []
+
+
+ORDINARY = """
+import cProfile, doctest, sys, traceback
+def f(): return 1
+f.__doc__ = ">>> f()\\n1"
+doctest.run_docstring_examples(f, {"f": f})
+profile = cProfile.Profile()
+assert profile.runcall(f) == 1
+try: 1 / 0
+except ZeroDivisionError as error: assert error.__traceback__.tb_lineno == 8 and traceback.format_exc()
+f.__code__ = (lambda: 2).__code__
+assert f() == 2 and sys._getframe().f_lineno == 11
+"""
+
+
+def test_doctest_profilers_and_line_numbers_work():
+    outcome = run(ORDINARY)
     assert outcome.passed, outcome.reason
 
 
@@ -308,7 +346,7 @@ def test_descendants_are_found_and_ended_whatever_the_kernel_offers():
 
 
 SECRET = """
-import hashlib, os, sys
+import builtins, hashlib, os, sys
 sys.path.insert(0, sys.argv[1])
 import sandbox_child
 reader, writer = os.pipe()
@@ -331,12 +369,11 @@ while waiting:
 '''
 def draw(count):
     drawn = open("/dev/urandom", "rb").read(count)
-    global source
-    source = source.replace("DIGEST", repr(hashlib.sha256(drawn).hexdigest()))
+    builtins.DIGEST = hashlib.sha256(drawn).hexdigest()
     return drawn
 sandbox_child.os = type(os)("os")
 sandbox_child.os.urandom, sandbox_child.os.write = draw, os.write
-os.write(3, sandbox_child.begin() + sandbox_child.run(source))
+sandbox_child.prove(source)
 said = os.read(reader, 4096)
 print(said[:1], said[17:33] == said[1:17], said[33:])
 """
