@@ -250,6 +250,11 @@ def _umask() -> int:
     return mask
 
 
+# What Python and safetensors, MindSpore's MindRecord writer and SQLite say.
+DISK_FULL = ("No space left", "not enough disk space", "File too large", "No free disk", "disk is full")
+NEARLY_NOTHING = 1 << 20  # bytes
+
+
 @contextlib.contextmanager
 def no_space_error(target: Path) -> Iterator[None]:
     """Turn the ways in which libraries say "disk full" into one `NoSpaceError` that names ``target``."""
@@ -258,9 +263,10 @@ def no_space_error(target: Path) -> Iterator[None]:
     except NoSpaceError:
         raise
     except Exception as error:
+        free, text = shutil.disk_usage(target.parent).free, str(error)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if full or any(text in str(error) for text in ("No space left", "not enough disk space", "File too large")):
-            free = shutil.disk_usage(target.parent).free
+        full |= "Failed to write" in text and free < NEARLY_NOTHING  # of MindSpore, which does not say why
+        if full or any(words in text for words in DISK_FULL):
             raise NoSpaceError(
                 f"no disk space left to write it ({free / 1e6:.0f} MB free); nothing was changed", target
             ) from None

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from mindcoder.errors import UserError
-from mindcoder.files import json_depth, parse_json, read_json, read_json_object, read_text
+from mindcoder.errors import NoSpaceError, UserError
+from mindcoder.files import json_depth, no_space_error, parse_json, read_json, read_json_object, read_text
 
 
 def said(call, *arguments, **options) -> str:
@@ -78,3 +78,18 @@ def test_depth_is_counted_in_one_pass_over_hostile_text():
     assert json_depth('{"a": [1, {"b": "[[[["}]}') == 3
     assert json_depth('"' + '\\"' * 2_000_000 + "[") == 0  # quadratic, this would take hours
     assert json_depth("[" * 1_000_000, 64) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Exception thrown from dataset pipeline.\n[ERROR] No free disk to be used while writing mindrecord files, "
+        "available free disk size: 3",
+        "database or disk is full",
+        "I/O error: No space left on device (os error 28)",
+    ],
+)
+def test_a_full_disk_is_said_to_be_full_whichever_library_notices(said, tmp_path):
+    expected = pytest.raises(NoSpaceError, match="d.mindrecord: no disk space left to write it")
+    with expected, no_space_error(tmp_path / "d.mindrecord"):
+        raise RuntimeError(said)

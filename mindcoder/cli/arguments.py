@@ -52,6 +52,8 @@ def number(low: float, high: float = 1e6, above: bool = False) -> Callable[[str]
             raise argparse.ArgumentTypeError(
                 f"expected a number {bound} {low:g} and at most {high:g}, found {_shown(text)}"
             )
+        if 0 < abs(value) < SMALLEST:
+            raise argparse.ArgumentTypeError(f"expected 0 or a number of at least {SMALLEST:.1e}, found {_shown(text)}")
         return value
 
     return read
@@ -62,6 +64,7 @@ def _shown(text: str) -> str:
 
 
 CHANGE_GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # as mindcoder.train.identity.GROUPS
+SMALLEST = 2.0**-126  # that float32 holds with all its digits
 LARGEST = 2**31 - 1  # what MindSpore's and the operating system's counts hold
 positive = whole_number(1, LARGEST)
 not_negative = whole_number(0, LARGEST)

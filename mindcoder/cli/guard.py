@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mindcoder.backend.device import quiet_environment
 from mindcoder.errors import UserError, single_line
@@ -130,17 +132,32 @@ def _first_sentence(error: BaseException) -> str:
     return type(error).__name__
 
 
+class _PerhapsClosed(io.FileIO):
+    """A descriptor that was closed when the command began, and only stands for one that could be written to."""
+
+    def write(self, data: Any, /) -> int:
+        """Raise what a pipe without a reader raises."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+            raise
+
+
 def open_standard_streams() -> None:
     """A closed descriptor 0, 1 or 2 would be given to the next file opened, and messages would be written into it."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            # Takes the lowest free number. Output that goes nowhere is an error, as into /dev/full.
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+            raw = io.BufferedWriter(_PerhapsClosed(number, "w", closefd=False))
+            setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # file names and answers may hold what the terminal cannot
 

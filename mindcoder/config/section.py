@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator
 from pydantic_core import PydanticCustomError, core_schema
 
+SMALLEST_FLOAT32 = 2.0**-126  # below it, float32 loses digits and devices calculate with 0
+LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 ASKS_FOR_NOTHING: tuple[object, ...] = (None, False, "", [], {})
 
 
@@ -25,6 +27,20 @@ class Section(BaseModel):
         protected_namespaces=(),
         populate_by_name=True,
     )
+
+    @field_validator("*")
+    @classmethod
+    def _fits_float32(cls, value: Any) -> Any:
+        """Refuse numbers that turn into 0 or infinity where they are calculated with."""
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not fits_float32(number):
+                raise PydanticCustomError("float32", "a number of size 1.2e-38 to 3.4e+38, or 0 where it is allowed")
+        return value
+
+
+def fits_float32(number: float) -> bool:
+    """Whether a number is 0, or one that float32 holds with all its digits."""
+    return not number or SMALLEST_FLOAT32 <= abs(number) <= LARGEST_FLOAT32
 
 
 @dataclass(frozen=True)

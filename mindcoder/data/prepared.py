@@ -57,8 +57,9 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
         raise UserError("text needs a tokenizer: --vocab_file, or one beside --load_checkpoint", location)
     file = Path(location)
     expand_glob(file)  # refuses what is no file
-    state = file.stat()
-    told = (str(file.resolve()), state.st_size, state.st_mtime_ns, options, tokenizer.backend.to_str())
+    with open(file, "rb") as stream:  # its state would not do: times and inodes differ from host to host
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    told = (str(file.resolve()), content, options, tokenizer.backend.to_str())
     key = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
     target = folder / f"{file.stem}-{key}.mindrecord"
     if not _is_whole(target):

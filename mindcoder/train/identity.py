@@ -20,8 +20,9 @@ from mindcoder.train.schedule import Schedule
 
 STATE_KEY = "identity"
 GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # what --allow_changes may name
+BASE, NO_BASE = "base", "no weights"
 UNTOLD: tuple[Any, ...] = (None, "", [], ())
-WHERE_KNOWN = ("content", "prompt_template", "tokenizer")  # what one side does not know is no difference
+WHERE_KNOWN = ("content", "prompt_template", "tokenizer", BASE)  # what one side does not know is no difference
 SHOWN = 60  # characters of a value in a message
 
 # Keys of lr_schedule that only say how long the schedule is.
@@ -55,6 +56,7 @@ def identity_of(
     content: str,
     text_format: TextFormat,
     total_steps: int,
+    base: str | None = None,
 ) -> Identity:
     """Of the run that a configuration describes.
 
@@ -62,6 +64,8 @@ def identity_of(
         content: digest of the data; empty where this process does not know it.
         text_format: how the texts of the data became token ids.
         total_steps: updates of the whole run.
+        base: digest of the weights that the run needs as long as it lasts (an adapter's base, a preference run's
+            reference), `NO_BASE` if it starts from none, and None where that does not decide anything.
     """
     data, wrapper, runner = config.train_dataset, config.runner_wrapper, config.runner_config
     peak = config.lr_schedule.learning_rate
@@ -88,6 +92,7 @@ def identity_of(
         "model": {
             **{name: value for name, value in asdict(network).items() if name not in trained},
             "pet_config": None if adapter is None else adapter.model_dump(mode="json"),
+            **({} if base is None else {BASE: base}),
         },
         "objective": {"preference": None if config.preference is None else config.preference.model_dump(mode="json")},
     }
@@ -156,6 +161,8 @@ def _differences(before: Any, now: Mapping[str, Any]) -> list[str]:
             continue
         if name == "content":
             found.append(f"the data have other contents (digest {_short(before[name])} → {_short(value)})")
+        elif name == BASE:
+            found.append(f"the base model has other weights (digest {_short(before[name])} → {_short(value)})")
         else:
             found.append(f"{name} {_shown(before[name])} → {_shown(value)}")
     return found

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
-from mindcoder.checkpoint.load import check_architecture, fitting_weights, load_weights
+from mindcoder.checkpoint.fingerprint import weight_files, weights_digest
+from mindcoder.checkpoint.load import FittingWeights, check_architecture, fitting_weights, load_weights
 from mindcoder.checkpoint.store import (
     Checkpoint,
     find_checkpoint,
@@ -20,7 +21,7 @@ from mindcoder.checkpoint.store import (
 )
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
-from mindcoder.data.content import content_digest, signature
+from mindcoder.data.content import content_digest, kept_digest, signature
 from mindcoder.data.loader import Loader
 from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
@@ -46,7 +47,7 @@ from mindcoder.train.divided_check import DividedCheck
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
 from mindcoder.train.health import HealthOptions
-from mindcoder.train.identity import compare, identity_of
+from mindcoder.train.identity import NO_BASE, compare, identity_of
 from mindcoder.train.options import TrainOptions
 from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
 from mindcoder.train.trainer import Trainer
@@ -121,8 +122,16 @@ def train(
         )
     resume_from = _resume_source(config, request, root, together)
     network, schedule = config_from_section(config.model.settings), build_schedule(config, steps)
+    lora, prefix, preference = lora_options(config), prefix_options(config), preference_options(config)
+    needs_base = lora is not None or prefix is not None or preference is not None
+    if resume_from is not None:
+        check_architecture(resume_from.state, network, resume_from.folder)
+    start = None  # compared before anything is built: another model is seen at once
+    if config.load_checkpoint and (resume_from is None or needs_base):
+        start = fitting_weights(config.load_checkpoint, network)
     content = content_digest(loader, output / "digests.json") if mesh.rank == 0 else ""
-    identity = identity_of(config, network, schedule, mesh, content, text_format, steps)
+    base = _base_digest(start, output / "digests.json") if needs_base and mesh.rank == 0 else None
+    identity = identity_of(config, network, schedule, mesh, content, text_format, steps, base)
     if resume_from is not None and mesh.rank == 0:
         for line in compare(resume_from.state, identity, request.allowed, resume_from.folder):
             log.info(line)
@@ -140,9 +149,9 @@ def train(
         checkpoint_root=root,
         recompute=bool(config.recompute_config.recompute),
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
-        lora=lora_options(config),
-        prefix=prefix_options(config),
-        preference=preference_options(config),
+        lora=lora,
+        prefix=prefix,
+        preference=preference,
         identity=identity,
         text_format=text_format,
         peak_tflops=runner.peak_tflops or 0.0,
@@ -150,12 +159,6 @@ def train(
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
-    starts_from_weights = resume_from is None or options.freezes or options.preference is not None
-    if resume_from is not None:
-        check_architecture(resume_from.state, network, resume_from.folder)
-    start = None  # compared before anything is built: another model is seen at once
-    if config.load_checkpoint and starts_from_weights:
-        start = fitting_weights(config.load_checkpoint, network)
     decoder = build_part(together, network, config, config.seed)
     if options.preference is not None:
         check_preference(config, loader)
@@ -174,7 +177,7 @@ def train(
     if options.preference is not None:
         pairs = build_loader(config, section, False, False)  # all of them on every process, in the file's order
         if options.preference.kind == "dpo":
-            place = f"{config.load_checkpoint} {config.seed} {signature(pairs.files)}"
+            place = f"{config.load_checkpoint} {_state_of(start)} {config.seed} {signature(pairs.files)}"
             reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
     if options.lora is not None:
         _adapt(decoder, options.lora, config.seed)
@@ -224,6 +227,20 @@ def train(
         share = preferred(score_pairs(decoder, pairs, "pairs", mesh.rank == 0), reference)
         log.info("the chosen answer is the likelier one in %.1f %% of the %d pairs", 100 * share, pairs.rows)
     return trainer, result
+
+
+def _base_digest(start: FittingWeights | None, cache: Path) -> str:
+    """Of the weights that a run needs as long as it lasts; read once and then known by their files' states."""
+    if start is None:
+        return NO_BASE
+    return kept_digest(
+        weight_files(start.weights, start.plans), lambda: weights_digest(start.plans), cache, "base model"
+    )
+
+
+def _state_of(start: FittingWeights | None) -> str:
+    """Of the files that weights are read from."""
+    return "" if start is None else signature(weight_files(start.weights, start.plans))
 
 
 def preference_options(config: RunConfig) -> PreferenceOptions | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -94,9 +95,9 @@ def test_interrupted(capfd):
     [
         ("| :", 2, "standard output was closed"),
         ("> /dev/full", 2, "no space left"),
-        (">&-", 0, None),
+        (">&-", 2, "standard output was closed"),
         ("2>&-", 0, None),
-        (">&- 2>&-", 0, None),
+        (">&- 2>&-", 2, None),
         ("2>&- | :", 2, None),
     ],
 )
@@ -164,6 +165,9 @@ def test_flags_out_of_range_are_one_line(arguments, capfd):
 
 def test_numbers_of_flags():
     assert whole_number(0, 9)("7") == 7 and number(0, 1)("0.5") == 0.5
+    assert number(0)("0") == 0
+    with pytest.raises(argparse.ArgumentTypeError, match="expected 0 or a number of at least 1.2e-38"):
+        number(0)("1e-320")
 
 
 def test_single_line():

@@ -118,3 +118,22 @@ def test_plan_refuses_them_too(change, capsys):
 def test_a_value_of_set_is_read_within_the_same_bounds(value):
     with pytest.raises(UserError, match="--set: "):
         load_config(TINY, [f"seed={value}"])
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["optimizer.eps", "runner_wrapper.max_grad_norm", "runner_wrapper.scale_sense", "lr_schedule.learning_rate",
+     "optimizer.learning_rate", "lr_schedule.lr_end", "model.model_config.temperature", "model.model_config.top_p",
+     "model.model_config.repetition_penalty", "model.model_config.layernorm_epsilon", "optimizer.weight_decay"],
+)  # fmt: skip
+def test_numbers_that_float32_cannot_hold_are_refused(key):
+    with pytest.raises(UserError, match=f"{key}: found 1e-320, expected a number of size 1.2e-38 to 3.4e.38"):
+        load_config(TINY, [f"{key}=1e-320"])
+    assert load_config(TINY, [f"{key}=2e-38"])
+
+
+def test_lists_and_large_numbers_too_and_zero_stays():
+    for text in ("optimizer.betas=[1e-320,0.9]", "runner_wrapper.max_grad_norm=1e39"):
+        with pytest.raises(UserError, match="expected a number of size"):
+            load_config(TINY, [text])
+    assert load_config(TINY, ["optimizer.weight_decay=0.0", "lr_schedule.lr_end=0.0", "optimizer.beta1=0.0"])

@@ -10,8 +10,9 @@ import random
 import pytest
 from layout_examples import OTHERS
 
+from mindcoder.data.mindrecord_file import find_dataset
 from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
-from mindcoder.data.readers import BadRecord, Conversation, Document, Reading, Record, read_records
+from mindcoder.data.readers import BadRecord, Conversation, Document, Reading, Record, expand_glob, read_records
 from mindcoder.data.readers import files as record_files
 from mindcoder.data.readers.layouts import read_item
 from mindcoder.data.record_index import RecordIndex
@@ -180,3 +181,15 @@ def test_whatever_a_record_holds_it_is_read_or_refused(tmp_path):
             json.dumps(found.fields(), ensure_ascii=False).encode()
         counts[isinstance(found, BadRecord)] += 1
     assert min(counts) > 500
+
+
+def test_a_link_to_a_device_is_no_regular_file(tmp_path):
+    for name in ("x.jsonl", "x.mindrecord"):
+        (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="x.jsonl: is no regular file"):
+        expand_glob(tmp_path / "x.jsonl")
+    with pytest.raises(UserError, match="x.mindrecord: is no regular file"):
+        find_dataset(str(tmp_path / "x.mindrecord"))
+    (tmp_path / "y.jsonl").symlink_to(tmp_path / "none")
+    with pytest.raises(UserError, match="is a link to .*none, which is not there"):
+        expand_glob(tmp_path / "y.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -226,6 +227,10 @@ def test_text_files_are_tokenized_once_where_a_dataset_is_expected(small_tokeniz
     assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", False)[0] == first
     assert (tmp_path / "data").stat().st_mtime_ns == made
     assert prepare_texts(given, small_tokenizer, TextOptions(64, "plain"), tmp_path / "data", True)[0] != first
+    before = file.stat()
+    file.write_text(file.read_text().replace("hi 7", "ha 7"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", True)[0] != first, "same size and time"
     file.write_text(file.read_text() + "\n" + json.dumps({"text": "more"}))
     assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", True)[0] != first
     with pytest.raises(UserError, match="text needs a tokenizer"):

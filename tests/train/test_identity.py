@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, SAMPLES
+from safetensors.numpy import save_file
 
+from mindcoder.checkpoint.fingerprint import weights_digest
 from mindcoder.checkpoint.manifest import digest
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.store import list_steps
 from mindcoder.cli.arguments import CHANGE_GROUPS
 from mindcoder.cli.main import main
@@ -165,3 +171,40 @@ def test_the_datas_digest_is_found_again_by_sizes_and_times(tmp_path):
     assert content_digest(loader, cache) == "digest 2"
     cache.write_bytes(b"\xff[")
     assert content_digest(loader, cache) == "digest 3"
+    before = loader.files[0].stat()
+    loader.files[0].write_text("third rows")  # as many bytes
+    os.utime(loader.files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert content_digest(loader, cache) == "digest 4"
+    (tmp_path / "copy").write_text("fourth row")
+    os.utime(tmp_path / "copy", ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(tmp_path / "copy", loader.files[0])
+    assert content_digest(loader, cache) == "digest 5"
+
+
+def test_an_adapter_goes_on_with_its_own_base_only(workspace, capsys):
+    sets = {"model.model_config.pet_config.pet_type": "lora", "callbacks.1.save_checkpoint_steps": 2}
+    shutil.copytree(workspace / "run", workspace / "base")
+    assert finetune(workspace, "other base", "--seed", 3, sets={"runner_config.max_steps": 1}) == 0
+    assert finetune(workspace, "lora", "--load_checkpoint", workspace / "base", sets=sets) == 0
+    shutil.rmtree(list_steps(workspace / "lora" / "checkpoint")[-1])
+    capsys.readouterr()
+    for base in (("--load_checkpoint", workspace / "other base"), ()):
+        assert finetune(workspace, "lora", "--resume", *base, sets=sets) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "the base model has other weights (digest " in error and error.endswith("--allow_changes model")
+    moved = workspace / "base moved"
+    (workspace / "base").rename(moved)
+    assert finetune(workspace, "lora", "--resume", "--load_checkpoint", moved, sets=sets) == 0
+    assert "resuming after step 2" in capsys.readouterr().err
+
+
+def test_a_base_is_known_by_its_values_wherever_they_lie(tmp_path):
+    def plans(name: str, change: float = 0.0):
+        values = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.full(2, change, np.float32)}
+        save_file(values, tmp_path / name)
+        tensors = list_safetensors(tmp_path / name)
+        return {key: TensorPlan(key, tensor.shape, tensor.dtype, (tensor,)) for key, tensor in tensors.items()}
+
+    first = weights_digest(plans("x.safetensors"))
+    assert weights_digest(plans("y.safetensors")) == first != weights_digest(plans("x.safetensors", 1.0))
+    assert weights_digest({name: plan.with_dtype("F16") for name, plan in plans("x.safetensors").items()}) != first

@@ -58,7 +58,7 @@ def expand_glob(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
 def _why_none(pattern: Path, matches: list[Path]) -> str:
     if pattern.is_dir():
         return f"is a folder; name its files, such as '{pattern}/*.jsonl'"
-    if pattern.is_symlink():
+    if pattern.is_symlink() and not pattern.exists():
         return f"is a link to {os.readlink(pattern)}, which is not there"
     if matches:
         return "no such file" if not pattern.exists() else "is no regular file"
