@@ -10,6 +10,7 @@ from pathlib import Path
 import mindspore as ms
 
 from mindcoder.checkpoint.adapter import Adapter
+from mindcoder.checkpoint.end_tokens import end_tokens
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.weights import Weights, adapter_format, open_adapter, open_weights
 from mindcoder.data.prompt import TEMPLATES
@@ -107,7 +108,7 @@ def open_model(request: ModelRequest) -> Model:
         decoder,
         request.batch,
         max_length,
-        tokenizer.stop_ids,
+        end_tokens(weights).union(tokenizer.stop_ids),
         min(tokenizer.vocab_size, config.vocab_size),
         LARGEST_CHUNK,
         blocks=request.blocks,

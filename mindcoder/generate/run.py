@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from mindcoder.checkpoint.end_tokens import end_tokens
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
@@ -165,11 +166,12 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     log.info("weights from %s", load_weights(decoder, weights).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)
+    several = model.eos_ids if len(model.eos_ids) > 1 else []  # a single one is the family's default or the tokenizer's
     engine = Engine(
         decoder,
         batch,
         max_length,
-        tokenizer.stop_ids,
+        end_tokens(weights.weights).union(tokenizer.stop_ids, several),
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
         together,

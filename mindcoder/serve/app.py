@@ -74,6 +74,8 @@ class Server:
             counts: the request is one of those a client may make in a minute.
         """
         client = client_name(request.client.host if request.client else None)
+        if self.limits.api_key is not None and (seconds := self.wrong_keys.blocked(client)) > 0:
+            raise self._too_many(self.wrong_keys, "wrong keys", seconds)  # before the key is looked at: no oracle
         if not key_matches(request.headers.get("authorization"), self.limits.api_key):
             self._take(self.wrong_keys, client, "wrong keys")
             raise Refused(401, "wrong or missing API key", "authentication_error")
@@ -83,7 +85,11 @@ class Server:
     def _take(self, rate: RateLimit, client: str, what: str) -> None:
         seconds = rate.wait(client)
         if seconds > 0:
-            raise Refused(429, f"more than {rate.per_minute} {what} a minute", "rate_limit_error", retry=seconds)
+            raise self._too_many(rate, what, seconds)
+
+    @staticmethod
+    def _too_many(rate: RateLimit, what: str, seconds: float) -> Refused:
+        return Refused(429, f"more than {rate.per_minute} {what} a minute", "rate_limit_error", retry=seconds)
 
     async def read(self, request: Request, kind: type[Body]) -> Body:
         """The body, no longer than it may be, as what it has to be."""

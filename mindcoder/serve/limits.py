@@ -46,6 +46,14 @@ class RateLimit:
         self.per_minute = per_minute
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    def blocked(self, client: str) -> float:
+        """Seconds until the client may make a request; none is taken."""
+        if self.per_minute is None or client not in self._buckets:
+            return 0.0
+        rate = self.per_minute / 60
+        left, seen = self._buckets[client]
+        return max(0.0, (1 - left) / rate - (time.monotonic() - seen))
+
     def wait(self, client: str) -> float:
         """Take one request; 0, or the seconds until there would be one."""
         if self.per_minute is None:

@@ -22,7 +22,7 @@ from mindcoder.serve.protocol import ChatRequest, CompletionRequest, Sampled, us
 from mindcoder.serve.worker import EngineWorker
 from mindcoder.tokenizer import CodeTokenizer
 
-Item = tuple[int, str, list[TokenChoice], Answer]
+Item = tuple[int, str, list[TokenChoice], Answer, str | None]  # the last: why it ended, as of this item
 
 
 class Job(ABC):
@@ -56,6 +56,9 @@ class Job(ABC):
     @abstractmethod
     def logprobs(self) -> int | None:
         """How many of the likeliest tokens to report."""
+
+    def open(self, entry: dict) -> None:  # noqa: B027, completions have nothing to add
+        """Add what the first chunk of an answer has and later ones do not."""
 
     @property
     def count(self) -> int:
@@ -136,13 +139,18 @@ class Job(ABC):
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         """Chunks as tokens come, the answers between one another."""
         answers: dict[int, Answer] = {}
+        opened: set[int] = set()
         options = self.body.stream_options
         head = self._head(f"{self.kind}.chunk" if self.kind == "chat.completion" else self.kind)
         async with aclosing(self._merged()) as items:  # type: ignore[type-var]
-            async for index, text, tokens, answer in items:
+            async for index, text, tokens, answer, reason in items:
                 answers[index] = answer
-                if text or answer.finish_reason or (tokens and self.logprobs() is not None):
-                    chunk = {**head, "choices": [self.choice(index, text, tokens, answer.finish_reason, True)]}
+                if text or reason or (tokens and self.logprobs() is not None):
+                    entry = self.choice(index, text, tokens, reason, True)
+                    if index not in opened:
+                        opened.add(index)
+                        self.open(entry)
+                    chunk = {**head, "choices": [entry]}
                     if options is not None and options.continuous_usage_stats:
                         chunk["usage"] = self._usage(list(answers.values()))
                     yield chunk
@@ -166,7 +174,7 @@ class Job(ABC):
                 answers = follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics)
                 async with aclosing(answers) as own:  # type: ignore[type-var]
                     async for text, tokens, answer in own:
-                        items.put_nowait((index, text, tokens, answer))
+                        items.put_nowait((index, text, tokens, answer, answer.finish_reason))
                 items.put_nowait(None)
             except Exception as error:
                 items.put_nowait(error)
@@ -235,6 +243,9 @@ class ChatJob(Job):
 
     kind, prefix = "chat.completion", "chatcmpl"
     body: ChatRequest
+
+    def open(self, entry: dict) -> None:
+        entry["delta"] = {"role": "assistant", **entry["delta"]}
 
     def prompts(self) -> list[list[int]]:
         messages = [Message(message.role, message.text) for message in self.body.messages]

@@ -128,3 +128,14 @@ def test_the_page_and_the_metrics(server):
     assert "page/chat.js" in page.text and page.headers["content-type"].startswith("text/html")
     assert server.metric('mindcoder_tokens_total{kind="generated"}') > 0
     server.wait_until_idle()
+
+
+def test_only_the_last_chunk_of_a_stream_has_a_reason_and_the_first_a_role(client):
+    for _ in range(3):
+        messages = [{"role": "user", "content": "hi"}]
+        asked = {"model": "tiny-llama", "messages": messages, "max_tokens": 6, "temperature": 0}
+        chunks = list(client.chat.completions.create(**asked, stream=True))
+        reasons = [chunk.choices[0].finish_reason for chunk in chunks]
+        assert reasons[-1] is not None and set(reasons[:-1]) <= {None}
+        roles = [chunk.choices[0].delta.role for chunk in chunks]
+        assert roles[0] == "assistant" and set(roles[1:]) <= {None}
