@@ -3,10 +3,16 @@
 PYTHONPATH=research/wizardcoder:$PYTHONPATH python examples/mindformers_pipeline.py
 """
 
-import mindspore as ms
-from wizardcoder import WizardCoderLMHeadModel
-from wizardcoder_config import WizardCoderConfig
-from wizardcoder_tokenizer import WizardCoderTokenizer
+import logging
+
+logging.disable(logging.WARNING)  # MindSpore and MindFormers warn about parts of their own that are not used here
+
+import mindspore as ms  # noqa: E402
+from wizardcoder import WizardCoderLMHeadModel  # noqa: E402
+from wizardcoder_config import WizardCoderConfig  # noqa: E402
+from wizardcoder_tokenizer import WizardCoderTokenizer  # noqa: E402
+
+from mindcoder.data.prompt import build_prompt  # noqa: E402
 
 ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
 
@@ -31,4 +37,6 @@ config = WizardCoderConfig(
 network = WizardCoderLMHeadModel(config)
 tokenizer = WizardCoderTokenizer("output/quickstart/tokenizer/vocab.json", "output/quickstart/tokenizer/merges.txt")
 answer = pipeline(task="text_generation", model=network, tokenizer=tokenizer)
-print(answer(["使用python编写快速排序代码"], do_sample=False, max_length=64))
+prompt = build_prompt("使用python编写快速排序代码")  # the model was trained on questions inside this template
+(result,) = answer([prompt], do_sample=False, max_length=384)
+print(result["text_generation_text"][0])  # prompt and answer

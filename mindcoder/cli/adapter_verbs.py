@@ -24,7 +24,7 @@ def add_merge_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run, one of its checkpoints, or a PEFT folder")
     parser.add_argument("target", metavar="OUT", help="folder to write")
     parser.add_argument("--to", choices=FORMATS, default="huggingface", help="form of OUT; default: huggingface")
-    add_conversion_options(parser)
+    add_conversion_options(parser, "OUT")
 
 
 def merge_verb(arguments: argparse.Namespace) -> int:

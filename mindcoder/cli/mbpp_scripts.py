@@ -8,8 +8,11 @@ from pathlib import Path
 from mindcoder.cli.arguments import not_negative, positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.logs import start_logging
+from mindcoder.cli.model_context import context_of, fit_length
 from mindcoder.cli.parser import StrictParser
 from mindcoder.errors import UserError
+
+SEQ_LENGTH = 2048  # the original's default
 
 
 def mbpp_generate_script(prog: str) -> int:
@@ -26,9 +29,17 @@ def mbpp_generate_script(prog: str) -> int:
     parser.add_argument("--device_id", type=not_negative, default=0, metavar="N", help="Ascend card; default: 0")
     parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="answered together; default: 1")
     parser.add_argument(
-        "--seq_length", type=positive, default=2048, metavar="N", help="prompt and answer, in tokens; default: 2048"
+        "--seq_length",
+        type=positive,
+        metavar="N",
+        help=f"prompt and answer, in tokens; default: {SEQ_LENGTH}, or the model's context where that is shorter",
     )
-    parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], default="auto")
+    parser.add_argument(
+        "--device_target",
+        choices=["auto", "CPU", "Ascend"],
+        default="auto",
+        help="default: auto, Ascend if there is one",
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()
     return guarded(lambda: _generate(arguments), arguments.debug)
@@ -36,17 +47,20 @@ def mbpp_generate_script(prog: str) -> int:
 
 def _generate(arguments: argparse.Namespace) -> int:
     from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.checkpoint.weights import open_weights
     from mindcoder.evaluate.mbpp_files import chosen, numbered_problems, prompt_of, write_answer
     from mindcoder.generate.model import Model, ModelRequest, open_model
 
     start_logging()
     problems = chosen(numbered_problems(Path(arguments.mbpp_path)), arguments.start_index, arguments.end_index)
+    context = context_of(open_weights(arguments.model_path))
+    length = fit_length("--seq_length", arguments.seq_length, SEQ_LENGTH, context)
     setup_device(arguments.device_target, arguments.device_id)
     request = ModelRequest(
         arguments.model_path,
         arguments.tokenizer_path or None,
         "wizardcoder",
-        max_length=arguments.seq_length,
+        max_length=length,
         batch=arguments.batch_size,
     )
     folder = Path(arguments.output_path)
@@ -59,7 +73,7 @@ def _generate(arguments: argparse.Namespace) -> int:
             for first in range(0, len(problems), arguments.batch_size):
                 batch = problems[first : first + arguments.batch_size]
                 prompts = [model.tokenizer.encode(prompt_of(problem)) for problem in batch]
-                fit = [len(prompt) < arguments.seq_length for prompt in prompts]
+                fit = [len(prompt) < length for prompt in prompts]
                 done = iter(model.engine.generate([prompt for prompt, fits in zip(prompts, fit) if fits]))
                 for number, (prompt, fits) in enumerate(zip(prompts, fit), arguments.start_index + first):
                     ids = list(prompt)
@@ -87,7 +101,9 @@ def mbpp_process_script(prog: str) -> int:
     parser.add_argument(
         "--allow-code-execution", "--allow_code_execution", action="store_true", help="needed for it; in the sandbox"
     )
-    parser.add_argument("--sandbox", choices=["namespaces", "limits"], default="namespaces")
+    parser.add_argument(
+        "--sandbox", choices=["namespaces", "limits"], default="namespaces", help="isolation; default: namespaces"
+    )
     parser.add_argument("--workers", type=positive, metavar="N", help="programs at a time; default: one a processor")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()

@@ -6,6 +6,7 @@ Both are one thing here: the key-value cache is paged and attention is one fused
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import time
@@ -14,21 +15,40 @@ from pathlib import Path
 from mindcoder.cli.arguments import boolean, positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.logs import start_logging
+from mindcoder.cli.model_context import context_of, fit_length
 from mindcoder.cli.parser import StrictParser
 from mindcoder.errors import UserError
 from mindcoder.files import read_text
 
-QUESTION = "What's deep learning?"  # the original's default
+log = logging.getLogger("mindcoder.cli")
+
+QUESTION = "What's deep learning?"  # this and the next are the original's defaults
+INPUT_LENGTH = 1024
 
 
 def run_pa_script(prog: str) -> int:
     """``run_pa.py --model_path DIR --input_text TEXT``."""
     parser = StrictParser(prog=prog, description="Answer texts; no template is put around them.")
     parser.add_argument("--model_path", required=True, metavar="DIR", help="Hugging Face folder, run or checkpoint")
-    parser.add_argument("--input_text", "--input_texts", dest="texts", nargs="+", default=[QUESTION], metavar="TEXT")
+    parser.add_argument(
+        "--input_text",
+        "--input_texts",
+        dest="texts",
+        nargs="+",
+        default=[QUESTION],
+        metavar="TEXT",
+        help=f"prompts; default: {QUESTION}",
+    )
     parser.add_argument("--input_file", metavar="FILE", help="token ids instead, the ids of a prompt in every line")
-    parser.add_argument("--max_input_length", type=positive, default=1024, metavar="N", help="tokens of a prompt")
-    parser.add_argument("--max_output_length", type=positive, default=20, metavar="N", help="tokens of an answer")
+    parser.add_argument(
+        "--max_input_length",
+        type=positive,
+        metavar="N",
+        help=f"tokens of a prompt; default: {INPUT_LENGTH}, or what the model's context leaves",
+    )
+    parser.add_argument(
+        "--max_output_length", type=positive, default=20, metavar="N", help="tokens of an answer; default: 20"
+    )
     parser.add_argument(
         "--max_batch_size",
         "--batch_size",
@@ -36,18 +56,23 @@ def run_pa_script(prog: str) -> int:
         type=positive,
         default=1,
         metavar="N",
-        help="answered together",
+        help="answered together; default: 1",
     )
     parser.add_argument("--is_bf16", action="store_true", help="weights in bfloat16 instead of float16")
     parser.add_argument("--is_flash_causal_lm", type=boolean, metavar="BOOL", help="accepted; there is one way here")
     parser.add_argument("--use_refactor", nargs="?", const=True, type=boolean, metavar="BOOL", help="accepted likewise")
-    parser.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], default="auto")
+    parser.add_argument(
+        "--device_target",
+        choices=["auto", "CPU", "Ascend"],
+        default="auto",
+        help="default: auto, Ascend if there is one",
+    )
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()
-    return guarded(lambda: _answer(arguments), arguments.debug)
+    return guarded(lambda: _answer(arguments, prog.removesuffix(".py")), arguments.debug)
 
 
-def _answer(arguments: argparse.Namespace) -> int:
+def _answer(arguments: argparse.Namespace, name: str) -> int:
     start_logging()
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
@@ -55,26 +80,30 @@ def _answer(arguments: argparse.Namespace) -> int:
             f"torchrun started {processes} processes: layers are divided over cards by scripts/pipeline_dist.sh"
         )
     from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.checkpoint.weights import open_weights
     from mindcoder.generate.model import ModelRequest, open_model
 
     given = _token_ids(Path(arguments.input_file)) if arguments.input_file else None
+    weights = open_weights(arguments.model_path)
+    input_length = _input_length(arguments, context_of(weights))
+    trained = weights.text_format.template
+    if trained not in (None, "plain"):
+        log.info("%s gives the prompt without a template, as the original did; the model knows %s", name, trained)
     setup_device(arguments.device_target, int(os.environ.get("DEVICE_ID", "0")))
     with interruptible():
         model = open_model(
             ModelRequest(
                 arguments.model_path,
-                template="plain",
+                template=trained,  # of nothing here: prompts are given as they are
                 dtype="bfloat16" if arguments.is_bf16 else "float16",
-                max_length=arguments.max_input_length + arguments.max_output_length,
+                max_length=input_length + arguments.max_output_length,
                 batch=arguments.batch,
             )
         )
         prompts = [model.tokenizer.encode(text) for text in arguments.texts] if given is None else given
         for index, prompt in enumerate(prompts):
-            if len(prompt) > arguments.max_input_length:
-                raise UserError(
-                    f"prompt {index} has {len(prompt)} tokens; --max_input_length is {arguments.max_input_length}"
-                )
+            if len(prompt) > input_length:
+                raise UserError(f"prompt {index} has {len(prompt)} tokens; --max_input_length is {input_length}")
             if max(prompt) >= model.engine.vocab_size:
                 raise UserError(f"prompt {index} has the id {max(prompt)}, the model {model.engine.vocab_size} ids")
         began = time.monotonic()
@@ -85,6 +114,16 @@ def _answer(arguments: argparse.Namespace) -> int:
         print(f"Generate[{index}] token num: ({len(prompt)}, {len(completion.tokens)})")
     print(f"Generate time: {time.monotonic() - began:.2f} s")
     return 0
+
+
+def _input_length(arguments: argparse.Namespace, context: int | None) -> int:
+    """Tokens of a prompt; with those of the answer they fit the model."""
+    answer = arguments.max_output_length
+    if context is not None and answer >= context:
+        raise UserError(f"--max_output_length: expected less than the model's context of {context}, found {answer}")
+    room = None if context is None else context - answer
+    beside = f" beside --max_output_length {answer}"
+    return fit_length("--max_input_length", arguments.max_input_length, INPUT_LENGTH, room, beside)
 
 
 def _token_ids(file: Path) -> list[list[int]]:

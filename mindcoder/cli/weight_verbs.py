@@ -33,7 +33,7 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SRC",
         help="Hugging Face folder, MindCoder folder, run, .ckpt, or folder of rank_N/checkpoint_N.ckpt",
     )
-    parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt")
+    parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt or .bin")
     parser.add_argument(
         "--to", choices=FORMATS, help="form of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
     )
@@ -44,12 +44,12 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
     add_conversion_options(parser)
 
 
-def add_conversion_options(parser: argparse.ArgumentParser) -> None:
-    """Options that convert shares with the seeds' scripts."""
+def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST") -> None:
+    """Options that convert shares with merge-lora and the original scripts; help calls the target ``target``."""
     parser.add_argument("--dtype", choices=list(DTYPES), help="default: each tensor's own")
     parser.add_argument("--vocab_size", type=positive, metavar="N", help="rows of the token tables: cut or zero-filled")
     parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
-    parser.add_argument("--overwrite", action="store_true", help="replace DST")
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {target}")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 

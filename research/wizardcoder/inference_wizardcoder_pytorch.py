@@ -16,16 +16,19 @@ import argparse
 import resource
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from mindcoder.bench.cases import Case, Row, parse_cases, write_table
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.bench_verb import HEADER, add_case_flags, line
 from mindcoder.cli.guard import guarded
+from mindcoder.cli.model_context import fit_length
 from mindcoder.cli.parser import Parser
 from mindcoder.errors import UserError
 
 PROMPT = "使用python编写快速排序代码"  # the original script's only one
+SEQ_LENGTH = 2048  # its default
 
 
 def build_parser() -> Parser:
@@ -35,11 +38,16 @@ def build_parser() -> Parser:
     parser.add_argument("--base_model", metavar="PATH", help="the same, as the original script has it")
     parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="with --base_model; default: 1")
     parser.add_argument(
-        "--seq_length", type=positive, default=2048, metavar="N", help="with --base_model: prompt and answer together"
+        "--seq_length",
+        type=positive,
+        metavar="N",
+        help=f"with --base_model: prompt and answer together; default: {SEQ_LENGTH}, or the model's context",
     )
     parser.add_argument("--random", action="store_true", help="WizardCoder-15B's architecture with random weights")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu or cuda")
+    parser.add_argument(
+        "--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="default: float32"
+    )
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu or cuda; default: cpu")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     add_case_flags(parser)
     return parser
@@ -47,16 +55,20 @@ def build_parser() -> Parser:
 
 def original_case(arguments: argparse.Namespace) -> Case:
     """``--batch_size`` copies of the original script's prompt, answered up to ``--seq_length`` tokens."""
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
+    if not Path(arguments.path, "config.json").is_file():
+        raise UserError("is no Hugging Face folder", arguments.path)
+    context = getattr(AutoConfig.from_pretrained(arguments.path), "max_position_embeddings", None)
+    length = fit_length("--seq_length", arguments.seq_length, SEQ_LENGTH, context)
     try:
         tokenizer = AutoTokenizer.from_pretrained(arguments.path)
     except (OSError, ValueError) as error:
         raise UserError(f"has no tokenizer: {str(error).splitlines()[0]}", arguments.path) from None
     prompt = len(tokenizer(PROMPT)["input_ids"])
-    if arguments.seq_length <= prompt:
-        raise UserError(f"--seq_length: expected more than the prompt's {prompt} tokens, found {arguments.seq_length}")
-    return Case(arguments.batch_size, prompt, arguments.seq_length - prompt)
+    if length <= prompt:
+        raise UserError(f"--seq_length: expected more than the prompt's {prompt} tokens, found {length}")
+    return Case(arguments.batch_size, prompt, length - prompt)
 
 
 def load(arguments: argparse.Namespace):
@@ -120,6 +132,8 @@ def measure(model, case: Case) -> Row:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure every case and write the table."""
+    if find_spec("torch") is None:
+        raise UserError("needs PyTorch: pip install torch")
     original = arguments.base_model is not None
     if original:
         if arguments.path is not None or arguments.random:

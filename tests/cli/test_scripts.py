@@ -228,6 +228,54 @@ def test_cards_that_are_not_there_are_named(tmp_path):
         choose_devices(table, [5, 6])
 
 
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (
+            ["--max_output_length", 8, "--max_input_length", 313],
+            "--max_input_length: the model has room for 312 tokens",
+        ),
+        (["--max_output_length", 320], "--max_output_length: expected less than the model's context of 320, found 320"),
+    ],
+)
+def test_run_pa_refuses_a_typed_length_by_its_flag(flags, expected, hf_folder, monkeypatch, capsys):
+    from mindcoder.cli.run_pa_script import run_pa_script
+
+    _, _, folder = hf_folder(n_positions=320)
+    assert in_process(monkeypatch, run_pa_script, "--model_path", folder, *flags) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_mbpp_refuses_a_typed_length_by_its_flag(hf_folder, tmp_path, monkeypatch, capsys):
+    from mindcoder.cli.mbpp_scripts import mbpp_generate_script
+
+    _, _, folder = hf_folder(n_positions=320)
+    flags = ["--output_path", tmp_path / "out", "--mbpp_path", mbpp_file(tmp_path), "--model_path", folder]
+    assert in_process(monkeypatch, mbpp_generate_script, *flags, "--seq_length", 321) == 2
+    assert "--seq_length: the model has room for 320 tokens, found 321" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_default_length_is_cut_to_the_context(hf_folder, small_tokenizer, monkeypatch, capsys):
+    from mindcoder.cli.run_pa_script import run_pa_script
+
+    _, _, folder = hf_folder(vocab_size=700, n_positions=320)
+    small_tokenizer.save(folder)
+    assert in_process(monkeypatch, run_pa_script, "--model_path", folder, "--max_output_length", 8) == 0
+    out = capsys.readouterr().out
+    assert "--max_input_length is 312 instead of 1024" in out and "Answer[0]" in out
+
+
+def test_the_pytorch_reference_asks_for_pytorch(tmp_path, monkeypatch):
+    import runpy
+
+    run = runpy.run_path(str(WIZARDCODER / "inference_wizardcoder_pytorch.py"))
+    monkeypatch.setitem(run["run"].__globals__, "find_spec", lambda name: None)
+    given = run["build_parser"]().parse_args(["--base_model", str(tmp_path)])
+    with pytest.raises(UserError, match="needs PyTorch: pip install torch"):
+        run["run"](given)
+
+
 def test_run_pa_says_what_it_cannot_do(tmp_path, monkeypatch, capsys):
     from mindcoder.cli.run_pa_script import run_pa_script
 

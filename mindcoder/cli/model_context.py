@@ -1,0 +1,33 @@
+"""Length flags of the original scripts, held against the model's context."""
+
+from __future__ import annotations
+
+from mindcoder.checkpoint.weights import Weights
+from mindcoder.errors import UserError
+
+
+def context_of(weights: Weights) -> int | None:
+    """Tokens that prompt and answer may have together; None where positions are computed and set no limit."""
+    limit = weights.config.longest_text
+    return limit if limit is None or weights.prefix is None else limit - weights.prefix.options.tokens
+
+
+def fit_length(flag: str, typed: int | None, default: int, limit: int | None, otherwise: str = "") -> int:
+    """The length to use: what was typed, else the default, cut to the model's context with a line that says so.
+
+    Args:
+        flag: named in the line and in the refusal.
+        typed: by the user; None: nothing.
+        limit: tokens there is room for; None: any number.
+        otherwise: what else takes room, for the messages, such as ``" beside --max_output_length 20"``.
+
+    Raises:
+        UserError: the typed length is over the limit, or the limit leaves no room at all.
+    """
+    length = default if typed is None else typed
+    if limit is None or length <= limit:
+        return length
+    if typed is not None or limit < 1:
+        raise UserError(f"{flag}: the model has room for {max(limit, 0)} tokens{otherwise}, found {length}")
+    print(f"{flag} is {limit} instead of {default}: the model has room for no more{otherwise}")
+    return limit
