@@ -23,6 +23,17 @@ def pytest_configure(config: pytest.Config) -> None:
     setup_device("CPU")
 
 
+@pytest.fixture(autouse=True)
+def execution_mode():
+    """Puts MindSpore's execution mode back: MindFormers' Trainer changes it for the whole process."""
+    import mindspore as ms
+
+    mode = ms.get_context("mode")
+    yield
+    if ms.get_context("mode") != mode:
+        ms.set_context(mode=mode)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder with CodeAlpaca, MBPP and HumanEval; skips where it is absent (licences keep it out of the project)."""
