@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import select
 import socket
 import struct
+import threading
 import time
 
 import httpx
 import pytest
 from served import Running
+
+from mindcoder.generate.model import ModelRequest, open_model
+from mindcoder.serve.app import create_app
+from mindcoder.tokenizer import CodeTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -125,16 +131,37 @@ def test_too_much_is_refused_before_anything_is_made_of_it(harried, body):
     assert "Traceback" not in refused.result().text
 
 
-def test_a_long_text_is_tokenized_beside_the_loop(harried):
-    text = "def f(x): return x + 1\n" * 40_000
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        long = [pool.submit(ask, harried, prompt=text) for _ in range(3)]
-        answers = 0
-        while not all(item.done() for item in long):
-            assert httpx.get(f"{harried.url}/health", timeout=5).status_code == 200
-            answers += 1
-    assert {item.result().status_code for item in long} == {400} and answers > 3
-    assert "leaves no room for an answer" in long[0].result().text
+def test_a_text_too_long_to_be_answered_is_refused(harried):
+    answer = ask(harried, prompt="def f(x): return x + 1\n" * 40_000)
+    assert answer.status_code == 400 and "leaves no room for an answer" in answer.text
+
+
+def test_texts_are_tokenized_beside_the_loop(served_folder, monkeypatch):
+    """Tokenizing waits until another request has been answered; in the event loop that one would never be."""
+    app = create_app(open_model(ModelRequest(str(served_folder))))
+    begun, answered, waited = threading.Event(), threading.Event(), []
+    encode = CodeTokenizer.encode
+
+    def slow(tokenizer, text):
+        begun.set()
+        waited.append(answered.wait(20))
+        return encode(tokenizer, text)
+
+    monkeypatch.setattr(CodeTokenizer, "encode", slow)
+
+    async def both() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            asked = asyncio.create_task(client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1}))
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            health = await client.get("/health")
+            answered.set()
+            return [health.status_code, (await asked).status_code]
+
+    try:
+        assert asyncio.run(both()) == [200, 200] and waited == [True]
+    finally:
+        app.state.server.worker.close()
 
 
 def test_places_are_given_all_or_none(harried):
