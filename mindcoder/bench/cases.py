@@ -91,7 +91,7 @@ def original_pairs(
 ) -> list[list[int]]:
     """``[in, out]`` of the variables of the original StarCoder run.sh.
 
-    One case without ``multicase``; with ``set_case_pair`` the pairs as they stand beside each other; else every
+    One case without ``multicase``; with ``set_case_pair`` the pairs as given; else every
     combination of the lengths 2^a ... 2^(b-1) of both ranges.
     """
     if not multicase:

@@ -28,7 +28,7 @@ FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 COPY_BYTES = 64 * 1024 * 1024
 CONVERT_ELEMENTS = 16 * 1024 * 1024
 
-Progress = Callable[[int], object]  # is told of bytes done
+Progress = Callable[[int], object]  # called with the number of bytes done
 
 
 def no_progress(count: int) -> None:

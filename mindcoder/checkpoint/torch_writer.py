@@ -51,7 +51,7 @@ def write_torch(
     Args:
         plans: the tensors, in the dictionary's order.
         file: to write; not yet there.
-        progress: is told of bytes done.
+        progress: called with the number of bytes done.
         tied: further names -> the tensor of ``plans`` that each shares its storage with.
     """
     with zipfile.ZipFile(file, "x", zipfile.ZIP_STORED) as archive:

@@ -38,13 +38,12 @@ from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text
 from mindcoder.errors import UserError
 from mindcoder.files import file_there, read_json_object
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
-from mindcoder.places import hub_hint, place_of
+from mindcoder.places import hub_hint, place_of, refuse_what_holds_no_weights
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree", "adapter", "prefix"]
 ARCHITECTURE_FILE = "architecture.json"
-RUN_MARKS = ("run.lock", "run.json", "curves")  # in the output_dir of a run, from its start on
 RANK_FILES = "model-rank_*.safetensors"  # of a folder that ``convert`` has split
 PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
 
@@ -98,7 +97,7 @@ class Weights:
     text_format: TextFormat = UNKNOWN
 
     def require_complete(self) -> None:
-        """Refuse weights whose architecture is told by nothing but a YAML file.
+        """Refuse weights whose architecture only a YAML file describes.
 
         Raises:
             UserError: fields that the place does not tell.
@@ -276,21 +275,6 @@ def _folder_of(weights: Weights) -> Path:
     return weights.place if weights.place.is_dir() else weights.place.parent
 
 
-def _refuse_what_holds_no_weights(path: Path) -> None:
-    """Say what a file or a folder is that somebody took for weights.
-
-    Raises:
-        UserError: a file of another kind, or a run that has no checkpoint yet.
-    """
-    if path.is_file() and not path.name.endswith((".safetensors", ".bin", ".pt", ".pth", ".index.json")):
-        raise UserError("is not a file of weights: expected .safetensors, .bin, .pt, .pth or .ckpt, or a folder", path)
-    if path.is_dir() and not (path / "config.json").exists() and any((path / name).exists() for name in RUN_MARKS):
-        raise UserError(
-            "is a run without a checkpoint: the first one comes after save_checkpoint_steps updates, or at its end",
-            path,
-        )
-
-
 def _open(path: Path) -> Weights:
     if not path.is_dir():
         file_there(path)
@@ -313,7 +297,7 @@ def _open(path: Path) -> Weights:
         ckpt = find_ckpt(path)
         if ckpt is not None:
             return _open_ckpt(path, ckpt)
-    _refuse_what_holds_no_weights(path)
+    refuse_what_holds_no_weights(path)
     folder = HuggingFaceFolder(path if path.is_dir() else path.parent, None if path.is_dir() else path)
     return Weights(
         "huggingface",

@@ -89,6 +89,13 @@ def named_place(text: str) -> tuple[str, str]:
     return name, path
 
 
+def add_device_target_flag(parser: argparse.ArgumentParser) -> None:
+    """The device of a command that has no YAML file."""
+    parser.add_argument(
+        "--device_target", choices=["auto", "CPU", "Ascend"], default="auto", help="auto takes Ascend if there is one"
+    )
+
+
 def add_adapter_flag(parser: argparse._ActionsContainer, chosen: str) -> None:
     """Adapters beside the base model.
 

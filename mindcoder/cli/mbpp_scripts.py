@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mindcoder.cli.arguments import not_negative, positive
+from mindcoder.cli.arguments import add_device_target_flag, not_negative, positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_context import context_of, fit_length
@@ -34,12 +34,7 @@ def mbpp_generate_script(prog: str) -> int:
         metavar="N",
         help=f"prompt and answer, in tokens; default: {SEQ_LENGTH}, or the model's context where that is shorter",
     )
-    parser.add_argument(
-        "--device_target",
-        choices=["auto", "CPU", "Ascend"],
-        default="auto",
-        help="default: auto, Ascend if there is one",
-    )
+    add_device_target_flag(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()
     return guarded(lambda: _generate(arguments), arguments.debug)

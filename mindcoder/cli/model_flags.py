@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mindcoder.cli.arguments import number, positive, seed_number
+from mindcoder.cli.arguments import add_device_target_flag, number, positive, seed_number
 from mindcoder.data.prompt import TEMPLATES
 
 
@@ -32,9 +32,7 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
         help=f"answers computed together; default: {batch}",
     )
     parser.add_argument("--blocks", type=positive, metavar="N", help="cache blocks of 16 tokens; default: all that fit")
-    parser.add_argument(
-        "--device_target", choices=["auto", "CPU", "Ascend"], default="auto", help="auto takes Ascend if there is one"
-    )
+    add_device_target_flag(parser)
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 

@@ -12,7 +12,7 @@ import re
 import time
 from pathlib import Path
 
-from mindcoder.cli.arguments import boolean, positive
+from mindcoder.cli.arguments import add_device_target_flag, boolean, positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_context import context_of, fit_length
@@ -61,12 +61,7 @@ def run_pa_script(prog: str) -> int:
     parser.add_argument("--is_bf16", action="store_true", help="weights in bfloat16 instead of float16")
     parser.add_argument("--is_flash_causal_lm", type=boolean, metavar="BOOL", help="accepted; there is one way here")
     parser.add_argument("--use_refactor", nargs="?", const=True, type=boolean, metavar="BOOL", help="accepted likewise")
-    parser.add_argument(
-        "--device_target",
-        choices=["auto", "CPU", "Ascend"],
-        default="auto",
-        help="default: auto, Ascend if there is one",
-    )
+    add_device_target_flag(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()
     return guarded(lambda: _answer(arguments, prog.removesuffix(".py")), arguments.debug)

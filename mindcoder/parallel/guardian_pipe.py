@@ -27,7 +27,7 @@ class GuardianPipe:
         self._tell(token)
 
     def watch(self, session: int) -> None:
-        """A rank has begun a session."""
+        """Watch the session that a rank leads."""
         self._tell(f"+{session}")
 
     def forget(self, session: int) -> None:
