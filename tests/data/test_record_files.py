@@ -140,7 +140,7 @@ def test_one_object_over_several_lines_is_one_record(tmp_path):
     assert RecordIndex([str(file)])[0] == found
     file.write_text(json.dumps({"version": 1, "data": [item]}, indent=1))
     (wrapped,) = read_records(file)
-    assert isinstance(wrapped, BadRecord) and "there are: version, data" in wrapped.reason
+    assert isinstance(wrapped, BadRecord) and "the record has: version, data" in wrapped.reason
 
 
 def test_prose_in_a_text_file_is_a_text(tmp_path):
