@@ -26,7 +26,7 @@ $(VENV)/linting: $(VENV)/runtime
 quickstart: $(VENV)/runtime
 	@$(RUN)/mindcoder train-tokenizer --input_glob datasets/samples.json --vocab_size 1024 --output_dir $(OUT)/tokenizer
 	@$(RUN)/mindcoder preprocess --input_glob datasets/samples.json $(TOKENIZER) --seq_length 384 --packing \
-		--output_file $(OUT)/samples.mindrecord
+		--output_file $(OUT)/samples.mindrecord --overwrite
 	@$(RUN)/mindcoder finetune --config $(CONFIG) --train_data $(OUT)/samples.mindrecord $(TOKENIZER) \
 		--output_dir $(OUT) --overwrite
 	@echo "使用python编写快速排序代码"

@@ -35,6 +35,35 @@ NOT_IMPLEMENTED = """
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
 
 
+TEXT_GENERATION = "CAUSAL_LM"
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _are_names(value: Any) -> bool:
+    """One name or pattern, a list of them, or null."""
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    return all(isinstance(name, str) and name for name in names)
+
+
+def _are_layers(value: Any) -> bool:
+    """One index of a layer, a list of them, or null."""
+    indices = value if isinstance(value, list) else [] if value is None else [value]
+    return all(isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in indices)
+
+
+# They change nothing here, but a file in which they are something else was not written by PEFT.
+HARMLESS_VALUES = {
+    "lora_dropout": (_is_probability, "a number from 0 to 1"),
+    "target_modules": (_are_names, "a module's name or a list of names"),
+    "exclude_modules": (_are_names, "a module's name or a list of names"),
+    "layers_pattern": (_are_names, "a module's name or a list of names"),
+    "layers_to_transform": (_are_layers, "the number of a layer or a list of them"),
+}
+
+
 @dataclass(frozen=True)
 class PeftSettings:
     """What an adapter's matrices need to be understood.
@@ -103,11 +132,17 @@ def read_settings(folder: Path) -> PeftSettings:
 
 
 def check_known(values: Mapping[str, Any], read: tuple[str, ...]) -> None:
-    """Refuse what is not among ``read``, has an effect that is not implemented, or is unknown.
+    """Refuse what is not among ``read``, has an effect that is not implemented, is unknown, or is no such setting.
 
     Raises:
         ValueError: names the setting.
     """
+    if values.get("task_type") not in (None, TEXT_GENERATION):
+        found = shown(values["task_type"])
+        raise ValueError(f"task_type: expected {TEXT_GENERATION}, found {found}: the adapter is no language model's")
+    for name, (fits, expected) in HARMLESS_VALUES.items():
+        if name in values and not fits(values[name]):
+            raise ValueError(f"{name}: expected {expected}, found {shown(values[name])}")
     known = (*read, *HARMLESS.split(), *NOT_IMPLEMENTED.split())
     for name, value in values.items():
         if name in NOT_IMPLEMENTED.split() and value:

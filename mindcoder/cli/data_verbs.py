@@ -42,6 +42,7 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
         "--pairs", action="store_true", help="records with a chosen and a rejected answer, for preference tuning"
     )
     add_reading_flags(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file where it exists")
     parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
     parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
     parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="files to write")
@@ -57,13 +58,19 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
 def preprocess_verb(arguments: argparse.Namespace) -> int:
     """Write the dataset and print its statistics."""
     from mindcoder.data.infill import InfillOptions
-    from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
+    from mindcoder.data.preprocess import (
+        PreprocessOptions,
+        preprocess,
+        refuse_as_output,
+        refuse_present,
+        rejects_path,
+    )
 
     start_logging()
-    sources = sources_of(arguments)
-    expand_glob(sources.patterns)  # before anything slower
+    sources, output = sources_of(arguments), Path(arguments.output_file)
+    refuse_as_output(output, expand_glob(sources.patterns))  # before anything slower
+    refuse_present(output, arguments.overwrite)
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file, pad_token=arguments.pad_token)
-    output = Path(arguments.output_file)
     options = PreprocessOptions(
         sources.patterns,
         output,
@@ -76,6 +83,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
         pairs=arguments.pairs,
         infill=InfillOptions(arguments.fim_rate, arguments.fim_spm_rate, arguments.seed),
         reading=sources.reading,
+        overwrite=arguments.overwrite,
     )
     info, statistics = preprocess(options, tokenizer)
     print("\n".join(statistics.lines()))

@@ -44,6 +44,7 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     for verb in (dedup, clean):
         verb.add_argument("input_glob", nargs="+", metavar="GLOB", help=INPUT_HELP)
         verb.add_argument("output_file", metavar="OUT", help="JSONL to write")
+        verb.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
         add_reading_flags(verb)
     for verb in (ls, stats, show, dedup, clean):
         verb.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -101,12 +102,13 @@ def _rows(text: str) -> set[int]:
 
 def _filter(arguments: argparse.Namespace) -> int:
     from mindcoder.data.overlap import Finding, contaminated, near_duplicates
-    from mindcoder.data.preprocess import reasons, refuse_as_output
+    from mindcoder.data.preprocess import reasons, refuse_as_output, refuse_present
 
     sources, output = sources_of(arguments), Path(arguments.output_file)
     refuse_as_output(output, expand_glob(sources.patterns))
     if len(arguments.input_glob) > 1 and output.exists():
         raise UserError("exists; of several files the last one is written, so give a new name", output)
+    refuse_present(output, arguments.overwrite)
     unusable: list[BadRecord] = []
     records = _records(sources, unusable)
     if arguments.data_verb == "dedup":

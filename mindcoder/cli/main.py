@@ -12,7 +12,7 @@ from mindcoder.cli.verbs import GROUPS, overview
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; gives the exit code: 0 done, 1 failed, 2 something given is wrong, 130 interrupted."""
+    """Run a verb; gives the exit code: 0 done, 1 failed, 2 something given is wrong, 128 + a signal that ended it."""
     arguments = build_parser().parse_args(argv)
     return guarded(lambda: arguments.run(arguments), arguments.debug)
 

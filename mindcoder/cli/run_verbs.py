@@ -132,7 +132,7 @@ def _train(
     trainer, result = train(config, request, tokenizer, text_format)
     output = Path(config.output_dir)
     if trainer.mesh.rank > 0 or trainer.updates == 0:
-        return 0
+        return trainer.exit_code
     if result is not None:
         print(f"eval: {result}")
     print(
@@ -140,7 +140,7 @@ def _train(
         f"{output / 'tensorboard'}"
     )
     print(f"checkpoint: {output / 'checkpoint' / f'step_{trainer.step:08d}'}")
-    return 0
+    return trainer.exit_code
 
 
 def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTokenizer, out: TextIO) -> int:

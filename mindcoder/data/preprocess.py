@@ -58,6 +58,7 @@ class PreprocessOptions:
     infill: InfillOptions = InfillOptions()
     pairs: bool = False
     reading: Reading = Reading()
+    overwrite: bool = False
 
 
 def reasons(rejects: Iterable[BadRecord]) -> str:
@@ -262,11 +263,13 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     """Read, tokenize, mask, pad or pack, and write.
 
     Raises:
-        UserError: no file, a bad record without ``skip_bad``, no record that can be used, no space.
+        UserError: no file, a bad record without ``skip_bad``, no record that can be used, no space; the output is
+            there and ``overwrite`` is not set.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
     files = expand_glob(options.input_glob)
     refuse_as_output(options.output_file, files)
+    refuse_present(options.output_file, options.overwrite)
     statistics = Statistics(seq_length=options.seq_length, kind=PAIRS if options.pairs else "texts")
     workers = options.workers or os.cpu_count() or 1
     identity = fingerprint(tokenizer)
@@ -315,6 +318,19 @@ def refuse_as_output(output_file: Path, inputs: Sequence[Path]) -> None:
         raise UserError("is a folder, expected the name of a file to write", output_file)
     if output_file.exists() and any(output_file.samefile(file) for file in inputs):
         raise UserError("is one of the files to read; it would be overwritten", output_file)
+
+
+def refuse_present(output_file: Path, overwrite: bool) -> None:
+    """Refuse to replace what is there, unless asked to; of a dataset in several files the first one tells.
+
+    MindSpore's FileWriter, and so the original ``wizardcoder_preprocess.py``, refuses it as well.
+
+    Raises:
+        UserError: something is there.
+    """
+    present = next((file for file in (output_file, Path(f"{output_file}0")) if file.exists()), None)
+    if present is not None and not overwrite:
+        raise UserError("exists; add --overwrite to replace it", present)
 
 
 def rejects_path(output_file: Path) -> Path:

@@ -184,14 +184,17 @@ class Trainer:
             finally:
                 self._tell("on_end")
         if self._stopped:
-            name = signal.Signals(self._stop_signal).name if self._stop_signal else "another process"
+            name = signal.Signals(self._stop_signal).name if self._stop_signal else "a signal to another process"
             log.warning("%s: stopped after step %d, checkpoint saved; --resume continues", name, self.step)
         return result
 
     @property
-    def stopped(self) -> bool:
-        """Whether a signal ended the run early."""
-        return self._stopped
+    def exit_code(self) -> int:
+        """0, or as a shell puts it 128 + the signal that ended the run early: a scheduler must not take it for done.
+
+        Where another process got the signal it counts as SIGTERM, which is what the launcher passes on.
+        """
+        return 128 + (self._stop_signal or signal.SIGTERM) if self._stopped else 0
 
     def save(self) -> Path:
         """Write a checkpoint of the current step."""

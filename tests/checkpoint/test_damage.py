@@ -247,6 +247,14 @@ def changed(places, place, name, tmp_path, change):
     ({"modules_to_save": ["lm_head"]}, "modules_to_save"), ({"layer_replication": [[0, 2]]}, "layer_replication"),
     ({"target_parameters": ["a"]}, "target_parameters"), ({"init_lora_weights": "pissa_niter_4"}, "changed base model"),
     ({"use_new_thing": True}, "unknown setting 'use_new_thing'"),
+    ({"lora_dropout": 5}, "lora_dropout: expected a number from 0 to 1, found 5"), ({"lora_dropout": ""}, "found ''"),
+    ({"lora_dropout": True}, "lora_dropout"), ({"lora_dropout": None}, "lora_dropout"),
+    ({"target_modules": [-1]}, r"target_modules: expected a module's name or a list of names, found \[-1\]"),
+    ({"target_modules": [[]]}, "target_modules"), ({"target_modules": ""}, "target_modules"),
+    ({"target_modules": {"q_proj": 1}}, "target_modules"), ({"exclude_modules": 5}, "exclude_modules: expec"),
+    ({"layers_pattern": [None]}, "layers_pattern: expected"), ({"layers_to_transform": [-1]}, "layers_to_transform: e"),
+    ({"layers_to_transform": "all"}, "layers_to_transform: expected the number of a layer"),
+    ({"task_type": "SEQ_CLS"}, "task_type: expected CAUSAL_LM, found 'SEQ_CLS'"), ({"task_type": []}, "task_type"),
     ({"base_model_name_or_path": "bigcode/starcoder"}, "hf download bigcode/starcoder --local-dir starcoder"),
 ])  # fmt: skip
 def test_settings_of_an_adapter(change, expected, places, tmp_path):
@@ -254,6 +262,16 @@ def test_settings_of_an_adapter(change, expected, places, tmp_path):
     with pytest.raises(UserError, match=expected) as error:
         read(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("change", [
+    {"lora_dropout": 0}, {"lora_dropout": 1.0}, {"target_modules": None}, {"target_modules": "all-linear"},
+    {"target_modules": ["q_proj"], "layers_to_transform": 1, "layers_pattern": "layers"}, {"exclude_modules": []},
+    {"layers_to_transform": [0, 1], "layers_pattern": ["layers"]}, {"task_type": None}, {"task_type": "CAUSAL_LM"},
+])  # fmt: skip
+def test_settings_as_peft_writes_them(change, places, tmp_path):
+    folder, _ = changed(places, "peft", "adapter_config.json", tmp_path, lambda values: values.update(change))
+    assert open_weights(folder).parameters()
 
 
 def test_matrices_of_an_adapter(places, tmp_path):

@@ -138,7 +138,9 @@ def test_preprocess_takes_unquoted_files_columns_and_names(
     assert [f"note: {file}: nothing reads note (1 record)" in screen for file in files] == [True, True]
     texts = [small_tokenizer.decode(row["input_ids"].tolist()) for row in read_rows(str(target))]
     assert ["question a" in texts[0], "question b" in texts[1]] == [True, True]
-    assert preprocess(tokenizer_folder, target, "--input_glob", "name:mine") == 0
+    assert preprocess(tokenizer_folder, target, "--input_glob", "name:mine") == 2
+    assert "o.mindrecord: exists; add --overwrite to replace it" in capsys.readouterr().err
+    assert preprocess(tokenizer_folder, target, "--input_glob", "name:mine", "--overwrite") == 0
     assert "records 1 (" in capsys.readouterr().out
 
 
@@ -212,14 +214,16 @@ def test_cleaning_keeps_records_as_they_are(tmp_path, capsys):
     assert main(["data", "dedup", str(file), str(target), "--columns", "instruction=q,output=a"]) == 0
     assert [json.loads(line) for line in target.read_text().splitlines()] == items
     assert "3 records kept, 1 left out" in capsys.readouterr().out
+    assert main(["data", "dedup", str(SAMPLES), str(target)]) == 2
+    assert "o.jsonl: exists; add --overwrite to replace it" in capsys.readouterr().err
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"instruction": "a", "output": ""}\n' * 2)
-    assert main(["data", "dedup", str(empty), str(target)]) == 2
+    assert main(["data", "dedup", str(empty), str(target), "--overwrite"]) == 2
     assert "empty.jsonl: all records are left out: output is empty (2)" in capsys.readouterr().err
     assert main(["data", "dedup", str(empty), str(SAMPLES), str(tmp_path / "both.jsonl")]) == 0
     assert "also left out, nothing to learn: output is empty (2)" in capsys.readouterr().out
     empty.write_text("")
-    assert main(["data", "dedup", str(empty), str(target)]) == 2
+    assert main(["data", "dedup", str(empty), str(target), "--overwrite"]) == 2
     assert "empty.jsonl: holds no record" in capsys.readouterr().err
     assert len(target.read_text().splitlines()) == 3
     problem = next(iter(json.loads(SAMPLES.read_text(encoding="utf-8"))))["output"]
@@ -228,7 +232,7 @@ def test_cleaning_keeps_records_as_they_are(tmp_path, capsys):
          "challenge_test_list": []}) + "\n")  # fmt: skip
     empty.write_text(json.dumps({"text": problem}))
     against = ["--against", f"mbpp={tmp_path / 'mbpp.jsonl'}"]
-    assert main(["data", "decontaminate", str(empty), str(target), *against]) == 2
+    assert main(["data", "decontaminate", str(empty), str(target), "--overwrite", *against]) == 2
     assert "all records are left out: 1 repeat something, such as mbpp" in capsys.readouterr().err
 
 

@@ -144,6 +144,22 @@ def test_interrupted_or_damaged_datasets_are_refused(small_tokenizer, tmp_path):
         find_dataset(str(target))
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_dataset_is_only_replaced_when_asked_to(partitions, small_tokenizer, tmp_path):
+    source = tmp_path / "a.jsonl"
+    source.write_text((json.dumps({"instruction": "a", "output": "b"}) + "\n") * 4)
+    target = tmp_path / "o.mindrecord"
+    preprocess(options(source, target, file_partition=partitions), small_tokenizer)
+    first = target if partitions == 1 else tmp_path / "o.mindrecord0"
+    before = first.read_bytes()
+    source.write_text((json.dumps({"instruction": "c", "output": "d"}) + "\n") * 5)
+    with pytest.raises(UserError, match=f"{first.name}: exists; add --overwrite to replace it"):
+        preprocess(options(source, target, file_partition=partitions), small_tokenizer)
+    assert first.read_bytes() == before
+    preprocess(options(source, target, file_partition=partitions, overwrite=True), small_tokenizer)
+    assert find_dataset(str(target))[1].rows == 5
+
+
 def test_full_disk_leaves_the_earlier_dataset(small_tokenizer, tmp_path, monkeypatch):
     source = tmp_path / "a.jsonl"
     source.write_text((json.dumps({"instruction": "a", "output": "b"}) + "\n") * 300)
@@ -152,7 +168,7 @@ def test_full_disk_leaves_the_earlier_dataset(small_tokenizer, tmp_path, monkeyp
     before = target.read_bytes()
     monkeypatch.setattr("mindcoder.files.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(NoSpaceError, match="no disk space"):
-        preprocess(options(source, target), small_tokenizer)
+        preprocess(options(source, target, overwrite=True), small_tokenizer)
     assert target.read_bytes() == before and find_dataset(str(target))[1].rows == 300
     assert not [path for path in tmp_path.iterdir() if ".tmp-" in path.name]
 

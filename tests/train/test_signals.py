@@ -29,6 +29,17 @@ def test_the_first_is_noted_and_the_second_ends(number, trainer):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(
+    "stopped, number, code",
+    [(True, signal.SIGTERM, 143), (True, signal.SIGINT, 130), (True, signal.SIGHUP, 129), (True, None, 143),
+     (False, None, 0), (False, signal.SIGTERM, 0)],
+)  # fmt: skip
+def test_a_run_that_was_cut_short_does_not_look_finished(stopped, number, code, trainer):
+    """None: the signal went to another process. A signal during the last update finds the run finished."""
+    trainer._stopped, trainer._stop_signal = stopped, number
+    assert trainer.exit_code == code
+
+
 def test_nohup_is_respected(trainer):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
