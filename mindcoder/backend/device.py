@@ -94,6 +94,8 @@ def setup_device(
     if device == "Ascend":
         try:
             ms.set_device("Ascend", device_id)
+            # MindSpore takes as many threads as cores allow; with one, it refuses every `if` of a graph.
+            ms.runtime.dispatch_threads_num(4)
         except (RuntimeError, ValueError) as error:  # forty lines of it
             reason = single_line(str(error), 200).partition(". ")[0]
             raise UserError(f"device_target: Ascend does not start: {reason}; CPU or auto would") from None

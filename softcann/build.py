@@ -1,0 +1,130 @@
+"""Build softcann for the installed MindSpore: ``python -m softcann.build``. Writes only below ``softcann/build/``."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from softcann.generate import source
+from softcann.wheel import BuildError, Needs, mindspore_folder, needs
+
+ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / "build"
+HOME = BUILD / "Ascend/latest"  # stands for an installed CANN; MindSpore looks for a folder of this name
+LIBRARIES = HOME / "lib64"
+SOURCES = ("runtime", "operators", "hccl", "aclop", "graph")
+# MindSpore is built with the C++ library's old strings, and std::string crosses the border in the graph engine.
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-attributes"]
+FLAGS += ["-Wno-psabi", "-D_GLIBCXX_USE_CXX11_ABI=0", f"-I{ROOT / 'include'}", f"-I{ROOT / 'runtime'}"]
+VERSION_OF_CANN = "Version=9.0.0\n"  # MindSpore reads it from two files and accepts this
+
+
+def compiler() -> str:
+    name = os.environ.get("CXX", "g++")
+    for tool in (name, "gcc", "nm", "readelf", "c++filt"):
+        if shutil.which(tool) is None:
+            raise BuildError(f"softcann: {tool} is not there; expected a C++ compiler and binutils")
+    return name
+
+
+def run(command: list[str]) -> None:
+    """Run a compiler.
+
+    Raises:
+        BuildError: it fails; with what it said.
+    """
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise BuildError(f"softcann: {' '.join(command)}\n{result.stderr.strip()}")
+    if result.stderr.strip():
+        print(result.stderr.strip(), file=sys.stderr)
+
+
+def digest(*texts: str, files: list[Path]) -> str:
+    hashed = hashlib.sha256("\0".join(texts).encode())
+    for file in files:
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()
+
+
+def compile_one(command: list[str], file: Path, object_file: Path, headers: list[Path]) -> bool:
+    """Compile ``file``; not again while it, the headers and the command are the same. Whether it was compiled."""
+    stamp = object_file.with_suffix(".stamp")
+    state = digest(*command, files=[file, *headers])
+    if object_file.exists() and stamp.exists() and stamp.read_text() == state:
+        return False
+    object_file.parent.mkdir(parents=True, exist_ok=True)
+    run([*command, "-c", str(file), "-o", str(object_file)])
+    stamp.write_text(state)
+    return True
+
+
+def needs_of_wheel(folder: Path) -> Needs:
+    """``needs``, remembered in the build folder: reading the wheel takes longer than compiling."""
+    kept = BUILD / "needs.json"
+    state = digest(str(folder), files=[ROOT / "wheel.py"])
+    if kept.exists():
+        content = json.loads(kept.read_text())
+        if content["state"] == state:
+            return Needs(**{key: set(value) for key, value in content["needs"].items()})
+    found = needs(folder)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"state": state, "needs": {key: sorted(value) for key, value in vars(found).items()}}))
+    return found
+
+
+def build() -> Path:
+    """Build what is out of date and give the folder that stands for an installed CANN.
+
+    Raises:
+        BuildError: another MindSpore, no compiler, or an error in a source file.
+    """
+    command = [compiler(), *FLAGS, "-march=native"]
+    wanted = needs_of_wheel(mindspore_folder())
+    objects = BUILD / "objects"
+    objects.mkdir(parents=True, exist_ok=True)
+    generated = BUILD / "missing.c"
+    generated.write_text(source(wanted.undefined, wanted.looked_up, wanted.operators))
+    headers = sorted([*ROOT.glob("include/**/*.h"), *(path for name in SOURCES for path in ROOT.glob(f"{name}/*.h"))])
+    files = [path for name in SOURCES for path in sorted(ROOT.glob(f"{name}/*.cc"))]
+    jobs = [(command, path, objects / path.parent.name / (path.stem + ".o"), headers) for path in files]
+    jobs.append((["gcc", "-O1", "-fPIC", "-w"], generated, objects / "missing.o", []))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        changed = any(list(pool.map(lambda job: compile_one(*job), jobs)))
+    main = LIBRARIES / "libascendcl.so"
+    names = sorted(wanted.libraries - {main.name})
+    linked = [str(job[2]) for job in jobs]
+    stamp = BUILD / "linked"
+    state = json.dumps([linked, names])
+    if not changed and stamp.exists() and stamp.read_text() == state:
+        return HOME
+    shutil.rmtree(HOME.parent, ignore_errors=True)
+    for place in (LIBRARIES, HOME / "compiler", HOME / "opp/built-in/op_impl/ai_core/tbe"):
+        place.mkdir(parents=True)
+    for place in (HOME, HOME / "compiler"):
+        (place / "version.info").write_text(VERSION_OF_CANN)
+    run([command[0], "-shared", *linked, "-o", str(main), "-Wl,-soname,libascendcl.so", "-lrt", "-pthread"])
+    link = ["gcc", "-shared", "-x", "c", "/dev/null", "-Wl,--no-as-needed", f"-L{LIBRARIES}", "-lascendcl"]
+    for name in names:
+        run([*link, f"-Wl,-soname,{name}", "-o", str(LIBRARIES / name)])
+    stamp.write_text(state)
+    return HOME
+
+
+def main() -> int:
+    try:
+        print(build())
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

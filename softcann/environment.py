@@ -1,0 +1,114 @@
+"""The environment of a process that runs on softcann, and a way to run one.
+
+With these variables MindSpore takes Ascend by default, so they belong in child processes, never in one's own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from softcann.build import BUILD, HOME, LIBRARIES, ROOT, build
+from softcann.wheel import mindspore_folder
+
+OWN = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "ASCEND_OPP_PATH", "MS_SIMULATION_LEVEL", "RANK_TABLE_FILE")
+CLUSTER = ("MS_ROLE", "MS_WORKER_NUM", "MS_SCHED_HOST", "MS_SCHED_PORT", "MS_NODE_ID", "RANK_ID", "RANK_SIZE")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a rank ended; ``output`` is stdout and stderr together."""
+
+    returncode: int
+    output: str
+
+
+def emulator_environment(log: Path | None = None, **more: str) -> dict[str, str]:
+    """Builds softcann if it is out of date and gives the environment for a child process.
+
+    Args:
+        log: file that gets a JSON line for each operator.
+        more: variables to set besides.
+    """
+    home = build()
+    kernels = mindspore_folder() / "lib/plugin/ascend/ms_kernels_internal"
+    environment = {name: value for name, value in os.environ.items() if name not in OWN + CLUSTER}
+    inherited = environment.get("LD_LIBRARY_PATH", "")
+    search = [LIBRARIES, kernels / "internal_kernel/lib", kernels / "asdops/lib", inherited]
+    environment["LD_LIBRARY_PATH"] = ":".join(str(path) for path in search if path)
+    python: list[object] = [ROOT / "python", ROOT.parent, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = ":".join(str(path) for path in python if path)
+    environment["ASCEND_HOME_PATH"] = str(home)
+    environment["ASCEND_OPP_PATH"] = str(home / "opp")
+    environment.setdefault("GLOG_v", "3")
+    if log is not None:
+        environment["SOFTCANN_LOG"] = str(log)
+    return environment | more
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run_on_emulator(
+    what: str | Sequence[str],
+    ranks: int = 1,
+    timeout: float = 300,
+    log: Path | None = None,
+    cwd: Path | None = None,
+    **more: str,
+) -> list[Finished]:
+    """Run a Python program on softcann in processes of its own and wait for all of them.
+
+    Args:
+        what: source of a Python program, or the arguments after ``python``.
+        ranks: processes; more than one find each other through MindSpore's scheduler, which is started too.
+        timeout: seconds, for all of them together; whoever runs longer is killed.
+        log, more: see ``emulator_environment``.
+        cwd: folder to run in; a temporary one by default, for MindSpore writes logs there.
+
+    Returns:
+        One ``Finished`` per rank, in order. A killed rank has a negative return code.
+    """
+    environment = emulator_environment(log, **more)
+    arguments = ["-c", what] if isinstance(what, str) else list(what)
+    command = [sys.executable, *arguments]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = cwd or Path(temporary)
+        roles: list[dict[str, str]] = [{}]
+        if ranks > 1:
+            meet = {"MS_WORKER_NUM": str(ranks), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(free_port())}
+            node = [{"MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(i), "RANK_ID": str(i)} | meet for i in range(ranks)]
+            roles = [*node, {"MS_ROLE": "MS_SCHED", "MS_NODE_ID": "0"} | meet]
+        processes = []
+        for index, role in enumerate(roles):
+            stream = open(Path(temporary) / f"output_{index}", "w+b")
+            process = subprocess.Popen(
+                command, env=environment | role, stdout=stream, stderr=subprocess.STDOUT, cwd=folder
+            )
+            processes.append((process, stream))
+        end = time.monotonic() + timeout
+        finished = []
+        for index, (process, stream) in enumerate(processes):
+            left = end - time.monotonic() if index < ranks else 5  # the scheduler ends soon after its workers
+            try:
+                process.wait(max(left, 0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            stream.seek(0)
+            finished.append(Finished(process.returncode, stream.read().decode(errors="replace")))
+            stream.close()
+    return finished[:ranks]
+
+
+__all__ = ["BUILD", "HOME", "Finished", "emulator_environment", "run_on_emulator"]

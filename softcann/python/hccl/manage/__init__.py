@@ -1,0 +1,1 @@
+"""MindSpore imports this package and calls nothing of it."""
