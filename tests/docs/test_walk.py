@@ -81,6 +81,7 @@ def stand_in_environment(folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_works(page, walk):
     clone, environment = walk
+    clear_outputs(clone)
     made_here = any("make quickstart" in block.text for block in blocks(page))
     if not made_here and not (clone / "output" / "quickstart").exists():
         run(Block("Makefile", 1, "make quickstart"), clone, environment)
@@ -109,6 +110,13 @@ def start_over(output: Path) -> None:
     for item in output.iterdir() if output.is_dir() else ():
         if item.name != "quickstart":
             shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+def clear_outputs(clone: Path) -> None:
+    """Leave only the quickstart: readers follow one page, and the Chinese page repeats the English page's commands."""
+    for folder in (clone / "output").glob("*"):
+        if folder.name != "quickstart":
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
 
 
 def run(block: Block, clone: Path, environment: dict[str, str]) -> None:
