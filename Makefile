@@ -1,4 +1,4 @@
-# make quickstart · make test · make test-cluster · make test-docs · make lint · make bench
+# make quickstart · make test · make test-cluster · make test-ascend · make test-docs · make lint · make bench
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
@@ -7,7 +7,7 @@ TOKENIZER := --vocab_file $(OUT)/tokenizer/vocab.json --merge_file $(OUT)/tokeni
 CONFIG := configs/wizardcoder/tiny_finetune.yaml
 PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test test-cluster test-docs lint bench clean
+.PHONY: quickstart test test-cluster ascend test-ascend test-docs lint bench clean
 
 $(VENV)/runtime: setup.py $(wildcard mindcoder/native/*.cpp mindcoder/native/*.h)
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,13 @@ test: $(VENV)/testing
 
 test-cluster: $(VENV)/testing
 	$(RUN)/python -m pytest -q tests/parallel tests/planning tests/generate/test_replicas.py -m "not docs"
+
+# An Ascend in software, for tests only: softcann/README.md.
+ascend: $(VENV)/runtime
+	$(RUN)/python -m softcann.build
+
+test-ascend: $(VENV)/testing ascend
+	$(RUN)/python -m pytest -q tests/ascend
 
 test-docs: $(VENV)/testing
 	$(RUN)/python -m pytest -q -rA -m docs

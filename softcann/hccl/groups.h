@@ -1,0 +1,15 @@
+// The functions of HCCL that make, ask and destroy communicators; and how any of its functions ends.
+#pragma once
+
+#include <functional>
+
+#include "communicator.h"
+
+namespace softcann {
+
+Communicator& group_of(void* handle, const char* function);  // throws HcclFailure
+
+// Runs `work`, logs the call, and turns a failure into HCCL's code, a message for aclGetRecentErrMsg and a line on stderr.
+int hccl(const char* function, const std::function<void()>& work);
+
+}  // namespace softcann
