@@ -17,7 +17,7 @@ from mindcoder.tokenizer import CodeTokenizer
 
 @dataclass
 class Answer:
-    """One choice of a response as it grows.
+    """One choice of a response as it grows; it goes on growing while somebody reads an earlier `Item`.
 
     Attributes:
         text: what is certain so far.
@@ -32,11 +32,35 @@ class Answer:
     cached: int = 0
 
 
+@dataclass(frozen=True)
+class Item:
+    """What one event brought to an answer, as of that event, however late it is read.
+
+    Attributes:
+        text: new text.
+        tokens: those that came with it.
+        finish_reason: None while the answer goes on.
+        generated: tokens of the answer so far.
+        cached: prompt tokens that were in the cache.
+    """
+
+    text: str
+    tokens: tuple[TokenChoice, ...]
+    finish_reason: str | None
+    generated: int
+    cached: int
+
+
 async def follow(
-    worker: EngineWorker, tokenizer: CodeTokenizer, request: Request, stops: Sequence[str], metrics: Metrics
-) -> AsyncIterator[tuple[str, list[TokenChoice], Answer]]:
-    """New text, the tokens that came since the last item, and the answer so far."""
-    answer, text = Answer(), StoppedText(tokenizer, stops)
+    worker: EngineWorker,
+    tokenizer: CodeTokenizer,
+    request: Request,
+    stops: Sequence[str],
+    metrics: Metrics,
+    answer: Answer,
+) -> AsyncIterator[Item]:
+    """Let ``answer`` grow, and say what is new at each step."""
+    text = StoppedText(tokenizer, stops)
     metrics.tokens.labels("prompt").inc(len(request.prompt))
     seen = time.perf_counter()
     async with aclosing(worker.answer(request)) as events:  # type: ignore[type-var]
@@ -45,16 +69,16 @@ async def follow(
             (metrics.next_token if answer.choices else metrics.first_token).observe(now - seen)
             seen = now
             answer.cached = event.sequence.reused
-            fresh, chosen = "", []
+            fresh = ""
             if event.choice is not None:
                 metrics.tokens.labels("generated").inc()
                 answer.choices.append(event.choice)
-                chosen.append(event.choice)
                 fresh = text.push(event.choice.token)
             answer.finish_reason = "stop" if text.stopped else event.finish_reason
             if answer.finish_reason is not None:
                 fresh += text.finish()
             answer.text += fresh
-            yield fresh, chosen, answer
+            tokens = () if event.choice is None else (event.choice,)
+            yield Item(fresh, tokens, answer.finish_reason, len(answer.choices), answer.cached)
             if text.stopped:
                 return

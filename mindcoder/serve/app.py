@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect
 
-from mindcoder.errors import UserError
 from mindcoder.generate.model import Model
+from mindcoder.serve.bodies import read_body
+from mindcoder.serve.errors import Refused, add_error_handlers
 from mindcoder.serve.events import EventStream
 from mindcoder.serve.limits import WRONG_KEYS, Limits, RateLimit, client_name, key_matches
 from mindcoder.serve.metrics import CountRequests, Metrics
 from mindcoder.serve.origins import Names, OnlyOwnNames
 from mindcoder.serve.page import add_page
-from mindcoder.serve.protocol import ChatRequest, CompletionRequest, error_body
+from mindcoder.serve.protocol import ChatRequest, CompletionRequest
 from mindcoder.serve.responses import ChatJob, CompletionJob, Job
-from mindcoder.serve.worker import EngineFailed, EngineWorker, QueueFull
+from mindcoder.serve.worker import EngineWorker
 
 PREPARED_AT_ONCE = 2  # requests whose texts become token ids; the others wait
 __all__ = ["Limits", "Server", "create_app"]
-
-Body = TypeVar("Body", bound=BaseModel)
-log = logging.getLogger(__name__)
-
-
-class Refused(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        kind: str = "invalid_request_error",
-        retry: float = 0.0,
-        closes: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.kind = status, kind
-        self.headers = {"Retry-After": str(math.ceil(retry))} if retry else {}
-        if closes:  # the rest of the request is not read
-            self.headers["Connection"] = "close"
 
 
 class Server:
@@ -90,26 +66,6 @@ class Server:
     @staticmethod
     def _too_many(rate: RateLimit, what: str, seconds: float) -> Refused:
         return Refused(429, f"more than {rate.per_minute} {what} a minute", "rate_limit_error", retry=seconds)
-
-    async def read(self, request: Request, kind: type[Body]) -> Body:
-        """The body, no longer than it may be, as what it has to be."""
-        most = self.limits.max_body
-        too_long = Refused(413, f"the request is longer than {most} bytes", closes=True)
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and (len(length) > 18 or int(length) > most):
-            raise too_long
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > most:
-                raise too_long
-        try:
-            return kind.model_validate_json(bytes(body))
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))[:200]
-            said = first["msg"].removeprefix("Value error, ")
-            raise Refused(400, f"{place}: {said}" if place else said) from None
 
     async def run(self, request: Request, job: Job) -> Response:
         """The whole answer, or its stream."""
@@ -183,31 +139,7 @@ def create_app(model: Model, limits: Limits = Limits(), names: Names | None = No
     app.add_middleware(OnlyOwnNames, names=names)
     app.add_middleware(CountRequests, metrics=server.metrics)
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> JSONResponse:
-        return JSONResponse(error_body(str(error), error.kind), error.status, error.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def left(_: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=499)
-
-    @app.exception_handler(UserError)
-    async def unfit(_: Request, error: UserError) -> JSONResponse:
-        return JSONResponse(error_body(str(error), "invalid_request_error"), 400)
-
-    @app.exception_handler(QueueFull)
-    async def full(_: Request, error: QueueFull) -> JSONResponse:
-        body = error_body("the queue is full", "rate_limit_error", "queue_full")
-        return JSONResponse(body, 429, {"Retry-After": "1"})
-
-    @app.exception_handler(EngineFailed)
-    async def failed(_: Request, error: EngineFailed) -> JSONResponse:
-        return JSONResponse(error_body("the engine failed; the server's log says why", "server_error"), 500)
-
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(error_body("the server failed; its log says why", "server_error"), 500)
-
+    add_error_handlers(app)
     add_page(app)
 
     @app.get("/health")
@@ -232,13 +164,13 @@ def create_app(model: Model, limits: Limits = Limits(), names: Names | None = No
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         server.admit(request)
-        body = await server.read(request, CompletionRequest)
+        body = await read_body(request, CompletionRequest, limits.max_body)
         return await server.run(request, CompletionJob(body, model, server.worker, server.metrics))
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         server.admit(request)
-        body = await server.read(request, ChatRequest)
+        body = await read_body(request, ChatRequest, limits.max_body)
         return await server.run(request, ChatJob(body, model, server.worker, server.metrics))
 
     return app

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from mindcoder.serve.protocol import error_body
+from mindcoder.serve.errors import error_body
 from mindcoder.serve.worker import EngineFailed
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mindcoder.serve.protocol import error_body
+from mindcoder.serve.errors import error_body
 
 HEADER_BYTES = 16 << 10  # of an address and its headers
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

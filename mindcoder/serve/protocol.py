@@ -2,62 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator
+from pydantic import AfterValidator, FailFast, Field, ValidationInfo, field_validator, model_validator
 
 from mindcoder.generate.sampler import SamplingOptions
+from mindcoder.serve.known_fields import UNSUPPORTED, KnownToBoth, KnownToChat
+from mindcoder.serve.messages import ChatMessage
+from mindcoder.serve.schema import Strict, expected, only
 
 MAX_STOPS = 4  # as in OpenAI's interface
 LONGEST_STOP = 1024  # characters
-MAX_TEXTS = 2048  # prompts of a request, as in OpenAI's interface; also turns of a conversation and parts of a turn
+MAX_TEXTS = 2048  # prompts of a request, as in OpenAI's interface; also messages of a conversation
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**63 - 1  # OpenAI's are 64-bit integers
+LEAST = 1e-8  # of what divides or adds up: far below any use, far above where float32 loses digits (1.2e-38)
 
 Name = Annotated[str, Field(max_length=512)]
+Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 
 
-class StreamOptions(BaseModel):
+def _zero_or_more_than_least(value: float) -> float:
+    if 0 < value < LEAST:
+        raise expected(f"0 or at least {LEAST:g}")
+    return value
+
+
+class StreamOptions(Strict):
     """``stream_options``.
 
     Attributes:
         include_usage: a last chunk with the counts of tokens.
         continuous_usage_stats: the counts so far in every chunk, as in vLLM.
+        include_obfuscation: without effect; chunks are not padded.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
     continuous_usage_stats: bool = False
+    include_obfuscation: Any = None
 
 
-class Sampled(BaseModel):
-    """What both kinds of request have."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class Sampled(KnownToBoth):
+    """What both kinds of request have. null is the default."""
 
     model: Name | None = None
-    temperature: float = Field(1.0, ge=0, le=10)
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: Annotated[float, Field(ge=0, le=10), AfterValidator(_zero_or_more_than_least)] = 1.0
+    top_p: float = Field(1.0, ge=LEAST, le=1)
     top_k: int = Field(0, ge=0, le=MAX_COUNT, description="not OpenAI's")
     repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="not OpenAI's")
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
     n: int = Field(1, ge=1, le=16)
-    stop: str | list[str] | None = None
+    stop: Annotated[list[Stop], FailFast(), Field(max_length=MAX_STOPS)] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
-    user: Name | None = None
-    presence_penalty: float | None = Field(None, ge=0, le=0, description="only 0: not implemented")
-    frequency_penalty: float | None = Field(None, ge=0, le=0, description="only 0: not implemented")
 
-    def stops(self) -> list[str]:
-        """Stop strings."""
-        listed = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(listed) > MAX_STOPS:
-            raise ValueError(f"stop: at most {MAX_STOPS} strings, found {len(listed)}")
-        if any(len(stop) > LONGEST_STOP for stop in listed):
-            raise ValueError(f"stop: a string has more than {LONGEST_STOP} characters")
-        return listed
+    @field_validator("temperature", "top_p", "top_k", "repetition_penalty", "n", "stream", mode="before")
+    @classmethod
+    def null_is_the_default(cls, value: Any, info: ValidationInfo) -> Any:
+        """As in OpenAI's interface; None in its Python client is sent as null."""
+        return cls.model_fields[str(info.field_name)].default if value is None else value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def in_a_list(cls, value: Any) -> Any:
+        """The short form in the long one."""
+        if value is not None and not isinstance(value, (str, list)):
+            raise expected("a text or a list of texts")
+        return [value] if isinstance(value, str) else value or []
 
     @property
     def texts(self) -> int:
@@ -83,8 +94,8 @@ class CompletionRequest(Sampled):
     suffix: str | None = None
     max_tokens: int | None = Field(16, ge=1, le=MAX_COUNT)
     logprobs: int | None = Field(None, ge=0, le=20)
-    echo: Literal[False] = False
-    best_of: Literal[1] | None = None
+    echo: Annotated[Any, only(False, why=UNSUPPORTED)] = None
+    best_of: Annotated[Any, only(1, why=UNSUPPORTED)] = None
 
     @field_validator("prompt", mode="plain")
     @classmethod
@@ -94,9 +105,16 @@ class CompletionRequest(Sampled):
             return value
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             if len(value) > MAX_TEXTS:
-                raise ValueError(f"{len(value)} texts, the most in a request are {MAX_TEXTS}")
+                raise expected(f"at most {MAX_TEXTS} texts")
             return value
-        raise ValueError("expected a text, a list of texts or a list of token ids")
+        raise expected("a text, a list of texts or a list of token ids")
+
+    @model_validator(mode="after")
+    def has_texts_around_a_gap(self) -> Self:
+        """Token ids have no place for a suffix."""
+        if self.suffix is not None and isinstance(self.prompt, list) and self.prompt and type(self.prompt[0]) is int:
+            raise expected("a text or a list of texts, because of the suffix", "prompt")
+        return self
 
     @property
     def texts(self) -> int:
@@ -108,43 +126,23 @@ class CompletionRequest(Sampled):
         return self.max_tokens
 
 
-class TextPart(BaseModel):
-    """A piece of a message in the long form."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(BaseModel):
-    """A turn."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def has_few_parts(cls, value: Any) -> Any:
-        """Counted before they are looked at."""
-        if isinstance(value, list) and len(value) > MAX_TEXTS:
-            raise ValueError(f"{len(value)} parts, the most in a message are {MAX_TEXTS}")
-        return value
-
-    @property
-    def text(self) -> str:
-        """The content in one piece."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
-
-class ChatRequest(Sampled):
+class ChatRequest(Sampled, KnownToChat):
     """``/v1/chat/completions``."""
 
     messages: Annotated[list[ChatMessage], FailFast()] = Field(min_length=1, max_length=MAX_TEXTS)
     max_tokens: int | None = Field(None, ge=1, le=MAX_COUNT)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_COUNT)
-    logprobs: bool = False
+    logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def has_no_contradiction(self) -> Self:
+        """Fields of which one would win in silence."""
+        if self.top_logprobs and not self.logprobs:
+            raise expected("true, because of top_logprobs", "logprobs")
+        if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
+            raise expected(f"max_completion_tokens, which is {self.max_completion_tokens}, or null", "max_tokens")
+        return self
 
     @property
     def longest_answer(self) -> int | None:
@@ -159,8 +157,3 @@ def usage(prompt_tokens: int, completion_tokens: int, cached: int) -> dict[str, 
         "total_tokens": prompt_tokens + completion_tokens,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
-
-
-def error_body(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

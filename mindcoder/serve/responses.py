@@ -11,18 +11,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from mindcoder.data.conversation import Message, encode_conversation
+from mindcoder.data.conversation import encode_conversation
 from mindcoder.errors import UserError
 from mindcoder.generate.model import Model
 from mindcoder.generate.request import Request
 from mindcoder.generate.sampler import TokenChoice
-from mindcoder.serve.answers import Answer, follow
+from mindcoder.serve.answers import Answer, Item, follow
+from mindcoder.serve.messages import conversation
 from mindcoder.serve.metrics import Metrics
 from mindcoder.serve.protocol import ChatRequest, CompletionRequest, Sampled, usage
 from mindcoder.serve.worker import EngineWorker
 from mindcoder.tokenizer import CodeTokenizer
-
-Item = tuple[int, str, list[TokenChoice], Answer, str | None]  # the last: why it ended, as of this item
 
 
 class Job(ABC):
@@ -100,7 +99,7 @@ class Job(ABC):
         self.answering, adapter = asked, self.model.choices[asked]
         seed = random.getrandbits(32) if self.body.seed is None else self.body.seed
         try:
-            self.stops, prompts = self.body.stops(), self.prompts()
+            self.stops, prompts = self.body.stop, self.prompts()
         except ValueError as error:
             raise UserError(str(error)) from None
         for prompt in prompts:
@@ -134,47 +133,49 @@ class Job(ABC):
             self.choice(index, answer.text, answer.choices, answer.finish_reason, False)
             for index, answer in enumerate(answers)
         ]
-        return {**self._head(self.kind), "choices": choices, "usage": self._usage(answers)}
+        counts = [(len(answer.choices), answer.cached) for answer in answers]
+        return {**self._head(self.kind), "choices": choices, "usage": self._usage(counts)}
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         """Chunks as tokens come, the answers between one another."""
-        answers: dict[int, Answer] = {}
+        counts: dict[int, tuple[int, int]] = {}
         opened: set[int] = set()
         options = self.body.stream_options
         head = self._head(f"{self.kind}.chunk" if self.kind == "chat.completion" else self.kind)
         async with aclosing(self._merged()) as items:  # type: ignore[type-var]
-            async for index, text, tokens, answer, reason in items:
-                answers[index] = answer
-                if text or reason or (tokens and self.logprobs() is not None):
-                    entry = self.choice(index, text, tokens, reason, True)
+            async for index, item in items:
+                counts[index] = item.generated, item.cached
+                if item.text or item.finish_reason or (item.tokens and self.logprobs() is not None):
+                    entry = self.choice(index, item.text, item.tokens, item.finish_reason, True)
                     if index not in opened:
                         opened.add(index)
                         self.open(entry)
                     chunk = {**head, "choices": [entry]}
                     if options is not None and options.continuous_usage_stats:
-                        chunk["usage"] = self._usage(list(answers.values()))
+                        chunk["usage"] = self._usage(list(counts.values()))
                     yield chunk
         if options is not None and options.include_usage:
-            yield {**head, "choices": [], "usage": self._usage(list(answers.values()))}
+            yield {**head, "choices": [], "usage": self._usage(list(counts.values()))}
 
     async def _finish(self, request: Request) -> Answer:
         answer = Answer()
-        answers = follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics)
-        async with aclosing(answers) as items:  # type: ignore[type-var]
-            async for _, _, answer in items:
+        async with aclosing(self._follow(request, answer)) as items:  # type: ignore[type-var]
+            async for _ in items:
                 pass
         return answer
 
-    async def _merged(self) -> AsyncIterator[Item]:
-        """Items of all answers in the order in which they come."""
-        items: asyncio.Queue[Item | BaseException | None] = asyncio.Queue()
+    def _follow(self, request: Request, answer: Answer) -> AsyncIterator[Item]:
+        return follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics, answer)
+
+    async def _merged(self) -> AsyncIterator[tuple[int, Item]]:
+        """Items of all answers with their numbers, in the order in which they come."""
+        items: asyncio.Queue[tuple[int, Item] | BaseException | None] = asyncio.Queue()
 
         async def pump(index: int, request: Request) -> None:
             try:
-                answers = follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics)
-                async with aclosing(answers) as own:  # type: ignore[type-var]
-                    async for text, tokens, answer in own:
-                        items.put_nowait((index, text, tokens, answer, answer.finish_reason))
+                async with aclosing(self._follow(request, Answer())) as own:  # type: ignore[type-var]
+                    async for item in own:
+                        items.put_nowait((index, item))
                 items.put_nowait(None)
             except Exception as error:
                 items.put_nowait(error)
@@ -198,9 +199,10 @@ class Job(ABC):
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.answering}
 
-    def _usage(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def _usage(self, counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Of answers with these numbers of generated and of cached tokens."""
         prompts = sum(len(request.prompt) for request in self.requests[:: self.body.n])
-        return usage(prompts, sum(len(item.choices) for item in answers), sum(item.cached for item in answers))
+        return usage(prompts, sum(generated for generated, _ in counts), sum(cached for _, cached in counts))
 
 
 class CompletionJob(Job):
@@ -248,8 +250,7 @@ class ChatJob(Job):
         entry["delta"] = {"role": "assistant", **entry["delta"]}
 
     def prompts(self) -> list[list[int]]:
-        messages = [Message(message.role, message.text) for message in self.body.messages]
-        return [encode_conversation(messages, self.model.template, self.model.tokenizer)]
+        return [encode_conversation(conversation(self.body.messages), self.model.template, self.model.tokenizer)]
 
     def logprobs(self) -> int | None:
         return (self.body.top_logprobs or 0) if self.body.logprobs else None

@@ -54,19 +54,20 @@ def request(body: bytes, *headers: str, host: str = "localhost", path: str = "/v
     return "\r\n".join(lines).encode() + body
 
 
-@pytest.mark.parametrize("value", [1e-310, 5e-324, 1e-30, 0, 10])
+@pytest.mark.parametrize("value", [1e-8, 0, 10])
 def test_temperatures_at_the_edge_are_answered(harried, value):
     assert ask(harried, temperature=value, seed=1, repetition_penalty=1.2).status_code == 200
 
 
 def test_a_tiny_temperature_disturbs_nobody(harried):
-    """The report's case: 1e-310 failed every client's answer."""
+    """The report's case: 1e-310 failed every client's answer. It is refused; the smallest that is not harms nobody."""
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         alone = ask(harried, temperature=0, max_tokens=40).json()["choices"][0]["text"]
         others = [pool.submit(ask, harried, temperature=0, max_tokens=40) for _ in range(4)]
-        wrong = [pool.submit(ask, harried, temperature=1e-310, top_p=1e-310, repetition_penalty=100) for _ in range(4)]
+        least = {"top_p": 1e-8, "repetition_penalty": 100}
+        odd = [pool.submit(ask, harried, temperature=value, **least) for value in (1e-310, 1e-8) * 2]
         assert [item.result().json()["choices"][0]["text"] for item in others] == [alone] * 4
-        assert {item.result().status_code for item in wrong} == {200}
+        assert [item.result().status_code for item in odd] == [400, 200] * 2
 
 
 @pytest.mark.parametrize(

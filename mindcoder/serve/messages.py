@@ -1,0 +1,163 @@
+"""Messages of a chat, and the turns they are; calls and results become the text that training makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mindcoder.data.conversation import Message
+from mindcoder.data.readers.tools import SEPARATOR, call_text
+from mindcoder.serve.schema import Strict, expected, only
+
+MAX_PARTS = 2048  # parts of a message, and messages
+MAX_CALLS = 128  # of a message; as many as there are tools in OpenAI's interface
+RESULTS = ("tool", "function")
+TEXT_ONLY = "this server reads text only"
+
+Identifier = Annotated[str, Field(max_length=512)]
+
+
+class TextPart(Strict):
+    """A piece of a message in the long form."""
+
+    type: Literal["text"]
+    text: str
+    prompt_cache_breakpoint: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_text(cls, data: Any) -> Any:
+        """Before the fields: an image's have other names."""
+        if isinstance(data, dict) and data.get("type", "text") != "text":
+            raise expected(f'"text" ({TEXT_ONLY})', "type")
+        return data
+
+
+class Function(Strict):
+    """What is called, with JSON in a text."""
+
+    name: Identifier
+    arguments: str
+
+
+class ToolCall(Strict):
+    """A call that the assistant has made."""
+
+    id: Identifier | None = None
+    type: Literal["function"] = "function"
+    function: Function
+    index: Any = None  # of a call that was put together from a stream
+
+
+class ChatMessage(Strict):
+    """A message.
+
+    Attributes:
+        content: parts; a text is one.
+        name: of the function that a result is from; other messages cannot have one, no template has a place for it.
+        refusal, audio, annotations: as OpenAI's answers have them when they come back as messages.
+    """
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)] | None = None
+    name: Identifier | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS, fail_fast=True)] | None = None
+    function_call: Function | None = None
+    tool_call_id: Identifier | None = None
+    refusal: Annotated[Any, only(why="not supported: write it into the content")] = None
+    audio: Annotated[Any, only(why=TEXT_ONLY)] = None
+    annotations: Any = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def in_parts(cls, value: Any) -> Any:
+        """The short form in the long one."""
+        if isinstance(value, str):
+            return [{"type": "text", "text": value}]
+        if value is not None and not isinstance(value, list):
+            raise expected("a text or a list of parts")
+        return value
+
+    @model_validator(mode="after")
+    def fits_its_role(self) -> Self:
+        """Fields that only some have, and content, which only a call may lack."""
+        if self.role != "assistant":
+            for field in ("tool_calls", "function_call"):
+                if getattr(self, field):
+                    raise expected("null (only the assistant calls)", field)
+        if self.role not in RESULTS:
+            if self.name is not None:
+                raise expected("null (the templates have no place for names: write it into the content)", "name")
+            if self.tool_call_id is not None:
+                raise expected('null (only a message of the role "tool" answers a call)', "tool_call_id")
+        if self.content is None and not (self.tool_calls or self.function_call):
+            raise expected("a text or a list of parts", "content")
+        return self
+
+    @property
+    def text(self) -> str:
+        """Content and calls in one piece."""
+        content = "".join(part.text for part in self.content or ())
+        calls = [call.function for call in self.tool_calls or ()] + ([self.function_call] if self.function_call else [])
+        return "\n".join(part for part in (content, *(call_text(call.model_dump()) for call in calls)) if part)
+
+
+def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
+    """Turns to be encoded; results that follow one another are one turn, in the order of their calls.
+
+    Raises:
+        ValueError: a result belongs to no call or a call has no result, a system message stands between the turns, or
+            a call holds what is no text.
+    """
+    turns: list[Message] = []
+    number = 0
+    while number < len(messages):
+        message, end = messages[number], number + 1
+        if message.role in RESULTS:
+            while end < len(messages) and messages[end].role in RESULTS:
+                end += 1
+            calls = messages[number - 1].tool_calls if number else None
+            results = _in_order(messages[number:end], calls or [], number)
+            turns.append(Message("tool", SEPARATOR.join(results)))
+        elif message.role in ("system", "developer"):
+            if any(turn.role != "system" for turn in turns):
+                raise ValueError(f"messages[{number}]: a system message between the turns; it is read at the beginning")
+            turns.append(Message("system", message.text))
+        else:
+            turns.append(Message("assistant" if message.role == "assistant" else "user", _text(message, number)))
+        number = end
+    return turns
+
+
+def _in_order(results: Sequence[ChatMessage], calls: Sequence[ToolCall], first: int) -> list[str]:
+    """Texts of results, those with a ``tool_call_id`` in the order of the calls; messages[first] is the first."""
+    places = {call.id: place for place, call in enumerate(calls) if call.id is not None}
+    if all(result.tool_call_id is None for result in results) or not places:
+        return [result.text for result in results]
+    texts: dict[int, str] = {}
+    for number, result in enumerate(results, first):
+        identifier = result.tool_call_id
+        if identifier is None or identifier not in places:
+            known = ", ".join(repr(name[:40]) for name in list(places)[:8])
+            raise ValueError(
+                f"messages[{number}].tool_call_id: expected one of the calls before it ({known}), "
+                f"found {identifier[:40] if identifier else identifier!r}"
+            )
+        if places[identifier] in texts:
+            raise ValueError(f"messages[{number}].tool_call_id: {identifier[:40]!r} has a result already")
+        texts[places[identifier]] = result.text
+    for identifier, place in places.items():
+        if place not in texts:
+            raise ValueError(f"messages[{first - 1}].tool_calls[{place}]: {identifier[:40]!r} has no result")
+    return [texts[place] for place in sorted(texts)]
+
+
+def _text(message: ChatMessage, number: int) -> str:
+    try:
+        text = message.text
+        text.encode()
+    except (RecursionError, UnicodeEncodeError):  # JSON within a text: nothing has looked at it so far
+        raise ValueError(f"messages[{number}]: the arguments of a call are no JSON that can be written") from None
+    return text
