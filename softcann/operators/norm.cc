@@ -73,9 +73,9 @@ ACLNN(aclnnAddRmsNorm, const Tensor* x1, const Tensor* x2, const Tensor* gamma, 
   DOCUMENTED(aclnnAddRmsNorm, x1, x2, gamma, yOut, rstdOut, xOut);
   require_same_dtype(x2, "x2", x1, "x1");
   require_same_dtype(gamma, "gamma", x1, "x1");
-  require_same_dtype(xOut, "xOut", x1, "x1");
   require_shape(x2, "x2", x1->shape);
-  require_shape(xOut, "xOut", x1->shape);
+  if (xOut) require_same_dtype(xOut, "xOut", x1, "x1");
+  if (xOut) require_shape(xOut, "xOut", x1->shape);
   return rms_norm(x1, x2, gamma, epsilon, yOut, rstdOut, xOut);
 }
 

@@ -50,8 +50,10 @@ ACLNN(aclnnApplyAdamWV2, Tensor* varRef, Tensor* mRef, Tensor* vRef, Tensor* max
   if (amsgrad) require_like(maxGradNormOptionalRef, "maxGradNormOptionalRef", varRef);
   if (step->count() != 1) refuse("step", text(step->shape), "one element");
   return launch([=] {
-    const double t = number(step);
-    if (t <= 0) throw std::runtime_error("step is " + std::to_string(t) + ", documented is a positive number");
+    // The steps that are done: the kernel adds 1 (ops-nn, optim/apply_adam_w_v2/op_kernel: "step_ += 1"), and its callers in
+    // op-plugin and mindspore.mint give 0 at the first step. The page says "above 0"; the kernel decides.
+    const double t = number(step) + 1;
+    if (t <= 0) throw std::runtime_error("step is " + std::to_string(t - 1) + ", expected the number of steps done before, 0 or more");
     const Hyper h{std::pow(static_cast<double>(beta1), t), std::pow(static_cast<double>(beta2), t), lr, weightDecay, beta1, beta2, eps};
     update(varRef, mRef, vRef, amsgrad ? maxGradNormOptionalRef : nullptr, grad, h, maximize);
   });
