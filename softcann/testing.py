@@ -78,7 +78,7 @@ class Call:
     def tensor(self, tensor: torch.Tensor) -> ctypes.c_void_p:
         rank, storage = tensor.dim(), tensor.untyped_storage()
         shape, strides = integers(tensor.shape), integers(tensor.stride())
-        size = integers([storage.nbytes() // tensor.element_size()])
+        size = integers([int(storage.nbytes()) // tensor.element_size()])
         value = library().aclCreateTensor(
             shape, ctypes.c_uint64(rank), NUMBERS[tensor.dtype], strides, ctypes.c_int64(tensor.storage_offset()),
             FORMAT_ND, size, ctypes.c_uint64(1), self.address(tensor),
