@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from mindcoder.serve.errors import SHOWN, Refused
 from mindcoder.serve.refusals import refusal
 
+LARGE = 64 << 10  # bytes; up to here 25 ms, beyond it beside the event loop (1 MiB of small parts takes 0.4 s)
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -26,8 +28,14 @@ async def read_body(request: Request, kind: type[Body], most: int) -> Body:
     Raises:
         Refused: it is longer, no JSON, or says something that is not understood.
     """
-    _check_type(request)
     body = await _read(request, most)
+    _check_type(request)  # after reading: a client that still sends would find the connection closed, not the answer
+    if len(body) > LARGE:
+        return await asyncio.to_thread(_parsed, body, kind)
+    return _parsed(body, kind)
+
+
+def _parsed(body: bytes, kind: type[Body]) -> Body:
     try:
         parsed = kind.model_validate_json(body)
     except ValidationError as error:
@@ -39,25 +47,24 @@ async def read_body(request: Request, kind: type[Body], most: int) -> Body:
 
 def _check_type(request: Request) -> None:
     """JSON in UTF-8, or nothing said about it (a page of another site may send a form or a text without asking)."""
-    given = request.headers.get("content-type")
-    if given is not None:
+    for given in request.headers.getlist("content-type"):
         kind, _, parameters = given.lower().partition(";")
         kind = kind.strip()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise Refused(415, f"Content-Type: expected application/json, found {given[:SHOWN]}", closes=True)
+            raise Refused(415, f"Content-Type: expected application/json, found {given[:SHOWN]}")
         for parameter in parameters.split(";"):
             name, _, value = parameter.partition("=")
             if name.strip() == "charset" and value.strip().strip('"') not in CHARSETS:
-                raise Refused(415, f"Content-Type: expected charset=utf-8, found {given[:SHOWN]}", closes=True)
+                raise Refused(415, f"Content-Type: expected charset=utf-8, found {given[:SHOWN]}")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
-        raise Refused(415, f"Content-Encoding: expected none, found {encoding[:SHOWN]}", closes=True)
+        raise Refused(415, f"Content-Encoding: expected none, found {encoding[:SHOWN]}")
 
 
 async def _read(request: Request, most: int) -> bytes:
     too_long = Refused(413, f"the request is longer than {most} bytes", closes=True)
     length = request.headers.get("content-length", "")
-    if length.isdigit() and (len(length) > 18 or int(length) > most):
+    if length.isdecimal() and (len(length) > 18 or int(length) > most):
         raise too_long
     body = bytearray()
     async for piece in request.stream():

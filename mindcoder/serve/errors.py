@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, single_line
 from mindcoder.serve.worker import EngineFailed, QueueFull
 
 INVALID = "invalid_request_error"
@@ -47,8 +47,8 @@ class Refused(Exception):
 
 
 def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    """OpenAI's error object; the message on one line, without what a terminal obeys."""
+    return {"error": {"message": single_line(message), "type": kind, "param": param, "code": code}}
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -86,7 +86,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _unrouted(app: FastAPI, request: Request, error: HTTPException) -> str:
     """What is wrong with a path or a method; for a path the nearest one there is."""
-    path = request.url.path[:SHOWN]
+    path = request.scope["path"][:SHOWN]  # not its URL, which a foreign target makes unreadable
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         return f"{path} does not take {request.method[:SHOWN]}, only {allowed}"

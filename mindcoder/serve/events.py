@@ -14,6 +14,8 @@ from fastapi.responses import StreamingResponse
 from mindcoder.serve.errors import error_body
 from mindcoder.serve.worker import EngineFailed
 
+LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}  # JSON has escaped all others
+
 log = logging.getLogger(__name__)
 
 
@@ -63,4 +65,6 @@ class EventStream(StreamingResponse):
 
 
 def _line(item: dict[str, Any]) -> str:
-    return f"data: {json.dumps(item, ensure_ascii=False, allow_nan=False)}\n\n"
+    """JSON without what Python's ``str.splitlines`` takes for the end of a line, as httpx and others read streams."""
+    text = json.dumps(item, ensure_ascii=False, allow_nan=False)
+    return f"data: {text.translate(LINE_ENDS)}\n\n"

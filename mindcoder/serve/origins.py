@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mindcoder.serve.errors import error_body
+from mindcoder.serve.errors import INVALID, error_body
 
 HEADER_BYTES = 16 << 10  # of an address and its headers
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -77,7 +77,7 @@ class Names:
 
 
 class OnlyOwnNames:
-    """ASGI middleware: refuses foreign hosts, foreign origins and long headers; sets security headers.
+    """ASGI middleware: refuses foreign hosts, foreign origins, long headers and two lengths; sets security headers.
 
     Args:
         names: None refuses nothing (for an application that something else has opened up).
@@ -104,8 +104,14 @@ class OnlyOwnNames:
         size = sum(len(key) + len(value) for key, value in scope["headers"]) + len(scope.get("raw_path") or b"")
         too_long = size + len(scope["query_string"]) > HEADER_BYTES
         refusal = f"headers of more than {HEADER_BYTES} bytes" if too_long else self._refusal(host, origin)
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # RFC 9112, 6.3: a proxy in front may have seen another end of the body, and another request behind it
+            extra.append((b"connection", b"close"))
+            body = json.dumps(error_body("Content-Length and Transfer-Encoding exclude one another", INVALID)).encode()
+            await _answer(sending, 400, body)
+            return
         if refusal is not None:
-            body = json.dumps(error_body(refusal, "invalid_request_error")).encode()
+            body = json.dumps(error_body(refusal, INVALID)).encode()
             await _answer(sending, 431 if too_long else 403, body)
             return
         if self.names is not None and origin is not None and not is_same(origin, host):

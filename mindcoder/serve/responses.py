@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -133,7 +133,7 @@ class Job(ABC):
             self.choice(index, answer.text, answer.choices, answer.finish_reason, False)
             for index, answer in enumerate(answers)
         ]
-        counts = [(len(answer.choices), answer.cached) for answer in answers]
+        counts = {index: (len(answer.choices), answer.cached) for index, answer in enumerate(answers)}
         return {**self._head(self.kind), "choices": choices, "usage": self._usage(counts)}
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
@@ -152,10 +152,10 @@ class Job(ABC):
                         self.open(entry)
                     chunk = {**head, "choices": [entry]}
                     if options is not None and options.continuous_usage_stats:
-                        chunk["usage"] = self._usage(list(counts.values()))
+                        chunk["usage"] = self._usage(counts)
                     yield chunk
         if options is not None and options.include_usage:
-            yield {**head, "choices": [], "usage": self._usage(list(counts.values()))}
+            yield {**head, "choices": [], "usage": self._usage(counts)}
 
     async def _finish(self, request: Request) -> Answer:
         answer = Answer()
@@ -199,10 +199,18 @@ class Job(ABC):
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.answering}
 
-    def _usage(self, counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        """Of answers with these numbers of generated and of cached tokens."""
+    def _usage(self, counts: Mapping[int, tuple[int, int]]) -> dict[str, Any]:
+        """Of answers by their numbers, each with its generated and cached tokens.
+
+        A prompt counts once for all its answers, so what was cached of it does too: as much as the answer had that
+        found the least (the others may have found what that one computed).
+        """
         prompts = sum(len(request.prompt) for request in self.requests[:: self.body.n])
-        return usage(prompts, sum(generated for generated, _ in counts), sum(cached for _, cached in counts))
+        cached: dict[int, int] = {}
+        for index, (_, found) in counts.items():
+            prompt = index // self.body.n
+            cached[prompt] = min(found, cached.get(prompt, found))
+        return usage(prompts, sum(generated for generated, _ in counts.values()), sum(cached.values()))
 
 
 class CompletionJob(Job):

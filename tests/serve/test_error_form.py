@@ -51,6 +51,18 @@ def test_content_that_is_not_json(server, headers, said):
     assert said in error(answer, 415)
 
 
+def test_the_second_of_two_content_types_counts_too(server):
+    headers = [("content-type", "application/json"), ("content-type", "text/plain")]
+    answer = httpx.post(f"{server.url}/v1/completions", content=b'{"prompt": "a", "max_tokens": 1}', headers=headers)
+    assert "found text/plain" in error(answer, 415)
+
+
+def test_a_long_body_of_another_type_is_told_so(server):
+    """Not by a closed connection, which a client that still writes sees instead of the answer."""
+    answer = httpx.post(f"{server.url}/v1/completions", content=b"x" * 900_000, headers={"content-type": "text/plain"})
+    assert "found text/plain" in error(answer, 415) and answer.headers.get("connection") != "close"
+
+
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=UTF-8", "application/x+json", None])
 def test_content_that_is_json(server, kind):
     headers = {} if kind is None else {"content-type": kind}

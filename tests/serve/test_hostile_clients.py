@@ -17,6 +17,7 @@ from served import Running
 
 from mindcoder.generate.model import ModelRequest, open_model
 from mindcoder.serve.app import create_app
+from mindcoder.serve.protocol import ChatRequest
 from mindcoder.tokenizer import CodeTokenizer
 
 
@@ -165,6 +166,37 @@ def test_texts_are_tokenized_beside_the_loop(served_folder, monkeypatch):
         app.state.server.worker.close()
 
 
+def test_large_bodies_are_read_beside_the_loop(served_folder, monkeypatch):
+    """As above, with a body that waits while it is taken apart."""
+    app = create_app(open_model(ModelRequest(str(served_folder))))
+    begun, answered, waited = threading.Event(), threading.Event(), []
+    parse = ChatRequest.model_validate_json
+
+    def slow(body):
+        begun.set()
+        waited.append(answered.wait(20))
+        return parse(body)
+
+    monkeypatch.setattr(ChatRequest, "model_validate_json", slow)
+    parts = [{"type": "text", "text": ""}] * 2000
+    turns = [{"role": role, "content": parts} for role in ("user", "assistant", "user")]
+
+    async def both() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            body = {"messages": turns, "max_tokens": 1}
+            asked = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            while not begun.is_set():
+                await asyncio.sleep(0.01)
+            health = await client.get("/health")
+            answered.set()
+            return [health.status_code, (await asked).status_code]
+
+    try:
+        assert asyncio.run(both()) == [200, 200] and waited == [True]
+    finally:
+        app.state.server.worker.close()
+
+
 def test_places_are_given_all_or_none(harried):
     """20 and 20 of 32: the second is told to wait, and nothing of it runs on."""
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -188,6 +220,7 @@ def test_places_are_given_all_or_none(harried):
         (b"nonsense\r\n\r\n", b" 400 "),
         (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n", b" 413 "),
         (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b" 4"),
+        (b"CONNECT [ HTTP/1.1\r\nHost: localhost\r\n\r\n", b" 404 "),
         (b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", b" 200 "),
     ],
     ids=[
@@ -202,12 +235,21 @@ def test_places_are_given_all_or_none(harried):
         "nonsense",
         "huge",
         "chunk",
+        "connect",
         "websocket",
     ],
 )
 def test_what_is_no_request(harried, sent, expected):
     head = raw(harried, sent, seconds=1.5).split(b"\r\n")[0]
     assert expected in head, head
+
+
+def test_two_lengths_end_the_connection(harried):
+    """A proxy in front may believe the other one; what stands behind the body is not answered."""
+    lengths = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    hidden = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = raw(harried, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" + lengths + hidden, seconds=2)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"exclude one another" in answer and b'"ok"' not in answer
 
 
 def test_a_body_without_end_is_cut(harried):

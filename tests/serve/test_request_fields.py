@@ -200,6 +200,13 @@ def test_numbers_at_the_edge(server, change):
         (b'{"prompt": "a", "prompt": "b"}', "prompt", "the field 'prompt' is there twice"),
         (b'{"prompt": "a", "promp\\u0074": "b"}', "prompt", "the field 'prompt' is there twice"),
         (b'{"prompt": "a", "stream_options": {"include_usage": true, "include_usage": false}}', "include_usage", ""),
+        (
+            b'{"prompt": "a", "user": {"\\n\\u001b": 1, "\\n\\u001b": 2}}',
+            "\n\x1b",
+            "the field '\\n\\x1b' is there twice",
+        ),
+        (b'{"prompt": "a", "suffix": 1, "stop": "\\u202e"}', "suffix", "found 1"),
+        (b'{"prompt": "a", "n": "\\u202e\\u009b"}', "n", 'found "\\u202e\\x9b"'),
         (b'{"prompt": "a", "user": NaN}', None, "the body is not JSON: NaN is no value"),
         (b'{"prompt": "a", "user": [-Infinity]}', None, "the body is not JSON: -Infinity is no value"),
         (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", None, "number out of range"),
