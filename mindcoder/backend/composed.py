@@ -11,6 +11,48 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.composed_attention import AttentionMasks, CausalAttention
+from mindcoder.backend.composed_rows import (
+    AddBias,
+    Assign,
+    AssignAdd,
+    Cut,
+    FoldBits,
+    Fork,
+    HalfSquareSum,
+    LabelGradient,
+    LargestPlace,
+    LookUp,
+    RowSum,
+    WriteRows,
+)
+from mindcoder.backend.composed_update import AdamWUpdate
+
+__all__ = [
+    "AdamWUpdate",
+    "AddBias",
+    "Assign",
+    "AssignAdd",
+    "AttentionMasks",
+    "CausalAttention",
+    "Cut",
+    "FoldBits",
+    "Fork",
+    "GeluExact",
+    "GeluTanh",
+    "HalfSquareSum",
+    "LabelGradient",
+    "LargestPlace",
+    "LookUp",
+    "NormalizeRootMeanSquare",
+    "NormalizeRows",
+    "QuickGelu",
+    "RotatePairs",
+    "RowSum",
+    "SwiGLU",
+    "WriteRows",
+]
+
 SQRT_2_OVER_PI = 0.7978845608028654
 CUBIC = 0.044715
 QUICK = 1.702
@@ -189,8 +231,9 @@ class SwiGLU(nn.Cell):
 class RotatePairs(nn.Cell):
     """Rotary embedding of heads in rows: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
 
-    ``construct(x [R, D], cos [R, D], sin [R, D]) -> [R, D]``. The exchange of halves is a product with a signed
-    permutation: a matrix product of D columns costs less on CPU than slicing and joining.
+    ``construct(x [R, D], cos, sin) -> [R, D]`` with R = T * heads, and what `per_head` gives. The exchange of
+    halves is a product with a signed permutation: a matrix product of D columns costs less on CPU than slicing and
+    joining.
     """
 
     def __init__(self, head_dim: int) -> None:
@@ -202,6 +245,10 @@ class RotatePairs(nn.Cell):
         self.swap = Tensor(swap)
         self.exchange = ops.MatMul()
         self.exchange_back = ops.MatMul(transpose_b=True)
+
+    def per_head(self, values: Tensor, heads: int) -> Tensor:
+        """A token's cosines or sines as ``construct`` wants them: ``[T, D]`` once for each head, ``[T*heads, D]``."""
+        return ops.tile(values, (1, heads)).reshape((-1, values.shape[1]))
 
     def construct(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return x * cos + self.exchange(x, ops.cast(self.swap, x.dtype)) * sin

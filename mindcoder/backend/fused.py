@@ -1,13 +1,58 @@
-"""Kernels for Ascend: the fused operators that the device has. Not run on CPU; see `composed` for its twin."""
+"""Kernels for Ascend: the fused operators that the device has, all with an aclnn kernel.
+
+`mindcoder.backend.composed` is the twin for CPU; attention is in `mindcoder.backend.fused_attention`.
+"""
 
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
+from mindspore.ops import auto_generate as aclnn
 from mindspore.ops.operations import _grad_ops
 
 from mindcoder.backend.composed import GeluExact, QuickGelu
+from mindcoder.backend.fused_attention import AttentionMasks, CausalAttention
+from mindcoder.backend.fused_rows import (
+    AddBias,
+    Assign,
+    AssignAdd,
+    Cut,
+    FoldBits,
+    Fork,
+    HalfSquareSum,
+    LabelGradient,
+    LargestPlace,
+    LookUp,
+    RowSum,
+    WriteRows,
+)
+from mindcoder.backend.fused_update import AdamWUpdate
 
-__all__ = ["GeluExact", "GeluTanh", "NormalizeRootMeanSquare", "NormalizeRows", "QuickGelu", "RotatePairs", "SwiGLU"]
+__all__ = [
+    "AdamWUpdate",
+    "AddBias",
+    "Assign",
+    "AssignAdd",
+    "AttentionMasks",
+    "CausalAttention",
+    "Cut",
+    "FoldBits",
+    "Fork",
+    "GeluExact",
+    "GeluTanh",
+    "HalfSquareSum",
+    "LabelGradient",
+    "LargestPlace",
+    "LookUp",
+    "NormalizeRootMeanSquare",
+    "NormalizeRows",
+    "QuickGelu",
+    "RotatePairs",
+    "RowSum",
+    "SwiGLU",
+    "WriteRows",
+]
+
+HALVES = 0  # aclnnRotaryPositionEmbedding's mode that pairs element i with i + D/2
 
 
 class NormalizeRows(nn.Cell):
@@ -15,10 +60,11 @@ class NormalizeRows(nn.Cell):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__(auto_prefix=False)
-        self.layer_norm = ops.LayerNorm(begin_norm_axis=-1, begin_params_axis=-1, epsilon=epsilon)
+        self.epsilon = epsilon
+        self.layer_norm = aclnn.LayerNormExt()
 
     def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return self.layer_norm(x, weight, bias)[0]
+        return self.layer_norm(x, weight.shape, weight, bias, self.epsilon)[0]
 
 
 class GeluTanh(nn.Cell):
@@ -53,8 +99,7 @@ class SwiGLU(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.silu = ops.SiLU()
-        self.silu_grad = _grad_ops.SiLUGrad()
+        self.silu, self.silu_grad = aclnn.SiLU(), aclnn.SiLUGrad()
 
     def construct(self, gate: Tensor, up: Tensor) -> Tensor:
         return self.silu(gate) * up
@@ -65,12 +110,28 @@ class SwiGLU(nn.Cell):
 
 
 class RotatePairs(nn.Cell):
-    """Rotary embedding of heads in rows; same contract as `mindcoder.backend.composed.RotatePairs`."""
+    """Rotary embedding of heads in rows; same contract as `mindcoder.backend.composed.RotatePairs`.
+
+    aclnnRotaryPositionEmbedding in layout BSND with B = 1, whose cosines and sines all heads of a token share.
+    """
 
     def __init__(self, head_dim: int) -> None:
         super().__init__(auto_prefix=False)
-        self.half = head_dim // 2
-        self.join = ops.Concat(-1)
+        self.head_dim = head_dim
+        self.rotary = aclnn.RotaryPositionEmbedding()
+
+    def per_head(self, values: Tensor, heads: int) -> Tensor:
+        """``[T, D] -> [1, T, 1, D]``."""
+        return values.reshape((1, values.shape[0], 1, values.shape[1]))
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """``[R, D]`` to ``[R, D]``."""
+        rows = x.reshape((1, cos.shape[1], x.shape[0] // cos.shape[1], self.head_dim))
+        return self.rotary(rows, cos, sin, HALVES).reshape(x.shape)
 
     def construct(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return x * cos + self.join((-x[:, self.half :], x[:, : self.half])) * sin
+        return self.rotate(x, cos, sin)
+
+    def bprop(self, x, cos, sin, out, dout):
+        # The transpose of a rotation turns back: both elements of a pair have one angle.
+        return self.rotate(dout, cos, -sin), ops.zeros_like(cos), ops.zeros_like(sin)

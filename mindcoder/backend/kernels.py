@@ -6,7 +6,7 @@ from types import ModuleType
 
 
 def device_kernels() -> ModuleType:
-    """The module with ``NormalizeRows`` and ``GeluTanh`` for MindSpore's current device."""
+    """The module that has the operators of `mindcoder.backend.composed` for MindSpore's current device."""
     import mindspore as ms
 
     if ms.get_context("device_target") == "Ascend":

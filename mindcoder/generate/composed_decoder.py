@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
@@ -28,7 +29,8 @@ class ComposedDecoder(nn.Cell):
     def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.block_size = decoder, block_size
-        self.write, self.gather = ops.ScatterNdUpdate(), ops.Gather()
+        self.write, self.look_up = device_kernels().WriteRows(), device_kernels().LookUp()
+        self.cut = device_kernels().Cut()
         dtype = resolve_dtype(decoder.config.compute_dtype)
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
 
@@ -51,27 +53,28 @@ class ComposedDecoder(nn.Cell):
             float32 ``[R, V]``; on a stage that is not the last one, rows ``[T, H]`` for the next.
         """
         decoder = self.decoder
+        positions, written = self.cut(places, 0, 1).reshape((-1,)), self.cut(places, 1, 2).reshape((-1,))
         rows = decoder.look_up(inputs)
         if decoder.stage.is_first:
-            rows = decoder.begin(rows, places[0], Tensor(0, ms.int32))
+            rows = decoder.begin(rows, positions, Tensor(0, ms.int32))
         batch, blocks = tables.shape
         length = places.shape[1] // batch
         rotation = () if decoder.rotary is None else decoder.rotary.spread(angles)
-        bias = decoder.attention_bias.cached(places[0].reshape((batch, length)), blocks * self.block_size)
+        mask = decoder.attention_masks.cached(positions.reshape((batch, length)), blocks * self.block_size)
         offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))
         read = (tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
-        written, lengths = places[1], places[0] + 1
+        lengths = positions + 1
         for index in range(len(decoder.layers)):
             layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
             normed = layer.attention_norm(rows)
             key, value = layer.attention.rotated_key(normed, rotation), layer.attention.value(normed)
             stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            attended = self.attend(layer, normed, keys, values, (rotation, slots, tables, lengths, bias))
+            attended = self.attend(layer, normed, keys, values, (rotation, slots, tables, lengths, mask))
             rows = layer.finish_cached(rows, attended)
         if not decoder.stage.is_last:
             return rows
-        return decoder.logits(decoder.finish(self.gather(rows, chosen, 0)))
+        return decoder.logits(decoder.finish(self.look_up(rows, chosen)))
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
@@ -82,7 +85,6 @@ class ComposedDecoder(nn.Cell):
 
     def store(self, keys: Parameter, values: Parameter, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
         """Write ``[T, K*D]`` into the slots; gives what has to be waited for."""
-        slots = slots.reshape((-1, 1))
         return self.write(keys, slots, key), self.write(values, slots, value)
 
     def attend(self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple) -> Tensor:
@@ -98,13 +100,13 @@ class ComposedDecoder(nn.Cell):
         self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple
     ) -> Tensor:
         """The same for any grid: the sequences' keys and values are brought together first."""
-        rotation, slots, tables, _, bias = step
+        rotation, slots, tables, _, mask = step
         batch = tables.shape[0]
         own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
         length = normed.shape[0] // batch
-        return layer.attention.attend_cache(normed, rotation, own_keys, own_values, bias, batch, length)
+        return layer.attention.attend_cache(normed, rotation, own_keys, own_values, mask, batch, length)
 
     def sequences(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
         """What the sequences' blocks hold: ``[B, M * block_size, K*D]``."""
         size = self.decoder.local_config.kv_size
-        return self.gather(pool.reshape((-1, size)), slots, 0).reshape((batch, -1, size))
+        return self.look_up(pool.reshape((-1, size)), slots).reshape((batch, -1, size))

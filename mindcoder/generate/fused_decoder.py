@@ -1,49 +1,51 @@
-"""A decoder's step on Ascend: its own kernels for the paged cache. Not run here; `composed_decoder` is its twin."""
+"""A decoder's step on Ascend: attention to the paged cache with the fused inference kernel."""
 
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import Parameter, ParameterTuple, Tensor
-from mindspore.ops.auto_generate import PagedAttention, ReshapeAndCache
+from mindspore import Parameter, Tensor, ops
+from mindspore.ops import auto_generate as aclnn
 
+from mindcoder.backend.fused_attention import DIM_MULTIPLE, UNBOUNDED
 from mindcoder.generate.composed_decoder import ComposedDecoder
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
+LARGEST_BLOCK = 512  # tokens; CANN's page of aclnnFusedInferAttentionScoreV2, for one query a sequence
+
 
 class FusedDecoder(ComposedDecoder):
-    """`ComposedDecoder` with ReshapeAndCache for all steps and PagedAttention for those of one token a sequence.
+    """`ComposedDecoder` that reads the cache through its tables in steps of one token a sequence.
 
-    A prompt's chunk attends through the gathered cache, as the kernel takes single tokens only; so does a model with a
-    sliding window, which the kernel does not know.
+    aclnnFusedInferAttentionScore does it in float16 and bfloat16: cache ``[blocks, block_size, K*D]``, tables
+    ``[B, M]``. With several tokens a sequence it wants blocks of 128 tokens, so a prompt's chunk attends to the
+    gathered cache, as float32 always does. PagedAttention and ReshapeAndCache of MindSpore 2.9 are no alternative:
+    without the internal kernels of ``infer_boost`` there is no such function in CANN's releases, and the latter refuses
+    float32; aclnnInplaceIndexCopy writes the cache in every dtype.
     """
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
         super().__init__(decoder, blocks, block_size)
         local = decoder.local_config
-        shape = (blocks, block_size, local.num_kv_heads, local.head_dim)
-        self.keys, self.values = _in_blocks(self.keys, shape), _in_blocks(self.values, shape)
-        self.reshape_and_cache = ReshapeAndCache()
-        # Queries come scaled, by the rotation or before the folding.
-        self.paged_attention = PagedAttention(local.num_heads, 1.0, local.num_kv_heads)
         self.windowed = local.sliding_window is not None
-
-    def store(self, keys: Parameter, values: Parameter, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
-        """See `ComposedDecoder`."""
-        return (self.reshape_and_cache(key, value, keys, values, slots),)
+        core = decoder.layers[0].attention.core
+        self.pages = core.infers and block_size <= LARGEST_BLOCK and block_size % DIM_MULTIPLE == 0
+        self.pool_shape = (blocks, block_size, local.kv_size)
+        self.paged = aclnn.FusedInferAttentionScore(
+            *(local.num_heads, 1.0, UNBOUNDED, UNBOUNDED, "BSH", local.num_kv_heads, 0, 0, block_size)
+        )
 
     def attend(self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple) -> Tensor:
         """See `ComposedDecoder`."""
-        rotation, _, tables, lengths, _ = step
+        rotation, _, tables, lengths, mask = step
         batch = tables.shape[0]
-        if self.windowed or normed.shape[0] != batch:
+        if not self.pages or normed.shape[0] != batch:
             return self.attend_gathered(layer, normed, keys, values, step)
-        query = layer.attention.fold_query(normed, rotation, batch, 1).reshape((batch, 1, -1))
-        attended = self.paged_attention(query, keys, values, tables, lengths)
+        # Queries come scaled, by the rotation or before.
+        query = layer.attention.rotated_query(normed, rotation).reshape((batch, 1, -1))
+        keys, values = keys.reshape(self.pool_shape), values.reshape(self.pool_shape)
+        window = mask if self.windowed else None  # the order alone is in the lengths
+        attended = self.paged(
+            *(query, (keys,), (values,), None, window, None, ops.cast(lengths, ms.int64)),
+            *(None, None, None, None, None, None, None, tables),
+        )[0]
         return layer.attention.output(attended.reshape((batch, -1)))
-
-
-def _in_blocks(pools: ParameterTuple, shape: tuple[int, ...]) -> ParameterTuple:
-    """The same pools in the shape that the kernels want."""
-    return ParameterTuple(
-        [Parameter(ms.ops.zeros(shape, pool.dtype), name=pool.name, requires_grad=False) for pool in pools]
-    )

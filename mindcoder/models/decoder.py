@@ -8,8 +8,9 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
-from mindcoder.models.attention import AttentionBias, SelfAttention
-from mindcoder.models.dropout import CounterDropout
+from mindcoder.backend.dropout import CounterDropout
+from mindcoder.backend.kernels import device_kernels
+from mindcoder.models.attention import SelfAttention
 from mindcoder.models.embedding import Embedding
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.mlp import MLP
@@ -53,14 +54,16 @@ class DecoderLayer(nn.Cell):
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
+        self.attention_share, self.mlp_share = device_kernels().Fork(2), device_kernels().Fork(2)
         self.seed_offset = slices.index * SLICE_SEED & 0x7FFFFFFF if slices.sequence else 0
 
-    def construct(self, rows: Tensor, rotation: tuple, bias: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        attended = self.attention(self.attention_norm(rows), rotation, bias, seed, batch, length)
+    def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+        rows, entering = self.attention_share(rows)
+        attended = self.attention(self.attention_norm(entering), rotation, mask, seed, batch, length)
         if self.attention_dropout is not None:
             attended = self.attention_dropout(attended, seed + self.seed_offset)
-        rows = rows + attended
-        expanded = self.mlp(self.mlp_norm(rows), seed)
+        rows, entering = self.mlp_share(rows + attended)
+        expanded = self.mlp(self.mlp_norm(entering), seed)
         if self.mlp_dropout is not None:
             expanded = self.mlp_dropout(expanded, seed + self.seed_offset)
         return rows + expanded
@@ -135,10 +138,14 @@ class Decoder(nn.Cell):
         has_head = stage.is_last and not config.tied_head
         self.head = Head(config, initializer.at(HEAD_PART), param_dtype, table_axis) if has_head else None
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
-        self.attention_bias = AttentionBias(local, resolve_dtype(config.softmax_dtype))
+        self.attention_masks = device_kernels().AttentionMasks(
+            *(local.num_heads, local.num_kv_heads, config.head_dim, config.sliding_window),
+            *(resolve_dtype(config.softmax_dtype), compute_dtype),
+        )
         self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
         self.join_logits = slices.join_logits()
         self.head_product = ops.MatMul(transpose_b=True)
+        self.cut_rows, self.cut_columns = device_kernels().Cut(0), device_kernels().Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.own_tokens = config.vocab_size
@@ -166,7 +173,7 @@ class Decoder(nn.Cell):
 
     def set_prefix_length(self, tokens: int) -> None:
         """Let texts begin behind a prefix of ``tokens`` positions, which all of theirs see."""
-        self.prefix_length = self.attention_bias.prefix_length = tokens
+        self.prefix_length = self.attention_masks.prefix_length = tokens
 
     def behind_prefix(self, position_ids: Tensor) -> Tensor:
         """Positions as the network counts them: the prefix has the first ones."""
@@ -193,9 +200,9 @@ class Decoder(nn.Cell):
         if self.stage.is_first:
             rows = self.begin(rows, position_ids, seed)
         rotation = self.rotation(position_ids, position_ids.max() + 1)
-        bias = self.attention_bias(document_ids)
+        mask = self.attention_masks(document_ids)
         for layer in self.layers:
-            rows = layer(rows, rotation, bias, seed, batch, length)
+            rows = layer(rows, rotation, mask, seed, batch, length)
         return self.finish(rows) if self.stage.is_last else rows
 
     def finish(self, rows: Tensor) -> Tensor:
@@ -229,7 +236,7 @@ class Decoder(nn.Cell):
         """The head's ``[V, H]`` in the compute dtype, without padding rows; this slice's of a divided vocabulary."""
         weight = self.head_parameter()
         if self.own_tokens < weight.shape[0]:
-            weight = weight[: self.own_tokens]
+            weight = self.cut_rows(weight, 0, self.own_tokens)
         return ops.cast(weight, self.compute_dtype)
 
     def logits(self, rows: Tensor) -> Tensor:
@@ -237,7 +244,7 @@ class Decoder(nn.Cell):
         if self.join_logits is not None:
             weight = ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the slices of one size
             joined = self.join_logits(ops.cast(self.head_product(rows, weight), ms.float32))
-            return joined[:, : self.vocab_size]
+            return self.cut_columns(joined, 0, self.vocab_size)
         return ops.cast(self.head_product(rows, self.head_weight()), ms.float32)
 
 

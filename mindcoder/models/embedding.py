@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.slices import WHOLE, WholeLayers
 
@@ -31,7 +32,7 @@ class Embedding(nn.Cell):
     ) -> None:
         super().__init__()
         self.weight = Parameter(initializer.normal((rows, size), param_dtype, stddev, axis), name="weight")
-        self.gather = ops.Gather()
+        self.look_up = device_kernels().LookUp()
         self.compute_dtype = compute_dtype
         self.rows, self.first_row = self.weight.shape[0], slices.index * self.weight.shape[0]
         self.sum_lookups = slices.sum_lookups() if axis is not None else None
@@ -52,7 +53,7 @@ class Embedding(nn.Cell):
         return values * ops.cast(inside, values.dtype)
 
     def construct(self, ids: Tensor) -> Tensor:
-        found = ops.cast(self.gather(self.weight, self.places(ids), 0), self.compute_dtype)
+        found = ops.cast(self.look_up(self.weight, self.places(ids)), self.compute_dtype)
         if self.sum_lookups is None:
             return found
         return self.sum_lookups(self.own(ids, found))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
+
 IGNORED_LABEL = -100
 LOGITS_PER_CHUNK = 32 * 1024 * 1024  # elements; 128 MiB in float32
 SMALLEST_PROBABILITY = 1.2e-38
@@ -33,8 +35,9 @@ class LinearCrossEntropy(nn.Cell):
         self.product = ops.MatMul()
         self.product_transposed = ops.MatMul(transpose_a=True)
         self.softmax = ops.Softmax(-1)
-        self.logits_gradient = ops.SparseSoftmaxCrossEntropyWithLogits(is_grad=True)
+        self.logits_gradient = device_kernels().LabelGradient()
         self.gather_label = ops.GatherD()
+        self.cut = device_kernels().Cut()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
         labels = labels.reshape((-1,))
@@ -43,21 +46,20 @@ class LinearCrossEntropy(nn.Cell):
         size = (rows + chunks - 1) // chunks
         labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
         row_weight = labelled / ops.maximum(labelled.sum(), Tensor(1.0, ms.float32))
-        targets = ops.maximum(labels, Tensor(0, ms.int32))
+        targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
         losses, grad_hidden = (), ()
         grad_weight = None
         for start in range(0, rows, size):
             stop = min(start + size, rows)
-            part, target = hidden[start:stop], targets[start:stop]
+            part, target = self.cut(hidden, start, stop), self.cut(targets, start, stop).reshape((-1,))
             if grad_weight is not None:
                 part = ops.depend(part, grad_weight)  # one chunk at a time
-            part_weight = row_weight[start:stop].reshape((-1, 1))
+            part_weight = self.cut(row_weight.reshape((-1, 1)), start, stop)
             logits = ops.cast(self.head(part, weight), ms.float32)
             label_probs = self.gather_label(self.softmax(logits), 1, target.reshape((-1, 1)))
             losses += (-ops.log(ops.maximum(label_probs, Tensor(SMALLEST_PROBABILITY, ms.float32))).reshape((-1,)),)
-            # The operator's gradient is that of the mean over the chunk's rows.
             grad_logits = ops.cast(self.logits_gradient(ops.depend(logits, label_probs), target), weight.dtype)
-            part_scale = part_weight * (stop - start)
+            part_scale = part_weight * self.logits_gradient.weight(stop - start)
             grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * part_scale,)
             weighted = ops.cast(ops.cast(part, ms.float32) * part_scale, weight.dtype)
             outer = ops.cast(self.product_transposed(grad_logits, weighted), ms.float32)
@@ -76,10 +78,10 @@ class PickRows(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.gather, self.scatter_add = ops.Gather(), ops.TensorScatterAdd()
+        self.look_up, self.scatter_add = device_kernels().LookUp(), ops.TensorScatterAdd()
 
     def construct(self, rows: Tensor, places: Tensor) -> Tensor:
-        return self.gather(rows, places, 0)
+        return self.look_up(rows, places)
 
     def bprop(self, rows, places, out, dout):
         return self.scatter_add(ops.zeros_like(rows), places.reshape((-1, 1)), dout), ops.zeros_like(places)
@@ -94,11 +96,12 @@ class LabelledCrossEntropy(nn.Cell):
 
     def __init__(self, loss: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
-        self.loss, self.pick, self.gather = loss, PickRows(), ops.Gather()
+        self.loss, self.pick, self.look_up = loss, PickRows(), device_kernels().LookUp()
 
     def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
         labels, places = targets
-        return self.loss(self.pick(hidden, places), weight, self.gather(labels.reshape((-1,)), places, 0))
+        own_labels = self.look_up(labels.reshape((-1, 1)), places)
+        return self.loss(self.pick(hidden, places), weight, own_labels.reshape((-1,)))
 
 
 class RowCrossEntropy(nn.Cell):

@@ -77,6 +77,7 @@ class MLP(nn.Cell):
         activation = getattr(device_kernels(), ACTIVATIONS[config.activation, config.gated_mlp])()
         hidden, inner = config.hidden_size, config.intermediate_size
         self.enter = slices.enter()
+        self.share = device_kernels().Fork(2)
         self.gate = Linear(hidden, inner, *dtypes, axis=column) if config.gated_mlp else None
         self.up = Linear(hidden, inner, *dtypes, axis=column)
         product = GatedProduct(activation) if config.gated_mlp else ActivatedProduct(activation)
@@ -89,4 +90,5 @@ class MLP(nn.Cell):
             rows = self.enter(rows)
         if self.gate is None:
             return self.down(self.up(rows, seed=seed), seed=seed)
-        return self.down(self.gate(rows, seed=seed), self.up(rows, seed=seed), seed=seed)
+        for_gate, for_up = self.share(rows)
+        return self.down(self.gate(for_gate, seed=seed), self.up(for_up, seed=seed), seed=seed)

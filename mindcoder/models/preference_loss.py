@@ -12,6 +12,7 @@ from typing import Literal
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
 
 CHOSEN, REJECTED = 0, 1  # documents of a row
@@ -48,7 +49,8 @@ class RowLogprobs(nn.Cell):
         self.product = ops.MatMul()
         self.product_transposed = ops.MatMul(transpose_a=True)
         self.log_softmax = ops.LogSoftmax(-1)
-        self.logits_gradient = ops.SparseSoftmaxCrossEntropyWithLogits(is_grad=True)
+        self.logits_gradient = device_kernels().LabelGradient()
+        self.cut = device_kernels().Cut()
         self.gather_label = ops.GatherD()
 
     def chunk(self, rows: int, vocab: int) -> int:
@@ -64,9 +66,9 @@ class RowLogprobs(nn.Cell):
         last = labels
         for start in range(0, rows, size):
             stop = min(start + size, rows)
-            part = ops.depend(hidden[start:stop], last)  # one chunk at a time
+            part = ops.depend(self.cut(hidden, start, stop), last)  # one chunk at a time
             logprobs = self.log_softmax(ops.cast(self.head(part, weight), ms.float32))
-            last = self.gather_label(logprobs, 1, targets[start:stop])
+            last = self.gather_label(logprobs, 1, self.cut(targets, start, stop))
             found += (last.reshape((-1,)),)
         return ops.concat(found) * ops.cast(labels != IGNORED_LABEL, ms.float32)
 
@@ -74,17 +76,19 @@ class RowLogprobs(nn.Cell):
         """Gradients of hidden and weight, float32."""
         rows = hidden.shape[0]
         size = self.chunk(rows, weight.shape[0])
-        targets = ops.maximum(labels, Tensor(0, ms.int32))
+        targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
+        coefficients = coefficients.reshape((-1, 1))
         grad_hidden, grad_weight = (), None
         for start in range(0, rows, size):
             stop = min(start + size, rows)
-            part = hidden[start:stop]
+            part = self.cut(hidden, start, stop)
             if grad_weight is not None:
                 part = ops.depend(part, grad_weight)
             logits = ops.cast(self.head(part, weight), ms.float32)
-            # The operator's gradient is that of the mean cross entropy, which is minus the mean log-probability.
-            grad_logits = ops.cast(self.logits_gradient(logits, targets[start:stop]), weight.dtype)
-            scale = coefficients[start:stop].reshape((-1, 1)) * (start - stop)
+            target = self.cut(targets, start, stop).reshape((-1,))
+            grad_logits = ops.cast(self.logits_gradient(logits, target), weight.dtype)
+            # Of the cross entropy, which is minus the log-probability.
+            scale = self.cut(coefficients, start, stop) * -self.logits_gradient.weight(stop - start)
             grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * scale,)
             weighted = ops.cast(ops.cast(part, ms.float32) * scale, weight.dtype)
             outer = ops.cast(self.product_transposed(grad_logits, weighted), ms.float32)
@@ -130,6 +134,11 @@ class PreferenceLoss(nn.Cell):
         self.options, self.scaled = options, scaled
         self.scores = PairScores()
         self.log_softmax = ops.LogSoftmax(-1)
+        self.cut = device_kernels().Cut(1)
+
+    def columns(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, 2]`` as two ``[B, 1]``."""
+        return self.cut(pairs, 0, 1), self.cut(pairs, 1, 2)
 
     def log_sigmoids(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``log(sigmoid(x))`` and ``log(sigmoid(-x))`` of ``[B]``.
@@ -139,21 +148,22 @@ class PreferenceLoss(nn.Cell):
         """
         column = x.reshape((-1, 1))
         both = self.log_softmax(ops.concat((column, column * 0.0), 1))
-        return both[:, 0], both[:, 1]
+        first, second = self.columns(both)
+        return first.reshape((-1,)), second.reshape((-1,))
 
     def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
         labels, document_ids, reference = targets
         sums, counts = self.scores(hidden, weight, labels, document_ids)
-        exists = ops.cast(counts[:, 1] > 0.0, ms.float32)
+        exists = ops.cast(self.columns(counts)[1].reshape((-1,)) > 0.0, ms.float32)
         share = exists / ops.maximum(exists.sum(), Tensor(1.0, ms.float32))
         margin, weights = self.margin(sums, counts, reference)
         smoothing = self.options.label_smoothing
         right, wrong = self.log_sigmoids(margin)
         losses = -(1.0 - smoothing) * right - smoothing * wrong
         slope = (smoothing * ops.sigmoid(margin) - (1.0 - smoothing) * ops.sigmoid(-margin)) * share
-        by_answer = weights * slope.reshape((-1, 1))
-        chosen = ops.cast(document_ids == CHOSEN, ms.float32) * by_answer[:, 0:1]
-        rejected = ops.cast(document_ids == REJECTED, ms.float32) * by_answer[:, 1:2]
+        of_chosen, of_rejected = self.columns(weights * slope.reshape((-1, 1)))
+        chosen = ops.cast(document_ids == CHOSEN, ms.float32) * of_chosen
+        rejected = ops.cast(document_ids == REJECTED, ms.float32) * of_rejected
         labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
         coefficients = ((chosen + rejected) * labelled).reshape((-1,))
         grads = self.scores.row_logprobs.gradients(hidden, weight, labels.reshape((-1,)), coefficients)
@@ -164,11 +174,11 @@ class PreferenceLoss(nn.Cell):
         signs = Tensor([[1.0, -1.0]], ms.float32) * self.options.beta
         if self.options.kind == "dpo":
             weights = signs + counts * 0.0
-            scaled = (sums - reference) * weights
-            return scaled[:, 0] + scaled[:, 1], weights
+            first, second = self.columns((sums - reference) * weights)
+            return (first + second).reshape((-1,)), weights
         weights = signs / ops.maximum(counts, Tensor(1.0, ms.float32))
-        scaled = sums * weights
-        return scaled[:, 0] + scaled[:, 1] - self.options.gamma, weights
+        first, second = self.columns(sums * weights)
+        return (first + second).reshape((-1,)) - self.options.gamma, weights
 
     def bprop(self, hidden, weight, targets, out, dout):
         labels, document_ids, reference = targets

@@ -8,6 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 
 
@@ -58,9 +59,9 @@ def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.
 class RotaryAngles(nn.Cell):
     """Cosines and sines for queries and keys, made once a step and shared by all layers.
 
-    ``construct(position_ids [B, S], longest)`` gives four tensors: cos and sin of queries ``[B*S*N, D]``, already
-    multiplied by the attention's scale, and of keys ``[B*S*K, D]``. ``longest`` is an int32 scalar, the tokens of the
-    longest text so far, on which dynamic scaling depends.
+    ``construct(position_ids [B, S], longest)`` gives four tensors as the device's `RotatePairs` wants them: cos and
+    sin of queries, already multiplied by the attention's scale, and of keys. ``longest`` is an int32 scalar, the tokens
+    of the longest text so far, on which dynamic scaling depends.
     """
 
     def __init__(self, config: TransformerConfig, dtype: ms.dtype.Number) -> None:
@@ -81,6 +82,7 @@ class RotaryAngles(nn.Cell):
         self.outer = ops.MatMul()
         self.join = ops.Concat(-1)
         self.tile = ops.Tile()
+        self.rotate, self.cut = device_kernels().RotatePairs(config.head_dim), device_kernels().Cut(1)
 
     def scaled_frequencies(self, longest: Tensor) -> Tensor:
         """``[D/2]``; with dynamic scaling the base grows once the text is over the original context."""
@@ -91,10 +93,6 @@ class RotaryAngles(nn.Cell):
         base = ops.pow(stretch, Tensor(self.base_exponent, ms.float32)) * self.theta
         return 1.0 / ops.pow(self.tile(base.reshape((1,)), self.exponents.shape), self.exponents)
 
-    def per_head(self, values: Tensor, heads: int) -> Tensor:
-        """``[B*S, D] -> [B*S*heads, D]``."""
-        return self.tile(values, (1, heads)).reshape((-1, self.head_dim))
-
     def construct(self, position_ids: Tensor, longest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         positions = ops.cast(position_ids.reshape((-1, 1)), ms.float32)
         half = self.outer(positions, self.scaled_frequencies(longest).reshape((1, -1)))
@@ -103,15 +101,15 @@ class RotaryAngles(nn.Cell):
     def spread(self, angles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same tensors from what `rotary_angles` gives: cosines and sines of the pairs, ``[T, D]``."""
         half = self.head_dim // 2
-        return self.per_heads(angles[:, :half], angles[:, half:])
+        return self.per_heads(self.cut(angles, 0, half), self.cut(angles, half, self.head_dim))
 
     def per_heads(self, half_cos: Tensor, half_sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For queries and keys, from cosines and sines of the pairs ``[T, D/2]``."""
         cos = ops.cast(self.join((half_cos, half_cos)), self.dtype)
         sin = ops.cast(self.join((half_sin, half_sin)), self.dtype)
         return (
-            self.per_head(cos * self.query_scale, self.num_heads),
-            self.per_head(sin * self.query_scale, self.num_heads),
-            self.per_head(cos, self.num_kv_heads),
-            self.per_head(sin, self.num_kv_heads),
+            self.rotate.per_head(cos * self.query_scale, self.num_heads),
+            self.rotate.per_head(sin * self.query_scale, self.num_heads),
+            self.rotate.per_head(cos, self.num_kv_heads),
+            self.rotate.per_head(sin, self.num_kv_heads),
         )

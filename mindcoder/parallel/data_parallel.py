@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.parallel.collectives import Collectives, SumOver
 
 
@@ -34,6 +35,7 @@ class GradientSum(nn.Cell):
         self.ends = tuple(begin + int(np.prod(shape)) for begin, shape in zip(begins, shapes))
         self.has_bucket = any(self.bucketed)
         self.join = ops.Concat(0)
+        self.cut = device_kernels().Cut()
 
     def construct(self, gradients: tuple, weight: Tensor) -> tuple:
         """Summed gradients; ``weight`` is a float32 scalar, this rank's share."""
@@ -49,7 +51,8 @@ class GradientSum(nn.Cell):
         summed = ()
         for index in range(len(gradients)):
             if self.bucketed[index]:
-                summed += (bucket[self.begins[index] : self.ends[index]].reshape(self.shapes[index]),)
+                piece = self.cut(bucket, self.begins[index], self.ends[index])
+                summed += (piece.reshape(self.shapes[index]),)
             else:
                 last = self.data_sum(ops.depend(gradients[index] * weight, last))
                 summed += (last,)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.config.layout import check_divides
 from mindcoder.models.slices import WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
@@ -79,13 +80,14 @@ class SpreadRows(nn.Cell):
     def __init__(self, gather: GatherOver, index: int, size: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.index, self.size = gather, index, size
+        self.cut = device_kernels().Cut()
 
     def construct(self, x: Tensor) -> Tensor:
         return self.own(x)
 
     def own(self, x: Tensor) -> Tensor:
         piece = x.shape[0] // self.size
-        return x[self.index * piece : (self.index + 1) * piece]
+        return self.cut(x, self.index * piece, (self.index + 1) * piece)
 
     def bprop(self, x, out, dout):
         return (self.gather(dout),)

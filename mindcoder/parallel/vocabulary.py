@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEntropy
 from mindcoder.parallel.collectives import GatherOver
 
@@ -22,6 +23,7 @@ class SlicedStatistics(nn.Cell):
         self.gather, self.first_token = gather, first_token
         self.log_softmax = ops.LogSoftmax(-1)
         self.pick = ops.GatherD()
+        self.cut = device_kernels().Cut(1)
 
     def construct(self, logits: Tensor, targets: Tensor) -> tuple:
         """Of float32 ``[R, V / slices]`` and int32 ``[R]`` at least 0.
@@ -36,10 +38,12 @@ class SlicedStatistics(nn.Cell):
         here = ops.cast(ops.logical_and(local >= 0, local < own), ms.float32)
         place = ops.clip(local, 0, own - 1)
         inner = self.log_softmax(logits)
-        log_sum = (logits[:, :1] - inner[:, :1]).reshape((1, rows))  # log of the sum of exponentials, from any column
+        log_sum = self.cut(logits, 0, 1) - self.cut(inner, 0, 1)  # log of the sum of exponentials, from any column
+        log_sum = log_sum.reshape((1, rows))
         picked = (self.pick(logits, 1, place) * here).reshape((1, rows))
         both = self.gather(ops.concat((log_sum, picked))).reshape((-1, 2, rows))
-        log_sums, target_logit = both[:, 0], both[:, 1].sum(0)
+        log_sums = self.cut(both, 0, 1).reshape((-1, rows))
+        target_logit = self.cut(both, 1, 2).reshape((-1, rows)).sum(0)
         largest = ops.stop_gradient(log_sums.max(0))
         total = largest + ops.log(ops.exp(log_sums - largest.reshape((1, rows))).sum(0))
         return inner, log_sum.reshape((rows,)) - total, target_logit - total, place, here
@@ -55,7 +59,7 @@ class SlicedCrossEntropy(LinearCrossEntropy):
     def __init__(self, statistics: SlicedStatistics, scaled: bool) -> None:
         super().__init__(scaled)
         self.statistics = statistics
-        self.gather = ops.Gather()
+        self.look_up = device_kernels().LookUp()
         self.scatter_add = ops.TensorScatterAdd()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
@@ -71,18 +75,18 @@ class SlicedCrossEntropy(LinearCrossEntropy):
         grad_weight = None
         for start in range(0, rows, size):
             stop = min(start + size, rows)
-            part = hidden[start:stop]
+            part = self.cut(hidden, start, stop)
             if grad_weight is not None:
                 part = ops.depend(part, grad_weight)  # one chunk, and one message, at a time
             logits = ops.cast(self.head(part, weight), ms.float32)
-            inner, log_share, log_target, place, here = self.statistics(logits, targets[start:stop])
+            inner, log_share, log_target, place, here = self.statistics(logits, self.cut(targets, start, stop))
             losses += (-log_target,)
-            part_weight = row_weight[start:stop].reshape((-1, 1))
+            part_weight = self.cut(row_weight, start, stop).reshape((-1, 1))
             share = ops.exp(log_share).reshape((-1, 1)) * part_weight
             target_weight = here * part_weight
             probabilities = ops.cast(ops.exp(inner), weight.dtype)
             rows_out = ops.cast(self.product(probabilities, weight), ms.float32) * share
-            target_rows = ops.cast(self.gather(weight, place.reshape((-1,)), 0), ms.float32)
+            target_rows = ops.cast(self.look_up(weight, place.reshape((-1,))), ms.float32)
             grad_hidden += (rows_out - target_rows * target_weight,)
             wide = ops.cast(part, ms.float32)
             outer = self.product_transposed(probabilities, ops.cast(wide * share, weight.dtype))
@@ -102,8 +106,9 @@ class SlicedAccuracy(nn.Cell):
     def __init__(self, statistics: SlicedStatistics, gather: GatherOver) -> None:
         super().__init__(auto_prefix=False)
         self.statistics, self.gather = statistics, gather
-        self.argmax = ops.Argmax(axis=-1, output_type=ms.int32)
+        self.argmax = device_kernels().LargestPlace()
         self.pick = ops.GatherD()
+        self.cut = device_kernels().Cut(1)
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Own logits ``[R, V / slices]`` and labels ``[R]`` to two float32 ``[R]``; ignored rows have no loss."""
@@ -113,7 +118,8 @@ class SlicedAccuracy(nn.Cell):
         value = self.pick(logits, 1, best).reshape((1, rows))
         hit = (ops.cast(best == place, ms.float32) * here).reshape((1, rows))
         both = self.gather(ops.depend(ops.concat((value, hit)), log_target)).reshape((-1, 2, rows))
-        values, hits = both[:, 0], both[:, 1]
+        values = self.cut(both, 0, 1).reshape((-1, rows))
+        hits = self.cut(both, 1, 2).reshape((-1, rows))
         # The target's slice has the largest logit of all, and in it the target is the largest.
         right = (hits * ops.cast(values >= values.max(0).reshape((1, rows)), ms.float32)).sum(0)
         labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)

@@ -12,8 +12,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.dropout import CounterDropout
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
 from mindcoder.models.slices import ROW_PARALLEL, WholeLayers

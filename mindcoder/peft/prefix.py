@@ -10,8 +10,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.dropout import CounterDropout
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.dropout import CounterDropout
 from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import PREFIX_PART, PrefixOptions, prefix_shapes
 
@@ -40,6 +41,7 @@ class LayerPrefix(nn.Cell):
         self.compute_dtype, self.num_kv_heads = compute_dtype, num_kv_heads
         self.dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
         self.join = ops.Concat(1)
+        self.cut = device_kernels().Cut()
 
     def pair(self) -> Tensor:
         """Keys and values ``[2, K, P, D]``."""
@@ -47,13 +49,18 @@ class LayerPrefix(nn.Cell):
         return pair.reshape((pair.shape[0], *pair.shape[2:]))
 
     def construct(self, key: Tensor, value: Tensor, batch: int, seed: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B*K, T, D] -> [B*K, P+T, D]``, keys and values."""
+        """``[B*T, K*D] -> [B*(P+T), K*D]``, keys and values; the prefix comes before each text's."""
         pair = self.pair()
         if self.dropout is not None:
             pair = self.dropout(pair, seed)
-        shape = (batch, *pair.shape[1:])
-        before = [ops.broadcast_to(pair[kind].expand_dims(0), shape).reshape((-1, *shape[2:])) for kind in (0, 1)]
-        return self.join((before[0], key)), self.join((before[1], value))
+        pair = ops.transpose(pair, (0, 2, 1, 3)).reshape((2, pair.shape[2], -1))
+        before_keys, before_values = self.cut(pair, 0, 1), self.cut(pair, 1, 2)
+        return self.joined(before_keys, key, batch), self.joined(before_values, value, batch)
+
+    def joined(self, before: Tensor, rows: Tensor, batch: int) -> Tensor:
+        """``before [1, P, K*D]`` before each of the B texts' ``rows [B*T, K*D]``."""
+        before = ops.broadcast_to(before, (batch, *before.shape[1:]))
+        return self.join((before, rows.reshape((batch, -1, before.shape[2])))).reshape((-1, before.shape[2]))
 
 
 def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Parameter]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
+
+from mindcoder.backend.composed_update import Correction
+from mindcoder.backend.kernels import device_kernels
 
 
 def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTuple:
@@ -19,9 +21,6 @@ def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTup
             for item in parameters
         ]
     )
-
-
-Correction = Literal["both", "rate", "none"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,9 @@ def decays(parameter: Parameter) -> bool:
 class AdamW(nn.Cell):
     """Updates parameters from their gradients; one call a step.
 
-    Uses MindSpore's in-place Adam kernel, eight times faster on CPU than its AdamWeightDecay. Bias correction enters
-    through the learning rate and epsilon, which makes the result PyTorch's ``torch.optim.AdamW`` up to rounding
-    (`AdamWOptions.correction` has other definitions).
-    Parameters stored in float16 or bfloat16 get a float32 master copy, so small updates are not lost.
+    The device's `AdamWUpdate` does it in place; the result is PyTorch's ``torch.optim.AdamW`` up to rounding
+    (`AdamWOptions.correction` has other definitions). Parameters stored in float16 or bfloat16 get a
+    float32 master copy, so small updates are not lost.
 
     Args:
         parameters: what to train, in the order gradients will come.
@@ -81,7 +79,7 @@ class AdamW(nn.Cell):
         own_parameters = [parameter for parameter, own in zip(parameters, self.owned) if own]
         self.first_moment = _zeros_like("adam_m", own_parameters)
         self.second_moment = _zeros_like("adam_v", own_parameters)
-        self.decayed = tuple(decays(parameter) and options.weight_decay > 0 for parameter in parameters)
+        self.decays = tuple(float(options.weight_decay) if decays(parameter) else 0.0 for parameter in parameters)
         self.has_master = tuple(item.dtype != ms.float32 and own for item, own in zip(parameters, self.owned))
         self.master = ms.ParameterTuple(
             [
@@ -92,7 +90,9 @@ class AdamW(nn.Cell):
             ]
         )
         self.steps = Parameter(Tensor(0.0, ms.float32), name="adam_steps", requires_grad=False)
-        self.adam = ops.Adam()
+        kernels = device_kernels()
+        self.update = kernels.AdamWUpdate(options.beta1, options.beta2, options.eps, options.correction)
+        self.assign, self.assign_add = kernels.Assign(), kernels.AssignAdd()
 
     def state(self) -> dict[str, Parameter]:
         """Everything a checkpoint must hold, by name (masters only where they differ from the parameter)."""
@@ -101,16 +101,8 @@ class AdamW(nn.Cell):
 
     def construct(self, gradients: tuple, factor: Tensor, learning_rate: Tensor) -> Tensor:
         """Apply ``factor * gradients`` at ``learning_rate`` (float32 scalars); gives the count of updates so far."""
-        beta1, beta2 = self.options.beta1, self.options.beta2
-        steps = ops.assign_add(self.steps, Tensor(1.0, ms.float32))
-        first_correction = 1.0 - ops.pow(Tensor(beta1, ms.float32), steps)
-        second_correction = ops.sqrt(1.0 - ops.pow(Tensor(beta2, ms.float32), steps))
-        corrected_rate = learning_rate * second_correction / first_correction
-        epsilon = self.options.eps * second_correction
-        if self.options.correction != "both":
-            epsilon = Tensor(self.options.eps, ms.float32)
-        if self.options.correction == "none":
-            corrected_rate = learning_rate
+        steps = self.assign_add(self.steps, Tensor(1.0, ms.float32))
+        scalars = self.update.scalars(steps, learning_rate)
         one = Tensor(1.0, ms.float32)
         zero = ops.cast(steps < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
         updated = steps
@@ -119,27 +111,15 @@ class AdamW(nn.Cell):
             if self.owned[index]:
                 # One parameter after the other, so that one scaled gradient is alive at a time.
                 gradient = ops.cast(ops.depend(gradients[index], updated), ms.float32) * factor
-                weight, ratio = self.master[index], self.rate_ratios[index]
-                if self.decayed[index]:
-                    decay = 1.0 - learning_rate * (self.options.weight_decay * ratio)
-                    gradient = ops.depend(gradient, ops.assign(weight, weight * ops.depend(decay, updated)))
-                # beta powers of zero switch the kernel's own correction off
-                updated = self.adam(
-                    weight,
-                    self.first_moment[self.slots[index]],
-                    self.second_moment[self.slots[index]],
-                    one * 0.0,
-                    one * 0.0,
-                    corrected_rate if ratio == 1.0 else corrected_rate * ratio,
-                    Tensor(beta1, ms.float32),
-                    Tensor(beta2, ms.float32),
-                    epsilon,
-                    gradient,
+                weight, slot = self.master[index], self.slots[index]
+                updated = self.update(
+                    *(weight, self.first_moment[slot], self.second_moment[slot], gradient, scalars),
+                    *(self.decays[index], self.rate_ratios[index], updated),
                 )
                 if self.has_master[index]:
-                    updated = ops.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
+                    updated = self.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
             if self.spread is not None:
                 # All but the owner add zeros: a broadcast on backends that have none inside a graph.
                 value = ops.depend(parameter, updated) * ops.cast(one if self.owned[index] else zero, parameter.dtype)
-                updated = ops.assign(parameter, self.spread(ops.depend(value, updated)))
+                updated = self.assign(parameter, self.spread(ops.depend(value, updated)))
         return ops.depend(steps, updated)

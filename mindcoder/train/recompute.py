@@ -75,12 +75,12 @@ class RecomputedGradients(nn.Cell):
         batch, length = position_ids.shape
         position_ids = decoder.behind_prefix(position_ids)
         rotation = decoder.rotation(position_ids, position_ids.max() + 1)
-        bias = decoder.attention_bias(document_ids)
+        mask = decoder.attention_masks(document_ids)
         loss, inputs, grad_rows, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
             inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
             for index in range(len(decoder.layers)):
-                inputs += (decoder.layers[index](inputs[index], rotation, bias, seed, batch, length),)
+                inputs += (decoder.layers[index](inputs[index], rotation, mask, seed, batch, length),)
             last = inputs[len(decoder.layers)]
             if self.trains_head:
                 loss, (grad_rows, head_grads) = self.head_gradient(last, labels, loss_scale)
@@ -91,7 +91,7 @@ class RecomputedGradients(nn.Cell):
             index = len(decoder.layers) - 1 - back
             # `depend` keeps the compiler from reusing the forward pass's activations.
             layer_rows = ops.depend(inputs[index], grad_rows)
-            arguments = (layer_rows, rotation, bias, seed, batch, length, grad_rows)
+            arguments = (layer_rows, rotation, mask, seed, batch, length, grad_rows)
             if len(self.layer_weights[index]) > 0:
                 grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(*arguments)
                 layer_grads = grads + layer_grads
@@ -132,9 +132,9 @@ class ForwardStage(nn.Cell):
         if decoder.stage.is_first:
             rows = decoder.begin(rows, position_ids, seed)
         rotation = decoder.rotation(position_ids, position_ids.max() + 1)
-        bias = decoder.attention_bias(document_ids)
+        mask = decoder.attention_masks(document_ids)
         layer_inputs = ()
         for layer in decoder.layers:
             layer_inputs += (rows,)
-            rows = layer(rows, rotation, bias, seed, batch, length)
+            rows = layer(rows, rotation, mask, seed, batch, length)
         return rows, layer_inputs

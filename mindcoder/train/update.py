@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TOKEN_TABLES
 from mindcoder.parallel.collectives import Collectives
@@ -25,7 +26,7 @@ class ClippedUpdate(nn.Cell):
     def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float, together: Collectives) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
-        self.half_square_sum = ops.L2Loss()
+        self.half_square_sum = device_kernels().HalfSquareSum()
         mesh, slices, stage = together.mesh, decoder.slices, decoder.stage
         names = [weight.name for weight in optimizer.parameters]
         shapes = [tuple(weight.shape) for weight in optimizer.parameters]
@@ -100,10 +101,11 @@ class Accumulate(nn.Cell):
     def __init__(self, buffers: ms.ParameterTuple) -> None:
         super().__init__(auto_prefix=False)
         self.buffers = buffers
+        self.assign, self.assign_add = device_kernels().Assign(), device_kernels().AssignAdd()
 
     def construct(self, value: Tensor, grads: tuple, share: Tensor) -> Tensor:
         for index in range(len(grads)):
-            added = ops.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
+            added = self.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
             value = ops.depend(value, added)
         return value
 
@@ -112,5 +114,5 @@ class Accumulate(nn.Cell):
         zero = ops.cast(value < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
         for buffer in self.buffers:
             zeros = ops.broadcast_to(ops.depend(zero, value).reshape((1,) * len(buffer.shape)), buffer.shape)
-            value = ops.depend(value, ops.assign(buffer, zeros))
+            value = ops.depend(value, self.assign(buffer, zeros))
         return value

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mindspore import Tensor
 
+from mindcoder.backend.dropout import CounterDropout
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.dropout import CounterDropout
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.precision import LossScale

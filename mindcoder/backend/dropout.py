@@ -6,6 +6,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
+
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
 MULTIPLIER, INCREMENT, FINALIZER = 747796405, np.int32(np.uint32(2891336453).view(np.int32)), 277803737
 SITE_STRIDE = 0x3C6EF372  # keeps the sites of one network apart; any constant with mixed bits would do
@@ -30,14 +32,12 @@ class CounterDropout(nn.Cell):
         self.multiplier = Tensor(MULTIPLIER, ms.int32)
         self.increment = Tensor(INCREMENT, ms.int32)
         self.finalizer = Tensor(FINALIZER, ms.int32)
-        self.shift_first = Tensor(15, ms.int32)
-        self.shift_last = Tensor(13, ms.int32)
+        self.fold_first, self.fold_last = device_kernels().FoldBits(15), device_kernels().FoldBits(13)
 
     def mix(self, value: Tensor) -> Tensor:
         """Hash int32 to a non-negative int32 (the arithmetic shift clears the sign)."""
         value = value * self.multiplier + self.increment
-        value = ops.bitwise_xor(value, ops.bitwise_right_shift(value, self.shift_first)) * self.finalizer
-        return ops.bitwise_xor(value, ops.bitwise_right_shift(value, self.shift_last))
+        return self.fold_last(self.fold_first(value) * self.finalizer)
 
     def mask(self, x: Tensor, seed: Tensor) -> Tensor:
         """Give 0 or ``1 / (1 - rate)`` for every element of ``x``, in its dtype; ``seed`` is an int32 scalar."""

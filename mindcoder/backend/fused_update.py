@@ -1,0 +1,57 @@
+"""Ascend's AdamW: aclnnApplyAdamWV2; the contract is that of `mindcoder.backend.composed_update`."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.ops import auto_generate as aclnn
+
+from mindcoder.backend.composed_update import Correction
+
+UNCORRECTED_STEP = 1e9  # the operator divides by 1 - beta ** step, which is 1 then
+
+
+class AdamWUpdate(nn.Cell):
+    """See `mindcoder.backend.composed_update.AdamWUpdate`.
+
+    The operator takes its rate on the host. Reading it back waits for the device once a step, where the step waits
+    anyway to see whether the gradient is finite.
+    """
+
+    def __init__(self, beta1: float, beta2: float, eps: float, correction: Correction) -> None:
+        super().__init__(auto_prefix=False)
+        self.beta1, self.beta2, self.eps, self.correction = beta1, beta2, eps, correction
+        self.adamw, self.to_host = aclnn.AdamW(), aclnn.TensorToScalar()
+
+    def scalars(self, steps: Tensor, learning_rate: Tensor) -> tuple:
+        """What all parameters share."""
+        if self.correction == "both":
+            return learning_rate, learning_rate, ops.cast(steps, ms.float32).reshape((1,))
+        corrected_rate = learning_rate
+        if self.correction == "rate":
+            first_correction = 1.0 - ops.pow(Tensor(self.beta1, ms.float32), steps)
+            second_correction = ops.sqrt(1.0 - ops.pow(Tensor(self.beta2, ms.float32), steps))
+            corrected_rate = learning_rate * second_correction / first_correction
+        return learning_rate, corrected_rate, Tensor([UNCORRECTED_STEP], ms.float32)
+
+    def construct(
+        self,
+        weight: Parameter,
+        first_moment: Parameter,
+        second_moment: Parameter,
+        gradient: Tensor,
+        scalars: tuple,
+        decay: float,
+        ratio: float,
+        last: Tensor,
+    ) -> Tensor:
+        """Update ``weight`` and its moments; gives what has to be waited for."""
+        learning_rate, corrected_rate, steps = scalars
+        own_rate = corrected_rate if ratio == 1.0 else corrected_rate * ratio
+        # The operator decays by its rate, which must not have the correction.
+        own_decay = decay if self.correction == "both" else self.to_host(learning_rate / corrected_rate * decay)
+        updated = self.adamw(
+            *(weight, first_moment, second_moment, second_moment, ops.depend(gradient, last), steps),
+            *(self.to_host(own_rate), self.beta1, self.beta2, own_decay, self.eps, False, False),
+        )
+        return updated[0]
