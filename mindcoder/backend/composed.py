@@ -14,6 +14,7 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.composed_attention import AttentionMasks, CausalAttention
 from mindcoder.backend.composed_rows import (
     AddBias,
+    AddRows,
     Assign,
     AssignAdd,
     Cut,
@@ -31,6 +32,7 @@ from mindcoder.backend.composed_update import AdamWUpdate
 __all__ = [
     "AdamWUpdate",
     "AddBias",
+    "AddRows",
     "Assign",
     "AssignAdd",
     "AttentionMasks",

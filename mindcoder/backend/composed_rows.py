@@ -55,6 +55,17 @@ class LookUp(nn.Cell):
         return self.gather(table, places, 0)
 
 
+class AddRows(nn.Cell):
+    """A table with rows added: ``construct(table [V, H], places [P] int32, rows [P, H]) -> [V, H]``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.scatter_add = ops.TensorScatterAdd()
+
+    def construct(self, table: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+        return self.scatter_add(table, places.reshape((-1, 1)), rows)
+
+
 class Cut(nn.Cell):
     """A range of an axis: ``construct(x, begin, end)``; its gradient is zero elsewhere.
 

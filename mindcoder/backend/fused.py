@@ -13,6 +13,7 @@ from mindcoder.backend.composed import GeluExact, QuickGelu
 from mindcoder.backend.fused_attention import AttentionMasks, CausalAttention
 from mindcoder.backend.fused_rows import (
     AddBias,
+    AddRows,
     Assign,
     AssignAdd,
     Cut,
@@ -30,6 +31,7 @@ from mindcoder.backend.fused_update import AdamWUpdate
 __all__ = [
     "AdamWUpdate",
     "AddBias",
+    "AddRows",
     "Assign",
     "AssignAdd",
     "AttentionMasks",

@@ -57,6 +57,17 @@ class LookUp(nn.Cell):
         return self.gradient(dout, places, table.shape[0]), ops.zeros_like(places)
 
 
+class AddRows(nn.Cell):
+    """aclnnIndexAdd; TensorScatterAdd's aclnnTfScatterAdd documents other shapes than MindSpore gives it."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.index_add = aclnn.IndexAddExt()
+
+    def construct(self, table: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+        return self.index_add(table, 0, places, rows, 1)
+
+
 class Cut(nn.Cell):
     """A view of the range; the gradient is joined with zeros."""
 

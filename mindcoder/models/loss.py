@@ -78,13 +78,13 @@ class PickRows(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.look_up, self.scatter_add = device_kernels().LookUp(), ops.TensorScatterAdd()
+        self.look_up, self.add_rows = device_kernels().LookUp(), device_kernels().AddRows()
 
     def construct(self, rows: Tensor, places: Tensor) -> Tensor:
         return self.look_up(rows, places)
 
     def bprop(self, rows, places, out, dout):
-        return self.scatter_add(ops.zeros_like(rows), places.reshape((-1, 1)), dout), ops.zeros_like(places)
+        return self.add_rows(ops.zeros_like(rows), places, dout), ops.zeros_like(places)
 
 
 class LabelledCrossEntropy(nn.Cell):

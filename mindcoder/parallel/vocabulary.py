@@ -60,7 +60,7 @@ class SlicedCrossEntropy(LinearCrossEntropy):
         super().__init__(scaled)
         self.statistics = statistics
         self.look_up = device_kernels().LookUp()
-        self.scatter_add = ops.TensorScatterAdd()
+        self.add_rows = device_kernels().AddRows()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
         labels = labels.reshape((-1,))
@@ -90,7 +90,7 @@ class SlicedCrossEntropy(LinearCrossEntropy):
             grad_hidden += (rows_out - target_rows * target_weight,)
             wide = ops.cast(part, ms.float32)
             outer = self.product_transposed(probabilities, ops.cast(wide * share, weight.dtype))
-            outer = self.scatter_add(ops.cast(outer, ms.float32), place, -wide * target_weight)
+            outer = self.add_rows(ops.cast(outer, ms.float32), place.reshape((-1,)), -wide * target_weight)
             grad_weight = outer if grad_weight is None else grad_weight + outer
         return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LabelledCrossEntropy, LinearCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
@@ -109,7 +110,7 @@ class MicroBatchGradients(nn.Cell):
         slices, config = decoder.slices, decoder.config
         self.partial = tuple(slices.is_partial(name, config) for name in names)
         self.tensor_sum = slices.tensor_sum
-        self.scatter_add = ops.TensorScatterAdd()
+        self.add_rows = device_kernels().AddRows()
 
     def construct(
         self,
@@ -155,6 +156,6 @@ class MicroBatchGradients(nn.Cell):
             if index == self.embedding_index:
                 table = self.decoder.token_embedding
                 own_rows = table.own(inputs, ops.cast(grad_rows, grad.dtype))
-                grad = self.scatter_add(grad, table.places(inputs).reshape((-1, 1)), own_rows)
+                grad = self.add_rows(grad, table.places(inputs), own_rows)
             merged += (grad,)
         return loss, grad_rows, merged

@@ -1,0 +1,105 @@
+"""Run by the tests in a process of its own on softcann: a network's loss, gradients and a few updates, or its tokens.
+
+``python model_child.py CASE.json``: the case names a Hugging Face folder, the inputs (``.npz``) and where to write.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mindcoder.backend.device import setup_device
+
+
+def load(case: dict):
+    """The folder's network with the case's dtypes and dropout."""
+    from mindcoder.checkpoint.huggingface import HuggingFaceFolder
+    from mindcoder.checkpoint.load import load_weights
+    from mindcoder.models.decoder import Decoder
+
+    config = replace(HuggingFaceFolder(Path(case["folder"])).transformer_config, **case["config"])
+    decoder = Decoder(config, empty=True)
+    load_weights(decoder, case["folder"])
+    return decoder
+
+
+def train(case: dict) -> dict[str, np.ndarray]:
+    """Loss and gradients, then the losses and gradient norms of ``case["steps"]`` updates on the same batch."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from mindcoder.train.optimizer import AdamW, AdamWOptions
+    from mindcoder.train.step import MicroBatch, TrainStep
+
+    class Gradients(ms.nn.Cell):
+        def __init__(self, step: TrainStep) -> None:
+            super().__init__(auto_prefix=False)
+            self.step = step
+
+        def construct(self, ids, positions, documents, labels, seed, scale):
+            return self.step.gradients(ids, positions, documents, labels, seed, scale)
+
+    decoder = load(case)
+    if case.get("lora"):
+        from mindcoder.peft.lora import add_lora
+        from mindcoder.peft.options import LoraOptions
+
+        add_lora(decoder, LoraOptions(4, 8.0, target_modules=(".*",)), 0)
+    options = AdamWOptions(**case.get("optimizer", {}))
+    optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), options)
+    accumulates = bool(case.get("accumulates"))
+    step = TrainStep(decoder, optimizer, case.get("clip", 0.0), accumulates, False, case["recompute"])
+    step.set_train(True)
+    data = np.load(case["inputs"])
+    arrays = [Tensor(data[name]) for name in ("input_ids", "position_ids", "document_ids", "labels")]
+    seed, one = Tensor(case.get("seed", 0), ms.int32), Tensor(1.0, ms.float32)
+    found = {}
+    if case.get("gradients", True):
+        loss, gradients = Gradients(step)(*arrays, seed, one)
+        found["loss"] = loss.asnumpy()
+        for weight, gradient in zip(step.weights, gradients):
+            found[f"gradient.{weight.name}"] = gradient.astype(ms.float32).asnumpy()
+    micro_batches = [MicroBatch(*arrays, seed, one)]
+    if accumulates:
+        half = Tensor(0.5, ms.float32)
+        micro_batches = [MicroBatch(*arrays, seed, half)] * 2
+    curve = [step.run(micro_batches, case.get("rate", 1e-3), 1.0) for _ in range(case.get("steps", 0))]
+    found["curve"] = np.array(curve, np.float64).reshape((-1, 2))
+    if curve:
+        for weight in step.weights:
+            found[f"weight.{weight.name}"] = weight.astype(ms.float32).asnumpy()
+    return found
+
+
+def generate(case: dict) -> dict[str, np.ndarray]:
+    """Greedy tokens of ragged prompts through the engine."""
+    from mindcoder.generate.engine import Engine
+
+    decoder = load(case)
+    decoder.set_train(False)
+    prompts, new_tokens = case["prompts"], case["new_tokens"]
+    engine = Engine(
+        decoder,
+        batch=case["batch"],
+        max_length=max(map(len, prompts)) + new_tokens + 8,
+        stop_ids=(),
+        vocab_size=decoder.config.vocab_size,
+        longest_prompt=case["chunk"],
+    )
+    completions = engine.generate(prompts, max_new_tokens=new_tokens)
+    return {"tokens": np.array([item.tokens for item in completions]), "chunk": np.array(engine.chunk)}
+
+
+def main() -> None:
+    case = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    setup_device(case.get("device", "Ascend"))
+    found = {"train": train, "generate": generate}[case["what"]](case)
+    np.savez(case["output"], **found)
+
+
+if __name__ == "__main__":
+    main()
