@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.dropout import CounterDropout
 from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.linear import WeightProduct
 from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import PREFIX_PART, PrefixOptions, prefix_shapes
 
@@ -41,12 +42,24 @@ class LayerPrefix(nn.Cell):
         self.compute_dtype, self.num_kv_heads = compute_dtype, num_kv_heads
         self.dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
         self.join = ops.Concat(1)
-        self.cut = device_kernels().Cut()
+        self.cut, self.share, self.add_bias = (
+            device_kernels().Cut(),
+            device_kernels().Fork(2),
+            device_kernels().AddBias(),
+        )
+        self.product = WeightProduct()
 
     def pair(self) -> Tensor:
-        """Keys and values ``[2, K, P, D]``."""
-        pair = self.encoder(1, self.compute_dtype)[0]
-        return pair.reshape((pair.shape[0], *pair.shape[2:]))
+        """Keys and values ``[2, K, P, D]``: what mindpet's cell computes, in the device's operators."""
+        encoder = self.encoder
+        rows = encoder.mindpet_delta_ptuning2_embedding.embedding_table
+        if encoder.prefix_projection:
+            dense_in, dense_out = encoder.mindpet_delta_ptuning2_dense_in, encoder.mindpet_delta_ptuning2_dense_out
+            rows = ops.tanh(self.add_bias(self.product(rows, dense_in.weight), dense_in.bias))
+            rows = self.add_bias(self.product(rows, dense_out.weight), dense_out.bias)
+        rows = ops.cast(rows, self.compute_dtype)
+        shape = (rows.shape[0], 2, self.num_kv_heads, rows.shape[1] // (2 * self.num_kv_heads))
+        return ops.transpose(rows.reshape(shape), (1, 2, 0, 3))
 
     def construct(self, key: Tensor, value: Tensor, batch: int, seed: Tensor) -> tuple[Tensor, Tensor]:
         """``[B*T, K*D] -> [B*(P+T), K*D]``, keys and values; the prefix comes before each text's."""
@@ -54,7 +67,8 @@ class LayerPrefix(nn.Cell):
         if self.dropout is not None:
             pair = self.dropout(pair, seed)
         pair = ops.transpose(pair, (0, 2, 1, 3)).reshape((2, pair.shape[2], -1))
-        before_keys, before_values = self.cut(pair, 0, 1), self.cut(pair, 1, 2)
+        for_keys, for_values = self.share(pair)
+        before_keys, before_values = self.cut(for_keys, 0, 1), self.cut(for_values, 1, 2)
         return self.joined(before_keys, key, batch), self.joined(before_values, value, batch)
 
     def joined(self, before: Tensor, rows: Tensor, batch: int) -> Tensor:
