@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from softcann.environment import run_on_emulator
 
 FAMILIES = ("gpt_bigcode", "starcoder2", "llama")
 MOVEMENTS = {"Assign", "TensorMove"}  # aclop kernels that MindSpore itself inserts, see softcann/aclop
+REPOSITORY = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("model_child.py")
 # Heads of 16, which the fused kernels take; a window that the text is longer than.
 SIZES = {
@@ -45,10 +49,20 @@ class Run:
         file.write_text(json.dumps(case), encoding="utf-8")
         (done,) = run_on_emulator([str(CHILD), str(file)], log=log, cwd=place, timeout=300)
         assert done.returncode == 0, done.output[-4000:]
+        self.arrays = dict(np.load(place / "output.npz"))
         events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         self.operators = Counter(event["name"] for event in events if event["event"] == "aclnn")
         self.old = Counter(event["name"] for event in events if event["event"] == "aclop")
-        self.arrays = dict(np.load(place / "output.npz"))
+
+
+def on_cpu(place: Path, **case) -> dict[str, np.ndarray]:
+    """What the same child gives on MindSpore's CPU backend."""
+    file = place / "case_cpu.json"
+    file.write_text(json.dumps({"output": str(place / "cpu.npz"), "device": "CPU", **case}), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, str(CHILD), str(file)]
+    subprocess.run(command, check=True, cwd=place, env=environment, capture_output=True, timeout=300)
+    return dict(np.load(place / "cpu.npz"))
 
 
 def saved_model(folder: Path, family: str, **overrides):
@@ -58,16 +72,26 @@ def saved_model(folder: Path, family: str, **overrides):
     return model, str(folder / "hf")
 
 
-def batch(folder: Path, length: int = 40, rows: int = 2) -> tuple[str, np.ndarray, np.ndarray]:
-    """File of a batch with a third of the labels ignored; its ids and labels, not shifted."""
+def batch(folder: Path, length: int = 40, rows: int = 2, documents: int = 1) -> tuple[str, np.ndarray, np.ndarray]:
+    """File of a batch with a third of the labels ignored; its ids and labels, not shifted.
+
+    A row holds ``documents`` of the same length that do not see each other.
+    """
     rng = np.random.default_rng(3)
     ids = rng.integers(0, VOCAB, (rows, length)).astype(np.int32)
     labels = np.where(rng.random((rows, length)) < 0.33, -100, ids).astype(np.int32)
     shifted = np.full_like(labels, -100)
     shifted[:, :-1] = labels[:, 1:]
-    positions = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+    places = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+    of_document = length // documents
     file = folder / "inputs.npz"
-    np.savez(file, input_ids=ids, labels=shifted, position_ids=positions, document_ids=np.zeros_like(ids))
+    np.savez(
+        file,
+        input_ids=ids,
+        labels=shifted,
+        position_ids=places % of_document,
+        document_ids=places // of_document,
+    )
     return str(file), ids, labels
 
 

@@ -32,6 +32,7 @@ def train(case: dict) -> dict[str, np.ndarray]:
     import mindspore as ms
     from mindspore import Tensor
 
+    from mindcoder.models.preference_loss import PreferenceOptions
     from mindcoder.train.optimizer import AdamW, AdamWOptions
     from mindcoder.train.step import MicroBatch, TrainStep
 
@@ -40,39 +41,49 @@ def train(case: dict) -> dict[str, np.ndarray]:
             super().__init__(auto_prefix=False)
             self.step = step
 
-        def construct(self, ids, positions, documents, labels, seed, scale):
-            return self.step.gradients(ids, positions, documents, labels, seed, scale)
+        def construct(self, ids, positions, documents, labels, seed, scale, *extra):
+            return self.step.gradients(ids, positions, documents, labels, seed, scale, *extra)
 
     decoder = load(case)
+    adapt(decoder, case)
+    optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions(**case.get("optimizer", {})))
+    step = TrainStep(
+        decoder,
+        optimizer,
+        case.get("clip", 0.0),
+        accumulates=bool(case.get("accumulates")),
+        loss_scaled=case.get("loss_scale", 1.0) != 1.0,
+        recompute=case["recompute"],
+        preference=PreferenceOptions() if case.get("pairs") else None,
+    )
+    step.set_train(True)
+    data = np.load(case["inputs"])
+    arrays = [Tensor(data[name]) for name in ("input_ids", "position_ids", "document_ids", "labels")]
+    seed, scale = Tensor(case.get("seed", 0), ms.int32), case.get("loss_scale", 1.0)
+    extra = (Tensor(np.zeros((len(data["labels"]), 2), np.float32)),) if case.get("pairs") else ()
+    loss, gradients = Gradients(step)(*arrays, seed, Tensor(scale, ms.float32), *extra)
+    found = {"loss": loss.asnumpy()}
+    for weight, gradient in zip(step.weights, gradients):
+        found[f"gradient.{weight.name}"] = gradient.astype(ms.float32).asnumpy() / scale
+    micro = 2 if case.get("accumulates") else 1
+    batches = [MicroBatch(*arrays, seed, Tensor(1.0 / micro, ms.float32), *extra)] * micro
+    curve = [step.run(batches, case.get("rate", 1e-3), scale) for _ in range(case.get("steps", 0))]
+    found["curve"] = np.array(curve, np.float64).reshape((-1, 2))  # loss and gradient norm
+    return found
+
+
+def adapt(decoder, case: dict) -> None:
+    """Add the case's adapter."""
     if case.get("lora"):
         from mindcoder.peft.lora import add_lora
         from mindcoder.peft.options import LoraOptions
 
-        add_lora(decoder, LoraOptions(4, 8.0, target_modules=(".*",)), 0)
-    options = AdamWOptions(**case.get("optimizer", {}))
-    optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), options)
-    accumulates = bool(case.get("accumulates"))
-    step = TrainStep(decoder, optimizer, case.get("clip", 0.0), accumulates, False, case["recompute"])
-    step.set_train(True)
-    data = np.load(case["inputs"])
-    arrays = [Tensor(data[name]) for name in ("input_ids", "position_ids", "document_ids", "labels")]
-    seed, one = Tensor(case.get("seed", 0), ms.int32), Tensor(1.0, ms.float32)
-    found = {}
-    if case.get("gradients", True):
-        loss, gradients = Gradients(step)(*arrays, seed, one)
-        found["loss"] = loss.asnumpy()
-        for weight, gradient in zip(step.weights, gradients):
-            found[f"gradient.{weight.name}"] = gradient.astype(ms.float32).asnumpy()
-    micro_batches = [MicroBatch(*arrays, seed, one)]
-    if accumulates:
-        half = Tensor(0.5, ms.float32)
-        micro_batches = [MicroBatch(*arrays, seed, half)] * 2
-    curve = [step.run(micro_batches, case.get("rate", 1e-3), 1.0) for _ in range(case.get("steps", 0))]
-    found["curve"] = np.array(curve, np.float64).reshape((-1, 2))
-    if curve:
-        for weight in step.weights:
-            found[f"weight.{weight.name}"] = weight.astype(ms.float32).asnumpy()
-    return found
+        add_lora(decoder, LoraOptions(4, 8.0, target_modules=(".*",), dropout=case["lora"]), 0)
+    if case.get("prefix"):
+        from mindcoder.peft.options import PrefixOptions
+        from mindcoder.peft.prefix import add_prefix
+
+        add_prefix(decoder, PrefixOptions(tokens=case["prefix"]), 0)
 
 
 def generate(case: dict) -> dict[str, np.ndarray]:

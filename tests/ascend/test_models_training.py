@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ascend_models import DTYPES, FAMILIES, MOVEMENTS, Run, batch, saved_model, torch_curve, torch_gradients
+from ascend_models import DTYPES, FAMILIES, MOVEMENTS, Run, batch, on_cpu, saved_model, torch_curve, torch_gradients
 
 RATE, STEPS = 1e-3, 3
 
@@ -44,3 +44,34 @@ def test_loss_gradients_and_updates_equal_transformers(family, dtype, tmp_path):
     assert set(run.old) <= MOVEMENTS, run.old
     fused = "aclnnFlashAttentionScore" in run.operators
     assert fused != exact, "flash attention is for float16 and bfloat16"
+
+
+DROPOUT = {"attention_dropout": 0.1, "hidden_dropout": 0.1, "embedding_dropout": 0.1}
+VARIANTS = {
+    "recomputed dropout accumulated clipped": (
+        "gpt_bigcode",
+        {"config": DROPOUT, "recompute": True, "accumulates": True, "clip": 0.5, "seed": 7},
+    ),
+    "lora packed": ("starcoder2", {"config": {}, "recompute": False, "lora": 0.1, "documents": 2}),
+    "prefix": ("llama", {"config": {}, "recompute": False, "prefix": 16}),
+    "pairs scaled": ("llama", {"config": {}, "recompute": True, "pairs": True, "documents": 2, "loss_scale": 64.0}),
+    "uncorrected moments": (
+        "gpt_bigcode",
+        {"config": {}, "recompute": False, "optimizer": {"correction": "rate", "eps": 1e-6}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_way_of_training_equals_cpu(name, tmp_path):
+    """Dropout too: its masks are a hash that both devices compute bit by bit."""
+    family, case = VARIANTS[name]
+    _, folder = saved_model(tmp_path, family)
+    inputs, _, _ = batch(tmp_path, documents=case.get("documents", 1))
+    case = {"what": "train", "folder": folder, "inputs": inputs, "steps": 2, "optimizer": {"eps": 1e-6}, **case}
+    run, expected = Run(tmp_path, **case), on_cpu(tmp_path, **case)
+    assert set(run.old) <= MOVEMENTS, run.old
+    assert set(run.arrays) == set(expected)
+    for key, want in expected.items():
+        error = np.linalg.norm(run.arrays[key] - want) / max(np.linalg.norm(want), 1e-3)
+        assert error < 1e-4, (key, error)
