@@ -54,6 +54,8 @@ class ComposedDecoder(nn.Cell):
         """
         decoder = self.decoder
         positions, written = self.cut(places, 0, 1).reshape((-1,)), self.cut(places, 1, 2).reshape((-1,))
+        # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
+        head = decoder.logits_weight() if decoder.stage.is_last else None
         rows = decoder.look_up(inputs)
         if decoder.stage.is_first:
             rows = decoder.begin(rows, positions, Tensor(0, ms.int32))
@@ -74,7 +76,7 @@ class ComposedDecoder(nn.Cell):
             rows = layer.finish_cached(rows, attended)
         if not decoder.stage.is_last:
             return rows
-        return decoder.logits(decoder.finish(self.look_up(rows, chosen)))
+        return decoder.logits(decoder.finish(self.look_up(rows, chosen)), head)
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""

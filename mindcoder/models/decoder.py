@@ -239,13 +239,20 @@ class Decoder(nn.Cell):
             weight = self.cut_rows(weight, 0, self.own_tokens)
         return ops.cast(weight, self.compute_dtype)
 
-    def logits(self, rows: Tensor) -> Tensor:
-        """``[rows, H] -> [rows, V]`` in float32."""
+    def logits_weight(self) -> Tensor:
+        """What `logits` multiplies by."""
         if self.join_logits is not None:
-            weight = ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the slices of one size
-            joined = self.join_logits(ops.cast(self.head_product(rows, weight), ms.float32))
-            return self.cut_columns(joined, 0, self.vocab_size)
-        return ops.cast(self.head_product(rows, self.head_weight()), ms.float32)
+            return ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the slices of one size
+        return self.head_weight()
+
+    def logits(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
+        """``[rows, H] -> [rows, V]`` in float32; ``weight`` is what `logits_weight` gave, where it is there already."""
+        if weight is None:
+            weight = self.logits_weight()
+        logits = ops.cast(self.head_product(rows, weight), ms.float32)
+        if self.join_logits is not None:
+            return self.cut_columns(self.join_logits(logits), 0, self.vocab_size)
+        return logits
 
 
 class Head(nn.Cell):

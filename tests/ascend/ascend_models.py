@@ -18,7 +18,7 @@ from mindcoder.models.registry import family_of
 from softcann.environment import run_on_emulator
 
 FAMILIES = ("gpt_bigcode", "starcoder2", "llama")
-MOVEMENTS = {"Assign", "TensorMove"}  # aclop kernels that MindSpore itself inserts, see softcann/aclop
+MOVEMENTS = {"Assign", "Identity", "TensorMove"}  # aclop kernels that MindSpore itself inserts, see softcann/aclop
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHILD = Path(__file__).with_name("model_child.py")
 # Heads of 16, which the fused kernels take; a window that the text is longer than.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ascend_models import FAMILIES, MOVEMENTS, Run, saved_model
+from ascend_models import FAMILIES, Run, saved_model
 from families import VOCAB, reference_tokens
 
 NEW_TOKENS = 12
@@ -21,7 +21,7 @@ def test_greedy_tokens_equal_transformers_in_float32(family, tmp_path):
     )
     assert int(run.arrays["chunk"]) < max(map(len, prompts))
     assert run.arrays["tokens"].tolist() == reference_tokens(model, prompts, NEW_TOKENS)
-    assert set(run.old) <= MOVEMENTS, run.old
+    assert not run.old, "a TensorMove is a copy of the whole token table in every step"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -35,4 +35,4 @@ def test_bfloat16_reads_the_cache_with_the_fused_kernel(family, tmp_path):
     found, expected = run.arrays["tokens"], np.array(reference_tokens(model, prompts, 6))
     assert (found[:, 0] == expected[:, 0]).all() and (found == expected).mean() > 0.6
     assert any(name.startswith("aclnnFusedInferAttentionScore") for name in run.operators)
-    assert set(run.old) <= MOVEMENTS, run.old
+    assert not run.old, "a TensorMove is a copy of the whole token table in every step"
