@@ -31,6 +31,7 @@ NOTHING_TO_DO = {
     r"Msprof\w+|aclprof\w+|acltdt\w+": "profiling and data queues are never on",
     r"Nnopbase\w+": "registrations of MindSpore's own device kernels, which are never launched",
     r"rtDevBinary(Un)?Register|rtFunctionRegister|rtRegisterAllKernel": "device kernels, which are never launched",
+    r"aclrtAllocator\w+": "a memory pool offered for workspaces, which are not needed",
     r"CheckLogLevel": "CANN's own log is off",
     r"aclop(SetCompileFlag|SetModelDir)|aclSetCompileopt": "nothing is compiled",
     r"aclmdl(Init|Finalize)Dump|aclmdlSetDump": "dumps are never on",
@@ -59,8 +60,9 @@ def engine_entry(symbol: str, name: str) -> str:
             return f"WEAK void *{symbol}(void *result) {{ memset(result, 0, {size}); return result; }}"
     if name.endswith("Instance()"):
         return f"WEAK void *{symbol}(void) {{ return nothing; }}"
-    if re.match(r"ge::(Session::(?!Session|~)|GEInitialize)", name):
-        return f"WEAK long {symbol}(void) {{ return softcann_missing_function({quoted(name)}); }}"
+    if re.match(r"ge::Session::(Run|Compile|AddGraph)", name):
+        short = quoted(name.partition("(")[0])
+        return f"WEAK long {symbol}(void) {{ return softcann_missing_function({short}); }}"
     return f"WEAK long {symbol}(void) {{ return 0; }}"
 
 

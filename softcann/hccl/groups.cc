@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cctype>
-#include <cstdio>
 #include <cstring>
 #include <map>
 
@@ -81,8 +80,6 @@ int hccl(const char* function, const std::function<void()>& work) {
     work();
     return kHcclSuccess;
   } catch (const HcclFailure& failure) {
-    // MindSpore prints a code only, so the message goes to stderr too.
-    std::fprintf(stderr, "softcann: %s: %s\n", function, failure.message.c_str());
     return error(failure.code, std::string(function) + ": " + failure.message);
   }
 }

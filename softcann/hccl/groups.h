@@ -9,7 +9,7 @@ namespace softcann {
 
 Communicator& group_of(void* handle, const char* function);  // throws HcclFailure
 
-// Runs `work`, logs the call, and turns a failure into HCCL's code, a message for aclGetRecentErrMsg and a line on stderr.
+// Runs `work` and turns a failure into HCCL's code and a message.
 int hccl(const char* function, const std::function<void()>& work);
 
 }  // namespace softcann

@@ -1,5 +1,6 @@
 #include "errors.h"
 
+#include <cstdio>
 #include <mutex>
 
 #include "log.h"
@@ -18,6 +19,8 @@ int error(int code, const std::string& message) {
     std::lock_guard<std::mutex> lock(mutex);
     recent = "softcann: " + message;
   }
+  // MindSpore asks for the message in most places, but says no more than "launch failed" in some.
+  std::fprintf(stderr, "softcann: %s\n", message.c_str());
   log_event("error", quoted("code") + ": " + std::to_string(code) + ", " + quoted("message") + ": " + quoted(message));
   return code;
 }

@@ -13,7 +13,7 @@ enum : int {
   kOperatorFailed = 507011,     // ACL_ERROR_RT_MODEL_EXECUTE: an operator failed while it ran
 };
 
-// Keeps the message for aclGetRecentErrMsg, writes it to the log, and gives the code back.
+// Keeps the message for aclGetRecentErrMsg, writes it to stderr and to the log, and gives the code back.
 int error(int code, const std::string& message);
 
 }  // namespace softcann

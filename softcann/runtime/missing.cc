@@ -1,6 +1,4 @@
 // What the entries that build.py generates call: for symbols that MindSpore looks up and softcann does not have.
-#include <cstdio>
-
 #include "errors.h"
 #include "log.h"
 #include "softcann/aclnn.h"
@@ -16,8 +14,7 @@ int softcann_missing_operator(const char* name, const char* why) {
 
 int softcann_missing_function(const char* name) {
   softcann::log_event("missing", "\"name\": " + softcann::quoted(name));
-  std::fprintf(stderr, "softcann: %s is not there, and was called\n", name);
-  return softcann::error(softcann::kNotSupported, std::string(name) + " is not there (softcann/runtime)");
+  return softcann::error(softcann::kNotSupported, std::string(name) + " was called and is not there (softcann/runtime)");
 }
 
 }
