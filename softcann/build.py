@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import fcntl
 import hashlib
 import json
 import os
@@ -80,11 +81,19 @@ def needs_of_wheel(folder: Path) -> Needs:
 
 
 def build() -> Path:
-    """Build what is out of date and give the folder that stands for an installed CANN.
+    """Build what is out of date and give the folder that stands for an installed CANN; one process at a time.
 
     Raises:
         BuildError: another MindSpore, no compiler, or an error in a source file.
     """
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_alone()
+
+
+def build_alone() -> Path:
+    """``build`` for whoever holds the lock."""
     command = [compiler(), *FLAGS, "-march=native"]
     wanted = needs_of_wheel(mindspore_folder())
     objects = BUILD / "objects"

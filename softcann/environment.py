@@ -80,9 +80,12 @@ def run_on_emulator(
         One ``Finished`` per rank, in order. A killed rank has a negative return code.
     """
     environment = emulator_environment(log, **more)
-    arguments = ["-c", what] if isinstance(what, str) else list(what)
-    command = [sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as temporary:
+        arguments = [] if isinstance(what, str) else list(what)
+        if isinstance(what, str):  # MindSpore compiles graphs from source, so there must be a file
+            arguments.append(str(Path(temporary) / "program.py"))
+            Path(arguments[0]).write_text(what, encoding="utf-8")
+        command = [sys.executable, *arguments]
         folder = cwd or Path(temporary)
         roles: list[dict[str, str]] = [{}]
         if ranks > 1:

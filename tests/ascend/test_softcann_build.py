@@ -1,0 +1,63 @@
+"""How softcann is built: only for its MindSpore, only where it may write, again only what changed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from softcann import build as building
+from softcann import wheel
+from softcann.generate import source
+from softcann.names import UNRELEASED
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_another_mindspore_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.10.0")
+    assert building.main() == 2
+    assert capsys.readouterr().err.startswith("softcann: found mindspore 2.10.0; expected 2.9.0")
+
+
+def test_all_that_mindspore_needs_is_there() -> None:
+    home = building.build()
+    wanted = building.needs_of_wheel(wheel.mindspore_folder())
+    exported = wheel.symbols(building.LIBRARIES / "libascendcl.so", defined=True)
+    entries = {name + end for name in wanted.operators for end in ("", "GetWorkspaceSize")}
+    assert wanted.undefined | wanted.looked_up | entries <= exported
+    assert {path.name for path in (home / "lib64").iterdir()} == wanted.libraries
+    assert set(UNRELEASED) <= wanted.operators
+    assert len(wanted.operators) > 400
+
+
+def test_a_second_build_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    building.build()
+    monkeypatch.setattr(building, "run", lambda command: pytest.fail(f"ran {command}"))
+    building.build()
+
+
+def test_a_build_writes_only_below_its_folder() -> None:
+    building.build()
+    listing = ["git", "status", "--porcelain", "--untracked-files=all", "softcann"]
+    untracked = subprocess.run(listing, cwd=REPOSITORY, capture_output=True, text=True)
+    if untracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert [line for line in untracked.stdout.splitlines() if line.endswith((".o", ".so", ".json", "missing.c"))] == []
+
+
+def test_an_error_of_the_compiler_is_shown(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.cc"
+    broken.write_text("int f( {")
+    with pytest.raises(wheel.BuildError, match=r"broken\.cc:1:\d+: error"):
+        building.compile_one(["g++"], broken, tmp_path / "broken.o", [])
+
+
+def test_missing_functions_are_generated_weak() -> None:
+    text = source({"rtKernelLaunch", "_ZN2ge5ShapeC1Ev"}, {"aclrtLater", "MsprofInit"}, {"aclnnNone"})
+    assert 'WEAK long rtKernelLaunch(void) { return softcann_missing_function("rtKernelLaunch"); }' in text
+    assert "WEAK void _ZN2ge5ShapeC1Ev(void *self) { memset(self, 0, 16); }" in text
+    assert "WEAK long MsprofInit(void) { return 0; }" in text
+    assert "aclnnNoneGetWorkspaceSize(void)" in text
