@@ -21,7 +21,7 @@ HOME = BUILD / "Ascend/latest"  # stands for an installed CANN; MindSpore looks 
 LIBRARIES = HOME / "lib64"
 SOURCES = ("runtime", "operators", "hccl", "aclop", "graph")
 # MindSpore is built with the C++ library's old strings, and std::string crosses the border in the graph engine.
-FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fopenmp-simd", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-attributes"]
+FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fopenmp-simd", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-attributes"]
 FLAGS += ["-Wno-psabi", "-D_GLIBCXX_USE_CXX11_ABI=0", f"-I{ROOT / 'include'}", f"-I{ROOT / 'runtime'}"]
 VERSION_OF_CANN = "Version=9.0.0\n"  # MindSpore reads it from two files and accepts this
 

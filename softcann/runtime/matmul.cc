@@ -15,14 +15,17 @@ typedef float Vector __attribute__((vector_size(kWide * sizeof(float)), aligned(
 template <int64_t rows>
 void tile(const float* a, int64_t a_stride, const float* packed, float* c, int64_t c_stride, int64_t deep, int64_t wide) {
   Vector sum[rows];
+#pragma GCC unroll 6
   for (int64_t row = 0; row < rows; ++row) {
     sum[row] = Vector{};
     std::memcpy(&sum[row], c + row * c_stride, static_cast<size_t>(wide) * sizeof(float));
   }
   for (int64_t step = 0; step < deep; ++step) {
     const Vector b = *reinterpret_cast<const Vector*>(packed + step * kWide);
+#pragma GCC unroll 6
     for (int64_t row = 0; row < rows; ++row) sum[row] += a[row * a_stride + step] * b;
   }
+#pragma GCC unroll 6
   for (int64_t row = 0; row < rows; ++row) std::memcpy(c + row * c_stride, &sum[row], static_cast<size_t>(wide) * sizeof(float));
 }
 

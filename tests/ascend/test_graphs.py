@@ -106,7 +106,7 @@ def test_matmul_and_add_equal_numpy(tmp_path: Path) -> None:
     (finished,) = run_on_emulator(BEGIN + MATMUL_ADD, log=log)
     assert finished.returncode == 0, finished.output
     ((difference,),) = lines(finished.output, "DIFFERENCE")
-    assert float(difference) < 2e-5
+    assert float(difference) < 1e-4  # sums of 300 products in float32
     names = [event["name"] for event in map(json.loads, log.read_text().splitlines()) if event["event"] == "aclnn"]
     assert names == ["aclnnMm", "aclnnAdd"]
 
