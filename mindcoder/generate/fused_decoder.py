@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 from mindspore.ops import auto_generate as aclnn
+from mindspore.ops.operations import _sequence_ops
 
 from mindcoder.backend.fused_attention import DIM_MULTIPLE, UNBOUNDED
 from mindcoder.generate.composed_decoder import ComposedDecoder
@@ -30,6 +31,8 @@ class FusedDecoder(ComposedDecoder):
         core = decoder.layers[0].attention.core
         self.pages = core.infers and block_size <= LARGEST_BLOCK and block_size % DIM_MULTIPLE == 0
         self.pool_shape = (blocks, block_size, local.kv_size)
+        # The kernel takes lengths on the host: one copy a step (equal ones are merged) instead of one a layer.
+        self.to_host = _sequence_ops.TensorToTuple()
         self.paged = aclnn.FusedInferAttentionScore(
             *(local.num_heads, 1.0, UNBOUNDED, UNBOUNDED, "BSH", local.num_kv_heads, 0, 0, block_size)
         )
@@ -45,7 +48,7 @@ class FusedDecoder(ComposedDecoder):
         keys, values = keys.reshape(self.pool_shape), values.reshape(self.pool_shape)
         window = mask if self.windowed else None  # the order alone is in the lengths
         attended = self.paged(
-            *(query, (keys,), (values,), None, window, None, ops.cast(lengths, ms.int64)),
+            *(query, (keys,), (values,), None, window, None, self.to_host(ops.cast(lengths, ms.int64))),
             *(None, None, None, None, None, None, None, tables),
         )[0]
         return layer.attention.output(attended.reshape((batch, -1)))

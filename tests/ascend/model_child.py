@@ -72,6 +72,21 @@ def train(case: dict) -> dict[str, np.ndarray]:
     return found
 
 
+def dropped(case: dict) -> dict[str, np.ndarray]:
+    """Hidden states for each of ``case["seeds"]`` in training, then without dropout."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    decoder, data, found = load(case), np.load(case["inputs"]), []
+    arrays = [Tensor(data[name]) for name in ("input_ids", "position_ids", "document_ids")]
+    decoder.set_train(True)
+    for seed in case["seeds"]:
+        found.append(decoder(*arrays, Tensor(seed, ms.int32)).astype(ms.float32).asnumpy())
+    decoder.set_train(False)
+    found.append(decoder(*arrays, Tensor(0, ms.int32)).astype(ms.float32).asnumpy())
+    return {"hidden": np.array(found)}
+
+
 def adapt(decoder, case: dict) -> None:
     """Add the case's adapter."""
     if case.get("lora"):
@@ -108,7 +123,7 @@ def generate(case: dict) -> dict[str, np.ndarray]:
 def main() -> None:
     case = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     setup_device(case.get("device", "Ascend"))
-    found = {"train": train, "generate": generate}[case["what"]](case)
+    found = {"train": train, "generate": generate, "dropped": dropped}[case["what"]](case)
     np.savez(case["output"], **found)
 
 

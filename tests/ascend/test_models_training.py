@@ -75,3 +75,19 @@ def test_every_way_of_training_equals_cpu(name, tmp_path):
     for key, want in expected.items():
         error = np.linalg.norm(run.arrays[key] - want) / max(np.linalg.norm(want), 1e-3)
         assert error < 1e-4, (key, error)
+
+
+def test_flash_attention_drops_by_the_seed(tmp_path):
+    """A seed names its masks, as recomputation and resuming need; their mean is what no dropout gives."""
+    _, folder = saved_model(tmp_path, "gpt_bigcode", n_layer=1)
+    inputs, _, _ = batch(tmp_path)
+    config = {"compute_dtype": "bfloat16", "attention_dropout": 0.2}
+    seeds = [1, 1, *range(2, 34)]
+    run = Run(tmp_path, what="dropped", folder=folder, inputs=inputs, config=config, seeds=seeds)
+    *drawn, whole = run.arrays["hidden"]
+    assert (drawn[0] == drawn[1]).all()
+    distances = [np.linalg.norm(item - whole) for item in drawn]
+    assert min(distances) > 0.02 * np.linalg.norm(whole)
+    # The mean of 33 independent draws is nearer by the root of 33; bfloat16 and the norm's curvature keep a rest.
+    assert np.linalg.norm(np.mean(drawn[1:], 0) - whole) < 0.4 * np.mean(distances)
+    assert run.operators["aclnnDropoutGenMaskV2"] == len(seeds)
