@@ -69,8 +69,8 @@ class CausalAttention(composed_attention.CausalAttention):
                 return self.composed(query, key, value, self.additive(mask), seed, batch, length, total)
             own_seed = ops.cast(seed, ms.int64) + self.site_offset
             shape = (batch, self.num_heads, length, total)
+            # One axis, as CANN documents; MindSpore takes four axes as well.
             bits = self.drop_bits(shape, self.rate, own_seed, self.no_offset, query.dtype)
-            bits = bits.reshape((batch, self.num_heads, length, total // KEYS_OF_A_BYTE))
         query = query.reshape((batch, length, -1))
         key, value = key.reshape((batch, total, -1)), value.reshape((batch, total, -1))
         if length == total:
