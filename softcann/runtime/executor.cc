@@ -1,5 +1,6 @@
 // A prepared operator call: checks, runs and logs it, and keeps its tensors alive.
 #include <chrono>
+#include <memory>
 
 #include "errors.h"
 #include "log.h"
@@ -41,6 +42,8 @@ Executor::~Executor() {
   for (const Kept& kept : kept_) kept.object->release();
 }
 
+void Executor::keep_value(const std::string& json) { arguments_ += (arguments_.empty() ? "" : ", ") + json; }
+
 void Executor::keep(const Object* object, bool written) {
   if (logging()) keep_value(object ? object->describe() : "null");
   if (!object) return;
@@ -77,20 +80,38 @@ namespace {
 
 thread_local std::string page;
 
-}  // namespace
-
-void begin(const char*) { page.clear(); }
-
-int finish(Executor* executor, uint64_t* workspace, Executor** out) {
-  if (!workspace || !out) throw Refusal{kNullptr, "workspaceSize or executor is null"};
-  *workspace = executor->launch.workspace;
-  *out = executor;
-  return kSuccess;
-}
-
 int fail(const char* name, const Refusal& refusal) {
   log_event("refused", "\"name\": " + quoted(name) + ", \"reason\": " + quoted(refusal.message));
   return error(refusal.code, std::string(name) + ": " + refusal.message + (page.empty() ? "" : " (" + page + ")"));
+}
+
+}  // namespace
+
+int prepare(const char* name, Build build, void* arguments, uint64_t* workspace, Executor** out) {
+  page.clear();
+  auto executor = std::make_unique<Executor>(name);
+  try {
+    if (!workspace || !out) throw Refusal{kNullptr, "workspaceSize or executor is null"};
+    build(arguments, *executor);
+    *workspace = executor->launch.workspace;
+    *out = executor.release();
+    return kSuccess;
+  } catch (const Refusal& refusal) {
+    return fail(name, refusal);
+  } catch (const std::exception& error) {
+    return fail(name, {kInvalid, error.what()});
+  }
+}
+
+void keep(Executor& executor, const Object* object, bool written) { executor.keep(object, written); }
+void keep_text(Executor& executor, const char* text) {
+  if (logging()) executor.keep_value(text ? quoted(text) : "null");
+}
+void keep_number(Executor& executor, double number) {
+  if (logging()) executor.keep_value(number_text(number));
+}
+void keep_whole(Executor& executor, int64_t number) {
+  if (logging()) executor.keep_value(std::to_string(number));
 }
 
 int run(const char* name, void* workspace, uint64_t size, Executor* executor, void*) {
@@ -122,6 +143,8 @@ int run(const char* name, void* workspace, uint64_t size, Executor* executor, vo
 }
 
 }  // namespace entry
+
+Launch launch(std::function<void()> work, uint64_t workspace) { return {std::move(work), workspace}; }
 
 void document(const char* page) { entry::page = page; }
 

@@ -38,6 +38,14 @@ std::string quoted(const std::string& text) {
   return result + "\"";
 }
 
+std::string number_text(double value) {
+  if (value != value) return "\"nan\"";
+  if (value > 1.7e308 || value < -1.7e308) return value > 0 ? "\"inf\"" : "\"-inf\"";
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.9g", value);
+  return digits;
+}
+
 bool logging() { return log_file() >= 0; }
 
 void log_event(const char* event, const std::string& fields) {

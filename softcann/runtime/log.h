@@ -6,6 +6,7 @@
 namespace softcann {
 
 std::string quoted(const std::string& text);  // a JSON string
+std::string number_text(double number);       // JSON; "nan" and "inf" as strings
 bool logging();
 void log_event(const char* event, const std::string& fields);  // fields: JSON members, without braces
 

@@ -1,7 +1,6 @@
 // aclCreateTensor and its like: the descriptions that MindSpore hands to operators.
 #include "softcann/objects.h"
 
-#include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <unordered_set>
@@ -60,14 +59,6 @@ std::string joined(const Shape& values, const char* open, const char* close) {
   std::string result = open;
   for (size_t i = 0; i < values.size(); ++i) result += (i ? ", " : "") + std::to_string(values[i]);
   return result + close;
-}
-
-std::string number_text(double value) {
-  if (value != value) return "\"nan\"";
-  if (value > 1.7e308 || value < -1.7e308) return value > 0 ? "\"inf\"" : "\"-inf\"";
-  char digits[32];
-  std::snprintf(digits, sizeof digits, "%.9g", value);
-  return digits;
 }
 
 }  // namespace

@@ -29,9 +29,9 @@ struct Launch {
   uint64_t workspace = 0;  // bytes that MindSpore shall give; softcann computes without them
 };
 
-inline Launch launch(std::function<void()> work, uint64_t workspace = 0) { return {std::move(work), workspace}; }
+Launch launch(std::function<void()> work, uint64_t workspace = 0);
 
-// Thrown by the require functions, caught by Entry: the operator's name, page and message reach MindSpore.
+// Thrown by the require functions, caught by entry::prepare: the operator's name, page and message reach MindSpore.
 struct Refusal {
   int code;
   std::string message;
@@ -55,7 +55,7 @@ class Executor {
   explicit Executor(const char* name) : name(name) {}
   ~Executor();
   void keep(const Object* object, bool written);
-  void keep_value(const std::string& json) { arguments_ += (arguments_.empty() ? "" : ", ") + json; }
+  void keep_value(const std::string& json);
   void check_addresses() const;  // throws Refusal: an address outside of live device memory
   const char* const name;
   bool repeatable = false;
@@ -71,25 +71,28 @@ class Executor {
   std::string arguments_;
 };
 
+// What all operators share of their two symbols; not templates, so that 200 operators do not compile it 200 times.
 namespace entry {
 
-void begin(const char* name);  // forgets the page of the operator before
-int finish(Executor* executor, uint64_t* workspace, Executor** out);
-int fail(const char* name, const Refusal& refusal);
+using Build = void (*)(void* arguments, Executor& executor);
+int prepare(const char* name, Build build, void* arguments, uint64_t* workspace, Executor** out);
 int run(const char* name, void* workspace, uint64_t size, Executor* executor, void* stream);
-int missing(const char* name);
+void keep(Executor& executor, const Object* object, bool written);
+void keep_text(Executor& executor, const char* text);
+void keep_number(Executor& executor, double number);
+void keep_whole(Executor& executor, int64_t number);
 
 template <class T>
 void keep(Executor& executor, T argument) {
   using Plain = std::remove_cv_t<std::remove_pointer_t<T>>;
-  if constexpr (std::is_base_of_v<Object, Plain>) {
-    executor.keep(argument, !std::is_const_v<std::remove_pointer_t<T>>);
-  } else if constexpr (std::is_pointer_v<T>) {
-    if constexpr (std::is_same_v<Plain, char>)
-      executor.keep_value(argument ? "\"" + std::string(argument) + "\"" : "null");
-  } else {
-    executor.keep_value(std::to_string(argument));
-  }
+  if constexpr (std::is_base_of_v<Object, Plain>)
+    keep(executor, argument, !std::is_const_v<std::remove_pointer_t<T>>);
+  else if constexpr (std::is_pointer_v<T> && std::is_same_v<Plain, char>)
+    keep_text(executor, argument);
+  else if constexpr (std::is_floating_point_v<T>)
+    keep_number(executor, argument);
+  else if constexpr (std::is_integral_v<T>)
+    keep_whole(executor, static_cast<int64_t>(argument));
 }
 
 }  // namespace entry
@@ -100,19 +103,12 @@ struct Entry;
 template <class... Arguments, Launch (*build)(Arguments...), const char* name>
 struct Entry<build, name> {
   static int prepare(Arguments... arguments, uint64_t* workspace, Executor** out) {
-    auto* executor = new Executor(name);
-    try {
-      entry::begin(name);
-      (entry::keep(*executor, arguments), ...);
-      executor->launch = build(arguments...);
-      return entry::finish(executor, workspace, out);
-    } catch (const Refusal& refusal) {
-      delete executor;
-      return entry::fail(name, refusal);
-    } catch (const std::exception& error) {
-      delete executor;
-      return entry::fail(name, {kInvalid, error.what()});
-    }
+    auto work = [&](Executor& executor) {
+      (entry::keep(executor, arguments), ...);
+      executor.launch = build(arguments...);
+    };
+    const entry::Build call = [](void* pointer, Executor& executor) { (*static_cast<decltype(work)*>(pointer))(executor); };
+    return entry::prepare(name, call, &work, workspace, out);
   }
 };
 
