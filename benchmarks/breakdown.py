@@ -78,15 +78,15 @@ def main() -> None:
             super().__init__(auto_prefix=False)
             self.attention = decoder.layers[0].attention
 
-        def construct(self, x: Tensor, bias: Tensor) -> Tensor:
-            return self.attention(x, bias, Tensor(0, ms.int32), size.batch, size.length)
+        def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+            return self.attention(x, (), mask, Tensor(0, ms.int32), size.batch, size.length)
 
     class Loss(nn.Cell):
         """Head and cross entropy, gradients included."""
 
         def __init__(self) -> None:
             super().__init__(auto_prefix=False)
-            self.loss = step.loss
+            self.loss = step.micro_batch.stage_gradients.loss
 
         def construct(self, x: Tensor, labels: Tensor) -> Tensor:
             loss, hidden, weight = self.loss(x, decoder.head_weight(), labels)
@@ -96,12 +96,12 @@ def main() -> None:
         cell.set_train(True)
         return median_seconds(lambda: cell(*arguments).asnumpy())
 
-    bias = decoder.attention_bias(data[2])
+    mask = decoder.attention_masks(data[2])
     labels = data[3].reshape((-1,))
     whole = median_seconds(lambda: step(*data, seed, one * 1e-4, one, one, Tensor(True))[0].asnumpy())
     layers = size.layers
     parts = {
-        "attention (projections, scores, softmax)": layers * timed(WithGradient(Attention()), rows, bias),
+        "attention (projections, scores, softmax)": layers * timed(WithGradient(Attention()), rows, mask),
         "MLP (two products, GELU)": layers * timed(WithGradient(decoder.layers[0].mlp), rows),
         "LayerNorm": 2 * layers * timed(WithGradient(decoder.layers[0].attention_norm), rows),
         "head and cross entropy": timed(Loss(), rows, labels),

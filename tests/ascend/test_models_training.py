@@ -32,6 +32,7 @@ def test_loss_gradients_and_updates_equal_transformers(family, dtype, tmp_path):
         inputs=inputs,
         config=DTYPES[dtype],
         recompute=False,
+        gradients=True,
         steps=STEPS,
         rate=RATE,
         optimizer={"eps": 1e-6},
@@ -68,13 +69,11 @@ def test_every_way_of_training_equals_cpu(name, tmp_path):
     family, case = VARIANTS[name]
     _, folder = saved_model(tmp_path, family)
     inputs, _, _ = batch(tmp_path, documents=case.get("documents", 1))
-    case = {"what": "train", "folder": folder, "inputs": inputs, "steps": 2, "optimizer": {"eps": 1e-6}, **case}
+    case = {"what": "train", "folder": folder, "inputs": inputs, "steps": STEPS, "optimizer": {"eps": 1e-6}, **case}
     run, expected = Run(tmp_path, **case), on_cpu(tmp_path, **case)
     assert set(run.old) <= MOVEMENTS, run.old
-    assert set(run.arrays) == set(expected)
-    for key, want in expected.items():
-        error = np.linalg.norm(run.arrays[key] - want) / max(np.linalg.norm(want), 1e-3)
-        assert error < 1e-4, (key, error)
+    # Each loss but the first depends on all gradients before it, the norms on the gradients themselves.
+    np.testing.assert_allclose(run.arrays["curve"], expected["curve"], rtol=2e-5)
 
 
 def test_flash_attention_drops_by_the_seed(tmp_path):
