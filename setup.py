@@ -18,6 +18,7 @@ RUNTIME = [
     "safetensors>=0.4.5",
     "sentencepiece>=0.2",
     "pyyaml>=6.0",
+    "jinja2>=3.1",
     "pydantic>=2.8,<3",
     "tqdm>=4.66",
     "tensorboardX>=2.6",

@@ -60,7 +60,9 @@ def main() -> None:
         tokenizer = train_tokenizer([record["instruction"] + record["output"] for record in records[:2000]], 8000)
         tokenizer.save(folder)
         (folder / "all.json").write_text(json.dumps(records))
-        options = PreprocessOptions(str(folder / "all.json"), folder / "ours.mindrecord", LENGTH, show_progress=False)
+        options = PreprocessOptions(
+            str(folder / "all.json"), folder / "ours.mindrecord", LENGTH, show_progress=False, overwrite=True
+        )
         seconds: dict[str, list[float]] = {"ours": [], "plain": []}
         import mindspore.mindrecord  # noqa: F401  both sides start with it imported
 

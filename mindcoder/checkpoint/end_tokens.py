@@ -1,4 +1,4 @@
-"""The tokens that end an answer, as a model's own files say: often more than the tokenizer's one."""
+"""The tokens that end an answer, as a model's own files say: they may be others than the tokenizer's one."""
 
 from __future__ import annotations
 
@@ -9,30 +9,64 @@ from mindcoder.checkpoint.companions import GENERATION_FILE
 from mindcoder.checkpoint.weights import Weights
 from mindcoder.errors import UserError, single_line
 from mindcoder.files import read_json_object
+from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.load import find_tokenizer, load_tokenizer
 
 CONFIG_FILE = "config.json"
+KEY = "eos_token_id"
+
+
+def stop_ids(weights: Weights, tokenizer: CodeTokenizer, is_own: bool) -> frozenset[int]:
+    """The ids that end an answer: the tokenizer's, and the model's where they mean the same in that tokenizer.
+
+    Args:
+        is_own: the tokenizer is the one that lies with the model.
+
+    Raises:
+        UserError: a file of the model is broken.
+    """
+    models = end_tokens(weights)
+    return (
+        models.union(tokenizer.stop_ids) if is_own or ends_alike(weights, tokenizer) else frozenset(tokenizer.stop_ids)
+    )
 
 
 def end_tokens(weights: Weights) -> frozenset[int]:
-    """The ids of a list in ``eos_token_id``; generation_config.json's wins over config.json's, as in transformers.
+    """The ids of ``eos_token_id``, one or a list, of generation_config.json or, without that file, of config.json.
 
-    A single id is the tokenizer's to tell. Ids outside of the vocabulary can never come and are left out.
+    These are the ids at which ``generate`` of transformers 4.57.1 ends (modeling_utils.py, from_pretrained;
+    generation/utils.py, _prepare_special_tokens). Two things differ: the engine ends at the tokenizer's own end token
+    as well, as vLLM does, because training puts that one behind every answer; and a config.json that lacks the key
+    does not stand for the default of transformers' class (2 for Llama, 50256 for the others), which is the end of
+    another vocabulary. Ids outside of the vocabulary can never come and are left out.
 
     Raises:
         UserError: something else stands there.
     """
     file = weights.companions.get(GENERATION_FILE)
     if file is not None:
-        values = read_json_object(file)
-        if values.get("eos_token_id") is not None:
-            return _ids(values, file, weights.config.vocab_size)
+        return _ids(read_json_object(file), file, weights.config.vocab_size)
     return _ids(weights.huggingface_config or {}, weights.place / CONFIG_FILE, weights.config.vocab_size)
 
 
+def ends_alike(weights: Weights, tokenizer: CodeTokenizer) -> bool:
+    """Whether the model's end ids are the same tokens in ``tokenizer`` as in the tokenizer that lies with it.
+
+    Raises:
+        UserError: a file of the model is broken.
+    """
+    folders = {file.parent for file in weights.companions.values()}
+    file = next((found for found in map(find_tokenizer, folders) if found is not None), None)
+    if file is None:
+        return True
+    before, now = load_tokenizer(file).backend, tokenizer.backend
+    return all(before.id_to_token(index) == now.id_to_token(index) for index in end_tokens(weights))
+
+
 def _ids(values: Mapping[str, Any], place: Any, vocabulary: int) -> frozenset[int]:
-    given = values.get("eos_token_id")
+    given = values.get(KEY)
     ids = given if isinstance(given, list) else [] if given is None else [given]
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
         found = single_line(repr(given), 80)
-        raise UserError(f"eos_token_id: expected a token id or a list of them, found {found}", place)
-    return frozenset(item for item in ids if 0 <= item < vocabulary) if len(ids) > 1 else frozenset()
+        raise UserError(f"{KEY}: expected a token id or a list of them, found {found}", place)
+    return frozenset(item for item in ids if 0 <= item < vocabulary)

@@ -178,7 +178,11 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
         _add_continue_flags(parser.add_argument_group("an output_dir that holds checkpoints"))
     if mode in (None, "predict"):
         _add_predict_flags(parser.add_argument_group("prompts"))
-    parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show the stack trace of an error; for eval and predict the keys without effect too",
+    )
 
 
 def _add_continue_flags(group: argparse._ArgumentGroup) -> None:

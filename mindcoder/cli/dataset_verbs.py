@@ -26,6 +26,7 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of data."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="{ls,stats,show,dedup,decontaminate}")
     ls = verbs.add_parser("ls", help="datasets by name: format, licence, where to get them")
+    ls.add_argument("names", nargs="*", metavar="NAME", help="all that is known of this one; default: a line for each")
     stats = verbs.add_parser("stats", help="figures of a MindRecord dataset")
     show = verbs.add_parser("show", help="samples as the model sees them, what is not learned dimmed")
     for verb in (stats, show):
@@ -54,7 +55,7 @@ def dataset_verb(arguments: argparse.Namespace) -> int:
     """Run one of them."""
     start_logging()
     if arguments.data_verb == "ls":
-        print("\n".join(registry_lines()))
+        print("\n".join(registry_lines(arguments.names)))
         return 0
     if arguments.data_verb in ("stats", "show"):
         from mindcoder.backend.device import quiet_environment

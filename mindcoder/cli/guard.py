@@ -171,6 +171,24 @@ def _flush_output() -> None:
         raise OSError(error.errno, error.strerror, "standard output") from None
 
 
+def lost_output(failure: OSError | None) -> str | None:
+    """What to say of text that could not be written; None where it was, or where its reader left before its end.
+
+    Args:
+        failure: of writing it, if there was one; else it may still be in a buffer.
+    """
+    try:
+        if failure is not None:
+            raise OSError(failure.errno, failure.strerror, "standard output")
+        _flush_output()
+    except (ClosedOutput, BrokenPipeError) as error:
+        raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+        return describe(error)[0] if isinstance(raw, _PerhapsClosed) else None
+    except OSError as error:
+        return describe(error)[0]
+    return None
+
+
 def _print_line(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
         print(f"mindcoder: {message}", file=sys.stderr, flush=True)

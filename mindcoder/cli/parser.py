@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from mindcoder.cli.guard import drop_unwritable_output, open_standard_streams
+from mindcoder.cli.guard import WRONG_INPUT, drop_unwritable_output, lost_output, open_standard_streams
 from mindcoder.errors import single_line
 
 
@@ -39,6 +39,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **options)
+        self._failure: OSError | None = None  # of writing to stdout
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Remember an error that argparse would pass over."""
+        try:
+            (file or sys.stderr).write(message)
+        except OSError as error:
+            self._failure = error if file is sys.stdout else self._failure
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         open_standard_streams()
@@ -50,6 +58,10 @@ class Parser(argparse.ArgumentParser):
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         if message:
             self._print_message(message, sys.stderr)
+        lost = lost_output(self._failure)
+        if lost is not None and status == 0:
+            status = WRONG_INPUT
+            self._print_message(f"mindcoder: {lost}\n", sys.stderr)
         drop_unwritable_output()  # of `mindcoder --help | head -1`
         sys.exit(status)
 

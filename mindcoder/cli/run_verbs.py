@@ -14,7 +14,7 @@ from mindcoder.backend.device import check_device
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.sources import with_registered_data
-from mindcoder.cli.text_formats import as_trained, format_of_run
+from mindcoder.cli.text_formats import as_trained, format_of_run, tell_of_models_template
 from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
@@ -74,9 +74,12 @@ def _run(
     rank: int,
 ) -> int:
     """From a configuration that fits to the run; gives the exit code."""
-    log_file = start_logging(Path(config.output_dir) / "log" if rank == 0 else None)
+    trains = run_mode in ("train", "finetune")
+    log_file = start_logging(Path(config.output_dir) / "log" if trains and rank == 0 else None)
     if run_mode in ("eval", "predict"):
         config = as_trained(config, tokenizer)
+    if run_mode == "predict" and tokenizer is not None and not arguments.raw:
+        tell_of_models_template(config, tokenizer)
     config = _with_prepared_texts(config, run_mode, tokenizer, rank == 0)
     text_format = format_of_run(config, run_mode, tokenizer)
 
@@ -90,11 +93,12 @@ def _run(
         max_call_depth=config.context.max_call_depth,
     )
     notes = notes_on_effects(config, source, device)
+    shown = logging.INFO if arguments.debug and not trains else logging.DEBUG
     for note in notes:
-        log.debug(note)
-    if notes and log_file is not None:
-        log.info("keys without effect here: %d; %s lists them", len(notes), log_file)
-    if run_mode in ("train", "finetune"):
+        log.log(shown, note)
+    if notes and rank == 0 and shown == logging.DEBUG:
+        log.info("keys without effect here: %d; %s lists them", len(notes), log_file or "--debug")
+    if trains:
         return _train(config, arguments, tokenizer, text_format)
     if run_mode == "eval":
         from mindcoder.train.run import evaluate_run

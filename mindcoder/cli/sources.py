@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mindcoder.config.registry import DatasetEntry, find_registry, lookup, read_registry
+from mindcoder.config.registry import PREFIX, DatasetEntry, find_registry, lookup, read_registry
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.readers import FORMATS, Reading, expand_glob, parse_columns
 from mindcoder.errors import UserError
@@ -132,23 +133,37 @@ def _files(pattern: str) -> list[str]:
     return [pattern] if os.path.lexists(pattern) else [str(file) for file in expand_glob(pattern)]
 
 
-def registry_lines() -> list[str]:
-    """What `mindcoder data ls` prints.
+def registry_lines(names: Sequence[str] = ()) -> list[str]:
+    """What `mindcoder data ls` prints: a line for each dataset, or all that is known of those that are named.
 
     Raises:
-        UserError: there is no registry.
+        UserError: there is no registry, or no dataset of such a name.
     """
     file = find_registry()
     if file is None:
         raise UserError("no datasets/registry.yaml in this folder; MINDCODER_REGISTRY names one elsewhere")
-    lines = [str(file)]
+    if names:
+        entries = [lookup(PREFIX + name.removeprefix(PREFIX)) for name in names]
+        return [line for entry in entries if entry is not None for line in _details(entry)]
+    rows = [("NAME", "FORMAT", "LICENCE", "PATH")]
     for entry in read_registry(file).values():
-        where = entry.path or "not here; get it from its source"
-        lines += [
-            f"{entry.name}  ({entry.format or 'format by its fields'})",
-            f"    path     {where}",
-            *([f"    columns  {entry.columns}"] if entry.columns else []),
-            f"    licence  {entry.licence}",
-            f"    source   {entry.source}",
-        ]
-    return lines
+        rows.append((entry.name, entry.format or "any", _brief(entry.licence), entry.path or "not here"))
+    widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+    lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]]) for row in rows]
+    return [*lines, f"{file}; data ls NAME says where to get one, and all of its licence"]
+
+
+def _brief(licence: str) -> str:
+    """The licence without the remarks on it."""
+    return re.split(r"[;,(]", licence, maxsplit=1)[0].strip()
+
+
+def _details(entry: DatasetEntry) -> list[str]:
+    where = entry.path or "not here; get it from its source"
+    return [
+        f"{entry.name}  ({entry.format or 'format by its fields'})",
+        f"    path     {where}",
+        *([f"    columns  {entry.columns}"] if entry.columns else []),
+        f"    licence  {entry.licence}",
+        f"    source   {entry.source}",
+    ]

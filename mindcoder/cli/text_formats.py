@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+from mindcoder.checkpoint.companions import find_companions
 from mindcoder.checkpoint.trained_format import trained_format
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.mindrecord_file import dataset_format
+from mindcoder.data.models_template import remark_on
+from mindcoder.data.prompt import PLAIN
 from mindcoder.data.text_format import UNKNOWN, TextFormat, agreed_format, check_tokenizer
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
@@ -70,10 +74,25 @@ def as_trained(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
     if trained.template is None or trained.template == asked:
         return config
     if asked is not None:
-        log.warning("template %s, as asked for; the model was trained with %s", asked, trained.template)
+        log.warning("template %s is used; the model was trained with %s", asked, trained.template)
         return config
     processor = config.processor.model_copy(update={"prompt_template": trained.template})
     return config.model_copy(update={"processor": processor})
+
+
+def tell_of_models_template(config: RunConfig, tokenizer: CodeTokenizer) -> None:
+    """Of a model that does not say how it was trained: say where its own chat template is another than the one used.
+
+    Raises:
+        UserError: its file is broken.
+    """
+    location = Path(config.load_checkpoint)
+    if _asked_template(config) == PLAIN or trained_format(location).template is not None:
+        return
+    folder = location if location.is_dir() else location.parent
+    remark = remark_on(config.processor.prompt_template, find_companions(folder), tokenizer)
+    if remark is not None:
+        log.warning(remark)
 
 
 def _check_eval(config: RunConfig, datasets: list[tuple[str, TextFormat]]) -> None:

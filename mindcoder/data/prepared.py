@@ -74,6 +74,7 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
                 infill=options.infill,
                 pairs=options.pairs,
                 reading=options.reading,
+                overwrite=True,  # what is there is not whole
             )
             _, statistics = preprocess(asked, tokenizer)
             log.info("%s", "; ".join(statistics.lines()))

@@ -50,6 +50,7 @@ class PromptTemplate:
         return (opening or text[:mark]) + text[mark:]
 
 
+PLAIN = "plain"
 TURN_MARK = "### Instruction"  # where a question begins in templates with an introduction
 _STARCODER2_SYSTEM = (
     "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
@@ -80,7 +81,7 @@ TEMPLATES = {
         system_is_inside=True,
         turns_begin_anew=True,
     ),
-    "plain": PromptTemplate("{instruction}", "{instruction}\n{input}", "base models: the text as it is"),
+    PLAIN: PromptTemplate("{instruction}", "{instruction}\n{input}", "base models: the text as it is"),
 }
 DEFAULT_TEMPLATE = "wizardcoder"
 

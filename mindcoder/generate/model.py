@@ -10,10 +10,11 @@ from pathlib import Path
 import mindspore as ms
 
 from mindcoder.checkpoint.adapter import Adapter
-from mindcoder.checkpoint.end_tokens import end_tokens
+from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.weights import Weights, adapter_format, open_adapter, open_weights
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.models_template import remark_on
+from mindcoder.data.prompt import PLAIN, TEMPLATES
 from mindcoder.data.text_format import TextFormat, check_tokenizer
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
@@ -84,6 +85,10 @@ def open_model(request: ModelRequest) -> Model:
     tokenizer = model_tokenizer(request, weights)
     check_model_tokenizer(tokenizer, weights.text_format, request.path)
     template = chosen_template(request.template, weights.text_format, FAMILY_TEMPLATES[weights.config.model_type])
+    if weights.text_format.template is None and request.template != PLAIN:
+        remark = remark_on(template, weights.companions, tokenizer)
+        if remark is not None:
+            log.warning(remark)
     for name, place in request.adapters:
         trained = adapter_format(place)
         check_model_tokenizer(tokenizer, trained, place, f"adapter {name} ")
@@ -108,7 +113,7 @@ def open_model(request: ModelRequest) -> Model:
         decoder,
         request.batch,
         max_length,
-        end_tokens(weights).union(tokenizer.stop_ids),
+        stop_ids(weights, tokenizer, request.tokenizer is None),
         min(tokenizer.vocab_size, config.vocab_size),
         LARGEST_CHUNK,
         blocks=request.blocks,
@@ -135,7 +140,7 @@ def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> s
     if template not in TEMPLATES:
         raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
     if trained.template not in (None, template):
-        log.warning("template %s, as asked for; the model was trained with %s", template, trained.template)
+        log.warning("template %s is used; the model was trained with %s", template, trained.template)
     return template
 
 

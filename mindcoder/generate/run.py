@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from mindcoder.checkpoint.end_tokens import end_tokens
+from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
@@ -171,7 +171,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         decoder,
         batch,
         max_length,
-        end_tokens(weights.weights).union(tokenizer.stop_ids, several),
+        stop_ids(weights.weights, tokenizer, not config.processor.tokenizer.is_given).union(several),
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
         together,

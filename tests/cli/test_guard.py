@@ -136,6 +136,24 @@ def test_help_is_quiet_when_its_reader_leaves(capfd):
     assert not done.stderr
 
 
+@pytest.mark.parametrize("arguments", ["'--help'", "'serve', '--help'", "'--version'"])
+@pytest.mark.parametrize(
+    "redirection, code, expected",
+    [(">&-", 2, "standard output was closed"), ("> /dev/full", 2, "no space left"), ("| :", 0, ""), ("", 0, "")],
+)
+def test_help_that_cannot_be_written_is_an_error_as_with_ls(arguments, redirection, code, expected):
+    script = f"import sys; from mindcoder.cli.main import main; sys.exit(main([{arguments}]))"
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -c "$1" {redirection}; exit ${{PIPESTATUS[0]}}', sys.executable, script],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == code, done.stderr
+    assert (expected in one_line(done.stderr)) if expected else not done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -54,16 +54,25 @@ def test_every_entry_of_ours_can_be_read_or_says_where_it_is(monkeypatch):
             resolve([name], Reading())
 
 
-def test_data_ls_lists_names_licences_and_sources(registry, capsys):
+def test_data_ls_has_an_aligned_line_for_each_dataset_and_all_of_one_that_is_named(registry, capsys):
     assert main(["data", "ls"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == str(registry) and lines[1] == "mine  (alpaca)"
-    assert f"    path     {registry.parent / 'mine.jsonl'}" in lines and "    columns  instruction=q,output=a" in lines
+    head, mine, *_, far, place = lines
+    assert head.split() == ["NAME", "FORMAT", "LICENCE", "PATH"] and place.startswith(f"{registry}; data ls NAME says")
+    assert mine.startswith("mine ") and far.startswith("far ") and len(lines) == len(read_registry(registry)) + 2
+    column = head.index("PATH")
+    assert mine[column:] == str(registry.parent / "mine.jsonl") and far[column:] == "not here"
+    assert main(["data", "ls", "name:mine", "far"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mine  (alpaca)" and "    columns  instruction=q,output=a" in lines
+    assert f"    path     {registry.parent / 'mine.jsonl'}" in lines
     assert lines[-3:] == [
         "    path     not here; get it from its source",
         "    licence  unverified",
         "    source   https://example.org/far",
     ]
+    assert main(["data", "ls", "fax"]) == 2
+    assert "no dataset 'fax'; did you mean 'far'?" in capsys.readouterr().err
 
 
 def test_a_name_stands_for_its_file_columns_and_layout(registry, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def test_a_wizardcoder_trained_llama_is_asked_in_its_template_wherever_it_goes(w
         assert open_model(ModelRequest(str(workspace / place))).template == "wizardcoder", place
     assert "template" not in capsys.readouterr().err
     assert open_model(ModelRequest(str(workspace / "hf"), template="llama2-chat")).template == "llama2-chat"
-    assert "template llama2-chat, as asked for; the model was trained with wizardcoder" in capsys.readouterr().err
+    assert "template llama2-chat is used; the model was trained with wizardcoder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["run", "run/checkpoint/step_00000002"])
@@ -131,7 +131,7 @@ def test_predict_takes_the_trained_template_where_none_is_asked_for(workspace, t
     asked = {**flags, "processor.prompt_template": ("--template", "plain")}
     config, _ = load_config(tmp_path / "c.yaml", (), asked)
     assert as_trained(config, None).processor.prompt_template == "plain"
-    assert "template plain, as asked for; the model was trained with llama2-chat" in capsys.readouterr().err
+    assert "template plain is used; the model was trained with llama2-chat" in capsys.readouterr().err
 
 
 def test_adapters_carry_it_through_merging_and_peft(workspace, small_tokenizer):

@@ -1,0 +1,124 @@
+"""The chat template that a Hugging Face folder brings along, beside ours: whether both say the same.
+
+Ours are used in any case (training masks what they know to be the question); a folder's is only filled in with a
+fixed conversation and compared.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mindcoder.data import render_child
+from mindcoder.data.chat_template import TOKENIZER_CONFIG, chat_template
+from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.render_child import fill_in
+from mindcoder.errors import UserError, single_line
+from mindcoder.files import file_there, read_json_object, read_text
+from mindcoder.tokenizer import CodeTokenizer
+
+JINJA_FILE = "chat_template.jinja"  # transformers prefers it to the key in tokenizer_config.json
+LARGEST = 1 << 18  # characters; the longest published ones have some 20,000
+SECONDS = 60.0  # until a template that neither ends nor computes is given up
+ASKED = [{"role": "user", "content": "Add {a} to [b]."}]
+TOLD = [*ASKED, {"role": "assistant", "content": "a + b"}, {"role": "user", "content": "And c?"}]
+SHOWN = 60  # characters of what it makes
+
+
+class CannotRender(Exception):
+    """Says in one line why a template could not be filled in."""
+
+
+def read_models_template(files: Mapping[str, Path]) -> tuple[str, Path] | None:
+    """The chat template among a model's files, and the file that has it; None where there is none.
+
+    Args:
+        files: by file name, as `mindcoder.checkpoint.companions.find_companions` gives them.
+
+    Raises:
+        UserError: it is no text, or too long.
+    """
+    file = files.get(JINJA_FILE)
+    if file is not None and file_there(file):
+        text: Any = read_text(file)
+    else:
+        file = files.get(TOKENIZER_CONFIG)
+        if file is None or not file_there(file):
+            return None
+        text = read_json_object(file).get("chat_template")
+        if isinstance(text, list):  # several by name, for tools and so on
+            named = [item for item in text if isinstance(item, dict) and item.get("name") == "default"]
+            text = named[0].get("template") if named else None
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise UserError(f"chat_template: expected a text, found {type(text).__name__}", file)
+    return text, file
+
+
+def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) -> str | None:
+    """One line where a model's own chat template makes other texts than our template ``name``, which is used.
+
+    One question has to give the same text, character by character; in a conversation white space may differ.
+
+    Args:
+        files: of the model, see `read_models_template`.
+
+    Raises:
+        UserError: see `read_models_template`.
+    """
+    found = read_models_template(files)
+    if found is None or found[0] == chat_template(name, tokenizer.bos_id is not None):  # as `convert` writes it
+        return None
+    text, file = found
+    start = f"template {name} is used; the model's own chat_template ({file})"
+    try:
+        theirs = render(text, tokenizer)
+    except CannotRender as error:
+        return f"{start} cannot be compared with it: {error}"
+    if _alike(name, theirs, tokenizer):
+        return None
+    same = [other for other in TEMPLATES if _alike(other, theirs, tokenizer)]
+    if same:
+        return f"{start} is that of --template {same[0]}"
+    return f"{start} differs, it begins {single_line(repr(theirs[0]), SHOWN)}; --template chooses another of ours"
+
+
+def _alike(name: str, theirs: list[str], tokenizer: CodeTokenizer) -> bool:
+    ours = chat_template(name, tokenizer.bos_id is not None)
+    if ours is None:  # plain: the bare question, which no chat template makes
+        return False
+    question, talk = fill_in(ours, [ASKED, TOLD], _variables(tokenizer))
+    return question == theirs[0] and "".join(talk.split()) == "".join(theirs[1].split())
+
+
+def _variables(tokenizer: CodeTokenizer) -> dict[str, Any]:
+    special = tokenizer.special
+    tokens = {"bos_token": special.bos, "eos_token": special.eos, "pad_token": special.pad, "unk_token": None}
+    return {"add_generation_prompt": True, **{name: token or "" for name, token in tokens.items()}}
+
+
+def render(text: str, tokenizer: CodeTokenizer) -> list[str]:
+    """`ASKED` and `TOLD` as the chat template ``text`` of a stranger makes them, up to where the answer begins.
+
+    Raises:
+        CannotRender: it fails, takes too long or too much memory.
+    """
+    if len(text) > LARGEST:
+        raise CannotRender(f"it has more than {LARGEST} characters")
+    asked = json.dumps({"template": text, "conversations": [ASKED, TOLD], "variables": _variables(tokenizer)})
+    command = [sys.executable, "-I", str(render_child.__file__)]
+    try:
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS)
+        answer = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise CannotRender(f"it takes more than {SECONDS:.0f} s") from None
+    except ValueError:
+        raise CannotRender("it takes too much time or memory") from None
+    if isinstance(answer, dict):
+        raise CannotRender(single_line(str(answer.get("error")), 120))
+    return answer
