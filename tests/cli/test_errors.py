@@ -135,8 +135,8 @@ def test_the_seeds_commands_end_to_end(tmp_path, tokenizer_folder):
     checkpoint = tmp_path / "out" / "checkpoint" / "step_00000012"
     assert f"checkpoint: {checkpoint}" in done.stdout and (tmp_path / "out/tokenizer/tokenizer.json").is_file()
     done = script(
-        RUN, "--run_mode", "eval", *common, "--load_checkpoint", checkpoint, "--eval_dataset", tmp_path / "d.mindrecord",
-        "--output_dir", tmp_path / "nothing",
+        RUN, "--run_mode", "eval", *common, "--load_checkpoint", checkpoint, "--output_dir", tmp_path / "nothing",
+        "--eval_dataset", tmp_path / "d.mindrecord",
     )  # fmt: skip
     assert done.returncode == 0 and "perplexity" in done.stdout, done.stderr
     assert "keys without effect here: 1; --debug lists them" in done.stderr and not (tmp_path / "nothing").exists()
