@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mindcoder.checkpoint.companions import GENERATION_FILE
@@ -61,6 +62,27 @@ def ends_alike(weights: Weights, tokenizer: CodeTokenizer) -> bool:
         return True
     before, now = load_tokenizer(file).backend, tokenizer.backend
     return all(before.id_to_token(index) == now.id_to_token(index) for index in end_tokens(weights))
+
+
+def companions_beside(
+    weights: Weights, own: CodeTokenizer | None
+) -> tuple[Mapping[str, Path], Mapping[str, Any] | None]:
+    """The files and the config.json of a model that go with a run which starts from it.
+
+    Args:
+        own: the run's tokenizer; None where it is the model's. Beside another one only the generation settings are
+            kept, and not even those where its end ids are other tokens.
+
+    Raises:
+        UserError: a file of the model is broken.
+    """
+    if own is None:
+        return weights.companions, weights.huggingface_config
+    if ends_alike(weights, own):
+        settings = {name: file for name, file in weights.companions.items() if name == GENERATION_FILE}
+        return settings, weights.huggingface_config
+    original = weights.huggingface_config
+    return {}, None if original is None else {**original, KEY: own.eos_id}
 
 
 def _ids(values: Mapping[str, Any], place: Any, vocabulary: int) -> frozenset[int]:

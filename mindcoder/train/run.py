@@ -8,9 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindcoder.checkpoint.companions import GENERATION_FILE, copy_companions
-from mindcoder.checkpoint.end_tokens import KEY as END_KEY
-from mindcoder.checkpoint.end_tokens import ends_alike
+from mindcoder.checkpoint.companions import copy_companions
+from mindcoder.checkpoint.end_tokens import companions_beside
 from mindcoder.checkpoint.fingerprint import weight_files, weights_digest
 from mindcoder.checkpoint.load import FittingWeights, check_architecture, fitting_weights, load_weights
 from mindcoder.checkpoint.store import (
@@ -171,13 +170,9 @@ def train(
         if weights.prefix is not None:
             raise UserError("is a prefix: train from the base model it belongs to", weights.place)
         log.info("weights from %s", weights.describe())
-        own = config.processor.tokenizer.is_given  # then the weights' tokenizer is not this run's
-        original = weights.huggingface_config
-        companions = {name: path for name, path in weights.companions.items() if not own or name == GENERATION_FILE}
-        if own and tokenizer is not None and not ends_alike(weights, tokenizer):  # its ids are other tokens here
-            companions, original = {}, original and {**original, END_KEY: tokenizer.eos_id}
         if mesh.rank == 0:
-            copy_companions(companions, original, output / "tokenizer")
+            own = tokenizer if config.processor.tokenizer.is_given else None
+            copy_companions(*companions_beside(weights, own), output / "tokenizer")
     reference, pairs = None, None
     if options.preference is not None:
         pairs = build_loader(config, section, False, False)  # all of them on every process, in the file's order

@@ -226,6 +226,9 @@ def test_text_files_are_tokenized_once_where_a_dataset_is_expected(small_tokeniz
     made = (tmp_path / "data").stat().st_mtime_ns
     assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", False)[0] == first
     assert (tmp_path / "data").stat().st_mtime_ns == made
+    os.truncate(first, 100)  # what a full disk left
+    assert prepare_texts(given, small_tokenizer, options, tmp_path / "data", True)[0] == first
+    assert os.path.getsize(first) > 100
     assert prepare_texts(given, small_tokenizer, TextOptions(64, "plain"), tmp_path / "data", True)[0] != first
     before = file.stat()
     file.write_text(file.read_text().replace("hi 7", "ha 7"))

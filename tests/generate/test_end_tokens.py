@@ -83,7 +83,7 @@ def test_the_models_ends_are_those_of_transformers(case, hf_folder):
 
 def test_the_ends_of_another_vocabulary_are_not_taken(hf_folder, tokenizer_folder, small_tokenizer, tmp_path):
     """Id 5 is another token in the tokenizer that is given than in the model's own."""
-    from mindcoder.checkpoint.end_tokens import stop_ids
+    from mindcoder.checkpoint.end_tokens import companions_beside, stop_ids
     from mindcoder.checkpoint.weights import open_weights
     from mindcoder.tokenizer import load_tokenizer
     from mindcoder.tokenizer.bpe import train_tokenizer
@@ -99,3 +99,9 @@ def test_the_ends_of_another_vocabulary_are_not_taken(hf_folder, tokenizer_folde
     train_tokenizer(["zzz yyy xxx " * 50], 300).save(tmp_path / "other")
     other = load_tokenizer(tmp_path / "other")
     assert stop_ids(weights, other, False) == set(other.stop_ids)
+    # A run that starts from the model keeps what stays true beside its own tokenizer.
+    assert companions_beside(weights, None) == (weights.companions, weights.huggingface_config)
+    files, config = companions_beside(weights, own)
+    assert list(files) == ["generation_config.json"] and config == weights.huggingface_config
+    files, config = companions_beside(weights, other)
+    assert not files and config == {**weights.huggingface_config, "eos_token_id": other.eos_id}
