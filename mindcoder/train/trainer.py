@@ -192,7 +192,8 @@ class Trainer:
     def exit_code(self) -> int:
         """0, or as a shell puts it 128 + the signal that ended the run early: a scheduler must not take it for done.
 
-        Where another process got the signal it counts as SIGTERM, which is what the launcher passes on.
+        Where another process got the signal it counts as SIGTERM, which is what the launcher passes on. So does Ctrl-C
+        while a graph runs: MindSpore's handler sends the process SIGTERM.
         """
         return 128 + (self._stop_signal or signal.SIGTERM) if self._stopped else 0
 
