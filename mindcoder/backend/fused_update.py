@@ -26,7 +26,9 @@ class AdamWUpdate(nn.Cell):
     def scalars(self, steps: Tensor, learning_rate: Tensor) -> tuple:
         """What all parameters share."""
         if self.correction == "both":
-            return learning_rate, learning_rate, ops.cast(steps, ms.float32).reshape((1,))
+            # The kernel counts this update itself (CANN ops-nn, apply_adam_w_v2: "step_ += 1"; mindspore.mint's AdamW
+            # gives 0 at the first update, too).
+            return learning_rate, learning_rate, (ops.cast(steps, ms.float32) - 1.0).reshape((1,))
         corrected_rate = learning_rate
         if self.correction == "rate":
             first_correction = 1.0 - ops.pow(Tensor(self.beta1, ms.float32), steps)

@@ -73,7 +73,7 @@ def test_every_way_of_training_equals_cpu(name, tmp_path):
     run, expected = Run(tmp_path, **case), on_cpu(tmp_path, **case)
     assert set(run.old) <= MOVEMENTS, run.old
     # Each loss but the first depends on all gradients before it, the norms on the gradients themselves.
-    np.testing.assert_allclose(run.arrays["curve"], expected["curve"], rtol=2e-5)
+    np.testing.assert_allclose(run.arrays["curve"], expected["curve"], rtol=2e-5, atol=1e-5)
 
 
 def test_flash_attention_drops_by_the_seed(tmp_path):
