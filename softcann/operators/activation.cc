@@ -126,6 +126,17 @@ ACLNN(aclnnSoftplus, const Tensor* self, const Scalar* beta, const Scalar* thres
   });
 }
 
+ACLNN(aclnnSoftplusBackward, const Tensor* gradOutput, const Tensor* self, const Scalar* beta, const Scalar* threshold,
+      Tensor* gradInput) {
+  DOCUMENTED(aclnnSoftplusBackward, gradOutput, self, gradInput);
+  require_given(beta, "beta");
+  require_given(threshold, "threshold");
+  return backward(gradOutput, self, gradInput, [=](float x) {
+    const auto scale = static_cast<float>(beta->number);
+    return scale * x > threshold->number ? 1.0f : sigmoid(scale * x);
+  });
+}
+
 ACLNN(aclnnLogSigmoid, const Tensor* self, Tensor* out) {
   DOCUMENTED(aclnnLogSigmoid, self, out);
   return forward(self, out, log_sigmoid);

@@ -86,6 +86,7 @@ ACLNN(aclnnEye, int64_t n, int64_t m, Tensor* out) {
   });
 }
 
+// The page says 1 to 8 dimensions for the two values; MindSpore gives them none (a card is unverified).
 ACLNN(aclnnOneHot, const Tensor* self, int numClasses, const Tensor* onValue, const Tensor* offValue, int64_t axis, Tensor* out) {
   DOCUMENTED(aclnnOneHot, self, onValue, offValue, out);
   const int64_t at = axis == -1 ? self->rank() : require_axis(axis, out->rank(), "axis");

@@ -207,6 +207,11 @@ ACLNN(aclnnVar, const Tensor* self, const IntArray* dim, bool unbiased, bool kee
   return variance(self, dim, unbiased ? 1 : 0, keepdim, out, false);
 }
 
+ACLNN(aclnnVarCorrection, const Tensor* self, const IntArray* dim, int64_t correction, bool keepdim, Tensor* out) {
+  DOCUMENTED(aclnnVarCorrection, self, out);
+  return variance(self, dim, correction, keepdim, out, false);
+}
+
 ACLNN(aclnnStd, const Tensor* self, const IntArray* dim, int64_t correction, bool keepdim, Tensor* out) {
   DOCUMENTED(aclnnStd, self, out);
   return variance(self, dim, correction, keepdim, out, true);

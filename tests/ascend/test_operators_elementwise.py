@@ -245,6 +245,8 @@ def test_gradients_of_activations(dtype):
     assert_close(out, gradient(F.silu), 2)
     run("aclnnLogSigmoidBackward", d, x, torch.empty(0, dtype=dtype), out)
     assert_close(out, gradient(F.logsigmoid), 2)
+    run("aclnnSoftplusBackward", d, x, Scalar(2.0), Scalar(20.0), out)
+    assert_close(out, gradient(lambda v: F.softplus(v, 2.0)), 2)
     run("aclnnThresholdBackward", d, x, Scalar(0.0), out)
     assert_close(out, gradient(F.relu))
     y = torch.sigmoid(x)

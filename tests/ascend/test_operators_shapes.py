@@ -88,6 +88,8 @@ def test_reductions(dtype):
         assert_close(out, torch.linalg.vector_norm(wide, 2, dims, keep).to(dtype), 4)
         run("aclnnLogSumExp", x, dims, keep, out)
         assert_close(out, wide.logsumexp(dims, keep).to(dtype), 4)
+        run("aclnnVarCorrection", x, dims, 0, keep, out)
+        assert_close(out, wide.var(dims, correction=0, keepdim=keep).to(dtype), 8)
         run("aclnnVar", x, dims, True, keep, out)
         assert_close(out, wide.var(dims, unbiased=True, keepdim=keep).to(dtype), 8)
     out = torch.empty((), dtype=dtype)
