@@ -6,6 +6,7 @@ Prints one line: ``OK``, or what HCCL answered.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -184,6 +185,40 @@ def check_pipeline(me: Rank) -> None:
     for step in range(20):
         expected = data_of(before * 100 + step, 50_000 + step)
         np.testing.assert_array_equal(me.receive(expected, before), expected)
+
+
+def check_table(me: Rank) -> None:
+    """A group from a rank table, and groups of its even and odd ranks."""
+    folder = Path(sys.argv[1])
+    table = folder / "table.json"
+    draft = folder / f"table_{me.rank}"
+    draft.write_text(json.dumps({"server_list": [{"device": [{"rank_id": str(rank)} for rank in range(me.ranks)]}]}))
+    draft.rename(table)
+    whole = ctypes.c_void_p()
+    me.check(LIBRARY.HcclCommInitClusterInfo(str(table).encode(), me.rank, ctypes.byref(whole)))
+    arrays = [data_of(rank, 100) for rank in range(me.ranks)]
+    parity = me.rank % 2
+    members = [rank for rank in range(me.ranks) if rank % 2 == parity]
+    numbers = (ctypes.c_uint32 * len(members))(*members)
+    me.group, place = ctypes.c_void_p(), members.index(me.rank)
+    given = (len(members), numbers, ctypes.c_uint64(7 + parity), place, None, ctypes.byref(me.group))
+    me.check(LIBRARY.HcclCreateSubCommConfig(ctypes.byref(whole), *given))
+    found, size = ctypes.c_uint32(), ctypes.c_uint32()
+    me.check(LIBRARY.HcclGetRankId(me.group, ctypes.byref(found)))
+    me.check(LIBRARY.HcclGetRankSize(me.group, ctypes.byref(size)))
+    assert (found.value, size.value) == (place, len(members))
+    right = in_order([arrays[rank] for rank in members], "sum")
+    np.testing.assert_array_equal(me.all_reduce(arrays[me.rank]), right)
+    me.check(LIBRARY.HcclCommDestroy(me.group))
+    me.group = whole
+    np.testing.assert_array_equal(me.all_reduce(arrays[me.rank]), in_order(arrays, "sum"))
+
+
+def killed_at_the_meeting(me: Rank) -> None:
+    """Rank 0 is killed while it waits for the other at the same rank table."""
+    if me.rank == 0:
+        signal.setitimer(signal.ITIMER_REAL, 1)  # SIGALRM ends a process that has no handler
+        check_table(me)
 
 
 def mismatch_order(me: Rank) -> None:

@@ -32,6 +32,18 @@ def test_collectives_equal_numpy(tmp_path: Path, ranks: int, case: str) -> None:
     assert run(tmp_path, ranks, case) == ["OK"] * ranks
 
 
+def test_groups_of_a_rank_table(tmp_path: Path) -> None:
+    assert run(tmp_path, 4, "check_table", TMPDIR=str(tmp_path)) == ["OK"] * 4
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("softcann-")] == []
+
+
+def test_a_meeting_file_of_a_killed_run_is_no_hindrance(tmp_path: Path) -> None:
+    assert run(tmp_path, 2, "killed_at_the_meeting", TMPDIR=str(tmp_path))[0] == ""
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("softcann-")] != []
+    (tmp_path / "root_world").unlink()
+    assert run(tmp_path, 2, "check_table", TMPDIR=str(tmp_path)) == ["OK"] * 2
+
+
 @pytest.mark.parametrize(
     "case, first, second",
     [
