@@ -80,7 +80,7 @@ class Call:
         shape, strides = integers(tensor.shape), integers(tensor.stride())
         size = integers([int(storage.nbytes()) // tensor.element_size()])
         value = library().aclCreateTensor(
-            shape, ctypes.c_uint64(rank), NUMBERS[tensor.dtype], strides, ctypes.c_int64(tensor.storage_offset()),
+            shape, ctypes.c_uint64(rank), NUMBERS[tensor.dtype], strides, ctypes.c_int64(int(tensor.storage_offset())),
             FORMAT_ND, size, ctypes.c_uint64(1), self.address(tensor),
         )  # fmt: skip
         return self.created("Tensor", value)
