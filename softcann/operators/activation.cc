@@ -110,6 +110,12 @@ ACLNN(aclnnRelu, const Tensor* self, Tensor* out) {
   return forward(self, out, [](float x) { return x < 0 ? 0 : x; });
 }
 
+ACLNN(aclnnHardswish, const Tensor* self, Tensor* out) {
+  DOCUMENTED(aclnnHardswish, self, out);
+  require_same_dtype(out, "out", self, "self");
+  return forward(self, out, [](float x) { return x * std::min(std::max(x + 3, 0.0f), 6.0f) / 6; });
+}
+
 ACLNN(aclnnThresholdBackward, const Tensor* gradOutput, const Tensor* self, const Scalar* threshold, Tensor* out) {
   DOCUMENTED(aclnnThresholdBackward, gradOutput, self, out);
   require_given(threshold, "threshold");

@@ -42,7 +42,7 @@ UNARY = {
     "aclnnSin": torch.sin, "aclnnCos": torch.cos, "aclnnTanh": torch.tanh, "aclnnSigmoid": torch.sigmoid,
     "aclnnExpm1": torch.expm1, "aclnnExp2": torch.exp2, "aclnnSilu": F.silu, "aclnnRelu": F.relu,
     "aclnnLogSigmoid": F.logsigmoid, "aclnnCeil": torch.ceil, "aclnnTrunc": torch.trunc, "aclnnRound": torch.round,
-    "aclnnSign": torch.sign, "aclnnGelu": lambda x: F.gelu(x, approximate="tanh"),
+    "aclnnSign": torch.sign, "aclnnHardswish": F.hardswish, "aclnnGelu": lambda x: F.gelu(x, approximate="tanh"),
 }  # fmt: skip
 POSITIVE = {
     "aclnnSqrt": torch.sqrt, "aclnnRsqrt": torch.rsqrt, "aclnnLog": torch.log, "aclnnReciprocal": torch.reciprocal,
@@ -289,5 +289,7 @@ def test_what_is_refused_names_the_argument_and_the_page():
         run("aclnnAdd", torch.ones(2), torch.ones(2), None, torch.ones(2))
     with pytest.raises(Refused, match="9 dimensions"):
         run("aclnnExp", torch.ones([1] * 9), torch.ones([1] * 9))
+    with pytest.raises(Refused, match="aclnnHardswish: self: found float64"):
+        run("aclnnHardswish", torch.ones(2).double(), torch.ones(2).double())
     with pytest.raises(Refused, match="approximate: found 2"):
         run("aclnnGeluV2", torch.ones(2), 2, torch.ones(2))
