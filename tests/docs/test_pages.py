@@ -68,6 +68,10 @@ def test_every_block_of_commands_is_run_or_says_why_not(page):
     assert unmarked_commands(page) == [], "mark the block bash, so that the walk runs it"
     for block in blocks(page):
         assert not block.reason or len(block.reason) > 10, block
+        serves = any(words[:2] == ["mindcoder", "serve"] for words in block.commands())
+        assert not serves or block.reason or (block.port and len(block.commands()) == 1), (
+            f"{block}: a server does not end by itself: a block of its own with <!-- background: PORT -->"
+        )
 
 
 def test_comments_quotes_and_continued_lines_are_understood():
