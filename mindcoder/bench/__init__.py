@@ -1,1 +1,1 @@
-"""Measuring generation as the seeds measured it."""
+"""Measuring generation as the original MindFormers scripts measured it."""

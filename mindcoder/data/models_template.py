@@ -84,8 +84,8 @@ def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) ->
         return None
     same = [other for other in TEMPLATES if _alike(other, theirs, tokenizer)]
     if same:
-        return f"{start} is that of --template {same[0]}"
-    return f"{start} differs, it begins {single_line(repr(theirs[0]), SHOWN)}; --template chooses another of ours"
+        return f"{start} is that of our template {same[0]}"
+    return f"{start} differs, it begins {single_line(repr(theirs[0]), SHOWN)}"
 
 
 def _alike(name: str, theirs: list[str], tokenizer: CodeTokenizer) -> bool:

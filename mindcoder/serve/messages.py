@@ -156,8 +156,6 @@ def _in_order(results: Sequence[ChatMessage], calls: Sequence[ToolCall], first: 
 
 def _text(message: ChatMessage, number: int) -> str:
     try:
-        text = message.text
-        text.encode()
-    except (RecursionError, UnicodeEncodeError):  # JSON within a text: nothing has looked at it so far
-        raise ValueError(f"messages[{number}]: the arguments of a call are no JSON that can be written") from None
-    return text
+        return message.text
+    except ValueError as error:  # of JSON within a text, which nothing has looked at so far
+        raise ValueError(f"messages[{number}]: the arguments of a call: {error}") from None

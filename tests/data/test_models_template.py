@@ -55,7 +55,7 @@ def test_our_own_templates_are_nothing_to_speak_of(name, small_tokenizer, tmp_pa
     other = "llama2-chat" if name == "wizardcoder" else "wizardcoder"
     remark = remark_on(other, files_with(tmp_path, jinja=own), small_tokenizer)
     assert remark.startswith(f"template {other} is used; the model's own chat_template (") and "\n" not in remark
-    assert remark.endswith(f"chat_template.jinja) is that of --template {name}")
+    assert remark.endswith(f"chat_template.jinja) is that of our template {name}")
 
 
 def test_templates_that_say_the_same_in_other_words(small_tokenizer, tmp_path):
@@ -65,10 +65,9 @@ def test_templates_that_say_the_same_in_other_words(small_tokenizer, tmp_path):
     assert remark_on("wizardcoder", files_with(tmp_path, field=named), small_tokenizer) is None
     remark = remark_on("wizardcoder", files_with(tmp_path, field=CHATML), small_tokenizer)
     assert remark.endswith(
-        "tokenizer_config.json) differs, it begins '<|im_start|>user\\nAdd {a} to [b].<|im_end|>\\n<|im_start|>a…; "
-        "--template chooses another of ours"
+        "tokenizer_config.json) differs, it begins '<|im_start|>user\\nAdd {a} to [b].<|im_end|>\\n<|im_start|>a…"
     )
-    assert "is that of --template wizardcoder" in remark_on(
+    assert "is that of our template wizardcoder" in remark_on(
         "plain", files_with(tmp_path, jinja=ALPACA, field=CHATML), small_tokenizer
     )  # the .jinja file wins, as in transformers
     assert remark_on("wizardcoder", files_with(tmp_path), small_tokenizer) is None

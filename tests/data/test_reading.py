@@ -9,6 +9,7 @@ import pytest
 from mindcoder.data.prepared import TextOptions, prepare_texts
 from mindcoder.data.preprocess import PreprocessOptions, preprocess, rejects_path
 from mindcoder.data.readers import BadRecord, Reading, Record, Remarks, expand_glob, parse_columns, read_records
+from mindcoder.data.readers.tools import call_text
 from mindcoder.data.record_index import RecordIndex
 from mindcoder.data.show import read_rows
 from mindcoder.data.stream import StreamLoader, StreamOptions
@@ -241,3 +242,33 @@ def test_pairs_among_instructions_say_which_file_and_what_to_do(small_tokenizer,
     alone = options(str(pairs), tmp_path / "o.mindrecord", pairs=True, seq_length=512)
     _, statistics = preprocess(alone, small_tokenizer)
     assert statistics.rows == 1 and not rejects_path(tmp_path / "o.mindrecord").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (r'{"city": "\ud800"}', "half of a character"),
+        ("[" * 100 + "]" * 100, "expected a call"),
+    ],
+    ids=["surrogate", "lists"],
+)
+def test_json_within_the_text_of_a_call_is_looked_at_too(arguments, said, tmp_path):
+    """It was part of a text when the record was read."""
+    call = {"name": "weather", "arguments": arguments} if arguments.startswith("{") else arguments
+    turns = [
+        {"from": "human", "value": "Q"},
+        {"from": "function_call", "value": json.dumps(call) if isinstance(call, dict) else call},
+    ]
+    (found,) = read_records(jsonl(tmp_path / "x.jsonl", {"conversations": turns}))
+    assert isinstance(found, BadRecord) and said in found.reason
+
+
+def test_arguments_too_deep_to_be_written_are_refused(monkeypatch):
+    """There is one depth (it depends on the stack) that Python's parser reads and its writer does not write."""
+
+    def write(*_, **__):
+        raise RecursionError
+
+    monkeypatch.setattr("mindcoder.data.readers.tools.json.dumps", write)
+    with pytest.raises(ValueError, match="nested too deep"):
+        call_text({"name": "weather", "arguments": {}})

@@ -129,14 +129,3 @@ def test_what_a_message_cannot_have(server, messages, param, said):
 def test_what_does_not_belong_together(server, messages, said):
     answer = ask(server, messages)
     assert answer.status_code == 400 and said in answer.json()["error"]["message"], answer.text
-
-
-def test_arguments_too_deep_to_be_written_are_refused(monkeypatch):
-    """There is one depth (it depends on the stack) that Python's parser reads and its writer does not write."""
-
-    def write(_):
-        raise RecursionError
-
-    monkeypatch.setattr("mindcoder.serve.messages.call_text", write)
-    with pytest.raises(ValueError, match=r"messages\[1\]: the arguments of a call"):
-        turns(OLD_CALLS)

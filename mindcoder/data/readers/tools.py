@@ -56,7 +56,7 @@ def call_text(call: Any) -> str:
         if not isinstance(parsed, (dict, list)):
             return f"<tool_call>\n{call}\n</tool_call>"
         call = parsed
-    if isinstance(call, list) and call:
+    if isinstance(call, list) and call and not any(isinstance(item, list) for item in call):
         return "\n".join(call_text(item) for item in call)
     if isinstance(call, dict) and isinstance(call.get("function"), dict):
         call = call["function"]
@@ -81,4 +81,17 @@ def _parsed(text: str) -> Any:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """JSON as the model sees it; JSON within a text was not looked at when the record was read.
+
+    Raises:
+        ValueError: nested too deep, or half a surrogate pair.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds {text[error.start]!a}, half of a character (a lone surrogate)") from None
+    return text
