@@ -132,7 +132,7 @@ def test_the_remark_is_made_where_a_model_is_asked(hf_folder, tokenizer_folder, 
         monkeypatch.setattr(module.log, "warning", lambda text, *values: said.append(text % values))
     expected = (
         f"template wizardcoder is used; the model's own chat_template ({folder}/chat_template.jinja) is that of "
-        "--template llama2-chat"
+        "our template llama2-chat"
     )
     assert model.open_model(model.ModelRequest(str(folder), max_length=64)).template == "wizardcoder"
     assert said == [expected]
