@@ -24,6 +24,7 @@ PAGES = [
     "datasets/README.md",
     "CONTRIBUTING.md",
 ]
+TRANSLATIONS = {page: page.replace("_CN.md", ".md") for page in PAGES if page.endswith("_CN.md")}
 DIRECTIVE = re.compile(r"<!-- (?:not run here: (?P<reason>.+?)|background: (?P<port>\d+)) -->")
 
 

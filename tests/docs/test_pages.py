@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import REPOSITORY
 
-from docs.pages import PAGES, Block, blocks, inline_commands, unmarked_commands
+from docs.pages import PAGES, TRANSLATIONS, Block, blocks, inline_commands, unmarked_commands
 from mindcoder.cli.main import build_parser
 from mindcoder.cli.verbs import GROUPS
 
@@ -72,6 +72,15 @@ def test_every_block_of_commands_is_run_or_says_why_not(page):
         assert not serves or block.reason or (block.port and len(block.commands()) == 1), (
             f"{block}: a server does not end by itself: a block of its own with <!-- background: PORT -->"
         )
+
+
+@pytest.mark.parametrize("page", TRANSLATIONS)
+def test_translations_have_the_commands_of_the_original_in_its_order(page):
+    """So the walk need not run them twice."""
+    commands = iter([words for block in blocks(TRANSLATIONS[page]) for words in block.commands()])
+    for block in blocks(page):
+        for words in block.commands():
+            assert words in commands, f"{block}: {TRANSLATIONS[page]} has no such command here: {words}"
 
 
 def test_comments_quotes_and_continued_lines_are_understood():
