@@ -18,7 +18,9 @@ from mindcoder.models.config_fields import as_number, shown
 CONFIG_FILE = "adapter_config.json"
 CONFIG_LIMIT = 4 << 20  # bytes
 LARGEST_RANK = 65536
+LARGEST_SCALING = 1e6  # of an update; far above every published one, far below what overflows float32
 LONGEST_PATTERN = 1000  # characters; a module's name is shorter
+MOST_REPEATS = 4  # in a pattern: the time to match grows with the name's length to this power
 # They choose what is trained and how it begins, or describe the file; the matrices that were saved tell the rest.
 HARMLESS = """
     task_type peft_type peft_version auto_mapping revision inference_mode lora_dropout target_modules exclude_modules
@@ -155,7 +157,7 @@ def _settings(values: Mapping[str, Any]) -> PeftSettings:
     if values.get("bias", "none") != "none":
         raise ValueError(f"bias {shown(values['bias'])} is not implemented: only plain adapters are read")
     start = values.get("init_lora_weights")
-    if isinstance(start, str) and start.startswith(CHANGES_BASE):
+    if isinstance(start, str) and start.lower().startswith(CHANGES_BASE):
         raise ValueError(
             f"init_lora_weights {shown(start)}: it belongs to a changed base model; save it with "
             "path_initial_model_for_weight_conversion"
@@ -166,11 +168,11 @@ def _settings(values: Mapping[str, Any]) -> PeftSettings:
     )
     return PeftSettings(
         _rank("r", values.get("r", 8)),
-        as_number("lora_alpha", values.get("lora_alpha", 8)),
+        _alpha("lora_alpha", values.get("lora_alpha", 8)),
         _flag(values, "use_rslora"),
         _flag(values, "use_dora"),
         {key: _rank(f"rank_pattern.{key}", value) for key, value in _patterns(values, "rank_pattern").items()},
-        {key: as_number(f"alpha_pattern.{key}", value) for key, value in _patterns(values, "alpha_pattern").items()},
+        {key: _alpha(f"alpha_pattern.{key}", value) for key, value in _patterns(values, "alpha_pattern").items()},
     )
 
 
@@ -178,6 +180,14 @@ def _rank(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_RANK:
         raise ValueError(f"{name}: expected a whole number from 1 to {LARGEST_RANK}, found {shown(value)}")
     return value
+
+
+def _alpha(name: str, value: Any) -> float:
+    """Divided by a rank, which is 1 or more, it is the scaling."""
+    alpha = as_number(name, value)
+    if abs(alpha) > LARGEST_SCALING:
+        raise ValueError(f"{name}: expected a number of at most {LARGEST_SCALING:g}, found {shown(value)}")
+    return alpha
 
 
 def _flag(values: Mapping[str, Any], name: str) -> bool:
@@ -196,6 +206,7 @@ def _patterns(values: Mapping[str, Any], name: str) -> dict[str, Any]:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(f"{name}: {shown(pattern)} is no regular expression: {error}") from None
-        if len(pattern) > LONGEST_PATTERN or re.search(r"\)[*+{]", pattern):  # may take exponential time
+        repeats = len(re.findall(r"[*+{]", pattern))
+        if len(pattern) > LONGEST_PATTERN or repeats > MOST_REPEATS or re.search(r"\)[*+{]", pattern):
             raise ValueError(f"{name}: {shown(pattern)} is too intricate for the name of a module")
     return patterns

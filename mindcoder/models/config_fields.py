@@ -165,9 +165,14 @@ def as_number(name: str, value: Any) -> float:
     Raises:
         ValueError: something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name}: expected a number, found {shown(value)}")
-    return float(value) if abs(value) < 1e300 else math.copysign(1e300, value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise ValueError(f"{name}: expected a number, found {shown(value)}")
 
 
 def shown(value: Any) -> str:

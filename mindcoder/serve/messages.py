@@ -126,6 +126,10 @@ def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
                 raise ValueError(f"messages[{number}]: a system message between the turns; it is read at the beginning")
             turns.append(Message("system", message.text))
         else:
+            if message.tool_calls and end < len(messages) and messages[end].role not in RESULTS:
+                raise ValueError(
+                    f"messages[{end}]: expected the results of the calls before it, found a {messages[end].role}'s"
+                )
             turns.append(Message("assistant" if message.role == "assistant" else "user", _text(message, number)))
         number = end
     return turns
@@ -133,6 +137,9 @@ def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
 
 def _in_order(results: Sequence[ChatMessage], calls: Sequence[ToolCall], first: int) -> list[str]:
     """Texts of results, those with a ``tool_call_id`` in the order of the calls; messages[first] is the first."""
+    named = [call.id for call in calls if call.id is not None]
+    if len(set(named)) < len(named):
+        raise ValueError(f"messages[{first - 1}].tool_calls: two calls have the same id")
     places = {call.id: place for place, call in enumerate(calls) if call.id is not None}
     if all(result.tool_call_id is None for result in results) or not places:
         return [result.text for result in results]

@@ -240,6 +240,8 @@ def changed(places, place, name, tmp_path, change):
     ({"use_dora": 1}, "use_dora: expected true or false"), ({"use_dora": True}, "lacks its magnitudes"),
     ({"alpha_pattern": [1]}, "alpha_pattern: expected an object"), ({"alpha_pattern": {"q": None}}, "alpha_pattern.q"),
     ({"rank_pattern": {"up_proj": 0}}, "rank_pattern.up_proj"), ({"rank_pattern": {"(": 2}}, "no regular expression"),
+    ({"lora_alpha": 1e308}, r"lora_alpha: .* at most 1e\+06"), ({"lora_alpha": 10**400}, "lora_alpha: expected"),
+    ({"rank_pattern": {".*" * 20 + "z": 4}}, "too intricate"), ({"init_lora_weights": "OLoRA"}, "a changed base model"),
     ({"rank_pattern": {"(a+)+b": 2}}, "too intricate"), ({"peft_type": "LOHA"}, "peft_type 'LOHA': only LORA"),
     ({"peft_type": 5}, "peft_type: expected a text"), ({"bias": "all"}, "bias 'all' is not implemented"),
     ({"base_model_name_or_path": 5}, "base_model_name_or_path: expected a text"),

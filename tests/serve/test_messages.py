@@ -123,8 +123,13 @@ def test_what_a_message_cannot_have(server, messages, param, said):
             [CALLS[1], {"role": "assistant", "tool_calls": [call("x", arguments='"\\ud800"')]}, CALLS[3]],
             "messages[1]: the arguments of a call",
         ),
+        (
+            [CALLS[1], {"role": "assistant", "tool_calls": [call("x")]}, CALLS[1]],
+            "messages[2]: expected the results of the calls before it, found a user's",
+        ),
+        ([CALLS[1], {"role": "assistant", "tool_calls": [call("x"), call("x")]}, CALLS[3]], "the same id"),
     ],
-    ids=["unknown", "none", "twice", "first", "system", "surrogate"],
+    ids=["unknown", "none", "twice", "first", "system", "surrogate", "unanswered", "same"],
 )
 def test_what_does_not_belong_together(server, messages, said):
     answer = ask(server, messages)
