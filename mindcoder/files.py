@@ -191,6 +191,28 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
+def output_place(path: Path) -> Path:
+    """Where a file named ``path`` is written: behind any links to a file, which stay.
+
+    Raises:
+        UserError: what is there is no regular file (a device, a pipe, a folder), or it is a link to nothing.
+    """
+    return path.resolve() if file_there(path) and path.is_symlink() else path
+
+
+def put_in_place(finished: Path, path: Path) -> None:
+    """Move a finished file, which lies in the folder of ``path``, to that name.
+
+    Raises:
+        UserError: as `output_place`.
+    """
+    if output_place(path) == path:
+        os.replace(finished, path)
+        return
+    with open(finished, "rb") as source, replacing(path) as stream:  # a link may lead to another file system
+        shutil.copyfileobj(source, stream)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write beside and rename."""
     with replacing(path) as stream:
@@ -199,7 +221,12 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside ``path`` to write bytes to, which takes its place at the end; on an error nothing changes."""
+    """A file beside ``path`` to write bytes to, which takes its place at the end; on an error nothing changes.
+
+    Raises:
+        UserError: as `output_place`.
+    """
+    path = output_place(path)
     temporary = temporary_beside(path)
     with no_space_error(path):
         clear_abandoned(path.parent, path.name)

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from mindcoder.errors import UserError
-from mindcoder.files import write_text
+from mindcoder.files import replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -143,5 +143,6 @@ def _draw(rows: Sequence[Row], file: Path) -> None:
         axis.set_ylim(bottom=0)
     if 0 < len(axes[0].lines) <= 12:
         axes[0].legend(fontsize="x-small")
-    figure.savefig(file, dpi=120)
+    with replacing(file) as stream:
+        figure.savefig(stream, format="png", dpi=120)
     pyplot.close(figure)

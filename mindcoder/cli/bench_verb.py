@@ -8,6 +8,7 @@ from pathlib import Path
 from mindcoder.bench.cases import Case, Row, parse_cases, write_table
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, open_flagged_model
+from mindcoder.outputs import refuse_as_output
 
 HEADER = f"{'batch':>6}{'in':>7}{'out':>7}{'first ms':>11}{'next ms':>10}{'tokens/s':>10}{'memory MB':>11}"
 
@@ -35,6 +36,8 @@ def bench_verb(arguments: argparse.Namespace) -> int:
     cases = parse_cases(arguments.pairs, arguments.grid, arguments.batch)
     arguments.max_batch_size = max(case.batch for case in cases)
     arguments.max_length = max(case.prompt + case.new for case in cases)
+    table = Path(arguments.output_file)
+    refuse_as_output([table, table.with_suffix(".png")], [])
     from mindcoder.bench.measure import measure
 
     engine = open_flagged_model(arguments).engine
@@ -45,8 +48,8 @@ def bench_verb(arguments: argparse.Namespace) -> int:
         measure(engine, Case(case.batch, min(case.prompt, 8), 2))
         rows.append(measure(engine, case))
         print(line(rows[-1]), flush=True)
-        write_table(rows, Path(arguments.output_file))
-    print(f"{arguments.output_file}, {Path(arguments.output_file).with_suffix('.png')}")
+        write_table(rows, table)
+    print(f"{table}, {table.with_suffix('.png')}")
     return 0
 
 

@@ -11,6 +11,7 @@ from mindcoder.cli.sources import INPUT_HELP, add_reading_flags, sources_of
 from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES
 from mindcoder.data.readers import BadRecord, expand_glob, read_records
 from mindcoder.errors import UserError
+from mindcoder.outputs import refuse_as_output, refuse_present
 from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.bpe import train_tokenizer
 
@@ -60,16 +61,16 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
     from mindcoder.data.infill import InfillOptions
     from mindcoder.data.preprocess import (
         PreprocessOptions,
+        output_files,
         preprocess,
-        refuse_as_output,
-        refuse_present,
         rejects_path,
     )
 
     start_logging()
     sources, output = sources_of(arguments), Path(arguments.output_file)
-    refuse_as_output(output, expand_glob(sources.patterns))  # before anything slower
-    refuse_present(output, arguments.overwrite)
+    written = output_files(output, arguments.file_partition)  # before anything slower
+    refuse_as_output(written, [*expand_glob(sources.patterns), arguments.vocab_file, arguments.merge_file])
+    refuse_present(written, arguments.overwrite)
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file, pad_token=arguments.pad_token)
     options = PreprocessOptions(
         sources.patterns,

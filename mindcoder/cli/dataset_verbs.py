@@ -18,6 +18,7 @@ from mindcoder.data.readers import AnyRecord, BadRecord, expand_glob, read_recor
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import TASKS, read_problems
 from mindcoder.files import write_text
+from mindcoder.outputs import refuse_as_output, refuse_as_page, refuse_present
 
 LISTED = 20
 
@@ -35,7 +36,9 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--merge_file", metavar="FILE", help="merges.txt")
     show.add_argument("--count", type=positive, default=3, metavar="N", help="rows; default: 3")
     show.add_argument("--rows", metavar="N,N,..", help="these rows, as health.jsonl names them")
-    show.add_argument("--html", metavar="FILE", help="write a page instead")
+    show.add_argument(
+        "--html", metavar="FILE", help="write a page instead, a name that ends in .html; default: the terminal"
+    )
     dedup = verbs.add_parser("dedup", help="leave out records that nearly repeat an earlier one")
     dedup.add_argument("--threshold", type=share, default=0.8, metavar="J", help="Jaccard similarity; default: 0.8")
     clean = verbs.add_parser("decontaminate", help="leave out records that share 13 words in a row with a problem")
@@ -76,6 +79,8 @@ def _show(arguments: argparse.Namespace) -> int:
     from mindcoder.data.show import documents, html_page, pieces, read_rows, terminal_text
     from mindcoder.tokenizer import load_tokenizer
 
+    if arguments.html:
+        refuse_as_page(Path(arguments.html), [arguments.dataset, arguments.vocab_file, arguments.merge_file])
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
     wanted = _rows(arguments.rows) if arguments.rows else range(arguments.count)
     samples = [
@@ -103,13 +108,14 @@ def _rows(text: str) -> set[int]:
 
 def _filter(arguments: argparse.Namespace) -> int:
     from mindcoder.data.overlap import Finding, contaminated, near_duplicates
-    from mindcoder.data.preprocess import reasons, refuse_as_output, refuse_present
+    from mindcoder.data.preprocess import reasons
 
     sources, output = sources_of(arguments), Path(arguments.output_file)
-    refuse_as_output(output, expand_glob(sources.patterns))
+    against = [] if arguments.data_verb == "dedup" else [given.partition("=")[2] for given in arguments.against]
+    refuse_as_output([output], [*expand_glob(sources.patterns), *against])
     if len(arguments.input_glob) > 1 and output.exists():
         raise UserError("exists; of several files the last one is written, so give a new name", output)
-    refuse_present(output, arguments.overwrite)
+    refuse_present([output], arguments.overwrite)
     unusable: list[BadRecord] = []
     records = _records(sources, unusable)
     if arguments.data_verb == "dedup":

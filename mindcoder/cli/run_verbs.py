@@ -23,6 +23,7 @@ from mindcoder.config.source import YamlSource
 from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.folder_lock import folder_lock
+from mindcoder.outputs import refuse_as_output
 from mindcoder.parallel.launch import RESTART_VARIABLE
 from mindcoder.places import place_of
 from mindcoder.temporary import clear_abandoned
@@ -225,6 +226,11 @@ def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace
         raise UserError(f"{run_mode} needs weights: --load_checkpoint")
     if run_mode == "predict" and not arguments.predict_data:
         raise UserError("predict needs --predict_data: a text or a file of prompts")
+    if run_mode == "predict" and arguments.output_file:
+        section = config.processor.tokenizer
+        tokenizer = (section.vocab_file, section.tokenizer_file, section.merge_file, section.merges_file)
+        inputs = (arguments.predict_data, arguments.config, config.load_checkpoint, *tokenizer)
+        refuse_as_output([Path(arguments.output_file)], inputs)
     data = {"train": config.train_dataset, "finetune": config.train_dataset, "eval": config.eval_dataset}
     if run_mode in data:
         locations = data[run_mode].data_loader.locations

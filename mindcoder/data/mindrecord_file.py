@@ -15,6 +15,7 @@ from mindcoder.errors import UserError
 from mindcoder.files import (
     honour_umask,
     json_kind,
+    put_in_place,
     read_json_object,
     require_space,
     staging_directory,
@@ -56,6 +57,12 @@ class DatasetInfo:
 def info_path(output_file: Path) -> Path:
     """Where the description of ``output_file`` stands."""
     return output_file.with_name(output_file.name + ".meta.json")
+
+
+def part_names(name: str, partitions: int) -> list[str]:
+    """How MindSpore's FileWriter names the files of a dataset: ``name``, or ``name0`` … of one width."""
+    width = len(str(partitions - 1))
+    return [name] if partitions == 1 else [f"{name}{number:0{width}}" for number in range(partitions)]
 
 
 def write_dataset(
@@ -105,7 +112,7 @@ def write_dataset(
         info = DatasetInfo(False, seq_length, count, vocab_size, sizes, counted, made)
         write_text(info_path(output_file), json.dumps(asdict(info), indent=2) + "\n")
         for path in staged:
-            os.replace(path, output_file.parent / path.name)
+            put_in_place(path, output_file.parent / path.name)
         info = replace(info, complete=True)
         write_text(info_path(output_file), json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n")
     return info
@@ -166,7 +173,7 @@ def _read_info(path: Path) -> DatasetInfo:
     description = info_path(path)
     info = _checked_info(read_json_object(description), description)
     if not info.complete:
-        raise UserError("preprocessing was interrupted: run it again", path)
+        raise UserError("preprocessing was interrupted: run it again, with --overwrite", path)
     for name, size in info.files.items():
         part = path.parent / name
         if not part.is_file() or part.stat().st_size != size:

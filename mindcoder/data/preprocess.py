@@ -15,7 +15,7 @@ from typing import Any
 
 from mindcoder.data.encode import Example, encode_document, encode_messages, encode_record
 from mindcoder.data.infill import InfillOptions, InfillRearranger
-from mindcoder.data.mindrecord_file import PAIRS, DatasetInfo, write_dataset
+from mindcoder.data.mindrecord_file import PAIRS, DatasetInfo, info_path, part_names, write_dataset
 from mindcoder.data.packing import Row, pack_first_fit, pad_each, pair_rows
 from mindcoder.data.prompt import DEFAULT_TEMPLATE
 from mindcoder.data.readers import (
@@ -33,6 +33,7 @@ from mindcoder.data.readers import (
 from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
+from mindcoder.outputs import refuse_as_output, refuse_present
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
@@ -268,8 +269,9 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
     files = expand_glob(options.input_glob)
-    refuse_as_output(options.output_file, files)
-    refuse_present(options.output_file, options.overwrite)
+    written = output_files(options.output_file, options.file_partition)
+    refuse_as_output(written, files)
+    refuse_present(written, options.overwrite)
     statistics = Statistics(seq_length=options.seq_length, kind=PAIRS if options.pairs else "texts")
     workers = options.workers or os.cpu_count() or 1
     identity = fingerprint(tokenizer)
@@ -308,31 +310,14 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     return info, statistics
 
 
-def refuse_as_output(output_file: Path, inputs: Sequence[Path]) -> None:
-    """Refuse an output that would take the place of an input, or that is a folder.
-
-    Raises:
-        UserError: it would.
-    """
-    if output_file.is_dir():
-        raise UserError("is a folder, expected the name of a file to write", output_file)
-    if output_file.exists() and any(output_file.samefile(file) for file in inputs):
-        raise UserError("is one of the files to read; it would be overwritten", output_file)
-
-
-def refuse_present(output_file: Path, overwrite: bool) -> None:
-    """Refuse to replace what is there, unless asked to; of a dataset in several files the first one tells.
-
-    MindSpore's FileWriter, and so the original ``wizardcoder_preprocess.py``, refuses it as well.
-
-    Raises:
-        UserError: something is there.
-    """
-    present = next((file for file in (output_file, Path(f"{output_file}0")) if file.exists()), None)
-    if present is not None and not overwrite:
-        raise UserError("exists; add --overwrite to replace it", present)
-
-
 def rejects_path(output_file: Path) -> Path:
     """Where rejected records and their reasons go, as JSONL."""
     return output_file.with_name(output_file.name + ".rejects.jsonl")
+
+
+def output_files(output_file: Path, partitions: int) -> list[Path]:
+    """All that `preprocess` writes, and the first file of an earlier dataset in several."""
+    parts = [output_file.with_name(name) for name in (output_file.name, *part_names(output_file.name, partitions))]
+    parts.append(output_file.with_name(f"{output_file.name}0"))
+    indices = [part.with_name(f"{part.name}.db") for part in parts]
+    return [*dict.fromkeys([*parts, info_path(output_file), *indices, rejects_path(output_file)])]

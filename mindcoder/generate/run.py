@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,14 +78,10 @@ def read_prompts(data: str, template: str) -> tuple[list[Prompt], bool]:
     of a gap to fill; or plain text with one prompt a line. A text with ``<FILL_ME>`` in it is a gap to fill as well.
 
     Raises:
-        UserError: the file is empty or a line is no prompt.
+        UserError: the file is empty or no regular file, or a line is no prompt.
     """
     path = Path(data)
-    try:
-        is_file = path.is_file()
-    except OSError:  # a prompt too long for a file name
-        is_file = False
-    if not is_file:
+    if not os.path.lexists(path):  # whatever is there is read, or refused by `read_text`
         if path.suffix in (".json", ".jsonl", ".txt") and "\n" not in data and " " not in data:
             raise UserError("no such file of prompts", data)
         return [_prompt({"instruction": data}, template, data, 1)], False

@@ -185,7 +185,7 @@ def test_an_input_is_never_written_over(tokenizer_folder, tmp_path, capsys):
     told = capsys.readouterr().err.splitlines()
     assert [line.split(": ", 3)[-1] for line in told] == [
         "is one of the files to read; it would be overwritten",
-        "is a folder, expected the name of a file to write",
+        "is a folder, a file is expected",
         "is one of the files to read; it would be overwritten",
         "is one of the files to read; it would be overwritten",
         "no such file",
