@@ -86,7 +86,8 @@ def setup_device(
     """
     check_device(device_target)
     quiet_environment()
-    import mindspore as ms
+    with signals_held():
+        import mindspore as ms
 
     device = choose_device(device_target)
     ms.set_context(mode=mode)
@@ -141,6 +142,37 @@ def release_heap() -> None:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         except (OSError, AttributeError):
             pass  # another C library: nothing to give back
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Within, Ctrl-C waits for the end, and so does a SIGTERM that has a handler; a second one ends the process.
+
+    For imports: an exception amid an extension module's initialization leaves it half made, which shows as an
+    ImportError or aborts the interpreter as it exits.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: object) -> None:
+        if held:
+            os.write(2, b"mindcoder: interrupted\n")
+            os._exit(128 + number)
+        held.append(number)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 @contextmanager

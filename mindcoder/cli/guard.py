@@ -48,6 +48,9 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         _print_line("interrupted")
         return INTERRUPTED
     except Exception as error:
+        if not debug and _comes_of_interruption(error):
+            _print_line("interrupted")
+            return INTERRUPTED
         message, code = describe(error)
         if debug:
             with contextlib.suppress(OSError, ValueError):
@@ -56,6 +59,13 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         return code
     finally:
         drop_unwritable_output()
+
+
+def _comes_of_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind ``error``: an extension module that it stops while loading raises ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
 
 
 def describe(error: BaseException) -> tuple[str, int]:

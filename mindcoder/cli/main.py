@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mindcoder import __version__
-from mindcoder.cli.guard import guarded
-from mindcoder.cli.parser import OverviewFormatter, Parser, StrictParser
-from mindcoder.cli.verbs import GROUPS, overview
+
+if TYPE_CHECKING:
+    from mindcoder.cli.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb; gives the exit code: 0 done, 1 failed, 2 something given is wrong, 128 + a signal that ended it."""
-    arguments = build_parser().parse_args(argv)
-    return guarded(lambda: arguments.run(arguments), arguments.debug)
+    try:  # the verbs' imports take the most of a second: Ctrl-C there is one line, too
+        from mindcoder.backend.device import signals_held
+
+        with signals_held():
+            from mindcoder.cli.guard import guarded
+
+            arguments = build_parser().parse_args(argv)
+        return guarded(lambda: arguments.run(arguments), arguments.debug)
+    except KeyboardInterrupt:
+        print("mindcoder: interrupted", file=sys.stderr)
+        return 130
 
 
 def build_parser() -> Parser:
-    """The parser of all verbs."""
+    """The parser of all verbs; imports them."""
+    from mindcoder.cli.parser import OverviewFormatter, StrictParser
+    from mindcoder.cli.verbs import GROUPS, overview
+
     parser = StrictParser(
         prog="mindcoder",
         usage="%(prog)s VERB [flags]",

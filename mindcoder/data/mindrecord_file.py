@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mindcoder.backend.device import signals_held
 from mindcoder.data.packing import COLUMNS, Row
 from mindcoder.data.text_format import TextFormat, text_format_of
 from mindcoder.errors import UserError
@@ -86,7 +87,8 @@ def write_dataset(
     Raises:
         NoSpaceError: the disk is full; an earlier dataset of that name is untouched.
     """
-    from mindspore.mindrecord import FileWriter
+    with signals_held():
+        from mindspore.mindrecord import FileWriter
 
     output_file.parent.mkdir(parents=True, exist_ok=True)
     with staging_directory(output_file) as staging:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mindcoder.backend.device import signals_held
 from mindcoder.errors import UserError, single_line
 
 
@@ -26,7 +27,8 @@ def count_rows(files: Sequence[str], location: str) -> int:
     Raises:
         UserError: they cannot be read.
     """
-    import mindspore.dataset as ds
+    with signals_held():
+        import mindspore.dataset as ds
 
     with readable(location):
         return int(ds.MindDataset(list(files), num_parallel_workers=1, shuffle=False).get_dataset_size())
@@ -40,7 +42,8 @@ def stored_rows(
     Raises:
         UserError: they cannot be read.
     """
-    import mindspore.dataset as ds
+    with signals_held():
+        import mindspore.dataset as ds
 
     order = {"shuffle": False} if sampler is None else {"sampler": sampler}
     with readable(location):

@@ -185,8 +185,13 @@ class Trainer:
                 self._tell("on_end")
         if self._stopped:
             name = signal.Signals(self._stop_signal).name if self._stop_signal else "a signal to another process"
-            log.warning("%s: stopped after step %d, checkpoint saved; --resume continues", name, self.step)
+            log.warning("%s: %s", name, self._where_stopped())
         return result
+
+    def _where_stopped(self) -> str:
+        if self.step == 0:
+            return "stopped before the first step; nothing was saved"
+        return f"stopped after step {self.step}, checkpoint saved; --resume continues"
 
     @property
     def exit_code(self) -> int:

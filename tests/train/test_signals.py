@@ -40,6 +40,15 @@ def test_a_run_that_was_cut_short_does_not_look_finished(stopped, number, code, 
     assert trainer.exit_code == code
 
 
+@pytest.mark.parametrize(
+    "step, said",
+    [(0, "stopped before the first step; nothing was saved"), (3, "stopped after step 3, checkpoint saved")],
+)
+def test_what_is_said_of_a_checkpoint_is_true(step, said, trainer):
+    trainer.step = step
+    assert trainer._where_stopped().startswith(said)
+
+
 def test_nohup_is_respected(trainer):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
