@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mindcoder.backend.device import signals_held
 from mindcoder.cli.arguments import add_original_run_flags, add_run_flags, positive
 from mindcoder.cli.guard import guarded
 from mindcoder.cli.parser import Parser, StrictParser
@@ -27,7 +29,12 @@ def run_script(prog: str, model: str, config: str | None = None) -> int:
         config: configuration file beside the script that ``--config`` defaults to; looked for in the working
             directory first, as the original script does.
     """
-    from mindcoder.cli.run_verbs import run
+    return guarded(lambda: _run_script(prog, model, config), "--debug" in sys.argv)
+
+
+def _run_script(prog: str, model: str, config: str | None) -> int:
+    with signals_held():
+        from mindcoder.cli.run_verbs import run
 
     parser = StrictParser(prog=prog, description=f"Train, fine-tune, evaluate or run {model}.")
     parser.add_argument(
@@ -38,7 +45,7 @@ def run_script(prog: str, model: str, config: str | None = None) -> int:
     add_run_flags(parser, config=config)
     add_original_run_flags(parser)
     arguments = parser.parse_args()
-    return guarded(lambda: run(arguments.run_mode, arguments), arguments.debug)
+    return run(arguments.run_mode, arguments)
 
 
 def preprocess_script(prog: str) -> int:

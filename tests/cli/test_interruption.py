@@ -43,6 +43,11 @@ def test_while_the_verbs_are_imported(module, times):
     assert ended(module, command, times) == INTERRUPTED
 
 
+def test_while_an_original_script_imports():
+    command = "from mindcoder.cli.scripts import run_script; sys.exit(run_script('run_x.py', 'X'))"
+    assert ended("mindcoder.config.schema", command) == INTERRUPTED
+
+
 @pytest.mark.parametrize("module", ["mindspore._c_expression", "scipy.ndimage", "mindspore.dataset"])
 def test_while_mindspore_is_imported(module):
     """The abort came as the interpreter ended, with MindSpore half imported."""
