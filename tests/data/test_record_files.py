@@ -69,7 +69,7 @@ def test_skipped_lines_can_be_written_down_whatever_they_hold(tmp_path, small_to
 
 
 FILES = [
-    ("x.jsonl", gzip.compress(GOOD), "is gzip: unpack it first"),
+    ("x.jsonl", gzip.compress(GOOD, mtime=0), "is gzip: unpack it first"),
     ("x.json", b"PK\x03\x04rest", "is a ZIP archive"),
     ("x.json", b"PAR1rest", "is Parquet: turn it into JSONL"),
     ("x.jsonl", b"SQLite format 3\0", "is an SQLite database"),
