@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,21 +49,49 @@ def run(command: list[str]) -> None:
 
 
 def digest(*texts: str, files: list[Path]) -> str:
+    """Of texts and of the files' names and contents; a file that is not there counts as empty."""
     hashed = hashlib.sha256("\0".join(texts).encode())
     for file in files:
-        hashed.update(file.read_bytes())
+        hashed.update(f"\0{file}\0".encode())
+        hashed.update(file.read_bytes() if file.is_file() else b"")
     return hashed.hexdigest()
 
 
-def compile_one(command: list[str], file: Path, object_file: Path, headers: list[Path]) -> None:
-    """Compile ``file``; not again while it, the headers and the command are the same."""
-    stamp = object_file.with_suffix(".stamp")
-    state = digest(*command, files=[file, *headers])
-    if object_file.exists() and stamp.exists() and stamp.read_text() == state:
-        return
+def read_dependencies(rule: str) -> list[Path]:
+    """Files that an object is made from, of the make rule that the compiler wrote (``-MMD``: no system headers)."""
+    names = rule.replace("\\\n", " ").partition(": ")[2]
+    return [Path(name.replace("\\ ", " ")) for name in re.findall(r"(?:\\ |\S)+", names)]
+
+
+def compile_one(command: list[str], file: Path, object_file: Path, parsed: Path | None = None) -> bool:
+    """Compile ``file``; not again while the command and all that it was made from are the same.
+
+    Args:
+        parsed: a precompiled header that the command includes.
+
+    Returns:
+        Whether it was compiled.
+
+    Raises:
+        BuildError: an error in ``file``, as the compiler says it.
+    """
+    stamp, rule = object_file.with_suffix(".stamp"), object_file.with_suffix(".d")
+    extra = [] if parsed is None else [parsed.with_suffix(".stamp")]
+    if object_file.exists() and stamp.exists() and rule.exists():
+        state = digest(*command, files=[*read_dependencies(rule.read_text()), *extra])
+        if stamp.read_text() == state:
+            return False
     object_file.parent.mkdir(parents=True, exist_ok=True)
-    run([*command, "-c", str(file), "-o", str(object_file)])
-    stamp.write_text(state)
+    stamp.unlink(missing_ok=True)  # whoever is interrupted here starts over
+    run([*command, "-MMD", "-MF", str(rule), "-c", str(file), "-o", str(object_file)])
+    stamp.write_text(digest(*command, files=[*read_dependencies(rule.read_text()), *extra]))
+    return True
+
+
+def write_if_other(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
 
 
 def needs_of_wheel(folder: Path) -> Needs:
@@ -96,23 +125,23 @@ def build_alone() -> Path:
     command = [compiler(), *FLAGS, "-march=native"]
     wanted = needs_of_wheel(mindspore_folder())
     objects = BUILD / "objects"
-    objects.mkdir(parents=True, exist_ok=True)
     generated = BUILD / "missing.c"
-    generated.write_text(source(wanted.undefined, wanted.looked_up, wanted.operators))
-    headers = sorted([*ROOT.glob("include/**/*.h"), *(path for name in SOURCES for path in ROOT.glob(f"{name}/*.h"))])
+    write_if_other(generated, source(wanted.undefined, wanted.looked_up, wanted.operators))
     files = [path for name in SOURCES for path in sorted(ROOT.glob(f"{name}/*.cc"))]
     # Every operator file includes aclnn.h, so it is parsed once, for all. -O1 because most of an operator's time is one
     # conversion an element, and it builds in half the time.
-    parsed = BUILD / "parsed/aclnn.h"
     quick = [*command, "-O1"]
-    header = ROOT / "include/softcann/aclnn.h"
-    compile_one([*quick, "-x", "c++-header"], header, parsed.with_name("aclnn.h.gch"), headers)
-    quick += ["-include", str(parsed)]
-    jobs = []
+    header = BUILD / "parsed/every.h"
+    write_if_other(header, '#include "softcann/aclnn.h"\n')
+    parsed = header.with_suffix(".h.gch")
+    compile_one([*quick, "-x", "c++-header"], header, parsed)
+    quick += ["-include", str(header)]
+    jobs: list[tuple[list[str], Path, Path, Path | None]] = []
     for path in files:
-        how = quick if path.parent.name == "operators" else command
-        jobs.append((how, path, objects / path.parent.name / (path.stem + ".o"), headers))
-    jobs.append((["gcc", "-O1", "-fPIC", "-w"], generated, objects / "missing.o", []))
+        operator = path.parent.name == "operators"
+        target = objects / path.parent.name / (path.stem + ".o")
+        jobs.append((quick if operator else command, path, target, parsed if operator else None))
+    jobs.append((["gcc", "-O1", "-fPIC", "-w"], generated, objects / "missing.o", None))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: compile_one(*job), jobs))
     main = LIBRARIES / "libascendcl.so"

@@ -39,6 +39,56 @@ def test_a_second_build_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     building.build()
 
 
+def test_a_change_compiles_only_what_depends_on_it(tmp_path: Path) -> None:
+    """Of two sources, each with a header of its own beside one that both have, through a precompiled one in one."""
+    place = tmp_path / "a folder"
+    place.mkdir()
+    for name, text in {
+        "common.h": "inline int common() { return 1; }",
+        "parsed.h": '#include "common.h"',
+        "one.h": "inline int one() { return 1; }",
+        "two.h": "inline int two() { return 2; }",
+        "one.cc": '#include "one.h"\nint first() { return one() + common(); }',
+        "two.cc": '#include "common.h"\n#include "two.h"\nint second() { return two() + common(); }',
+    }.items():
+        (place / name).write_text(text)
+    command, header = ["g++", "-O1"], place / "parsed/parsed.h"
+
+    def compiled() -> list[bool]:
+        building.write_if_other(header, '#include "../parsed.h"\n')
+        parsed = header.with_suffix(".h.gch")
+        again = building.compile_one([*command, "-x", "c++-header"], header, parsed)
+        first = [*command, "-include", str(header)]
+        jobs = [(first, "one", parsed), (command, "two", None)]
+        return [again, *(building.compile_one(c, place / f"{n}.cc", place / f"{n}.o", h) for c, n, h in jobs)]
+
+    assert compiled() == [True, True, True]
+    assert compiled() == [False, False, False]
+    (place / "two.h").write_text("inline int two() { return 3; }")
+    assert compiled() == [False, False, True]
+    (place / "one.cc").write_text('#include "one.h"\nint first() { return one() - common(); }')
+    assert compiled() == [False, True, False]
+    (place / "common.h").write_text("inline int common() { return 2; }")
+    assert compiled() == [True, True, True]
+    (place / "one.o").unlink()
+    command.append("-w")
+    assert compiled() == [True, True, True]
+    assert compiled() == [False, False, False]
+    with pytest.raises(wheel.BuildError):
+        (place / "one.h").unlink()
+        compiled()
+
+
+def test_a_changed_operator_compiles_its_file_alone() -> None:
+    building.build()
+    header = building.ROOT / "operators/attention.h"
+    rules = sorted((building.BUILD / "objects").glob("*/*.d"))
+    users = [rule.stem for rule in rules if header in building.read_dependencies(rule.read_text())]
+    assert users == ["attention", "attention_inference", "attention_training"]
+    own = [building.read_dependencies(rule.read_text())[0].name for rule in rules]
+    assert own == [rule.stem + ".cc" for rule in rules]
+
+
 def test_a_build_writes_only_below_its_folder() -> None:
     building.build()
     listing = ["git", "status", "--porcelain", "--untracked-files=all", "softcann"]
@@ -52,7 +102,7 @@ def test_an_error_of_the_compiler_is_shown(tmp_path: Path) -> None:
     broken = tmp_path / "broken.cc"
     broken.write_text("int f( {")
     with pytest.raises(wheel.BuildError, match=r"broken\.cc:1:\d+: error"):
-        building.compile_one(["g++"], broken, tmp_path / "broken.o", [])
+        building.compile_one(["g++"], broken, tmp_path / "broken.o")
 
 
 def test_missing_functions_are_generated_weak() -> None:
