@@ -23,10 +23,24 @@ def refuse_as_output(written: Sequence[Path], inputs: Iterable[str | Path | None
         UserError: one would.
     """
     present = [file for file in written if output_place(file).exists()]
-    read = [item for item in inputs if item is not None and os.path.exists(item)]
+    read = [Path(item) for item in inputs if item is not None and os.path.exists(item)]
     for file in present:
         if any(file.samefile(item) for item in read):
             raise UserError("is one of the files to read; it would be overwritten", file)
+        folder = next((item for item in read if item.is_dir() and item.resolve() in file.resolve().parents), None)
+        if folder is not None:
+            raise UserError(f"is a file of {folder}, which is read; it would be overwritten", file)
+
+
+def file_name(text: str) -> Path:
+    """The path of a file that is written, from the command line.
+
+    Raises:
+        UserError: it ends in a slash, which names a folder (a `Path` forgets the slash).
+    """
+    if text.endswith(os.sep):
+        raise UserError("a file is written here: expected a name that does not end in /", text)
+    return Path(text)
 
 
 def refuse_present(written: Sequence[Path], overwrite: bool) -> None:

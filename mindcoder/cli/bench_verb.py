@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mindcoder.bench.cases import Case, Row, parse_cases, write_table
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_flags import add_model_flags, open_flagged_model
-from mindcoder.outputs import refuse_as_output
+from mindcoder.outputs import file_name, refuse_as_output
 
 HEADER = f"{'batch':>6}{'in':>7}{'out':>7}{'first ms':>11}{'next ms':>10}{'tokens/s':>10}{'memory MB':>11}"
 
@@ -36,7 +35,7 @@ def bench_verb(arguments: argparse.Namespace) -> int:
     cases = parse_cases(arguments.pairs, arguments.grid, arguments.batch)
     arguments.max_batch_size = max(case.batch for case in cases)
     arguments.max_length = max(case.prompt + case.new for case in cases)
-    table = Path(arguments.output_file)
+    table = file_name(arguments.output_file)
     refuse_as_output([table, table.with_suffix(".png")], [])
     from mindcoder.bench.measure import measure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mindcoder.cli.arguments import positive, seed_number
 from mindcoder.cli.logs import start_logging
@@ -11,7 +10,7 @@ from mindcoder.cli.sources import INPUT_HELP, add_reading_flags, sources_of
 from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES
 from mindcoder.data.readers import BadRecord, expand_glob, read_records
 from mindcoder.errors import UserError
-from mindcoder.outputs import refuse_as_output, refuse_present
+from mindcoder.outputs import file_name, refuse_as_output, refuse_present
 from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.bpe import train_tokenizer
 
@@ -67,7 +66,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
     )
 
     start_logging()
-    sources, output = sources_of(arguments), Path(arguments.output_file)
+    sources, output = sources_of(arguments), file_name(arguments.output_file)
     written = output_files(output, arguments.file_partition)  # before anything slower
     refuse_as_output(written, [*expand_glob(sources.patterns), arguments.vocab_file, arguments.merge_file])
     refuse_present(written, arguments.overwrite)

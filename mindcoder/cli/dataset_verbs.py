@@ -18,7 +18,7 @@ from mindcoder.data.readers import AnyRecord, BadRecord, expand_glob, read_recor
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import TASKS, read_problems
 from mindcoder.files import write_text
-from mindcoder.outputs import refuse_as_output, refuse_as_page, refuse_present
+from mindcoder.outputs import file_name, refuse_as_output, refuse_as_page, refuse_present
 
 LISTED = 20
 
@@ -110,7 +110,7 @@ def _filter(arguments: argparse.Namespace) -> int:
     from mindcoder.data.overlap import Finding, contaminated, near_duplicates
     from mindcoder.data.preprocess import reasons
 
-    sources, output = sources_of(arguments), Path(arguments.output_file)
+    sources, output = sources_of(arguments), file_name(arguments.output_file)
     against = [] if arguments.data_verb == "dedup" else [given.partition("=")[2] for given in arguments.against]
     refuse_as_output([output], [*expand_glob(sources.patterns), *against])
     if len(arguments.input_glob) > 1 and output.exists():

@@ -23,7 +23,7 @@ from mindcoder.config.source import YamlSource
 from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.folder_lock import folder_lock
-from mindcoder.outputs import refuse_as_output
+from mindcoder.outputs import file_name, refuse_as_output
 from mindcoder.parallel.launch import RESTART_VARIABLE
 from mindcoder.places import place_of
 from mindcoder.temporary import clear_abandoned
@@ -102,9 +102,11 @@ def _run(
     if trains:
         return _train(config, arguments, tokenizer, text_format)
     if run_mode == "eval":
+        from mindcoder.backend.device import interruptible
         from mindcoder.train.run import evaluate_run
 
-        result = evaluate_run(config)
+        with nullcontext() if config.use_parallel else interruptible():  # ranks are ended by the launcher
+            result = evaluate_run(config)
         if rank == 0:
             print(f"eval: {result}")
         return 0
@@ -230,7 +232,7 @@ def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace
         section = config.processor.tokenizer
         tokenizer = (section.vocab_file, section.tokenizer_file, section.merge_file, section.merges_file)
         inputs = (arguments.predict_data, arguments.config, config.load_checkpoint, *tokenizer)
-        refuse_as_output([Path(arguments.output_file)], inputs)
+        refuse_as_output([file_name(arguments.output_file)], inputs)
     data = {"train": config.train_dataset, "finetune": config.train_dataset, "eval": config.eval_dataset}
     if run_mode in data:
         locations = data[run_mode].data_loader.locations

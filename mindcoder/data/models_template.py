@@ -67,11 +67,11 @@ def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) ->
 
     Args:
         files: of the model, see `read_models_template`.
-
-    Raises:
-        UserError: see `read_models_template`.
     """
-    found = read_models_template(files)
+    try:
+        found = read_models_template(files)
+    except UserError as error:  # what is only compared stops nothing
+        return f"template {name} is used; the model's own chat_template cannot be compared with it: {error}"
     if found is None or found[0] == chat_template(name, tokenizer.bos_id is not None):  # as `convert` writes it
         return None
     text, file = found
@@ -85,6 +85,8 @@ def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) ->
     same = [other for other in TEMPLATES if _alike(other, theirs, tokenizer)]
     if same:
         return f"{start} is that of our template {same[0]}"
+    if not theirs[0].strip():
+        return f"{start} makes an empty text of a question"
     return f"{start} differs, it begins {single_line(repr(theirs[0]), SHOWN)}"
 
 

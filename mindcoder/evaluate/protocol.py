@@ -104,7 +104,7 @@ class Protocol:
             f"problems: {self.task}{split} (sha256 {self.problem_set[:12]})",
             f"prompt: {asked}, {self.shots}-shot",
             f"decoding: {chosen}, {self.samples} a problem, {', '.join(limits)}",
-            f"stop: end of text, or {' '.join(map(repr, self.stops)) or 'nothing else'}",
+            f"stop: {', or '.join(['end of text', *([' '.join(map(repr, self.stops))] if self.stops else [])])}",
             *differs,
         ]
 

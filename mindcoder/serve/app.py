@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from mindcoder.generate.model import Model
 from mindcoder.serve.bodies import read_body
-from mindcoder.serve.errors import Refused, add_error_handlers
+from mindcoder.serve.errors import Refused, add_error_handlers, unknown_model
 from mindcoder.serve.events import EventStream
 from mindcoder.serve.limits import WRONG_KEYS, Limits, RateLimit, client_name, key_matches
 from mindcoder.serve.metrics import CountRequests, Metrics
@@ -134,6 +134,7 @@ def create_app(model: Model, limits: Limits = Limits(), names: Names | None = No
         await asyncio.to_thread(server.worker.close)
 
     app = FastAPI(title="MindCoder", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.redirect_slashes = False  # a path that is not there is told so, with the one that may be meant
     app.state.server = server
 
     app.add_middleware(OnlyOwnNames, names=names)
@@ -142,7 +143,7 @@ def create_app(model: Model, limits: Limits = Limits(), names: Names | None = No
     add_error_handlers(app)
     add_page(app)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> JSONResponse:
         return JSONResponse({"status": "ok" if server.worker.alive else "failed"}, 200 if server.worker.alive else 503)
 
@@ -151,15 +152,21 @@ def create_app(model: Model, limits: Limits = Limits(), names: Names | None = No
         server.admit(request, counts=False)
         return Response(server.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    def entry(name: str) -> dict[str, Any]:
+        about = {"id": name, "object": "model", "created": server.started, "owned_by": "mindcoder"}
+        return about if model.choices[name] is None else {**about, "parent": model.name}
+
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         server.admit(request)
-        about = {"object": "model", "created": server.started, "owned_by": "mindcoder"}
-        entries = [
-            {"id": name, **about} if adapter is None else {"id": name, **about, "parent": model.name}
-            for name, adapter in model.choices.items()
-        ]
-        return {"object": "list", "data": entries}
+        return {"object": "list", "data": [entry(name) for name in model.choices]}
+
+    @app.get("/v1/models/{name:path}")
+    async def one_model(request: Request, name: str) -> dict[str, Any]:
+        server.admit(request)
+        if name not in model.choices:
+            raise unknown_model(name, model.choices)
+        return entry(name)
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -26,6 +27,7 @@ class Refused(Exception):
         message: one line.
         kind: OpenAI's ``type``.
         param: the field at fault, as ``messages[0].role``.
+        code: OpenAI's ``code``.
         retry: seconds until it is worth another try.
         closes: the rest of the request is not read.
     """
@@ -36,11 +38,12 @@ class Refused(Exception):
         message: str,
         kind: str = INVALID,
         param: str | None = None,
+        code: str | None = None,
         retry: float = 0.0,
         closes: bool = False,
     ) -> None:
         super().__init__(message)
-        self.status, self.kind, self.param = status, kind, param
+        self.status, self.kind, self.param, self.code = status, kind, param, code
         self.headers = {"Retry-After": str(math.ceil(retry))} if retry else {}
         if closes:
             self.headers["Connection"] = "close"
@@ -56,7 +59,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
-        return JSONResponse(error_body(str(error), error.kind, param=error.param), error.status, error.headers)
+        body = error_body(str(error), error.kind, error.code, error.param)
+        return JSONResponse(body, error.status, error.headers)
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> JSONResponse:
@@ -84,6 +88,12 @@ def add_error_handlers(app: FastAPI) -> None:
         return JSONResponse(error_body("the server failed; its log says why", "server_error"), 500)
 
 
+def unknown_model(name: str, choices: Iterable[str]) -> Refused:
+    """OpenAI's answer to a model that is not there, with the names of those that are."""
+    there = ", ".join(map(repr, choices))
+    return Refused(404, f"no model {name[:SHOWN]!r} here; there are {there}", param="model", code="model_not_found")
+
+
 def _unrouted(app: FastAPI, request: Request, error: HTTPException) -> str:
     """What is wrong with a path or a method; for a path the nearest one there is."""
     path = request.scope["path"][:SHOWN]  # not its URL, which a foreign target makes unreadable
@@ -92,6 +102,6 @@ def _unrouted(app: FastAPI, request: Request, error: HTTPException) -> str:
         return f"{path} does not take {request.method[:SHOWN]}, only {allowed}"
     if error.status_code != 404:
         return str(error.detail)
-    known = [route.path for route in app.routes if hasattr(route, "path")]
+    known = [route.path for route in app.routes if hasattr(route, "path") and "{" not in route.path]
     near = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
     return f"there is no {path} here" + (f"; did you mean {near[0]}?" if near else "")

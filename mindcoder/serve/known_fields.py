@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from mindcoder.serve.schema import Strict, only
 
 UNSUPPORTED = "not supported by this server"
+Label = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[dict[Label, Label], Field(max_length=16)]  # as OpenAI's reference has it
 TOOLS = "not supported: write tools into the system message, docs/data.md says how; calls come as text"
 
 
 class KnownToBoth(Strict):
     """Fields of completions and chats."""
 
-    user: Any = None
+    user: Label | None = None
     presence_penalty: Annotated[float | None, only(0, why=UNSUPPORTED)] = None
     frequency_penalty: Annotated[float | None, only(0, why=UNSUPPORTED)] = None
     logit_bias: Annotated[Any, only({}, why=UNSUPPORTED)] = None
@@ -27,15 +31,15 @@ class KnownToBoth(Strict):
 class KnownToChat(Strict):
     """Fields of chats: accounts, storage and caches of OpenAI's, then what asks for another answer."""
 
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_retention: Any = None
-    prompt_cache_options: Any = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    service_tier: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     prediction: Any = None  # makes OpenAI's answer come sooner
-    parallel_tool_calls: Any = None
+    parallel_tool_calls: bool | None = None
 
     tools: Annotated[Any, only([], why=TOOLS)] = None
     functions: Annotated[Any, only([], why=TOOLS)] = None

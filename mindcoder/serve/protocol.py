@@ -19,7 +19,7 @@ MAX_SEED = 2**63 - 1  # OpenAI's are 64-bit integers
 LEAST = 1e-8  # of what divides or adds up: far below any use, far above where float32 loses digits (1.2e-38)
 
 Name = Annotated[str, Field(max_length=512)]
-Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 
 
 def _zero_or_more_than_least(value: float) -> float:
@@ -68,7 +68,7 @@ class Sampled(KnownToBoth):
         """The short form in the long one."""
         if value is not None and not isinstance(value, (str, list)):
             raise expected("a text or a list of texts")
-        return [value] if isinstance(value, str) else value or []
+        return [value] if isinstance(value, str) else [] if value is None else value
 
     @property
     def texts(self) -> int:

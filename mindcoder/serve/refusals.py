@@ -82,8 +82,11 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
         return f"expected {context['expected']}"
     if kind == "string_too_long":
         return f"expected at most {context['max_length']} characters"
+    if kind == "string_too_short":
+        return f"expected at least {context['min_length']} character"
     if kind == "too_long":
-        return f"expected a list of at most {context['max_length']}"
+        what = "an object" if context["field_type"] == "Dictionary" else "a list"
+        return f"expected {what} of at most {context['max_length']}"
     if kind == "too_short":
         return f"expected a list of at least {context['min_length']}"
     return message.removeprefix("Value error, ")

@@ -17,6 +17,7 @@ from mindcoder.generate.model import Model
 from mindcoder.generate.request import Request
 from mindcoder.generate.sampler import TokenChoice
 from mindcoder.serve.answers import Answer, Item, follow
+from mindcoder.serve.errors import unknown_model
 from mindcoder.serve.messages import conversation
 from mindcoder.serve.metrics import Metrics
 from mindcoder.serve.protocol import ChatRequest, CompletionRequest, Sampled, usage
@@ -91,11 +92,12 @@ class Job(ABC):
         """Find out what is asked; errors come before anything is computed. Slow for long texts: not in the event loop.
 
         Raises:
-            UserError: a prompt does not fit, or the model is another one.
+            UserError: a prompt does not fit.
+            Refused: the model is another one.
         """
-        asked = self.body.model or self.model.name
+        asked = self.model.name if self.body.model is None else self.body.model
         if asked not in self.model.choices:
-            raise UserError(f"no model {asked!r} here; there are {', '.join(map(repr, self.model.choices))}")
+            raise unknown_model(asked, self.model.choices)
         self.answering, adapter = asked, self.model.choices[asked]
         seed = random.getrandbits(32) if self.body.seed is None else self.body.seed
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 from mindcoder.errors import UserError
+from mindcoder.files import output_place, replacing
 from mindcoder.tokenizer.special_tokens import INFILL_TOKENS, InfillTokens, SpecialTokens
 
 
@@ -96,14 +98,16 @@ class CodeTokenizer:
         return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
     def save(self, directory: str | Path) -> None:
-        """Write tokenizer.json, vocab.json and merges.txt, and the config that transformers reads."""
+        """Write tokenizer.json, vocab.json and merges.txt, and the config that transformers reads; all or nothing.
+
+        Raises:
+            UserError: what has one of these names is no regular file.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         backend = Tokenizer.from_str(self.backend.to_str())
         if self.bos_id is not None:
             backend.post_processor = begin_with(self.special.bos or "", self.bos_id)
-        backend.save(str(directory / "tokenizer.json"))
-        backend.model.save(str(directory))
         unknown = "<unk>" if backend.token_to_id("<unk>") is not None else self.special.eos
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -113,7 +117,16 @@ class CodeTokenizer:
             "pad_token": backend.id_to_token(self.pad_id),
             "clean_up_tokenization_spaces": False,
         }
-        (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        with tempfile.TemporaryDirectory(prefix=".", dir=directory) as beside:
+            backend.save(f"{beside}/tokenizer.json")
+            backend.model.save(beside)
+            Path(beside, "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            finished = sorted(Path(beside).iterdir())
+            for file in finished:
+                output_place(directory / file.name)
+            for file in finished:
+                with replacing(directory / file.name) as stream:
+                    stream.write(file.read_bytes())
 
 
 def begin_with(token: str, index: int) -> processors.TemplateProcessing:

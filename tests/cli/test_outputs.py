@@ -160,9 +160,19 @@ def test_answers_never_replace_their_prompts(refused, tokenizer_folder, tmp_path
     call = ["predict", "--config", TINY, "--load_checkpoint", weights, "--vocab_file", vocabulary]
     for name in ("q.txt", "link.jsonl", "tokenizer.json"):
         assert refused(*call, "--predict_data", prompts, "--output_file", name).endswith(f"{name}: {READ}")
+    (weights / "config.json").write_text("{}")
+    inside = refused(*call, "--predict_data", prompts, "--output_file", "weights/config.json")
+    assert inside.endswith(f"weights/config.json: is a file of {weights}, which is read; it would be overwritten")
     make_pipe(tmp_path / "pipe")
     assert refused(*call, "--predict_data", prompts, "--output_file", "pipe").endswith("pipe: is no regular file")
     assert prompts.read_text() == "add\n"
+
+
+def test_a_name_that_ends_in_a_slash_is_no_file(refused, records, prepare, tokenizer_folder, tmp_path):
+    slash = "newdir/: a file is written here: expected a name that does not end in /"
+    assert refused("data", "dedup", records, "newdir/").endswith(slash)
+    assert refused(*prepare, "--input_glob", records, "--output_file", "newdir/").endswith(slash)
+    assert not (tmp_path / "newdir").exists()
 
 
 def test_one_file_verbs_do_not_mind_a_neighbour_that_ends_in_0(records, tmp_path):

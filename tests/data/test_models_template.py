@@ -12,7 +12,6 @@ from mindcoder.data.chat_template import chat_template
 from mindcoder.data.models_template import ASKED, LARGEST, TOLD, CannotRender, remark_on, render
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.data.text_format import TextFormat, write_text_format
-from mindcoder.errors import UserError
 from mindcoder.tokenizer import load_tokenizer
 
 TINY = REPOSITORY / "configs" / "wizardcoder" / "tiny_predict.yaml"
@@ -113,9 +112,23 @@ def test_a_hostile_template_harms_nobody(jinja, reason, small_tokenizer, tmp_pat
     assert "cannot be compared with it: UndefinedError" in remark
 
 
-def test_a_chat_template_that_is_no_text_is_named(small_tokenizer, tmp_path):
-    with pytest.raises(UserError, match="tokenizer_config.json: chat_template: expected a text, found int"):
-        remark_on("wizardcoder", files_with(tmp_path, field=5), small_tokenizer)
+def test_a_chat_template_that_cannot_be_read_stops_nothing(small_tokenizer, tmp_path):
+    start = "template wizardcoder is used; the model's own chat_template"
+    remark = remark_on("wizardcoder", files_with(tmp_path, field=5), small_tokenizer)
+    assert remark and remark.startswith(start)
+    assert "tokenizer_config.json: chat_template: expected a text, found int" in remark
+    file = tmp_path / "chat_template.jinja"
+    file.write_bytes(b"\xff\xfe")
+    remark = remark_on("wizardcoder", {"chat_template.jinja": file}, small_tokenizer)
+    assert remark and remark.startswith(start) and "UTF-16" in remark and "\n" not in remark
+    file.unlink()
+    file.symlink_to("nowhere")
+    remark = remark_on("wizardcoder", {"chat_template.jinja": file}, small_tokenizer)
+    assert remark and "is a link to nowhere" in remark
+    file.unlink()
+    file.write_text("")
+    remark = remark_on("wizardcoder", {"chat_template.jinja": file}, small_tokenizer)
+    assert remark and remark.endswith("makes an empty text of a question")
 
 
 def test_the_remark_is_made_where_a_model_is_asked(hf_folder, tokenizer_folder, monkeypatch):

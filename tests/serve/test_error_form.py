@@ -21,6 +21,7 @@ def error(answer, status: int) -> str:
         ("POST", "/chat/completions", 404, "did you mean /v1/chat/completions?"),
         ("POST", "/v1/chat/completion", 404, "did you mean /v1/chat/completions?"),
         ("POST", "/v1//completions", 404, "did you mean /v1/completions?"),
+        ("POST", "/v1/completions/", 404, "did you mean /v1/completions?"),
         ("GET", "/" + "x" * 5000, 404, "there is no /xxx"),
         ("GET", "/%ff%00%0d%0a", 404, "there is no"),
         ("GET", "/v1/completions", 405, "/v1/completions does not take GET, only POST"),

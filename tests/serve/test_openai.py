@@ -93,12 +93,27 @@ def test_logprobs_of_both_kinds(client):
 
 def test_lists_its_model(client):
     assert [model.id for model in client.models.list()] == ["tiny-llama"]
+    assert client.models.retrieve("tiny-llama").id == "tiny-llama"
+
+
+@pytest.mark.parametrize("name", ["gpt-5", "org/gpt-5", "", "tiny-llama/"])
+def test_a_model_that_is_not_there_is_a_404(server, client, name):
+    asked = httpx.post(f"{server.url}/v1/completions", json={"model": name, "prompt": "a", "max_tokens": 2})
+    for answer in (asked, httpx.get(f"{server.url}/v1/models/{name}")):
+        error = answer.json()["error"]
+        assert answer.status_code == 404 and error["code"] == "model_not_found" and error["param"] == "model"
+        assert error["message"] == f"no model {name!r} here; there are 'tiny-llama'"
+    with pytest.raises(openai.NotFoundError):
+        client.completions.create(model=name, prompt="a", max_tokens=2)
+
+
+def test_health_answers_probes_without_a_body(server):
+    assert httpx.head(f"{server.url}/health").status_code == 200
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"model": "gpt-5"}, "no model 'gpt-5' here"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"prompt": ""}, "prompt: it is empty"),
         ({"prompt": "x " * 600}, "leaves no room for an answer"),

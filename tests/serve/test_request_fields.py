@@ -54,6 +54,11 @@ def refused(answer, param: str, *said: str) -> None:
         ("suffix", {"a": 1}, "suffix: expected a text, found an object"),
         ("stop", 5, "stop: expected a text or a list of texts, found 5"),
         ("stop", ["a", None], "stop[1]: expected a text, found null"),
+        ("stop", "", 'stop[0]: expected at least 1 character, found ""'),
+        ("stop", ["a", ""], 'stop[1]: expected at least 1 character, found ""'),
+        ("stop", False, "stop: expected a text or a list of texts, found false"),
+        ("stop", {}, "stop: expected a text or a list of texts, found an object"),
+        ("user", {}, "user: expected a text, found an object"),
         ("stop", ["a"] * 5, "stop: expected a list of at most 4, found a list of 5"),
         ("prompt", None, "prompt: expected a text, a list of texts or a list of token ids, found null"),
         ("stream_options", [], "stream_options: expected an object, found a list of 0"),
@@ -63,6 +68,21 @@ def refused(answer, param: str, *said: str) -> None:
 def test_nothing_is_converted(server, field, value, message):
     answer = complete(server, **{field: value})
     refused(answer, message.partition(":")[0], message)
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("metadata", 5, "metadata: expected an object, found 5"),
+        ("metadata", {"a": 1}, "metadata.a: expected a text, found 1"),
+        ("metadata", {str(i): "" for i in range(17)}, "metadata: expected an object of at most 16, found an object"),
+        ("store", "no", 'store: expected true or false, found "no"'),
+        ("parallel_tool_calls", 1, "parallel_tool_calls: expected true or false, found 1"),
+        ("service_tier", [], "service_tier: expected a text, found a list of 0"),
+    ],
+)
+def test_what_changes_nothing_has_its_type_too(server, field, value, message):
+    refused(chat(server, **{field: value}), message.partition(":")[0], message)
 
 
 @pytest.mark.parametrize("change", [{"temperature": 1, "top_p": 1, "repetition_penalty": 1}, {"presence_penalty": 0}])
@@ -201,14 +221,22 @@ def test_numbers_at_the_edge(server, change):
         (b'{"prompt": "a", "promp\\u0074": "b"}', "prompt", "the field 'prompt' is there twice"),
         (b'{"prompt": "a", "stream_options": {"include_usage": true, "include_usage": false}}', "include_usage", ""),
         (
-            b'{"prompt": "a", "user": {"\\n\\u001b": 1, "\\n\\u001b": 2}}',
+            b'{"prompt": "a", "stream_options": {"include_obfuscation": {"\\n\\u001b": 1, "\\n\\u001b": 2}}}',
             "\n\x1b",
             "the field '\\n\\x1b' is there twice",
         ),
         (b'{"prompt": "a", "suffix": 1, "stop": "\\u202e"}', "suffix", "found 1"),
         (b'{"prompt": "a", "n": "\\u202e\\u009b"}', "n", 'found "\\u202e\\x9b"'),
-        (b'{"prompt": "a", "user": NaN}', None, "the body is not JSON: NaN is no value"),
-        (b'{"prompt": "a", "user": [-Infinity]}', None, "the body is not JSON: -Infinity is no value"),
+        (
+            b'{"prompt": "a", "stream_options": {"include_obfuscation": NaN}}',
+            None,
+            "the body is not JSON: NaN is no value",
+        ),
+        (
+            b'{"prompt": "a", "stream_options": {"include_obfuscation": [-Infinity]}}',
+            None,
+            "the body is not JSON: -Infinity is no value",
+        ),
         (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", None, "number out of range"),
         (b'{"prompt": "a", "seed": ' + b"9" * 4000 + b"}", "seed", "seed: expected"),
         (b'{"prompt": "a", "temperature": ' + b"9" * 400 + b"}", "temperature", "temperature: expected"),

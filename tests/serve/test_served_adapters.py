@@ -75,7 +75,7 @@ def test_the_model_of_a_request_names_its_adapter(served_folder, theirs):
     plain = expected(theirs[0], model, False)
     assert texts == [expected(theirs[0], model, True), plain, plain] and texts[0] != plain
     assert adapted.json()["model"] == "polite"
-    assert unknown.status_code == 400 and "there are 'tiny-llama', 'polite'" in unknown.json()["error"]["message"]
+    assert unknown.status_code == 404 and "there are 'tiny-llama', 'polite'" in unknown.json()["error"]["message"]
 
 
 def test_a_chat_changes_its_adapter(served_folder, theirs):
