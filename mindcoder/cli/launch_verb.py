@@ -1,4 +1,4 @@
-"""launch: one process a device, from a rank table."""
+"""launch: one process a device."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mindcoder.backend.device import ascend_present, check_device
+from mindcoder.backend.device import ascend_present, check_device, choose_device
 from mindcoder.cli.arguments import add_run_flags, config_flags, not_negative, port_number, positive
+from mindcoder.cli.launch_table import add_table_flags, choose_table, this_server
 from mindcoder.cli.parser import Parser
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
@@ -25,28 +26,14 @@ from mindcoder.parallel.launch import RESTART_VARIABLE, Job
 from mindcoder.parallel.launch_options import LaunchOptions
 from mindcoder.parallel.log_folder import hold_log_folder, keep_failed_logs
 from mindcoder.parallel.log_relay import say
-from mindcoder.parallel.rank_table import (
-    RankTable,
-    Server,
-    check_device_addresses,
-    choose_devices,
-    find_table,
-    parse_range,
-    read_rank_table,
-)
+from mindcoder.parallel.rank_table import RankTable, Server, check_device_addresses
 
 DEFAULT_PORT, LAST_PORT = 8118, 65535
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     """Flags of launch; ``scripts/run_singlenode.sh`` fills them from the original script's four arguments."""
-    parser.add_argument("--rank_table", required=True, metavar="FILE", help="made by tools/hccl_tools.py")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--device_range", metavar="RANGE", help="ranks of this server: [0,8] and [0,8) are 0 to 7")
-    which.add_argument(
-        "--devices", metavar="RANGE", help="cards of the only server, ranks counted from 0: [4,8] is cards 4 to 7"
-    )
-    parser.add_argument("--world_size", type=positive, metavar="N", help="processes of the whole job; checked")
+    add_table_flags(parser)
     parser.add_argument("--command", required=True, metavar="TEXT", help="what every process runs")
     parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="gets rank_N.log")
     parser.add_argument(
@@ -85,22 +72,19 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
 
 def launch_verb(arguments: argparse.Namespace) -> int:
     """Check everything, start, watch; gives the exit code of the first rank that failed."""
-    table_file = find_table(arguments.rank_table)
-    table = read_rank_table(table_file)
-    if arguments.devices is not None:
-        table, table_file = _on_devices(table, arguments.devices, table_file, Path(arguments.log_dir))
-    if arguments.world_size is not None and arguments.world_size != table.world_size:
-        raise UserError(f"holds {table.world_size} ranks, the command line says {arguments.world_size}", table_file)
-    server = _this_server(table, arguments.device_range, table_file)
     try:
         command = shlex.split(arguments.command)
     except ValueError as error:
         raise UserError(f"{str(error).lower()} in {arguments.command!r}", "--command") from None
     if not command:
         raise UserError("the command is empty", "--command")
-    _check_run(command, table.world_size)
-    on_ascend = ascend_present()
-    if on_ascend:
+    found = _configuration(command)
+    on_ascend = _computes_on_ascend(found)
+    table, table_file = choose_table(arguments, on_ascend)
+    server = this_server(table, arguments.device_range, table_file)
+    if found is not None:
+        _check_run(*found, table.world_size)
+    if on_ascend and table_file is not None:
         check_device_addresses(table, table_file)
     host = _scheduler_host(table)
     options = LaunchOptions(
@@ -110,8 +94,8 @@ def launch_verb(arguments: argparse.Namespace) -> int:
         table_file,
         Path(arguments.log_dir),
         host,
-        _scheduler_port(arguments.port, table, server, host, not on_ascend),
-        use_scheduler=not on_ascend,
+        _scheduler_port(arguments.port, table, server, host),
+        on_ascend=on_ascend,
         grace_seconds=arguments.grace_seconds,
         early_exit_seconds=arguments.early_exit_seconds,
         join_seconds=arguments.join_seconds,
@@ -139,20 +123,6 @@ def _keep_logs(folder: Path, ranks: Sequence[int]) -> str:
         return f"the logs of the failed attempt cannot be kept: {error.strerror}"
 
 
-def _on_devices(table: RankTable, devices: str, file: Path, log_dir: Path) -> tuple[RankTable, Path]:
-    """The table of the cards ``devices`` alone, and the file that holds it: ``file`` where those are all it lists."""
-    try:
-        chosen = choose_devices(table, parse_range(devices))
-    except ValueError as error:
-        raise UserError(f"{error} ({devices})", file) from None
-    if chosen == table:
-        return table, file
-    file = log_dir / f"rank_table_{chosen.world_size}p.json"
-    log_dir.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(chosen.as_dict(), indent=2) + "\n")
-    return chosen, file
-
-
 def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOptions:
     """The same job on the devices that are left; as it is where it cannot be smaller."""
     found = _configuration(options.command)
@@ -169,8 +139,10 @@ def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOpti
     except ValueError as error:
         say(f"{error}; all devices are used again")
         return options
-    file = options.log_dir / f"rank_table_{table.world_size}p.json"
-    write_text(file, json.dumps(table.as_dict(), indent=2) + "\n")
+    file = None
+    if options.table_file is not None:
+        file = options.log_dir / f"rank_table_{table.world_size}p.json"
+        write_text(file, json.dumps(table.as_dict(), indent=2) + "\n")
     sets = {"parallel_config.data_parallel": fewer.data, "runner_config.batch_size": fewer.batch_size}
     say(
         f"{fewer.data} instead of {now.data} data-parallel replicas of {fewer.batch_size} sequences each, "
@@ -194,36 +166,25 @@ def _configuration(command: Sequence[str]) -> tuple[RunConfig, YamlSource] | Non
     return load_config(known.config, known.set, config_flags(known, "finetune"))
 
 
-def _this_server(table: RankTable, device_range: str | None, file: Path) -> Server:
-    """The server whose ranks ``device_range`` names, with those devices only."""
-    if device_range is None:
-        if len(table.servers) > 1:
-            raise UserError("lists several servers: say which ranks run here with --device_range", file)
-        return table.servers[0]
-    ranks = parse_range(device_range)
-    for server in table.servers:
-        devices = tuple(device for device in server.devices if device.rank_id in ranks)
-        if devices:
-            missing = sorted(set(ranks) - {device.rank_id for device in devices})
-            if missing:
-                raise UserError(
-                    f"server {server.server_id} has ranks {table.ranks(server)}, not {missing} of {device_range}", file
-                )
-            return replace(server, devices=devices)
-    raise UserError(f"no server has the ranks {device_range}", file)
-
-
-def _check_run(command: list[str], world: int) -> None:
-    """Where the command is one of our runs, check its configuration against the table before anything starts.
+def _computes_on_ascend(found: tuple[RunConfig, YamlSource] | None) -> bool:
+    """Whether the ranks compute on Ascend: as a run of ours says, else wherever there is one.
 
     Raises:
-        UserError: the file is wrong, its mesh is not the table's, or its device is not there.
+        UserError: Ascend is asked for, and there is none.
     """
-    found = _configuration(command)
     if found is None:
-        return
+        return ascend_present()
     config, source = found
     check_device(config.context.device_target, *source.place(("context", "device_target")))
+    return choose_device(config.context.device_target) == "Ascend"
+
+
+def _check_run(config: RunConfig, source: YamlSource, world: int) -> None:
+    """Check the configuration of a run of ours against the number of processes before anything starts.
+
+    Raises:
+        UserError: the mesh is another one.
+    """
     if config.use_parallel:
         check_layout(config, source, world)
     elif world > 1:
@@ -236,9 +197,9 @@ def _scheduler_host(table: RankTable) -> str:
     return "127.0.0.1" if len(table.servers) == 1 else table.servers[0].address
 
 
-def _scheduler_port(port: int | None, table: RankTable, server: Server, host: str, is_used: bool) -> int:
+def _scheduler_port(port: int | None, table: RankTable, server: Server, host: str) -> int:
     """The port asked for if nobody listens there; a free one where no other server has to know it."""
-    starts_it = is_used and any(device.rank_id == 0 for device in server.devices)
+    starts_it = any(device.rank_id == 0 for device in server.devices)
     if port is None and len(table.servers) == 1:
         with socket.socket() as probe:
             probe.bind((host, 0))

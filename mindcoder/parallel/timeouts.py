@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WAIT_SECONDS = "1800"
-HCCL_TIMEOUTS = {"HCCL_CONNECT_TIMEOUT": WAIT_SECONDS, "HCCL_EXEC_TIMEOUT": "3600"}  # the second one's default: 1800
+HCCL_TIMEOUTS = {"HCCL_CONNECT_TIMEOUT": WAIT_SECONDS, "HCCL_EXEC_TIMEOUT": "3600"}  # the second one's default: 1836
 MCCL_TIMEOUTS = {"MS_NODE_TIMEOUT": WAIT_SECONDS, "MS_TOPO_TIMEOUT": WAIT_SECONDS}
 
 
@@ -20,5 +20,5 @@ def collective_timeouts(on_ascend: bool, environment: Mapping[str, str]) -> dict
     Args:
         environment: the launcher's own.
     """
-    wanted = HCCL_TIMEOUTS if on_ascend else MCCL_TIMEOUTS
+    wanted = MCCL_TIMEOUTS | (HCCL_TIMEOUTS if on_ascend else {})  # the scheduler's are those of MCCL
     return {name: environment.get(name) or seconds for name, seconds in wanted.items()}

@@ -385,6 +385,7 @@ def test_launchers_of_several_servers_need_the_port_after_the_schedulers(tmp_pat
 
 def test_what_the_user_set_wins_over_our_timeouts():
     assert collective_timeouts(True, {})["HCCL_CONNECT_TIMEOUT"] == "1800"
+    assert collective_timeouts(True, {})["MS_TOPO_TIMEOUT"] == "1800"  # ranks on Ascend meet at the scheduler, too
     assert collective_timeouts(True, {"HCCL_CONNECT_TIMEOUT": "300"})["HCCL_CONNECT_TIMEOUT"] == "300"
     assert collective_timeouts(False, {"MS_NODE_TIMEOUT": "40"}) == {"MS_NODE_TIMEOUT": "40", "MS_TOPO_TIMEOUT": "1800"}
 
