@@ -5,6 +5,9 @@ RUN := $(VENV)/bin
 OUT := output/quickstart
 TOKENIZER := --vocab_file $(OUT)/tokenizer/vocab.json --merge_file $(OUT)/tokenizer/merges.txt
 CONFIG := configs/wizardcoder/tiny_finetune.yaml
+# Two processes: most tests wait for one core (compilation, imports). A file's tests stay together, with their fixtures.
+PYTEST := $(RUN)/python -m pytest -q
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: quickstart test test-cluster ascend test-ascend test-docs lint bench clean
@@ -34,20 +37,20 @@ quickstart: $(VENV)/runtime
 		--predict_data 使用python编写快速排序代码
 
 test: $(VENV)/testing
-	$(RUN)/python -m pytest -q
+	$(PYTEST) $(PARALLEL) --durations=40
 
 test-cluster: $(VENV)/testing
-	$(RUN)/python -m pytest -q tests/parallel tests/planning tests/generate/test_replicas.py -m "not docs"
+	$(PYTEST) tests/parallel tests/planning tests/generate/test_replicas.py -m "not docs"
 
 # An Ascend in software, for tests only: softcann/README.md.
 ascend: $(VENV)/runtime
 	$(RUN)/python -m softcann.build
 
 test-ascend: $(VENV)/testing ascend
-	$(RUN)/python -m pytest -q tests/ascend
+	$(PYTEST) tests/ascend
 
 test-docs: $(VENV)/testing
-	$(RUN)/python -m pytest -q -rA -m docs
+	$(PYTEST) -rA -m docs
 
 lint: $(VENV)/linting
 	$(RUN)/ruff check .

