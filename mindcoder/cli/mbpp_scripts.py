@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mindcoder.backend.device import interruptible, setup_device, signals_held
 from mindcoder.cli.arguments import add_device_target_flag, not_negative, positive
-from mindcoder.cli.guard import guarded
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_context import context_of, fit_length
 from mindcoder.cli.parser import StrictParser
+from mindcoder.cli.scripts import script
 from mindcoder.errors import UserError
 
 SEQ_LENGTH = 2048  # the original's default
 
 
+@script
 def mbpp_generate_script(prog: str) -> int:
     """Answers to a range of problems, one file per answer."""
     parser = StrictParser(prog=prog, description="Answers to MBPP, one file per problem.")
@@ -36,15 +38,14 @@ def mbpp_generate_script(prog: str) -> int:
     )
     add_device_target_flag(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
-    arguments = parser.parse_args()
-    return guarded(lambda: _generate(arguments), arguments.debug)
+    return _generate(parser.parse_args())
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from mindcoder.backend.device import interruptible, setup_device
-    from mindcoder.checkpoint.weights import open_weights
-    from mindcoder.evaluate.mbpp_files import chosen, numbered_problems, prompt_of, write_answer
-    from mindcoder.generate.model import Model, ModelRequest, open_model
+    with signals_held():
+        from mindcoder.checkpoint.weights import open_weights
+        from mindcoder.evaluate.mbpp_files import chosen, numbered_problems, prompt_of, write_answer
+        from mindcoder.generate.model import Model, ModelRequest, open_model
 
     start_logging()
     problems = chosen(numbered_problems(Path(arguments.mbpp_path)), arguments.start_index, arguments.end_index)
@@ -87,6 +88,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@script
 def mbpp_process_script(prog: str) -> int:
     """The programs of all answers in one file; with ``--mbpp_path`` their score too."""
     parser = StrictParser(prog=prog, description="The programs in MBPP answers, in one file.")
@@ -101,8 +103,7 @@ def mbpp_process_script(prog: str) -> int:
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="programs at a time; default: one a processor")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
-    arguments = parser.parse_args()
-    return guarded(lambda: _process(arguments), arguments.debug)
+    return _process(parser.parse_args())
 
 
 def _process(arguments: argparse.Namespace) -> int:

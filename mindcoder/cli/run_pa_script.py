@@ -12,11 +12,12 @@ import re
 import time
 from pathlib import Path
 
+from mindcoder.backend.device import interruptible, setup_device, signals_held
 from mindcoder.cli.arguments import add_device_target_flag, boolean, positive
-from mindcoder.cli.guard import guarded
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.model_context import context_of, fit_length
 from mindcoder.cli.parser import StrictParser
+from mindcoder.cli.scripts import script
 from mindcoder.errors import UserError
 from mindcoder.files import read_text
 
@@ -26,6 +27,7 @@ QUESTION = "What's deep learning?"  # this and the next are the original's defau
 INPUT_LENGTH = 1024
 
 
+@script
 def run_pa_script(prog: str) -> int:
     """``run_pa.py --model_path DIR --input_text TEXT``."""
     parser = StrictParser(prog=prog, description="Answer texts; no template is put around them.")
@@ -63,8 +65,7 @@ def run_pa_script(prog: str) -> int:
     parser.add_argument("--use_refactor", nargs="?", const=True, type=boolean, metavar="BOOL", help="accepted likewise")
     add_device_target_flag(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
-    arguments = parser.parse_args()
-    return guarded(lambda: _answer(arguments, prog.removesuffix(".py")), arguments.debug)
+    return _answer(parser.parse_args(), prog.removesuffix(".py"))
 
 
 def _answer(arguments: argparse.Namespace, name: str) -> int:
@@ -74,9 +75,9 @@ def _answer(arguments: argparse.Namespace, name: str) -> int:
         raise UserError(
             f"torchrun started {processes} processes: layers are divided over cards by scripts/pipeline_dist.sh"
         )
-    from mindcoder.backend.device import interruptible, setup_device
-    from mindcoder.checkpoint.weights import open_weights
-    from mindcoder.generate.model import ModelRequest, open_model
+    with signals_held():
+        from mindcoder.checkpoint.weights import open_weights
+        from mindcoder.generate.model import ModelRequest, open_model
 
     given = _token_ids(Path(arguments.input_file)) if arguments.input_file else None
     weights = open_weights(arguments.model_path)

@@ -6,6 +6,7 @@ Flags, defaults and file formats are those of mindspore-lab/mindformers r1.0 and
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -18,6 +19,16 @@ from mindcoder.cli.parser import Parser, StrictParser
 from mindcoder.errors import UserError
 
 SHARD_NAME = re.compile(r"-\d{5}-of-\d{5}\.(bin|safetensors)$")
+
+
+def script(call: Callable[[str], int]) -> Callable[[str], int]:
+    """A script's function with its imports and its flags under guard too: Ctrl-C amid them is one line and 130."""
+
+    @functools.wraps(call)
+    def guarded_call(prog: str) -> int:
+        return guarded(lambda: call(prog), "--debug" in sys.argv)
+
+    return guarded_call
 
 
 def run_script(prog: str, model: str, config: str | None = None) -> int:
@@ -48,18 +59,21 @@ def _run_script(prog: str, model: str, config: str | None) -> int:
     return run(arguments.run_mode, arguments)
 
 
+@script
 def preprocess_script(prog: str) -> int:
     """``<model>_preprocess.py``: the flags of ``mindcoder preprocess``."""
-    from mindcoder.cli.data_verbs import add_preprocess_flags, preprocess_verb
+    with signals_held():
+        from mindcoder.cli.data_verbs import add_preprocess_flags, preprocess_verb
 
     parser = StrictParser(prog=prog, description="Alpaca JSON or JSONL to MindRecord.")
     add_preprocess_flags(parser)
     parser.add_argument(
         "--mindrecord_schema", metavar="NAME", help="accepted; a schema's name has no effect on what is read back"
     )
-    return _guard(parser, preprocess_verb)
+    return preprocess_verb(parser.parse_args())
 
 
+@script
 def convert_weight_script(prog: str) -> int:
     """``convert_weight.py --torch_path SRC --mindspore_path DST [--layers N]``."""
     parser = _conversion_parser(prog, "Hugging Face weights to MindSpore.")
@@ -87,12 +101,14 @@ def convert_weight_script(prog: str) -> int:
                 raise UserError(f"has {found} layers; --layers says {arguments.layers}", arguments.source)
         return convert_verb(arguments)
 
-    return _guard(parser, verb)
+    return verb(parser.parse_args())
 
 
+@script
 def convert_reversed_script(prog: str) -> int:
     """``convert_reversed.py --mindspore_path SRC --torch_path DST``."""
-    from mindcoder.cli.weight_verbs import convert_verb
+    with signals_held():
+        from mindcoder.cli.weight_verbs import convert_verb
 
     parser = _conversion_parser(prog, "MindSpore weights to Hugging Face.")
     parser.add_argument(
@@ -106,9 +122,10 @@ def convert_reversed_script(prog: str) -> int:
         help="Hugging Face folder to write, or a .bin file for the weights alone",
     )
     parser.set_defaults(to="huggingface")
-    return _guard(parser, convert_verb)
+    return convert_verb(parser.parse_args())
 
 
+@script
 def convert_weights_script(prog: str) -> int:
     """``convert_weights.py --model_path DIR``: a folder of ``.bin`` weights gets safetensors beside them."""
     parser = StrictParser(prog=prog, description=".bin weights to safetensors, in the same folder.")
@@ -122,18 +139,14 @@ def convert_weights_script(prog: str) -> int:
         print("\n".join(str(file) for file in written))
         return 0
 
-    return _guard(parser, verb)
+    return verb(parser.parse_args())
 
 
 def _conversion_parser(prog: str, description: str) -> Parser:
-    from mindcoder.cli.weight_verbs import add_conversion_options
+    with signals_held():
+        from mindcoder.cli.weight_verbs import add_conversion_options
 
     parser = StrictParser(prog=prog, description=description)
     parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1)  # the verb splits too, these scripts do not
     add_conversion_options(parser)
     return parser
-
-
-def _guard(parser: Parser, verb: Callable[[argparse.Namespace], int]) -> int:
-    arguments = parser.parse_args()
-    return guarded(lambda: verb(arguments), arguments.debug)

@@ -43,9 +43,23 @@ def test_while_the_verbs_are_imported(module, times):
     assert ended(module, command, times) == INTERRUPTED
 
 
-def test_while_an_original_script_imports():
-    command = "from mindcoder.cli.scripts import run_script; sys.exit(run_script('run_x.py', 'X'))"
-    assert ended("mindcoder.config.schema", command) == INTERRUPTED
+@pytest.mark.parametrize(
+    "module, script, flags",
+    [
+        ("mindcoder.config.schema", "scripts.run_script", []),
+        ("mindcoder.cli.data_verbs", "scripts.preprocess_script", []),
+        ("mindcoder.cli.weight_verbs", "scripts.convert_weight_script", []),
+        ("mindcoder.cli.weight_verbs", "scripts.convert_reversed_script", []),
+        ("mindcoder.checkpoint.in_place", "scripts.convert_weights_script", ["--model_path", "none"]),
+        ("mindcoder.evaluate.mbpp_files", "mbpp_scripts.mbpp_process_script", ["--path", "none", "--out_path", "x"]),
+        ("mindcoder.generate.model", "run_pa_script.run_pa_script", ["--model_path", "none"]),
+    ],
+)
+def test_while_an_original_script_imports(module, script, flags):
+    place, name = script.split(".")
+    more = ", 'X'" if name == "run_script" else ""
+    command = f"from mindcoder.cli.{place} import {name}\nsys.argv[1:] = {flags}\nsys.exit({name}('x.py'{more}))"
+    assert ended(module, command) == INTERRUPTED
 
 
 @pytest.mark.parametrize("module", ["mindspore._c_expression", "scipy.ndimage", "mindspore.dataset"])
