@@ -18,9 +18,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mindcoder.backend.device import signals_held
 
         with signals_held():
-            from mindcoder.cli.guard import guarded
+            from mindcoder.cli.guard import WRONG_INPUT, describe, guarded
 
-            arguments = build_parser().parse_args(argv)
+            try:
+                parser = build_parser()
+            except Exception as error:  # a package is missing or damaged
+                words = sys.argv[1:] if argv is None else list(argv)
+                if words[:1] != ["doctor"]:
+                    print(f"mindcoder: {describe(error)[0]} (mindcoder doctor looks for more)", file=sys.stderr)
+                    return WRONG_INPUT
+                parser = doctors_parser()
+            arguments = parser.parse_args(argv)
         return guarded(lambda: arguments.run(arguments), arguments.debug)
     except KeyboardInterrupt:
         print("mindcoder: interrupted", file=sys.stderr)
@@ -52,6 +60,19 @@ def build_parser() -> Parser:
             added.set_defaults(run=verb.run)
             for flag in added.flags:
                 flags_of.setdefault(flag, []).append(f"mindcoder {verb.name}")
+    return parser
+
+
+def doctors_parser() -> Parser:
+    """The parser of doctor alone, for an installation in which other verbs cannot be imported."""
+    from mindcoder.cli.doctor_verb import add_doctor_flags, doctor_verb
+    from mindcoder.cli.parser import StrictParser
+
+    parser = StrictParser(prog="mindcoder", usage="%(prog)s doctor [flags]")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", prog="mindcoder")
+    added = verbs.add_parser("doctor")
+    add_doctor_flags(added)
+    added.set_defaults(run=doctor_verb)
     return parser
 
 

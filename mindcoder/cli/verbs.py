@@ -13,6 +13,7 @@ from mindcoder.cli import (
     completion_verb,
     data_verbs,
     dataset_verbs,
+    doctor_verb,
     eval_code_verb,
     launch_verb,
     plan_verb,
@@ -87,7 +88,13 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("merge-lora", "merge an adapter into its base", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
         Verb("export-lora", "write PEFT's form", adapter_verbs.add_export_flags, adapter_verbs.export_verb),
     ),
-    "shell": (
+    "this machine": (
+        Verb(
+            "doctor",
+            "check device, CANN, versions, compiler, disk, memory and ports",
+            doctor_verb.add_doctor_flags,
+            doctor_verb.doctor_verb,
+        ),
         Verb(
             "completion",
             "print a script that completes commands",
