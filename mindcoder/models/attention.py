@@ -1,4 +1,4 @@
-"""Causal self-attention with grouped keys and values (multi-query when there is one group)."""
+"""Causal self-attention with grouped key/value heads (multi-query attention when there is one group)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mindcoder.models.transformer_config import TransformerConfig
 
 
 class SelfAttention(nn.Cell):
-    """Projections around the device's `CausalAttention`.
+    """Query, key, value and output projections around the device's `CausalAttention`.
 
     Args:
         config: sizes, dropout and initializer range.
-        site: number of this layer's attention dropout.
-        output_stddev: start deviation of the output projection (scaled down with depth).
-        slices: which heads this process has.
+        site: index of this layer's attention dropout.
+        output_stddev: initial standard deviation of the output projection (scaled down with depth).
+        slices: which heads this rank holds.
 
-    ``rotation`` in the methods below is what `mindcoder.models.rotary.RotaryAngles` gives for the rows' positions, or
-    an empty tuple where positions are learned.
+    ``rotation`` in the methods below is the cos/sin that `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
+    positions, or an empty tuple with learned position embeddings.
     """
 
     def __init__(
@@ -59,24 +59,26 @@ class SelfAttention(nn.Cell):
             *(softmax_dtype, compute_dtype, config.sliding_window),
         )
         self.share = device_kernels().Fork(3)
-        self.prefix: Any = None  # learnt keys and values before the texts, see `mindcoder.peft.prefix`
+        self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
     def rotated_query(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
-        """Queries, rotated and scaled: ``[B*S, H] -> [B*S, N*D]``."""
+        """Queries with RoPE and the attention scale applied: ``[B*S, H] -> [B*S, N*D]``."""
         query = self.query(rows, seed=seed)
         if self.rotate is None:
             return query * self.query_scale
         return self.rotate(query.reshape((-1, self.head_dim)), rotation[0], rotation[1]).reshape((-1, self.query_size))
 
     def rotated_key(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
-        """Keys as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
+        """Keys with RoPE applied, as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
         key = self.key(rows, seed=seed)
         if self.rotate is None:
             return key
         return self.rotate(key.reshape((-1, self.head_dim)), rotation[2], rotation[3]).reshape((-1, self.kv_size))
 
     def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        """Attend within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` is the device's `AttentionMasks`'."""
+        """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from the device's
+        `AttentionMasks`.
+        """
         if self.enter is not None:
             rows = self.enter(rows)
         for_query, for_key, for_value = self.share(rows)
@@ -98,7 +100,7 @@ class SelfAttention(nn.Cell):
         batch: int,
         length: int,
     ) -> Tensor:
-        """Attend to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``."""
+        """Attention to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``."""
         total = key_cache.shape[1]
         key, value = key_cache.reshape((-1, self.kv_size)), value_cache.reshape((-1, self.kv_size))
         query = self.rotated_query(rows, rotation)

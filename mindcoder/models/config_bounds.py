@@ -1,4 +1,4 @@
-"""What the numbers of a network's description can be at all, whatever file they come from."""
+"""Valid ranges of a model's configuration fields, whatever file they come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-# Largest sizes: far above every published decoder, and low enough that counting a network's parameters is instant.
+# Upper bounds: far above every published decoder, and low enough that counting parameters is instant.
 LARGEST = {
     "vocab_size": 2**24,
     "padded_vocab_size": 2**24,
@@ -19,19 +19,19 @@ LARGEST = {
     "head_dim": 2**16,
     "sliding_window": 2**31 - 1,
 }
-MAY_BE_ZERO = ("padded_vocab_size", "head_dim")  # stands for the size that follows from others
+MAY_BE_ZERO = ("padded_vocab_size", "head_dim")  # 0 means: derived from other fields
 RATES = ("embedding_dropout", "attention_dropout", "hidden_dropout")
 FLAGS = ("gated_mlp", "attention_bias", "mlp_bias", "tied_head", "scale_attention")
 DTYPES = ("float32", "float16", "bfloat16")
 DTYPE_FIELDS = ("param_dtype", "compute_dtype", "norm_dtype", "softmax_dtype")
-SMALLEST_FLOAT = 1e-37  # of float32 without loss; an epsilon below it would be none
+SMALLEST_FLOAT = 1e-37  # representable in float32 without loss; a smaller epsilon would have no effect
 
 
 def check_bounds(config: Any) -> None:
-    """Compare every field of a network's description, a dataclass, with what is possible.
+    """Check every field of a model configuration (a dataclass) against its valid range.
 
     Raises:
-        ValueError: names the first field that is not, what it is, and what is expected.
+        ValueError: names the first invalid field, its value and what is expected.
     """
     values = vars(config)
     for name, most in LARGEST.items():
@@ -62,7 +62,7 @@ def check_bounds(config: Any) -> None:
 
 @functools.cache
 def _choices(kind: type) -> dict[str, tuple[str, ...]]:
-    """The names that each field annotated with a Literal may have."""
+    """The allowed names of each field that is annotated with a Literal."""
     return {name: get_args(hint) for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal}
 
 

@@ -1,4 +1,4 @@
-"""``config.json`` field by field: every field is read, known not to matter, or refused by name.
+"""Reads ``config.json`` field by field: each field is read, known to have no effect, or refused by name.
 
 Which fields matter was checked against the modeling code of transformers 4.57.1 (src/transformers/models/gpt_bigcode,
 llama, starcoder2, modeling_rope_utils.py and configuration_utils.py of huggingface/transformers).
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Of PretrainedConfig and of every causal model: they choose outputs, tasks or sampling, not the network.
+# Fields of PretrainedConfig and of all causal models that choose outputs, tasks or sampling, not the network.
 HARMLESS = """
     model_type transformers_version name_or_path use_cache return_dict output_hidden_states output_attentions
     torchscript use_bfloat16 tf_legacy_loss chunk_size_feed_forward gradient_checkpointing tokenizer_class prefix
@@ -24,7 +24,7 @@ HARMLESS = """
     forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
     begin_suppress_tokens
 """
-# Of every model: only these values are implemented. None stands for null.
+# Fields of all models of which only these values are implemented. None stands for null.
 FIXED: Mapping[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False, None),
     "add_cross_attention": (False, None),
@@ -36,14 +36,14 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 class ConfigFields:
-    """The fields of a ``config.json``, read one by one; `finish` refuses those that nobody asked for.
+    """The fields of a ``config.json``, read one by one; `finish` refuses those that were never read.
 
     Args:
-        values: the file.
-        aliases: other names that transformers takes: name -> the field that it stands for.
+        values: the parsed file.
+        aliases: alternative names that transformers accepts: name -> the field it stands for.
 
     Raises:
-        ValueError: a field and its other name differ.
+        ValueError: a field and its alias disagree.
     """
 
     def __init__(self, values: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> None:
@@ -56,19 +56,19 @@ class ConfigFields:
                     raise ValueError(f"{alias} {shown(value)} and {name} {shown(self.values[name])} differ")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A field as it stands."""
+        """The raw value of a field."""
         self.read.add(name)
         return self.values.get(name, default)
 
     def whole(self, name: str, default: int) -> int:
-        """A count of at least 1; the network's description knows the bounds."""
+        """An integer of at least 1; upper bounds are checked by the model configuration."""
         value = self.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{name}: expected a whole number, found {shown(value)}")
         return value
 
     def optional_whole(self, name: str) -> int | None:
-        """A count, or null."""
+        """An integer of at least 1, or null."""
         return None if self.get(name) is None else self.whole(name, 0)
 
     def number(self, name: str, default: float) -> float:
@@ -83,7 +83,7 @@ class ConfigFields:
         return value
 
     def token(self, name: str, default: int | None = None) -> int | None:
-        """A token id, the first of a list of them, or null; -1 stands for none."""
+        """A token id, the first of a list of ids, or null; -1 means none."""
         value = self.get(name, default)
         if isinstance(value, list):
             value = value[0] if value else None
@@ -92,22 +92,22 @@ class ConfigFields:
         return None if value == -1 else value
 
     def choice(self, name: str, default: str, known: Sequence[str]) -> str:
-        """One of the names that are implemented."""
+        """One of the implemented names."""
         value = self.get(name, default)
         if not isinstance(value, str) or value not in known:
             raise ValueError(f"{name} {shown(value)} is not implemented; expected {' or '.join(known)}")
         return value
 
     def only(self, name: str, values: tuple[Any, ...]) -> None:
-        """Refuse a field whose other values are not implemented."""
+        """Refuse values that are not implemented."""
         if name in self.values and self.get(name) not in values:
             raise ValueError(f"{name} {shown(self.values[name])} is not implemented; expected {shown(values[0])}")
 
     def finish(self, class_name: str, harmless: str = "") -> None:
-        """Refuse what has not been read and is not known to be without effect.
+        """Refuse fields that were not read and are not known to have no effect.
 
         Args:
-            class_name: of transformers' model, such as ``Llama``.
+            class_name: model prefix in transformers, such as ``Llama``.
             harmless: the family's own fields without effect.
 
         Raises:
@@ -128,7 +128,9 @@ class ConfigFields:
                 raise ValueError(f"unknown field {shown(name)}: whether it changes the result is not known{hint}")
 
     def _check_dtype(self) -> None:
-        """``dtype`` is what transformers 4.56 and later write for ``torch_dtype``; the tensors have their own."""
+        """Accept ``dtype``, which transformers 4.56 and later write for ``torch_dtype``; tensors carry their own
+        dtype.
+        """
         found = [str(self.get(name)).removeprefix("torch.") for name in ("dtype", "torch_dtype") if self.get(name)]
         if len(set(found)) > 1:
             raise ValueError(f"dtype {found[0]} and torch_dtype {found[1]} differ")
@@ -149,7 +151,7 @@ class ConfigFields:
 
 
 def check_layer_types(fields: ConfigFields, layers: int, kind: str) -> None:
-    """``layer_types`` of newer versions: one kind of attention for all layers.
+    """Check ``layer_types`` of newer versions: all layers must have the same kind of attention.
 
     Raises:
         ValueError: another kind.
@@ -163,12 +165,12 @@ def as_number(name: str, value: Any) -> float:
     """A finite number.
 
     Raises:
-        ValueError: something else.
+        ValueError: anything else.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             number = float(value)
-        except OverflowError:  # a whole number of hundreds of digits
+        except OverflowError:  # an integer of hundreds of digits
             number = math.inf
         if math.isfinite(number):
             return number
@@ -176,7 +178,7 @@ def as_number(name: str, value: Any) -> float:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, not longer than a line."""
+    """A value formatted for a message, at most one line long."""
     text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else repr(value)
     text = str(text)
     return text if len(text) <= 60 else text[:60] + "…"

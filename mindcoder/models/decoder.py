@@ -1,4 +1,4 @@
-"""The decoder network that `TransformerConfig` drives."""
+"""The decoder network that a `TransformerConfig` describes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
 SITES_OF_A_SLICE = 1 << 16
-SLICE_SEED = 0x3C6EF35F  # between the dropout seeds of slices that have rows of their own
-TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # of the initializer
+SLICE_SEED = 0x3C6EF35F  # offset between the dropout seeds of ranks that hold different tokens
+TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # seeds of the initializer
 
 
 class DecoderLayer(nn.Cell):
@@ -35,13 +35,13 @@ class DecoderLayer(nn.Cell):
         super().__init__()
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        # Residual branches start smaller the deeper the network is (GPT-2, section 2.3).
+        # Residual branches are initialized smaller in deeper networks (GPT-2, section 2.3).
         output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
         site = 1 + index * SITES_PER_LAYER
         self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
             config,
-            site + slices.index * SITES_OF_A_SLICE,  # heads of different slices drop different probabilities
+            site + slices.index * SITES_OF_A_SLICE,  # heads of different ranks drop different probabilities
             initializer,
             output_stddev,
             param_dtype,
@@ -69,22 +69,22 @@ class DecoderLayer(nn.Cell):
         return rows + expanded
 
     def finish_cached(self, rows: Tensor, attended: Tensor) -> Tensor:
-        """The layer once its attention to a cache is there; no dropout."""
+        """The rest of the layer after attention to a KV cache; no dropout."""
         rows = rows + attended
         return rows + self.mlp(self.mlp_norm(rows))
 
 
 class Decoder(nn.Cell):
-    """Embeddings, layers, the final norm, and the head: the token embedding or a matrix of its own.
+    """Embeddings, layers, final norm, and the head: tied to the token embedding or a matrix of its own.
 
     Args:
         config: the architecture.
-        seed: of the start values.
+        seed: of the initial weights.
         empty: leave weights at zero because they are loaded right after.
-        slices: this process's part of every layer.
-        stage: the layers that this process has; all by default.
+        slices: this rank's part of every layer (tensor parallelism).
+        stage: the layers on this rank (pipeline parallelism); all by default.
 
-    Parameter names are global names, those of ``config.parameter_shapes()``: the same in every layout and in
+    Parameter names are global, those of ``config.parameter_shapes()``: the same in every parallel layout and in
     checkpoints.
     """
 
@@ -98,8 +98,9 @@ class Decoder(nn.Cell):
     ) -> None:
         super().__init__()
         self.config, self.slices = config, slices
-        self.adapter_shapes: dict[str, tuple[int, ...]] = {}  # global shapes of what `mindcoder.peft` adds
-        self.prefix_length = 0  # positions before every text that a learnt prefix has
+        # global shapes of the parameters that `mindcoder.peft` adds
+        self.adapter_shapes: dict[str, tuple[int, ...]] = {}
+        self.prefix_length = 0  # positions reserved for a learned prefix
         self.stage = stage = stage or Stage(range(config.num_layers))
         local = self.local_config = slices.local(config)
         initializer = Initializer(seed, config.initializer_range, empty, slices)
@@ -156,7 +157,7 @@ class Decoder(nn.Cell):
         _clear_padding(self)
 
     def begin(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
-        """What enters the first layer, from looked-up token embeddings; ``[B*S, H]`` both."""
+        """Input of the first layer, from token embeddings that have been looked up; both ``[B*S, H]``."""
         rows = token_rows
         if self.position_embedding is not None:
             rows = rows + self.position_embedding(position_ids)
@@ -167,33 +168,33 @@ class Decoder(nn.Cell):
         return rows
 
     def freeze(self) -> None:
-        """Let nothing that is here be trained; what is added later is."""
+        """Freeze all current parameters; parameters added later are trainable."""
         for parameter in self.get_parameters():
             parameter.requires_grad = False
 
     def set_prefix_length(self, tokens: int) -> None:
-        """Let texts begin behind a prefix of ``tokens`` positions, which all of theirs see."""
+        """Reserve the first ``tokens`` positions for a learned prefix, which every sequence attends to."""
         self.prefix_length = self.attention_masks.prefix_length = tokens
 
     def behind_prefix(self, position_ids: Tensor) -> Tensor:
-        """Positions as the network counts them: the prefix has the first ones."""
+        """Position ids shifted past the learned prefix."""
         return position_ids if self.prefix_length == 0 else position_ids + self.prefix_length
 
     def rotation(self, position_ids: Tensor, longest: Tensor) -> tuple:
-        """Rotary angles for all layers, see `RotaryAngles`; an empty tuple where positions are learned."""
+        """cos/sin for all layers, see `RotaryAngles`; an empty tuple with learned position embeddings."""
         if self.rotary is None:
             return ()
         return self.rotary(position_ids, longest)
 
     def run_layers(self, rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
-        """This stage's layers, from what enters it to what leaves it.
+        """Run the layers of this pipeline stage.
 
         Args:
-            rows: looked-up token embeddings ``[B*S, H]`` on the first stage, else what the one before gave.
+            rows: token embeddings ``[B*S, H]`` on the first stage, else the output of the previous stage.
             position_ids, document_ids, seed: see `construct`.
 
         Returns:
-            Rows for the next stage; on the last one the final norm's output ``[B*S, H]``.
+            Hidden states for the next stage; on the last stage the output of the final norm ``[B*S, H]``.
         """
         batch, length = position_ids.shape
         position_ids = self.behind_prefix(position_ids)
@@ -206,22 +207,22 @@ class Decoder(nn.Cell):
         return self.finish(rows) if self.stage.is_last else rows
 
     def finish(self, rows: Tensor) -> Tensor:
-        """The final norm on the last layer's output: what the head multiplies."""
+        """Apply the final norm to the last layer's output, giving the input of the head."""
         rows = self.final_norm(rows)
         return rows if self.before_head is None else self.before_head(rows)
 
     def look_up(self, inputs: Tensor) -> Tensor:
-        """What `run_layers` takes: embeddings of int32 ids on the first stage, the rows themselves on others."""
+        """Input of `run_layers`: embeddings of int32 ids on the first stage, the hidden states themselves on others."""
         return self.token_embedding(inputs) if self.stage.is_first else inputs
 
     def construct(self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
-        """Hidden states after the final norm; on a stage that is not the last one, the rows for the next.
+        """Hidden states after the final norm; before the last stage, the hidden states for the next stage.
 
         Args:
-            inputs: int32 ids ``[B, S]``; on a stage that is not the first one, the rows of the one before.
+            inputs: int32 ids ``[B, S]``; after the first stage, the hidden states of the previous one.
             position_ids: int32 ``[B, S]``, restarting at 0 in every document.
-            document_ids: int32 ``[B, S]``; tokens see earlier tokens of the same document only.
-            seed: int32 scalar of this step's dropout.
+            document_ids: int32 ``[B, S]``; tokens attend to earlier tokens of the same document only.
+            seed: int32 scalar, the dropout seed of this step.
 
         Returns:
             ``[B*S, H]`` in the compute dtype.
@@ -229,24 +230,28 @@ class Decoder(nn.Cell):
         return self.run_layers(self.look_up(inputs), position_ids, document_ids, seed)
 
     def head_parameter(self) -> Parameter:
-        """The head's matrix or the table that stands for it, with padding rows."""
+        """The head's matrix, or the tied embedding table, including padding rows."""
         return self.token_embedding.weight if self.head is None else self.head.weight
 
     def head_weight(self) -> Tensor:
-        """The head's ``[V, H]`` in the compute dtype, without padding rows; this slice's of a divided vocabulary."""
+        """The head's weight ``[V, H]`` in the compute dtype without padding rows; this rank's shard with a parallel
+        vocabulary.
+        """
         weight = self.head_parameter()
         if self.own_tokens < weight.shape[0]:
             weight = self.cut_rows(weight, 0, self.own_tokens)
         return ops.cast(weight, self.compute_dtype)
 
     def logits_weight(self) -> Tensor:
-        """What `logits` multiplies by."""
+        """The weight that `logits` multiplies by."""
         if self.join_logits is not None:
-            return ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the slices of one size
+            return ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the shards the same size
         return self.head_weight()
 
     def logits(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """``[rows, H] -> [rows, V]`` in float32; ``weight`` is what `logits_weight` gave, where it is there already."""
+        """Logits ``[rows, H] -> [rows, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
+        already.
+        """
         if weight is None:
             weight = self.logits_weight()
         logits = ops.cast(self.head_product(rows, weight), ms.float32)
@@ -256,7 +261,7 @@ class Decoder(nn.Cell):
 
 
 class Head(nn.Cell):
-    """The matrix of a head that is not tied to the token embedding; `Decoder.logits` multiplies by it."""
+    """Matrix of a head that is not tied to the token embedding; `Decoder.logits` multiplies by it."""
 
     def __init__(
         self, config: TransformerConfig, initializer: Initializer, param_dtype: ms.dtype.Number, axis: int | None = None
@@ -267,7 +272,7 @@ class Head(nn.Cell):
 
 
 def _name_globally(decoder: Decoder) -> None:
-    """Number a stage's layers as the whole network does."""
+    """Number the layers of a pipeline stage as in the whole network."""
     first = decoder.stage.layers.start
     for index in range(len(decoder.layers) if first else 0):
         for parameter in decoder.layers[index].get_parameters():
@@ -275,7 +280,7 @@ def _name_globally(decoder: Decoder) -> None:
 
 
 def _clear_padding(decoder: Decoder) -> None:
-    """Zero the rows beyond the vocabulary, whatever they were drawn as."""
+    """Zero the embedding rows beyond the vocabulary."""
     for parameter in decoder.get_parameters():
         if parameter.name in TOKEN_TABLES and parameter.shape[0] > decoder.own_tokens:
             values = parameter.asnumpy().copy()

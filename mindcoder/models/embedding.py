@@ -11,12 +11,13 @@ from mindcoder.models.slices import WHOLE, WholeLayers
 
 
 class Embedding(nn.Cell):
-    """Table lookup; int32 ids of any shape in, ``[ids.size, size]`` out in ``compute_dtype``.
+    """Embedding lookup: int32 ids of any shape -> ``[ids.size, size]`` in ``compute_dtype``.
 
     Args:
         rows, size: shape of the whole table.
-        stddev: of the start values; the initializer's own by default.
-        axis: 0 where processes divide its rows (`mindcoder.models.slices`); a row that another one has counts as zero.
+        stddev: initial standard deviation; the initializer's own by default.
+        axis: 0 if the rows are sharded over ranks (`mindcoder.models.slices`); a row held by another rank counts as
+            zero.
     """
 
     def __init__(
@@ -38,14 +39,14 @@ class Embedding(nn.Cell):
         self.sum_lookups = slices.sum_lookups() if axis is not None else None
 
     def places(self, ids: Tensor) -> Tensor:
-        """Rows of this process's table, ``[ids.size]``; one that it does not have is any."""
+        """Local row indices ``[ids.size]``, clamped to this rank's shard; ids outside it are masked by `own`."""
         ids = ids.reshape((-1,))
         if self.sum_lookups is None:
             return ids
         return ops.clip(ids - self.first_row, 0, self.rows - 1)
 
     def own(self, ids: Tensor, values: Tensor) -> Tensor:
-        """``values [ids.size, size]`` where the id's row is here, zero elsewhere."""
+        """Keep ``values [ids.size, size]`` of ids in this rank's shard, zero the others."""
         if self.sum_lookups is None:
             return values
         local = ids.reshape((-1, 1)) - self.first_row

@@ -1,4 +1,4 @@
-"""The YAML file's ``model.model_config`` as a `TransformerConfig`."""
+"""Builds a `TransformerConfig` from ``model.model_config`` of the YAML file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mindcoder.errors import UserError
 from mindcoder.models import gpt_bigcode, llama, starcoder2
 from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 
-# hidden_act -> TransformerConfig.activation; every other name is the tanh form
+# hidden_act -> TransformerConfig.activation; all other names are the tanh approximation of GELU
 OTHER_ACTIVATIONS: dict[str, Any] = {"fast_gelu": "quick_gelu", "gelu_erf": "gelu"}
 
 
 def config_from_section(section: AnyModelSection) -> TransformerConfig:
-    """``model.model_config`` of any family.
+    """Build the configuration from ``model.model_config`` of any family.
 
     Raises:
         UserError: sizes contradict each other.

@@ -19,7 +19,7 @@ ALIASES = {  # GPTBigCodeConfig.attribute_map
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-# The softmax is computed in float32 whatever these say, as in transformers' eager attention; the rest belonged to an
+# The softmax is computed in float32 regardless of these, as in transformers' eager attention; the rest belonged to an
 # inference runner that transformers has removed, and to heads of other tasks.
 HARMLESS = """
     attention_softmax_in_fp32 scale_attention_softmax_in_fp32
@@ -29,10 +29,10 @@ HARMLESS = """
 
 
 def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
-    """Read a ``config.json`` of ``GPTBigCodeForCausalLM`` (field names and defaults of GPTBigCodeConfig).
+    """Read the ``config.json`` of a ``GPTBigCodeForCausalLM`` (field names and defaults of GPTBigCodeConfig).
 
     Raises:
-        ValueError: a field is unknown, or has a value that this family's code does not implement.
+        ValueError: a field is unknown, or has a value that is not implemented for this family.
     """
     fields = ConfigFields(config, ALIASES)
     heads, hidden = fields.whole("n_head", 12), fields.whole("n_embd", 768)
@@ -67,7 +67,7 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
 
 
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
-    """The ``config.json`` that transformers reads."""
+    """Write a ``config.json`` that transformers reads."""
     return {
         "architectures": ["GPTBigCodeForCausalLM"],
         "model_type": MODEL_TYPE,
@@ -91,7 +91,7 @@ def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _split_qkv(tensor: np.ndarray, config: TransformerConfig) -> Sequence[np.ndarray]:
-    """``c_attn``: [queries | key | value] with multi-query, [q, k, v] head by head without."""
+    """Split ``c_attn``: [queries | key | value] with multi-query attention, otherwise [q, k, v] per head."""
     hidden, size = config.hidden_size, config.head_dim
     if config.num_kv_heads == 1:
         return tensor[:hidden], tensor[hidden : hidden + size], tensor[hidden + size :]

@@ -8,7 +8,7 @@ from mindcoder.models.config_fields import ConfigFields
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightRule
 
-# Hugging Face's names of the MLP's activation (transformers' ACT2FN); of several, the first is the one that is written.
+# Hugging Face's names of the MLP's activation (transformers' ACT2FN); the first of several is the one we write.
 ACTIVATIONS: dict[str, Literal["gelu_tanh", "gelu", "quick_gelu"]] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
@@ -21,10 +21,10 @@ ACTIVATIONS: dict[str, Literal["gelu_tanh", "gelu", "quick_gelu"]] = {
 
 
 def read_activation(fields: ConfigFields, name: str) -> Literal["gelu_tanh", "gelu", "quick_gelu"]:
-    """The MLP's activation, field ``name``.
+    """The activation of the MLP, from field ``name``.
 
     Raises:
-        ValueError: one that is not implemented.
+        ValueError: it is not implemented.
     """
     return ACTIVATIONS[fields.choice(name, "gelu_pytorch_tanh", tuple(ACTIVATIONS))]
 
@@ -35,7 +35,7 @@ def write_activation(activation: str) -> str:
 
 
 def token_id_fields(config: TransformerConfig) -> dict[str, int | None]:
-    """Begin, end and padding ids under their names in config.json."""
+    """bos, eos and pad token ids under their names in config.json."""
     return {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
@@ -44,7 +44,7 @@ def token_id_fields(config: TransformerConfig) -> dict[str, int | None]:
 
 
 def pairs(huggingface: str, ours: str) -> tuple[WeightRule, WeightRule]:
-    """Rules of a module's weight and bias."""
+    """Rules for the weight and the bias of a module."""
     return (
         WeightRule(f"{huggingface}.weight", (f"{ours}.weight",)),
         WeightRule(f"{huggingface}.bias", (f"{ours}.bias",)),
@@ -52,7 +52,7 @@ def pairs(huggingface: str, ours: str) -> tuple[WeightRule, WeightRule]:
 
 
 def rotary_attention_rules() -> tuple[WeightRule, ...]:
-    """Names that Llama and its descendants share outside the MLP."""
+    """Rules for the tensors outside the MLP that Llama and its descendants name alike."""
     layer, ours = "model.layers.{layer}", "layers.{layer}"
     return (
         WeightRule("model.embed_tokens.weight", ("token_embedding.weight",)),

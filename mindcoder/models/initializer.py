@@ -1,4 +1,4 @@
-"""Start values of parameters: seeded numpy, so that every layout and device starts from the same numbers."""
+"""Parameter initialization with seeded numpy, so that every layout and device starts from the same values."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from mindcoder.models.slices import WHOLE, WholeLayers
 
 
 class Initializer:
-    """Draws parameter values; each part of the network (`at`) from a seed of its own, in construction order.
+    """Draws initial parameter values; each part of the network (`at`) has its own seed and draws in construction order.
 
     Args:
         seed: of the numpy generator.
         stddev: standard deviation of `normal` (HF ``initializer_range``).
         empty: leave values at zero, for a network whose weights are loaded right after.
-        slices: this process's part of the layers. Whole tensors are drawn and cut, so that every layout starts alike.
-        part: which part of the network it is for.
+        slices: this rank's part of the layers. Whole tensors are drawn and then sliced, so that every layout starts
+            from the same values.
+        part: index of the part of the network.
     """
 
     def __init__(
@@ -30,13 +31,13 @@ class Initializer:
         self._slices = slices
 
     def at(self, part: int) -> Initializer:
-        """The initializer of another part: a pipeline stage starts with the values it has in the whole network."""
+        """The initializer of another part, so that a pipeline stage gets the values it has in the whole network."""
         return Initializer(self._seed, self._stddev, self._empty, self._slices, part)
 
     def normal(
         self, shape: tuple[int, ...], dtype: ms.dtype.Number, stddev: float | None = None, axis: int | None = None
     ) -> Tensor:
-        """Normal values of mean 0, of the whole ``shape``; with ``axis`` this process's part along it."""
+        """Normal values with mean 0 of global shape ``shape``; with ``axis`` this rank's shard along it."""
         if self._empty:
             return self.zeros(shape, dtype, axis)
         values = self._generator.standard_normal(shape, dtype=np.float32)
@@ -44,9 +45,9 @@ class Initializer:
         return Tensor(np.ascontiguousarray(self._slices.cut(values, axis)), dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: ms.dtype.Number, axis: int | None = None) -> Tensor:
-        """All zero; shape and axis as `normal`."""
+        """Zeros; shape and axis as in `normal`."""
         return Tensor(np.ascontiguousarray(self._slices.cut(np.zeros(shape, np.float32), axis)), dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: ms.dtype.Number) -> Tensor:
-        """All one."""
+        """Ones."""
         return Tensor(np.ones(shape, np.float32), dtype)

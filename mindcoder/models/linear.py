@@ -1,4 +1,4 @@
-"""The one seam through which a weight multiplies an activation."""
+"""Linear layer: the one place where a weight multiplies an activation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mindcoder.models.slices import OUTPUT_AXIS
 
 
 class WeightProduct(nn.Cell):
-    """``x @ weight.T`` with its gradients as two matrix products."""
+    """``x @ weight.T``, with its gradients as two matrix products."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -26,26 +26,26 @@ class WeightProduct(nn.Cell):
         return self.gradients(x, weight, dout)
 
     def gradients(self, x: Tensor, weight: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of input and weight."""
+        """Gradients of the input and the weight."""
         return self.grad_input(dout, weight), self.grad_weight(dout, x)
 
 
 class Linear(nn.Cell):
-    """Dense layer on rows.
+    """Linear layer on ``[rows, in_features]``.
 
     Args:
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
-        initializer: makes the start value of the weight ``[out_features, in_features]``.
-        param_dtype: dtype in which weight and bias are stored.
+        initializer: draws the initial weight ``[out_features, in_features]``.
+        param_dtype: storage dtype of weight and bias.
         compute_dtype: dtype of the product.
         bias: whether there is one.
-        stddev: start deviation of the weight, where it is not the initializer's own.
-        product: cell of (inputs, weight), where it is more than their product.
-        axis: of the weight along which processes divide the layer (`mindcoder.models.slices`); sizes are of the whole.
-        leave: cell that sums the processes' partial results before the bias is added.
+        stddev: initial standard deviation of the weight, if it differs from the initializer's.
+        product: cell of (inputs, weight) that replaces the plain product.
+        axis: axis of the weight that is sharded over ranks (`mindcoder.models.slices`); sizes are global.
+        leave: cell that reduces the partial results over ranks before the bias is added.
 
-    ``construct`` takes ``[rows, in_features]`` (or what ``product`` takes) and gives ``[rows, out_features]`` in
+    ``construct`` takes ``[rows, in_features]`` (or the inputs of ``product``) and returns ``[rows, out_features]`` in
     ``compute_dtype``.
     """
 
@@ -75,7 +75,7 @@ class Linear(nn.Cell):
         self.compute_dtype = compute_dtype
         self.casts = param_dtype != compute_dtype
 
-    def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:  # a low-rank update drops inputs by it
+    def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:  # for the dropout of a low-rank update
         weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight
         result = self.product(*inputs, weight)
         if self.leave is not None:
@@ -86,7 +86,7 @@ class Linear(nn.Cell):
 
 
 def replace_linear(owner: nn.Cell, attribute: str, cell: nn.Cell) -> None:
-    """Put ``cell`` in a linear layer's place; its parameters keep their names, which MindSpore would change."""
+    """Replace a linear layer by ``cell``, keeping the names of its parameters, which MindSpore would change."""
     names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
     setattr(owner, attribute, cell)
     for parameter, name in names:

@@ -12,16 +12,16 @@ from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightTable
 
 MODEL_TYPE = "llama"
-# pretraining_tp splits products without changing them (and transformers no longer reads it); max_sequence_length stood
-# in Llama 1's files beside max_position_embeddings.
+# pretraining_tp splits products without changing them (and transformers no longer reads it); max_sequence_length was in
+# Llama 1's files beside max_position_embeddings.
 HARMLESS = "pretraining_tp max_sequence_length"
 
 
 def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
-    """Read a ``config.json`` of ``LlamaForCausalLM`` (field names and defaults of LlamaConfig).
+    """Read the ``config.json`` of a ``LlamaForCausalLM`` (field names and defaults of LlamaConfig).
 
     Raises:
-        ValueError: a field is unknown, or has a value that this family's code does not implement.
+        ValueError: a field is unknown, or has a value that is not implemented for this family.
     """
     fields = ConfigFields(config)
     fields.choice("hidden_act", "silu", ("silu", "swish"))
@@ -64,7 +64,7 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
 
 
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
-    """The ``config.json`` that transformers reads."""
+    """Write a ``config.json`` that transformers reads."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": MODEL_TYPE,

@@ -1,4 +1,4 @@
-"""Cross entropy of the language-model head, fused with the head's product."""
+"""Cross entropy fused with the product of the language-model head."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ SMALLEST_PROBABILITY = 1.2e-38
 
 
 class LinearCrossEntropy(nn.Cell):
-    """Mean cross entropy over the labelled rows, without ever holding all logits or their gradient.
+    """Mean cross entropy over the labeled tokens, without ever materializing all logits or their gradient.
 
-    Rows are taken in chunks. For each, the forward pass already makes the gradients of the hidden states and of the
-    head weight, while the logits are at hand (as in Liger kernel's fused linear cross entropy); the backward pass
-    only scales them. Row weights act on the small ``[rows, H]`` side.
+    Tokens are processed in chunks. The forward pass of a chunk also computes the gradients of the hidden states and of
+    the head weight while its logits are in memory (as in Liger kernel's fused linear cross entropy); the backward pass
+    only scales them. The per-token weights are applied on the small ``[rows, H]`` side.
 
-    ``construct(hidden [R, H], weight [V, H], labels [R] or [B, S])`` gives the mean loss (float32 scalar) and, for
-    ``bprop``, the gradients of hidden and weight in float32. Rows labelled `IGNORED_LABEL` do not count. A row's
-    reported loss saturates at 87 (float32's smallest probability); its gradient does not.
+    ``construct(hidden [R, H], weight [V, H], labels [R] or [B, S])`` returns the mean loss (float32 scalar) and, for
+    ``bprop``, the gradients of hidden and weight in float32. Tokens labeled `IGNORED_LABEL` do not count. The reported
+    loss of a token saturates at 87 (float32's smallest probability); its gradient does not.
 
     Args:
         scaled: whether the loss is multiplied by anything (a loss scale) before its gradient is taken. False saves
-            a pass over the head weight's gradient; the gradient is then that of the plain loss.
+            a pass over the gradient of the head weight; the gradient is then that of the unscaled loss.
     """
 
     def __init__(self, scaled: bool) -> None:
@@ -74,7 +74,7 @@ class LinearCrossEntropy(nn.Cell):
 
 
 class PickRows(nn.Cell):
-    """``rows [R, H]``, ``places [P]`` int32 -> ``[P, H]``."""
+    """Gather tokens: ``rows [R, H]``, indices ``places [P]`` int32 -> ``[P, H]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -88,10 +88,10 @@ class PickRows(nn.Cell):
 
 
 class LabelledCrossEntropy(nn.Cell):
-    """A loss of rows on those that have a label: head and softmax are not computed for the others.
+    """Applies a loss to labeled tokens only; head and softmax are not computed for the others.
 
-    ``construct(hidden [R, H], weight [V, H], (labels [B, S], places [P]))``; ``places`` names all labelled rows, and to
-    come to P others without a label. Gives what ``loss`` does.
+    ``construct(hidden [R, H], weight [V, H], (labels [B, S], places [P]))``; ``places`` holds the indices of all
+    labeled tokens, filled up to P with indices of unlabeled ones. Returns what ``loss`` returns.
     """
 
     def __init__(self, loss: nn.Cell) -> None:
@@ -105,7 +105,7 @@ class LabelledCrossEntropy(nn.Cell):
 
 
 class RowCrossEntropy(nn.Cell):
-    """Each row's cross entropy for evaluation: logits ``[R, V]`` float32, labels ``[R]`` -> ``[R]`` float32."""
+    """Per-token cross entropy for evaluation: logits ``[R, V]`` float32, labels ``[R]`` -> ``[R]`` float32."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -21,9 +21,9 @@ ACTIVATIONS = {
 
 
 class ActivatedProduct(nn.Cell):
-    """``activation(x) @ weight.T`` that keeps only ``x`` for the backward pass.
+    """``activation(x) @ weight.T``, keeping only ``x`` for the backward pass.
 
-    The activation's output, the largest tensor of a layer, is computed again there.
+    The output of the activation, the largest tensor of a layer, is recomputed there.
     """
 
     def __init__(self, activation: nn.Cell) -> None:
@@ -41,7 +41,7 @@ class ActivatedProduct(nn.Cell):
 
 
 class GatedProduct(nn.Cell):
-    """``activation(gate, up) @ weight.T`` that keeps only ``gate`` and ``up`` for the backward pass."""
+    """``activation(gate, up) @ weight.T``, keeping only ``gate`` and ``up`` for the backward pass."""
 
     def __init__(self, activation: nn.Cell) -> None:
         super().__init__(auto_prefix=False)

@@ -1,4 +1,4 @@
-"""Normalisation over the last axis."""
+"""Normalization over the last axis."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mindcoder.models.transformer_config import TransformerConfig
 
 
 class Norm(nn.Cell):
-    """LayerNorm with weight and bias, or root-mean-square norm (Zhang and Sennrich 2019) with weight.
+    """LayerNorm with weight and bias, or RMSNorm (Zhang and Sennrich 2019) with weight, as ``config.norm`` says.
 
-    ``config.norm`` chooses. ``[rows, H]`` in, ``[rows, H]`` out in the compute dtype; computed in ``norm_dtype``.
+    ``[rows, H]`` in, ``[rows, H]`` out in the compute dtype; computed in ``norm_dtype``.
     """
 
     def __init__(self, config: TransformerConfig, initializer: Initializer) -> None:

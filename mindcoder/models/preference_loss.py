@@ -1,7 +1,7 @@
-"""Losses on pairs of answers of which one is preferred: DPO (Rafailov et al. 2023), SimPO (Meng et al. 2024).
+"""Losses on preference pairs: DPO (Rafailov et al. 2023) and SimPO (Meng et al. 2024).
 
-A row of the batch holds one pair as two documents that do not see each other: the chosen answer is document 0, the
-rejected one document 1, each behind its prompt; only answers have labels.
+Each row of the batch holds one pair as two documents that do not attend to each other: document 0 is the prompt with
+the chosen answer, document 1 the prompt with the rejected answer; only answers have labels.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.kernels import device_kernels
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
 
-CHOSEN, REJECTED = 0, 1  # documents of a row
+CHOSEN, REJECTED = 0, 1  # document ids within a row
 
 
 @dataclass(frozen=True)
 class PreferenceOptions:
-    """Which loss.
+    """Choice and parameters of the preference loss.
 
     Attributes:
-        kind: ``dpo`` compares to a reference model, ``simpo`` to the answers' lengths.
-        beta: how strongly.
-        gamma: SimPO's margin.
-        label_smoothing: share of pairs that are taken to be the wrong way round.
+        kind: ``dpo`` compares with a reference model, ``simpo`` normalizes by the answers' lengths.
+        beta: temperature of the implicit reward.
+        gamma: SimPO's target reward margin.
+        label_smoothing: assumed fraction of pairs whose preference is flipped.
     """
 
     kind: Literal["dpo", "simpo"] = "dpo"
@@ -36,11 +36,11 @@ class PreferenceOptions:
 
 
 class RowLogprobs(nn.Cell):
-    """Log-probability of each row's label, without ever holding all logits.
+    """Log-probability of each token's label, without ever materializing all logits.
 
-    ``construct(hidden [R, H], weight [V, H], labels [R])`` gives float32 ``[R]``, 0 where there is no label.
-    ``gradients`` gives what ``coefficients [R]`` (of the log-probabilities) mean for hidden and weight; the logits are
-    made again for it.
+    ``construct(hidden [R, H], weight [V, H], labels [R])`` returns float32 ``[R]``, 0 where there is no label.
+    ``gradients`` returns the gradients of hidden and weight, given the gradients ``coefficients [R]`` of the
+    log-probabilities; it recomputes the logits.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class RowLogprobs(nn.Cell):
         self.gather_label = ops.GatherD()
 
     def chunk(self, rows: int, vocab: int) -> int:
-        """Rows whose logits are held at once."""
+        """Number of tokens whose logits are in memory at once."""
         chunks = (rows * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
         return (rows + chunks - 1) // chunks
 
@@ -73,7 +73,7 @@ class RowLogprobs(nn.Cell):
         return ops.concat(found) * ops.cast(labels != IGNORED_LABEL, ms.float32)
 
     def gradients(self, hidden: Tensor, weight: Tensor, labels: Tensor, coefficients: Tensor) -> tuple:
-        """Gradients of hidden and weight, float32."""
+        """Gradients of the hidden states and the weight, float32."""
         rows = hidden.shape[0]
         size = self.chunk(rows, weight.shape[0])
         targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
@@ -87,7 +87,7 @@ class RowLogprobs(nn.Cell):
             logits = ops.cast(self.head(part, weight), ms.float32)
             target = self.cut(targets, start, stop).reshape((-1,))
             grad_logits = ops.cast(self.logits_gradient(logits, target), weight.dtype)
-            # Of the cross entropy, which is minus the log-probability.
+            # Of the cross entropy, which is the negative log-probability.
             scale = self.cut(coefficients, start, stop) * -self.logits_gradient.weight(stop - start)
             grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * scale,)
             weighted = ops.cast(ops.cast(part, ms.float32) * scale, weight.dtype)
@@ -97,7 +97,7 @@ class RowLogprobs(nn.Cell):
 
 
 def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
-    """``[B*S]`` and ids ``[B, S]`` -> ``[B, 2]``: sums over the chosen and the rejected answer."""
+    """Sums over the chosen and the rejected answer: values ``[B*S]`` and ids ``[B, S]`` -> ``[B, 2]``."""
     values = values.reshape(document_ids.shape)
     ones = ops.ones((document_ids.shape[1], 1), ms.float32)
     sums = ()
@@ -108,7 +108,7 @@ def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
 
 
 class PairScores(nn.Cell):
-    """Log-probability of each answer and its number of labelled tokens: both ``[B, 2]``."""
+    """Log-probability of each answer and its number of labeled tokens, both ``[B, 2]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -122,11 +122,11 @@ class PairScores(nn.Cell):
 
 
 class PreferenceLoss(nn.Cell):
-    """Mean loss over the batch's pairs.
+    """Mean preference loss over the pairs of a batch.
 
     ``construct(hidden [B*S, H], weight [V, H], (labels [B, S], document_ids [B, S], reference [B, 2]))``; ``reference``
-    holds the reference model's log-probabilities of the answers. Gives the loss and, for ``bprop``, the gradients of
-    hidden and weight in float32, made here by a second pass over the logits. Rows without a label are no pairs.
+    holds the reference model's log-probabilities of the answers. Returns the loss and, for ``bprop``, the gradients of
+    hidden and weight in float32, computed here in a second pass over the logits. Rows without labels do not count.
     """
 
     def __init__(self, options: PreferenceOptions, scaled: bool) -> None:
@@ -137,14 +137,14 @@ class PreferenceLoss(nn.Cell):
         self.cut = device_kernels().Cut(1)
 
     def columns(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, 2]`` as two ``[B, 1]``."""
+        """Split ``[B, 2]`` into two ``[B, 1]``."""
         return self.cut(pairs, 0, 1), self.cut(pairs, 1, 2)
 
     def log_sigmoids(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``log(sigmoid(x))`` and ``log(sigmoid(-x))`` of ``[B]``.
 
-        As softmax of (x, 0): with exponential and logarithm spelled out the reported loss of a resumed run differed in
-        its last bit on CPU, while all gradients were equal.
+        Computed as softmax of (x, 0): with explicit exponential and logarithm the reported loss of a resumed run
+        differed in its last bit on CPU, although all gradients were equal.
         """
         column = x.reshape((-1, 1))
         both = self.log_softmax(ops.concat((column, column * 0.0), 1))
@@ -170,7 +170,9 @@ class PreferenceLoss(nn.Cell):
         return (losses * share).sum(), grads[0], grads[1]
 
     def margin(self, sums: Tensor, counts: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """What the sigmoid is taken of ``[B]``, and its derivative by each answer's log-probability ``[B, 2]``."""
+        """Argument of the sigmoid ``[B]``, and its derivative with respect to each answer's log-probability ``[B,
+        2]``.
+        """
         signs = Tensor([[1.0, -1.0]], ms.float32) * self.options.beta
         if self.options.kind == "dpo":
             weights = signs + counts * 0.0

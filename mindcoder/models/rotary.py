@@ -1,4 +1,4 @@
-"""Rotary position embedding: angles of every token, and their application to queries and keys."""
+"""Rotary position embedding: cos/sin of every position, and their application to queries and keys."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 
 
 def inverse_frequencies(config: TransformerConfig) -> np.ndarray:
-    """Radians a position turns each pair of a head: float32 ``[D/2]`` (Su et al. 2021; HF ``rope_theta``).
+    """Rotary frequencies in radians per position, one per pair of a head: float32 ``[D/2]`` (Su et al. 2021; HF
+    ``rope_theta``).
 
-    Dynamic scaling acts beyond the original context only, see `RotaryAngles`.
+    Dynamic scaling changes them beyond the original context only, see `RotaryAngles`.
     """
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
     frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
@@ -28,7 +29,9 @@ def inverse_frequencies(config: TransformerConfig) -> np.ndarray:
 
 
 def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Long waves are stretched by ``factor``, short ones kept, those between blended (Llama 3.1, HF ``llama3``)."""
+    """Low frequencies are divided by ``factor``, high ones kept, those between interpolated (Llama 3.1, HF
+    ``llama3``).
+    """
     wavelengths = 2 * math.pi / frequencies
     blend = (scaling.original_length / wavelengths - scaling.low_freq_factor) / (
         scaling.high_freq_factor - scaling.low_freq_factor
@@ -38,11 +41,11 @@ def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.nda
 
 
 def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.ndarray) -> np.ndarray:
-    """Cosines of every token's pairs, then their sines: float32 ``[T, D]``, on the host.
+    """cos of every token's pairs, then their sin: float32 ``[T, D]``, on the host.
 
     Args:
         positions: ``[T]``.
-        longest: ``[T]``, length of each token's text so far, which dynamic scaling follows sequence by sequence.
+        longest: ``[T]``, current length of each token's sequence, on which dynamic scaling depends.
     """
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "dynamic" and longest.max() > scaling.original_length:
@@ -57,11 +60,11 @@ def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.
 
 
 class RotaryAngles(nn.Cell):
-    """Cosines and sines for queries and keys, made once a step and shared by all layers.
+    """cos/sin for queries and keys, computed once per step and shared by all layers.
 
-    ``construct(position_ids [B, S], longest)`` gives four tensors as the device's `RotatePairs` wants them: cos and
-    sin of queries, already multiplied by the attention's scale, and of keys. ``longest`` is an int32 scalar, the tokens
-    of the longest text so far, on which dynamic scaling depends.
+    ``construct(position_ids [B, S], longest)`` returns the four tensors that the device's `RotatePairs` takes: cos and
+    sin of queries, already multiplied by the attention scale, and of keys. ``longest`` is an int32 scalar, the current
+    length of the longest sequence, on which dynamic scaling depends.
     """
 
     def __init__(self, config: TransformerConfig, dtype: ms.dtype.Number) -> None:
@@ -85,7 +88,9 @@ class RotaryAngles(nn.Cell):
         self.rotate, self.cut = device_kernels().RotatePairs(config.head_dim), device_kernels().Cut(1)
 
     def scaled_frequencies(self, longest: Tensor) -> Tensor:
-        """``[D/2]``; with dynamic scaling the base grows once the text is over the original context."""
+        """Rotary frequencies ``[D/2]``; with dynamic scaling theta grows once a sequence exceeds the original
+        context.
+        """
         if not self.is_dynamic:
             return self.frequencies
         length = ops.maximum(ops.cast(longest, ms.float32), Tensor(self.original_length, ms.float32))
@@ -99,12 +104,12 @@ class RotaryAngles(nn.Cell):
         return self.per_heads(ops.cos(half), ops.sin(half))
 
     def spread(self, angles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same tensors from what `rotary_angles` gives: cosines and sines of the pairs, ``[T, D]``."""
+        """The same tensors from the output of `rotary_angles`: cos and sin of the pairs, ``[T, D]``."""
         half = self.head_dim // 2
         return self.per_heads(self.cut(angles, 0, half), self.cut(angles, half, self.head_dim))
 
     def per_heads(self, half_cos: Tensor, half_sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For queries and keys, from cosines and sines of the pairs ``[T, D/2]``."""
+        """cos/sin for queries and keys, from cos and sin of the pairs ``[T, D/2]``."""
         cos = ops.cast(self.join((half_cos, half_cos)), self.dtype)
         sin = ops.cast(self.join((half_sin, half_sin)), self.dtype)
         return (

@@ -1,4 +1,4 @@
-"""Rotary positions in ``config.json``: ``rope_theta`` and ``rope_scaling``, or transformers 5's ``rope_parameters``."""
+"""Rotary fields of ``config.json``: ``rope_theta`` and ``rope_scaling``, or ``rope_parameters`` of transformers 5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from mindcoder.models.config_fields import ConfigFields, as_number, shown
 from mindcoder.models.transformer_config import RopeScaling
 
-DEFAULT_THETA = 10000.0  # of LlamaConfig and Starcoder2Config, for folders older than the field
+DEFAULT_THETA = 10000.0  # of LlamaConfig and Starcoder2Config, for checkpoints older than the field
 KEYS = {
     "default": (),
     "linear": ("factor",),
@@ -18,10 +18,10 @@ KEYS = {
 
 
 def read_rotary(fields: ConfigFields, max_position_embeddings: int) -> tuple[float, RopeScaling | None]:
-    """Theta and scaling, in either form; in both where they agree.
+    """Theta and scaling in either form; if both are given they must agree.
 
     Raises:
-        ValueError: a kind or key that is not implemented, a value that is missing, or two that differ.
+        ValueError: a kind or key that is not implemented, a missing value, or two that disagree.
     """
     theta, scaling = fields.get("rope_theta"), fields.get("rope_scaling")
     old_theta = None if theta is None else as_number("rope_theta", theta)
@@ -47,7 +47,7 @@ def read_rotary(fields: ConfigFields, max_position_embeddings: int) -> tuple[flo
 
 
 def write_rope_scaling(scaling: RopeScaling | None) -> dict[str, Any] | None:
-    """``rope_scaling``, which all versions of transformers read."""
+    """``rope_scaling`` in the form that all versions of transformers read."""
     if scaling is None:
         return None
     values: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}

@@ -1,4 +1,4 @@
-"""Which layers of the network a process has: all of them, or those of one pipeline stage."""
+"""Which layers a rank holds: all of them, or those of one pipeline stage."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """Consecutive layers; the first stage has the embeddings too, the last one the final norm and the head.
+    """Consecutive layers; the first stage also has the embeddings, the last one the final norm and the head.
 
     Attributes:
-        layers: numbers of its layers in the whole network.
-        is_first, is_last: place in the pipeline.
+        layers: indices of its layers in the whole network.
+        is_first, is_last: whether it is at an end of the pipeline.
     """
 
     layers: range
@@ -21,11 +21,11 @@ class Stage:
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is no other stage."""
+        """Whether this is the only stage."""
         return self.is_first and self.is_last
 
     def holds(self, name: str, tied_head: bool) -> bool:
-        """Whether a parameter with this global name is here; the table of a tied head is on both ends."""
+        """Whether the parameter with this global name is on this stage; a tied embedding table is on both ends."""
         if name.startswith("layers."):
             return int(name.split(".", 2)[1]) in self.layers
         if name == "token_embedding.weight":
@@ -34,6 +34,6 @@ class Stage:
 
 
 def stage_of(counts: Sequence[int], index: int) -> Stage:
-    """Stage ``index`` of a network whose stages have ``counts`` layers."""
+    """Stage ``index`` of a network whose stages have ``counts`` layers each."""
     first = sum(counts[:index])
     return Stage(range(first, first + counts[index]), index == 0, index == len(counts) - 1)

@@ -18,15 +18,15 @@ from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.models.weight_table import WeightTable
 
 MODEL_TYPE = "starcoder2"
-# The softmax is computed in float32 whatever these say, as in transformers' eager attention.
+# The softmax is computed in float32 regardless of these, as in transformers' eager attention.
 HARMLESS = "attention_softmax_in_fp32 scale_attention_softmax_in_fp32"
 
 
 def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
-    """Read a ``config.json`` of ``Starcoder2ForCausalLM`` (field names and defaults of Starcoder2Config).
+    """Read the ``config.json`` of a ``Starcoder2ForCausalLM`` (field names and defaults of Starcoder2Config).
 
     Raises:
-        ValueError: a field is unknown, or has a value that this family's code does not implement.
+        ValueError: a field is unknown, or has a value that is not implemented for this family.
     """
     fields = ConfigFields(config)
     heads, hidden = fields.whole("num_attention_heads", 24), fields.whole("hidden_size", 3072)
@@ -72,7 +72,7 @@ def config_from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
 
 
 def config_to_huggingface(config: TransformerConfig) -> dict[str, Any]:
-    """The ``config.json`` that transformers reads."""
+    """Write a ``config.json`` that transformers reads."""
     return {
         "architectures": ["Starcoder2ForCausalLM"],
         "model_type": MODEL_TYPE,

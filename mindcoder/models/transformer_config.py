@@ -1,4 +1,4 @@
-"""The one description of a decoder network that every family fills in."""
+"""The configuration of a decoder network, common to all families."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mindcoder.models.config_bounds import check_bounds
 
-TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row a token
+TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row per token
 SIZE_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -19,7 +19,7 @@ SIZE_FIELDS = (
     "intermediate_size",
     "max_position_embeddings",
 )
-# Everything that decides what a weight file means. Dropout, dtypes and token ids may differ between two runs of it.
+# Fields that determine the meaning of a weight file. Dropout, dtypes and token ids may differ between two runs of it.
 ARCHITECTURE_FIELDS = (
     "model_type",
     *SIZE_FIELDS,
@@ -41,13 +41,13 @@ ARCHITECTURE_FIELDS = (
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How rotary frequencies are stretched over a longer context (HF ``rope_scaling``).
+    """How rotary frequencies are scaled for a longer context (HF ``rope_scaling``).
 
     Attributes:
-        kind: ``linear`` (Chen et al. 2023), ``dynamic`` (NTK-aware, grows with the text) or ``llama3``.
-        factor: of the stretch.
+        kind: ``linear`` (Chen et al. 2023), ``dynamic`` (NTK-aware, grows with the sequence) or ``llama3``.
+        factor: scaling factor.
         original_length: context the model was pretrained with (dynamic and llama3).
-        low_freq_factor, high_freq_factor: bounds of the smoothed band (llama3).
+        low_freq_factor, high_freq_factor: bounds of the interpolated band (llama3).
     """
 
     kind: Literal["linear", "dynamic", "llama3"]
@@ -75,16 +75,16 @@ class TransformerConfig:
     ``"bfloat16"``); `mindcoder.backend.device.resolve_dtype` maps them to what the device computes in.
 
     Attributes:
-        head_dim: size D of one attention head; 0 stands for ``hidden_size // num_heads``.
+        head_dim: size D of one attention head; 0 means ``hidden_size // num_heads``.
         max_position_embeddings: rows of the learned position table, or the context a rotary model was trained with.
         activation: of the MLP. ``gelu`` is the exact form, with erf; ``quick_gelu`` is
             ``x * sigmoid(1.702 x)``, MindSpore's FastGeLU.
-        initializer_range: start deviation of the layers' matrices and of a head of its own.
-        embedding_deviation: start deviation of the token and position tables; 0 stands for ``initializer_range``.
-        embedding_dtype: of the token table; empty stands for ``param_dtype``.
-        sliding_window: tokens a token may look at, itself included; None for all before it.
-        padded_vocab_size: rows of the token tables where they are padded to a multiple; 0 stands for ``vocab_size``.
-            Padding rows are zero, get no gradient, are never sampled and are cut off on export.
+        initializer_range: initial standard deviation of the layers' matrices and of an untied head.
+        embedding_deviation: initial standard deviation of the embedding tables; 0 means ``initializer_range``.
+        embedding_dtype: of the token embedding; empty means ``param_dtype``.
+        sliding_window: number of tokens a token attends to, itself included; None for all before it.
+        padded_vocab_size: rows of the embedding and head when padded to a multiple; 0 means ``vocab_size``.
+            Padding rows are zero, receive no gradient, are never sampled and are cut off on export.
 
     Raises:
         ValueError: when sizes contradict each other; the message names the fields.
@@ -141,12 +141,12 @@ class TransformerConfig:
 
     @property
     def query_size(self) -> int:
-        """Size N*D of all query heads together."""
+        """Size N*D of all query heads."""
         return self.num_heads * self.head_dim
 
     @property
     def kv_size(self) -> int:
-        """Size K*D of all key (or value) heads together."""
+        """Size K*D of all key (or value) heads."""
         return self.num_kv_heads * self.head_dim
 
     @property
@@ -156,16 +156,16 @@ class TransformerConfig:
 
     @property
     def query_scale(self) -> float:
-        """Factor on the query before the dot product (HF ``scale_attn_weights``)."""
+        """Scale of the query before the dot product (HF ``scale_attn_weights``)."""
         return self.head_dim**-0.5 if self.scale_attention else 1.0
 
     @property
     def longest_text(self) -> int | None:
-        """Tokens that the position table has room for; None where positions are computed."""
+        """Maximum sequence length of the learned position table; None with rotary positions."""
         return self.max_position_embeddings if self.position == "learned" else None
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        """Weight shape of every linear layer of one decoder layer, by name."""
+        """Weight shape of every linear layer of a decoder layer, by name."""
         hidden, inner = self.hidden_size, self.intermediate_size
         shapes = {
             "attention.query": (self.query_size, hidden),
@@ -200,11 +200,11 @@ class TransformerConfig:
         return shapes
 
     def num_parameters(self) -> int:
-        """Exact count of trainable numbers, tied head counted once."""
+        """Exact number of parameters; a tied head is counted once."""
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def flops_per_token(self, seq_length: int) -> float:
-        """Floating point operations of forward and backward for one token (PaLM appendix B).
+        """Floating point operations per token, forward and backward (PaLM appendix B).
 
         Matrix products only: 6 per weight that multiplies an activation, and 12·L·S·N·D for the attention
         scores (no discount for the causal half).
@@ -214,11 +214,11 @@ class TransformerConfig:
         return 6.0 * weights + 12.0 * self.num_layers * seq_length * self.query_size
 
     def without_dropout(self) -> TransformerConfig:
-        """Copy for evaluation and generation."""
+        """Copy without dropout, for evaluation and generation."""
         return replace(self, embedding_dropout=0.0, attention_dropout=0.0, hidden_dropout=0.0)
 
     def architecture(self) -> dict[str, Any]:
-        """Fields that decide what a weight file means, as plain data; a checkpoint must agree on them."""
+        """Fields that determine the meaning of a weight file, as plain data; a checkpoint must match them."""
         values = {name: getattr(self, name) for name in ARCHITECTURE_FIELDS}
         if self.rope_scaling is not None:
             values["rope_scaling"] = vars(self.rope_scaling)

@@ -1,4 +1,4 @@
-"""How a family's Hugging Face tensors map to our parameters."""
+"""Maps a family's Hugging Face tensors to our parameters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Join = Callable[[Sequence[np.ndarray], TransformerConfig], np.ndarray]
 class WeightRule:
     """One Hugging Face tensor and the parameters it holds.
 
-    ``{layer}`` in the names stands for the layer's number. Without ``split`` and ``join`` the tensor is the
-    parameter. Splits must be views or row selections of the tensor, so that a round trip is bitwise equal.
+    ``{layer}`` in the names stands for the layer index. Without ``split`` and ``join`` the tensor is the parameter.
+    Splits must be views or row selections of the tensor, so that a round trip is bitwise equal.
     """
 
     huggingface: str
@@ -27,7 +27,7 @@ class WeightRule:
     join: Join | None = None
 
     def at_layer(self, layer: int) -> WeightRule:
-        """The rule with the layer's number filled in."""
+        """The rule with the layer index filled in."""
         return WeightRule(
             self.huggingface.format(layer=layer),
             tuple(name.format(layer=layer) for name in self.ours),
@@ -41,9 +41,9 @@ class WeightTable:
     """All rules of a family.
 
     Attributes:
-        rules: tensor by tensor.
-        ignored: names that files may hold and that carry nothing (tied heads, causal-mask buffers), as suffixes.
-        prefix: of all names but the head's, which files of the bare transformer lack.
+        rules: one per tensor.
+        ignored: suffixes of names that files may have but that carry no information (tied heads, causal-mask buffers).
+        prefix: of all names but the head's; files of the bare transformer lack it.
     """
 
     rules: tuple[WeightRule, ...]
@@ -51,7 +51,7 @@ class WeightTable:
     prefix: str = ""
 
     def expand(self, config: TransformerConfig) -> Iterator[WeightRule]:
-        """Every rule for every layer, as far as the network has its parameters (biases, an untied head)."""
+        """Every rule for every layer, limited to parameters that the network has (biases, an untied head)."""
         known = config.parameter_shapes()
         for rule in self.rules:
             repeated = "{layer}" in rule.huggingface
@@ -60,17 +60,17 @@ class WeightTable:
                     yield filled
 
     def is_ignored(self, name: str) -> bool:
-        """Whether a tensor of that name may be left out."""
+        """Whether a tensor of that name may be skipped."""
         return name.endswith(self.ignored)
 
     def to_ours(self, rule: WeightRule, tensor: np.ndarray, config: TransformerConfig) -> dict[str, np.ndarray]:
-        """Parameters by name."""
+        """The parameters that a tensor holds, by name."""
         parts = (tensor,) if rule.split is None else rule.split(tensor, config)
         return dict(zip(rule.ours, parts, strict=True))
 
     def to_huggingface(
         self, rule: WeightRule, parameters: Mapping[str, np.ndarray], config: TransformerConfig
     ) -> np.ndarray:
-        """The tensor that ``rule.ours`` make up."""
+        """Build the tensor from the parameters ``rule.ours``."""
         parts = [parameters[name] for name in rule.ours]
         return parts[0] if rule.join is None else rule.join(parts, config)

@@ -1,4 +1,4 @@
-"""The YAML file's ``pet_method`` and ``model.model_config.pet_config`` as `LoraOptions` or `PrefixOptions`."""
+"""Reads ``pet_method`` and ``model.model_config.pet_config`` of the YAML file as `LoraOptions` or `PrefixOptions`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mindcoder.peft.options import LoraOptions, PrefixOptions
 
 
 def lora_options(config: RunConfig) -> LoraOptions | None:
-    """``pet_config``; None where something else or all weights are trained."""
+    """Options of LoRA from ``pet_config``; None for other methods and full fine-tuning."""
     section = config.adapter
     if section is None or section.pet_type != "lora":
         return None
@@ -28,9 +28,9 @@ def lora_options(config: RunConfig) -> LoraOptions | None:
 
 
 def prefix_options(config: RunConfig) -> PrefixOptions | None:
-    """``pet_config``; None where something else or all weights are trained."""
+    """Options of prefix tuning from ``pet_config``; None for other methods and full fine-tuning."""
     section = config.adapter
-    if section is not None and section.pet_type == "prefixtuning":  # always with the two layers, as in MindFormers r1.3
+    if section is not None and section.pet_type == "prefixtuning":  # always with the projection, as in MindFormers r1.3
         return PrefixOptions(section.prefix_token_num, True, section.mid_dim, section.dropout_rate)
     if section is None or section.pet_type != "ptuning2":
         return None

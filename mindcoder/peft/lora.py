@@ -1,7 +1,7 @@
-"""LoRA in the network: mindpet's layer around each chosen linear layer, everything else frozen.
+"""LoRA in the network: mindpet's layer around each target linear layer, everything else frozen.
 
-mindpet's `LoRADense` makes and checks the matrices; the products are ours, because they have to run on slices of
-layers, take their activation along without keeping its output, and draw a dropout mask that can be drawn again.
+mindpet's `LoRADense` creates and validates the matrices; the products are ours, because they have to run on shards of
+layers, recompute activations instead of keeping them, and draw dropout masks that can be drawn again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mindcoder.models.slices import ROW_PARALLEL, WholeLayers
 from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
 
-FIRST_SITE = 1 << 12  # of dropout; the network's own sites come before
+FIRST_SITE = 1 << 12  # first dropout site; those of the network itself come before
 SITES_OF_A_LAYER = 8
 SITES_OF_A_SLICE = 1 << 16
 
@@ -28,8 +28,8 @@ SITES_OF_A_SLICE = 1 << 16
 class LowRankSum(nn.Cell):
     """``x @ weight.T + scaling * dropout(x) @ a.T @ b.T`` and its gradients.
 
-    A slice of a layer gives its partial result, which is summed as the weight's own product is: the update is linear in
-    the slice too.
+    On a shard of a layer this is a partial result, reduced like the weight's own product: the update is linear in the
+    shard too.
     """
 
     def __init__(self, activation: Any, scaling: float, dropout: CounterDropout | None) -> None:
@@ -43,13 +43,13 @@ class LowRankSum(nn.Cell):
         return self.product(x, weight) + self.product(reduced, b)
 
     def dropped(self, x: Tensor, seed: Tensor) -> Tensor:
-        """Input of the update."""
+        """Input of the update, after dropout."""
         if self.dropout is None or not self.training:
             return x
         return x * self.dropout.mask(x, seed)
 
     def gradients(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor, dout: Tensor) -> tuple:
-        """Gradients of the input and the three matrices; the compiler drops that of the frozen weight."""
+        """Gradients of the input and the three matrices; the compiler removes that of the frozen weight."""
         grad, grad_weight = self.product.gradients(x, weight, dout)
         dropped = self.dropped(x, seed)
         grad_reduced, grad_b = self.product.gradients(self.product(dropped, a) * self.scaling, b, dout)
@@ -58,7 +58,7 @@ class LowRankSum(nn.Cell):
 
 
 class LowRankProduct(LowRankSum):
-    """The sum on plain rows."""
+    """LoRA product of an input ``x``."""
 
     def construct(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
         return self.forward(x, weight, a, b, seed)
@@ -69,7 +69,7 @@ class LowRankProduct(LowRankSum):
 
 
 class ActivatedLowRankProduct(LowRankSum):
-    """The sum on ``activation(x)``, which is computed again in the backward pass."""
+    """LoRA product of ``activation(x)``, which is recomputed in the backward pass."""
 
     def construct(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
         return self.forward(self.activation(x), weight, a, b, seed)
@@ -81,7 +81,7 @@ class ActivatedLowRankProduct(LowRankSum):
 
 
 class GatedLowRankProduct(LowRankSum):
-    """The sum on ``activation(gate, up)``, which is computed again in the backward pass."""
+    """LoRA product of ``activation(gate, up)``, which is recomputed in the backward pass."""
 
     def construct(self, gate: Tensor, up: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
         return self.forward(self.activation(gate, up), weight, a, b, seed)
@@ -94,13 +94,14 @@ class GatedLowRankProduct(LowRankSum):
 
 
 class UpdatedLengths(nn.Cell):
-    """Length of each output's row of ``weight + scaling * b @ a``: float32 ``[out]``, a constant to the gradient.
+    """Norm of each output row of ``weight + scaling * b @ a``: float32 ``[out]``, treated as a constant by the
+    gradient.
 
-    The sum itself is never made: ``|w + s*b@a|^2 = |w|^2 + 2s (w @ a.T) . b + s^2 (b @ (a @ a.T)) . b``.
+    The sum itself is never materialized: ``|w + s*b@a|^2 = |w|^2 + 2s (w @ a.T) . b + s^2 (b @ (a @ a.T)) . b``.
 
     Args:
-        scaling: factor on the update.
-        tensor_sum: sums over processes that have a part of the inputs each.
+        scaling: of the update.
+        tensor_sum: all-reduce over ranks that hold parts of the inputs.
     """
 
     def __init__(self, scaling: float, tensor_sum: nn.Cell | None) -> None:
@@ -118,7 +119,7 @@ class UpdatedLengths(nn.Cell):
 
 
 class Rescale(nn.Cell):
-    """``x [rows, out] * factors [out]``; the factors' gradient is a product with ones, see `AddBias`."""
+    """``x [rows, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -133,7 +134,7 @@ class Rescale(nn.Cell):
 
 
 def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | None) -> LowRankSum:
-    """The product that does what the linear layer's does, and the update."""
+    """The LoRA counterpart of the linear layer's product."""
     product: Any = linear.product
     if isinstance(product, GatedProduct):
         return GatedLowRankProduct(product.activation, scaling, dropout)
@@ -145,19 +146,21 @@ def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | 
 def lora_linear(
     linear: Linear, options: LoraOptions, a: Tensor, site: int, tensor_sum: nn.Cell | None = None
 ) -> nn.Cell:
-    """A linear layer with an update, in place of ``linear`` (whose weight and bias it takes over).
+    """A linear layer with a low-rank update that replaces ``linear`` and takes over its weight and bias.
 
     Args:
-        linear: of the network, or a slice of it.
+        linear: a layer of the network, or a shard of it.
         options: rank, scaling, dropout.
-        a: start value of A ``[rank, in]``; B starts at zero.
+        a: initial value of A ``[rank, in]``; B starts at zero.
         site: of its dropout mask.
-        tensor_sum: sums over processes that have a part of the layer's inputs each.
+        tensor_sum: all-reduce over ranks that hold parts of the layer's inputs.
     """
     LoRADense: Any = mindpet_cell("lora", "LoRADense")
 
     class LoraLinear(LoRADense):
-        """mindpet's layer with `Linear`'s call: ``[rows, in] -> [rows, out]`` (or what its product takes)."""
+        """mindpet's layer with the interface of `Linear`: ``[rows, in] -> [rows, out]`` (or the inputs of its
+        product).
+        """
 
         def __init__(self) -> None:
             outputs, inputs = linear.weight.shape
@@ -197,22 +200,22 @@ def lora_linear(
 
 
 def start_value(seed: int, layer: int, place: int, rank: int, inputs: int) -> np.ndarray:
-    """A's start value ``[rank, inputs]``: uniform within ``1 / sqrt(inputs)`` (mindpet's and peft's HeUniform)."""
+    """Initial value of A ``[rank, inputs]``: uniform within ``±1 / sqrt(inputs)`` (HeUniform of mindpet and PEFT)."""
     bound = inputs**-0.5
     values = np.random.default_rng([seed, layer, place]).uniform(-bound, bound, (rank, inputs))
     return values.astype(np.float32)
 
 
 def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Parameter]:
-    """Freeze the network, or this process's part of it, and give the chosen linear layers an update.
+    """Freeze the network, or this rank's part of it, and add a low-rank update to the target linear layers.
 
     Args:
         decoder: with its weights loaded.
         options: the adapter.
-        seed: of the start values, which are the same in every layout.
+        seed: of the initial values, which are the same in every layout.
 
     Returns:
-        What is trained, on this process.
+        The trainable parameters of this rank.
 
     Raises:
         ValueError: as `mindcoder.peft.options.matching_linears`.
@@ -251,10 +254,12 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
 
 
 def _own_site(module: str, slices: WholeLayers) -> int:
-    """Slices of an input drop different features; where all have the same input they drop the same."""
+    """Dropout site of this rank: ranks with different input features drop different ones, ranks with the same input
+    the same.
+    """
     return slices.index * SITES_OF_A_SLICE if module in ROW_PARALLEL else 0
 
 
 def rate_ratios(parameters: ms.ParameterTuple, options: LoraOptions) -> list[float]:
-    """Learning rate of each parameter ÷ that of the schedule (LoRA+)."""
+    """Learning rate of each parameter relative to the schedule (LoRA+)."""
     return [options.rate_ratio if item.name.endswith(LORA_B) else 1.0 for item in parameters]

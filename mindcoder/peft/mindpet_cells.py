@@ -1,4 +1,4 @@
-"""mindpet's cells. Importing them imports MindFormers (3 s), which talks about itself; so only when they are needed."""
+"""mindpet's cells, imported only when needed: the import pulls in MindFormers (3 s), which logs a lot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an adapter is, apart from its numbers."""
+"""Options, names and shapes of adapters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mindcoder.models.slices import INPUT_MATRIX as LORA_A
 from mindcoder.models.slices import OUTPUT_MATRIX as LORA_B
 from mindcoder.models.transformer_config import TransformerConfig
 
-MAGNITUDE = "lora_magnitude"  # of a DoRA update, beside its two matrices
+MAGNITUDE = "lora_magnitude"  # magnitude of a DoRA update, beside its two matrices
 
-# MindFormers' names for Llama's linear layers, which users' patterns are written for.
+# MindFormers' names of Llama's linear layers, for which users write their patterns.
 MINDFORMERS_NAMES = {
     "attention.query": "attention.wq",
     "attention.key": "attention.wk",
@@ -31,15 +31,15 @@ class LoraOptions:
     ``[out, rank]``.
 
     Attributes:
-        rank: of the update.
+        rank: R.
         alpha: ``scaling`` is ``alpha / rank``, or ``alpha / sqrt(rank)`` with ``rank_stabilized`` (Kalajdzievski 2023).
         dropout: rate on the update's input, in training.
-        target_modules: patterns of the linear layers that get one, see `matching_linears`.
-        exclude_layers: patterns of those that do not.
+        target_modules: patterns of the linear layers to adapt, see `matching_linears`.
+        exclude_layers: patterns of linear layers to leave out.
         rank_stabilized: see ``alpha``.
-        rate_ratio: learning rate of B ÷ that of A (LoRA+, Hayou et al. 2024).
-        magnitudes: learn the length of each output's row of the weight apart from its direction, which the update turns
-            (DoRA, Liu et al. 2024).
+        rate_ratio: learning rate of B divided by that of A (LoRA+, Hayou et al. 2024).
+        magnitudes: learn the norm of each output row of the weight separately from its direction, which the update
+            changes (DoRA, Liu et al. 2024).
     """
 
     rank: int = 8
@@ -53,21 +53,22 @@ class LoraOptions:
 
     @property
     def scaling(self) -> float:
-        """Factor on the update."""
+        """Factor of the update."""
         return self.alpha / (self.rank**0.5 if self.rank_stabilized else self.rank)
 
 
-PREFIX_PART = "attention.prefix.encoder"  # in the names of what a prefix is made of
+PREFIX_PART = "attention.prefix.encoder"  # in the names of a prefix's parameters
 
 
 @dataclass(frozen=True)
 class PrefixOptions:
-    """Learnt keys and values before every text (P-tuning v2, Liu et al. 2021).
+    """Learned keys and values before every sequence (P-tuning v2, Liu et al. 2021).
 
     Attributes:
         tokens: length of the prefix.
-        projection: learn a table and two layers that make the keys and values of it (Li & Liang 2021), instead of them.
-        projection_dim: features between the two layers.
+        projection: learn an embedding and a two-layer MLP that computes the keys and values (Li & Liang 2021), instead
+            of the keys and values themselves.
+        projection_dim: hidden size of that MLP.
         dropout: rate on the keys and values, in training.
     """
 
@@ -78,7 +79,7 @@ class PrefixOptions:
 
 
 def prefix_shapes(options: PrefixOptions, config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Global shape of everything that a prefix is made of, by global name."""
+    """Global shape of every parameter of a prefix, by global name."""
     width, inner = 2 * config.kv_size, options.projection_dim
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(config.num_layers):
@@ -91,7 +92,7 @@ def prefix_shapes(options: PrefixOptions, config: TransformerConfig) -> dict[str
 
 
 def spellings(layer: int, module: str, config: TransformerConfig) -> Iterator[str]:
-    """Names of a linear layer: ours, MindFormers', Hugging Face's."""
+    """Names of a linear layer: ours, MindFormers' and Hugging Face's."""
     own = f"layers.{layer}.{module}"
     yield own
     yield f"model.layers.{layer}.{MINDFORMERS_NAMES[module]}"
@@ -102,15 +103,15 @@ def spellings(layer: int, module: str, config: TransformerConfig) -> Iterator[st
 
 
 def _matches(patterns: Sequence[str], names: Sequence[str]) -> bool:
-    """A pattern is a regular expression that a name starts with, or the last part of a name."""
+    """Whether a pattern matches: a regular expression at the start of a name, or the last component of a name."""
     return any(re.match(pattern, name) or name.endswith(f".{pattern}") for pattern in patterns for name in names)
 
 
 def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[str]:
-    """Global names (``layers.3.attention.query``) of the linear layers that get an update, layer by layer.
+    """Global names (``layers.3.attention.query``) of the linear layers to adapt, layer by layer.
 
     Raises:
-        ValueError: a pattern is no regular expression, or none matches; the message lists what there is.
+        ValueError: a pattern is not a regular expression, or none matches; the message lists the names.
     """
     found = []
     try:
@@ -130,7 +131,7 @@ def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[st
 
 
 def adapter_shapes(options: LoraOptions, config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Global shape of everything that an adapter is made of, by global name.
+    """Global shape of every parameter of an adapter, by global name.
 
     Raises:
         ValueError: as `matching_linears`.

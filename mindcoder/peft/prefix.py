@@ -1,7 +1,8 @@
-"""P-tuning v2 (Liu et al. 2021; prefix tuning, Li & Liang 2021): keys and values before every text, in every layer.
+"""P-tuning v2 (Liu et al. 2021; prefix tuning, Li & Liang 2021): learned keys and values before every sequence, per
+layer.
 
-mindpet's `PrefixEncoder` makes them, one a layer; everything else is frozen. They are as they are cached: rotary
-angles have turned neither, and texts begin at the position behind them (as with PEFT's ``PREFIX_TUNING``).
+mindpet's `PrefixEncoder` computes them, one per layer; everything else is frozen. They are used as they are cached: no
+rotary embedding is applied to them, and sequences begin at the position after them (as with PEFT's ``PREFIX_TUNING``).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from mindcoder.models.linear import WeightProduct
 from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import PREFIX_PART, PrefixOptions, prefix_shapes
 
-FIRST_SITE = 1 << 13  # of dropout; those of the network and of LoRA come before
+FIRST_SITE = 1 << 13  # first dropout site; those of the network and of LoRA come before
 START_STDDEV = 0.02
 
 
 class LayerPrefix(nn.Cell):
-    """Puts a layer's learnt keys and values in front of those of its texts.
+    """Prepends a layer's learned keys and values to those of its sequences.
 
     Args:
         options: the prefix.
@@ -36,7 +37,7 @@ class LayerPrefix(nn.Cell):
     ) -> None:
         super().__init__()
         projection = (options.projection, options.projection_dim)
-        # Its own dropout could not be drawn again, by recomputation or a resumed run.
+        # Its own dropout mask could not be drawn again for recomputation or in a resumed run.
         encoder = mindpet_cell("ptuning2", "PrefixEncoder")
         self.encoder = encoder(options.tokens, 1, num_kv_heads, head_dim, *projection, 0.0)
         self.compute_dtype, self.num_kv_heads = compute_dtype, num_kv_heads
@@ -50,7 +51,7 @@ class LayerPrefix(nn.Cell):
         self.product = WeightProduct()
 
     def pair(self) -> Tensor:
-        """Keys and values ``[2, K, P, D]``: what mindpet's cell computes, in the device's operators."""
+        """Keys and values ``[2, K, P, D]``: the computation of mindpet's cell, in the device's operators."""
         encoder = self.encoder
         rows = encoder.mindpet_delta_ptuning2_embedding.embedding_table
         if encoder.prefix_projection:
@@ -62,7 +63,7 @@ class LayerPrefix(nn.Cell):
         return ops.transpose(rows.reshape(shape), (1, 2, 0, 3))
 
     def construct(self, key: Tensor, value: Tensor, batch: int, seed: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B*T, K*D] -> [B*(P+T), K*D]``, keys and values; the prefix comes before each text's."""
+        """Prepend the prefix to each sequence's keys and values: ``[B*T, K*D] -> [B*(P+T), K*D]``."""
         pair = self.pair()
         if self.dropout is not None:
             pair = self.dropout(pair, seed)
@@ -72,24 +73,24 @@ class LayerPrefix(nn.Cell):
         return self.joined(before_keys, key, batch), self.joined(before_values, value, batch)
 
     def joined(self, before: Tensor, rows: Tensor, batch: int) -> Tensor:
-        """``before [1, P, K*D]`` before each of the B texts' ``rows [B*T, K*D]``."""
+        """Prepend ``before [1, P, K*D]`` to each of the B sequences of ``rows [B*T, K*D]``."""
         before = ops.broadcast_to(before, (batch, *before.shape[1:]))
         return self.join((before, rows.reshape((batch, -1, before.shape[2])))).reshape((-1, before.shape[2]))
 
 
 def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Parameter]:
-    """Freeze the network, or this process's stage of it, and give its layers a prefix.
+    """Freeze the network, or this rank's pipeline stage, and add a prefix to its layers.
 
     Args:
         decoder: with its weights loaded; its layers are whole.
         options: the prefix.
-        seed: of the start values, which are the same in every layout.
+        seed: of the initial values, which are the same in every layout.
 
     Returns:
-        What is trained, on this process.
+        The trainable parameters of this rank.
 
     Raises:
-        ValueError: slices of layers.
+        ValueError: with tensor parallelism.
     """
     config = decoder.config
     if decoder.slices.size > 1:
@@ -113,7 +114,9 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
 
 
 def _start_value(seed: int, layer: int, place: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Biases are zero, the first matrix is the table, others are uniform within ``1 / sqrt(inputs)``."""
+    """Initial values: biases are zero, the first matrix is the table, others are uniform within ``±1 /
+    sqrt(inputs)``.
+    """
     if len(shape) == 1:
         return np.zeros(shape, np.float32)
     rng = np.random.default_rng([seed, layer, place])
