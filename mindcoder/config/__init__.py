@@ -1,4 +1,4 @@
-"""From a YAML file to a validated, typed configuration. Imports nothing heavy."""
+"""Turns a YAML file into a validated, typed configuration. Imports nothing heavy."""
 
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig

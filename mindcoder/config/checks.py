@@ -1,4 +1,4 @@
-"""What single fields cannot know: values that contradict each other or ask for what is not there."""
+"""Checks across fields: values that contradict each other or refer to something missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindcoder.errors import UserError
 
 
 def check_together(config: RunConfig, source: YamlSource) -> None:
-    """Refuse values that contradict each other, and those that ask for what is not there.
+    """Refuse values that contradict each other or refer to something missing.
 
     Raises:
         UserError: names the key, what was found and what is expected.
@@ -130,10 +130,10 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
 
 
 def check_repeated_datasets(source: YamlSource) -> None:
-    """Refuse a ``train_dataset_task`` that holds other data than ``train_dataset``; call before flags change either.
+    """Refuse a ``train_dataset_task`` that differs from ``train_dataset``; call before flags change either.
 
     Raises:
-        UserError: which of them is meant is not to be known.
+        UserError: it would be ambiguous which of them is meant.
     """
     for section in ("train_dataset", "eval_dataset"):
         task = source.data.get(f"{section}_task")

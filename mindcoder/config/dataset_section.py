@@ -1,4 +1,4 @@
-"""``train_dataset`` and ``eval_dataset``: where the data are, and how they become batches."""
+"""``train_dataset`` and ``eval_dataset``: data sources and batching."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IN_ORDER = "evaluation reads prepared rows in the file's order"
 
 
 class DataLoaderSection(mindformers.DataLoaderSection):
-    """``train_dataset.data_loader``: where the MindRecord files are."""
+    """``train_dataset.data_loader``: the MindRecord files."""
 
     type: Literal["MindDataset"] = "MindDataset"
     dataset_dir: str = ""
@@ -36,7 +36,7 @@ class DataLoaderSection(mindformers.DataLoaderSection):
 
     @property
     def locations(self) -> list[str]:
-        """Files or folders to read; empty when none is given."""
+        """Files or folders to read; empty if none is given."""
         if self.dataset_dir:
             return [self.dataset_dir]
         files = self.dataset_files or []
@@ -44,7 +44,7 @@ class DataLoaderSection(mindformers.DataLoaderSection):
 
 
 class DatasetSection(mindformers.DatasetSection):
-    """``train_dataset``, and what it has in common with ``eval_dataset``."""
+    """``train_dataset``, and the keys it shares with ``eval_dataset``."""
 
     data_loader: DataLoaderSection = DataLoaderSection()
     drop_remainder: bool = True
@@ -67,12 +67,12 @@ class EvalDatasetSection(DatasetSection):
 
 
 class DatasetTask(mindformers.DatasetTask):
-    """``train_dataset_task``: has to hold the same as ``train_dataset``."""
+    """``train_dataset_task``: must equal ``train_dataset``."""
 
     dataset_config: Annotated[DatasetSection | None, Describes("it repeats train_dataset")] = None
 
 
 class EvalDatasetTask(mindformers.DatasetTask):
-    """``eval_dataset_task``: has to hold the same as ``eval_dataset``."""
+    """``eval_dataset_task``: must equal ``eval_dataset``."""
 
     dataset_config: Annotated[EvalDatasetSection | None, Describes("it repeats eval_dataset")] = None

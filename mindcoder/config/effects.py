@@ -1,7 +1,7 @@
-"""Tells which keys of a file change nothing in this run: one line each, never silence.
+"""Warns once about keys of a file that have no effect in this run.
 
-What a key does is written where it is declared: `Ignored` with its reason, `Only` with its one value, else it is live.
-Here are the reasons that depend on the run: its device, its dtypes, its number of processes.
+The effect of a key is stated where it is declared: `Ignored` with a reason, `Only` with its single value, live
+otherwise. This module has the reasons that depend on the run: its device, dtypes and number of processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.config.section import ASKS_FOR_NOTHING, Describes, Ignored
 from mindcoder.config.source import KeyPath, YamlSource
 
-# Values that stand for another one.
+# Values that are read as another one.
 READ_AS = {
     "FP32StateAdamWeightDecay": "AdamWeightDecay, whose states always are float32",
     "FusedFP32StateAdamWeightDecay": "AdamWeightDecay, whose states always are float32",
@@ -35,7 +35,7 @@ CALLBACKS = {
     "SummaryMonitor": "TensorBoard files are always written",
     "EvalCallBack": "do_eval and eval_step_interval decide",
 }
-# In one section, a key that another one overrules where both are given.
+# Keys of a section that are overridden by another key if both are given.
 OVERRULED = {
     "beta1": "betas",
     "beta2": "betas",
@@ -52,16 +52,16 @@ IN_CLUSTERS = ("parallel", "parallel_config")
 
 
 def marker(field: FieldInfo) -> Ignored | None:
-    """The `Ignored` of a key; None where it has an effect."""
+    """The `Ignored` marker of a key; None if it has an effect."""
     return next((item for item in field.metadata if isinstance(item, Ignored)), None)
 
 
 def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list[str]:
-    """One line for each key that the file gives and that changes nothing here, and for each value read as another.
+    """One line per key in the file that has no effect here, and per value that is read as another one.
 
     Args:
         config: the validated configuration.
-        source: the file's data, to tell given keys from defaults.
+        source: data of the file, to tell given keys from defaults.
         device: ``CPU`` or ``Ascend``.
     """
     notes = []
@@ -82,7 +82,7 @@ def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list
 
 
 def _given(section: BaseModel, data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, BaseModel, FieldInfo, Any]]:
-    """Path, section, declaration and value of every key that the file gives, down to those without sections below."""
+    """Path, section, declaration and value of every leaf key that the file gives."""
     for name, field in type(section).model_fields.items():
         key = field.alias or name
         if not isinstance(data, dict) or key not in data:
@@ -98,7 +98,7 @@ def _given(section: BaseModel, data: Any, path: KeyPath = ()) -> Iterator[tuple[
 
 
 def _reason(path: KeyPath, field: FieldInfo, value: Any, config: RunConfig, device: str) -> str | None:
-    """Why the key has no effect, or None when it has one or asks for nothing."""
+    """Why the key has no effect; None if it has one or if its value requests nothing."""
     mark = marker(field)
     if isinstance(mark, Describes):
         return None

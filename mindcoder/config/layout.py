@@ -1,4 +1,4 @@
-"""Whether ``parallel_config`` fits the model, the batch and the number of processes; checked before anything starts."""
+"""Checks that ``parallel_config`` fits the model, the batch and the number of processes, before anything starts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mindcoder.errors import UserError
 
 
 def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None = None) -> list[int]:
-    """Layers of each stage: as even as they go, earlier stages first, plus an explicit list of differences.
+    """Number of layers per stage: as even as possible, earlier stages first, or as explicit offsets say.
 
     Args:
-        offsets: MindFormers' ``offset``, what to add to each stage's even share ``layers // stages``.
+        offsets: MindFormers' ``offset``, added to each stage's even share ``layers // stages``.
 
     Raises:
-        ValueError: the list has another length or sum, or leaves a stage without layers.
+        ValueError: the list has the wrong length or sum, or leaves a stage without layers.
     """
     if isinstance(offsets, Sequence):
         if len(offsets) != stages:
@@ -33,10 +33,10 @@ def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None 
 
 
 def check_divides(num_heads: int, num_kv_heads: int, inner_size: int, slices: int) -> None:
-    """Refuse a network whose layers ``slices`` tensor-parallel slices cannot share; one key head is everybody's.
+    """Refuse a network that tensor parallelism of size ``slices`` cannot divide; a single key head is replicated.
 
     Raises:
-        ValueError: heads, key heads or the MLP's inner features do not divide.
+        ValueError: heads, key heads or the MLP's intermediate size are not divisible.
     """
     for name, size in (("num_heads", num_heads), ("n_kv_heads", num_kv_heads), ("intermediate_size", inner_size)):
         if size % slices and not (name == "n_kv_heads" and size == 1):
@@ -44,7 +44,7 @@ def check_divides(num_heads: int, num_kv_heads: int, inner_size: int, slices: in
 
 
 def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
-    """Check the mesh against ``world`` processes.
+    """Check the device mesh against ``world`` processes.
 
     Raises:
         UserError: names the key, what was found and what is expected.

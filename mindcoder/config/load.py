@@ -1,4 +1,4 @@
-"""Validate a YAML file against the schema and check what single fields cannot know."""
+"""Loads a YAML file, validates it against the schema and runs the checks across fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mindcoder.config.section import Ignored, Only
 from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
 from mindcoder.errors import UserError
 
-MOST_NAMES = 24  # of a section's keys in one error
+MOST_NAMES = 24  # of keys listed in one error
 BOUNDS = {
     "greater_than": "a number above",
     "greater_than_equal": "at least",
@@ -34,8 +34,8 @@ def load_config(
 
     Args:
         file: YAML file with MindFormers' keys.
-        sets: ``key.path=value`` texts of ``--set``.
-        flags: key path -> (flag as typed, value), of flags such as ``--load_checkpoint``.
+        sets: ``key.path=value`` strings of ``--set``.
+        flags: key path -> (flag as typed, value), for flags such as ``--load_checkpoint``.
 
     Returns:
         The configuration and its source, which knows the line of every key.
@@ -59,7 +59,7 @@ def load_config(
 
 
 def _with_named_checkpoint(config: RunConfig) -> RunConfig:
-    """``checkpoint_name_or_path`` stands in for ``load_checkpoint``, as in MindFormers, where the path exists."""
+    """Use ``checkpoint_name_or_path`` as ``load_checkpoint`` if the path exists, as MindFormers does."""
     path = config.model.settings.checkpoint_name_or_path
     if path and not config.load_checkpoint and exists(path):
         return config.model_copy(update={"load_checkpoint": path})
@@ -67,14 +67,14 @@ def _with_named_checkpoint(config: RunConfig) -> RunConfig:
 
 
 def _explain(error: ValidationError, source: YamlSource) -> UserError:
-    """The first problem in the file's own order, as one line; says how many more there are."""
+    """The first problem in file order as one line, with the number of further ones."""
     problems = error.errors(include_url=False)
     found = []
     for problem in problems:
         path = _data_path(problem["loc"], source.data)
         place, line = source.place(path)
         found.append((line or 0, path, problem, place, line))
-    # Of a union's members each complains: the one that got furthest, or found the type right, knows best.
+    # Every member of a union complains: the one that got furthest, or whose type matched, gives the best message.
     _, path, problem, place, line = min(
         found, key=lambda item: (item[0], -len(item[1]), str(item[2]["type"]).endswith("_type"))
     )
@@ -94,7 +94,7 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
 
 
 def _data_path(location: tuple[str | int, ...], data: Any) -> KeyPath:
-    """Pydantic's location without the names of union members, which are no keys of the file."""
+    """Pydantic's location without the names of union members, which are not keys of the file."""
     path: list[str | int] = []
     for index, part in enumerate(location):
         last = index == len(location) - 1
@@ -143,13 +143,13 @@ def _expectation(problem: Any) -> str:
 
 
 def _nearest_value(given: Any, expected: str) -> str:
-    """The one of ``'a', 'b' or 'c'`` that a misspelt text means."""
+    """The one of ``'a', 'b' or 'c'`` that a misspelled value is closest to."""
     close = difflib.get_close_matches(str(given)[:80], re.findall("'([^']*)'", expected), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _number(value: float) -> str:
-    """As people write it: 16,777,216 or 1e-08."""
+    """Format a number for people: 16,777,216 or 1e-08."""
     return f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:g}"
 
 
@@ -159,7 +159,7 @@ def _short(value: Any) -> str:
 
 
 def _section_at(path: KeyPath, data: Any) -> type[BaseModel] | None:
-    """The schema class of the section that holds the key ``path``."""
+    """The schema class of the section that contains the key ``path``."""
     section: type[BaseModel] | None = RunConfig
     for part in path[:-1]:
         data = data[part] if isinstance(data, list) and isinstance(part, int) else data.get(part, {})
@@ -174,7 +174,7 @@ def _section_at(path: KeyPath, data: Any) -> type[BaseModel] | None:
 
 
 def _has_type(section: type[BaseModel], value: Any) -> bool:
-    """Whether ``type: value`` chooses this member of a union of sections."""
+    """Whether ``type: value`` selects this member of a union of sections."""
     field = section.model_fields.get("type")
     return field is not None and value in get_args(field.annotation)
 

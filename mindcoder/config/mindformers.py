@@ -1,9 +1,9 @@
-"""Keys of MindFormers' files that are accepted and change no result here, each with the reason.
+"""Keys of MindFormers' files that are accepted but change no result here, each with the reason.
 
 Every class is the base of the section of the same name in `mindcoder.config.schema` or
 `mindcoder.config.model_section`, which add the live keys. A key that would change what a run computes is not marked
-`Ignored` but `Only`: its one value that means what MindCoder does is accepted, and others are refused with the
-alternative. What the keys mean there: mindformers/models/llama/llama_config.py, mindformers/trainer/base_trainer.py
+`Ignored` but `Only`: the value that means what MindCoder does is accepted, others are refused with the alternative.
+For the meaning of the keys see mindformers/models/llama/llama_config.py, mindformers/trainer/base_trainer.py
 and research/wizardcoder/wizardcoder_config.py of github.com/mindspore-lab/mindformers, branches r0.6 to r1.5.
 """
 
@@ -21,7 +21,7 @@ COLUMNS = "the columns are those of the dataset"
 FILES = "checkpoints are safetensors folders, one layout for every number of devices"
 NO_PROFILER = "MindCoder has no profiler of its own; `mindcoder bench` measures"
 QUANTIZATION = "quantization is not there yet; leave the key out and load full-precision weights"
-ALWAYS_SAID: tuple[object, ...] = (None,)  # also False is worth a line
+ALWAYS_SAID: tuple[object, ...] = (None,)  # warn even about False
 
 
 class RunnerConfig(Section):

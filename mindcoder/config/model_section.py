@@ -13,9 +13,9 @@ DtypeName = Literal["float32", "float16", "bfloat16"]
 
 
 class PetSection(mindformers.PetSection):
-    """``model.model_config.pet_config``: what is trained instead of all weights.
+    """``model.model_config.pet_config``: parameter-efficient fine-tuning.
 
-    ``prefixtuning`` is P-tuning v2 with its two layers, under names of its own. ``slora`` loads adapters beside a base
+    ``prefixtuning`` is P-tuning v2 with its projection, under names of its own. ``slora`` loads adapters beside a base
     model for generation, which MindCoder does for any adapter (``--adapter``): it trains nothing.
     """
 
@@ -40,7 +40,7 @@ class PetSection(mindformers.PetSection):
 
 
 PREFIX_TYPES = ("ptuning2", "prefixtuning")
-PET_KEYS = {  # of each pet_type; a key of another one has no effect
+PET_KEYS = {  # keys of each pet_type; a key of another type has no effect
     "lora": ("lora_", "target_modules", "exclude_layers", "use_rslora", "loraplus_lr_ratio", "use_dora"),
     "ptuning2": ("pre_seq_len", "prefix_projection", "projection_dim", "dropout_prob"),
     "prefixtuning": ("prefix_token_num", "mid_dim", "dropout_rate"),
@@ -49,7 +49,7 @@ PET_KEYS = {  # of each pet_type; a key of another one has no effect
 
 
 class DecoderSection(mindformers.DecoderSection):
-    """What ``model.model_config`` holds for every family: sizes, dtypes, token ids and how to generate."""
+    """Keys of ``model.model_config`` that all families share: sizes, dtypes, token ids and generation parameters."""
 
     type: str
     batch_size: Count = Field(1, description="sequences generated together")
@@ -96,27 +96,27 @@ class DecoderSection(mindformers.DecoderSection):
 
     @property
     def kv_heads(self) -> int:
-        """Key and value heads."""
+        """Number of key/value heads."""
         return self.n_kv_heads or self.num_heads
 
     @property
     def inner_size(self) -> int:
-        """Features between the MLP's products."""
+        """Intermediate size of the MLP."""
         return self.intermediate_size or 4 * self.hidden_size
 
     @property
     def position_limit(self) -> int | None:
-        """Longest text the positions allow; None where they are computed."""
+        """Maximum sequence length of learned positions; None with rotary positions."""
         return None
 
     @property
     def dropout(self) -> float:
-        """Default of the dropout rates."""
+        """Default dropout rate."""
         return self.dropout_prob or 0.0
 
     @property
     def attention_dropout(self) -> float:
-        """Rate on attention probabilities."""
+        """Dropout rate on attention probabilities."""
         return first_given(
             self.attention_probs_dropout_prob,
             self.attention_dropout_prob,
@@ -126,47 +126,47 @@ class DecoderSection(mindformers.DecoderSection):
 
     @property
     def norm_dtype(self) -> DtypeName:
-        """What norms compute in."""
+        """Compute dtype of the norms."""
         return self.layernorm_dtype or self.layernorm_compute_type or self.layernorm_compute_dtype or "float32"
 
     @property
     def attention_softmax_dtype(self) -> DtypeName:
-        """What the attention's softmax computes in."""
+        """Compute dtype of the attention softmax."""
         return self.softmax_dtype or self.softmax_compute_type or self.softmax_compute_dtype or "float32"
 
     @property
     def given_pad_id(self) -> int | None:
-        """Padding token as the file has it."""
+        """The padding token as given in the file."""
         return self.pad_token if self.pad_token is not None else self.pad_token_id
 
     @property
     def pad_is_outside(self) -> bool:
-        """Whether the padding token is one that MindFormers' tokenizer adds behind the vocabulary (Llama 1's files)."""
+        """Whether the padding token is one that MindFormers' tokenizer appends to the vocabulary (Llama 1's files)."""
         return False
 
     @property
     def pad_id(self) -> int | None:
-        """Padding token; None where the model has none."""
+        """The padding token; None if the model has none."""
         return None if self.pad_is_outside else self.given_pad_id
 
     @property
     def eos_ids(self) -> list[int]:
-        """Tokens that end a text; empty where the model has none."""
+        """End-of-sequence tokens; empty if the model has none."""
         given = self.eos_token_id if self.eos_token is None else self.eos_token
         return [] if given is None else given if isinstance(given, list) else [given]
 
     @property
     def weight_deviation(self) -> float:
-        """Start deviation of the weight matrices."""
+        """Initial standard deviation of the weight matrices."""
         return self.initializer_range if self.initializer_range is not None else 0.02
 
     @property
     def embedding_deviation(self) -> float:
-        """Start deviation of the token and position tables."""
+        """Initial standard deviation of the token and position embeddings."""
         return self.weight_deviation
 
 
-# Names of one thing: a file may give several of them, with one value.
+# Aliases: a file may give several of these if they have the same value.
 SAME_THING = (
     ("attention_probs_dropout_prob", "attention_dropout_prob", "attention_dropout_rate"),
     ("hidden_dropout_prob", "hidden_dropout_rate"),
@@ -184,7 +184,7 @@ def first_given(*values: float | None, default: float) -> float:
 
 
 class ResidualDropout(Section):
-    """Dropout keys of the families that drop embeddings and residual branches."""
+    """Dropout keys of the families with dropout on embeddings and residual branches."""
 
     embedding_dropout_prob: Rate | None = None
     hidden_dropout_prob: Rate | None = None
@@ -197,7 +197,7 @@ class ResidualDropout(Section):
 
 
 class ModelConfigSection(DecoderSection, ResidualDropout):
-    """``model.model_config`` of StarCoder and WizardCoder (GPT-BigCode); the defaults are WizardCoder-15B."""
+    """``model.model_config`` of StarCoder and WizardCoder (GPT-BigCode); the defaults are WizardCoder-15B's."""
 
     type: Literal["WizardCoderConfig", "StarCoderConfig"] = "WizardCoderConfig"
     hidden_size: Size = 6144
@@ -216,24 +216,24 @@ class ModelConfigSection(DecoderSection, ResidualDropout):
 
     @property
     def kv_heads(self) -> int:
-        """Key and value heads."""
+        """Number of key/value heads."""
         return self.n_kv_heads or (1 if self.multi_query else self.num_heads)
 
     @property
     def inner_size(self) -> int:
-        """Features between the MLP's products."""
+        """Intermediate size of the MLP."""
         return self.intermediate_size or self.expand_ratio * self.hidden_size
 
     @property
     def position_limit(self) -> int | None:
-        """Rows of the learned position table."""
+        """Rows of the learned position embedding."""
         return self.n_position
 
     @property
     def embedding_deviation(self) -> float:
-        """Start deviation of the token and position tables.
+        """Initial standard deviation of the token and position embeddings.
 
-        MindFormers' WizardCoderEmbeddingLayer draws both from ``initializer("normal")``, whose deviation is 0.01
+        MindFormers' WizardCoderEmbeddingLayer initializes both with ``initializer("normal")``, whose deviation is 0.01
         (research/wizardcoder/wizardcoder.py, branch r1.1.0); it does not read ``initializer_range``.
         """
         return self.embedding_initializer_range
@@ -261,17 +261,17 @@ class RotarySection(DecoderSection, mindformers.RotarySection):
 
     @property
     def context_length(self) -> int:
-        """Tokens of the context the model was trained with."""
+        """Context length the model was trained with."""
         return self.max_position_embedding or self.seq_length
 
     @property
     def weight_deviation(self) -> float:
-        """Start deviation of the weight matrices and tables."""
+        """Initial standard deviation of the weight matrices and embeddings."""
         return first_given(self.init_method_std, self.initializer_range, default=0.02)
 
 
 class StarCoder2Section(RotarySection, ResidualDropout):
-    """``model.model_config`` of StarCoder2; the defaults are StarCoder2-3B."""
+    """``model.model_config`` of StarCoder2; the defaults are StarCoder2-3B's."""
 
     type: Literal["StarCoder2Config"]
     vocab_size: Size = 49152
@@ -286,7 +286,7 @@ class StarCoder2Section(RotarySection, ResidualDropout):
 
 
 class LlamaSection(RotarySection, mindformers.LlamaSection):
-    """``model.model_config`` of Llama, Code Llama and WizardCoder-Python; the defaults are Llama-7B."""
+    """``model.model_config`` of Llama, Code Llama and WizardCoder-Python; the defaults are Llama-7B's."""
 
     type: Literal["LlamaConfig", "CodeLlamaConfig"]
     vocab_size: Size = 32000
@@ -307,17 +307,19 @@ class LlamaSection(RotarySection, mindformers.LlamaSection):
 
     @property
     def pad_is_outside(self) -> bool:
-        """Whether the padding token is one that MindFormers' tokenizer adds behind the vocabulary (Llama 1's files)."""
+        """Whether the padding token is one that MindFormers' tokenizer appends to the vocabulary (Llama 1's files)."""
         return self.given_pad_id == self.vocab_size
 
     @property
     def weight_deviation(self) -> float:
-        """Start deviation of the weight matrices and tables; MindFormers' default of init_method_std is 0.01."""
+        """Initial standard deviation of the weight matrices and embeddings; MindFormers' default of init_method_std
+        is 0.01.
+        """
         return first_given(self.init_method_std, self.initializer_range, default=0.01)
 
     @property
     def inner_size(self) -> int:
-        """Two thirds of 4 H, stretched by ``ffn_dim_multiplier``, up to a multiple (Llama's reference code)."""
+        """Two thirds of 4 H, times ``ffn_dim_multiplier``, rounded up to ``multiple_of`` (Llama's reference code)."""
         if self.intermediate_size:
             return self.intermediate_size
         size = 4 * self.hidden_size
@@ -349,7 +351,7 @@ class ArchPet(Section):
 
 
 class ArchSection(Section):
-    """``model.arch``; has to name the class that belongs to ``model_config.type``."""
+    """``model.arch``; must name the class that belongs to ``model_config.type``."""
 
     type: (
         Literal[
@@ -366,7 +368,7 @@ class ArchSection(Section):
 
     @property
     def model_class(self) -> str | None:
-        """The class without what MindFormers' name says of layout and adapter; both are said elsewhere."""
+        """The class name without layout and adapter suffixes, which are configured elsewhere."""
         return "LlamaForCausalLM" if self.type in LLAMA_VARIANTS else self.type
 
 
@@ -381,7 +383,7 @@ class ModelSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_type(cls, data: Any) -> Any:
-        """A ``model_config`` without ``type`` is WizardCoder's, as it was when there was no other."""
+        """A ``model_config`` without ``type`` is WizardCoder's, which once was the only one."""
         settings = data.get("model_config") if isinstance(data, dict) else None
         if isinstance(settings, dict) and "type" not in settings:
             return {**data, "model_config": {"type": "WizardCoderConfig", **settings}}

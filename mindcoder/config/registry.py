@@ -1,4 +1,4 @@
-"""``datasets/registry.yaml``: data by name, each with its layout, licence and source."""
+"""``datasets/registry.yaml``: named datasets with their format, license and source."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class DatasetEntry:
     """One dataset.
 
     Attributes:
-        name: by which it is asked for.
-        path: file or glob; empty where it has to be got first.
-        format: layout of its records, or ``mindrecord``; empty: by their fields.
-        columns: fields with other names, as ``--columns`` has them.
+        name: key of the entry.
+        path: file or glob; empty if it must be downloaded first.
+        format: record layout, or ``mindrecord``; empty to detect it from the fields.
+        columns: renamed fields, in the syntax of ``--columns``.
         licence: of the data.
-        source: where it is to be had.
+        source: where to download it.
         file, line: of the entry.
     """
 
@@ -41,10 +41,10 @@ class DatasetEntry:
     line: int | None
 
     def require_path(self) -> str:
-        """Where it is.
+        """The path of the data.
 
         Raises:
-            UserError: nobody has said yet.
+            UserError: the entry has no path.
         """
         if not self.path:
             raise UserError(
@@ -57,7 +57,7 @@ class DatasetEntry:
 
 
 def find_registry() -> Path | None:
-    """The file that the environment names, else the working directory's, else that of the checkout."""
+    """The registry file: named by the environment, else in the working directory, else in the checkout."""
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     folders = (Path(), Path(mindcoder.__file__).resolve().parent.parent)
@@ -65,17 +65,17 @@ def find_registry() -> Path | None:
 
 
 def read_registry(file: Path) -> dict[str, DatasetEntry]:
-    """All entries of a registry.
+    """Read all entries of a registry.
 
     Raises:
-        UserError: an entry has an unknown key or a value that is no text.
+        UserError: an entry has an unknown key or a value that is not a string.
     """
     source = read_yaml(file)
     return {name: _entry(name, value, source, file.parent) for name, value in source.data.items()}
 
 
 def lookup(given: str) -> DatasetEntry | None:
-    """The dataset that ``name:x`` stands for, or ``x`` where no file is called so; None where it is no name.
+    """The dataset that ``name:x`` refers to, or ``x`` if there is no file of that name; None if it is not a name.
 
     Raises:
         UserError: ``name:x`` and there is no such dataset.

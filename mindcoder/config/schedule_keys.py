@@ -1,4 +1,4 @@
-"""Which keys of ``lr_schedule`` each type has, as MindFormers 1.9 (mindformers/core/lr/lr_schedule.py)."""
+"""The keys of each ``lr_schedule`` type, as in MindFormers 1.9 (mindformers/core/lr/lr_schedule.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 
-ALIASES = {  # names of Hugging Face's schedules, which MindFormers registers beside its own
+ALIASES = {  # Hugging Face's schedule names, which MindFormers registers beside its own
     "constant_with_warmup": "ConstantWarmUpLR",
     "linear": "LinearWithWarmUpLR",
     "cosine": "CosineWithWarmUpLR",
@@ -37,7 +37,7 @@ def schedule_type(name: str) -> str:
 
 
 def check_schedule(config: RunConfig, source: YamlSource) -> None:
-    """Refuse keys that the schedule's type has not, and a training run without a learning rate.
+    """Refuse keys that the schedule's type does not have, and a training run without a learning rate.
 
     Raises:
         UserError: names the key and what is expected.

@@ -1,7 +1,7 @@
-"""The YAML file's sections: the keys that MindCoder reads, under MindFormers' names, typed and bounded.
+"""Sections of the YAML file: the keys that MindCoder reads, under MindFormers' names, typed and bounded.
 
-Keys of MindFormers' files that change nothing here are in the base classes, `mindcoder.config.mindformers`, each with
-the reason; `mindcoder.config.effects` tells the user about those that a file gives. All other keys are refused.
+Keys of MindFormers' files that have no effect here are in the base classes, `mindcoder.config.mindformers`, each with
+the reason; `mindcoder.config.effects` warns about those that a file gives. All other keys are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RunMode = Literal["train", "finetune", "eval", "predict"]
 
 
 class RunnerConfig(mindformers.RunnerConfig):
-    """``runner_config``: how long to run and how large a step is."""
+    """``runner_config``: length of the run and size of a step."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     batch_size: Count = Field(1, description="sequences in a micro batch")
@@ -58,7 +58,7 @@ OptimizerType = Literal[
 
 
 class OptimizerSection(mindformers.OptimizerSection):
-    """``optimizer``; see `mindcoder.train.from_section.build_optimizer` for what the types mean."""
+    """``optimizer``; see `mindcoder.train.from_section.build_optimizer` for the meaning of the types."""
 
     type: OptimizerType = "AdamW"
     learning_rate: LearningRate | None = Field(None, description="used where lr_schedule gives none")
@@ -92,7 +92,7 @@ ScheduleType = Literal[
 
 
 class LrSchedule(Section):
-    """``lr_schedule``: learning rate by step; each type has keys of its own (`mindcoder.config.schedule_keys`)."""
+    """``lr_schedule``: learning rate by step; each type has its own keys (`mindcoder.config.schedule_keys`)."""
 
     type: ScheduleType = "CosineWithWarmUpLR"
     learning_rate: LearningRate | None = Field(None, description="peak")
@@ -135,7 +135,7 @@ class ParallelConfig(mindformers.ParallelConfig):
 
 
 class RecomputeConfig(mindformers.RecomputeConfig):
-    """``recompute_config``: what the backward pass computes again instead of keeping."""
+    """``recompute_config``: activations to recompute in the backward pass instead of keeping them."""
 
     recompute: bool | list[int] = False
 
@@ -163,12 +163,12 @@ class Callback(mindformers.Callback):
 
     @property
     def kind(self) -> str:
-        """The type, under the name that is not misspelt."""
+        """The type, with misspellings corrected."""
         return "CheckpointMonitor" if self.type == "CheckpointMointor" else self.type
 
 
 class ContextSection(mindformers.ContextSection):
-    """``context``: the device and MindSpore's settings."""
+    """``context``: device and MindSpore settings."""
 
     device_target: Literal["auto", "CPU", "Ascend"] = "auto"
     device_id: int = Field(0, ge=0, le=1 << 20)
@@ -177,7 +177,7 @@ class ContextSection(mindformers.ContextSection):
 
 
 class PreferenceSection(Section):
-    """``preference``: learn from pairs of answers instead of texts."""
+    """``preference``: preference tuning on pairs of answers."""
 
     type: Literal["dpo", "simpo"] = "dpo"
     beta: float = Field(0.1, gt=0)
@@ -186,7 +186,7 @@ class PreferenceSection(Section):
 
 
 class LossHealthSection(Section):
-    """``loss_health``: losses that jump or are no numbers."""
+    """``loss_health``: handling of loss spikes and NaN losses."""
 
     spike_factor: float = Field(0.0, ge=0, description="times the median of the last losses; 0 notices no spikes")
     window: int = Field(50, ge=10, le=1_000_000)
@@ -232,7 +232,7 @@ class RunConfig(mindformers.RunConfig):
 
     @property
     def adapter(self) -> PetSection | None:
-        """What is trained instead of all weights, wherever the file says so; None for all weights."""
+        """The parameter-efficient method, wherever the file states it; None for full fine-tuning."""
         given = self.model.settings.pet_config or (self.model.arch.pet.pet_config if self.model.arch.pet else None)
         if given is not None:
             return None if given.pet_type == "slora" else given

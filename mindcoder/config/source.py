@@ -1,4 +1,4 @@
-"""YAML text as plain data plus the line of every key, with command-line overrides laid over it."""
+"""YAML as plain data with the line number of every key, and command-line overrides."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass
 class YamlSource:
-    """Data of a YAML file and where each key stands.
+    """Data of a YAML file and the location of each key.
 
     Attributes:
         file: path as the user gave it.
         data: nested dicts and lists.
         lines: 1-based line of the value at each path; the path of ``a: [{b: 1}]`` is ``("a", 0, "b")``.
-        overridden: paths that a ``--set`` or another flag gave, with the text of that flag.
+        overridden: paths set by ``--set`` or another flag, with the text of that flag.
     """
 
     file: str
@@ -32,7 +32,7 @@ class YamlSource:
     overridden: dict[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> tuple[str, int | None]:
-        """File (or flag) and line of ``path`` or of its nearest ancestor that has one."""
+        """File (or flag) and line of ``path``, or of its nearest ancestor that has one."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.overridden:
                 return self.overridden[path[:end]], None
@@ -42,8 +42,8 @@ class YamlSource:
 
 
 SIZE_LIMIT = 1 << 18  # bytes of a file; MindFormers' longest has 10 KB
-DEPTH_LIMIT = 32  # sections within sections; MindFormers' deepest has 6
-VALUE_LIMIT = 20_000  # keys and items, those that aliases repeat counted as often as they are repeated
+DEPTH_LIMIT = 32  # nesting depth; MindFormers' deepest file has 6
+VALUE_LIMIT = 20_000  # keys and items, with those behind aliases counted at each use
 
 
 PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -57,7 +57,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self.depth = self.nodes = self.values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As PyYAML, which calls itself for what is within; counts how deep it is and how much there is."""
+        """As in PyYAML, which recurses into children; counts depth and number of values."""
         event = self.peek_event()
         self.depth, self.nodes = self.depth + 1, self.nodes + 1
         if self.nodes > VALUE_LIMIT:
@@ -69,13 +69,13 @@ class _BoundedLoader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """As PyYAML (``<<: *defaults``), which repeats what is merged."""
+        """As in PyYAML (``<<: *defaults``), which repeats the merged content."""
         super().flatten_mapping(node)
         if len(node.value) > VALUE_LIMIT:
             raise yaml.MarkedYAMLError(problem=f"more than {VALUE_LIMIT} keys", problem_mark=node.start_mark)
 
     def count(self, node: yaml.Node, depth: int) -> None:
-        """Note one more value; an alias may repeat a section a thousand times, or hold itself."""
+        """Count one more value; an alias may repeat a section a thousand times, or contain itself."""
         self.values += 1
         if self.values > VALUE_LIMIT or depth > DEPTH_LIMIT:
             problem = f"more than {VALUE_LIMIT} values" if depth <= DEPTH_LIMIT else f"more than {DEPTH_LIMIT} deep"
@@ -101,7 +101,7 @@ def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
 
 
 def _construct(loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:
-    """Build plain data from ``node``, noting each key's line in ``lines``."""
+    """Build plain data from ``node``, recording the line of each key in ``lines``."""
     loader.count(node, len(path))
     lines.setdefault(path, node.start_mark.line + 1)
     if not isinstance(node, yaml.ScalarNode) and node.tag not in PLAIN_TAGS:
@@ -121,10 +121,10 @@ def _construct(loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: di
 
 
 def _scalar(loader: _BoundedLoader, node: yaml.Node, file: str) -> Any:
-    """The value of a word or number.
+    """The value of a scalar node.
 
     Raises:
-        UserError: it looks like a number or a date and is none.
+        UserError: it looks like a number or a date but is not.
     """
     try:
         return loader.construct_object(node, deep=True)
@@ -138,7 +138,7 @@ def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
     """Plain data and the line of every key.
 
     Raises:
-        UserError: no YAML, or over a bound.
+        UserError: not YAML, or a bound is exceeded.
     """
     lines: dict[KeyPath, int] = {}
     try:
@@ -164,7 +164,7 @@ def read_yaml(file: str | Path) -> YamlSource:
     """Read a YAML file.
 
     Raises:
-        UserError: the file is missing, no YAML, over a bound, or no mapping at its top.
+        UserError: the file is missing, is not YAML, exceeds a bound, or is not a mapping at its top level.
     """
     if not Path(file).exists():
         raise UserError("no such configuration file", file)
@@ -175,10 +175,10 @@ def read_yaml(file: str | Path) -> YamlSource:
 
 
 def apply_override(source: YamlSource, key_path: str, value: Any, flag: str) -> None:
-    """Set ``a.b.0.c`` to ``value`` in place; ``flag`` is how the user gave it, for error messages.
+    """Set ``a.b.0.c`` to ``value`` in place; ``flag`` is what the user typed, for error messages.
 
     Raises:
-        UserError: the path runs through something that is no mapping or list.
+        UserError: the path goes through something that is not a mapping or list.
     """
     parts: list[str | int] = []
     target: Any = source.data
@@ -203,15 +203,15 @@ def apply_override(source: YamlSource, key_path: str, value: Any, flag: str) -> 
             target = target[key]
     replaced = tuple(parts)
     for path in [path for path in source.lines if path[: len(replaced)] == replaced]:
-        del source.lines[path]  # what stood there is not what is there now
+        del source.lines[path]  # the old line no longer describes this value
     source.overridden[replaced] = flag
 
 
 def parse_set(text: str) -> tuple[str, Any]:
-    """Split ``a.b=value``; the value is read as YAML, so ``2``, ``1e-5``, ``true`` and ``[1, 2]`` keep their types.
+    """Split ``a.b=value``; the value is parsed as YAML, so ``2``, ``1e-5``, ``true`` and ``[1, 2]`` keep their types.
 
     Raises:
-        UserError: there is no ``=`` or the value is no YAML.
+        UserError: there is no ``=``, or the value is not YAML.
     """
     key, sign, value = text.partition("=")
     if not sign or not key.strip():

@@ -1,4 +1,4 @@
-"""What lies beside a vocabulary: ``tokenizer_config.json``, ``special_tokens_map.json``, ``added_tokens.json``."""
+"""Files beside a vocabulary: ``tokenizer_config.json``, ``special_tokens_map.json``, ``added_tokens.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mindcoder.errors import UserError
 from mindcoder.files import file_there, json_kind, read_json_object
 
-CONFIG_FILES = ("special_tokens_map.json", "tokenizer_config.json")  # the latter wins
+CONFIG_FILES = ("special_tokens_map.json", "tokenizer_config.json")  # the latter takes precedence
 ADDED_FILE = "added_tokens.json"
 JSON_LIMIT = 16 << 20  # bytes; chat templates and added tokens are the largest parts
 LARGEST_ID = 2**24
@@ -17,14 +17,14 @@ LARGEST_ID = 2**24
 
 @dataclass(frozen=True)
 class Beside:
-    """What those files say.
+    """Contents of these files.
 
     Attributes:
-        tokens: ``eos_token``, ``bos_token`` and ``pad_token``, as far as they are named.
-        add_bos: ``add_bos_token``; None where it is not said.
-        tokenizer_class: name of transformers' class.
-        late: tokens that were added after the vocabulary was made, by id.
-        is_there: whether any of the files is.
+        tokens: ``eos_token``, ``bos_token`` and ``pad_token``, as far as they are given.
+        add_bos: ``add_bos_token``; None if not given.
+        tokenizer_class: name of the class in transformers.
+        late: tokens added after the vocabulary was built, by id.
+        is_there: whether any of the files exists.
     """
 
     tokens: dict[str, str] = field(default_factory=dict)
@@ -35,10 +35,10 @@ class Beside:
 
 
 def read_beside(file: Path) -> Beside:
-    """The files in the folder of a vocabulary file.
+    """Read the files in the folder of a vocabulary file.
 
     Raises:
-        UserError: one of them is damaged, or holds something else than transformers writes there.
+        UserError: one of them is corrupt, or has content that transformers does not write.
     """
     values: dict[str, tuple[Any, Path]] = {}
     for name in CONFIG_FILES:
@@ -68,7 +68,7 @@ def _token(value: Any, name: str, file: Path) -> str:
 
 
 def _decoder(values: Any, file: Path) -> dict[int, str]:
-    """``added_tokens_decoder``: id, as a text, -> {"content": token, ...}."""
+    """``added_tokens_decoder``: id (a string) -> {"content": token, ...}."""
     if not isinstance(values, dict):
         raise UserError(f"added_tokens_decoder: expected an object, found {json_kind(values)}", file)
     late = {}

@@ -1,4 +1,4 @@
-"""StarCoder's byte-level BPE on Hugging Face `tokenizers`."""
+"""StarCoder's byte-level BPE with Hugging Face `tokenizers`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, STARCODER_SPECIAL_TOKENS, SpecialTokens
 
 LARGEST_VOCABULARY = 2**24
-LARGEST_GAP = 1024  # ids that are left free below the largest one
+LARGEST_GAP = 1024  # unused ids allowed below the largest one
 
 
 def _byte_level_backend(model: models.BPE) -> Tokenizer:
-    """Digits one by one, then GPT-2's byte-level split: the two steps of StarCoder's tokenizer.json."""
+    """Digits one by one, then GPT-2's byte-level split: the two pre-tokenization steps of StarCoder's
+    tokenizer.json.
+    """
     backend = Tokenizer(model)
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -28,10 +30,10 @@ def _byte_level_backend(model: models.BPE) -> Tokenizer:
 
 
 def read_vocab_and_merges(vocab_file: Path, merge_file: Path) -> Tokenizer:
-    """The backend of ``vocab.json`` and ``merges.txt``.
+    """Build the backend from ``vocab.json`` and ``merges.txt``.
 
     Raises:
-        UserError: a file is missing or broken, or the two do not belong together.
+        UserError: a file is missing or corrupt, or the two do not match.
     """
     for path in (vocab_file, merge_file):
         if not file_there(path):
@@ -66,7 +68,7 @@ def read_vocab_and_merges(vocab_file: Path, merge_file: Path) -> Tokenizer:
 
 
 def check_ids(vocab: Mapping[str, Any], file: Path) -> None:
-    """Ids have to be whole numbers, each of one token, with few gaps below the largest.
+    """Check that ids are non-negative integers, one token each, with few gaps below the largest.
 
     Raises:
         UserError: names the token.
@@ -90,7 +92,7 @@ def train_tokenizer(texts: Iterator[str] | Iterable[str], vocab_size: int, pad_t
 
     Args:
         texts: the training text.
-        vocab_size: ids in all, special tokens and padding included; at least 276 + the bytes' 256 tokens.
+        vocab_size: total number of ids, special tokens and padding included; at least 276, of which 256 are the bytes.
     """
     least = len(STARCODER_SPECIAL_TOKENS) + 256 + 1
     if vocab_size < least:

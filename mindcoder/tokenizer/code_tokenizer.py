@@ -1,4 +1,4 @@
-"""Text to token ids and back, whatever the kind of vocabulary."""
+"""Converts text to token ids and back, for all kinds of vocabularies."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class CodeTokenizer:
     """A `tokenizers.Tokenizer` with the special tokens of a code model.
 
     Args:
-        backend: does the work.
-        special: end, padding and begin of text. A padding token that the vocabulary lacks gets the next free id;
-            without one, padding is the unknown token if there is one (as in Llama), else the end of text.
+        backend: the tokenizer.
+        special: end, padding and beginning of text. A padding token missing from the vocabulary gets the next free id;
+            by default padding is the unknown token if there is one (as in Llama), else the end of text.
 
     Attributes:
         eos_id, pad_id: ids.
-        bos_id: id that begins every text; None where nothing is added.
-        infill: marks of fill-in-the-middle; None where the vocabulary has none.
+        bos_id: id prepended to every text; None if nothing is prepended.
+        infill: fill-in-the-middle tokens; None if the vocabulary has none.
 
     Raises:
         UserError: the vocabulary lacks the end-of-text token.
@@ -54,22 +54,26 @@ class CodeTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Count of ids, special tokens included."""
+        """Number of ids, special tokens included."""
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     @property
     def stop_ids(self) -> list[int]:
-        """Ids that end an answer."""
+        """Ids that end generation."""
         stop = self.infill.stop if self.infill is not None else None
         return [self.eos_id] + ([] if stop is None else [self._known(stop, "ends a filled gap")])
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, begun as the model expects; special tokens in the text become their ids."""
+        """Token ids, with the beginning-of-text token if the model expects it; special tokens in the text become
+        their ids.
+        """
         ids = self.backend.encode(text, add_special_tokens=False).ids
         return ids if self.bos_id is None else [self.bos_id, *ids]
 
     def encode_at(self, text: str, position: int) -> tuple[list[int], int]:
-        """Token ids, and the index of the token that covers the character at ``position`` (their count if none)."""
+        """Token ids, and the index of the token that contains the character at ``position`` (number of tokens if
+        none).
+        """
         encoding = self.backend.encode(text, add_special_tokens=False)
         token = encoding.char_to_token(position) if position < len(text) else None
         boundary = len(encoding.ids) if token is None else token
@@ -78,12 +82,12 @@ class CodeTokenizer:
         return [self.bos_id, *encoding.ids], boundary + 1
 
     def encode_infill(self, prefix: str, suffix: str) -> list[int]:
-        """Prompt for what stands between ``prefix`` and ``suffix``, in prefix-suffix-middle order.
+        """Prompt for the text between ``prefix`` and ``suffix``, in prefix-suffix-middle order.
 
         Bavarian et al. 2022; for Code Llama the ids of Meta's ``infilling_prompt_tokens``.
 
         Raises:
-            UserError: the vocabulary has no marks for it.
+            UserError: the vocabulary has no fill-in-the-middle tokens.
         """
         marks = self.infill
         if marks is None:
@@ -94,14 +98,14 @@ class CodeTokenizer:
         return [*([] if self.bos_id is None else [self.bos_id]), begin, *before, gap, *after, middle]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """Text of ``ids``; incomplete UTF-8 becomes U+FFFD."""
+        """Decode ``ids``; incomplete UTF-8 becomes U+FFFD."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json, vocab.json and merges.txt, and the config that transformers reads; all or nothing.
 
         Raises:
-            UserError: what has one of these names is no regular file.
+            UserError: one of these names exists and is not a regular file.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -130,14 +134,14 @@ class CodeTokenizer:
 
 
 def begin_with(token: str, index: int) -> processors.TemplateProcessing:
-    """What makes `tokenizers` and transformers put a begin token before every text."""
+    """Post-processor with which `tokenizers` and transformers prepend a token to every text."""
     return processors.TemplateProcessing(
         single=f"{token} $A", pair=f"{token} $A {token} $B:1", special_tokens=[(token, index)]
     )
 
 
 def _without_leading_space(backend: Tokenizer) -> Tokenizer:
-    """A copy that does not put SentencePiece's space before a text, for text in the middle of another."""
+    """A copy that does not add SentencePiece's leading space, for text in the middle of another."""
     data = json.loads(backend.to_str())
     metaspace = (data.get("pre_tokenizer") or {}).get("type") == "Metaspace"
     steps = (data.get("normalizer") or {}).get("normalizers", [data.get("normalizer") or {}])

@@ -1,4 +1,4 @@
-"""Telling tokenizers apart by what they do, whatever files they were read from."""
+"""Identifies tokenizers by their behavior, whatever files they were read from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import PAD
 
-DIGITS = 16  # of the hash that are kept
-PROBED_IDS = 2000  # entries of the vocabulary whose text is encoded again
+DIGITS = 16  # hex digits of the hash that are kept
+PROBED_IDS = 2000  # vocabulary entries whose text is encoded again
 PADDING = (PAD, "<pad>")
 PROBE = (
     "def fib(n: int) -> int:\n    return n if n < 2 else fib(n - 1) + fib(n - 2)  # 12345678\n",
@@ -22,12 +22,12 @@ PROBE = (
 
 @dataclass(frozen=True)
 class TokenizerPrint:
-    """A tokenizer's identity.
+    """Identity of a tokenizer.
 
     Attributes:
-        vocab_size: ids, without a padding token that was only appended to them.
-        sha256: the first digits of a hash of what it does.
-        adds_bos: whether every text begins with the begin token.
+        vocab_size: number of ids, not counting a padding token that was merely appended.
+        sha256: first digits of a hash of its behavior.
+        adds_bos: whether every text begins with the beginning-of-text token.
     """
 
     vocab_size: int
@@ -39,11 +39,12 @@ class TokenizerPrint:
 
 
 def fingerprint(tokenizer: CodeTokenizer) -> TokenizerPrint:
-    """The same for the same vocabulary, merges and end of text, read from whichever form of them.
+    """Compute the identity, which is the same for the same vocabulary, merges and end of text in any file format.
 
-    Hashed are the vocabulary, the end-of-text id, and the ids of texts: `PROBE`, and what single ids stand for. The
-    latter show other merges without comparing lists of merges, which the forms keep in different orders. A padding
-    token behind the vocabulary does not count: no text has it.
+    The hash covers the vocabulary, the end-of-text id, and the encoding of texts: `PROBE`, and the text of single ids.
+    The latter reveal different merges without comparing merge lists, whose order depends on the format. A padding token
+    after
+    the vocabulary does not count: no text contains it.
     """
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
     last = max(vocabulary.items(), key=lambda item: item[1])

@@ -1,4 +1,4 @@
-"""A tokenizer from whatever files a model comes with."""
+"""Loads a tokenizer from whatever files a model has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mindcoder.tokenizer.bpe import check_ids, read_vocab_and_merges
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, SpecialTokens
 
-FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # in this order where a folder has several
+FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # order of preference if a folder has several
 
 
 def load_tokenizer(
@@ -27,15 +27,15 @@ def load_tokenizer(
     """Load ``tokenizer.json``, Llama's ``tokenizer.model``, or ``vocab.json`` + ``merges.txt``.
 
     Args:
-        vocab_file: any of them, or a folder that holds one.
-        merge_file: ``merges.txt``, where ``vocab_file`` is ``vocab.json``.
-        tokenizer_file: ``tokenizer.json`` or ``tokenizer.model``; wins over ``vocab_file``.
-        pad_token: padding; by default what ``tokenizer_config.json`` beside the file says, else ``[PAD]`` for
+        vocab_file: any of them, or a folder that contains one.
+        merge_file: ``merges.txt``, if ``vocab_file`` is ``vocab.json``.
+        tokenizer_file: ``tokenizer.json`` or ``tokenizer.model``; overrides ``vocab_file``.
+        pad_token: padding token; by default that of ``tokenizer_config.json`` beside the file, else ``[PAD]`` for
             StarCoder's vocabulary (added with the next free id) and ``<unk>`` for Llama's.
-        add_bos: begin every text with the begin token; by default as ``tokenizer_config.json`` says.
+        add_bos: prepend the beginning-of-text token to every text; by default as ``tokenizer_config.json`` says.
 
     Raises:
-        UserError: a file is missing, broken, or does not belong to another.
+        UserError: a file is missing or corrupt, or does not match another.
     """
     file = _main_file(vocab_file, merge_file, tokenizer_file)
     if file.name.endswith(".model"):
@@ -59,7 +59,7 @@ def read_tokenizer_json(file: Path) -> Tokenizer:
     """The backend of a ``tokenizer.json``.
 
     Raises:
-        UserError: it is none, or its ids are no ids of a vocabulary.
+        UserError: it is not one, or its ids are not valid.
     """
     text = read_text(file)
     try:
@@ -68,7 +68,7 @@ def read_tokenizer_json(file: Path) -> Tokenizer:
         backend.encode("a b", add_special_tokens=True)
     except (KeyboardInterrupt, MemoryError):
         raise
-    except BaseException as error:  # the library's panics are no Exception
+    except BaseException as error:  # the library's panics do not derive from Exception
         reason = single_line(str(error), 200)
         raise UserError(
             f"is no tokenizer.json ({reason}); a vocab.json needs its merges.txt beside it (--merge_file)", file
@@ -78,7 +78,7 @@ def read_tokenizer_json(file: Path) -> Tokenizer:
 
 
 def find_tokenizer(folder: Path) -> Path | None:
-    """The tokenizer file of a folder, if it has one."""
+    """The tokenizer file of a folder, or None."""
     return next((folder / name for name in FILES if file_there(folder / name)), None)
 
 
@@ -101,7 +101,7 @@ def _main_file(vocab_file: str | Path | None, merge_file: str | Path | None, tok
 
 
 def _add_late_tokens(backend: Tokenizer, file: Path, beside: Beside) -> None:
-    """Tokens that were added after the vocabulary was made: WizardCoder-Python's ``[PAD]`` as 32000."""
+    """Add tokens that were added after the vocabulary was built, such as WizardCoder-Python's ``[PAD]`` as 32000."""
     for index, token in sorted(beside.late.items()):
         if backend.token_to_id(token) is None:
             backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])

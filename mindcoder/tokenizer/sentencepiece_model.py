@@ -16,15 +16,15 @@ from mindcoder.tokenizer.special_tokens import INFILL_TOKENS
 
 SPACE = "▁"
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # SentencePiece's piece types
-BPE = 2  # its model type
-LONGEST_PIECE = 1024  # characters; every way of cutting a piece in two is looked at
+BPE = 2  # SentencePiece's model type
+LONGEST_PIECE = 1024  # characters; every split of a piece in two is tried
 
 
 def read_sentencepiece(file: Path) -> Tokenizer:
-    """Build the backend: the same pieces, merges in the order of the pieces' scores, bytes as a fallback.
+    """Build the backend: the same pieces, merges ordered by the pieces' scores, byte fallback.
 
     Raises:
-        UserError: no SentencePiece model, or one that is not BPE.
+        UserError: not a SentencePiece model, or not BPE.
     """
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     data = read_bytes(file)
@@ -74,9 +74,9 @@ def _check_pieces(proto: Any, file: Path) -> None:
 
 
 def _merges(vocab: Mapping[str, int], scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Every pair of pieces that makes a piece, best score first.
+    """Every pair of pieces that forms a piece, best score first.
 
-    SentencePiece merges by the score of the result, `tokenizers` by rank; pairs of one result are ranked by the
+    SentencePiece merges by the score of the result, `tokenizers` by rank; pairs with the same result are ranked by the
     length of their left part.
     """
     found = [

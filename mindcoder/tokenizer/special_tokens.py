@@ -32,12 +32,12 @@ STARCODER_SPECIAL_TOKENS = (
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """What surrounds a text.
+    """Special tokens around a text.
 
     Attributes:
         eos: ends every text.
-        pad: fills rows; None chooses, see `mindcoder.tokenizer.code_tokenizer.CodeTokenizer`.
-        bos: begins a text where ``add_bos``.
+        pad: pads rows; None for the default, see `mindcoder.tokenizer.code_tokenizer.CodeTokenizer`.
+        bos: begins a text if ``add_bos`` is set.
     """
 
     eos: str = END_OF_TEXT
@@ -48,7 +48,7 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class InfillTokens:
-    """Marks of fill-in-the-middle in prefix-suffix-middle order; ``stop`` ends the middle where it is not eos."""
+    """Fill-in-the-middle tokens in prefix-suffix-middle order; ``stop`` ends the middle if it is not eos."""
 
     prefix: str
     suffix: str
@@ -56,10 +56,10 @@ class InfillTokens:
     stop: str | None = None
 
 
-# StarCoder and StarCoder2; SantaCoder; Code Llama (the lower line is SentencePiece's space).
+# StarCoder and StarCoder2; SantaCoder; Code Llama (U+2581 is SentencePiece's space).
 INFILL_TOKENS = (
     InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     InfillTokens("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
     InfillTokens("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"),
 )
-FILL_HERE = "<FILL_ME>"  # stands for the gap in a prompt, as in transformers' CodeLlamaTokenizer
+FILL_HERE = "<FILL_ME>"  # marks the gap in a prompt, as in transformers' CodeLlamaTokenizer

@@ -1,4 +1,4 @@
-"""From a validated configuration to the batches of a run."""
+"""Builds the data loaders of a run from a validated configuration."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.tokenizer import CodeTokenizer
 
 HEAD_ROWS_MULTIPLE = 64
-WORTH_PICKING = 0.9  # share of the rows from which picking them does not pay
+WORTH_PICKING = 0.9  # fraction of labeled tokens above which selecting them does not pay
 
 
 def build_loader(
     config: RunConfig, section: DatasetSection, shuffle: bool, drop_remainder: bool, mesh: Mesh = SINGLE
 ) -> BatchLoader:
-    """This rank's share of the batches of ``train_dataset`` or ``eval_dataset``.
+    """This rank's part of the batches of ``train_dataset`` or ``eval_dataset``.
 
     Raises:
-        UserError: no dataset given, or it does not fit the model.
+        UserError: no dataset is given, or it does not fit the model.
     """
     locations = section.data_loader.locations
     if not locations:
@@ -50,10 +50,10 @@ def build_loader(
 
 
 def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate: int, mesh: Mesh) -> StreamLoader:
-    """``train_dataset`` read while training.
+    """Stream ``train_dataset`` from text files during training.
 
     Raises:
-        UserError: it is no text, its end is not said, or there is no tokenizer for it.
+        UserError: it is not text, the length of the run is not given, or there is no tokenizer for it.
     """
     data, model = config.train_dataset.data_loader, config.model.settings
     binary = [location for location in data.locations if not is_text(location)]
@@ -84,10 +84,10 @@ def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate:
 
 
 def reading_of(data: DataLoaderSection, section: str = "train_dataset") -> Reading:
-    """``columns``, ``record_format`` and ``desirable_only``: how records of text files are read.
+    """How to read records of text files: ``columns``, ``record_format`` and ``desirable_only``.
 
     Raises:
-        UserError: they are not understood, or there is no text to read.
+        UserError: these are invalid, or there is no text to read.
     """
     key = f"{section}.data_loader"
     if data.record_format not in ("", *FORMATS):
@@ -100,7 +100,7 @@ def reading_of(data: DataLoaderSection, section: str = "train_dataset") -> Readi
 
 
 def infill_options(data: DataLoaderSection, seed: int) -> InfillOptions:
-    """``fim_rate`` and ``fim_spm_rate``."""
+    """Fill-in-the-middle options ``fim_rate`` and ``fim_spm_rate``."""
     return InfillOptions(data.fim_rate, data.fim_spm_rate, seed)
 
 
@@ -113,9 +113,9 @@ def _check_weights(data: DataLoaderSection) -> None:
 
 
 def head_rows(loader: Loader, epochs: int) -> dict[int, int] | None:
-    """Rows that the head is computed for, by the batch's length: all that have a label in the fullest batch.
+    """Number of tokens to compute the head for, by batch length: the most labeled tokens of any batch.
 
-    None where that would be most of them, or where nobody knows before they are read.
+    None if that would be most of them, or if it is unknown before the data are read.
     """
     if not isinstance(loader, BatchLoader):
         return None

@@ -1,4 +1,4 @@
-"""What a run was: its configuration and where it ran, beside what it wrote."""
+"""Describes a run beside its output: configuration and environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environment() -> dict[str, Any]:
 
 
 def write_run_description(config: RunConfig, network: TransformerConfig, output: Path) -> None:
-    """``run.json``: command, configuration with all defaults, size and arithmetic of the network, environment."""
+    """Write ``run.json``: command, configuration with all defaults, model size and FLOPs, environment."""
     values = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": sys.argv,

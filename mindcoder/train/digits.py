@@ -1,14 +1,14 @@
-"""Numbers for people: as many decimals as usual, and digits that mean something where those would be zeros."""
+"""Formats numbers: the usual number of decimals, but significant digits where those would be zeros."""
 
 from __future__ import annotations
 
 import math
 
-FEWEST = 3  # digits of a number that is not 0
+FEWEST = 3  # significant digits of a nonzero number
 
 
 def decimals(value: float, places: int) -> str:
-    """``value`` with ``places`` decimals; a smaller one with `FEWEST` significant digits instead of 0.0000.
+    """``value`` with ``places`` decimals; smaller ones with `FEWEST` significant digits instead of 0.0000.
 
     >>> decimals(2.5, 4), decimals(0.0000123, 4), decimals(0.0, 4)
     ('2.5000', '1.23e-05', '0.0000')

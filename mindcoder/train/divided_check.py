@@ -1,7 +1,7 @@
-"""Looking for the checkpoint to resume from, with the comparing of its files' contents divided over all processes.
+"""Finds the checkpoint to resume from, with the file hashing divided over all processes.
 
-Rank 0 decides which checkpoint is tried next and whether it is taken, as one process would. For the contents it calls
-on the others: each hashes every n-th file, and the sum of what they found tells all of them which files are damaged.
+Rank 0 decides which checkpoint to try next and whether to accept it, as a single process would. To verify contents it
+involves the other ranks: each hashes every n-th file, and an all-reduce tells all of them which files are damaged.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from mindcoder.checkpoint.manifest import Entry, damaged_content, digest, read_m
 from mindcoder.checkpoint.store import Checkpoint
 from mindcoder.errors import UserError
 
-NOTHING = 0.0  # rank 0 says: start from the beginning; a step n is n + 1 to be checked, -(n + 1) once it is taken
+NOTHING = 0.0  # from rank 0: start from scratch; step n is sent as n + 1 to be verified, as -(n + 1) once accepted
 
 
 class Sums(Protocol):
-    """What is needed of `mindcoder.parallel.data_parallel.Agreement`."""
+    """The part of `mindcoder.parallel.data_parallel.Agreement` that is used here."""
 
     def total(self, *values: float) -> list[float]:
         """The sums over all processes."""
         ...
 
     def from_first(self, value: float) -> float:
-        """Rank 0's number."""
+        """The value of rank 0."""
         ...
 
 
@@ -33,28 +33,29 @@ class DividedCheck:
     """A `mindcoder.checkpoint.store.ContentCheck` for rank 0; the other ranks `follow`.
 
     Args:
-        agreement: between the processes.
-        rank, size: this process and how many there are.
+        agreement: collectives of the processes.
+        rank, size: this rank and the number of ranks.
     """
 
     def __init__(self, agreement: Sums, rank: int, size: int) -> None:
         self.agreement, self.rank, self.size = agreement, rank, size
 
     def __call__(self, folder: Path, entries: Mapping[str, Entry]) -> None:
-        """On rank 0: call on the others and compare.
+        """On rank 0: verify the contents together with the other ranks.
 
         Raises:
-            UserError: names the first file that is damaged.
+            UserError: names the first damaged file.
         """
         self.agreement.from_first(read_state(folder)["step"] + 1.0)
         self._compare(folder, entries)
 
     def settle(self, found: Checkpoint | None) -> None:
-        """On rank 0: say which checkpoint is taken."""
+        """On rank 0: announce the accepted checkpoint."""
         self.agreement.from_first(NOTHING if found is None else -(found.step + 1.0))
 
     def follow(self, folder_of: Callable[[int], Path]) -> int | None:
-        """On the other ranks: do a share until rank 0 has settled; gives the step, None for a start.
+        """On the other ranks: verify a part of each candidate until rank 0 has settled; returns the step, None for
+        none.
 
         Args:
             folder_of: the folder of a step.
@@ -64,7 +65,7 @@ class DividedCheck:
             try:
                 self._compare(folder, read_manifest(folder))
             except UserError:
-                continue  # rank 0 knows, and tells the user
+                continue  # rank 0 has noticed it and tells the user
         return -told - 1 if told < 0 else None
 
     def _compare(self, folder: Path, entries: Mapping[str, Entry]) -> None:

@@ -24,7 +24,7 @@ from mindcoder.train.pipeline_step import link_to
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Averages over all labelled tokens of a dataset."""
+    """Averages over all labeled tokens of a dataset."""
 
     loss: float
     accuracy: float
@@ -43,10 +43,10 @@ class EvalResult:
 
 
 class EvalStep(nn.Cell):
-    """Sums over one batch: loss, right predictions, labelled tokens. No dropout.
+    """Sums over one batch: loss, correct predictions, labeled tokens. No dropout.
 
     Args:
-        decoder: the network, or its last pipeline stage, which takes rows instead of ids.
+        decoder: the network, or its last pipeline stage, which takes hidden states instead of ids.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -70,7 +70,7 @@ class EvalStep(nn.Cell):
 
 
 class WholeAccuracy(nn.Cell):
-    """Losses and right predictions of rows ``[R]`` from logits ``[R, V]``."""
+    """Losses and correct predictions ``[R]`` from logits ``[R, V]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -82,9 +82,9 @@ class WholeAccuracy(nn.Cell):
 
 
 class PipelineEval:
-    """`EvalStep` of a pipeline stage: rows come from the stage before and go to the next one.
+    """`EvalStep` of a pipeline stage: receives hidden states from the previous stage and sends them to the next.
 
-    Sums are those of the last stage; zeros on the others.
+    The sums are returned on the last stage; zeros on the others.
     """
 
     def __init__(self, decoder: Decoder, together: Collectives) -> None:
@@ -92,7 +92,7 @@ class PipelineEval:
         self.last = EvalStep(decoder) if decoder.stage.is_last else None
 
     def set_train(self, train: bool) -> None:
-        """Dropout on or off."""
+        """Switch dropout on or off."""
         (self.last or self.decoder).set_train(train)
 
     def __call__(
@@ -111,14 +111,16 @@ class PipelineEval:
 
 
 def build_eval_step(decoder: Decoder, together: Collectives) -> EvalStep | PipelineEval:
-    """The step of this process's part of the network."""
+    """The evaluation step of this rank's part of the network."""
     return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, together)
 
 
 def evaluate(
     step: EvalStep | PipelineEval, loader: BatchLoader, show_progress: bool = True, agreement: Agreement | None = None
 ) -> EvalResult:
-    """Go once through ``loader`` (of every rank, with ``agreement``). The network's training flag is restored."""
+    """Evaluate one pass over ``loader`` (over all ranks, with ``agreement``). The network's training flag is
+    restored.
+    """
     was_training = step.decoder.training
     step.set_train(False)
     loss = right = count = 0.0

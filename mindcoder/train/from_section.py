@@ -1,4 +1,6 @@
-"""The YAML file's ``optimizer``, ``lr_schedule`` and ``runner_wrapper`` as what the training loop takes."""
+"""Builds schedule, optimizer and loss scale from ``lr_schedule``, ``optimizer`` and ``runner_wrapper`` of the YAML
+file.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ KINDS: dict[str, Kind] = {
     "CosineAnnealingWarmRestarts": "warm_restarts",
 }
 SMALL_END = 1e-7  # MindFormers' default of lr_end for polynomial and WSD
-STABLE_SHARE = 0.9  # of a WSD run before its decay, where the file does not say
+STABLE_SHARE = 0.9  # fraction of a WSD run before its decay, unless the file gives it
 
-# MindSpore's AdamWeightDecay and what MindFormers r1.1 derives from it have no bias correction.
+# MindSpore's AdamWeightDecay and the classes MindFormers r1.1 derives from it have no bias correction.
 CORRECTIONS: dict[str, Correction] = {
     "AdamW": "both",
     "adamw": "both",
@@ -36,7 +38,7 @@ CORRECTIONS: dict[str, Correction] = {
 
 
 def build_schedule(config: RunConfig, steps: int) -> Schedule:
-    """``lr_schedule`` for a run of ``steps`` updates.
+    """Build the schedule from ``lr_schedule`` for a run of ``steps`` updates.
 
     Raises:
         UserError: there is no learning rate, or ``decay_steps`` ends a polynomial before the run ends.
@@ -81,7 +83,7 @@ def build_schedule(config: RunConfig, steps: int) -> Schedule:
 
 
 def _steps(steps: int, ratio: float | None, total: int) -> int:
-    """A number of steps, or the share of the total that wins over it."""
+    """A number of steps, overridden by a fraction of the total."""
     return steps if ratio is None else int(ratio * total)
 
 
@@ -103,7 +105,7 @@ def _decay_steps(section: LrSchedule, kind: Kind, total: int) -> int:
 
 
 def build_loss_scale(config: RunConfig) -> LossScale:
-    """``runner_wrapper.scale_sense``, which only float16 needs."""
+    """Build the loss scale from ``runner_wrapper.scale_sense``; only float16 needs one."""
     sense = config.runner_wrapper.scale_sense
     if sense is None or config.model.settings.compute_dtype != "float16":
         return LossScale()
@@ -114,7 +116,7 @@ def build_loss_scale(config: RunConfig) -> LossScale:
 
 
 def build_optimizer(config: RunConfig) -> AdamWOptions:
-    """``optimizer``: AdamW for all types, which differ in their bias correction."""
+    """Build the options of ``optimizer``: AdamW for all types, which differ in bias correction."""
     section = config.optimizer
     beta1, beta2 = section.betas or (section.beta1, section.beta2)
     return AdamWOptions(beta1, beta2, section.eps, section.weight_decay, CORRECTIONS[section.type])

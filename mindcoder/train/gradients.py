@@ -17,7 +17,7 @@ from mindcoder.train.recompute import RecomputedGradients
 def head_loss(
     decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, picks_rows: bool = False
 ) -> nn.Cell:
-    """The fused head and loss, over a vocabulary that is whole or divided; or the loss on pairs of answers."""
+    """Head fused with the loss: cross entropy over a whole or parallel vocabulary, or a preference loss."""
     slices = decoder.slices
     if preference is not None:
         return PreferenceLoss(preference, scaled)
@@ -29,7 +29,7 @@ def head_loss(
 
 
 def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
-    """Of a divided vocabulary."""
+    """Softmax statistics of a parallel vocabulary."""
     slices = decoder.slices
     assert isinstance(slices, SlicedLayers)
     return SlicedStatistics(slices.gather, slices.part(decoder.config.token_rows)[0])
@@ -38,9 +38,9 @@ def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
 class PlainGradients(nn.Cell):
     """Gradients of inputs and weights of the last stage (or the whole network), with all activations kept.
 
-    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes what
-    `Decoder.run_layers` does, the labels and the loss scale; it gives the scaled loss and (gradient of ``rows``,
-    gradients of ``weights``). What only other stages need (`RecomputedGradients`) is not looked at.
+    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes the
+    arguments of `Decoder.run_layers`, the labels and the loss scale; it returns the scaled loss and (gradient of
+    ``rows``, gradients of ``weights``). Arguments that only other stages need (`RecomputedGradients`) are ignored.
     """
 
     def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
@@ -57,7 +57,7 @@ class PlainGradients(nn.Cell):
         seed: Tensor,
         loss_scale: Tensor,
     ) -> Tensor:
-        """Scaled mean loss over the labelled tokens."""
+        """Scaled mean loss over the labeled tokens."""
         hidden = self.decoder.run_layers(rows, position_ids, document_ids, seed)
         loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
@@ -77,16 +77,16 @@ class PlainGradients(nn.Cell):
 
 
 class MicroBatchGradients(nn.Cell):
-    """What one micro batch adds to every weight of this process.
+    """Gradients of one micro batch for every weight of this rank.
 
     Args:
         decoder: the network, or a stage of it.
-        weights: its parameters, in the order their gradients are wanted.
+        weights: its parameters, in the order of the returned gradients.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
-        recompute: run every layer again in the backward pass instead of keeping its activations; all pipeline stages
-            but the last do that anyway, because their backward pass is another graph than their forward pass.
-        preference: learn from pairs of answers; ``labels`` is then what `PreferenceLoss` takes as targets.
-        picks_rows: compute the head at labelled rows only; ``labels`` is then what `LabelledCrossEntropy` takes.
+        recompute: recompute every layer in the backward pass instead of keeping its activations; all pipeline stages
+            but the last do so anyway, because their backward pass is a separate graph.
+        preference: train on preference pairs; ``labels`` then holds the targets of `PreferenceLoss`.
+        picks_rows: compute the head for labeled tokens only; ``labels`` is then the input of `LabelledCrossEntropy`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MicroBatchGradients(nn.Cell):
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]
         table = decoder.token_embedding.weight.name if self.is_first else None
-        self.embedding_index = names.index(table) if table in names else -1  # frozen, or another stage's
+        self.embedding_index = names.index(table) if table in names else -1  # frozen, or on another stage
         slices, config = decoder.slices, decoder.config
         self.partial = tuple(slices.is_partial(name, config) for name in names)
         self.tensor_sum = slices.tensor_sum
@@ -126,19 +126,19 @@ class MicroBatchGradients(nn.Cell):
         """Run forward and backward.
 
         Args:
-            inputs: int32 ids ``[B, S]`` on the first stage, else the rows of the one before.
+            inputs: int32 ids ``[B, S]`` on the first stage, else the hidden states of the previous one.
             position_ids, document_ids, labels: int32 ``[B, S]``; ``labels[b, s]`` is the token to be predicted at
                 position s, or -100.
             seed: int32 scalar of the dropout masks.
             loss_scale: float32 scalar.
-            grad_output: gradient of the rows that leave the stage; any scalar on the last one.
-            layer_inputs: what `ForwardStage` kept; empty on the last stage.
+            grad_output: gradient of the stage's output; any scalar on the last one.
+            layer_inputs: the layer inputs that `ForwardStage` kept; empty on the last stage.
 
         Returns:
-            Unscaled loss (0 but on the last stage), gradient of the rows that entered, scaled gradients of all weights.
+            Unscaled loss (0 except on the last stage), gradient of the stage's input, scaled gradients of all weights.
 
-        The looked-up rows' gradient is added by a scatter into the table's gradient so far: that of the tied head, or
-        zeros. The rows' own gradient of the table and the sum of the two would cost two more tensors of its size.
+        The gradient of the embedding lookup is scattered into the table's gradient so far: that of the tied head, or
+        zeros. A separate gradient of the table and the sum of the two would cost two more tensors of its size.
         """
         rows = self.decoder.look_up(inputs)
         loss, (grad_rows, grads) = self.stage_gradients(

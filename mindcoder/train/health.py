@@ -1,4 +1,4 @@
-"""Losses that jump or are no numbers: noticed, written down with the rows that caused them, undone where asked for."""
+"""Detects NaN losses and loss spikes, logs the offending rows and optionally rewinds."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Literal
 from mindcoder.train.callbacks.base import StepRecord
 
 Verdict = Literal["fine", "not finite", "spike"]
-FEWEST = 10  # losses before a spike can be told
+FEWEST = 10  # losses needed before a spike can be detected
 
 
 @dataclass(frozen=True)
 class HealthOptions:
-    """What is noticed and done.
+    """Thresholds and reactions.
 
     Attributes:
-        spike_factor: a loss above this times the median of the last ``window`` losses is a spike; 0 notices none.
-        window: losses.
-        patience: updates in a row that may be skipped because their gradient is not finite; 0 stops at the first.
-        rewind: go back to the newest checkpoint after a spike, and on with the data behind it.
+        spike_factor: a loss above this times the median of the last ``window`` losses is a spike; 0 disables detection.
+        window: number of losses.
+        patience: consecutive updates that may be skipped because of non-finite gradients; 0 stops at the first.
+        rewind: after a spike, restore the latest checkpoint and continue with the data after the spike.
     """
 
     spike_factor: float = 0.0
@@ -35,11 +35,11 @@ class HealthOptions:
 
 
 class LossHealth:
-    """Judges updates one after the other.
+    """Judges one update after another.
 
     Args:
         options: see `HealthOptions`.
-        file: JSON lines of what was noticed.
+        file: JSON lines of detected events.
     """
 
     def __init__(self, options: HealthOptions, file: Path) -> None:
@@ -48,7 +48,7 @@ class LossHealth:
         self.skipped_in_a_row = 0
 
     def judge(self, loss: float, grad_norm: float) -> Verdict:
-        """Of an update; remembers its loss unless something is wrong with it."""
+        """Judge an update; its loss enters the history unless something is wrong with it."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             self.skipped_in_a_row += 1
             return "not finite"
@@ -61,11 +61,11 @@ class LossHealth:
 
     @property
     def hopeless(self) -> bool:
-        """Whether more updates were skipped in a row than is allowed."""
+        """Whether more consecutive updates were skipped than allowed."""
         return self.skipped_in_a_row > self.options.patience
 
     def note(self, record: StepRecord, verdict: Verdict, action: str, rows: Sequence[int], dataset: str) -> None:
-        """Append a line that says what happened, what was done, and which rows of the dataset were in the step."""
+        """Append a line with the event, the reaction, and the dataset rows that were in the step."""
         entry = {
             "step": record.step,
             "verdict": verdict,

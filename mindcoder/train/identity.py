@@ -1,7 +1,7 @@
-"""What makes a run the run it is: kept in its checkpoints, compared when it is resumed.
+"""Identity of a run: stored in its checkpoints and compared on resume.
 
-A resumed run has to be the one that was interrupted. What decides its numbers is compared by group; a difference is
-refused unless its group is allowed by name. What changes nothing but the layout or the length is told in one line.
+A resumed run must be the one that was interrupted. Everything that determines its numbers is compared by group; a
+difference is refused unless its group is allowed by name. Changes of layout or length only are reported in one line.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from mindcoder.parallel.mesh import Mesh
 from mindcoder.train.schedule import Schedule
 
 STATE_KEY = "identity"
-GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # what --allow_changes may name
+GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # groups that --allow_changes may name
 BASE, NO_BASE = "base", "no weights"
 UNTOLD: tuple[Any, ...] = (None, "", [], ())
-WHERE_KNOWN = ("content", "prompt_template", "tokenizer", BASE)  # what one side does not know is no difference
+WHERE_KNOWN = ("content", "prompt_template", "tokenizer", BASE)  # compared only if both sides know them
 SHOWN = 60  # characters of a value in a message
 
-# Keys of lr_schedule that only say how long the schedule is.
+# Keys of lr_schedule that only state its length.
 LENGTH_KEYS = ("total_steps",)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Of a run.
+    """Identity of a run.
 
     Attributes:
-        groups: by the names of `GROUPS`, keys and values that decide its numbers.
+        groups: keys and values that determine its numbers, by the names of `GROUPS`.
         free: keys and values that may change.
-        schedule: the learning rate's, which depends on the number of updates too.
+        schedule: the learning-rate schedule, which also depends on the number of updates.
     """
 
     groups: Mapping[str, Mapping[str, Any]]
@@ -44,7 +44,7 @@ class Identity:
     schedule: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As data for JSON."""
         return {"groups": dict(self.groups), "free": dict(self.free), "schedule": dict(self.schedule)}
 
 
@@ -58,14 +58,14 @@ def identity_of(
     total_steps: int,
     base: str | None = None,
 ) -> Identity:
-    """Of the run that a configuration describes.
+    """Identity of the run that a configuration describes.
 
     Args:
-        content: digest of the data; empty where this process does not know it.
+        content: digest of the data; empty if this process does not know it.
         text_format: how the texts of the data became token ids.
         total_steps: updates of the whole run.
-        base: digest of the weights that the run needs as long as it lasts (an adapter's base, a preference run's
-            reference), `NO_BASE` if it starts from none, and None where that does not decide anything.
+        base: digest of the weights that the run depends on throughout (the base of an adapter, the reference of a
+            preference run), `NO_BASE` if it starts from none, and None if they do not matter.
     """
     data, wrapper, runner = config.train_dataset, config.runner_wrapper, config.runner_config
     peak = config.lr_schedule.learning_rate
@@ -111,13 +111,13 @@ def identity_of(
 
 
 def compare(state: Mapping[str, Any], now: Identity, allowed: Collection[str], folder: Path) -> list[str]:
-    """What to say when a run is resumed from ``state``, a line each.
+    """Compare with the ``state`` of a checkpoint; returns lines to print on resume.
 
     Args:
-        allowed: groups whose changes are taken.
+        allowed: groups in which changes are accepted.
 
     Raises:
-        UserError: something that decides the numbers changed; names all of it.
+        UserError: something that determines the numbers changed; names all differences.
     """
     saved, step = state.get(STATE_KEY), state["step"]
     if not isinstance(saved, Mapping) or not isinstance(saved.get("groups"), Mapping):
@@ -150,7 +150,7 @@ def compare(state: Mapping[str, Any], now: Identity, allowed: Collection[str], f
 
 
 def _differences(before: Any, now: Mapping[str, Any]) -> list[str]:
-    """``key old → new`` of the keys that both have; a key that one version does not know is no difference."""
+    """``key old → new`` of keys that both have; a key that one version does not know is no difference."""
     if not isinstance(before, Mapping):
         return []
     found = []
@@ -169,7 +169,7 @@ def _differences(before: Any, now: Mapping[str, Any]) -> list[str]:
 
 
 def _same(before: Any, now: Any) -> bool:
-    """Equal as JSON keeps them: tuples are lists, and nothing given is nothing given."""
+    """Equal as stored in JSON: tuples are lists, and missing equals empty."""
     if isinstance(now, tuple):
         now = list(now)
     if isinstance(now, Mapping) and isinstance(before, Mapping):
@@ -178,7 +178,7 @@ def _same(before: Any, now: Any) -> bool:
 
 
 def _schedule_note(before: Any, now: Mapping[str, Any], step: int) -> list[str]:
-    """A longer or shorter run bends a decaying learning rate: say by how much at the next update."""
+    """A longer or shorter run changes a decaying learning rate: say by how much at the next update."""
     if not isinstance(before, Mapping) or dict(before) == dict(now):
         return []
     try:

@@ -1,4 +1,4 @@
-"""AdamW as one in-place operator a parameter."""
+"""AdamW with one in-place operator per parameter."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTup
 
 @dataclass(frozen=True)
 class AdamWOptions:
-    """Hyperparameters of AdamW (Loshchilov and Hutter 2019), PyTorch's meaning of each.
+    """Hyperparameters of AdamW (Loshchilov and Hutter 2019), with PyTorch's meaning.
 
     Attributes:
-        correction: of the moments' bias towards zero. both: of each moment, as PyTorch and MindFormers' AdamW. rate:
+        correction: bias correction of the moments. both: of each moment, as PyTorch and MindFormers' AdamW. rate:
             folded into the learning rate, so that eps is not scaled (the end of section 2 of Kingma and Ba 2015;
             MindFormers' AdamWeightDecayX). none: as MindSpore's AdamWeightDecay, whose first steps are larger.
     """
@@ -41,23 +41,23 @@ class AdamWOptions:
 
 
 def decays(parameter: Parameter) -> bool:
-    """Weight decay acts on matrices; not on biases and norms, which have one axis."""
+    """Whether weight decay applies: to matrices, not to biases and norms, which have one axis."""
     return len(parameter.shape) > 1
 
 
 class AdamW(nn.Cell):
-    """Updates parameters from their gradients; one call a step.
+    """Updates parameters from their gradients; one call per step.
 
-    The device's `AdamWUpdate` does it in place; the result is PyTorch's ``torch.optim.AdamW`` up to rounding
-    (`AdamWOptions.correction` has other definitions). Parameters stored in float16 or bfloat16 get a
-    float32 master copy, so small updates are not lost.
+    The device's `AdamWUpdate` works in place; the result equals PyTorch's ``torch.optim.AdamW`` up to rounding
+    (`AdamWOptions.correction` selects other definitions). Parameters stored in float16 or bfloat16 get a
+    float32 master copy, so that small updates are not lost.
 
     Args:
-        parameters: what to train, in the order gradients will come.
+        parameters: the trainable parameters, in the order of the gradients.
         options: hyperparameters.
-        owned: which of them this process updates; the others come from the rank that does (ZeRO-1).
-        spread: sums over the ranks that divide the parameters; needed with ``owned``.
-        rate_ratios: learning rate of each parameter ÷ that of the call; all 1 by default.
+        owned: which of them this rank updates; the others come from the rank that owns them (ZeRO-1).
+        spread: all-reduce over the ranks that divide the parameters; required with ``owned``.
+        rate_ratios: learning rate of each parameter relative to the call's; all 1 by default.
     """
 
     def __init__(
@@ -95,21 +95,22 @@ class AdamW(nn.Cell):
         self.assign, self.assign_add = kernels.Assign(), kernels.AssignAdd()
 
     def state(self) -> dict[str, Parameter]:
-        """Everything a checkpoint must hold, by name (masters only where they differ from the parameter)."""
+        """State to save in a checkpoint, by name (master weights only where they differ from the parameter)."""
         masters = [master for master, has_master in zip(self.master, self.has_master) if has_master]
         return {item.name: item for item in (*self.first_moment, *self.second_moment, *masters, self.steps)}
 
     def construct(self, gradients: tuple, factor: Tensor, learning_rate: Tensor) -> Tensor:
-        """Apply ``factor * gradients`` at ``learning_rate`` (float32 scalars); gives the count of updates so far."""
+        """Apply ``factor * gradients`` at ``learning_rate`` (float32 scalars); returns the number of updates so far."""
         steps = self.assign_add(self.steps, Tensor(1.0, ms.float32))
         scalars = self.update.scalars(steps, learning_rate)
         one = Tensor(1.0, ms.float32)
-        zero = ops.cast(steps < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
+        # opaque to the compiler, which would otherwise keep a constant per shape
+        zero = ops.cast(steps < 0.0, ms.float32)
         updated = steps
         for index in range(len(self.parameters)):
             parameter = self.parameters[index]
             if self.owned[index]:
-                # One parameter after the other, so that one scaled gradient is alive at a time.
+                # One parameter after the other, so that only one scaled gradient is alive at a time.
                 gradient = ops.cast(ops.depend(gradients[index], updated), ms.float32) * factor
                 weight, slot = self.master[index], self.slots[index]
                 updated = self.update(
@@ -119,7 +120,7 @@ class AdamW(nn.Cell):
                 if self.has_master[index]:
                     updated = self.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
             if self.spread is not None:
-                # All but the owner add zeros: a broadcast on backends that have none inside a graph.
+                # All but the owner add zeros: a broadcast for backends without one inside a graph.
                 value = ops.depend(parameter, updated) * ops.cast(one if self.owned[index] else zero, parameter.dtype)
                 updated = self.assign(parameter, self.spread(ops.depend(value, updated)))
         return ops.depend(steps, updated)

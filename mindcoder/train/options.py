@@ -1,4 +1,4 @@
-"""What a training run is told."""
+"""Training hyperparameters."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from mindcoder.train.identity import Identity
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train.
+    """Training hyperparameters.
 
     Attributes:
         total_steps: updates of the whole run.
-        epochs: passes over the data; whichever ends first ends the run.
-        accumulate: micro batches an update.
-        max_grad_norm: clip to this global norm; 0 leaves gradients.
-        seed: of dropout; start values and data order have their own use of it.
+        epochs: passes over the data; the run ends at whichever comes first.
+        accumulate: micro batches per update.
+        max_grad_norm: clip to this global norm; 0 disables clipping.
+        seed: of dropout; initial values and data order use it separately.
         save_every: updates between checkpoints; 0 saves at the end only.
-        keep: how many checkpoints stay.
+        keep: number of checkpoints to keep.
         eval_every: updates between evaluations; 0 evaluates at the end only.
         checkpoint_root: folder of the checkpoints.
-        recompute: keep each layer's input only and run it again in the backward pass.
-        shard_optimizer: divide the optimizer states over the data axis (ZeRO-1).
-        lora, prefix: what is trained is an adapter; only it is saved.
-        base: where the frozen weights of an adapter lie.
-        preference: learn from pairs of answers.
-        health: what to do about losses that jump or are no numbers.
-        head_rows: by a micro batch's length, how many of its rows the head is computed for, at least as many as have a
-            label; None for all.
-        identity: what decides the run's numbers; kept in checkpoints.
-        text_format: how the texts of the data became token ids; kept in checkpoints.
-        peak_tflops: 10^12 floating point operations a second of a device; 0 where it is not known.
+        recompute: keep only each layer's input and recompute the layer in the backward pass.
+        shard_optimizer: shard the optimizer states over the data-parallel ranks (ZeRO-1).
+        lora, prefix: train an adapter; only it is saved.
+        base: location of an adapter's frozen weights.
+        preference: train on preference pairs.
+        health: reaction to loss spikes and NaN losses.
+        head_rows: number of tokens to compute the head for, by micro batch length; at least the number of labeled
+            tokens; None for all.
+        identity: everything that determines the run's numbers; stored in checkpoints.
+        text_format: how the texts of the data became token ids; stored in checkpoints.
+        peak_tflops: peak of a device in 10^12 floating point operations per second; 0 if unknown.
     """
 
     total_steps: int
@@ -63,5 +63,5 @@ class TrainOptions:
 
     @property
     def freezes(self) -> bool:
-        """Whether an adapter is trained in place of the weights."""
+        """Whether an adapter is trained instead of all weights."""
         return self.lora is not None or self.prefix is not None

@@ -1,4 +1,4 @@
-"""One training step of a pipeline stage: a graph each for forward, backward and update, in 1F1B order."""
+"""Training step of a pipeline stage: one graph each for forward, backward and update, in 1F1B order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
 
 
 class RowsLink:
-    """Way of residual-stream rows, and of their gradients, to a neighbouring stage.
+    """Point-to-point transfer of hidden states, and of their gradients, to a neighboring stage.
 
     Args:
-        neighbour: that stage's rank.
-        shape: of the rows, ``[B*S, H]`` (this slice's with sequence parallelism).
-        dtype: of the rows.
+        neighbour: rank of that stage.
+        shape: of the hidden states, ``[B*S, H]`` (this rank's part with sequence parallelism).
+        dtype: of the hidden states.
     """
 
     def __init__(self, neighbour: Neighbour, shape: tuple[int, ...], dtype: ms.dtype.Number) -> None:
@@ -36,7 +36,7 @@ class RowsLink:
 
 
 def link_to(decoder: Decoder, together: Collectives, step: int, tokens: int) -> RowsLink | None:
-    """Way to the stage before (-1) or behind (1) for micro batches of ``tokens``; None beyond the ends."""
+    """Link to the previous (-1) or next (1) stage for micro batches of ``tokens``; None beyond the ends."""
     neighbour = together.neighbour(step)
     if neighbour is None:
         return None
@@ -45,7 +45,7 @@ def link_to(decoder: Decoder, together: Collectives, step: int, tokens: int) -> 
 
 
 class BackwardStage(nn.Cell):
-    """Backward pass of a micro batch, on the last stage with its forward pass; adds to the gradient buffers."""
+    """Backward pass of a micro batch, including the forward pass on the last stage; adds to the gradient buffers."""
 
     def __init__(self, gradients: MicroBatchGradients, accumulate: Accumulate) -> None:
         super().__init__(auto_prefix=False)
@@ -61,9 +61,9 @@ class BackwardStage(nn.Cell):
         share: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
-        *layer_inputs: Tensor,  # a tuple would be a constant, and its graph compiled again for each
+        *layer_inputs: Tensor,  # a tuple would be a constant, and the graph compiled again for each
     ) -> tuple[Tensor, Tensor]:
-        """Weighted loss and the gradient of the rows that entered."""
+        """Weighted loss and the gradient of the stage's input."""
         loss, grad_rows, grads = self.gradients(
             inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
@@ -71,7 +71,7 @@ class BackwardStage(nn.Cell):
 
 
 class FinishStep(nn.Cell):
-    """Sums over processes and the update."""
+    """All-reduces over processes, then the update."""
 
     def __init__(self, update: ClippedUpdate, accumulate: Accumulate, together: Collectives) -> None:
         super().__init__(auto_prefix=False)
@@ -81,7 +81,7 @@ class FinishStep(nn.Cell):
         self.data_sum = together.sum_over(mesh.data_ranks())
 
     def construct(self, loss: Tensor, loss_scale: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
-        """The step's loss and gradient norm, the same on every rank."""
+        """Loss and gradient norm of the step, the same on every rank."""
         loss = self.data_sum(self.pipeline_sum(loss))
         grads = ops.depend(self.accumulate.buffers, loss)
         grads = self.update.sum_all(grads, ops.depend(Tensor(1.0, ms.float32), loss), loss)
@@ -90,14 +90,14 @@ class FinishStep(nn.Cell):
 
 
 class PipelineStep:
-    """The step of one stage.
+    """Training step of one stage.
 
     Args:
         decoder: this stage of the network.
         optimizer: updates ``decoder``'s parameters.
-        max_grad_norm: clip to this global norm; 0 leaves gradients.
+        max_grad_norm: clip to this global norm; 0 disables clipping.
         loss_scaled: whether the loss scale may differ from 1 (float16).
-        recompute: keep layer inputs only on the last stage too; the others always do.
+        recompute: keep only layer inputs on the last stage too; the others always do.
         together: all processes.
     """
 
@@ -119,17 +119,17 @@ class PipelineStep:
         self._schedule: OneForwardOneBackward[Tensor] | None = None
 
     def set_train(self, train: bool) -> None:
-        """Dropout on or off."""
+        """Switch dropout on or off."""
         self.forward.set_train(train)
         self.backward.set_train(train)
 
     def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
-        """One update; gives the step's loss and gradient norm.
+        """Run one update; returns the step's loss and gradient norm.
 
         Args:
-            micro_batches: this data rank's part of the step.
+            micro_batches: the part of the step of this data-parallel rank.
             rate: learning rate.
-            scale: of the loss.
+            scale: loss scale.
         """
         loss_scale = Tensor(scale, ms.float32)
         loss = Tensor(0.0, ms.float32)
@@ -162,7 +162,7 @@ class PipelineStep:
         return (inputs, batch.position_ids, batch.document_ids, *rest)
 
     def _prepare(self, batch: MicroBatch, loss_scale: Tensor) -> OneForwardOneBackward[Tensor]:
-        """Links for micro batches of this size, and both graphs, before anyone waits for anyone."""
+        """Set up links for micro batches of this size and compile both graphs before any rank waits for another."""
         mesh, tokens = self.together.mesh, batch.input_ids.size
         previous, following = (link_to(self.decoder, self.together, step, tokens) for step in (-1, 1))
         entered = None if previous is None else ops.zeros(previous.shape, previous.dtype)
@@ -171,7 +171,7 @@ class PipelineStep:
         if following is not None:
             inputs = batch.input_ids if entered is None else entered
             compile_ahead(self.forward, inputs, batch.position_ids, batch.document_ids, batch.seed)
-            layer_inputs = (gradient,) * len(self.decoder.layers)  # all have one shape
+            layer_inputs = (gradient,) * len(self.decoder.layers)  # all have the same shape
         compile_ahead(self.backward, *self._arguments(batch, entered, gradient, loss_scale), *layer_inputs)
         self._schedule = OneForwardOneBackward(mesh.stage, mesh.pipeline, previous, following)
         return self._schedule

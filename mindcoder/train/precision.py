@@ -10,9 +10,9 @@ class LossScale:
     """Dynamic loss scale (Micikevicius et al. 2018): grows while gradients stay finite, shrinks on overflow.
 
     Attributes:
-        value: the scale in use.
-        factor: it is multiplied or divided by this; 1 keeps it fixed.
-        window: finite updates in a row before it grows.
+        value: current scale.
+        factor: growth and backoff factor; 1 keeps the scale fixed.
+        window: consecutive finite updates before it grows.
         finite_steps: finite updates since the last change.
     """
 
@@ -27,7 +27,7 @@ class LossScale:
         return self.value != 1.0 or self.factor > 1
 
     def update(self, finite: bool) -> None:
-        """Take note of one update's gradients."""
+        """Record whether one update's gradients were finite."""
         if not finite:
             self.value = max(self.value / self.factor, 1.0)
             self.finite_steps = 0

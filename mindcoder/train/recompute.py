@@ -1,6 +1,6 @@
-"""Activation recomputation (Chen et al. 2016): one layer's activations alive at a time.
+"""Activation recomputation (Chen et al. 2016): only one layer's activations are alive at a time.
 
-MindSpore's ``Cell.recompute`` changes nothing on CPU, so the backward pass is spelled out layer by layer.
+MindSpore's ``Cell.recompute`` has no effect on CPU, so the backward pass is written out layer by layer.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from mindcoder.models.decoder import Decoder
 
 
 class RecomputedGradients(nn.Cell):
-    """Same call as `mindcoder.train.gradients.PlainGradients`; keeps each layer's input only.
+    """Same interface as `mindcoder.train.gradients.PlainGradients`; keeps only each layer's input.
 
-    On the last stage (or the only one) the inputs are made here; on the others they come from `ForwardStage`, which ran
-    in another graph.
+    On the last stage (or the only one) the inputs are computed here; on the others they come from `ForwardStage`, which
+    ran in another graph.
 
     Args:
         decoder: the network, or a stage of it.
         loss: the fused head and loss; needed on the last stage.
-        weights: parameters of the network, in the order their gradients are wanted.
+        weights: parameters of the network, in the order of the returned gradients.
         loss_scaled: multiply the loss by ``loss_scale``.
     """
 
@@ -42,7 +42,7 @@ class RecomputedGradients(nn.Cell):
         table = decoder.position_embedding
         trains_table = table is not None and table.weight.requires_grad
         self.begin_weights = ms.ParameterTuple([table.weight]) if trains_table else None
-        # The order in which `construct` finds gradients; `places` brings them into that of ``weights``.
+        # The order in which `construct` computes gradients; `places` maps it to the order of ``weights``.
         found = [*head_weights, *(self.begin_weights or ()), *(item for layer in self.layer_weights for item in layer)]
         names = [weight.name for weight in found]
         self.lookup = decoder.token_embedding
@@ -55,7 +55,7 @@ class RecomputedGradients(nn.Cell):
         self.input_gradient = ops.GradOperation(get_all=True, sens_param=True)
 
     def head(self, rows: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
-        """Scaled loss from the last layer's output."""
+        """Scaled loss from the output of the last layer."""
         hidden = self.decoder.finish(rows)
         loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
@@ -89,7 +89,7 @@ class RecomputedGradients(nn.Cell):
         layer_grads = ()
         for back in range(len(decoder.layers)):
             index = len(decoder.layers) - 1 - back
-            # `depend` keeps the compiler from reusing the forward pass's activations.
+            # `depend` keeps the compiler from reusing the activations of the forward pass.
             layer_rows = ops.depend(inputs[index], grad_rows)
             arguments = (layer_rows, rotation, mask, seed, batch, length, grad_rows)
             if len(self.layer_weights[index]) > 0:
@@ -111,13 +111,13 @@ class RecomputedGradients(nn.Cell):
         found = head_grads + begin_grads + layer_grads
         ordered = ()
         for place in self.places:
-            # An embedding that is not the head has only the gradient of its rows, which the caller adds.
+            # An untied embedding has only the gradient of its lookups, which the caller adds.
             ordered += (ops.zeros_like(self.lookup.weight) if place < 0 else found[place],)
         return loss, (grad_rows, ordered)
 
 
 class ForwardStage(nn.Cell):
-    """Forward pass of a pipeline stage that is not the last one: the rows that leave it, and every layer's input."""
+    """Forward pass of a pipeline stage before the last one: its output, and the input of every layer."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(auto_prefix=False)

@@ -1,4 +1,4 @@
-"""Log-probabilities of the answers of pairs: the reference of DPO, and how well a model tells them apart."""
+"""Log-probabilities of preference pairs: the reference of DPO, and how well a model ranks the pairs."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class PairStep(nn.Cell):
 
 @dataclass(frozen=True)
 class PairTable:
-    """Of each row of a dataset: log-probabilities and labelled tokens of chosen and rejected, float32 ``[rows, 2]``."""
+    """Per row of a dataset: log-probabilities and labeled tokens of chosen and rejected, float32 ``[rows, 2]``."""
 
     logprobs: np.ndarray
     counts: np.ndarray
 
 
 def score_pairs(decoder: Decoder, loader: BatchLoader, title: str, show_progress: bool = True) -> PairTable:
-    """Go once through all rows, in file order."""
+    """Score all rows once, in file order."""
     step, was_training = PairStep(decoder), decoder.training
     step.set_train(False)
     logprobs, counts = [], []
@@ -62,12 +62,12 @@ def score_pairs(decoder: Decoder, loader: BatchLoader, title: str, show_progress
 
 
 def reference_logprobs(decoder: Decoder, loader: BatchLoader, source: str, cache: Path) -> np.ndarray:
-    """``[rows, 2]`` of the reference model, from ``cache`` where it was computed for the same weights and data.
+    """``[rows, 2]`` of the reference model, from ``cache`` if it was computed for the same weights and data.
 
     Args:
         decoder: with the reference's weights.
         loader: over all rows, unshuffled.
-        source: names the weights and the data.
+        source: identifies the weights and the data.
         cache: an .npz file.
     """
     key = hashlib.sha256(f"{source} {loader.rows}".encode()).hexdigest()
@@ -84,6 +84,6 @@ def reference_logprobs(decoder: Decoder, loader: BatchLoader, source: str, cache
 
 
 def preferred(table: PairTable, reference: np.ndarray | None) -> float:
-    """Share of pairs whose chosen answer is the better one: against the reference (DPO), or a token (SimPO)."""
+    """Fraction of pairs in which the chosen answer wins: relative to the reference (DPO), or per token (SimPO)."""
     values = table.logprobs / np.maximum(table.counts, 1) if reference is None else table.logprobs - reference
     return float((values[:, 0] > values[:, 1]).mean())

@@ -1,4 +1,4 @@
-"""One HTML page about a run: curves, evaluations, losses that were noticed, configuration, environment."""
+"""HTML report of a run: curves, evaluations, loss anomalies, configuration, environment."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ td{{overflow-wrap:anywhere}} h2{{margin-top:2rem}}
 
 
 def run_report(run: Path) -> str:
-    """The page of a run's output folder; it needs nothing else.
+    """The self-contained page of a run's output folder.
 
     Raises:
-        UserError: no run there.
+        UserError: there is no run.
     """
     curve = run / "curves" / "loss.csv"
     if not curve.is_file():
@@ -120,7 +120,7 @@ def _health(file: Path) -> str:
 
 
 def _samples(run: Path) -> str:
-    """Answers of ``eval-code`` or ``predict`` that were written into the run's folder."""
+    """Answers that ``eval-code`` or ``predict`` wrote into the run's folder."""
     blocks = []
     for file in sorted(run.glob("*/results.jsonl"))[:3]:
         for item in islice(_objects(file), 3):
@@ -137,13 +137,13 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _rows(file: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
-    """Lines of a curve.
+    """Rows of a curve file.
 
     Args:
-        numbers: columns that hold one.
+        numbers: columns that hold numbers.
 
     Raises:
-        UserError: names the line and the column that is something else.
+        UserError: names the line and the column that is not a number.
     """
     if not file.is_file():
         return []
@@ -167,7 +167,7 @@ def _rows(file: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _objects(file: Path) -> Iterator[dict[str, Any]]:
-    """Of a JSONL file; losses in it may be NaN."""
+    """Objects of a JSONL file; losses in it may be NaN."""
     for number, line in enumerate(read_text(file).splitlines(), 1):
         item = parse_json(line, file, number, non_finite=True)
         if not isinstance(item, dict):
@@ -176,7 +176,7 @@ def _objects(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _description(file: Path) -> dict[str, Any]:
-    """What a run wrote about itself, as far as the page needs it; empty where there is nothing."""
+    """The run's description as far as the page needs it; empty if there is none."""
     if not file.is_file():
         return {}
     found = parse_json(read_text(file), file, non_finite=True)

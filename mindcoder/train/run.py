@@ -1,4 +1,4 @@
-"""From a validated configuration to a training or evaluation run."""
+"""Sets up a training or evaluation run from a validated configuration."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the command line adds to the configuration.
+    """Options from the command line beside the configuration.
 
     Attributes:
-        resume: continue from the newest whole checkpoint of the output folder.
-        overwrite: start anew although the output folder holds checkpoints.
+        resume: continue from the latest intact checkpoint of the output folder.
+        overwrite: start from scratch although the output folder holds checkpoints.
         allowed: groups of `mindcoder.train.identity.GROUPS` that may have changed since the checkpoint.
     """
 
@@ -74,7 +74,7 @@ class TrainRequest:
 
 
 def micro_batches(config: RunConfig) -> int:
-    """Micro batches an update: ``gradient_accumulation_steps``, times ``micro_batch_num`` in a pipeline."""
+    """Micro batches per update: ``gradient_accumulation_steps``, times ``micro_batch_num`` in a pipeline."""
     mesh = config.parallel_config
     in_pipeline = config.use_parallel and mesh.pipeline_stage > 1
     return config.runner_config.gradient_accumulation_steps * ((mesh.micro_batch_num or 1) if in_pipeline else 1)
@@ -94,7 +94,7 @@ def train(
     """Train or fine-tune as ``config`` says.
 
     Args:
-        tokenizer: for data that is read while training; kept beside the checkpoints where the run was given one.
+        tokenizer: for data that are streamed; saved with the checkpoints if the run was given one.
         text_format: how the texts of the data became token ids.
 
     Raises:
@@ -127,7 +127,7 @@ def train(
     needs_base = lora is not None or prefix is not None or preference is not None
     if resume_from is not None:
         check_architecture(resume_from.state, network, resume_from.folder)
-    start = None  # compared before anything is built: another model is seen at once
+    start = None  # compared before anything is built, so that a different model fails at once
     if config.load_checkpoint and (resume_from is None or needs_base):
         start = fitting_weights(config.load_checkpoint, network)
     content = content_digest(loader, output / "digests.json") if mesh.rank == 0 else ""
@@ -175,7 +175,7 @@ def train(
             copy_companions(*companions_beside(weights, own), output / "tokenizer")
     reference, pairs = None, None
     if options.preference is not None:
-        pairs = build_loader(config, section, False, False)  # all of them on every process, in the file's order
+        pairs = build_loader(config, section, False, False)  # all of them on every process, in file order
         if options.preference.kind == "dpo":
             place = f"{config.load_checkpoint} {_state_of(start)} {config.seed} {signature(pairs.files)}"
             reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
@@ -230,7 +230,7 @@ def train(
 
 
 def _base_digest(start: FittingWeights | None, cache: Path) -> str:
-    """Of the weights that a run needs as long as it lasts; read once and then known by their files' states."""
+    """Digest of the weights that a run depends on throughout; cached by the state of their files."""
     if start is None:
         return NO_BASE
     return kept_digest(
@@ -239,12 +239,12 @@ def _base_digest(start: FittingWeights | None, cache: Path) -> str:
 
 
 def _state_of(start: FittingWeights | None) -> str:
-    """Of the files that weights are read from."""
+    """State of the files that weights are read from."""
     return "" if start is None else signature(weight_files(start.weights, start.plans))
 
 
 def preference_options(config: RunConfig) -> PreferenceOptions | None:
-    """``preference``."""
+    """Options of ``preference``; None without it."""
     section = config.preference
     if section is None:
         return None
@@ -252,7 +252,7 @@ def preference_options(config: RunConfig) -> PreferenceOptions | None:
 
 
 def check_preference(config: RunConfig, loader: Loader) -> None:
-    """Pairs need a dataset of pairs, a model to start from, all layers and the whole vocabulary.
+    """Check that preference tuning has a dataset of pairs, a model to start from, all layers and the whole vocabulary.
 
     Raises:
         UserError: one of them is missing.
@@ -271,7 +271,7 @@ def check_preference(config: RunConfig, loader: Loader) -> None:
 
 
 def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
-    """Add the adapter and say how much of the network it is."""
+    """Add the LoRA adapter and log its share of the parameters."""
     try:
         add_lora(decoder, lora, seed)
     except ValueError as error:
@@ -281,7 +281,7 @@ def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
 
 
 def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None:
-    """Add the prefix and say how much of the network it is."""
+    """Add the prefix and log its share of the parameters."""
     model, network = config.model.settings, decoder.config
     limits = [limit for limit in (network.longest_text, network.sliding_window) if limit is not None]
     if limits and model.seq_length + prefix.tokens > min(limits):
@@ -297,14 +297,14 @@ def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None
 
 
 def _tell_share(what: str, decoder: Decoder) -> None:
-    """How much of the network an adapter is."""
+    """Log the share of trainable parameters."""
     trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
     total = decoder.config.num_parameters() + trained
     log.info("%s: %d of %d parameters are trained (%.3f %%)", what, trained, total, 100 * trained / total)
 
 
 def _announce(config: RunConfig, trainer: Trainer) -> None:
-    """Size of the run, memory of what is always there, and why nothing moves at first."""
+    """Log model size, static memory and the cost of the first (compiling) step."""
     options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
     trained = sum(math.prod(shape) for shape in trainer.decoder.adapter_shapes.values()) or parameters
     log.info(
@@ -323,7 +323,7 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
 
 
 def _resume_source(config: RunConfig, request: TrainRequest, root: Path, together: Collectives) -> Checkpoint | None:
-    """The checkpoint that all processes resume from, or None for a start; the first process looks for it."""
+    """The checkpoint that all processes resume from, or None for a fresh start; rank 0 finds it."""
     location, mesh = _resume_location(config, request, root), together.mesh
     check = DividedCheck(Agreement(together), mesh.rank, mesh.size)
     if mesh.rank > 0:
@@ -346,19 +346,20 @@ def _resume_source(config: RunConfig, request: TrainRequest, root: Path, togethe
 
 
 def _resume_location(config: RunConfig, request: TrainRequest, root: Path) -> str | Path | None:
-    """Where to look for a checkpoint; None for a start."""
+    """Where to look for a checkpoint; None for a fresh start."""
     if isinstance(config.resume_training, str):
         return config.resume_training
-    if config.resume_training and config.load_checkpoint and lora_options(config) is None:  # that is an adapter's base
+    # that is the base of an adapter
+    if config.resume_training and config.load_checkpoint and lora_options(config) is None:
         return config.load_checkpoint
     return root if request.resume or config.resume_training else None
 
 
 def _clear(root: Path, request: TrainRequest) -> None:
-    """Remove an earlier run's checkpoints, if that is wanted.
+    """Remove the checkpoints of an earlier run if the request allows it.
 
     Raises:
-        UserError: it is not.
+        UserError: it does not.
     """
     steps = list_steps(root)
     if steps and not request.overwrite:

@@ -17,23 +17,23 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Schedule:
-    """Warm-up from ``start`` to ``peak``, then what ``kind`` says.
+    """Warmup from ``start`` to ``peak``, then as ``kind`` says.
 
     Attributes:
-        kind: constant; linear decay to ``end`` at ``total_steps``; cosine: ``cycles`` waves over ``total_steps``, 0.5
-            is one descent; restarts: the descent is cut off and begins anew ``cycles`` times; polynomial of exponent
-            ``power``; wsd (warm-up, stable, decay: Hu et al. 2024, MiniCPM): constant until ``decay_start``, then
+        kind: constant; linear decay to ``end`` at ``total_steps``; cosine: ``cycles`` waves over ``total_steps``, where
+            0.5 is one descent; restarts: ``cycles`` cosine descents with hard restarts; polynomial of exponent
+            ``power``; wsd (warmup, stable, decay: Hu et al. 2024, MiniCPM): constant until ``decay_start``, then
             linear to ``end``; cooldown (DeepSeek-V3, section 4.2): ``keep_steps`` at the peak, ``decay_steps`` of
             cosine down to ``end``, ``final_steps`` there, then ``last``; annealing (SGDR, Loshchilov and Hutter 2017):
-            cosine of period 2 ``decay_steps``; warm_restarts: of descents that restart, each ``stretch`` times longer.
+            cosine of period 2 ``decay_steps``; warm_restarts: descents with restarts, each ``stretch`` times longer.
         peak: highest rate.
         total_steps: updates of the whole run.
-        warmup_steps: updates of the linear warm-up.
-        start: rate of the first update when there is a warm-up.
+        warmup_steps: updates of the linear warmup.
+        start: rate of the first update if there is a warmup.
         end: rate after the decay.
         decay_start: first update of the decay (wsd).
         decay_steps: cosine and restarts: the update from which the rate is ``end``; else the length of the decay. 0
-            stands for ``total_steps`` (polynomial: for what is left of it after the warm-up).
+            means ``total_steps`` (polynomial: what remains of it after the warmup).
         cycles, power, keep_steps, final_steps, last, stretch: see ``kind``.
     """
 
@@ -53,7 +53,7 @@ class Schedule:
     stretch: int = 1
 
     def at(self, step: int) -> float:
-        """Rate of the update number ``step``, counted from 0."""
+        """Rate of update ``step``, counted from 0."""
         if self.kind in ("cosine", "restarts") and step >= (self.decay_steps or self.total_steps):
             return self.end
         if step < self.warmup_steps:
@@ -66,7 +66,7 @@ class Schedule:
         return self.end + (self.peak - self.end) * share
 
     def _share(self, step: int) -> float:
-        """How much of the way from ``end`` to ``peak`` is left."""
+        """Position between ``end`` (0) and ``peak`` (1)."""
         after = step - self.warmup_steps
         progress = after / max(self.total_steps - self.warmup_steps, 1)
         if self.kind == "cosine":
@@ -89,7 +89,7 @@ class Schedule:
         return max(1.0 - progress, 0.0)
 
     def _restarted(self, step: int) -> float:
-        """Warm restarts: the share within the descent that ``step`` is in."""
+        """Warm restarts: progress within the descent that contains ``step``."""
         length = self.decay_steps
         if self.stretch == 1:
             return _wave(step % length / length)

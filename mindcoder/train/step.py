@@ -1,4 +1,4 @@
-"""One training step as one compiled graph: forward, backward, accumulation, clipping, update."""
+"""A training step as one compiled graph: forward, backward, accumulation, clipping, update."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What a micro batch brings into a step's graph.
+    """Inputs of a step's graph for one micro batch.
 
     Attributes:
         input_ids, position_ids, document_ids, labels: int32 ``[B, S]``.
         seed: int32 scalar of its dropout masks.
-        share: float32 scalar, its part of the step's labelled tokens (of its pairs with `PreferenceOptions`).
+        share: float32 scalar, its fraction of the step's labeled tokens (of its pairs with `PreferenceOptions`).
         reference: float32 ``[B, 2]``, the reference model's log-probabilities of a pair's answers; None without pairs.
-        places: int32 ``[P]``, rows of ``B * S`` among which are all that have a label; None to compute the head on all.
+        places: int32 ``[P]``, indices into the ``B * S`` tokens that include all labeled ones; None to compute the head
+            for all tokens.
     """
 
     input_ids: Tensor
@@ -41,28 +42,28 @@ class MicroBatch:
 
 
 class Step(Protocol):
-    """One update of this process's parameters, as the trainer asks for it."""
+    """One update of this rank's parameters; the interface that the trainer uses."""
 
     def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
         """Loss and gradient norm of an update at learning rate ``rate`` and loss scale ``scale``."""
 
     def set_train(self, train: bool) -> object:
-        """Dropout on or off."""
+        """Switch dropout on or off."""
 
 
 class TrainStep(nn.Cell):
-    """The step that the trainer calls once a micro batch.
+    """The step, which the trainer calls once per micro batch.
 
     Args:
         decoder: the network.
         optimizer: updates ``decoder``'s parameters, in the order of ``optimizer.parameters``.
-        max_grad_norm: clip the gradient to this global L2 norm; 0 or less leaves it.
-        accumulates: keep gradients of several micro batches in buffers; otherwise every call updates.
+        max_grad_norm: clip the gradient to this global L2 norm; 0 or less disables clipping.
+        accumulates: accumulate gradients of several micro batches in buffers; otherwise every call updates.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
-        recompute: run every layer again in the backward pass instead of keeping its activations.
+        recompute: recompute every layer in the backward pass instead of keeping its activations.
         together: the processes that share each step.
-        preference: learn from pairs of answers.
-        picks_rows: compute the head at the rows that micro batches name only.
+        preference: train on preference pairs.
+        picks_rows: compute the head only for the tokens that micro batches name.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class TrainStep(nn.Cell):
                 compile_ahead(self, *inputs)
                 self._compiled_for.add(batch.input_ids.shape)
             micro_loss, norm = self(*inputs)
-            # With several processes the graph has already weighted and summed the loss.
+            # With several processes the graph has already weighted and all-reduced the loss.
             share = float(batch.share.asnumpy()) if self.data_sum is None else 1.0
             loss += float(micro_loss.asnumpy()) * share
         return loss, float(norm.asnumpy())
@@ -153,13 +154,13 @@ class TrainStep(nn.Cell):
             seed: int32 scalar of the dropout masks.
             learning_rate: float32 scalar.
             loss_scale: float32 scalar; 1 without loss scaling.
-            share: float32 scalar, this micro batch's part of the labelled tokens of the whole step, over all micro
-                batches and ranks.
-            is_last: bool scalar, update after this micro batch (accumulation).
-            extra: with pairs the reference, with picked rows their places; see `MicroBatch`.
+            share: float32 scalar, this micro batch's fraction of the step's labeled tokens, over all micro batches and
+                ranks.
+            is_last: bool scalar, whether to update after this micro batch (accumulation).
+            extra: the reference with pairs, the token indices with ``picks_rows``; see `MicroBatch`.
 
         Returns:
-            The micro batch's mean loss (over several ranks: its share of the step's loss, summed over them) and the
+            The micro batch's mean loss (over several ranks: its share of the step's loss, all-reduced) and the
             gradient's global norm (0 when no update was due), float32 scalars.
         """
         loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *extra)

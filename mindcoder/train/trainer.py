@@ -1,4 +1,4 @@
-"""The training loop, to be read in one sitting."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Data, one compiled step, schedule, evaluation, checkpoints.
+    """Training loop over data, one compiled step, schedule, evaluation and checkpoints.
 
     Args:
-        decoder: the network, with its start weights.
+        decoder: the network, with its initial weights.
         loader: training batches.
         optimizer: AdamW's hyperparameters.
         schedule: learning rate.
-        loss_scale: for float16; a scale of 1 and factor 1 otherwise.
+        loss_scale: for float16; scale 1 and factor 1 otherwise.
         options: everything else.
-        callbacks: who is told of what happens.
-        eval_loader: evaluation batches, if there are any.
-        together: the other processes of the run; the loaders give this rank's share.
+        callbacks: notified of training events.
+        eval_loader: evaluation batches, if any.
+        together: the process groups of the run; the loaders return this rank's part.
         reference: of DPO, float32 ``[rows of the dataset, 2]``.
     """
 
@@ -92,7 +92,7 @@ class Trainer:
         self.eval_step = build_eval_step(decoder, together) if eval_loader else None
         self.step = 0
         self.position = Position()
-        self.updates = 0  # made by this process, not by the run that it goes on with
+        self.updates = 0  # by this process, not counting those before a resume
         self._stop_signal: int | None = None
         self._stopped = False
 
@@ -129,7 +129,7 @@ class Trainer:
         """Continue after ``checkpoint``: weights, optimizer, schedule, loss scale and data position.
 
         Raises:
-            UserError: the checkpoint is of another shape or was made with another batch size.
+            UserError: the checkpoint has other shapes or was made with another batch size.
         """
         state = checkpoint.state
         check_architecture(state, self.decoder.config, checkpoint.folder)
@@ -149,11 +149,11 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether every update of the run is made."""
+        """Whether all updates of the run are done."""
         return self.step >= self.options.total_steps or self.position.epoch >= self.options.epochs
 
     def run(self) -> EvalResult | None:
-        """Train to the end or until SIGTERM, SIGINT or SIGHUP (which save first); gives the last evaluation.
+        """Train to the end or until SIGTERM, SIGINT or SIGHUP (which save first); returns the last evaluation.
 
         Raises:
             UserError: the loss is not finite and no loss scale can help; the disk is full.
@@ -166,7 +166,7 @@ class Trainer:
                 self._tell("on_start", self.step, self.options.total_steps)
                 for batches, position in self._steps():
                     labels, stops = self.agreement.total(sum(map(self._weight, batches)), self._stop_signal is not None)
-                    if stops:  # every process has the same sum, so all of them end before the same update
+                    if stops:  # all processes see the same sum, so all of them stop before the same update
                         self._stopped = True
                         break
                     record = self._update(batches, position, labels)
@@ -195,9 +195,10 @@ class Trainer:
 
     @property
     def exit_code(self) -> int:
-        """0, or as a shell puts it 128 + the signal that ended the run early: a scheduler must not take it for done.
+        """0, or 128 + the signal that ended the run early (shell convention), so that a scheduler does not take it for
+        done.
 
-        Where another process got the signal it counts as SIGTERM, which is what the launcher passes on. So does Ctrl-C
+        If another process got the signal it counts as SIGTERM, which is what the launcher forwards. So does Ctrl-C
         while a graph runs: MindSpore's handler sends the process SIGTERM.
         """
         return 128 + (self._stop_signal or signal.SIGTERM) if self._stopped else 0
@@ -235,7 +236,7 @@ class Trainer:
                 finish_checkpoint(folder, state, self.options.keep)
             self.agreement.meet()
         except BaseException:
-            if mesh.size == 1:  # other processes may still be writing; the next checkpoint clears up
+            if mesh.size == 1:  # other processes may still be writing; the next checkpoint cleans up
                 discard_checkpoint(folder)
             raise
         self._tell("on_checkpoint", self.step, folder)
@@ -258,7 +259,7 @@ class Trainer:
                     return
 
     def _update(self, batches: list[Batch], position: Position, labels: float) -> StepRecord:
-        """One update from its micro batches; ``labels`` counts the labelled tokens of all processes."""
+        """One update from its micro batches; ``labels`` is the number of labeled tokens over all processes."""
         began = time.perf_counter()
         rate = self.schedule.at(self.step)
         scale = self.loss_scale.value
@@ -294,12 +295,12 @@ class Trainer:
         )
 
     def _look_after(self, record: StepRecord, batches: list[Batch]) -> None:
-        """Note a loss that is no number or jumps; go back to the newest checkpoint after a jump where that is wanted.
+        """Record NaN losses and spikes; rewind to the latest checkpoint if `rewind` is set.
 
-        Every process sees the same loss and so does the same.
+        All processes see the same loss and so take the same action.
 
         Raises:
-            UserError: more updates were skipped in a row than is allowed, and no loss scale can help.
+            UserError: more consecutive updates were skipped than allowed, and no loss scale can help.
         """
         verdict = self.health.judge(record.loss, record.grad_norm)
         if verdict == "fine" or (verdict == "not finite" and self.loss_scale.scales):
@@ -322,11 +323,11 @@ class Trainer:
         if checkpoint is not None:
             position = self.position
             self.resume(checkpoint)
-            self.position = position  # on with the data behind the jump
+            self.position = position  # continue with the data after the spike
         self.agreement.meet()
 
     def _checkpoint_before(self) -> Checkpoint | None:
-        """The newest one to go back to; where none is whole the run goes on without."""
+        """The latest checkpoint to rewind to; None if none is intact, and the run continues without."""
         try:
             return newest_checkpoint(self.options.checkpoint_root)
         except UserError as error:
@@ -337,11 +338,11 @@ class Trainer:
         return verdict == "spike" and self.options.health.rewind
 
     def _weight(self, batch: Batch) -> int:
-        """What a batch counts in its step: labelled tokens, or pairs."""
+        """Weight of a batch within its step: number of labeled tokens, or of pairs."""
         return batch.label_count if self.options.preference is None else batch.row_count
 
     def _reference_of(self, batch: Batch) -> Tensor | None:
-        """The reference's log-probabilities of the batch's pairs ``[B, 2]``; zeros where none are needed."""
+        """The reference's log-probabilities of the batch's pairs ``[B, 2]``; zeros if none are needed."""
         if self.options.preference is None:
             return None
         values = np.zeros((len(batch.input_ids), 2), np.float32)
@@ -350,14 +351,14 @@ class Trainer:
         return Tensor(values)
 
     def _places_of(self, batch: Batch) -> Tensor | None:
-        """All rows with a label, filled up with others."""
+        """Indices of all labeled tokens, filled up with others."""
         if self.options.head_rows is None:
             return None
         order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
         return Tensor(order[: self.options.head_rows[batch.labels.shape[1]]].astype(np.int32))
 
     def _dropout_seed(self, micro_batch: int) -> int:
-        """A seed that names this micro batch of this run: resuming draws the same masks."""
+        """Dropout seed of this micro batch, which is the same in a resumed run."""
         place = self.mesh.data_index * self.options.accumulate + micro_batch
         return (self.options.seed * 0x9E3779B1 + self.step * 1024 + place) & 0x7FFFFFFF
 
@@ -375,9 +376,9 @@ class Trainer:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Note SIGTERM, SIGINT and SIGHUP, so that the running update ends and is saved; a second one ends at once.
+        """Handle SIGTERM, SIGINT and SIGHUP: the current update finishes and is saved; a second signal stops at once.
 
-        SIGHUP that is ignored (nohup) stays so.
+        An ignored SIGHUP (nohup) stays ignored.
         """
 
         def note(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""From a step's gradients to new weights: sums over processes, clipping, the optimizer."""
+"""From gradients to new weights: all-reduce over processes, clipping, optimizer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mindcoder.train.optimizer import AdamW
 
 
 class ClippedUpdate(nn.Cell):
-    """Sum gradients over the processes that share a step, clip them to a global norm, update.
+    """All-reduce gradients over the processes that share a step, clip them to a global norm, update.
 
     Args:
-        decoder: the network, or this process's part of it.
+        decoder: the network, or this rank's part of it.
         optimizer: updates its parameters, in the order of ``optimizer.parameters``.
-        max_grad_norm: clip to this global L2 norm; 0 or less leaves gradients.
-        together: the processes.
+        max_grad_norm: clip to this global L2 norm; 0 or less disables clipping.
+        together: the process groups.
     """
 
     def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float, together: Collectives) -> None:
@@ -33,7 +33,7 @@ class ClippedUpdate(nn.Cell):
         self.sliced = tuple(slices.axis(name, decoder.config) is not None for name in names)
         tied_ends = decoder.config.tied_head and not stage.is_whole and (stage.is_first or stage.is_last)
         self.tied_index = names.index(TOKEN_TABLES[0]) if tied_ends and TOKEN_TABLES[0] in names else -1
-        # The last stage's copy of a tied table has the same gradient as the first one's: count it once.
+        # The last stage's copy of a tied embedding has the same gradient as the first stage's: count it once.
         self.counted = tuple(stage.is_first or name != TOKEN_TABLES[0] for name in names)
         self.ends_sum = together.sum_over(mesh.end_ranks())
         self.tensor_sum = slices.tensor_sum
@@ -41,9 +41,9 @@ class ClippedUpdate(nn.Cell):
         self.gradient_sum = GradientSum(together.sum_over(mesh.data_ranks()), shapes) if mesh.data > 1 else None
 
     def sum_all(self, grads: tuple, share: Tensor, last: Tensor) -> tuple:
-        """Gradients of the whole step from this process's, each process's weighted by its ``share``.
+        """Gradients of the whole step from those of the ranks, weighted by their ``share``.
 
-        ``last`` is anything that the collective before depends on.
+        ``last`` is any value that the previous collective depends on.
         """
         if self.tied_index >= 0:
             summed = self.ends_sum(ops.depend(grads[self.tied_index], last))
@@ -54,8 +54,9 @@ class ClippedUpdate(nn.Cell):
         return grads
 
     def construct(self, grads: tuple, divisor: Tensor, learning_rate: Tensor) -> Tensor:
-        """Divide by ``divisor``, clip, update; gives the global norm before clipping. A norm that is not finite
-        leaves parameters and optimizer untouched."""
+        """Divide by ``divisor``, clip, update; returns the global norm before clipping. A norm that is not finite
+        leaves parameters and optimizer unchanged.
+        """
         square_sum = sliced_sum = Tensor(0.0, ms.float32)
         for index in range(len(grads)):
             if self.counted[index]:
@@ -64,7 +65,7 @@ class ClippedUpdate(nn.Cell):
                     sliced_sum = sliced_sum + half_square
                 else:
                     square_sum = square_sum + half_square
-        # The sums must come after those of the gradients on every rank, whatever it counts itself.
+        # The all-reduce of the norm must follow those of the gradients on every rank, whatever it counts itself.
         square_sum = ops.depend(square_sum, grads)
         if self.tensor_sum is not None:
             sliced_sum = self.tensor_sum(ops.depend(sliced_sum, square_sum))
@@ -82,7 +83,7 @@ class ClippedUpdate(nn.Cell):
 
 
 def gradient_buffers(weights: ms.ParameterTuple) -> ms.ParameterTuple:
-    """A float32 sum over micro batches for each weight."""
+    """A float32 accumulation buffer for each weight."""
     return ms.ParameterTuple(
         [
             Parameter(
@@ -96,7 +97,7 @@ def gradient_buffers(weights: ms.ParameterTuple) -> ms.ParameterTuple:
 
 
 class Accumulate(nn.Cell):
-    """Add ``share`` times a micro batch's gradients to buffers; gives ``value`` once that is done."""
+    """Add ``share`` times a micro batch's gradients to the buffers; returns ``value`` after that."""
 
     def __init__(self, buffers: ms.ParameterTuple) -> None:
         super().__init__(auto_prefix=False)
@@ -110,8 +111,9 @@ class Accumulate(nn.Cell):
         return value
 
     def clear(self, value: Tensor) -> Tensor:
-        """Zero the buffers after ``value`` (a norm) is there, which is given back."""
-        zero = ops.cast(value < 0.0, ms.float32)  # unknown to the compiler, which would keep a constant of each size
+        """Zero the buffers once ``value`` (a norm) is computed; returns ``value``."""
+        # opaque to the compiler, which would otherwise keep a constant per shape
+        zero = ops.cast(value < 0.0, ms.float32)
         for buffer in self.buffers:
             zeros = ops.broadcast_to(ops.depend(zero, value).reshape((1,) * len(buffer.shape)), buffer.shape)
             value = ops.depend(value, self.assign(buffer, zeros))

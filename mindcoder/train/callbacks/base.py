@@ -1,4 +1,4 @@
-"""What the trainer tells, and to whom."""
+"""Training events and the interface of callbacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mindcoder.train.evaluate import EvalResult
 
-# What is drawn of updates and evaluations.
+# Scalars to plot of updates and evaluations.
 STEP_SCALARS = (
     "loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale", "tflops", "mfu", "memory_gb",
 )  # fmt: skip
@@ -19,17 +19,17 @@ class StepRecord:
     """One update.
 
     Attributes:
-        step: updates done, this one included.
-        epoch: epochs done, with the share of the running one.
-        loss: mean over the step's labelled tokens, in nats.
+        step: number of updates so far, including this one.
+        epoch: epochs so far, as a fraction.
+        loss: mean over the step's labeled tokens, in nats.
         learning_rate: of this update.
         grad_norm: global L2 norm before clipping.
-        tokens_per_second: positions of the step ÷ its seconds.
-        loss_scale: in use for this step.
+        tokens_per_second: token positions of the step divided by its duration.
+        loss_scale: used in this step.
         skipped: the gradient was not finite and nothing was updated.
-        tflops: floating point operations of this process, in 10^12 a second (forward and backward; not what
-            recomputation does again).
-        mfu: ``tflops`` ÷ what the device could do at most (``runner_config.peak_tflops``); 0 where that is not said.
+        tflops: 10^12 floating point operations per second of this process (forward and backward, without
+            recomputation).
+        mfu: ``tflops`` divided by the device's peak (``runner_config.peak_tflops``); 0 if that is not given.
         memory_gb: resident memory of this process, in 10^9 bytes.
     """
 
@@ -47,19 +47,19 @@ class StepRecord:
 
 
 class Callback:
-    """Base of the trainer's listeners; every method may be left out."""
+    """Base class of training callbacks; all methods are optional."""
 
     def on_start(self, step: int, total_steps: int) -> None:
-        """The run starts, or resumes after ``step`` updates."""
+        """Called when the run starts, or resumes after ``step`` updates."""
 
     def on_step(self, record: StepRecord) -> None:
-        """After every update."""
+        """Called after every update."""
 
     def on_eval(self, step: int, result: EvalResult) -> None:
-        """After every evaluation."""
+        """Called after every evaluation."""
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint was written."""
+        """Called after a checkpoint has been written."""
 
     def on_end(self) -> None:
-        """The run is over, also after an error."""
+        """Called when the run is over, also after an error."""

@@ -1,4 +1,4 @@
-"""A line about the run at the bottom of a terminal, and lines that stay, here and in the log."""
+"""Progress line at the bottom of a terminal, and permanent lines on the console and in the log."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger("mindcoder.train")
 
 
 class ConsoleProgress(Callback):
-    """Shows steps, loss and speed; on a terminal also a clock, which runs while the first step compiles.
+    """Shows steps, loss and speed; on a terminal also a clock that keeps running while the first step compiles.
 
     Args:
-        every: a line that stays each ``every`` updates (MFLossMonitor's per_print_times).
+        every: print a permanent line every ``every`` updates (MFLossMonitor's per_print_times).
     """
 
     def __init__(self, every: int = 10) -> None:
@@ -68,11 +68,11 @@ class ConsoleProgress(Callback):
 
 
 class BottomLine:
-    """The last line of a terminal; messages go above it. A thread keeps its clock going.
+    """The last line of a terminal, with messages above it. A thread keeps its clock running.
 
     Args:
-        step: updates done before.
-        total: of the run.
+        step: updates done so far.
+        total: updates of the run.
     """
 
     def __init__(self, step: int, total: int) -> None:
@@ -80,8 +80,8 @@ class BottomLine:
         self._total = total
         self._middle = ""
         self._began, self._drawn = time.monotonic(), float("-inf")
-        self._after_first = 0.0  # when the first update was done, which compiled
-        # tqdm for what it knows about messages above a line; what the line says is ours.
+        self._after_first = 0.0  # time of the first update, which includes compilation
+        # tqdm takes care of messages above the line; the content of the line is ours.
         self._bar = tqdm(bar_format="{desc}", dynamic_ncols=True, file=sys.stderr)
         self._stopped = threading.Event()
         self._draw()
@@ -89,7 +89,7 @@ class BottomLine:
         self._clock.start()
 
     def show(self, record: StepRecord) -> None:
-        """An update is done."""
+        """Show an update."""
         if not self._after_first:
             self._after_first = time.monotonic()
         self._step = record.step
@@ -98,7 +98,7 @@ class BottomLine:
             self._draw()
 
     def close(self) -> None:
-        """Leave the line as it is and go on below it."""
+        """Leave the line on the screen and continue below it."""
         self._stopped.set()
         self._clock.join()
         self._draw()
@@ -112,11 +112,11 @@ class BottomLine:
         now = time.monotonic()
         self._drawn = now
         text = status_line(_columns() - 1, self._step, self._total, self._middle, now - self._began, self._left(now))
-        with contextlib.suppress(OSError, ValueError):  # the terminal is gone; the run is not
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone; the run continues
             self._bar.set_description_str(text)
 
     def _left(self, now: float) -> float | None:
-        """Seconds to the end at the pace since the first update."""
+        """Estimated seconds remaining, at the pace since the first update."""
         done = self._step - self._first - 1
         if done < 1:
             return None
@@ -124,11 +124,11 @@ class BottomLine:
 
 
 def status_line(columns: int, step: int, total: int, middle: str, elapsed: float, left: float | None) -> str:
-    """What fits into ``columns``: steps, ``middle`` (loss and speed) and clock first, a bar where there is room.
+    """Fit the status into ``columns``: steps, ``middle`` (loss and speed) and clock first, a bar if there is room.
 
     Args:
         middle: empty before the first update.
-        elapsed, left: seconds; ``left`` is None where nobody knows.
+        elapsed, left: seconds; ``left`` is None if unknown.
     """
     text = f"{step}/{total} " + (middle or "compiling the first step")
     clock = f" {_clock(elapsed)}" + ("" if left is None else f"<{_clock(left)}")
@@ -148,7 +148,7 @@ def _clock(seconds: float) -> str:
 
 
 def _columns() -> int:
-    """Of the terminal that messages go to."""
+    """Width of the terminal that messages go to."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_COLUMNS
     except (OSError, ValueError):

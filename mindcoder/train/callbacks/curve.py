@@ -16,7 +16,7 @@ from mindcoder.train.evaluate import EvalResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDE = 20.0  # largest loss over smallest from which an axis is logarithmic
+WIDE = 20.0  # ratio of largest to smallest loss from which the axis is logarithmic
 STEP_FIELDS = (
     "step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second", "loss_scale", "skipped",
     "tflops", "mfu", "memory_gb",
@@ -25,9 +25,9 @@ EVAL_FIELDS = ("step", "loss", "perplexity", "accuracy", "tokens")
 
 
 class CurveFiles(Callback):
-    """Appends every update to ``loss.csv`` and every evaluation to ``eval.csv``; draws ``loss.png`` at the end.
+    """Appends every update to ``loss.csv`` and every evaluation to ``eval.csv``; plots ``loss.png`` at the end.
 
-    On resume, rows after the resumed step are dropped first: those updates are made again.
+    On resume, rows after the resumed step are removed first: those updates run again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class CurveFiles(Callback):
         before = csv.DictWriter(text, fields, lineterminator="\n")
         before.writeheader()
         before.writerows(kept)
-        write_text(path, text.getvalue())  # whole at once: a kill must not lose what was drawn before
+        write_text(path, text.getvalue())  # written atomically: a kill must not lose the existing rows
         stream = open(path, "a", newline="", buffering=1)
         return stream, csv.DictWriter(stream, fields, lineterminator="\n")
 
@@ -87,7 +87,7 @@ class CurveFiles(Callback):
 
 
 def draw_curve(folder: Path) -> Path | None:
-    """Plot ``loss.csv`` and ``eval.csv`` of ``folder`` as ``loss.png``; None when there is nothing to plot."""
+    """Plot ``loss.csv`` and ``eval.csv`` of ``folder`` as ``loss.png``; None if there is nothing to plot."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -114,7 +114,7 @@ def draw_curve(folder: Path) -> Path | None:
 
 
 def scale_loss(axes: Axes, losses: Sequence[float]) -> None:
-    """A logarithmic axis for losses that span more than a decade, with numbers that can be read."""
+    """Use a logarithmic axis with readable ticks for losses that span more than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     positive = [loss for loss in losses if math.isfinite(loss) and loss > 0]
@@ -123,6 +123,6 @@ def scale_loss(axes: Axes, losses: Sequence[float]) -> None:
     axes.set_yscale("log")
     digits = FuncFormatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_major_formatter(digits)
-    if max(positive) < 1000 * min(positive):  # few decades: name what lies between them too
+    if max(positive) < 1000 * min(positive):  # few decades: label minor ticks too
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.yaxis.set_minor_formatter(digits)

@@ -9,7 +9,7 @@ from mindcoder.train.evaluate import EvalResult
 
 
 class TensorBoard(Callback):
-    """Writes scalars with tensorboardX into ``folder``; a resumed run purges what it will write again."""
+    """Writes scalars with tensorboardX into ``folder``; a resumed run purges the steps it will write again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

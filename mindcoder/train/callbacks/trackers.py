@@ -1,4 +1,4 @@
-"""Weights & Biases and SwanLab, where a run asks for them and they are installed; offline unless it says otherwise."""
+"""Weights & Biases and SwanLab, if requested and installed; offline unless configured otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindcoder.errors import UserError
 from mindcoder.train.callbacks.base import EVAL_SCALARS, STEP_SCALARS, Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult
 
-TRACKERS = {"WandbMonitor": "wandb", "SwanLabMonitor": "swanlab"}  # type of the YAML file's callback -> package
+TRACKERS = {"WandbMonitor": "wandb", "SwanLabMonitor": "swanlab"}  # callback type in the YAML file -> package
 
 
 def tracker(kind: str, project: str, online: bool, output: Path, config: Mapping[str, Any]) -> Callback:
@@ -30,14 +30,14 @@ def tracker(kind: str, project: str, online: bool, output: Path, config: Mapping
 
 
 class ExperimentTracker(Callback):
-    """Hands every update and evaluation to a package with ``init``, ``log`` and ``finish``.
+    """Logs every update and evaluation to a package with ``init``, ``log`` and ``finish``.
 
     Args:
         module: wandb or swanlab.
-        project: name there.
+        project: project name.
         online: send to its server; otherwise files stay in ``output``.
-        output: folder of the run, whose name is the run's.
-        config: settings to show beside.
+        output: output folder of the run; its name is the run's name.
+        config: settings to log with the run.
     """
 
     def __init__(self, module: ModuleType, project: str, online: bool, output: Path, config: Mapping[str, Any]) -> None:
