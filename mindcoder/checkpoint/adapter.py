@@ -1,4 +1,4 @@
-"""Adapters on disk: what a LoRA run saves, and PEFT's folders; merged into a base model tensor by tensor."""
+"""Adapters on disk: LoRA runs and PEFT folders, merged into a base model tensor by tensor."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, PrefixOptions, ada
 
 @dataclass(frozen=True)
 class Update:
-    """What is added to a linear layer's weight: ``scaling * b @ a``; float32 ``[rank, in]`` and ``[out, rank]``.
+    """The update of a linear layer's weight, ``scaling * b @ a``; float32 ``[rank, in]`` and ``[out, rank]``.
 
-    With ``magnitude`` ``[out]`` (DoRA) the rows of the sum are then brought to these lengths.
+    With ``magnitude`` ``[out]`` (DoRA) the rows of the sum are rescaled to these norms.
     """
 
     a: np.ndarray
@@ -33,11 +33,11 @@ class Update:
 
     @property
     def rank(self) -> int:
-        """Of the update."""
+        """Rank of the update."""
         return self.a.shape[0]
 
     def added_to(self, weight: np.ndarray) -> np.ndarray:
-        """The weight ``[out, in]`` with the update, float32."""
+        """The weight ``[out, in]`` with the update added, float32."""
         total = weight + (self.b @ self.a) * np.float32(self.scaling)
         if self.magnitude is not None:
             total *= (self.magnitude / np.linalg.norm(total, axis=1))[:, None]
@@ -46,7 +46,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Updates by the global name of their linear layer, and where the base model lies (empty: unknown)."""
+    """Updates by the global name of their linear layer, and the location of the base model (empty: unknown)."""
 
     place: Path
     base: str
@@ -54,17 +54,17 @@ class Adapter:
 
     @property
     def rank(self) -> int:
-        """The most common one."""
+        """The most common rank."""
         return Counter(update.rank for update in self.updates.values()).most_common(1)[0][0]
 
 
 def is_adapter(checkpoint: Checkpoint) -> bool:
-    """Whether a training checkpoint holds an adapter only."""
+    """Whether a training checkpoint holds only an adapter."""
     return "adapter" in checkpoint.state
 
 
 def base_of(checkpoint: Checkpoint) -> str:
-    """Where the run of an adapter had its base model from."""
+    """Location of the base model that an adapter was trained on."""
     try:
         return str(checkpoint.state["adapter"]["base"])
     except (KeyError, TypeError):
@@ -75,22 +75,22 @@ def base_of(checkpoint: Checkpoint) -> str:
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values before every text: what they are made of, by global name."""
+    """A learned prefix: the parameters of its keys and values, by global name."""
 
     options: PrefixOptions
     plans: Mapping[str, TensorPlan]
 
 
 def is_prefix(checkpoint: Checkpoint) -> bool:
-    """Whether an adapter is a prefix instead of low-rank updates."""
+    """Whether an adapter is a prefix rather than low-rank updates."""
     return "prefix" in checkpoint.state["adapter"]
 
 
 def read_prefix(checkpoint: Checkpoint, config: TransformerConfig) -> Prefix:
-    """The prefix that a run of P-tuning saved.
+    """Read the prefix that a P-tuning run saved.
 
     Raises:
-        UserError: it is damaged, or of another network.
+        UserError: it is damaged, or belongs to another network.
     """
     options = PrefixOptions(**checkpoint.state["adapter"]["prefix"])
     plans = checkpoint.tensors(MODEL)
@@ -99,10 +99,10 @@ def read_prefix(checkpoint: Checkpoint, config: TransformerConfig) -> Prefix:
 
 
 def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
-    """The adapter that a LoRA run saved.
+    """Read the adapter that a LoRA run saved.
 
     Raises:
-        UserError: it is damaged, a prefix, or of another network.
+        UserError: it is damaged, is a prefix, or belongs to another network.
     """
     if is_prefix(checkpoint):
         raise UserError("is a prefix (pet_type: ptuning2), not a low-rank update", checkpoint.folder)
@@ -121,7 +121,7 @@ def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
 
 
 def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int, ...]], place: Path) -> None:
-    """Compare what is there to what has to be.
+    """Compare the names and shapes of a checkpoint with the expected ones.
 
     Raises:
         UserError: lists the differences.
@@ -139,28 +139,28 @@ def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int,
 
 @dataclass(frozen=True)
 class MergedTensor(StoredTensor):
-    """A weight with its update added, computed in float32 when it is read and rounded once."""
+    """A weight with its update merged, computed in float32 when it is read and rounded once."""
 
     plan: TensorPlan | None = None
     update: Update | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Its bytes are nowhere."""
+        """Always False: the merged values exist only in memory."""
         return False
 
     def read(self) -> np.ndarray:
-        """The sum, in the weight's dtype."""
+        """The merged weight, in its own dtype."""
         assert self.plan is not None and self.update is not None
         weight = convert_dtype(self.plan.read(), self.plan.dtype, "F32")
         return convert_dtype(self.update.added_to(weight), "F32", self.dtype)
 
 
 def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare an adapter to the base model's parameters.
+    """Check that an adapter fits the parameters of the base model.
 
     Raises:
-        UserError: the adapter is of another network.
+        UserError: the adapter belongs to another network.
     """
     for linear, update in adapter.updates.items():
         name, shape = f"{linear}.weight", (update.b.shape[0], update.a.shape[1])
@@ -170,10 +170,10 @@ def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def merge_plans(plans: Mapping[str, TensorPlan], adapter: Adapter) -> dict[str, TensorPlan]:
-    """Plans of the base model's parameters with the adapter added.
+    """Plans of the base model's parameters with the adapter merged.
 
     Raises:
-        UserError: the adapter is of another network.
+        UserError: the adapter belongs to another network.
     """
     check_fit(adapter, {name: plan.shape for name, plan in plans.items()})
     merged = dict(plans)

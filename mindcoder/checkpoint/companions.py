@@ -1,4 +1,4 @@
-"""Files that belong to weights and travel with them: tokenizer, generation settings, the original config.json."""
+"""Files that accompany weights: tokenizer, generation settings, the original config.json."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ TOKENIZER_FILES = (
     "chat_template.json",
 )
 GENERATION_FILE = "generation_config.json"
-ORIGINAL_CONFIG = "huggingface_config.json"  # config.json, under a name that does not make our folder theirs
+# config.json under another name, so that our folder is not mistaken for Hugging Face's
+ORIGINAL_CONFIG = "huggingface_config.json"
 
 
 def find_companions(folder: Path) -> dict[str, Path]:
-    """Those that ``folder`` holds, by file name."""
+    """The companion files in ``folder``, by file name."""
     return {name: folder / name for name in (*TOKENIZER_FILES, GENERATION_FILE) if file_there(folder / name)}
 
 
 def copy_companions(companions: Mapping[str, Path], original: Mapping[str, Any] | None, folder: Path) -> None:
-    """Put them into ``folder``, the original config.json under its other name."""
+    """Copy them into ``folder``, the original config.json under its other name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in companions.items():
         if path.resolve() != (folder / name).resolve():

@@ -1,4 +1,4 @@
-"""Weights from one form to another, tensor by tensor: the largest one is all that is ever held."""
+"""Converts weights between formats, tensor by tensor: at most the largest tensor is in memory."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Format = Literal["huggingface", "mindcoder", "ckpt", "torch"]
 FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt", "torch")
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-HEAD_NAME = "lm_head.weight"  # of every family in transformers
-SINGLE_NAME = "weights"  # of the file in the staging folder, where the target is a file
+HEAD_NAME = "lm_head.weight"  # in all families of transformers
+SINGLE_NAME = "weights"  # name in the staging folder if the target is a file
 SHARD_BYTES = 5 * 10**9  # transformers' default
 Progress = Callable[[int], object]
 
@@ -51,19 +51,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConvertRequest:
-    """What to make of what.
+    """Options of a conversion.
 
     Attributes:
-        source: anything `open_weights` knows.
-        target: folder, or file that ends with ``.ckpt``, or with ``.bin`` for PyTorch's form.
-        to: form of the target; by default ours for a Hugging Face source, Hugging Face's for all others.
-        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor's own.
-        vocab_size: rows of the token tables; by default those of the source, without their padding.
+        source: anything `open_weights` accepts.
+        target: a folder, or a file ending in ``.ckpt``, or in ``.bin`` for PyTorch's format.
+        to: target format; by default ours for a Hugging Face source, Hugging Face's for all others.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor keeps its own.
+        vocab_size: rows of embedding and head; by default those of the source, without padding.
         max_shard_bytes: of one safetensors file.
-        overwrite: replace a target that is there.
-        show_progress: a bar in bytes.
+        overwrite: replace an existing target.
+        show_progress: show a progress bar in bytes.
         adapter: LoRA run or PEFT folder to merge into the source.
-        division: ranks to split over: ours gets a file a rank, ckpt a folder of ``rank_N/checkpoint_N.ckpt``.
+        division: ranks to split over: ours gets one file per rank, ckpt a folder of ``rank_N/checkpoint_N.ckpt``.
     """
 
     source: str
@@ -80,7 +80,7 @@ class ConvertRequest:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was done."""
+    """Result of a conversion."""
 
     kind: str
     to: Format
@@ -92,11 +92,11 @@ class Conversion:
 
 
 def convert(request: ConvertRequest) -> Conversion:
-    """Convert; the target appears whole or not at all.
+    """Run a conversion; the target appears complete or not at all.
 
     Raises:
-        UserError: the source is damaged or does not fit its own description, the target exists, or has no place for
-            this model.
+        UserError: the source is damaged or does not match its own description, the target exists, or its format cannot
+            hold this model.
         NoSpaceError: the disk is too small.
     """
     weights = open_adapted(request.adapter, request.source) if request.adapter else open_weights(request.source)
@@ -160,7 +160,7 @@ def _target_format(request: ConvertRequest, weights: Weights) -> Format:
 
 
 def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[TensorPlan]:
-    """What to write, in the source's order as far as there is one; all of it is checked to be there."""
+    """Plans of the tensors to write, in source order where there is one; checks that all of them exist."""
     resized = replace(weights, config=config)
     parameters = resized.parameters()
     if to == "ckpt":
@@ -169,7 +169,7 @@ def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[Tens
         return list(parameters.values())
     if weights.kind != "huggingface":
         return huggingface_plans(parameters, config)
-    # Hugging Face to Hugging Face: every tensor under its own name, whatever else the files hold.
+    # Hugging Face to Hugging Face: every tensor keeps its name, whatever else the files hold.
     rules = family_of(config.model_type).WEIGHTS.expand(config)
     tables = {rule.huggingface: rule.ours[0] for rule in rules if rule.ours[0] in TOKEN_TABLES}
     plans = []
@@ -189,7 +189,7 @@ def _write(
     max_shard_bytes: int,
     progress: Progress,
 ) -> int:
-    """Fill ``staging``; gives the number of weight files."""
+    """Write the weights into ``staging``; returns the number of weight files."""
     if to == "ckpt":
         write_mindspore(plans, staging / SINGLE_NAME, progress)
         return 1
@@ -214,7 +214,7 @@ def _write(
 
 
 def _tied_tensors(plans: list[TensorPlan], config: TransformerConfig) -> dict[str, str]:
-    """The head's name -> the token embedding's, where both are one: ``state_dict`` of transformers lists it too."""
+    """Name of a tied head -> name of the embedding: ``state_dict`` of transformers lists both."""
     names = {plan.name for plan in plans}
     rules = family_of(config.model_type).WEIGHTS.expand(config)
     embedding = next(rule.huggingface for rule in rules if rule.ours == (TOKEN_TABLES[0],))
@@ -237,7 +237,7 @@ def _write_split(
     division: Division,
     progress: Progress,
 ) -> int:
-    """Fill ``staging`` with a file a rank; gives their number."""
+    """Write one file per rank into ``staging``; returns the number of files."""
     parameters = {plan.name: plan for plan in plans}
     copy_companions(weights.companions, weights.huggingface_config, staging)
     write_text_format(staging, weights.text_format)
@@ -252,21 +252,21 @@ def _write_split(
 
 
 def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
-    """``config.json``: the original where it says the same as ours, ours laid over it where it does not."""
+    """``config.json``: the original if it agrees with our configuration, else the original updated with ours."""
     family = family_of(config.model_type)
     ours = family.config_to_huggingface(config)
     values = dict(original or ours)
     try:
         told = family.config_from_huggingface(values).architecture()
-    except ValueError as error:  # an older version of this project kept what it did not know
+    except ValueError as error:  # an older version of this project stored fields it did not know
         raise UserError(f"{ORIGINAL_CONFIG}: {error}") from None
     if told != config.architecture():
         values.update(ours)
     names = {short: long for long, short in DTYPES.items()}
-    if "rope_parameters" in values:  # of transformers 5; all versions read rope_theta and rope_scaling
+    if "rope_parameters" in values:  # from transformers 5; all versions read rope_theta and rope_scaling
         del values["rope_parameters"]
         values |= {name: ours[name] for name in ("rope_theta", "rope_scaling")}
-    values.pop("dtype", None)  # transformers 4.56 and later write it so; all versions read torch_dtype
+    values.pop("dtype", None)  # written by transformers 4.56 and later; all versions read torch_dtype
     return {**values, "torch_dtype": names.get(dtype, "float32")}
 
 

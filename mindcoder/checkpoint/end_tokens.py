@@ -1,4 +1,4 @@
-"""The tokens that end an answer, as a model's own files say: they may be others than the tokenizer's one."""
+"""Stop tokens according to the model's own files, which may differ from the tokenizer's end token."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KEY = "eos_token_id"
 
 
 def stop_ids(weights: Weights, tokenizer: CodeTokenizer, is_own: bool) -> frozenset[int]:
-    """The ids that end an answer: the tokenizer's, and the model's where they mean the same in that tokenizer.
+    """Ids that end generation: the tokenizer's, and the model's if they mean the same in that tokenizer.
 
     Args:
-        is_own: the tokenizer is the one that lies with the model.
+        is_own: whether the tokenizer is the one that came with the model.
 
     Raises:
-        UserError: a file of the model is broken.
+        UserError: a file of the model is corrupt.
     """
     models = end_tokens(weights)
     return (
@@ -33,16 +33,16 @@ def stop_ids(weights: Weights, tokenizer: CodeTokenizer, is_own: bool) -> frozen
 
 
 def end_tokens(weights: Weights) -> frozenset[int]:
-    """The ids of ``eos_token_id``, one or a list, of generation_config.json or, without that file, of config.json.
+    """The ids of ``eos_token_id``, one or a list, from generation_config.json or, without that file, config.json.
 
-    These are the ids at which ``generate`` of transformers 4.57.1 ends (modeling_utils.py, from_pretrained;
-    generation/utils.py, _prepare_special_tokens). Two things differ: the engine ends at the tokenizer's own end token
-    as well, as vLLM does, because training puts that one behind every answer; and a config.json that lacks the key
-    does not stand for the default of transformers' class (2 for Llama, 50256 for the others), which is the end of
-    another vocabulary. Ids outside of the vocabulary can never come and are left out.
+    These are the ids at which ``generate`` of transformers 4.57.1 stops (modeling_utils.py, from_pretrained;
+    generation/utils.py, _prepare_special_tokens). There are two differences: the engine also stops at the tokenizer's
+    end token, as vLLM does, because training puts that one after every answer; and a missing key in config.json does
+    not mean the default of the transformers class (2 for Llama, 50256 for the others), which belongs to another
+    vocabulary. Ids outside the vocabulary can never be generated and are dropped.
 
     Raises:
-        UserError: something else stands there.
+        UserError: the value is not an id or a list of ids.
     """
     file = weights.companions.get(GENERATION_FILE)
     if file is not None:
@@ -51,10 +51,10 @@ def end_tokens(weights: Weights) -> frozenset[int]:
 
 
 def ends_alike(weights: Weights, tokenizer: CodeTokenizer) -> bool:
-    """Whether the model's end ids are the same tokens in ``tokenizer`` as in the tokenizer that lies with it.
+    """Whether the model's stop ids are the same tokens in ``tokenizer`` as in the model's own tokenizer.
 
     Raises:
-        UserError: a file of the model is broken.
+        UserError: a file of the model is corrupt.
     """
     folders = {file.parent for file in weights.companions.values()}
     file = next((found for found in map(find_tokenizer, folders) if found is not None), None)
@@ -67,14 +67,14 @@ def ends_alike(weights: Weights, tokenizer: CodeTokenizer) -> bool:
 def companions_beside(
     weights: Weights, own: CodeTokenizer | None
 ) -> tuple[Mapping[str, Path], Mapping[str, Any] | None]:
-    """The files and the config.json of a model that go with a run which starts from it.
+    """The companion files and config.json of a model to store with a run that starts from it.
 
     Args:
-        own: the run's tokenizer; None where it is the model's. Beside another one only the generation settings are
-            kept, and not even those where its end ids are other tokens.
+        own: the run's tokenizer; None if it is the model's. With another tokenizer only the generation settings are
+            kept, and not even those if its stop ids are different tokens.
 
     Raises:
-        UserError: a file of the model is broken.
+        UserError: a file of the model is corrupt.
     """
     if own is None:
         return weights.companions, weights.huggingface_config

@@ -1,4 +1,4 @@
-"""What weights are, as one digest: the same parameters give the same, whatever files they lie in."""
+"""Digest of weights that depends on the parameters only, not on the files they are stored in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mindcoder.checkpoint.weights import Weights
 
 
 def weights_digest(plans: Mapping[str, TensorPlan]) -> str:
-    """SHA-256 over names, shapes, dtypes and values of parameters, one tensor in memory at a time."""
+    """SHA-256 over names, shapes, dtypes and values of parameters, with one tensor in memory at a time."""
     total = hashlib.sha256()
     for name in sorted(plans):
         plan = plans[name]
@@ -24,7 +24,7 @@ def weights_digest(plans: Mapping[str, TensorPlan]) -> str:
 
 
 def weight_files(weights: Weights, plans: Mapping[str, TensorPlan]) -> list[Path]:
-    """The files that decide the values of ``plans``, sorted: an adapter's own are among them."""
+    """The files that determine the values of ``plans``, sorted, including those of an adapter."""
     files = {file for plan in plans.values() for file in _sources(plan)}
     if weights.kind == "adapter":
         files |= {file for file in weights.place.iterdir() if file.is_file()}

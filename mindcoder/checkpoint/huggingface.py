@@ -1,4 +1,4 @@
-"""Hugging Face folders: tensors by name, from safetensors or ``.bin``, sharded or not, and the way back."""
+"""Hugging Face folders: reads safetensors or ``.bin`` tensors by name, sharded or not, and writes them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ WEIGHT_FILES = (  # single file, index of shards
 )
 
 
-CONFIG_LIMIT = 4 << 20  # bytes of config.json; id2label of a hundred thousand classes is the largest part
+CONFIG_LIMIT = 4 << 20  # bytes of config.json; an id2label of a hundred thousand classes is the largest part
 
 
 class HuggingFaceFolder:
-    """A folder with ``config.json`` and weights, or with ``file`` the one weight file of it that is meant.
+    """A folder with ``config.json`` and weights; with ``file`` only that weight file is read.
 
     Attributes:
-        folder: it.
-        config: ``config.json`` as it stands.
-        transformer_config: what it means to us.
+        folder: its path.
+        config: the raw content of ``config.json``.
+        transformer_config: our configuration built from it.
         tensors: every weight, by its name in the files.
 
     Raises:
-        UserError: no config, no weights, a shard missing or damaged, an index that names what is not there.
+        UserError: no config, no weights, a shard is missing or damaged, or the index names missing tensors.
     """
 
     def __init__(self, folder: str | Path, file: Path | None = None) -> None:
@@ -71,10 +71,10 @@ class HuggingFaceFolder:
         return tensors
 
     def parameter_plans(self, config: TransformerConfig) -> tuple[dict[str, TensorPlan], list[str], list[str]]:
-        """Plans of our parameters, the HF names that are missing, and those that belong to nothing."""
+        """Plans of our parameters, the HF names that are missing, and the unexpected ones."""
         table = family_of(config.model_type).WEIGHTS
         rules = list(table.expand(config))
-        # Files of the bare transformer lack its prefix.
+        # Files of the bare transformer lack the prefix.
         bare = not any(rule.huggingface in self.tensors for rule in rules)
         plans: dict[str, TensorPlan] = {}
         missing, known = [], set()
@@ -90,10 +90,10 @@ class HuggingFaceFolder:
 
 
 def read_weight_map(index: Path) -> dict[str, str]:
-    """Tensor -> name of its shard, from an index file; every shard is there.
+    """Tensor -> file name of its shard, from an index file; checks that every shard exists.
 
     Raises:
-        UserError: it is no index, or a shard is missing.
+        UserError: it is not an index, or a shard is missing.
     """
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -108,15 +108,15 @@ def read_weight_map(index: Path) -> dict[str, str]:
 
 
 def list_tensors(file: Path) -> dict[str, StoredTensor]:
-    """Tensors of a weight file, told apart by its suffix."""
+    """Tensors of a weight file, whose format is known from its suffix."""
     return list_torch(file) if file.suffix in (".bin", ".pt", ".pth") else list_safetensors(file)
 
 
 def read_config(file: Path) -> tuple[dict[str, Any], TransformerConfig]:
-    """``config.json`` and its meaning.
+    """``config.json`` and the configuration built from it.
 
     Raises:
-        UserError: missing, no JSON, or a model that is not supported.
+        UserError: it is missing, is not JSON, or describes an unsupported model.
     """
     if not file_there(file):
         raise UserError("is no Hugging Face folder: config.json is missing", file.parent)
@@ -128,7 +128,7 @@ def read_config(file: Path) -> tuple[dict[str, Any], TransformerConfig]:
 
 
 def _split_plans(rule: WeightRule, source: StoredTensor, config: TransformerConfig) -> dict[str, TensorPlan]:
-    """One plan for each parameter that a tensor holds; a tensor that cannot be split gives its own shape."""
+    """One plan per parameter that a tensor holds; a tensor that cannot be split keeps its own shape."""
     if rule.split is None:
         name = rule.ours[0]
         return {name: TensorPlan(name, source.shape, source.dtype, (source,))}
@@ -152,7 +152,7 @@ def _take_part(rule: WeightRule, index: int, config: TransformerConfig) -> Build
 
 
 def huggingface_plans(parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
-    """Plans of the HF tensors from those of our parameters, in the table's order."""
+    """Plans of the HF tensors from those of our parameters, in the order of the table."""
     plans = []
     for rule in family_of(config.model_type).WEIGHTS.expand(config):
         parts = [parameters[name] for name in rule.ours]
@@ -168,7 +168,7 @@ def huggingface_plans(parameters: Mapping[str, TensorPlan], config: TransformerC
 
 
 def _join_parts(rule: WeightRule, plans: Sequence[TensorPlan], config: TransformerConfig) -> Build:
-    """Build the parts from their share of the sources, then join them."""
+    """Build the parts from their sources, then join them."""
 
     def build(arrays: Sequence[np.ndarray]) -> np.ndarray:
         assert rule.join is not None

@@ -1,4 +1,4 @@
-"""Safetensors beside the ``.bin`` files of a Hugging Face folder, as ATB-Models' convert_weights.py leaves them."""
+"""Writes safetensors beside the ``.bin`` files of a Hugging Face folder, as ATB-Models' convert_weights.py does."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mindcoder.errors import UserError
 
 
 def add_safetensors(folder: Path) -> list[Path]:
-    """Write the weights of ``folder`` once more, as safetensors; its other files stay as they are.
+    """Write the weights of ``folder`` again as safetensors; its other files are unchanged.
 
     Returns:
-        The files that are new: shards first, their index last.
+        The new files: shards first, their index last.
 
     Raises:
-        UserError: no ``.bin`` weights there, or safetensors already.
+        UserError: there are no ``.bin`` weights, or safetensors already exist.
     """
     there = sorted(folder.glob("*.safetensors"))
     if there:

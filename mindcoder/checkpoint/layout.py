@@ -1,4 +1,4 @@
-"""Between the parts of tensors that processes hold and the whole tensors that checkpoints are about."""
+"""Maps local shards to global tensors when saving and loading."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ STATE_PREFIXES = ("adam_m.", "adam_v.", "master.")
 
 
 def parameter_of(name: str) -> str:
-    """Global name of the parameter that an optimizer state belongs to, or that it is."""
+    """Global name of a parameter, or of the parameter that an optimizer state belongs to."""
     for prefix in STATE_PREFIXES:
         name = name.removeprefix(prefix)
     return name
 
 
 def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: bool) -> dict[str, Part]:
-    """What this process writes of ``items``: every tensor is written once, by some process.
+    """The shards of ``items`` that this rank writes; every tensor is written exactly once over all ranks.
 
     Args:
         items: parameters, or optimizer states by their names.
-        decoder: this process's part of the network.
+        decoder: this rank's part of the network.
         mesh: the processes.
-        owned: whether the data axis divides ``items`` already (ZeRO-1); else its ranks share the writing.
+        owned: whether ``items`` are already sharded over the data-parallel ranks (ZeRO-1); else these divide the
+            writing.
     """
     config, slices, stage = decoder.config, decoder.slices, decoder.stage
     shapes = config.parameter_shapes() | decoder.adapter_shapes
@@ -44,7 +45,7 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
         writers = list(owners([tuple(item.shape) for item in items], mesh.data))
     for item, writer in zip(items, writers):
         name = parameter_of(item.name)
-        if name not in shapes:  # the count of updates, the same everywhere
+        if name not in shapes:  # the update counter, the same on all ranks
             if mesh.rank == 0:
                 parts[item.name] = Part(item.asnumpy(), tuple(item.shape))
             continue
@@ -64,7 +65,7 @@ def _part(values: np.ndarray, shape: tuple[int, ...], axis: int | None, slices: 
 
 
 def read_own(plan: TensorPlan, slices: WholeLayers, axis: int | None) -> np.ndarray:
-    """This process's part of a tensor, without holding the rest; bfloat16 as bits."""
+    """This rank's shard of a tensor, without holding the rest; bfloat16 as bits."""
     if axis is None or slices.size == 1:
         return plan.read()
     begin, end = slices.part(plan.shape[axis])
@@ -74,10 +75,10 @@ def read_own(plan: TensorPlan, slices: WholeLayers, axis: int | None) -> np.ndar
 def read_own_parts(
     targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, place: Path
 ) -> None:
-    """Set every target to this process's part of the whole tensor of its name; one at a time is in memory.
+    """Load this rank's shard of each global tensor into the target of its name, one tensor in memory at a time.
 
     Raises:
-        UserError: tensors are missing or of another shape.
+        UserError: tensors are missing or have another shape.
     """
     config, slices = decoder.config, decoder.slices
     targets = list(targets)

@@ -1,4 +1,4 @@
-"""Weights from wherever ``--load_checkpoint`` points into a network, one tensor at a time."""
+"""Loads weights from ``--load_checkpoint`` into a network, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mindcoder.models.transformer_config import TransformerConfig
 
 
 def check_architecture(state: Mapping[str, Any], config: TransformerConfig, place: Path | str) -> None:
-    """Compare what a training checkpoint was written with to the model; resuming needs them equal.
+    """Compare the architecture in a training checkpoint with the model; resuming requires them to be equal.
 
     Raises:
         UserError: lists the fields that differ.
@@ -38,27 +38,27 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
 
 @dataclass(frozen=True)
 class FittingWeights:
-    """Weights that were compared with a network, from their headers alone: nothing is read, nothing is built."""
+    """Weights that match a network, judging by their headers alone: nothing is read or built yet."""
 
     weights: Weights
     plans: Mapping[str, TensorPlan]
 
 
 def fitting_weights(location: str | Path | Weights, config: TransformerConfig) -> FittingWeights:
-    """Open weights and compare them with the network of ``config``, before it takes any memory.
+    """Open weights and compare them with the network of ``config`` before allocating memory for it.
 
     Raises:
-        UserError: nothing there, damaged, or another model.
+        UserError: missing, damaged, or of another model.
     """
     weights = location if isinstance(location, Weights) else open_weights(location)
     return FittingWeights(weights, weights.parameters(config))
 
 
 def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weights:
-    """Fill ``decoder``, with its prefix if one was learned; gives what it was filled from.
+    """Load ``decoder``'s parameters, including a learned prefix; returns the weights that were loaded.
 
     Raises:
-        UserError: nothing there, damaged, or another model.
+        UserError: missing, damaged, or of another model.
     """
     fitting = source if isinstance(source, FittingWeights) else fitting_weights(source, decoder.config)
     weights, plans = fitting.weights, fitting.plans
@@ -83,7 +83,7 @@ def _load_prefix(decoder: Decoder, prefix: Prefix, place: Path) -> None:
 
 
 def read_parameters(location: str | Path, config: TransformerConfig) -> dict[str, np.ndarray]:
-    """All parameters of ``config``'s network as arrays; bfloat16 comes as float32.
+    """All parameters of ``config``'s network as arrays; bfloat16 is returned as float32.
 
     Raises:
         UserError: as `load_weights`.

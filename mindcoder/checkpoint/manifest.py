@@ -1,4 +1,4 @@
-"""The manifest of a training checkpoint: which files it has, their sizes and digests, and whether that is all of it."""
+"""Manifest of a training checkpoint: its files, their sizes and digests, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a manifest says about a file."""
+    """Entry of the manifest for one file."""
 
     nbytes: int
     sha256: str
@@ -40,7 +40,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """The files of a checkpoint, by name.
 
     Raises:
-        UserError: it is missing, no manifest, or lists no whole checkpoint.
+        UserError: the manifest is missing, invalid, or does not list a complete checkpoint.
     """
     file = folder / MANIFEST_FILE
     if not file.is_file():
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 
 
 def is_part(name: str, kind: str) -> bool:
-    """Whether a file holds tensors of a kind, all of them or a process's part."""
+    """Whether a file holds tensors of a kind, all of them or one rank's part."""
     return name == f"{kind}.safetensors" or (name.startswith(f"{kind}-rank_") and name.endswith(".safetensors"))
 
 
@@ -72,7 +72,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """``state.json`` of a checkpoint.
 
     Raises:
-        UserError: it is no state of a run.
+        UserError: it is not the state of a run.
     """
     file = folder / STATE_FILE
     state = read_json_object(file, LIMIT)
@@ -83,10 +83,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, entries: Mapping[str, Entry]) -> None:
-    """Compare the names and sizes of a checkpoint's files to its manifest.
+    """Compare the names and sizes of a checkpoint's files with its manifest.
 
     Raises:
-        UserError: names the first file that is missing or damaged.
+        UserError: names the first missing or damaged file.
     """
     for name, entry in entries.items():
         path = folder / name
@@ -97,10 +97,10 @@ def check_files(folder: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def check_contents(folder: Path, entries: Mapping[str, Entry]) -> None:
-    """Compare the contents of a checkpoint's files to its manifest.
+    """Compare the contents of a checkpoint's files with its manifest.
 
     Raises:
-        UserError: names the first file that is damaged.
+        UserError: names the first damaged file.
     """
     for name, entry in entries.items():
         if digest(folder / name) != entry.sha256:
@@ -108,7 +108,7 @@ def check_contents(folder: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def damaged_content(path: Path) -> UserError:
-    """The error to raise about a file whose bytes are others than those that were written."""
+    """The error for a file whose bytes differ from those that were written."""
     return UserError("damaged checkpoint: content differs from its manifest", path)
 
 
@@ -118,13 +118,13 @@ def check_tensors(
     expected: Mapping[str, tuple[int, ...]] | None,
     folder: Path,
 ) -> None:
-    """Whether a checkpoint has all tensors, its slices having been put together.
+    """Check that a checkpoint has all tensors once its shards are merged.
 
     Args:
-        expected: names and shapes of what was trained; None where the state does not describe the network.
+        expected: names and shapes of the trained parameters; None if the state does not describe the network.
 
     Raises:
-        UserError: names tensors that are missing.
+        UserError: names the missing tensors.
     """
     shapes = expected if expected is not None else {name: plan.shape for name, plan in model.items()}
     missing = [name for name in shapes if name not in model]

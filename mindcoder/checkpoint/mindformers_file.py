@@ -1,4 +1,4 @@
-"""A ``.ckpt`` of MindFormers: whose names it has, what the network is, and what is no weight in it."""
+"""A ``.ckpt`` of MindFormers: detects its naming, the network, and entries that are not weights."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in
 
 @dataclass(frozen=True)
 class MindFormersFile:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
-        config: the architecture, as far as the file and ``config.json`` beside it tell.
+        config: the architecture, as far as the file and ``config.json`` beside it state it.
         tensors: the weights.
         left_out: one line about everything else.
-        unstated: fields of ``config`` that nothing tells.
+        unstated: fields of ``config`` that neither file states.
         needed: those of them that differ between models of the same shapes.
         huggingface_config: ``config.json`` beside the file.
     """
@@ -43,7 +43,7 @@ class MindFormersFile:
 
 
 def naming_of(model_type: str) -> ModuleType:
-    """The module of a family's names.
+    """The naming module of a family.
 
     Raises:
         UserError: MindFormers has no names for it.
@@ -54,13 +54,13 @@ def naming_of(model_type: str) -> ModuleType:
 
 
 def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
-    """Find out what a ``.ckpt`` is.
+    """Inspect a ``.ckpt``.
 
     Args:
-        beside: another folder than the file's own that may hold ``config.json``.
+        beside: another folder that may hold ``config.json``.
 
     Raises:
-        UserError: it is damaged, of a model that is not known, or ``config.json`` is of another family.
+        UserError: it is damaged or of an unknown model, or ``config.json`` is of another family.
     """
     tensors, states = split_state(list_mindspore(file))
     module = next((module for module in NAMINGS.values() if module.recognizes(tensors)), None)

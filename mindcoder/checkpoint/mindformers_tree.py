@@ -1,7 +1,7 @@
-"""Folders of ``.ckpt`` as MindFormers' trainer leaves and takes them: ``rank_0/wizardcoder_15B.ckpt`` and the like.
+"""Folders of ``.ckpt`` as MindFormers' trainer writes and reads them: ``rank_0/wizardcoder_15B.ckpt`` and the like.
 
-With ``--load_checkpoint ./ckpt`` each process of MindFormers loads its own rank's folder. Ranks that hold slices need
-the strategy files of MindSpore's automatic parallel mode to be put together, which is not done here.
+With ``--load_checkpoint ./ckpt`` each process of MindFormers loads its own rank's folder. Merging ranks that hold
+shards requires the strategy files of MindSpore's automatic parallel mode, which is not done here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def find_ckpt(folder: Path) -> Path | None:
-    """The ``.ckpt`` that a folder stands for: the newest in it, or in its ``rank_0``; None where there is none.
+    """The latest ``.ckpt`` in a folder or in its ``rank_0``; None if there is none.
 
     Raises:
-        UserError: several files, of which none is the newest, or ranks that hold slices.
+        UserError: there are several files and none is clearly the latest, or the ranks hold shards.
     """
     own = _files(folder)
     ranks = sorted(
@@ -63,7 +63,7 @@ def _newest(files: list[Path], folder: Path) -> Path:
 
 
 def _check_copies(files: list[Path]) -> None:
-    """All ranks have to hold the same tensors; slices differ in shape from rank to rank, or lack layers."""
+    """Check that all ranks hold the same tensors; shards differ in shape from rank to rank, or lack layers."""
     shapes = []
     for file in files:
         weights, _ = split_state(list_mindspore(file))

@@ -1,8 +1,9 @@
 """MindSpore's ``.ckpt`` files, read and written tensor by tensor.
 
 The format is the protobuf message of mindspore's checkpoint.proto: repeated ``Value {tag, TensorProto {dims,
-tensor_type, tensor_content}}``, with tensors over 512 MB in several Values of one tag. MindSpore's own functions hold
-the whole model; messages that follow one another in a file are one message, so it can be done piece by piece.
+tensor_type, tensor_content}}``, with tensors over 512 MB split into several Values with the same tag. MindSpore's own
+functions hold the whole model in memory; since concatenated protobuf messages are one message, it can be done
+piecewise.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ CHECKSUM_MARK, CHECKSUM_BYTES = b"crc_num", 17
 
 
 def list_mindspore(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a ``.ckpt`` file and the places of its bytes.
+    """Every tensor of a ``.ckpt`` file and the location of its bytes.
 
     Raises:
-        UserError: the file is no checkpoint, encrypted, or truncated.
+        UserError: the file is not a checkpoint, is encrypted, or truncated.
     """
     tensors: dict[str, StoredTensor] = {}
     try:
@@ -50,7 +51,7 @@ def list_mindspore(file: Path) -> dict[str, StoredTensor]:
                 if found is None:
                     continue
                 before = tensors.get(found.name)
-                if before is not None:  # a large tensor comes in slices of its first axis
+                if before is not None:  # a large tensor is split along its first axis
                     found = _joined(before, found)
                 tensors[found.name] = found
     except OSError as error:
@@ -67,7 +68,7 @@ def list_mindspore(file: Path) -> dict[str, StoredTensor]:
 
 
 def _without_checksum(stream: BinaryIO, size: int) -> int:
-    """Where the entries end: ``save_checkpoint(crc_check=True)`` puts a mark and a checksum behind them."""
+    """End of the entries: ``save_checkpoint(crc_check=True)`` appends a marker and a checksum."""
     if size > CHECKSUM_BYTES:
         stream.seek(size - CHECKSUM_BYTES)
         if stream.read(len(CHECKSUM_MARK)) == CHECKSUM_MARK:
@@ -95,7 +96,7 @@ def _varint(stream: BinaryIO) -> int:
 
 
 def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int | tuple[int, int]]]:
-    """(field number, number, or (offset, bytes)) of the message that ends at ``end``."""
+    """(field number, integer or (offset, bytes)) of the message that ends at ``end``."""
     while stream.tell() < end:
         key = _varint(stream)
         number, wire = key >> 3, key & 7
@@ -120,7 +121,7 @@ def _text(stream: BinaryIO, place: int | tuple[int, int]) -> str:
 
 
 def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:
-    """One entry of the top level; None for a text that is no tensor."""
+    """One top-level entry; None for a string rather than a tensor."""
     if _varint(stream) != (1 << 3 | BYTES):
         raise ValueError(f"byte {stream.tell() - 1} begins no checkpoint entry")
     count = _varint(stream)
@@ -153,7 +154,7 @@ def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:
 
 
 def _dimensions(stream: BinaryIO, item: int | tuple[int, int]) -> list[int]:
-    """One length, or several that are packed."""
+    """One dimension, or several packed ones."""
     if isinstance(item, int):
         return [item]
     stream.seek(item[0])
@@ -166,8 +167,8 @@ def _dimensions(stream: BinaryIO, item: int | tuple[int, int]) -> list[int]:
 def write_mindspore(plans: Sequence[TensorPlan], file: Path, progress: Progress = no_progress) -> None:
     """Write a ``.ckpt`` that ``mindspore.load_checkpoint`` reads.
 
-    A message's length stands before it, so one Value is one tensor; MindSpore reads Values of any size below 2 GB,
-    which protobuf allows at most.
+    A message is preceded by its length, so each tensor becomes one Value; MindSpore reads Values of any size below 2
+    GB, the maximum of protobuf.
 
     Raises:
         UserError: a tensor is over 2 GB.

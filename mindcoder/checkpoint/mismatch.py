@@ -1,4 +1,4 @@
-"""One error for all that does not fit."""
+"""One error for all mismatches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mindcoder.errors import UserError
 
-SHOWN = 10  # names listed of each kind
+SHOWN = 10  # names listed per kind
 
 
 def mismatch_error(place: Path | str, kinds: Mapping[str, Sequence[str]]) -> UserError:

@@ -1,4 +1,4 @@
-"""Names of a family's parameters in MindFormers' ``.ckpt`` files, and the way to our names and back."""
+"""Names of a family's parameters in MindFormers' ``.ckpt`` files, mapped to and from our names."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ TRANSPOSE_BLOCK = 256
 
 @dataclass(frozen=True)
 class Naming:
-    """How MindFormers names one family.
+    """How MindFormers names the parameters of a family.
 
-    ``{layer}`` in the names stands for the layer's number.
+    ``{layer}`` in the names stands for the layer index.
 
     Attributes:
         model_type: of the family.
         modules: linear layers, whose ``.weight`` and ``.bias`` are parameters: name in the file -> our name.
         parameters: all other parameters, by full name.
-        transposed: modules whose weight is stored as ``[in, out]``, as suffixes.
-        head: name under which a tied head is written once more.
+        transposed: suffixes of modules whose weight is stored as ``[in, out]``.
+        head: name under which a tied head is stored again.
     """
 
     model_type: str
@@ -51,7 +51,7 @@ class Naming:
         return bool(self.transposed) and name.endswith(tuple(f"{module}.weight" for module in self.transposed))
 
     def plans_from_ours(self, parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
-        """Plans of the file's tensors from those of our parameters; a rank's file has some of them."""
+        """Plans of the file's tensors from those of our parameters; a rank's file has only some of them."""
         plans = []
         for theirs, ours in self.pairs(config.num_layers):
             if ours not in parameters:
@@ -67,14 +67,14 @@ class Naming:
         return plans
 
     def unexpected(self, names: Iterable[str], config: TransformerConfig) -> list[str]:
-        """Names that belong to no parameter of a network of ``config``."""
+        """Names that do not belong to a parameter of ``config``'s network."""
         expected = config.parameter_shapes()
         known = {theirs for theirs, ours in self.pairs(config.num_layers) if ours in expected}
         return [name for name in names if name not in known and name != self.head]
 
 
 def transpose(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Block by block, twice as fast as numpy's own order through the caches."""
+    """Transpose block by block, which is twice as fast as numpy because it uses the caches."""
     (values,) = parts
     turned = np.empty(values.shape[::-1], values.dtype)
     for row in range(0, values.shape[0], TRANSPOSE_BLOCK):
@@ -94,21 +94,21 @@ def _then_transpose(plan: TensorPlan) -> Build:
 
 @dataclass(frozen=True)
 class TiedTable(StoredTensor):
-    """The token table of a file that has the head as well; reading it makes sure that the two are equal."""
+    """The embedding table of a file that also stores the head; reading it verifies that the two are equal."""
 
     table: StoredTensor | None = None
     head: StoredTensor | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Its bytes are not to be copied unseen."""
+        """Always False: its bytes must not be copied without the check."""
         return False
 
     def read(self) -> np.ndarray:
         """The table.
 
         Raises:
-            UserError: the head is another matrix.
+            UserError: the head differs.
         """
         assert self.table is not None and self.head is not None
         values, head = self.table.read(), self.head.read()
@@ -118,7 +118,7 @@ class TiedTable(StoredTensor):
 
 
 def tied_table(plan: TensorPlan, head: StoredTensor) -> TensorPlan:
-    """The token table's plan, which also makes sure that the tied head of the same file equals it.
+    """Plan of the embedding table that also verifies that the tied head in the same file equals it.
 
     Raises:
         UserError: their shapes differ.

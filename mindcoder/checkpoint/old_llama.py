@@ -1,8 +1,8 @@
 """The ``.ckpt`` naming of MindFormers' Llama: ``model.layers.N.attention.wq.weight`` and so on.
 
-As mindformers/models/llama/convert_weight.py and convert_reversed.py of mindspore-lab/mindformers write and read it:
-every tensor as Hugging Face has it, under another name. The file tells neither the number of heads nor theta nor
-epsilon: those come from ``config.json`` beside it, or from ``model.model_config``.
+As written and read by mindformers/models/llama/convert_weight.py and convert_reversed.py of mindspore-lab/mindformers:
+the tensors are Hugging Face's under other names. The file states neither the number of heads nor theta nor epsilon:
+those come from ``config.json`` beside it, or from ``model.model_config``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mindcoder.models.transformer_config import TransformerConfig
 
 BLOCK, LAYER = "model.layers.{layer}", "layers.{layer}"
 TABLE = "model.tok_embeddings.embedding_weight"
-META_TABLE = "model.tok_embeddings.weight"  # of files made from Meta's .pth
+META_TABLE = "model.tok_embeddings.weight"  # in files made from Meta's .pth
 HEAD = "lm_head.weight"
 NAMING = Naming(
     llama.MODEL_TYPE,
@@ -41,7 +41,7 @@ NAMING = Naming(
         HEAD: "head.weight",
     },
 )
-# Fields that the file does not tell and that differ between models of the same shapes.
+# Fields that the file does not state and that differ between models of the same shapes.
 UNSTATED = frozenset(
     {
         "num_heads",
@@ -57,7 +57,8 @@ UNSTATED = frozenset(
 )
 NEEDED = UNSTATED - {"sliding_window", "tied_head"}
 FUSED = ("attention.w_qkv", "feed_forward.w_gate_hidden")
-IGNORED = ("rotary_emb.inv_freq",)  # Llama 1 of old transformers saved this buffer, and convert_weight.py passed it on
+# Llama 1 of old transformers versions saved this buffer, and convert_weight.py kept it
+IGNORED = ("rotary_emb.inv_freq",)
 
 
 def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:
@@ -68,7 +69,7 @@ def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:
 
 
 def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> TransformerConfig:
-    """What the shapes tell of the architecture; the fields of `UNSTATED` are placeholders.
+    """The architecture as far as the shapes determine it; the fields of `UNSTATED` are placeholders.
 
     Raises:
         UserError: a tensor is missing, or the projections are fused.
@@ -117,7 +118,7 @@ def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> Tran
 def plans_to_ours(
     tensors: Mapping[str, StoredTensor], config: TransformerConfig
 ) -> tuple[dict[str, TensorPlan], list[str]]:
-    """Plans of our parameters, without those that the file lacks, and the names that belong to none."""
+    """Plans of our parameters, without those missing from the file, and the unexpected names."""
     tensors = _with_our_table(tensors)
     expected = config.parameter_shapes()
     names = {ours: theirs for theirs, ours in NAMING.pairs(config.num_layers) if ours in expected}

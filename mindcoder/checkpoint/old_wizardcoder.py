@@ -1,11 +1,11 @@
 """The ``.ckpt`` naming of MindFormers' WizardCoder: ``backbone.blocks.N.attention.dense1.weight`` and so on.
 
-As research/wizardcoder/convert_weight.py and convert_reversed.py of mindspore-lab/mindformers (r1.0, r1.1) write and
-read it. MindFormers' blocks store the weights of ``attention.projection``, ``output.mapping`` and
+As written and read by research/wizardcoder/convert_weight.py and convert_reversed.py of mindspore-lab/mindformers
+(r1.0, r1.1). MindFormers' blocks store the weights of ``attention.projection``, ``output.mapping`` and
 ``output.projection`` as ``[in, out]`` (``transpose_b=False``), the others as ``[out, in]``. convert_weight.py writes
-the token table once more as ``head.head_weight``, and convert_reversed.py wants it there; training does not save it, as
-the head is tied. Some files hold one ``attention.c_attn`` instead of ``dense1``, ``dense2`` and ``dense3``, and some
-hold ``[out, in]`` throughout; both are recognised by their shapes.
+the token embedding again as ``head.head_weight``, and convert_reversed.py expects it there; training does not save it,
+as the head is tied. Some files hold one ``attention.c_attn`` instead of ``dense1``, ``dense2`` and ``dense3``, and some
+hold ``[out, in]`` throughout; both are recognized by their shapes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NAMING = Naming(
     transposed=("attention.projection", "output.mapping", "output.projection"),
     head=HEADS[0],
 )
-# Fields that the file does not tell: the same in every WizardCoder and StarCoder.
+# Fields that the file does not state: the same in every WizardCoder and StarCoder.
 UNSTATED = frozenset({"norm_epsilon", "scale_attention", "activation"})
 NEEDED: frozenset[str] = frozenset()
 
@@ -60,7 +60,7 @@ def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:
 
 
 def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> TransformerConfig:
-    """The architecture, from the shapes; WizardCoder is multi-query, so one key head gives the head size.
+    """The architecture, from the shapes; WizardCoder is multi-query, so its single key head gives the head size.
 
     Raises:
         UserError: a tensor is missing, or the file is not multi-query.
@@ -97,7 +97,7 @@ def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> Tran
 def plans_to_ours(
     tensors: Mapping[str, StoredTensor], config: TransformerConfig
 ) -> tuple[dict[str, TensorPlan], list[str]]:
-    """Plans of our parameters, without those that the file lacks, and the names that belong to none."""
+    """Plans of our parameters, without those missing from the file, and the unexpected names."""
     expected = config.parameter_shapes()
     plans = {}
     mapping = tensors.get("backbone.blocks.0.output.mapping.weight")
@@ -127,7 +127,7 @@ def plans_to_ours(
 
 
 def _rows_of_fused(old: str, config: TransformerConfig, source: StoredTensor) -> Build | None:
-    """Rows of ``attention.c_attn`` that are ``dense1``, ``dense2`` or ``dense3``."""
+    """Rows of ``attention.c_attn`` that correspond to ``dense1``, ``dense2`` or ``dense3``."""
     begin = {"dense1": 0, "dense2": config.query_size, "dense3": config.query_size + config.kv_size}
     first = begin[old.split(".")[4]]
     last = first + (config.query_size if first == 0 else config.kv_size)

@@ -1,4 +1,4 @@
-"""Tensors of which each process writes its part, in safetensors files that say what the parts belong to."""
+"""Sharded tensors: each rank writes its part into a safetensors file that says where the part belongs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.files import honour_umask, parse_json
 
-PARTS_KEY = "parts"  # of a safetensors file's metadata: {tensor: {"shape": […], "axis": 0, "begin": 0}} as JSON
+PARTS_KEY = "parts"  # key in a safetensors file's metadata: {tensor: {"shape": […], "axis": 0, "begin": 0}} as JSON
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Part:
     Attributes:
         values: of the part.
         shape: of the whole tensor.
-        axis: along which it is cut; None where this is all of it.
-        begin: place of the part on that axis.
+        axis: axis that is sharded; None if this is the whole tensor.
+        begin: offset of the part along that axis.
     """
 
     values: np.ndarray
@@ -38,20 +38,20 @@ class Part:
 
 
 def whole(values: np.ndarray) -> Part:
-    """A tensor that is not cut."""
+    """A tensor that is not sharded."""
     return Part(values, values.shape)
 
 
 def save_parts(file: Path, parts: Mapping[str, Part]) -> None:
-    """Write a process's parts of tensors, by name."""
+    """Write a rank's parts of tensors, by name."""
     places = part_metadata(parts)
     values = {name: np.asarray(part.values, order="C") for name, part in parts.items()}
-    save_file(values, file, places or None)  # no tensors and empty metadata make a header that cannot be read
+    save_file(values, file, places or None)  # no tensors with empty metadata would give an unreadable header
     honour_umask(file)
 
 
 def part_metadata(parts: Mapping[str, Part] | Mapping[str, PartPlan]) -> dict[str, str]:
-    """The safetensors metadata that says what cut tensors are parts of."""
+    """The safetensors metadata that describes where sharded tensors belong."""
     places = {
         name: {"shape": list(part.shape), "axis": part.axis, "begin": part.begin}
         for name, part in parts.items()
@@ -64,7 +64,7 @@ def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:
     """Every whole tensor of ``files``, by name; nothing is read yet.
 
     Raises:
-        UserError: a file is damaged, or the parts of a tensor do not make a whole.
+        UserError: a file is damaged, or the parts of a tensor do not form a whole.
     """
     plans: dict[str, TensorPlan] = {}
     pieces: dict[str, list[tuple[int, StoredTensor]]] = {}
@@ -89,10 +89,10 @@ def merge_parts(files: Iterable[Path]) -> dict[str, TensorPlan]:
 
 
 def _places(file: Path) -> dict[str, tuple[tuple[int, ...], int, int]]:
-    """Shape of the whole, axis and begin of every tensor of a file that is a part.
+    """Global shape, axis and offset of every sharded tensor in a file.
 
     Raises:
-        UserError: the file does not say so in the form that `part_metadata` writes.
+        UserError: the metadata are not in the form that `part_metadata` writes.
     """
     text = read_metadata(file).get(PARTS_KEY, "{}")
     try:

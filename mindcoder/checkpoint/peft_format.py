@@ -1,8 +1,8 @@
-"""Adapters as PEFT keeps them: ``adapter_config.json`` and ``adapter_model.safetensors``.
+"""Adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
 Where Hugging Face has one matrix for several of our layers (GPT-BigCode's ``c_attn``), its update has the sum of their
-ranks: the A matrices one above the other, the B matrices along a diagonal. Coming back, every layer gets all of A and
-its rows of B. Both are exact.
+ranks: the A matrices are stacked, the B matrices form a block diagonal. In the other direction every layer gets all of
+A and its rows of B. Both are exact.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LAYER = re.compile(r"^.*\.(?:h|layers)\.\d+\.")
 
 
 def peft_base(folder: Path) -> str:
-    """Where its base model lies, as far as it says."""
+    """Location of the base model, as far as the folder states it."""
     return str(read_config(folder).get("base_model_name_or_path") or "")
 
 
 def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int:
-    """Write a folder that ``peft.PeftModel.from_pretrained`` loads; gives the number of tensors.
+    """Write a folder that ``peft.PeftModel.from_pretrained`` loads; returns the number of tensors.
 
     Raises:
         UserError: the target exists.
@@ -87,10 +87,10 @@ def write_peft(adapter: Adapter, config: TransformerConfig, target: Path) -> int
 
 
 def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
-    """The adapter of a PEFT folder for a network of ``config``.
+    """Read the adapter of a PEFT folder for a network of ``config``.
 
     Raises:
-        UserError: it is damaged, no plain LoRA, or of another network.
+        UserError: it is damaged, is not plain LoRA, or belongs to another network.
     """
     settings, file = read_settings(folder), folder / WEIGHTS_FILE
     pairs = _read_pairs(file)
@@ -110,7 +110,7 @@ def read_peft(folder: Path, config: TransformerConfig) -> Adapter:
 
 
 def _read_pairs(file: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Module -> its matrices ``A`` and ``B``, and perhaps its magnitudes, in float32."""
+    """Module -> its matrices ``A`` and ``B``, and DoRA magnitudes if there are any, in float32."""
     if not file_there(file):
         raise UserError(f"is missing; PEFT's {CONFIG_FILE} is there", file)
     pairs: dict[str, dict[str, np.ndarray]] = {}
@@ -137,14 +137,14 @@ def _check_shapes(name: str, pair: Mapping[str, np.ndarray], rank: int, file: Pa
 
 
 def _rules(config: TransformerConfig) -> list[WeightRule]:
-    """Of the linear layers' weights."""
+    """Rules of the linear layers' weights."""
     linears = {f"{module}.weight" for module in config.linear_shapes()}
     rules = family_of(config.model_type).WEIGHTS.expand(config)
     return [rule for rule in rules if rule.ours[0].split(".", 2)[-1] in linears]
 
 
 def _joined(rule: WeightRule, updates: Mapping[str, Update], config: TransformerConfig) -> Update | None:
-    """The update of a Hugging Face matrix from those of our layers; None where none of them has one."""
+    """The update of a Hugging Face matrix from those of our layers; None if none of them has one."""
     names = [name.removesuffix(".weight") for name in rule.ours]
     own = [updates[name] for name in names if name in updates]
     if not own:

@@ -1,4 +1,4 @@
-"""Prefixes as PEFT keeps them (``PREFIX_TUNING``): one table of all layers' keys and values, ``prompt_embeddings``."""
+"""Prefixes in PEFT's format (``PREFIX_TUNING``): one table of all layers' keys and values, ``prompt_embeddings``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def is_peft_prefix(folder: Path) -> bool:
 
 
 def write_peft_prefix(prefix: Prefix, base: str, config: TransformerConfig, target: Path) -> int:
-    """Write a folder that ``peft.PeftModel.from_pretrained`` loads; gives the number of tensors.
+    """Write a folder that ``peft.PeftModel.from_pretrained`` loads; returns the number of tensors.
 
-    A prefix that two layers make is written as what they make.
+    A prefix with a projection is written as the keys and values it produces.
 
     Raises:
         UserError: the target exists.
@@ -70,10 +70,10 @@ def write_peft_prefix(prefix: Prefix, base: str, config: TransformerConfig, targ
 
 
 def read_peft_prefix(folder: Path, config: TransformerConfig) -> Prefix:
-    """The prefix of a PEFT folder for a network of ``config``.
+    """Read the prefix of a PEFT folder for a network of ``config``.
 
     Raises:
-        UserError: it is damaged, or of another network.
+        UserError: it is damaged, or belongs to another network.
     """
     values, file = read_config(folder), folder / WEIGHTS_FILE
     if not file_there(file):

@@ -1,4 +1,4 @@
-"""``adapter_config.json`` of PEFT, every setting of which is read, known not to matter, or refused by name.
+"""``adapter_config.json`` of PEFT: each setting is read, known to have no effect, or refused by name.
 
 Settings and their meaning: LoraConfig and PrefixTuningConfig of PEFT 0.18.1 (src/peft/tuners of huggingface/peft).
 """
@@ -18,22 +18,22 @@ from mindcoder.models.config_fields import as_number, shown
 CONFIG_FILE = "adapter_config.json"
 CONFIG_LIMIT = 4 << 20  # bytes
 LARGEST_RANK = 65536
-LARGEST_SCALING = 1e6  # of an update; far above every published one, far below what overflows float32
-LONGEST_PATTERN = 1000  # characters; a module's name is shorter
-MOST_REPEATS = 4  # in a pattern: the time to match grows with the name's length to this power
-# They choose what is trained and how it begins, or describe the file; the matrices that were saved tell the rest.
+LARGEST_SCALING = 1e6  # of an update; far above every published one, far below float32 overflow
+LONGEST_PATTERN = 1000  # characters; module names are shorter
+MOST_REPEATS = 4  # repetitions in a pattern: matching time grows with the name's length to this power
+# They choose what is trained and how it is initialized, or describe the file; the saved matrices determine the rest.
 HARMLESS = """
     task_type peft_type peft_version auto_mapping revision inference_mode lora_dropout target_modules exclude_modules
     layers_to_transform layers_pattern loftq_config eva_config corda_config megatron_core qalora_group_size
     runtime_config ensure_weight_tying base_model_name_or_path
     token_dim num_transformer_submodules num_attention_heads num_layers encoder_hidden_size
 """
-# Without effect while they are false, empty or null.
+# Have no effect while they are false, empty or null.
 NOT_IMPLEMENTED = """
     modules_to_save trainable_token_indices fan_in_fan_out lora_bias layer_replication target_parameters
     alora_invocation_tokens use_qalora megatron_config arrow_config prefix_projection
 """
-# Ways of beginning that change the base model as well, unless the adapter was converted when it was saved.
+# Initializations that also change the base model, unless the adapter was converted when it was saved.
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq")
 
 
@@ -51,12 +51,12 @@ def _are_names(value: Any) -> bool:
 
 
 def _are_layers(value: Any) -> bool:
-    """One index of a layer, a list of them, or null."""
+    """One layer index, a list of them, or null."""
     indices = value if isinstance(value, list) else [] if value is None else [value]
     return all(isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in indices)
 
 
-# They change nothing here, but a file in which they are something else was not written by PEFT.
+# No effect here, but a file with other values was not written by PEFT.
 HARMLESS_VALUES = {
     "lora_dropout": (_is_probability, "a number from 0 to 1"),
     "target_modules": (_are_names, "a module's name or a list of names"),
@@ -68,11 +68,11 @@ HARMLESS_VALUES = {
 
 @dataclass(frozen=True)
 class PeftSettings:
-    """What an adapter's matrices need to be understood.
+    """The settings needed to interpret an adapter's matrices.
 
     Attributes:
-        rank: ``r``; `rank_of` knows the exceptions.
-        alpha: ``lora_alpha``; `scaling` knows the exceptions.
+        rank: ``r``; see `rank_of` for exceptions.
+        alpha: ``lora_alpha``; see `scaling` for exceptions.
         rank_stabilized: ``use_rslora``.
         magnitudes: ``use_dora``.
     """
@@ -85,25 +85,25 @@ class PeftSettings:
     alpha_pattern: Mapping[str, float]
 
     def rank_of(self, name: str) -> int:
-        """Of the matrices of module ``name``."""
+        """Rank of the matrices of module ``name``."""
         return _matching(self.rank_pattern, name, self.rank)
 
     def scaling(self, name: str) -> float:
-        """Factor on the update of module ``name``."""
+        """Scaling of the update of module ``name``."""
         rank = self.rank_of(name)
         return _matching(self.alpha_pattern, name, self.alpha) / (rank**0.5 if self.rank_stabilized else rank)
 
 
 def _matching(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
-    """PEFT takes the first pattern that a module's name ends with."""
+    """As PEFT does, take the first pattern that the module's name ends with."""
     return next((value for pattern, value in patterns.items() if re.match(rf"(.*\.)?({pattern})$", name)), default)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``adapter_config.json`` as it stands.
+    """The raw content of ``adapter_config.json``.
 
     Raises:
-        UserError: it is no JSON object, or names no kind or base model that can be understood.
+        UserError: it is not a JSON object, or its adapter type or base model is invalid.
     """
     file = folder / CONFIG_FILE
     values = read_json_object(file, CONFIG_LIMIT)
@@ -114,15 +114,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def is_peft(path: Path) -> bool:
-    """Whether a folder is one of PEFT's."""
+    """Whether a folder is a PEFT adapter."""
     return file_there(path / CONFIG_FILE)
 
 
 def read_settings(folder: Path) -> PeftSettings:
-    """The settings of a LoRA.
+    """The settings of a LoRA adapter.
 
     Raises:
-        UserError: another kind of adapter, or a setting that is unknown, not implemented or impossible.
+        UserError: another kind of adapter, or a setting that is unknown, not implemented or invalid.
     """
     file, values = folder / CONFIG_FILE, read_config(folder)
     if values.get("peft_type") != "LORA":
@@ -134,7 +134,7 @@ def read_settings(folder: Path) -> PeftSettings:
 
 
 def check_known(values: Mapping[str, Any], read: tuple[str, ...]) -> None:
-    """Refuse what is not among ``read``, has an effect that is not implemented, is unknown, or is no such setting.
+    """Refuse settings that are not in ``read`` and are unknown, invalid, or have an effect that is not implemented.
 
     Raises:
         ValueError: names the setting.
@@ -183,7 +183,7 @@ def _rank(name: str, value: Any) -> int:
 
 
 def _alpha(name: str, value: Any) -> float:
-    """Divided by a rank, which is 1 or more, it is the scaling."""
+    """A valid alpha: the scaling is alpha divided by a rank of at least 1."""
     alpha = as_number(name, value)
     if abs(alpha) > LARGEST_SCALING:
         raise ValueError(f"{name}: expected a number of at most {LARGEST_SCALING:g}, found {shown(value)}")

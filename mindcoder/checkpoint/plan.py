@@ -1,4 +1,4 @@
-"""What a tensor is to become: which stored tensors it is made of, and how."""
+"""Plans of tensors: which stored tensors they are built from, and how."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Build = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 @dataclass(frozen=True)
 class Joined:
-    """A `Build` that joins its sources along an axis, so that a part can be read without the rest."""
+    """A `Build` that concatenates its sources along an axis, so that a part can be read without the rest."""
 
     axis: int
 
@@ -36,8 +36,8 @@ class Joined:
 class TensorPlan:
     """One tensor to be written or loaded.
 
-    Without ``build`` it is its single source, whose first axis is cut or filled with zeros to ``shape[0]`` rows.
-    ``build`` must only move numbers, never compute with them: it sees bfloat16 as bits.
+    Without ``build`` it is its single source, whose first axis is truncated or zero-padded to ``shape[0]`` rows.
+    ``build`` may only move values, never compute with them: it sees bfloat16 as bits.
     """
 
     name: str
@@ -48,11 +48,11 @@ class TensorPlan:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the result."""
+        """Size of the result in bytes."""
         return byte_count(self.shape, self.dtype)
 
     def with_dtype(self, dtype: str | None) -> TensorPlan:
-        """The same numbers in another float dtype; tensors of whole numbers stay."""
+        """The same values in another float dtype; integer tensors are unchanged."""
         if dtype is None or self.dtype not in FLOAT_DTYPES:
             return self
         return replace(self, dtype=dtype)
@@ -65,7 +65,7 @@ class TensorPlan:
         return _fit_rows(parts[0], self.shape)
 
     def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
-        """Places ``begin`` to ``end`` of an axis (bfloat16 as bits), without reading the others where that can be."""
+        """Indices ``begin`` to ``end`` of an axis (bfloat16 as bits), without reading the rest where possible."""
         if isinstance(self.build, Joined) and begin < end:
             return self._read_joined(self.build, axis, begin, end)
         if self.build is None and self.sources[0].shape == self.shape:
@@ -85,7 +85,7 @@ class TensorPlan:
         return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     def write(self, out: BinaryIO, progress: Progress = no_progress) -> None:
-        """Append the result's bytes to ``out`` (unbuffered), a piece at a time where nothing has to be rearranged."""
+        """Append the result's bytes to ``out`` (unbuffered), in pieces if nothing has to be rearranged."""
         if self.build is not None:
             _write_all(out, self.read(), progress)
             return
@@ -101,7 +101,7 @@ class TensorPlan:
 
 
 def _fit_rows(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Cut or fill the first axis."""
+    """Truncate or zero-pad the first axis."""
     if values.shape == shape:
         return values
     fitted = np.zeros(shape, values.dtype)
@@ -114,7 +114,7 @@ def _write_all(out: BinaryIO, values: np.ndarray, progress: Progress) -> None:
     data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     for start in range(0, len(data), COPY_BYTES):
         piece = data[start : start + COPY_BYTES]
-        while len(piece):  # an unbuffered file may take less than it is given
+        while len(piece):  # an unbuffered write may be partial
             written = out.write(piece)
             progress(written)
             piece = piece[written:]

@@ -1,7 +1,7 @@
-"""``rank_N/checkpoint_N.ckpt`` folders, as MindFormers' distributed scripts keep them, with a description beside.
+"""``rank_N/checkpoint_N.ckpt`` folders of MindFormers' distributed scripts, with a description beside them.
 
 MindSpore's own trees come with strategy files instead, which only its semi-automatic parallel mode writes; those are
-not read here.
+not supported here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_rank_tree(
     folder: Path,
     progress: Progress,
 ) -> int:
-    """Write one ``.ckpt`` a rank under MindFormers' names, and `LAYOUT_FILE`; gives the number of files."""
+    """Write one ``.ckpt`` per rank under MindFormers' names, and `LAYOUT_FILE`; returns the number of files."""
     naming = naming_of(config.model_type).NAMING
     for rank in range(division.ranks):
         parts = rank_parts(parameters, config, division, rank, copies=True)
@@ -98,10 +98,10 @@ def _rank_file(folder: Path, rank: int) -> Path:
 
 
 def _joined_shape(build: Build, pieces: Sequence[StoredTensor]) -> tuple[int, ...]:
-    """What the pieces make together, without reading them.
+    """Shape of the joined pieces, without reading them.
 
     Raises:
-        UserError: they do not fit each other.
+        UserError: the pieces do not fit together.
     """
     try:
         return build([np.broadcast_to(np.zeros((), np.uint8), piece.shape) for piece in pieces]).shape

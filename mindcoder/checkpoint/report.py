@@ -1,4 +1,4 @@
-"""What a weights folder or file holds, and the memory it takes to run and to train it."""
+"""Summary of a weights folder or file, and the memory needed to run and to train it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAIN_BYTES = 16  # float32 weight, gradient and Adam's two moments
 
 @dataclass(frozen=True)
 class Report:
-    """The facts that ``mindcoder inspect`` prints; all sizes in bytes."""
+    """The output of ``mindcoder inspect``; all sizes in bytes."""
 
     kind: str
     place: str
@@ -38,7 +38,7 @@ class Report:
     not_told: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The report as text."""
         config = self.config
         vocabulary = str(config.vocab_size)
         if config.token_rows != config.vocab_size:
@@ -69,7 +69,7 @@ class Report:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """The report as data for JSON."""
         return asdict(self)
 
 
@@ -91,10 +91,10 @@ def _gigabytes(count: int) -> str:
 
 
 def report(weights: Weights) -> Report:
-    """Look at weights without reading them.
+    """Describe weights without reading them.
 
     Raises:
-        UserError: they do not fit their own description.
+        UserError: they do not match their own description.
     """
     config = weights.config
     parameters = weights.parameters()
@@ -135,5 +135,5 @@ def _tokenizer_size(companions: Mapping[str, Path]) -> int | None:
     try:
         tokenizer = load_tokenizer(file)
     except UserError:
-        return None  # inspect looks at weights; whoever needs the tokenizer will say what is wrong with it
+        return None  # inspect describes weights; whoever needs the tokenizer reports what is wrong with it
     return tokenizer.vocab_size

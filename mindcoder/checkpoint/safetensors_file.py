@@ -1,7 +1,7 @@
-"""Safetensors files without holding them: where each tensor lies, and shards written tensor by tensor.
+"""Safetensors files without loading them: location of each tensor, and shards written tensor by tensor.
 
 The format (github.com/huggingface/safetensors): eight bytes of header length, a JSON header, the tensors' bytes. The
-library checks what is read; it cannot write a file larger than memory, which is why the writer is here.
+library validates what is read; it cannot write a file larger than memory, which is why the writer is here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def list_safetensors(file: Path) -> dict[str, StoredTensor]:
     """Every tensor of a file.
 
     Raises:
-        UserError: no whole safetensors file, or a dtype that is not known here.
+        UserError: not a complete safetensors file, or an unknown dtype.
     """
     try:
         with safe_open(file, framework="numpy"):
-            pass  # checks the header against the file's size
+            pass  # validates the header against the file's size
         with open(file, "rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))
@@ -50,10 +50,10 @@ def list_safetensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def read_metadata(file: Path) -> dict[str, str]:
-    """The texts that a file holds beside its tensors.
+    """The metadata strings of a file.
 
     Raises:
-        UserError: no whole safetensors file.
+        UserError: not a complete safetensors file.
     """
     try:
         with safe_open(file, framework="numpy") as stream:
@@ -63,7 +63,7 @@ def read_metadata(file: Path) -> dict[str, str]:
 
 
 def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list[TensorPlan]]:
-    """Group tensors in order; a group exceeds the limit only where a single tensor does."""
+    """Group tensors in order; a group exceeds the limit only if it has a single tensor."""
     shards: list[list[TensorPlan]] = [[]]
     used = 0
     for plan in plans:
@@ -78,9 +78,9 @@ def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list
 def write_safetensors(
     plans: Sequence[TensorPlan], folder: Path, max_shard_bytes: int, progress: Progress = no_progress
 ) -> list[Path]:
-    """Write ``model.safetensors``, or numbered shards and their index, into ``folder``; gives the files.
+    """Write ``model.safetensors``, or numbered shards and their index, into ``folder``; returns the files.
 
-    Two shards at a time: the copying is the kernel's work and keeps one core busy for each.
+    Two shards are written at a time: the kernel does the copying and keeps one core busy for each.
     """
     shards = split_shards(plans, max_shard_bytes)
     if len(shards) == 1:
@@ -98,7 +98,7 @@ def write_safetensors(
 def write_file(
     file: Path, plans: Sequence[TensorPlan], progress: Progress, metadata: Mapping[str, str] | None = None
 ) -> Path:
-    """Write one file, with texts for its metadata."""
+    """Write one file with string metadata."""
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for plan in plans:

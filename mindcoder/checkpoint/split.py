@@ -1,4 +1,4 @@
-"""Whole parameters divided over the ranks of a layout, as the processes of a run would hold them."""
+"""Splits whole parameters over the ranks of a layout, as the processes of a run would hold them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mindcoder.models.transformer_config import TransformerConfig
 
 @dataclass(frozen=True)
 class Division:
-    """A layout without copies: ranks count tensor slices fastest, as in `mindcoder.parallel.mesh`."""
+    """A layout without data parallelism: tensor-parallel ranks are consecutive, as in `mindcoder.parallel.mesh`."""
 
     tensor: int = 1
     pipeline: int = 1
 
     @property
     def ranks(self) -> int:
-        """Processes."""
+        """Number of ranks."""
         return self.tensor * self.pipeline
 
     def check(self, config: TransformerConfig) -> None:
-        """Refuse what the network cannot be divided into.
+        """Check that the network can be divided this way.
 
         Raises:
-            ValueError: heads, inner features or layers do not divide.
+            ValueError: heads, intermediate size or layers are not divisible.
         """
         spread_layers(config.num_layers, self.pipeline)
         check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, self.tensor)
@@ -38,7 +38,7 @@ class Division:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """Plan of one rank's part of a tensor, and where the part lies in the whole; ``axis`` None for all of it."""
+    """Plan of one rank's part of a tensor, and its offset in the whole; ``axis`` None for the whole tensor."""
 
     plan: TensorPlan
     shape: tuple[int, ...]
@@ -49,11 +49,11 @@ class PartPlan:
 def rank_parts(
     parameters: Mapping[str, TensorPlan], config: TransformerConfig, division: Division, rank: int, copies: bool
 ) -> dict[str, PartPlan]:
-    """What rank ``rank`` holds, by global name.
+    """The parts that rank ``rank`` holds, by global name.
 
     Args:
-        copies: also what another rank has already (norms of other slices, a tied head on the last stage); otherwise
-            every number belongs to one rank.
+        copies: include replicas (norms of other ranks, a tied head on the last stage); otherwise every value belongs to
+            exactly one rank.
     """
     stage = stage_of(spread_layers(config.num_layers, division.pipeline), rank // division.tensor)
     index = rank % division.tensor

@@ -1,9 +1,9 @@
-"""Training checkpoints: folders that are whole or not there.
+"""Training checkpoints: folders that are complete or do not exist.
 
 ``<root>/step_00000100/`` holds ``model.safetensors`` (global parameter names), ``optimizer.safetensors``,
-``state.json`` (step, data position, loss scale, architecture) and ``manifest.json`` (size and SHA-256 of each). Several
-processes write ``model-rank_0003.safetensors`` and so on instead, each what it holds (`mindcoder.checkpoint.parts`);
-the manifest binds them, and any layout reads them.
+``state.json`` (step, data position, loss scale, architecture) and ``manifest.json`` (size and SHA-256 of each). With
+several processes each writes the parts it holds into ``model-rank_0003.safetensors`` and so on
+(`mindcoder.checkpoint.parts`); the manifest lists all of them, and any layout can read them.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk."""
+    """A complete checkpoint on disk."""
 
     folder: Path
     state: dict[str, Any]
 
     @property
     def step(self) -> int:
-        """Updates done."""
+        """Number of updates so far."""
         return int(self.state["step"])
 
     def files(self, kind: str) -> list[Path]:
-        """Those of `MODEL` or `OPTIMIZER`."""
+        """The files of kind `MODEL` or `OPTIMIZER`."""
         return [self.folder / name for name in sorted(read_manifest(self.folder)) if is_part(name, kind)]
 
     def tensors(self, kind: str) -> dict[str, TensorPlan]:
@@ -73,7 +73,7 @@ class Checkpoint:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether ``folder`` looks like one of ours (whole or not)."""
+    """Whether ``folder`` looks like one of our checkpoints, complete or not."""
     return (folder / MANIFEST_FILE).is_file() or bool(STEP_NAME.fullmatch(folder.name))
 
 
@@ -84,14 +84,15 @@ def save_checkpoint(
     optimizer: Mapping[str, np.ndarray],
     keep: int,
 ) -> Path:
-    """Write ``root/step_N`` beside and rename it; then delete all but the newest ``keep``.
+    """Write a checkpoint under a temporary name and rename it to ``root/step_N``; then delete all but the latest
+    ``keep``.
 
     Args:
         root: folder of the run's checkpoints.
-        state: JSON-able; must hold ``step``.
+        state: JSON-serializable; must contain ``step``.
         model: parameters by global name.
         optimizer: optimizer state by name.
-        keep: how many checkpoints stay.
+        keep: number of checkpoints to keep.
 
     Raises:
         NoSpaceError: the disk is full; earlier checkpoints are untouched.
@@ -107,12 +108,14 @@ def save_checkpoint(
 
 
 def discard_checkpoint(target: Path) -> None:
-    """Remove what has been written of a checkpoint that is not finished."""
+    """Remove the files of an unfinished checkpoint."""
     shutil.rmtree(_staging(target), ignore_errors=True)
 
 
 def begin_checkpoint(root: Path, step: int) -> Path:
-    """Make room beside ``root/step_N``, which is given; what an interrupted writer left goes. For one process."""
+    """Create the staging folder of ``root/step_N`` and return the target path; removes leftovers of an interrupted
+    writer. One process only.
+    """
     target = root / f"step_{step:08d}"
     root.mkdir(parents=True, exist_ok=True)
     clear_partial(root)
@@ -121,7 +124,7 @@ def begin_checkpoint(root: Path, step: int) -> Path:
 
 
 def clear_partial(root: Path) -> None:
-    """Remove what interrupted writers left among a run's checkpoints. For the one process that writes there."""
+    """Remove what interrupted writers left among a run's checkpoints. For the only process that writes there."""
     for left in root.glob(".step_*.partial"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -129,10 +132,10 @@ def clear_partial(root: Path) -> None:
 def write_parts(
     target: Path, model: Mapping[str, Part], optimizer: Mapping[str, Part], rank: int | None = None
 ) -> None:
-    """Write what this process holds, between `begin_checkpoint` and `finish_checkpoint`; all processes at a time.
+    """Write this rank's parts, between `begin_checkpoint` and `finish_checkpoint`; called by all ranks concurrently.
 
     Args:
-        rank: of several processes.
+        rank: this rank, if there are several.
 
     Raises:
         NoSpaceError: the disk is full.
@@ -147,12 +150,13 @@ def write_parts(
                 file = staging / f"{kind}{suffix}.safetensors"
                 save_parts(file, parts)
                 digests[file.name] = _describe(file)
-        # What follows is small; the last process to finish must not find out that it does not fit.
+        # What follows is small; the last process to finish must not run out of space.
         (staging / f".written{suffix}.json").write_text(json.dumps(digests))
 
 
 def finish_checkpoint(target: Path, state: Mapping[str, Any], keep: int) -> Path:
-    """Bind what all processes have written and rename it to ``target``; then delete all but the newest ``keep``.
+    """Write the manifest over all ranks' files and rename the folder to ``target``; then delete all but the latest
+    ``keep``.
 
     Raises:
         NoSpaceError: the disk is full; earlier checkpoints are untouched.
@@ -180,14 +184,14 @@ def _staging(target: Path) -> Path:
 
 
 def _describe(file: Path) -> dict[str, Any]:
-    """Size and digest of a file that is safely on the disk."""
+    """Size and digest of a file, after fsync."""
     with open(file, "rb") as stream:
         os.fsync(stream.fileno())
     return {"bytes": file.stat().st_size, "sha256": digest(file)}
 
 
 def list_steps(root: Path) -> list[Path]:
-    """Checkpoint folders of a run, oldest first, whole or not."""
+    """Checkpoint folders of a run, oldest first, complete or not."""
     if not root.is_dir():
         return []
     return sorted(
@@ -196,14 +200,14 @@ def list_steps(root: Path) -> list[Path]:
 
 
 def open_checkpoint(folder: Path, trusted: bool = False, check: ContentCheck = check_contents) -> Checkpoint:
-    """Check a checkpoint against its manifest.
+    """Verify a checkpoint against its manifest.
 
     Args:
-        trusted: another process has compared the files' content to the manifest.
-        check: compares it; several processes may divide that.
+        trusted: another process has verified the contents.
+        check: verifies the contents; several processes may divide the work.
 
     Raises:
-        UserError: names the file that is missing or damaged.
+        UserError: names the missing or damaged file.
     """
     entries = read_manifest(folder)
     check_files(folder, entries)
@@ -217,13 +221,13 @@ def open_checkpoint(folder: Path, trusted: bool = False, check: ContentCheck = c
 
 
 def newest_checkpoint(root: Path, check: ContentCheck = check_contents) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; damaged ones are passed over with a warning. None where there is none.
+    """The latest intact checkpoint of a run, or None; damaged ones are skipped with a warning.
 
     Args:
         check: see `open_checkpoint`.
 
     Raises:
-        UserError: there are checkpoints and all of them are damaged; says how, for each.
+        UserError: all checkpoints are damaged; says how, for each.
     """
     reasons: list[str] = []
     for folder in reversed(list_steps(root)):
@@ -246,10 +250,10 @@ def find_checkpoint(location: str | Path, check: ContentCheck = check_contents) 
         check: see `open_checkpoint`.
 
     Returns:
-        None when ``location`` is something else.
+        None if ``location`` is something else.
 
     Raises:
-        UserError: nothing there, or only damaged checkpoints.
+        UserError: nothing is there, or only damaged checkpoints.
     """
     path = place_of(location)
     if is_checkpoint(path):
@@ -261,16 +265,16 @@ def find_checkpoint(location: str | Path, check: ContentCheck = check_contents) 
 
 
 def open_step(location: str | Path, step: int) -> Checkpoint:
-    """The checkpoint of ``step`` at a ``location`` as in `find_checkpoint`, which another process has checked.
+    """The checkpoint of ``step`` at a ``location`` as in `find_checkpoint`, verified by another process.
 
     Raises:
-        UserError: it is not there: the processes do not see the same folder.
+        UserError: it is missing: the processes do not see the same folder.
     """
     return open_checkpoint(step_folder(location, step), trusted=True)
 
 
 def step_folder(location: str | Path, step: int) -> Path:
-    """Where the checkpoint of ``step`` lies that another process speaks of.
+    """Folder of the checkpoint of ``step`` that another process has chosen.
 
     Raises:
         UserError: as `open_step`.
@@ -283,5 +287,5 @@ def step_folder(location: str | Path, step: int) -> Path:
 
 
 def _roots(path: Path) -> tuple[Path, Path]:
-    """Where the steps of a run may lie."""
+    """Folders that may contain the steps of a run."""
     return path, path / "checkpoint"

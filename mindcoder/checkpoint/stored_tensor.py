@@ -1,4 +1,4 @@
-"""A tensor that lies in a file: read it, convert it, or copy its bytes without ever holding it."""
+"""A tensor in a file: read it, convert it, or copy its bytes without ever holding it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-# Dtypes by their safetensors names. numpy lacks bfloat16: its bits travel as uint16.
+# Dtypes by their safetensors names. numpy lacks bfloat16: its bits are kept as uint16.
 NUMPY_DTYPES: dict[str, type[np.generic]] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -32,21 +32,21 @@ Progress = Callable[[int], object]  # called with the number of bytes done
 
 
 def no_progress(count: int) -> None:
-    """For callers that show none."""
+    """For callers without a progress bar."""
 
 
 def item_size(dtype: str) -> int:
-    """Bytes of one element."""
+    """Size of one element in bytes."""
     return np.dtype(NUMPY_DTYPES[dtype]).itemsize
 
 
 def byte_count(shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of a tensor."""
+    """Size of a tensor in bytes."""
     return math.prod(shape) * item_size(dtype)
 
 
 def convert_dtype(values: np.ndarray, source: str, target: str) -> np.ndarray:
-    """Change the dtype; bfloat16 is rounded to nearest even, as everywhere else."""
+    """Convert the dtype; bfloat16 is rounded to nearest even, as everywhere else."""
     if source == target:
         return values
     if source == "BF16":
@@ -61,16 +61,16 @@ def convert_dtype(values: np.ndarray, source: str, target: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies and what it is.
+    """Location and type of a tensor in a file.
 
     Attributes:
         name: in its file.
         file: that file.
         dtype: safetensors name, such as ``F16``.
         shape: of the tensor.
-        extents: (offset, bytes) pieces of the file whose bytes, one after the other, are the tensor in row order.
-        strides: in elements, where the bytes are not in row order.
-        loaded: the values, where a file cannot be read piece by piece.
+        extents: (offset, bytes) pieces of the file whose concatenation is the tensor in row-major order.
+        strides: in elements, if the bytes are not in row-major order.
+        loaded: the values, if a file cannot be read piecewise.
     """
 
     name: str
@@ -83,12 +83,12 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor."""
+        """Size of the tensor in bytes."""
         return byte_count(self.shape, self.dtype)
 
     @property
     def is_plain(self) -> bool:
-        """Whether its bytes lie in the file in row order."""
+        """Whether its bytes are in the file in row-major order."""
         return self.loaded is None and self.strides is None
 
     def read(self) -> np.ndarray:
@@ -109,14 +109,14 @@ class StoredTensor:
         return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, self.shape, steps))
 
     def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
-        """Places ``begin`` to ``end`` of an axis; where the bytes are in row order, no others are held in memory."""
+        """Indices ``begin`` to ``end`` of an axis; in row-major order no others are held in memory."""
         place = (*(slice(None) for _ in range(axis)), slice(begin, end))
         if not self.is_plain or len(self.extents) != 1 or not self.nbytes:
             return np.ascontiguousarray(self.read()[place])
         return np.array(np.memmap(self.file, NUMPY_DTYPES[self.dtype], "r", self.extents[0][0], self.shape)[place])
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """The values in row order, a flat piece at a time."""
+        """The values in row-major order, as flat pieces."""
         if not self.is_plain:
             yield self.read().reshape(-1)
             return
@@ -128,7 +128,7 @@ class StoredTensor:
                     yield piece.view(NUMPY_DTYPES[self.dtype])
 
     def copy_bytes(self, out: BinaryIO, limit: int, progress: Progress = no_progress) -> None:
-        """Append the first ``limit`` bytes to ``out`` (unbuffered) inside the kernel; needs `is_plain`."""
+        """Append the first ``limit`` bytes to ``out`` (unbuffered) inside the kernel; requires `is_plain`."""
         with open(self.file, "rb", buffering=0) as stream:
             for offset, count in self.extents:
                 count = min(count, limit)

@@ -1,4 +1,4 @@
-"""Where a conversion writes: what may be replaced is known before the work, and put in place after it."""
+"""Target of a conversion: checks in advance what may be replaced, and moves the result into place afterwards."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from mindcoder.checkpoint.rank_tree import LAYOUT_FILE
 from mindcoder.checkpoint.weights import ARCHITECTURE_FILE
 from mindcoder.errors import UserError
 
-MODEL_FILES = ("config.json", ARCHITECTURE_FILE, LAYOUT_FILE)  # one of them makes a folder a model, to be replaced
+# each of these marks a folder as a model that may be replaced
+MODEL_FILES = ("config.json", ARCHITECTURE_FILE, LAYOUT_FILE)
 
 
 def prepare_target(named: Path, is_file: bool, overwrite: bool, sources: Iterable[Path]) -> Path:
-    """The place to write to, behind any links, whose folder is there.
+    """The path to write to, with links resolved and its parent folder created.
 
     Args:
-        named: by the user; a link stays and what it points to is written.
-        is_file: a file is to be written, else a folder.
-        overwrite: what is there may be replaced, if it is a model.
+        named: by the user; a link is kept and its destination is written.
+        is_file: whether a file is to be written, else a folder.
+        overwrite: whether an existing model may be replaced.
         sources: files and folders that are read.
 
     Raises:
-        UserError: something is there that is not to be replaced, or that cannot be.
+        UserError: something is there that must not, or cannot, be replaced.
     """
     try:
         target = named.resolve()
@@ -36,7 +37,7 @@ def prepare_target(named: Path, is_file: bool, overwrite: bool, sources: Iterabl
                 raise UserError(f"holds {source}, which is read: give another folder", named)
         _check_present(target, named, is_file, overwrite)
         _make_parent(target, named)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: cyclic links
         raise UserError(f"cannot be written: {getattr(error, 'strerror', None) or error}", named) from None
     return target
 

@@ -24,7 +24,7 @@ DTYPES = {
 
 
 def list_torch(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a file, with the place of its bytes (the zip holds them uncompressed).
+    """Every tensor of a file, with the offset of its bytes (the zip stores them uncompressed).
 
     Raises:
         UserError: PyTorch is missing, or the file is damaged or holds more than tensors.
@@ -55,7 +55,7 @@ def list_torch(file: Path) -> dict[str, StoredTensor]:
     size = file.stat().st_size
     tensors = {name: _place(name, file, tensor) for name, tensor in state.items()}
     for tensor in tensors.values():
-        if tensor.nbytes > size:  # strides of 0 make a large tensor of few bytes
+        if tensor.nbytes > size:  # strides of 0 make a large tensor from few bytes
             raise UserError(f"tensor {tensor.name} of shape {tensor.shape} is larger than the file", file)
         if any(offset + count > size for offset, count in tensor.extents):
             raise UserError(f"is truncated: tensor {tensor.name} ends beyond the file", file)
@@ -63,10 +63,10 @@ def list_torch(file: Path) -> dict[str, StoredTensor]:
 
 
 def _check_stored(file: Path) -> None:
-    """Tensors are read from their place in the zip, so its members must not be compressed.
+    """Check that the zip's members are uncompressed: tensors are read at their offset in the zip.
 
     Raises:
-        UserError: one is, which PyTorch does not do.
+        UserError: one is compressed, which PyTorch does not do.
     """
     if not zipfile.is_zipfile(file):
         return
@@ -91,7 +91,7 @@ def _place(name: str, file: Path, tensor: Any) -> StoredTensor:
 
 
 def _load_old_format(file: Path, torch: Any) -> dict[str, StoredTensor]:
-    """Files of before PyTorch 1.6 are no zip and have to be loaded whole."""
+    """Load files from before PyTorch 1.6, which are not a zip and have to be loaded whole."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:

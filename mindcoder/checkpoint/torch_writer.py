@@ -2,8 +2,8 @@
 
 The format is that of ``torch.save`` since PyTorch 1.6: a zip whose members are stored uncompressed. ``data.pkl`` holds
 a dictionary of tensors that refer to their storages by number, ``data/N`` the bytes of storage N (pytorch/pytorch,
-torch/serialization.py). The pickle is made of the few opcodes that it needs, so that no class of
-PyTorch has to be importable here, and ``torch.load(file, weights_only=True)`` reads it.
+torch/serialization.py). The pickle is built from the few opcodes that it needs, so that no PyTorch class has to be
+importable here, and ``torch.load(file, weights_only=True)`` reads it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ STORAGES = {
     "U8": "ByteStorage",
     "BOOL": "BoolStorage",
 }
-ROOT = "archive"  # name of the folder inside the zip, as torch.save has it for an unnamed file
-FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold: equal weights make equal files
+ROOT = "archive"  # name of the folder inside the zip, as torch.save uses for an unnamed file
+FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of the zip format, fixed so that equal weights give equal files
 
 # Opcodes of the pickle protocol 2 (Python's pickletools names them).
 PROTO_2, STOP, MARK, TUPLE, EMPTY_TUPLE, REDUCE = b"\x80\x02", b".", b"(", b"t", b")", b"R"
@@ -50,9 +50,9 @@ def write_torch(
 
     Args:
         plans: the tensors, in the dictionary's order.
-        file: to write; not yet there.
+        file: the file to create.
         progress: called with the number of bytes done.
-        tied: further names -> the tensor of ``plans`` that each shares its storage with.
+        tied: further names -> the tensor of ``plans`` with which each shares its storage.
     """
     with zipfile.ZipFile(file, "x", zipfile.ZIP_STORED) as archive:
         archive.writestr(_member("data.pkl"), _pickled(plans, tied or {}))

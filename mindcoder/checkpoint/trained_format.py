@@ -1,4 +1,4 @@
-"""The template and tokenizer that weights were trained with, found without opening the weights."""
+"""Finds the prompt template and tokenizer that weights were trained with, without opening the weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text
 
 
 def trained_format(location: str | Path) -> TextFormat:
-    """What a run, a checkpoint or a folder of weights says; empty where it says nothing.
+    """Text format of a run, a checkpoint or a folder of weights; empty if not recorded.
 
     Raises:
-        UserError: a file that should say it is broken.
+        UserError: the file that records it is corrupt.
     """
     path = Path(location)
     if path.is_file():

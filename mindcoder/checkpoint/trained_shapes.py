@@ -1,4 +1,4 @@
-"""What a training checkpoint has to hold, from what its state says was trained."""
+"""Expected tensors of a training checkpoint, derived from its state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
 from mindcoder.peft.options import LoraOptions, PrefixOptions, adapter_shapes, prefix_shapes
 
-MOST_LAYERS = 10_000  # whatever a state claims
+MOST_LAYERS = 10_000  # sanity limit on what a state claims
 
 
 def trained_shapes(state: Mapping[str, Any], folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """Global names and shapes of the parameters that a run trained; None where the state has no network in it.
+    """Global names and shapes of the parameters that a run trained; None if the state does not describe a network.
 
     Raises:
         UserError: the state contradicts itself.
@@ -39,7 +39,7 @@ def _shapes(config: TransformerConfig, adapter: Mapping[str, Any] | None) -> dic
 
 
 def lora_options_of(adapter: Mapping[str, Any]) -> LoraOptions:
-    """The options that the state of a LoRA run holds.
+    """The options in the state of a LoRA run.
 
     Raises:
         TypeError, KeyError: there are none.

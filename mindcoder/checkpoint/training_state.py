@@ -1,4 +1,4 @@
-"""What MindSpore's training leaves in a ``.ckpt`` beside the weights, told apart by name.
+"""Entries that MindSpore's training leaves in a ``.ckpt`` beside the weights, recognized by name.
 
 Names of the states: MindSpore's optimizers and loss-scale cells, and MindFormers' optimizers (mindformers/core/optim,
 mindformers/wrapper, research/wizardcoder and mindformers/models/llama of mindspore-lab/mindformers).
@@ -53,7 +53,7 @@ def split_state(tensors: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
 
 
 def describe_states(names: Iterable[str]) -> str:
-    """One line: counts of moments, gradients and caches, and the other names; empty where there is none."""
+    """One line: counts of moments, gradients and caches, and the other names; empty if there are none."""
     counts = {"optimizer moments": 0, "accumulated gradients": 0, "cached keys and values": 0}
     others = []
     for name in names:

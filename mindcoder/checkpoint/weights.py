@@ -1,4 +1,4 @@
-"""Weights from wherever they lie: a Hugging Face folder, our own folder, a training checkpoint, an old ``.ckpt``."""
+"""Opens weights of any kind: a Hugging Face folder, our own folder, a training checkpoint, an old ``.ckpt``."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["huggingface", "mindcoder", "training checkpoint", "ckpt", "ckpt tree", "adapter", "prefix"]
 ARCHITECTURE_FILE = "architecture.json"
-RANK_FILES = "model-rank_*.safetensors"  # of a folder that ``convert`` has split
-PADDING_AT_MOST = 1023  # rows by which a vocabulary may differ before it is called another one
+RANK_FILES = "model-rank_*.safetensors"  # files of a folder that ``convert`` has split
+PADDING_AT_MOST = 1023  # rows by which vocabularies may differ and still count as padding
 
-# Keys of model.model_config, where they are named otherwise than the field.
+# Keys of model.model_config that are named differently from the field.
 YAML_KEYS = {
     "activation": "hidden_act; Hugging Face's gelu is gelu_erf there",
     "rope_theta": "theta",
@@ -63,22 +63,22 @@ YAML_KEYS = {
 
 @dataclass(frozen=True)
 class Weights:
-    """Where weights lie and what they are; nothing is read before it is asked for.
+    """Location and description of weights; tensors are read only on demand.
 
     Attributes:
-        kind: of the place.
-        place: folder or file.
-        config: architecture, as the place describes it.
-        tensors: as they are stored, by the names they have there.
+        kind: of the location.
+        place: path of the folder or file.
+        config: architecture, as described there.
+        tensors: as they are stored, under their stored names.
         companions: tokenizer and configuration files that belong to them, by file name.
-        huggingface_config: ``config.json`` that they once came with.
+        huggingface_config: the ``config.json`` they originally came with.
         step: of a training checkpoint.
-        plans: of the parameters, where several files hold parts of them.
-        prefix: that was learned for these weights, in a checkpoint of it.
-        left_out: one line about what the place holds beside the weights.
-        unstated: fields of ``config`` that the place does not tell; they are not compared.
-        needed: those of ``unstated`` without which the weights mean nothing.
-        text_format: prompt template and tokenizer that they were trained with, as far as the place says.
+        plans: of the parameters, if several files hold parts of them.
+        prefix: learned for these weights, if it is the checkpoint of one.
+        left_out: one line about entries that are not weights.
+        unstated: fields of ``config`` that are not stated there; they are not compared.
+        needed: those of ``unstated`` without which the weights cannot be interpreted.
+        text_format: prompt template and tokenizer that they were trained with, if recorded.
     """
 
     kind: Kind
@@ -97,10 +97,10 @@ class Weights:
     text_format: TextFormat = UNKNOWN
 
     def require_complete(self) -> None:
-        """Refuse weights whose architecture only a YAML file describes.
+        """Refuse weights whose architecture is only known with a YAML file.
 
         Raises:
-            UserError: fields that the place does not tell.
+            UserError: names the fields that are not stated.
         """
         if self.needed:
             raise UserError(
@@ -110,10 +110,10 @@ class Weights:
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
         """Plans of all parameters of ``config``'s network (its own by default), by global name.
 
-        Token tables are cut, or filled with zeros, where the vocabularies differ by padding.
+        Embedding and head are truncated or zero-padded if the vocabularies differ by padding.
 
         Raises:
-            UserError: what is missing, unexpected or of another shape.
+            UserError: lists what is missing, unexpected or of another shape.
         """
         if config is None:
             config = self.config
@@ -163,7 +163,7 @@ class Weights:
             )
 
     def describe(self) -> str:
-        """For the log."""
+        """A line for the log."""
         names = {
             "huggingface": "Hugging Face folder",
             "mindcoder": "MindCoder folder",
@@ -178,7 +178,7 @@ class Weights:
 
 
 def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
-    """Give a token table the network's rows, if all that is missing or too much is padding."""
+    """Resize an embedding table to the network's vocabulary if the difference is only padding."""
     rows = config.token_rows
     if plan.name not in TOKEN_TABLES or plan.shape[0] == rows:
         return plan
@@ -190,7 +190,7 @@ def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
 
 
 def _adapter_checkpoint(path: Path) -> Checkpoint | None:
-    """The adapter's checkpoint of a LoRA run; None for a PEFT folder.
+    """The adapter checkpoint of a LoRA run; None for a PEFT folder.
 
     Raises:
         UserError: it is neither.
@@ -207,7 +207,7 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
     """The adapter of a LoRA run, its checkpoint, or a PEFT folder, for a network of ``config``.
 
     Raises:
-        UserError: no adapter there, damaged, or of another network.
+        UserError: not an adapter, damaged, or of another network.
     """
     path = place_of(location, "adapter")
     checkpoint = _adapter_checkpoint(path)
@@ -217,10 +217,10 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
 
 
 def adapter_format(location: str | Path) -> TextFormat:
-    """Template and tokenizer that an adapter was trained with, as far as its place says.
+    """Prompt template and tokenizer that an adapter was trained with, if recorded.
 
     Raises:
-        UserError: no adapter there.
+        UserError: not an adapter.
     """
     path = Path(location)
     checkpoint = _adapter_checkpoint(path)
@@ -230,13 +230,13 @@ def adapter_format(location: str | Path) -> TextFormat:
 def open_adapted(location: str | Path, base: str | Path | None = None) -> Weights:
     """A base model with an adapter (a LoRA run, its checkpoint, or a PEFT folder) merged into it when it is read.
 
-    A prefix cannot be merged; it comes beside the weights.
+    A prefix cannot be merged; it is returned beside the weights.
 
     Args:
-        base: where the base model lies; by default where the adapter says.
+        base: location of the base model; by default the one recorded in the adapter.
 
     Raises:
-        UserError: no adapter there, its base is not found, or they do not fit.
+        UserError: not an adapter, its base is not found, or they do not fit.
     """
     path = place_of(location, "adapter")
     checkpoint = _adapter_checkpoint(path)
@@ -261,17 +261,17 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
 
 
 def open_weights(location: str | Path) -> Weights:
-    """Find out what ``location`` holds.
+    """Detect what ``location`` holds and open it.
 
     Raises:
-        UserError: nothing there, nothing known, or damaged.
+        UserError: nothing is there, or it is unknown or damaged.
     """
     weights = _open(place_of(location))
     return weights if weights.text_format else replace(weights, text_format=read_text_format(_folder_of(weights)))
 
 
 def _folder_of(weights: Weights) -> Path:
-    """Where what belongs to weights lies."""
+    """Folder of the files that belong to weights."""
     return weights.place if weights.place.is_dir() else weights.place.parent
 
 
@@ -311,7 +311,7 @@ def _open(path: Path) -> Weights:
 
 
 def _open_ckpt(place: Path, file: Path) -> Weights:
-    """MindFormers' weights in ``file``, which ``place`` is or stands for."""
+    """MindFormers' weights in ``file``, which ``place`` is or refers to."""
     folder = place if place.is_dir() else file.parent
     found = open_mindformers(file, folder)
     return Weights(
@@ -328,7 +328,7 @@ def _open_ckpt(place: Path, file: Path) -> Weights:
 
 
 def write_architecture(folder: Path, config: TransformerConfig) -> None:
-    """What makes a folder of safetensors one of ours."""
+    """Write the file that marks a folder of safetensors as one of ours."""
     text = json.dumps({"version": 1, "config": asdict(config)}, indent=2)
     (folder / ARCHITECTURE_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -376,7 +376,7 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
 
 
 def _format_of(checkpoint: Checkpoint) -> TextFormat:
-    """What the state of a run says; runs of older versions say nothing."""
+    """Text format in the state of a run; older versions did not record it."""
     return text_format_of(checkpoint.state.get(STATE_KEY) or {}, checkpoint.folder)
 
 
@@ -386,7 +386,7 @@ def _tokenizer_beside(checkpoint: Checkpoint) -> Path:
 
 
 def stored_pieces(plans: Mapping[str, TensorPlan]) -> dict[str, StoredTensor]:
-    """The stored tensors that plans are made of."""
+    """The stored tensors that plans are built from."""
     return {f"{plan.name} in {piece.file.name}": piece for plan in plans.values() for piece in plan.sources}
 
 
