@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mindcoder import __version__
+from mindcoder.errors import single_line
 
 if TYPE_CHECKING:
     from mindcoder.cli.parser import Parser
@@ -25,7 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             except Exception as error:  # a package is missing or damaged
                 words = sys.argv[1:] if argv is None else list(argv)
                 if words[:1] != ["doctor"]:
-                    print(f"mindcoder: {describe(error)[0]} (mindcoder doctor looks for more)", file=sys.stderr)
+                    if "--debug" in words:
+                        traceback.print_exc()
+                    what = f"a package cannot be imported: {type(error).__name__}: {error}"
+                    what = describe(error)[0] if isinstance(error, ImportError) else f"error: {single_line(what, 300)}"
+                    print(f"mindcoder: {what} (mindcoder doctor looks for more)", file=sys.stderr)
                     return WRONG_INPUT
                 parser = doctors_parser()
             arguments = parser.parse_args(argv)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from mindcoder.files import read_bytes
 
 SHORT = 1 << 16  # bytes read of a version file, and of what a program says
 WHOLE_SECONDS = 55.0  # for all checks together
+TICK_SECONDS = 0.1  # between looks at whether a program has ended
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Answer:
 
     Attributes:
         code: exit code; None where it did not run to its end.
-        output: stdout and stderr together, its first 64 KiB.
+        output: stdout and stderr together; at most 64 KiB from its beginning and as much from its end.
         failure: why there is no code.
+        is_late: whether that is because its time was up.
     """
 
     code: int | None
     output: str
     failure: str = ""
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,28 @@ class Host:
         """Run a program without input; whatever it started ends with it when its time is up."""
         left = self.deadline - time.monotonic()
         if left <= 0:
-            return Answer(None, "", "no time was left for it")
-        limit = min(seconds, left)
+            return Answer(None, "", "no time was left for it", is_late=True)
         try:
-            with tempfile.TemporaryFile() as output:
-                return self._run(command, limit, output)
-        except (OSError, ValueError) as error:
+            process = subprocess.Popen(
+                list(command),
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
             return Answer(None, "", f"cannot be started: {getattr(error, 'strerror', None) or error}")
+        limit = min(seconds, left)
+        self.running.add(process)
+        try:
+            output = _read(process, limit)
+        finally:
+            _end(process)
+            self.running.discard(process)
+        if output is None:
+            return Answer(None, "", f"gave no answer within {limit:.0f} s", is_late=True)
+        return Answer(process.returncode, output.decode("utf-8", errors="replace"))
 
     def python(self, code: str, seconds: float, *arguments: str) -> Answer:
         """Run Python code in a process of its own, which finds MindCoder, and no module of the working folder."""
@@ -113,27 +131,35 @@ class Host:
         for process in list(self.running):
             _end(process)
 
-    def _run(self, command: Sequence[str], seconds: float, output) -> Answer:
-        process = subprocess.Popen(
-            list(command),
-            env=dict(self.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.running.add(process)
-        code: int | None = None
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            _end(process)
-            self.running.discard(process)
-        output.seek(0)
-        text = output.read(SHORT).decode("utf-8", errors="replace")
-        return Answer(code, text, "" if code is not None else f"gave no answer within {seconds:.0f} s")
+
+def _read(process: subprocess.Popen, seconds: float) -> bytes | None:
+    """Wait for a program and give the beginning and the end of what it said; None when time is up.
+
+    What it has started may keep its output open; that is not waited for.
+    """
+    assert process.stdout is not None
+    begin, end, limit = b"", b"", time.monotonic() + seconds
+    with process.stdout as stream:
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
+        while time.monotonic() < limit:
+            ended = process.poll() is not None
+            if not poll.poll(0 if ended else TICK_SECONDS * 1000):
+                if ended:
+                    return begin + end
+                continue
+            part = os.read(stream.fileno(), SHORT)
+            if not part:
+                poll.unregister(stream)
+                try:
+                    process.wait(max(0.0, limit - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    return None
+                return begin + end
+            room = SHORT - len(begin)
+            begin += part[:room]
+            end = (end + part[room:])[-SHORT:]
+    return None
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -129,6 +129,11 @@ def test_an_installation_that_lacks_packages_is_told_so():
     done = command("plan", "--config", "x", code=WITHOUT_PACKAGES)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "cannot be imported" in done.stderr and "mindcoder doctor" in done.stderr
+    damaged = WITHOUT_PACKAGES.replace("ModuleNotFoundError(f", "RuntimeError('its ABI\\nis another', f").replace(
+        ", name=name", ""
+    )
+    done = command("plan", "--config", "x", code=damaged)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "cannot be imported: RuntimeError" in done.stderr
     done = command("doctor", code=WITHOUT_PACKAGES)
     assert "checks:" in done.stdout and "Traceback" not in done.stderr
 
