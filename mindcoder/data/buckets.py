@@ -1,4 +1,4 @@
-"""Batches of rows of about the same length, cut to it: padding that nobody computes."""
+"""Batches of rows of similar length, truncated to it so that padding is not computed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class LengthBuckets:
-    """Deals rows out to batches by their length.
+    """Assigns rows to batches by length.
 
     Args:
-        lengths: that batches may have, ascending; the last one is the rows' own. Each is a graph to be compiled.
-        row_lengths: tokens in every row of the dataset, without its padding.
-        batch: rows of a batch.
-        seed: of the batches' order; None keeps the short ones first.
+        lengths: allowed batch lengths, ascending; the last one is that of the rows. Each needs a compiled graph.
+        row_lengths: number of tokens in every row of the dataset, without padding.
+        batch: rows per batch.
+        seed: of the order of the batches; None keeps the short ones first.
     """
 
     def __init__(self, lengths: Sequence[int], row_lengths: np.ndarray, batch: int, seed: int | None) -> None:
@@ -22,10 +22,10 @@ class LengthBuckets:
         self._bucket = np.searchsorted(np.asarray(lengths), row_lengths)
 
     def batches(self, order: np.ndarray, epoch: int) -> list[tuple[np.ndarray, int]]:
-        """The rows of each batch and its length; rows that fill no batch go into the next longer bucket.
+        """The rows of each batch and its length; rows that do not fill a batch move to the next longer bucket.
 
         Args:
-            order: rows of the epoch; those of a bucket keep it.
+            order: rows of the epoch; their order is kept within a bucket.
         """
         dealt: list[tuple[np.ndarray, int]] = []
         rest = order[:0]

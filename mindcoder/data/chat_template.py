@@ -1,4 +1,4 @@
-"""Our prompt templates in the form that transformers applies (``tokenizer.apply_chat_template``): Jinja."""
+"""Our prompt templates as Jinja chat templates for transformers (``tokenizer.apply_chat_template``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindcoder.data.text_format import TextFormat
 from mindcoder.files import read_json_object, write_text
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
-OTHER_PLACES = ("chat_template.jinja", "chat_template.json")  # which transformers prefers to the key in the file above
+OTHER_PLACES = ("chat_template.jinja", "chat_template.json")  # transformers prefers these to the key in the file above
 FORM = """\
 {%- set said = namespace(system="") -%}
 {%- for message in messages if message["role"] == "system" -%}
@@ -29,10 +29,10 @@ FORM = """\
 
 
 def chat_template(name: str, adds_bos: bool) -> str | None:
-    """The Jinja text that fills in what `mindcoder.data.conversation.encode_turns` does; None for plain texts.
+    """The Jinja equivalent of `mindcoder.data.conversation.encode_turns`; None for plain texts.
 
     Args:
-        adds_bos: the tokenizer begins texts with its begin token.
+        adds_bos: whether the tokenizer prepends its beginning-of-text token.
     """
     template = TEMPLATES[name]
     begin = "bos_token + " if adds_bos else ""
@@ -58,7 +58,7 @@ def chat_template(name: str, adds_bos: bool) -> str | None:
 
 
 def write_chat_template(folder: Path, text_format: TextFormat) -> None:
-    """Let the tokenizer of a Hugging Face folder fill in the template that the model was trained with."""
+    """Set the chat template of a Hugging Face folder's tokenizer to the template the model was trained with."""
     file = folder / TOKENIZER_CONFIG
     if text_format.template is None or not file.is_file():
         return

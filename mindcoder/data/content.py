@@ -1,4 +1,4 @@
-"""What a dataset holds, as one digest: the same rows in the same order give the same, whatever the files are called."""
+"""Digest of a dataset's content: depends on the rows and their order, not on file names."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mindcoder.data.loader import Loader
 from mindcoder.errors import UserError
 from mindcoder.files import read_json_object, write_text
 
-LARGE = 1 << 30  # bytes from which reading all of it is worth a line
-KEPT = 16  # digests in the cache
+LARGE = 1 << 30  # bytes above which reading everything is announced
+KEPT = 16  # number of cached digests
 
 log = logging.getLogger(__name__)
 
 
 def content_digest(loader: Loader, cache: Path) -> str:
-    """Digest of all rows (of a stream: of its files); read once and then known by the files' sizes and times.
+    """Digest of all rows (of a stream: of its files), cached by file sizes and times.
 
     Args:
         loader: of the dataset.
-        cache: JSON file of digests that are known.
+        cache: JSON file of known digests.
     """
     return kept_digest(loader.files, loader.digest, cache, "data")
 
 
 def kept_digest(files: Sequence[Path], digest: Callable[[], str], cache: Path, what: str) -> str:
-    """``digest()`` of what is in ``files``, from ``cache`` while they stay as they are.
+    """``digest()`` of the content of ``files``, from ``cache`` as long as the files are unchanged.
 
     Args:
-        what: is read, for the log.
+        what: is being read, for the log.
     """
     key = signature(files)
     known = _read(cache)
@@ -47,9 +47,9 @@ def kept_digest(files: Sequence[Path], digest: Callable[[], str], cache: Path, w
 
 
 def signature(files: Sequence[Path]) -> str:
-    """Of files as they lie there: names, sizes, times and inodes.
+    """Signature of files on disk: names, sizes, times and inodes.
 
-    ``cp -p`` and ``rsync -t`` give other contents the same mtime; the time of the inode's change cannot be set.
+    ``cp -p`` and ``rsync -t`` give other contents the same mtime; the inode's change time cannot be set.
     """
     found = [(file.resolve(), file.stat()) for file in files]
     states = [(str(path), at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino) for path, at in found]
@@ -57,7 +57,7 @@ def signature(files: Sequence[Path]) -> str:
 
 
 def _read(cache: Path) -> dict[str, str]:
-    """What is known; a cache that cannot be read is none."""
+    """The known digests; an unreadable cache counts as empty."""
     try:
         return {key: value for key, value in read_json_object(cache).items() if isinstance(value, str)}
     except UserError:

@@ -1,4 +1,4 @@
-"""Conversations as the token ids a model was trained to go on from."""
+"""Conversations as the token ids that a model was trained to continue."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TOOL_RESULT = "<tool_response>\n{content}\n</tool_response>"  # Hermes, Qwen 2.5
 
 @dataclass(frozen=True)
 class Message:
-    """One turn.
+    """One turn of a conversation.
 
     Attributes:
-        role: ``tool`` is what a call of the assistant's gave; it takes the place of a question.
-        content: the text; of an assistant's call, `mindcoder.data.readers.tools.call_text`.
-        context: further input of a question, for the template's own place for it (Alpaca's ``### Input``).
-        learned: whether an answer is learned in training; the others are only read.
+        role: ``tool`` is the result of a call by the assistant; it takes the place of a question.
+        content: the text; for a call by the assistant see `mindcoder.data.readers.tools.call_text`.
+        context: additional input of a question, which some templates show separately (Alpaca's ``### Input``).
+        learned: whether an answer contributes to the loss in training.
     """
 
     role: Role
@@ -31,10 +31,10 @@ class Message:
 
 
 def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Messages of a conversation to be learned from: questions and answers in turn, ending with an answer.
+    """Validate a conversation for training: alternating questions and answers, ending with an answer.
 
     Raises:
-        ValueError: they are not.
+        ValueError: it does not have this form.
     """
     turns = [message for message in messages if message.role != "system"]
     for index, message in enumerate(turns):
@@ -47,7 +47,9 @@ def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _check_place(index: int, message: Message) -> None:
-    """Refuse a question in an answer's place, an answer in a question's, and results without a call before them."""
+    """Refuse a question where an answer is due, an answer where a question is due, and results without a preceding
+    call.
+    """
     wanted = "assistant" if index % 2 else "user"
     found = "user" if message.role == "tool" and index else message.role
     if found != wanted:
@@ -59,9 +61,9 @@ def encode_turns(
 ) -> Iterator[tuple[list[int], bool]]:
     """Token ids turn by turn, and whether they are learned.
 
-    Every question is filled into the template, and so are the results of tools; an answer ends with the end-of-text
-    token, as in training (FastChat does the same for these templates). `PromptTemplate.system` says where the system
-    message stands.
+    Questions and tool results are inserted into the template; an answer ends with the end-of-text token, as in
+    training (FastChat does the same for these templates). `PromptTemplate.system` defines where the system
+    message goes.
 
     Raises:
         ValueError: an answer has no question.
@@ -82,7 +84,7 @@ def encode_turns(
 
 
 def encode_conversation(messages: Sequence[Message], template: str, tokenizer: CodeTokenizer) -> list[int]:
-    """Token ids up to where the next answer begins, see `encode_turns`.
+    """Token ids up to the beginning of the next answer, see `encode_turns`.
 
     Raises:
         ValueError: the last message is not a question, or an answer has no question.
@@ -94,6 +96,6 @@ def encode_conversation(messages: Sequence[Message], template: str, tokenizer: C
 
 
 def _continue(text: str, tokenizer: CodeTokenizer) -> list[int]:
-    """Ids of text in the middle of a conversation."""
+    """Token ids of text in the middle of a conversation."""
     ids = tokenizer.encode(text)
     return ids if tokenizer.bos_id is None else ids[1:]

@@ -1,4 +1,4 @@
-"""Records as token ids and labels."""
+"""Encodes records as token ids and labels."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ IGNORED_LABEL = -100
 class Example:
     """Token ids (int32) of prompt, answer and end of text, and the label of each position (the id itself, or -100).
 
-    ``labels[i]`` belongs to ``input_ids[i]``, as in Hugging Face; shifting by one is the loader's work.
+    ``labels[i]`` belongs to ``input_ids[i]``, as in Hugging Face; the loader shifts them by one.
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
     truncated: bool
-    record: int = -1  # number of the record that it is made of, where records have numbers
+    record: int = -1  # index of the record it was made from, if records are numbered
 
     @property
     def answer_tokens(self) -> int:
-        """How many positions have a label."""
+        """Number of positions with a label."""
         return int((self.labels != IGNORED_LABEL).sum())
 
 
@@ -39,12 +39,12 @@ def encode_record(
 ) -> Example | None:
     """Encode prompt and answer together and mask the prompt.
 
-    The text is tokenized as a whole, as it is at generation time, and the boundary is found by character offsets. A
-    token that spans the seam belongs to the answer: it carries answer characters, which must be learned. (Tokenizing
-    the prompt alone gives another split at the seam and labels that are off by one.)
+    The text is tokenized as a whole, as in generation, and the boundary is found by character offsets. A token that
+    spans the boundary belongs to the answer: it contains answer characters, which must be learned. (Tokenizing the
+    prompt separately gives another split at the boundary, and labels that are off by one.)
 
     Returns:
-        None when the prompt alone fills ``max_length``, so that no answer token would be left.
+        None if the prompt fills ``max_length`` and leaves no token for the answer.
     """
     prompt = build_prompt(record.instruction, record.input, template)
     answer = TEMPLATES[template].before_answer + record.output
@@ -61,12 +61,12 @@ def encode_record(
 def encode_messages(
     conversation: Conversation, tokenizer: CodeTokenizer, max_length: int, template: str = DEFAULT_TEMPLATE
 ) -> Example | None:
-    """Encode all turns; only answers are learned, each with the end of text behind it (`Message.learned`).
+    """Encode all turns; only answers are learned, each followed by the end of text (`Message.learned`).
 
-    The ids are those that `mindcoder.data.conversation.encode_conversation` gives when the model is asked.
+    The ids are those that `mindcoder.data.conversation.encode_conversation` returns at inference.
 
     Returns:
-        None when no token of an answer is within ``max_length``.
+        None if no token of an answer is within ``max_length``.
     """
     ids: list[int] = []
     labels: list[int] = []
@@ -82,10 +82,10 @@ def encode_messages(
 def encode_document(
     document: Document, tokenizer: CodeTokenizer, max_length: int, infill: InfillOptions = InfillOptions()
 ) -> list[Example]:
-    """Encode a text to go on with: every token is learned. One that is too long becomes several examples.
+    """Encode a plain text, of which every token is learned. A text that is too long becomes several examples.
 
     Args:
-        infill: share of the documents that are rearranged to fill a gap (Bavarian et al. 2022).
+        infill: share of the documents that are rearranged for fill-in-the-middle (Bavarian et al. 2022).
     """
     rearranger = InfillRearranger(tokenizer, infill) if infill.rate > 0 else None
     room = max_length - (rearranger.extra_tokens if rearranger else 0)

@@ -1,8 +1,8 @@
-"""Fill in the middle: a document rearranged so that a model learns to write what stands between two texts.
+"""Fill-in-the-middle: rearranges a document so that a model learns to write the text between two others.
 
-Bavarian et al. 2022. Token ids are cut at two random places into prefix, middle and suffix, and put in order PSM
-(``<PRE> prefix <SUF> suffix <MID> middle``) or SPM (``<PRE> <SUF> suffix <MID> prefix middle``, the variant that
-StarCoder and Code Llama were trained with). StarCoder's end of text, or Code Llama's own mark, ends the middle.
+Bavarian et al. 2022. Token ids are split at two random points into prefix, middle and suffix, and put in PSM order
+(``<PRE> prefix <SUF> suffix <MID> middle``) or SPM order (``<PRE> <SUF> suffix <MID> prefix middle``, the variant that
+StarCoder and Code Llama were trained with). StarCoder's end of text, or Code Llama's own token, ends the middle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mindcoder.tokenizer import CodeTokenizer
 
 @dataclass(frozen=True)
 class InfillOptions:
-    """Share of documents that are rearranged, share of those in order SPM, and the seed of both and the cuts."""
+    """Share of documents that are rearranged, share of those in SPM order, and the seed of both and of the splits."""
 
     rate: float = 0.0
     spm_rate: float = 0.5
@@ -27,7 +27,7 @@ class InfillOptions:
 
 
 class InfillRearranger:
-    """Rearranges documents of a tokenizer that has marks for it.
+    """Rearranges documents with a tokenizer that has fill-in-the-middle tokens.
 
     Raises:
         UserError: it has none.
@@ -46,7 +46,7 @@ class InfillRearranger:
         self.extra_tokens = 3 + (marks.stop is not None)
 
     def maybe(self, ids: Sequence[int], key: Sequence[object]) -> list[int]:
-        """``ids``, rearranged or not; the draw depends on the seed and ``key`` alone, not on what was read before."""
+        """``ids``, rearranged or not; the draw depends only on the seed and ``key``, not on what was read before."""
         number = zlib.crc32(repr(tuple(key)).encode())
         rng = np.random.default_rng([self.options.seed, number])
         if rng.random() >= self.options.rate:

@@ -1,4 +1,4 @@
-"""Batches from MindRecord, in an order that a checkpoint can name and return to."""
+"""Batches from MindRecord, in an order that a checkpoint can record and resume."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mindcoder.errors import UserError
 
 @dataclass(frozen=True)
 class Position:
-    """The next batch to come: ``batch`` counts within ``epoch``."""
+    """The next batch: ``batch`` counts within ``epoch``."""
 
     epoch: int = 0
     batch: int = 0
@@ -34,21 +34,22 @@ class Batch:
     labels: np.ndarray
     position_ids: np.ndarray
     document_ids: np.ndarray
-    rows: np.ndarray | None = None  # numbers of the dataset's rows (of a stream: of its records), as many as there are
+    # indices of the dataset's rows (of a stream: of its records), for the rows that are present
+    rows: np.ndarray | None = None
 
     @property
     def row_count(self) -> int:
-        """Rows that have a label."""
+        """Number of rows with a label."""
         return int((self.labels != IGNORED_LABEL).any(1).sum())
 
     @property
     def label_count(self) -> int:
-        """Positions that have a label."""
+        """Number of positions with a label."""
         return int((self.labels != IGNORED_LABEL).sum())
 
 
 def shift_labels(labels: np.ndarray) -> np.ndarray:
-    """Move each label one position to the left, where it is predicted; the last position has none."""
+    """Shift labels one position to the left, where they are predicted; the last position has none."""
     shifted = np.full_like(labels, IGNORED_LABEL)
     shifted[:, :-1] = labels[:, 1:]
     return shifted
@@ -56,13 +57,13 @@ def shift_labels(labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DataLayout:
-    """How a run takes its rows; `Position` counts batches of it.
+    """How a run batches its rows; `Position` counts these batches.
 
     Attributes:
-        rows: of the dataset.
-        batch_size: rows of a batch over all data ranks.
-        accumulate: batches of an update.
-        lengths: of the batches, where rows are dealt out by their length.
+        rows: number of rows in the dataset.
+        batch_size: rows per batch over all data-parallel ranks.
+        accumulate: batches per update.
+        lengths: of the batches, if rows are bucketed by length.
     """
 
     rows: int
@@ -72,10 +73,10 @@ class DataLayout:
 
 
 def same_place(position: Position, before: DataLayout, now: DataLayout) -> Position:
-    """A position between two updates, in batches of another layout that takes the same rows in the same order.
+    """Convert a position between two updates to another layout that takes the same rows in the same order.
 
     Raises:
-        ValueError: another dataset, another number of rows an update, or other rows left over at the end of an epoch.
+        ValueError: another dataset, another number of rows per update, or other rows left over at the end of an epoch.
     """
     if before.rows != now.rows:
         raise ValueError(f"rows {before.rows} instead of {now.rows}")
@@ -97,17 +98,17 @@ def same_place(position: Position, before: DataLayout, now: DataLayout) -> Posit
 
 
 class Loader(Protocol):
-    """What a trainer asks of its data.
+    """The interface of a data loader that the trainer uses.
 
     Attributes:
-        rows: of the dataset.
-        batch_size, global_batch: rows of a batch, of this process and of all.
-        seq_length: tokens of a row.
-        batches_per_epoch: how many there are.
-        lengths: of the batches, where they differ.
-        location: where the rows are from.
-        holds_pairs: whether every row is a pair of answers.
-        files: that the rows are read from.
+        rows: number of rows in the dataset.
+        batch_size, global_batch: rows per batch, of this rank and of all.
+        seq_length: tokens per row.
+        batches_per_epoch: number of batches in an epoch.
+        lengths: of the batches, if they differ.
+        location: source of the rows.
+        holds_pairs: whether every row is a preference pair.
+        files: from which the rows are read.
     """
 
     rows: int
@@ -127,7 +128,7 @@ class Loader(Protocol):
     def files(self) -> list[Path]: ...
 
     def digest(self) -> str:
-        """Hash of all rows in their stored order."""
+        """Hash of all rows in stored order."""
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
         """Batches from ``start`` on, each with the position after it."""
@@ -136,22 +137,22 @@ class Loader(Protocol):
 class BatchLoader:
     """Batches of a MindRecord dataset.
 
-    The order of epoch e is the permutation drawn from (seed, e), so (epoch, batch) says exactly what comes next.
-    Datasets of the old ``wizardcoder_preprocess.py`` (columns ``input_ids`` and maybe ``labels``, rows of
-    ``seq_length`` or ``seq_length + 1``) are read too.
+    The order of epoch e is a permutation drawn from (seed, e), so (epoch, batch) determines exactly what comes next.
+    Datasets of the original ``wizardcoder_preprocess.py`` (columns ``input_ids`` and perhaps ``labels``, rows of
+    ``seq_length`` or ``seq_length + 1``) are supported too.
 
     Args:
         location: MindRecord file or folder, or several.
-        batch_size: sequences of this process in a batch.
-        seq_length: tokens in a sequence.
+        batch_size: sequences per batch on this rank.
+        seq_length: tokens per sequence.
         vocab_size: of the model; ids beyond it are refused.
-        shuffle: False keeps the file's order.
+        shuffle: False keeps the file order.
         seed: of the permutations.
-        drop_remainder: drop an epoch's last incomplete batch; otherwise it is filled with rows without labels.
+        drop_remainder: drop an epoch's last incomplete batch; otherwise it is filled up with rows without labels.
         weights: how often an epoch takes the rows of each location, see `mindcoder.data.order.epoch_order`.
-        buckets: lengths to which batches of short rows are cut, see `mindcoder.data.buckets.LengthBuckets`.
-        rank, world: this process reads its share of every global batch. A position counts global batches, so it means
-            the same on any number of processes with the same global batch.
+        buckets: lengths to which batches of short rows are truncated, see `mindcoder.data.buckets.LengthBuckets`.
+        rank, world: this rank reads its part of every global batch. A position counts global batches, so it means
+            the same on any number of ranks with the same global batch.
     """
 
     def __init__(
@@ -214,7 +215,7 @@ class BatchLoader:
         return rows, [name for name in known if name in columns]
 
     def most_labels(self, epochs: int) -> dict[int, int]:
-        """Most labelled positions in a batch of one process by the batch's length, over all of ``epochs``."""
+        """Largest number of labeled positions in a batch of one rank by batch length, over all of ``epochs``."""
         if "labels" not in self._columns:
             return {length: self.batch_size * length for length in self.lengths or (self.seq_length,)}
         counts = np.array([(labels[1:] != IGNORED_LABEL).sum() for labels in self._values("labels")])
@@ -226,7 +227,7 @@ class BatchLoader:
         return most
 
     def _row_lengths(self) -> np.ndarray:
-        """Tokens of every row."""
+        """Number of tokens in every row."""
         if "document_ids" not in self._columns:
             raise UserError(
                 "length_buckets need a dataset of `mindcoder preprocess`: here padding looks like text", self._location
@@ -234,13 +235,13 @@ class BatchLoader:
         return np.array([np.flatnonzero(ids >= 0)[-1] + 1 for ids in self._values("document_ids")])
 
     def _values(self, column: str) -> Iterator[np.ndarray]:
-        """A column of all rows in the files' order; one pass."""
+        """A column of all rows in file order; one pass."""
         for row in stored_rows(self._files, self._location, [column]):
             yield row[column].reshape(-1)
 
     @property
     def location(self) -> str:
-        """Where the rows are from."""
+        """Source of the rows."""
         return self._location
 
     @property
@@ -249,7 +250,7 @@ class BatchLoader:
         return [Path(file) for file in self._files]
 
     def digest(self) -> str:
-        """Hash of all rows in their stored order; one pass."""
+        """Hash of all rows in stored order; one pass."""
         import mindspore.dataset as ds
 
         total = hashlib.sha256()
@@ -261,7 +262,7 @@ class BatchLoader:
 
     @property
     def holds_pairs(self) -> bool:
-        """Whether every row is a pair of answers."""
+        """Whether every row is a preference pair."""
         return bool(self._infos) and all(info.statistics.get("kind") == PAIRS for info in self._infos)
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
@@ -295,7 +296,7 @@ class BatchLoader:
             yield self._assemble([next(stored) for _ in rows], rows, length) if len(rows) else self._nothing(length)
 
     def _nothing(self, length: int) -> Batch:
-        """A batch without labels, for a rank that an epoch's last global batch has no rows for."""
+        """A batch without labels, for a rank to which an epoch's last global batch has no rows to give."""
         empty = np.zeros((0, length), np.int32)
         ids, labels, positions, documents = (self._fill(empty, fill) for fill in (0, IGNORED_LABEL, 0, -1))
         return Batch(ids, labels, positions, documents, np.zeros(0, np.int64))
@@ -313,10 +314,10 @@ class BatchLoader:
         return Batch(batch[0], batch[1], batch[2], batch[3], numbers)
 
     def _column(self, name: str, rows: list[dict[str, np.ndarray]]) -> np.ndarray:
-        """A column of rows that the model can take.
+        """A column of rows, validated for the model.
 
         Raises:
-            UserError: another length, or numbers that the column cannot hold.
+            UserError: wrong length, or values that the column cannot hold.
         """
         lengths = {row[name].size for row in rows}
         other = lengths - {self.seq_length, self.seq_length + 1}

@@ -1,4 +1,4 @@
-"""Datasets on disk: MindRecord files and a description beside them that says whether they are whole."""
+"""Datasets on disk: MindRecord files and a description beside them that says whether they are complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DESCRIPTION = {
     "text_format": dict,
 }  # fmt: skip
 KINDS = {bool: "true or false", int: "a whole number", dict: "an object"}
-PAIRS = "pairs"  # ``kind`` in the statistics of a dataset whose rows are a chosen and a rejected answer
+PAIRS = "pairs"  # ``kind`` in the statistics of a dataset whose rows are preference pairs
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,13 @@ class DatasetInfo:
 
     Attributes:
         complete: False while files are being put in place.
-        seq_length: numbers in each column of a row.
-        rows: rows in all files together.
+        seq_length: length of each column of a row.
+        rows: total number of rows in all files.
         vocab_size: of the tokenizer that made the ids.
         files: file name -> bytes.
-        statistics: what preprocess counted.
-        text_format: template and tokenizer of the rows, as `TextFormat.as_dict` has them; empty in older datasets.
+        statistics: counts of ``preprocess``.
+        text_format: prompt template and tokenizer of the rows, in the form of `TextFormat.as_dict`; empty in older
+            datasets.
     """
 
     complete: bool
@@ -56,12 +57,12 @@ class DatasetInfo:
 
 
 def info_path(output_file: Path) -> Path:
-    """Where the description of ``output_file`` stands."""
+    """Path of the description of ``output_file``."""
     return output_file.with_name(output_file.name + ".meta.json")
 
 
 def part_names(name: str, partitions: int) -> list[str]:
-    """How MindSpore's FileWriter names the files of a dataset: ``name``, or ``name0`` … of one width."""
+    """File names of a dataset as MindSpore's FileWriter chooses them: ``name``, or ``name0`` … with equal width."""
     width = len(str(partitions - 1))
     return [name] if partitions == 1 else [f"{name}{number:0{width}}" for number in range(partitions)]
 
@@ -75,14 +76,14 @@ def write_dataset(
     statistics: Any = None,
     text_format: Callable[[], TextFormat] | None = None,
 ) -> DatasetInfo:
-    """Write rows as MindRecord, beside first and then under the final names.
+    """Write rows as MindRecord to temporary files, then rename them.
 
     Args:
-        rows: what to write.
+        rows: the rows to write.
         output_file: ``x.mindrecord``; with ``partitions`` N > 1 the files are ``x.mindrecord0`` … as MindSpore
             names them.
-        statistics: a callable that gives the final statistics once all rows went by.
-        text_format: the same for how texts became rows.
+        statistics: called for the final statistics after the last row.
+        text_format: called in the same way for how texts became rows.
 
     Raises:
         NoSpaceError: the disk is full; an earlier dataset of that name is untouched.
@@ -121,10 +122,10 @@ def write_dataset(
 
 
 def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
-    """The MindRecord files at ``location`` (a file or a folder) and their description, where there is one.
+    """The MindRecord files at ``location`` (a file or a folder) and their description, if there is one.
 
     Raises:
-        UserError: nothing there, or what is there is not whole.
+        UserError: nothing is there, or the dataset is incomplete.
     """
     path = Path(location)
     if path.is_dir():
@@ -162,10 +163,10 @@ def _missing(path: Path) -> str:
 
 
 def dataset_format(location: str) -> TextFormat:
-    """How the texts of a dataset became rows, as far as its description says.
+    """Text format of a dataset, as far as its description states it.
 
     Raises:
-        UserError: as `find_dataset`, or the description is broken.
+        UserError: as `find_dataset`, or the description is corrupt.
     """
     _, info = find_dataset(location)
     return text_format_of(info.text_format if info is not None else {}, location)
@@ -185,10 +186,10 @@ def _read_info(path: Path) -> DatasetInfo:
 
 
 def _checked_info(data: dict[str, Any], file: Path) -> DatasetInfo:
-    """A description whose keys and types are those of `DatasetInfo`.
+    """A description with the keys and types of `DatasetInfo`.
 
     Raises:
-        UserError: they are not, or a file is named that is not beside it.
+        UserError: keys or types differ, or a file it names is missing.
     """
     for key, kind in DESCRIPTION.items():
         if key not in data or type(data[key]) is not kind:

@@ -1,4 +1,4 @@
-"""Rows of MindRecord files, with one line for whatever MindSpore finds wrong with them."""
+"""Rows of MindRecord files, with a one-line error for whatever MindSpore finds wrong with them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mindcoder.errors import UserError, single_line
 
 @contextlib.contextmanager
 def readable(location: str) -> Iterator[None]:
-    """MindSpore's errors about damaged files, as a `UserError` that names ``location``."""
+    """Turn MindSpore's errors about damaged files into a `UserError` that names ``location``."""
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, OSError) as error:  # it raises all of these for files it cannot read
+    except (RuntimeError, ValueError, TypeError, OSError) as error:  # all of these are raised for unreadable files
         raise UserError(f"is no readable MindRecord: {_reason(error)}", location) from None
 
 
 def count_rows(files: Sequence[str], location: str) -> int:
-    """Rows of all files together.
+    """Total number of rows of all files.
 
     Raises:
         UserError: they cannot be read.
@@ -37,7 +37,7 @@ def count_rows(files: Sequence[str], location: str) -> int:
 def stored_rows(
     files: Sequence[str], location: str, columns: list[str] | None = None, sampler: Any = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Rows in the files' order, or in the sampler's; one pass.
+    """Rows in file order, or in the sampler's order; one pass.
 
     Raises:
         UserError: they cannot be read.
@@ -52,7 +52,7 @@ def stored_rows(
 
 
 def _reason(error: Exception) -> str:
-    """What MindSpore says after ``[ERROR]``, else its first line that says something."""
+    """MindSpore's message after ``[ERROR]``, else its first meaningful line."""
     lines = [line.strip().lstrip("-# ").strip() for line in str(error).splitlines()]
     marked = [line.removeprefix("[ERROR]").strip() for line in lines if line.startswith("[ERROR]")]
     told = [*marked, *(line for line in lines if line), type(error).__name__]

@@ -1,7 +1,7 @@
-"""The chat template that a Hugging Face folder brings along, beside ours: whether both say the same.
+"""Compares the chat template of a Hugging Face folder with ours.
 
-Ours are used in any case (training masks what they know to be the question); a folder's is only filled in with a
-fixed conversation and compared.
+Ours is used in any case (training masks the parts that it knows to be the question); the folder's is only rendered
+with a fixed conversation for the comparison.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from mindcoder.files import file_there, read_json_object, read_text
 from mindcoder.tokenizer import CodeTokenizer
 
 JINJA_FILE = "chat_template.jinja"  # transformers prefers it to the key in tokenizer_config.json
-LARGEST = 1 << 18  # characters; the longest published ones have some 20,000
-SECONDS = 60.0  # until a template that neither ends nor computes is given up
+LARGEST = 1 << 18  # characters; the longest published templates have some 20,000
+SECONDS = 60.0  # timeout for rendering a template
 ASKED = [{"role": "user", "content": "Add {a} to [b]."}]
 TOLD = [*ASKED, {"role": "assistant", "content": "a + b"}, {"role": "user", "content": "And c?"}]
-SHOWN = 60  # characters of what it makes
+SHOWN = 60  # characters of its output in a message
 
 
 class CannotRender(Exception):
-    """Says in one line why a template could not be filled in."""
+    """One-line reason why a template could not be rendered."""
 
 
 def read_models_template(files: Mapping[str, Path]) -> tuple[str, Path] | None:
-    """The chat template among a model's files, and the file that has it; None where there is none.
+    """The chat template among a model's files, and the file that contains it; None if there is none.
 
     Args:
-        files: by file name, as `mindcoder.checkpoint.companions.find_companions` gives them.
+        files: by file name, as `mindcoder.checkpoint.companions.find_companions` returns them.
 
     Raises:
-        UserError: it is no text, or too long.
+        UserError: it is not a string, or too long.
     """
     file = files.get(JINJA_FILE)
     if file is not None and file_there(file):
@@ -50,7 +50,7 @@ def read_models_template(files: Mapping[str, Path]) -> tuple[str, Path] | None:
         if file is None or not file_there(file):
             return None
         text = read_json_object(file).get("chat_template")
-        if isinstance(text, list):  # several by name, for tools and so on
+        if isinstance(text, list):  # several named templates, for tools and so on
             named = [item for item in text if isinstance(item, dict) and item.get("name") == "default"]
             text = named[0].get("template") if named else None
     if text is None:
@@ -61,18 +61,18 @@ def read_models_template(files: Mapping[str, Path]) -> tuple[str, Path] | None:
 
 
 def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) -> str | None:
-    """One line where a model's own chat template makes other texts than our template ``name``, which is used.
+    """One line if a model's own chat template renders other texts than our template ``name``, which is used.
 
-    One question has to give the same text, character by character; in a conversation white space may differ.
+    A single question must give the same text, character by character; in a conversation whitespace may differ.
 
     Args:
         files: of the model, see `read_models_template`.
     """
     try:
         found = read_models_template(files)
-    except UserError as error:  # what is only compared stops nothing
+    except UserError as error:  # a mere comparison must not stop a run
         return f"template {name} is used; the model's own chat_template cannot be compared with it: {error}"
-    if found is None or found[0] == chat_template(name, tokenizer.bos_id is not None):  # as `convert` writes it
+    if found is None or found[0] == chat_template(name, tokenizer.bos_id is not None):  # as written by `convert`
         return None
     text, file = found
     start = f"template {name} is used; the model's own chat_template ({file})"
@@ -92,7 +92,7 @@ def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) ->
 
 def _alike(name: str, theirs: list[str], tokenizer: CodeTokenizer) -> bool:
     ours = chat_template(name, tokenizer.bos_id is not None)
-    if ours is None:  # plain: the bare question, which no chat template makes
+    if ours is None:  # plain: the bare question, which no chat template renders
         return False
     question, talk = fill_in(ours, [ASKED, TOLD], _variables(tokenizer))
     return question == theirs[0] and "".join(talk.split()) == "".join(theirs[1].split())
@@ -105,7 +105,7 @@ def _variables(tokenizer: CodeTokenizer) -> dict[str, Any]:
 
 
 def render(text: str, tokenizer: CodeTokenizer) -> list[str]:
-    """`ASKED` and `TOLD` as the chat template ``text`` of a stranger makes them, up to where the answer begins.
+    """Render `ASKED` and `TOLD` with the untrusted chat template ``text``, up to the beginning of the answer.
 
     Raises:
         CannotRender: it fails, takes too long or too much memory.

@@ -10,13 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """Rows of one or several sources; (seed, epoch) says everything.
+    """Rows of one or several sources, determined by (seed, epoch).
 
     Attributes:
-        sizes: rows of each source; they are numbered through.
-        taken: how many of them an epoch takes. A source is an endless row of permutations, of which every epoch takes
-            the next part: fewer than all are other ones each epoch, more come again.
-        shuffle: False keeps the sources' order.
+        sizes: rows of each source; they are numbered consecutively.
+        taken: how many of them an epoch takes. A source is an endless sequence of permutations, of which every epoch
+            takes the next part: with fewer than all rows the epochs differ, with more rows repeat.
+        shuffle: False keeps the order of the sources.
         seed: of the permutations.
     """
 
@@ -27,11 +27,11 @@ class EpochOrder:
 
     @property
     def rows(self) -> int:
-        """Of an epoch."""
+        """Number of rows in an epoch."""
         return sum(self.taken)
 
     def of(self, epoch: int) -> np.ndarray:
-        """Numbers of the epoch's rows."""
+        """Indices of the epoch's rows."""
         firsts = np.cumsum((0, *self.sizes))
         if not self.shuffle:
             return np.concatenate(
@@ -52,10 +52,10 @@ class EpochOrder:
 
 
 def epoch_order(sizes: Sequence[int], weights: Sequence[float] | None, shuffle: bool, seed: int) -> EpochOrder:
-    """An order by weights: how often an epoch takes the rows of each source; by default once, as if all were one.
+    """Build an order from weights: how often an epoch takes the rows of each source; by default once.
 
     Args:
-        weights: 0.5 takes half of the rows, other ones each epoch, 2 takes all of them twice.
+        weights: 0.5 takes half of the rows, different ones each epoch, 2 takes all of them twice.
     """
     if weights is None:
         return EpochOrder((sum(sizes),), (sum(sizes),), shuffle, seed)

@@ -1,4 +1,4 @@
-"""Records that say nearly the same, and records that give a problem set's answers away."""
+"""Finds near-duplicate records, and records that leak a benchmark's answers."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ SHINGLE, PERMUTATIONS = 5, 128
 CONTAMINATED, FEWEST = (
     13,
     6,
-)  # words in a row shared with a problem (Brown et al. 2020, appendix C); a shorter text's all
+)  # consecutive words shared with a problem (Brown et al. 2020, appendix C); all words of a shorter text
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A record to leave out: which one, and which earlier record or problem it repeats."""
+    """A record to drop: which one, and which earlier record or problem it repeats."""
 
     record: AnyRecord
     of: str
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without signs."""
+    """Lower-case words without punctuation."""
     return WORD.findall(text.lower())
 
 
 def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[AnyRecord | Finding]:
-    """Every record, or the finding that an earlier one is about the same.
+    """Every record, or the finding that it nearly duplicates an earlier one.
 
-    MinHash over runs of five words with locality-sensitive hashing (as bigcode-dataset does for The Stack), by
+    MinHash over five-word shingles with locality-sensitive hashing (as bigcode-dataset does for The Stack), by
     datasketch.
 
     Args:
-        threshold: Jaccard similarity from which two records are the same.
+        threshold: Jaccard similarity from which two records count as the same.
     """
     from datasketch import MinHash, MinHashLSH
 
@@ -61,10 +61,11 @@ def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[
 
 
 def contaminated(records: Iterable[AnyRecord], problems: Sequence[tuple[str, str]]) -> Iterator[AnyRecord | Finding]:
-    """Every record, or the finding that it shares `CONTAMINATED` words in a row (or a whole short text) with a problem.
+    """Every record, or the finding that it shares `CONTAMINATED` consecutive words (or a whole short text) with a
+    problem.
 
     Args:
-        problems: names and texts (prompt, solution) of what a model will be tested with.
+        problems: names and texts (prompt, solution) of the benchmark.
     """
     known: dict[tuple[str, ...], str] = {}
     for name, text in problems:

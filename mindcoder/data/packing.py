@@ -1,4 +1,4 @@
-"""Rows of equal length: one example padded, or several packed end to end."""
+"""Rows of equal length: one padded example, or several packed examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("input_ids", "labels", "position_ids", "document_ids")
 class Row:
     """Four int32 arrays of ``seq_length``. Padding has document id -1 and no label.
 
-    ``position_ids`` restart at 0 in every document; tokens attend within their ``document_ids`` only.
+    ``position_ids`` restart at 0 in every document; tokens attend within their own document (``document_ids``) only.
     """
 
     input_ids: np.ndarray
@@ -24,7 +24,7 @@ class Row:
     position_ids: np.ndarray
     document_ids: np.ndarray
     used: int
-    records: tuple[int, ...] = ()  # numbers of the records in it, where they have any
+    records: tuple[int, ...] = ()  # indices of the records in it, if they are numbered
 
     def columns(self) -> dict[str, np.ndarray]:
         """The arrays by column name."""
@@ -32,9 +32,9 @@ class Row:
 
 
 def pack(examples: list[Example], seq_length: int, pad_id: int) -> Row:
-    """Lay ``examples`` end to end in one row.
+    """Concatenate ``examples`` into one row.
 
-    The first label of every document is dropped: nothing inside the document predicts it.
+    The first label of every document is dropped: nothing within the document predicts it.
     """
     ids = np.full(seq_length, pad_id, np.int32)
     labels = np.full(seq_length, IGNORED_LABEL, np.int32)
@@ -53,20 +53,21 @@ def pack(examples: list[Example], seq_length: int, pad_id: int) -> Row:
 
 
 def pad_each(examples: Iterable[Example], seq_length: int, pad_id: int) -> Iterator[Row]:
-    """One row an example."""
+    """One row per example."""
     for example in examples:
         yield pack([example], seq_length, pad_id)
 
 
 def pair_rows(examples: Iterable[Example], seq_length: int, pad_id: int) -> Iterator[Row]:
-    """Two examples a row, as they come: a chosen and a rejected answer."""
+    """Two consecutive examples per row: a chosen and a rejected answer."""
     items = iter(examples)
     for chosen in items:
         yield pack([chosen, next(items)], seq_length, pad_id)
 
 
 def pack_first_fit(examples: Iterable[Example], seq_length: int, pad_id: int, open_rows: int = 64) -> Iterator[Row]:
-    """Put each example into the first of up to ``open_rows`` rows that has room; emit the fullest when all are busy.
+    """First-fit packing: put each example into the first of up to ``open_rows`` rows with room; emit the fullest if
+    none has.
 
     Deterministic, one pass, memory bounded by ``open_rows``.
     """

@@ -1,4 +1,4 @@
-"""Text files given where a dataset is expected: tokenized once, kept beside the run, found again the next time."""
+"""Text files given in place of a dataset: tokenized once, stored with the run, and reused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text files become rows; as in `PreprocessOptions`."""
+    """Options for turning text files into rows; as in `PreprocessOptions`."""
 
     seq_length: int
     template: str
@@ -34,7 +34,7 @@ class TextOptions:
 
 
 def is_text(location: str) -> bool:
-    """Whether a dataset's location is a file of records instead of MindRecord."""
+    """Whether the location of a dataset is a file of records rather than MindRecord."""
     return location.endswith(SUFFIXES)
 
 
@@ -44,10 +44,10 @@ def prepare_texts(
     """The locations with text files replaced by packed MindRecord files in ``folder``.
 
     Args:
-        is_first: this process makes them; the others wait for it.
+        is_first: this process creates them; the others wait for it.
 
     Raises:
-        UserError: no tokenizer, or a record is broken.
+        UserError: no tokenizer, or a record is invalid.
     """
     return [_prepare(item, tokenizer, options, folder, is_first) if is_text(item) else item for item in locations]
 
@@ -56,8 +56,8 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
     if tokenizer is None:
         raise UserError("text needs a tokenizer: --vocab_file, or one beside --load_checkpoint", location)
     file = Path(location)
-    expand_glob(file)  # refuses what is no file
-    with open(file, "rb") as stream:  # its state would not do: times and inodes differ from host to host
+    expand_glob(file)  # refuses anything but files
+    with open(file, "rb") as stream:  # hashed by content: times and inodes differ from host to host
         content = hashlib.file_digest(stream, "sha256").hexdigest()
     told = (str(file.resolve()), content, options, tokenizer.backend.to_str())
     key = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
@@ -74,7 +74,7 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
                 infill=options.infill,
                 pairs=options.pairs,
                 reading=options.reading,
-                overwrite=True,  # what is there is not whole
+                overwrite=True,  # an existing file is incomplete
             )
             _, statistics = preprocess(asked, tokenizer)
             log.info("%s", "; ".join(statistics.lines()))

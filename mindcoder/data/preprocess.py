@@ -1,4 +1,4 @@
-"""Instruction files → MindRecord, on all cores."""
+"""Converts instruction files to MindRecord, on all cores."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from mindcoder.tokenizer.fingerprint import fingerprint
 from mindcoder.tokenizer.special_tokens import SpecialTokens
 
 CHUNK = 128  # records handed to a worker at a time
-REASONS = 5  # why records were rejected, the commonest first
+REASONS = 5  # reasons for rejection listed, most frequent first
 
 
 @dataclass(frozen=True)
 class PreprocessOptions:
-    """What the command line asks for; see ``mindcoder preprocess --help``."""
+    """Options of the command line; see ``mindcoder preprocess --help``."""
 
     input_glob: str | Sequence[str]
     output_file: Path
@@ -63,7 +63,7 @@ class PreprocessOptions:
 
 
 def reasons(rejects: Iterable[BadRecord]) -> str:
-    """Why records cannot be used, and how many for each reason, the commonest first."""
+    """Reasons for rejection with their counts, most frequent first."""
     counts = Counter(item.reason[:200] for item in rejects).most_common()
     parts = [f"{reason} ({count})" for reason, count in counts[:REASONS]]
     rest = sum(count for _, count in counts[REASONS:])
@@ -72,7 +72,7 @@ def reasons(rejects: Iterable[BadRecord]) -> str:
 
 @dataclass
 class Statistics:
-    """What went through."""
+    """Counts of a run of preprocessing."""
 
     records: int = 0
     rows: int = 0
@@ -87,12 +87,12 @@ class Statistics:
 
     @property
     def padding_share(self) -> float:
-        """Share of the rows' positions that hold no token."""
+        """Fraction of the rows' positions that are padding."""
         total = self.rows * self.seq_length
         return 1 - self.tokens / total if total else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For the dataset's description."""
+        """As data for the dataset's description."""
         return {
             "kind": self.kind,
             "records": self.records,
@@ -105,7 +105,7 @@ class Statistics:
         }
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The statistics as text."""
         return [
             f"records {self.records} (rejected {self.rejected}, truncated {self.truncated})",
             *([f"rejected: {self.reasons()}"] if self.rejects else []),
@@ -114,7 +114,7 @@ class Statistics:
         ]
 
     def reasons(self) -> str:
-        """Why records were rejected, and how many for each reason."""
+        """Reasons for rejection with their counts."""
         return reasons(self.rejects)
 
 
@@ -127,7 +127,7 @@ A_PAIR = (
 
 @dataclass(frozen=True)
 class RecordEncoder:
-    """All that turns a record into an example."""
+    """Everything needed to turn a record into an example."""
 
     tokenizer: CodeTokenizer
     max_length: int
@@ -136,7 +136,7 @@ class RecordEncoder:
     pairs: bool = False
 
     def encode(self, record: AnyRecord | BadRecord) -> list[Example] | BadRecord:
-        """Examples (one, or several of a long document), or why there is none."""
+        """The examples of a record (one, or several of a long document), or why there is none."""
         if isinstance(record, BadRecord):
             return record
         if isinstance(record, Pair) is not self.pairs:
@@ -171,7 +171,7 @@ _worker_encoder: RecordEncoder
 def _start_worker(
     backend_json: str, special: SpecialTokens, max_length: int, template: str, infill: InfillOptions, pairs: bool
 ) -> None:
-    """Give this worker process its tokenizer. Process state, because a pool has no other place for it."""
+    """Give this worker process its tokenizer. Stored in process state, because a pool offers no other place."""
     global _worker_encoder
     from tokenizers import Tokenizer
 
@@ -193,9 +193,9 @@ def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def encoded(
     records: Iterable[AnyRecord | BadRecord], encoder: RecordEncoder, workers: int
 ) -> Iterator[Iterator[list[Example] | BadRecord]]:
-    """Examples and rejects in the records' order, whatever the number of workers.
+    """Examples and rejects in record order, whatever the number of workers.
 
-    The worker processes start here, before the caller imports anything with threads of its own.
+    The worker processes start here, before the caller imports anything that starts threads.
     """
     if workers <= 1:
         yield (encoder.encode(record) for record in records)
@@ -245,7 +245,7 @@ def _read(files: Sequence[Path], reading: Reading, remarks: Remarks) -> Iterator
 
 
 def _nothing_usable(options: PreprocessOptions, statistics: Statistics) -> UserError:
-    """Why there is no row to write; the input is at fault."""
+    """The error that no record is usable."""
     given = [options.input_glob] if isinstance(options.input_glob, str) else list(options.input_glob)
     place = ", ".join(map(str, given))
     if not statistics.records:
@@ -264,8 +264,8 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     """Read, tokenize, mask, pad or pack, and write.
 
     Raises:
-        UserError: no file, a bad record without ``skip_bad``, no record that can be used, no space; the output is
-            there and ``overwrite`` is not set.
+        UserError: no file, a bad record without ``skip_bad``, no usable record, no space; the output exists and
+            ``overwrite`` is not set.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes, not threads, share the cores
     files = expand_glob(options.input_glob)
@@ -277,7 +277,7 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     identity = fingerprint(tokenizer)
     encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill, options.pairs)
     if options.infill.rate > 0:
-        InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks before anything is read
+        InfillRearranger(tokenizer, options.infill)  # fail early if the tokenizer has no fill-in-the-middle tokens
     records = _read(files, options.reading, statistics.remarks)
     with encoded(records, encoder, workers) as results:
         progress = tqdm(results, desc="preprocess", unit=" records", disable=None if options.show_progress else True)
@@ -294,7 +294,7 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
             tokenizer.vocab_size,
             options.file_partition,
             statistics.as_dict,
-            # Where every token is learned no prompt was filled in: documents.
+            # If every token is learned no prompt was used: the records are documents.
             lambda: TextFormat(options.template if statistics.answer_tokens < statistics.tokens else None, identity),
         )
     rejects_path(options.output_file).unlink(missing_ok=True)
@@ -311,12 +311,12 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
 
 
 def rejects_path(output_file: Path) -> Path:
-    """Where rejected records and their reasons go, as JSONL."""
+    """Path of the rejected records and their reasons, as JSONL."""
     return output_file.with_name(output_file.name + ".rejects.jsonl")
 
 
 def output_files(output_file: Path, partitions: int) -> list[Path]:
-    """All that `preprocess` writes, and the first file of an earlier dataset in several."""
+    """All files that `preprocess` writes, and the first file of an earlier partitioned dataset."""
     parts = [output_file.with_name(name) for name in (output_file.name, *part_names(output_file.name, partitions))]
     parts.append(output_file.with_name(f"{output_file.name}0"))
     indices = [part.with_name(f"{part.name}.db") for part in parts]

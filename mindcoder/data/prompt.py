@@ -13,13 +13,14 @@ class PromptTemplate:
     """Text around an instruction; the answer follows directly.
 
     Attributes:
-        without_input, with_input: ``{instruction}`` and ``{input}`` are filled in.
+        without_input, with_input: templates with ``{instruction}`` and ``{input}``.
         source: where the template is published.
-        before_answer: between prompt and answer in training; when asked, the model writes it itself.
-        system: how a system message (with the tools at its end, where there are some) stands before the first
-            question. Where the template has an introduction of its own, it takes that one's place.
-        system_is_inside: it stands inside the question's marks instead of before them.
-        turns_begin_anew: every question begins as the first one does, with the begin token where the model has one.
+        before_answer: between prompt and answer in training; at inference the model generates it itself.
+        system: form of a system message (with the tools at its end, if any) before the first question. It replaces the
+            introduction of templates that have one.
+        system_is_inside: whether it goes inside the question's markers rather than before them.
+        turns_begin_anew: whether every question begins like the first one, with the beginning-of-text token if the
+            model has one.
     """
 
     without_input: str
@@ -31,13 +32,14 @@ class PromptTemplate:
     turns_begin_anew: bool = False
 
     def fill(self, instruction: str, input_text: str = "") -> str:
-        """The prompt; the input section only where there is input."""
+        """The prompt; the input section only if there is input."""
         template = self.with_input if input_text else self.without_input
         values = {"instruction": instruction, "input": input_text}
-        return PLACE.sub(lambda place: values[place[1]], template)  # not str.format: instructions hold braces
+        # not str.format, because instructions contain braces
+        return PLACE.sub(lambda place: values[place[1]], template)
 
     def question(self, content: str, context: str = "", system: str = "", is_first: bool = True) -> str:
-        """A question of a conversation, up to where its answer begins."""
+        """A question of a conversation, up to the beginning of its answer."""
         opening = self.system.replace("{system}", system) if system else ""
         if self.system_is_inside:
             return self.fill(opening + content, context)
@@ -51,7 +53,7 @@ class PromptTemplate:
 
 
 PLAIN = "plain"
-TURN_MARK = "### Instruction"  # where a question begins in templates with an introduction
+TURN_MARK = "### Instruction"  # beginning of a question in templates with an introduction
 _STARCODER2_SYSTEM = (
     "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
     "responses to user instructions.\n\n"
@@ -87,7 +89,7 @@ DEFAULT_TEMPLATE = "wizardcoder"
 
 
 def build_prompt(instruction: str, input_text: str = "", template: str = DEFAULT_TEMPLATE) -> str:
-    """The prompt up to where the answer begins.
+    """The prompt up to the beginning of the answer.
 
     Raises:
         KeyError: no such template.

@@ -1,4 +1,4 @@
-"""Records of JSON and JSONL files by their number, without keeping their texts in memory."""
+"""Random access to records of JSON and JSONL files, without keeping their texts in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mindcoder.errors import UserError
 
 
 class LineFile:
-    """A JSONL file: one pass notes where its lines begin (16 bytes a record).
+    """A JSONL file: one pass records the line offsets (16 bytes per record).
 
     Raises:
-        UserError: a line is too long, or a field that ``reading`` names is in none.
+        UserError: a line is too long, or a field that ``reading`` names never occurs.
     """
 
     def __init__(self, file: Path, reading: Reading = Reading()) -> None:
@@ -40,7 +40,7 @@ class LineFile:
         return len(self._places)
 
     def __getitem__(self, index: int) -> AnyRecord | BadRecord:
-        """Record ``index``, read now."""
+        """Record ``index``, read on demand."""
         number = int(self._numbers[index])
         self._stream.seek(self._places[index])
         line = decoded(self._file, index, number, self._stream.readline())
@@ -48,10 +48,10 @@ class LineFile:
 
 
 class RecordIndex:
-    """Records of several files, numbered through. JSON arrays are read whole: they cannot be read otherwise.
+    """Records of several files, numbered consecutively. JSON arrays are read whole: there is no other way.
 
     Raises:
-        UserError: a file is missing, empty, or no JSON.
+        UserError: a file is missing, empty, or not JSON.
     """
 
     def __init__(self, locations: Sequence[str], reading: Reading = Reading()) -> None:

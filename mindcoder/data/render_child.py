@@ -1,9 +1,9 @@
-"""Fill in chat templates of strangers: run as a process of its own, with a limit on its time and memory.
+"""Renders untrusted chat templates in a process of its own, with limited time and memory.
 
 stdin: ``{"template": Jinja text, "conversations": [[message, ...], ...], "variables": {...}}``; stdout: the rendered
 texts as JSON, or ``{"error": reason}``. The environment is that of transformers 4.57.1 (utils/chat_template_utils.py,
-_compile_jinja_template): jinja2's ImmutableSandboxedEnvironment, which lets a template neither call nor change what it
-should not. It imports nothing of ours, so that it starts in a tenth of a second.
+_compile_jinja_template): jinja2's ImmutableSandboxedEnvironment, which keeps a template from calling or changing what
+it should not. The module imports nothing of ours, so that it starts in a tenth of a second.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import sys
 from datetime import datetime
 from typing import Any, NoReturn
 
-SECONDS, MEMORY = 2, 1 << 30  # of processor time; bytes of address space
+SECONDS, MEMORY = 2, 1 << 30  # CPU seconds; bytes of address space
 LONGEST = 1 << 20  # characters of a rendered conversation
 
 
 def main() -> None:
-    """Render what stdin says."""
+    """Render the request on stdin."""
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing is written to files
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no writing to files
     asked = json.load(sys.stdin)
     answer: Any
     try:
         answer = fill_in(asked["template"], asked["conversations"], asked["variables"])
-    except Exception as error:  # whatever a template does is its own fault
+    except Exception as error:  # a template may fail in any way
         answer = {"error": f"{type(error).__name__}: {error}"[:200]}
     json.dump(answer, sys.stdout)
 
 
 def fill_in(text: str, conversations: list[list[dict[str, str]]], variables: dict[str, Any]) -> list[str]:
-    """The text of each conversation in the Jinja template ``text``; without the limits of `main`, so only for ours."""
+    """Render each conversation with the Jinja template ``text``; without the limits of `main`, so only for our own."""
     template = _compile(text)
     return [_render(template, messages, variables) for messages in conversations]
 
@@ -44,7 +44,7 @@ def _compile(text: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(jinja2.ext.Extension):
-        """``{% generation %}``, which marks an assistant's words and leaves them as they are."""
+        """``{% generation %}``, which marks an assistant's words; its content is rendered unchanged."""
 
         tags = {"generation"}
 

@@ -1,4 +1,4 @@
-"""What a dataset holds: figures, and samples as the model sees them with the part that is not learned dimmed."""
+"""Shows a dataset: statistics, and samples as the model sees them with the masked part dimmed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pre{{white-space:pre-wrap;border:1px solid #ccc;border-radius:6px;padding:.8rem}
 
 @dataclass(frozen=True)
 class Piece:
-    """Text of neighbouring tokens that are all learned, or all not."""
+    """Text of consecutive tokens that are either all learned or all masked."""
 
     text: str
     learned: bool
@@ -34,7 +34,7 @@ def read_rows(location: str, limit: int | None = None) -> Iterator[dict[str, np.
     """Rows of a MindRecord dataset in file order.
 
     Raises:
-        UserError: nothing there, or not whole.
+        UserError: nothing is there, or the dataset is incomplete.
     """
     files, _ = find_dataset(location)
     for number, row in enumerate(stored_rows(files, location)):
@@ -53,7 +53,7 @@ def documents(row: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def pieces(ids: np.ndarray, labels: np.ndarray, tokenizer: CodeTokenizer) -> list[Piece]:
-    """A document's text, cut where learning begins or ends."""
+    """A document's text, split where the loss mask changes."""
     learned = labels != IGNORED_LABEL
     learned[:1] = learned[1:2]  # the first token is never predicted
     cuts = [0, *(np.flatnonzero(np.diff(learned.astype(np.int8))) + 1).tolist(), len(ids)]
@@ -66,13 +66,13 @@ def pieces(ids: np.ndarray, labels: np.ndarray, tokenizer: CodeTokenizer) -> lis
 
 
 def terminal_text(found: Sequence[Piece], colours: bool) -> str:
-    """For a terminal: what is not learned dimmed, or without colours between brackets ⟦ ⟧."""
+    """Terminal output: masked text dimmed, or in brackets ⟦ ⟧ without colors."""
     marks = (DIM, PLAIN) if colours else ("⟦", "⟧")
     return "".join(piece.text if piece.learned else f"{marks[0]}{piece.text}{marks[1]}" for piece in found)
 
 
 def html_page(title: str, samples: Sequence[Sequence[Piece]]) -> str:
-    """A page of samples that needs nothing else."""
+    """A self-contained page of samples."""
     blocks = []
     for found in samples:
         spans = (
@@ -84,7 +84,7 @@ def html_page(title: str, samples: Sequence[Sequence[Piece]]) -> str:
 
 
 def statistics(location: str) -> list[str]:
-    """Figures of a dataset, as lines.
+    """Statistics of a dataset, as lines.
 
     Raises:
         UserError: as `read_rows`.

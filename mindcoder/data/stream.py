@@ -1,7 +1,7 @@
-"""Batches straight from JSON and JSONL: records are tokenized, rearranged and packed when their turn comes.
+"""Batches straight from JSON and JSONL: records are tokenized, rearranged and packed on demand.
 
-A stream has no end; passes over the data follow one another, and each draws its gaps to fill anew. Row i of every
-global batch is packed from records of its own, so the batches are the same on any number of processes.
+A stream is endless; passes over the data follow one another, each with new fill-in-the-middle draws. Row i of every
+global batch is packed from its own records, so the batches are the same on any number of ranks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mindcoder.data.readers import BadRecord, Reading, Remarks, expand_glob
 from mindcoder.data.record_index import RecordIndex
 from mindcoder.tokenizer import CodeTokenizer
 
-OPEN_ROWS = 8  # that a row's records are packed into at a time
+OPEN_ROWS = 8  # rows that are open for packing at a time
 BATCHES_AHEAD = 2
 SEEDS_OF_A_PASS = 1_000_003
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How records become rows, and how many batches a run takes; the rest is as for `BatchLoader`."""
+    """How records become rows, and the number of batches of a run; the rest is as for `BatchLoader`."""
 
     seq_length: int
     template: str
@@ -53,15 +53,16 @@ class StreamOptions:
 
 
 class StreamLoader:
-    """`mindcoder.data.loader.BatchLoader`'s contract over files of records; one epoch that lasts as long as the run.
+    """The interface of `mindcoder.data.loader.BatchLoader` over files of records; one epoch that lasts as long as the
+    run.
 
-    A position is reached again by tokenizing what stands before it.
+    To resume at a position, everything before it is tokenized again.
 
     Args:
         locations: JSON or JSONL files.
 
     Raises:
-        UserError: a file is missing or empty, or the tokenizer has no marks for the gaps to fill that are asked for.
+        UserError: a file is missing or empty, or the tokenizer lacks the fill-in-the-middle tokens that are needed.
     """
 
     holds_pairs = False
@@ -69,7 +70,7 @@ class StreamLoader:
 
     def __init__(self, locations: Sequence[str], tokenizer: CodeTokenizer, options: StreamOptions) -> None:
         if options.infill.rate > 0:
-            InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without marks
+            InfillRearranger(tokenizer, options.infill)  # refuses a tokenizer without fill-in-the-middle tokens
         self._locations = list(locations)
         self.location = ", ".join(locations)
         self.records = RecordIndex(locations, options.reading)
@@ -77,7 +78,7 @@ class StreamLoader:
         self.batch_size, self.seq_length = options.batch_size, options.seq_length
         self.global_batch = options.batch_size * options.world
         self.order = epoch_order(self.records.sizes, options.weights, options.shuffle, options.seed)
-        self.rows = self.order.rows  # records of a pass
+        self.rows = self.order.rows  # records per pass
         self.batches_per_epoch = options.batches
         self._remarks = Remarks()
         self._order_of = lru_cache(maxsize=4)(self.order.of)
@@ -96,10 +97,10 @@ class StreamLoader:
         return total.hexdigest()
 
     def batches(self, start: Position = Position(), epochs: int = 1) -> Iterator[tuple[Batch, Position]]:
-        """Batches from ``start`` on, each with the position after it; made ahead by a thread.
+        """Batches from ``start`` on, each with the position after it; prefetched by a thread.
 
         Raises:
-            UserError: a record is broken, or none can be used.
+            UserError: a record is invalid, or none is usable.
         """
         made: queue.Queue = queue.Queue(BATCHES_AHEAD)
         stopped = threading.Event()
@@ -116,7 +117,7 @@ class StreamLoader:
                     if stopped.is_set():
                         return
                 made.put(None)
-            except BaseException as error:  # the caller raises it
+            except BaseException as error:  # raised again by the caller
                 made.put(error)
 
         thread = threading.Thread(target=make, name="stream", daemon=True)
@@ -144,7 +145,7 @@ class StreamLoader:
         return pack_first_fit(self._examples(slot), self.seq_length, self.tokenizer.pad_id, OPEN_ROWS)
 
     def _examples(self, slot: int) -> Iterator[Example]:
-        """What is packed into a slot's rows: every ``global_batch``-th record of the endless stream of passes."""
+        """The examples packed into a slot's rows: every ``global_batch``-th record of the endless stream of passes."""
         options, unusable = self.options, 0
         for place in count(slot, self.global_batch):
             turn, index = divmod(place, self.rows)

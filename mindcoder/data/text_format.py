@@ -1,6 +1,6 @@
-"""How texts were made into token ids: the prompt template and the tokenizer.
+"""How texts become token ids: the prompt template and the tokenizer.
 
-Datasets, runs, checkpoints and exports carry it, so that a model is asked the way it was trained.
+Datasets, runs, checkpoints and exports record it, so that a model is prompted the way it was trained.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from mindcoder.files import read_json_object, write_text
 from mindcoder.tokenizer.fingerprint import TokenizerPrint
 
 FORMAT_FILE = "mindcoder.json"
-STATE_KEY = "text_format"  # in the state of a training checkpoint
+STATE_KEY = "text_format"  # key in the state of a training checkpoint
 
 
 @dataclass(frozen=True)
 class TextFormat:
-    """What is known of it.
+    """Prompt template and tokenizer, as far as they are known.
 
     Attributes:
-        template: a name in `TEMPLATES`; None where no prompt was filled in.
-        tokenizer: None where nobody said.
+        template: a name in `TEMPLATES`; None if no prompt was used.
+        tokenizer: None if unknown.
     """
 
     template: str | None = None
@@ -36,11 +36,11 @@ class TextFormat:
         return self.template is not None or self.tokenizer is not None
 
     def over(self, below: TextFormat) -> TextFormat:
-        """This, with what it does not know from ``below``."""
+        """This format, with unknown parts taken from ``below``."""
         return TextFormat(self.template or below.template, self.tokenizer or below.tokenizer)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As data for JSON."""
         return {
             "prompt_template": self.template,
             "tokenizer": None if self.tokenizer is None else asdict(self.tokenizer),
@@ -54,7 +54,7 @@ def text_format_of(values: Mapping[str, Any], file: Path | str) -> TextFormat:
     """The inverse of `TextFormat.as_dict`.
 
     Raises:
-        UserError: it is none, or names a template that is not known here.
+        UserError: it is not one, or names an unknown template.
     """
     template, tokenizer = values.get("prompt_template"), values.get("tokenizer")
     if template is not None and template not in list(TEMPLATES):
@@ -72,17 +72,17 @@ def text_format_of(values: Mapping[str, Any], file: Path | str) -> TextFormat:
 
 
 def read_text_format(folder: Path) -> TextFormat:
-    """What a folder of weights or a tokenizer says.
+    """The text format recorded in a folder of weights or a tokenizer.
 
     Raises:
-        UserError: its file is broken.
+        UserError: its file is corrupt.
     """
     file = folder / FORMAT_FILE
     return text_format_of(read_json_object(file, limit=1 << 20), file) if file.is_file() else UNKNOWN
 
 
 def write_text_format(folder: Path, text_format: TextFormat) -> None:
-    """Put it into a folder, where there is anything to say."""
+    """Write it into a folder, if anything is known."""
     if text_format:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / FORMAT_FILE, json.dumps({"version": 1, **text_format.as_dict()}, indent=2) + "\n")
@@ -91,12 +91,12 @@ def write_text_format(folder: Path, text_format: TextFormat) -> None:
 def agreed_format(
     datasets: Sequence[tuple[str, TextFormat]], tokenizer: TokenizerPrint | None, template: str | None
 ) -> TextFormat:
-    """The one format of several datasets and of what the user gave.
+    """The single text format of several datasets and the user's flags.
 
     Args:
-        datasets: locations, and what they say.
-        tokenizer: of the run; None where there is none.
-        template: that the user asked for; None where they did not.
+        datasets: locations, and their text formats.
+        tokenizer: of the run; None if there is none.
+        template: requested by the user; None if not given.
 
     Raises:
         UserError: two of them differ.
@@ -118,7 +118,7 @@ def agreed_format(
             if getattr(known, name) is None and getattr(found, name) is not None:
                 sources[name] = f"that of {location}"
         known = known.over(found)
-    # A template that was only asked for was used for nothing where every dataset says that it has no prompts.
+    # A requested template has no effect if every dataset says that it has no prompts.
     said = [found for _, found in datasets if found.tokenizer is not None]
     if said and len(said) == len(datasets) and all(found.template is None for found in said):
         return TextFormat(None, known.tokenizer)
@@ -128,14 +128,14 @@ def agreed_format(
 def check_tokenizer(
     expected: TokenizerPrint | None, given: TokenizerPrint | None, made: str, whose: str, place: Path | str
 ) -> None:
-    """Compare a tokenizer to the one that something was made with; what is not known fits.
+    """Compare a tokenizer with the one that something was made with; unknown parts match anything.
 
     Args:
         made: "was made with" or "was trained with".
-        whose: the tokenizer that is given.
+        whose: description of the given tokenizer.
 
     Raises:
-        UserError: they are not the same.
+        UserError: they differ.
     """
     if expected is None or given is None or expected.sha256 == given.sha256:
         return

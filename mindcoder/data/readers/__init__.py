@@ -1,4 +1,4 @@
-"""Records from JSON and JSONL files, one file a family of layouts; and code files as they are."""
+"""Readers of records from JSON and JSONL files, one file per family of layouts; and of plain code files."""
 
 from mindcoder.data.readers.files import Form, expand_glob, form_of, read_records
 from mindcoder.data.readers.layouts import FORMATS, LAYOUTS, read_line

@@ -23,14 +23,14 @@ MOSS_002_TURN = re.compile(r"\[(Human|MOSS)\]:(.*?)(?:<eoh>|<eoa>|$)(?=\s*\[(?:H
 
 
 def turns_of(name: str) -> Callable[[Fields, Place], Conversation]:
-    """Reader of a layout that keeps its turns in field ``name``."""
+    """Reader of a layout with its turns in field ``name``."""
 
     def read(fields: Fields, place: Place) -> Conversation:
         try:
             turns = read_turns(fields.raw(name), fields)
             questions = [item.content.strip() for item in turns if item.role == "user"]
             if isinstance(fields.peek("prompt"), str) and fields.peek("prompt").strip() in questions:
-                fields.raw("prompt")  # the first question once more, as in HuggingFaceH4's sets
+                fields.raw("prompt")  # repeats the first question, as in HuggingFaceH4's datasets
             return Conversation(*place, finished(turns, fields))
         except ValueError as error:
             raise type(error)(f"{name}: {error}") from None
@@ -41,8 +41,8 @@ def turns_of(name: str) -> Callable[[Fields, Place], Conversation]:
 def moss(fields: Fields, place: Place) -> Conversation:
     """MOSS 003: ``chat`` holds turn_1, turn_2 …, each with the question, thoughts, commands, their results, the answer.
 
-    Thoughts stand between ``<think>`` and ``</think>`` before what follows them, commands are calls, and "None" is
-    nothing. All that the model wrote is learned, the results are only read, as in finetune_moss.py.
+    Thoughts go between ``<think>`` and ``</think>`` before the text they precede, commands are tool calls, and "None"
+    is nothing. Everything the model wrote is learned, results are masked, as in finetune_moss.py.
     """
     chat = fields.raw("chat")
     if not isinstance(chat, dict) or not all(isinstance(turn, dict) for turn in chat.values()):

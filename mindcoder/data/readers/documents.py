@@ -1,4 +1,4 @@
-"""Text to go on with: ``text`` (TRL, The Pile), ``content`` (The Stack, bigcode/starcoderdata), or a file."""
+"""Plain text: ``text`` (TRL, The Pile), ``content`` (The Stack, bigcode/starcoderdata), or a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mindcoder.data.readers.single import Place
 
 
 def whole_text(name: str) -> Callable[[Fields, Place], Document]:
-    """Reader of a layout whose record is one text in field ``name``."""
+    """Reader of a layout whose record is a single text in field ``name``."""
 
     def read(fields: Fields, place: Place) -> Document:
         return Document(*place, fields.text(name))

@@ -1,4 +1,4 @@
-"""A JSON object whose fields are asked for by name, so that nobody overlooks the others."""
+"""A JSON object that tracks which of its fields are read, so that none is overlooked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from mindcoder.data.readers.reading import Reading
 
-# Fields about a record rather than of it. Every other field that nothing reads is reported, once a file.
+# Metadata fields. Every other unread field is reported once per file.
 _ABOUT = (
     "id _id idx index uid uuid hash sha sha1 sha256 md5 hexsha url link source src dataset dataset_name data_source "
     "origin origin_dataset generator model model_name models lang language languages programming_language license "
@@ -26,7 +26,7 @@ NOT_TEXT = ("images", "image", "videos", "video", "audios", "audio")
 
 
 class Unusable(ValueError):
-    """The record is well formed but teaches nothing."""
+    """The record is well formed but there is nothing to learn from it."""
 
 
 class Fields:
@@ -34,7 +34,7 @@ class Fields:
 
     Args:
         item: the JSON object.
-        reading: whose ``columns`` rename them.
+        reading: its ``columns`` rename the fields.
     """
 
     def __init__(self, item: dict[str, Any], reading: Reading = Reading()) -> None:
@@ -50,27 +50,27 @@ class Fields:
         self._unread_inside: list[str] = []
 
     def present(self) -> set[str]:
-        """Names of all fields that are there and not null."""
+        """Names of all fields that are present and not null."""
         return {name for name, value in self._values.items() if value is not None}
 
     def has(self, *names: str) -> bool:
-        """Whether all of these are there and not null."""
+        """Whether all of these are present and not null."""
         return all(self.peek(name) is not None for name in names)
 
     def raw(self, name: str) -> Any:
-        """A field's value, None where it is missing; it counts as read."""
+        """The value of a field, None if it is missing; counts as read."""
         self._read.add(self._column.get(name, name))
         return self._values.get(name)
 
     def first(self, *names: str) -> str:
-        """The first of these that is there; an empty text without any."""
+        """The first of these that is present; an empty string if none is."""
         return next((name for name in names if self.has(name)), "")
 
     def text(self, name: str) -> str:
-        """A field that has to be a text with something in it.
+        """A field that must be a non-empty string.
 
         Raises:
-            ValueError: it is no text.
+            ValueError: it is not a string.
             Unusable: it is empty.
         """
         value = self.raw(name)
@@ -82,10 +82,10 @@ class Fields:
         return value
 
     def optional(self, *names: str) -> str:
-        """The first of these that is there; an empty text where none is.
+        """The first of these that is present; an empty string if none is.
 
         Raises:
-            ValueError: it is no text.
+            ValueError: it is not a string.
         """
         name = self.first(*names)
         value = self.raw(name) if name else ""
@@ -94,12 +94,12 @@ class Fields:
         return value
 
     def note_unread(self, name: str) -> None:
-        """A field further inside that nothing reads."""
+        """Report a nested field as unread."""
         if name not in self._unread_inside:
             self._unread_inside.append(name)
 
     def unread(self) -> tuple[str, ...]:
-        """Fields with content that nobody asked for and that are no metadata."""
+        """Non-empty fields that were not read and are not metadata."""
         outside = [
             name
             for name, value in self.item.items()
@@ -108,20 +108,20 @@ class Fields:
         return (*outside, *self._unread_inside)
 
     def refuse_other_media(self) -> None:
-        """Refuse records whose text is about pictures or sounds.
+        """Refuse records about images or audio.
 
         Raises:
-            ValueError: there are some.
+            ValueError: the record has some.
         """
         for name in NOT_TEXT:
             if self.item.get(name):
                 raise ValueError(f"{name}: only text can be learned")
 
     def peek(self, name: str) -> Any:
-        """A field's value, None where it is missing; it does not count as read."""
+        """The value of a field, None if it is missing; does not count as read."""
         return self._values.get(name)
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a field of this name is about the record."""
+    """Whether a field of this name is metadata."""
     return name.lower() in METADATA or name.startswith(METADATA_PREFIXES)

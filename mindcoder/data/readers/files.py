@@ -1,4 +1,4 @@
-"""Files of records: JSON arrays, JSONL, one object over several lines, and code as it is."""
+"""Files of records: JSON arrays, JSONL, one object over several lines, and plain code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mindcoder.errors import UserError
 from mindcoder.files import parse_json, read_text
 
 RECORDS = (".json", ".jsonl", ".ndjson")
-EITHER = (".txt", "")  # records or text, as the first character says
+EITHER = (".txt", "")  # records or text, depending on the first character
 WHOLE_LIMIT = 2 << 30  # bytes of a file that is read whole
 LINE_LIMIT = 64 << 20  # bytes of a record
 OBJECT_LIMIT = 64 << 20  # bytes of a file that may be one object over several lines
@@ -38,10 +38,10 @@ Form = Literal["empty", "text", "array", "object", "lines"]
 
 
 def expand_glob(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Files that patterns name, each once: pattern by pattern, sorted within one.
+    """Expand patterns to files without duplicates: pattern by pattern, sorted within one.
 
     Raises:
-        UserError: one names none, or a folder.
+        UserError: a pattern matches nothing, or a folder.
     """
     found: dict[Path, None] = {}
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
@@ -66,10 +66,10 @@ def _why_none(pattern: Path, matches: list[Path]) -> str:
 
 
 def form_of(file: Path) -> Form:
-    """How a file holds its records, by the first character that is no white space.
+    """Form of a file's records, by the first non-whitespace character.
 
     Raises:
-        UserError: it cannot be read, or holds something that is no text.
+        UserError: it cannot be read, or is not text.
     """
     if file.suffix.lower() in TABLES:
         raise UserError(f"is {TABLES[file.suffix.lower()]}, expected JSON or JSONL: one object a record", file)
@@ -102,11 +102,11 @@ def form_of(file: Path) -> Form:
 def read_records(file: Path, reading: Reading = Reading()) -> Iterator[AnyRecord | BadRecord]:
     """Records of one file.
 
-    A file whose name says that it is code (anything but .json, .jsonl, .ndjson, .txt or no suffix) is one `Document`,
+    A file with a suffix of code (anything but .json, .jsonl, .ndjson, .txt or no suffix) is one `Document`,
     and so is a .txt file that does not begin with a bracket.
 
     Raises:
-        UserError: the file is no UTF-8, or a JSON array that does not parse (nothing after the error can be read), or
+        UserError: the file is not UTF-8, is a JSON array that does not parse (nothing after the error can be read), or
             a field that ``reading`` names is in none of its records.
     """
     form = form_of(file)
@@ -133,7 +133,7 @@ def read_records(file: Path, reading: Reading = Reading()) -> Iterator[AnyRecord
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, str | BadRecord]]:
-    """Number (from 1) and text of every line with something in it.
+    """Number (from 1) and text of every non-blank line.
 
     Raises:
         UserError: a line is longer than `LINE_LIMIT`.
@@ -152,7 +152,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, str | BadRecord]]:
 
 
 def decoded(file: Path, index: int, number: int, line: bytes) -> str | BadRecord:
-    """A line as text, or a bad record where it is none."""
+    """A line as text, or a bad record if it is not valid text."""
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -178,7 +178,7 @@ def _is_json(line: bytes) -> bool:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    """A regular file; what the system says against it, now or while it is read, names the file."""
+    """Open a regular file; errors of the system, now or while reading, name the file."""
     try:
         if not file.is_file():
             raise UserError(_why_none(file, []) if not file.exists() or file.is_dir() else "is no regular file", file)

@@ -1,4 +1,4 @@
-"""Which layout a record has, and the record that it gives. docs/data.md has one example of each."""
+"""Detects the layout of a record and reads it. docs/data.md has an example of each."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SHOWN = 2000  # characters of a bad record that are kept
 
 @dataclass(frozen=True)
 class Layout:
-    """Fields that make a record one of this layout, and how it is read then."""
+    """The fields that identify a layout, and its reader."""
 
     name: str
     needs: tuple[str, ...]
     read: Callable[[Fields, Place], AnyRecord]
 
 
-LAYOUTS = (  # the first that fits is taken
+LAYOUTS = (  # the first match is used
     Layout("preference", ("chosen", "rejected"), pair),
     Layout("openai", ("messages",), turns_of("messages")),
     Layout("sharegpt", ("conversations",), turns_of("conversations")),
@@ -57,7 +57,7 @@ FORMATS = tuple(layout.name for layout in LAYOUTS)
 
 
 def read_line(file: Path, index: int, number: int, line: str, reading: Reading = Reading()) -> AnyRecord | BadRecord:
-    """Record ``index`` of a JSONL file, which stands in line ``number``."""
+    """Record ``index`` of a JSONL file, from line ``number``."""
     line = line.lstrip("\ufeff").rstrip("\r\n")
     try:
         item = parse_json(line, None, number)
@@ -69,7 +69,7 @@ def read_line(file: Path, index: int, number: int, line: str, reading: Reading =
 def read_item(
     file: Path, index: int, line: int | None, item: Any, reading: Reading = Reading()
 ) -> AnyRecord | BadRecord:
-    """The record that a JSON value is, or why it is none."""
+    """The record in a JSON value, or why there is none."""
     try:
         if not isinstance(item, dict):
             raise ValueError(f"expected an object, found {json_kind(item)}")
@@ -90,16 +90,16 @@ def read_item(
 
 
 def _layout(fields: Fields, reading: Reading) -> Layout:
-    """The layout that a record has.
+    """The layout of a record.
 
     Raises:
-        ValueError: none; names the fields that are there and those that would be understood.
+        ValueError: unknown; names the fields that are present and those that would be understood.
     """
     known = [layout for layout in LAYOUTS if layout.name == reading.layout] if reading.layout else LAYOUTS
     present = fields.present()
     for layout in known:
         if not present.issuperset(layout.needs) or (layout.name in WHOLE_TEXTS and "instruction" in present):
-            continue  # an instruction whose answer is missing is no text to go on with
+            continue  # an instruction whose answer is missing is not plain text
         return layout
     if present >= {"completions", "labels"}:
         raise ValueError("completions and labels: there is no objective for stepwise supervision here")
@@ -113,16 +113,16 @@ def _layout(fields: Fields, reading: Reading) -> Layout:
 
 
 def _check_verdict(fields: Fields, reading: Reading) -> None:
-    """Records that say whether their answer is a good one: KTO's ``kto_tag`` (LLaMA-Factory) or ``label`` (TRL).
+    """Handle records with a verdict on their answer: KTO's ``kto_tag`` (LLaMA-Factory) or ``label`` (TRL).
 
     Raises:
-        ValueError: nobody said what to do with them.
-        Unusable: it is undesirable and such ones are left out.
+        ValueError: it is not configured what to do with them.
+        Unusable: it is undesirable and those are dropped.
     """
     name = "kto_tag" if fields.has("kto_tag") else "label"
     value = fields.peek(name) if name == "label" else fields.raw(name)
     if name == "label" and not (isinstance(value, bool) or (value in (0, 1) and fields.has("completion"))):
-        return  # a class name or number, which `unread` tells of
+        return  # a class name or index, which `unread` reports
     fields.raw(name)
     if value not in (0, 1):
         raise ValueError(f"{name}: expected true or false, found {str(value)[:40]!r}")
@@ -136,7 +136,7 @@ def _check_verdict(fields: Fields, reading: Reading) -> None:
 
 
 def _check_characters(record: AnyRecord) -> None:
-    """Refuse half a surrogate pair (``\\ud83d`` alone), which JSON can write and no text can hold.
+    """Refuse a lone surrogate (``\\ud83d``), which JSON can write but text cannot contain.
 
     Raises:
         ValueError: there is one.

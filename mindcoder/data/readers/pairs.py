@@ -1,8 +1,8 @@
-"""Two answers to a prompt: Alpaca's and ShareGPT's preference sets of LLaMA-Factory, TRL's, UltraFeedback's.
+"""Preference pairs: the formats of LLaMA-Factory (Alpaca's and ShareGPT's), TRL and UltraFeedback.
 
 hiyouga/LLaMA-Factory data/README.md (``chosen`` as a text or as one turn beside ``conversations``) and huggingface/trl
 docs/source/dataset_formats.md (``prompt`` and answers as texts or as messages; without a prompt, both lists begin with
-it and what they share is the prompt).
+it and their common beginning is the prompt).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def pair(fields: Fields, place: Place) -> Pair:
     """A prompt of one or more turns and two answers.
 
     Raises:
-        ValueError: no prompt, two prompts, answers that are the same, or that part before the last turn.
+        ValueError: no prompt, two prompts, identical answers, or answers that diverge before the last turn.
     """
     chosen, rejected = (_answer(name, fields) for name in ("chosen", "rejected"))
     shared = 0
@@ -46,7 +46,7 @@ def pair(fields: Fields, place: Place) -> Pair:
 
 
 def _answer(name: str, fields: Fields) -> list[Message]:
-    """An answer: a text, a turn, or a list of turns that ends with it."""
+    """An answer: a string, a turn, or a list of turns that ends with it."""
     value = fields.raw(name)
     if isinstance(value, str):
         turns = [Message("assistant", value)]
@@ -58,7 +58,7 @@ def _answer(name: str, fields: Fields) -> list[Message]:
 
 
 def _prompt(fields: Fields, has_shared: bool) -> list[Message]:
-    """What stands before the answers in fields of its own."""
+    """The part before the answers from separate fields."""
     for name in ("conversations", "messages"):
         if not fields.has(name):
             continue
@@ -80,7 +80,7 @@ def _prompt(fields: Fields, has_shared: bool) -> list[Message]:
 
 
 def _repeats(given: list[Message], prompt: list[Message]) -> bool:
-    """Whether a prompt in a field of its own says what the shared turns say: all of them, or one of the questions."""
+    """Whether a separate prompt field repeats the shared turns: all of them, or one of the questions."""
     if given == prompt[: len(given)] or given == [item for item in prompt if item.role != "system"]:
         return True
     questions = [item.content.strip() for item in prompt if item.role == "user"]

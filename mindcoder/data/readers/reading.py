@@ -1,4 +1,4 @@
-"""How a file's records are to be read, where their fields have other names or carry a verdict."""
+"""How to read a file's records if their fields have other names or contain a verdict."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Reading:
     """How records are read.
 
     Attributes:
-        columns: pairs (a field that a layout knows, the field of the file that stands for it).
-        layout: the only layout that is tried; by default the first that fits.
-        desirable_only: of answers with KTO's tag, those marked as desirable are learned and the others left out.
-        keep_raw: keep every JSON object beside its record.
+        columns: pairs (field of a layout, field of the file that is used for it).
+        layout: the only layout that is tried; by default the first match.
+        desirable_only: of answers with KTO's tag, learn those marked as desirable and drop the others.
+        keep_raw: keep the JSON object beside its record.
     """
 
     columns: tuple[tuple[str, str], ...] = ()
@@ -32,10 +32,10 @@ class Reading:
 
 
 def column_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """``columns`` of a `Reading`, checked.
+    """Validated ``columns`` of a `Reading`.
 
     Raises:
-        ValueError: a field that no layout has, or a name twice.
+        ValueError: a field that no layout has, or a duplicate name.
     """
     found: dict[str, str] = {}
     for name, column in pairs:
@@ -54,10 +54,10 @@ def column_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """``columns`` of a `Reading` from ``instruction=q,output=a``.
+    """Parse ``columns`` of a `Reading` from ``instruction=q,output=a``.
 
     Raises:
-        ValueError: no pairs, or as `column_pairs`.
+        ValueError: not pairs, or as `column_pairs`.
     """
     pairs = [item.partition("=") for item in text.split(",") if item.strip()]
     if not all(sign and column.strip() for _, sign, column in pairs):

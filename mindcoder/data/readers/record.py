@@ -1,4 +1,4 @@
-"""What a record is once it has been read, whatever layout it came in."""
+"""The form of records after reading, independent of their layout."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mindcoder.errors import UserError
 
 @dataclass(frozen=True)
 class Source:
-    """Where a record stands, and what it holds beside the text that is used.
+    """Origin of a record, and content that is not used.
 
     Attributes:
-        file: its name.
+        file: file name.
         index: of the record in it, from 0.
         line: in JSONL, from 1.
-        unread: names of fields with content that nothing reads.
-        remark: what was left out of the text itself, such as a first answer without a question.
-        raw: the JSON object, where the reader was asked to keep it.
+        unread: names of non-empty fields that are not read.
+        remark: what was dropped from the text itself, such as a first answer without a question.
+        raw: the JSON object, if the reader was asked to keep it.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Record(Source):
     output: str
 
     def texts(self) -> tuple[str, ...]:
-        """Its parts."""
+        """The texts of the record."""
         return (self.instruction, self.input, self.output)
 
     def fields(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Conversation(Source):
     messages: tuple[Message, ...] = field(default=())
 
     def texts(self) -> tuple[str, ...]:
-        """Its parts."""
+        """The texts of the record."""
         return tuple(text for item in self.messages for text in (item.content, item.context) if text)
 
     def fields(self) -> dict[str, Any]:
@@ -64,12 +64,12 @@ class Conversation(Source):
 
 @dataclass(frozen=True)
 class Document(Source):
-    """Code or prose to go on with; all of it is learned."""
+    """Code or prose; every token is learned."""
 
     content: str
 
     def texts(self) -> tuple[str, ...]:
-        """All of it."""
+        """The texts of the record."""
         return (self.content,)
 
     def fields(self) -> dict[str, Any]:
@@ -79,10 +79,10 @@ class Document(Source):
 
 @dataclass(frozen=True)
 class Pair(Source):
-    """Two answers to the same prompt, of which one is preferred.
+    """A preference pair: two answers to the same prompt.
 
     Attributes:
-        prompt: the turns before the answer; one question in most sets.
+        prompt: the turns before the answer; one question in most datasets.
         chosen, rejected: the answers.
     """
 
@@ -92,11 +92,11 @@ class Pair(Source):
 
     @property
     def is_single(self) -> bool:
-        """Whether the prompt is one question and nothing else."""
+        """Whether the prompt is a single question."""
         return len(self.prompt) == 1 and self.prompt[0].role == "user"
 
     def texts(self) -> tuple[str, ...]:
-        """Its parts."""
+        """The texts of the record."""
         if self.is_single:
             return (self.prompt[0].content, self.prompt[0].context, self.chosen, self.rejected)
         return (*(item.content for item in self.prompt), self.chosen, self.rejected)
@@ -110,7 +110,7 @@ class Pair(Source):
         return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
     def records(self) -> tuple[Record | Conversation, Record | Conversation]:
-        """The prompt with either answer; only that answer is learned from."""
+        """The prompt with either answer; only that answer is learned."""
         first, second = (self._with(text) for text in (self.chosen, self.rejected))
         return first, second
 
@@ -127,10 +127,10 @@ AnyRecord = Record | Conversation | Document | Pair
 
 @dataclass(frozen=True)
 class BadRecord:
-    """A record that cannot be used, why, and its text.
+    """An unusable record: why, and its text.
 
-    ``broken`` ones stop a run that was not told to skip them. The others are well formed but teach nothing (an empty
-    answer, a prompt that leaves no room for one); they are counted and listed.
+    ``broken`` ones stop a run that was not told to skip them. The others are well formed but there is nothing to learn
+    from them (an empty answer, a prompt that leaves no room for one); they are counted and listed.
     """
 
     file: str
@@ -141,12 +141,12 @@ class BadRecord:
     broken: bool = True
 
     def error(self) -> UserError:
-        """The one-line message for it."""
+        """The one-line error about it."""
         return UserError(f"record {self.index}: {self.reason}", self.file, self.line)
 
 
 def message_fields(message: Message) -> dict[str, Any]:
-    """A turn as OpenAI writes it; ``input`` is what belongs to Alpaca's own place for it."""
+    """A turn in OpenAI's format; ``input`` is the context that Alpaca's template shows separately."""
     found: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.context:
         found["input"] = message.context

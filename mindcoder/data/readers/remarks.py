@@ -1,4 +1,4 @@
-"""What records hold that is not used: counted by file and said once, never dropped in silence."""
+"""Reports unused content of records: counted per file and logged once, never dropped silently."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mindcoder.data.readers.record import AnyRecord, BadRecord
 
 
 class Remarks:
-    """Counts of unread fields and of what was left out, by file."""
+    """Counts of unread fields and of dropped content, per file."""
 
     def __init__(self) -> None:
         self._unread: dict[str, Counter[str]] = {}
@@ -17,13 +17,13 @@ class Remarks:
         self.empty: list[str] = []
 
     def watch(self, records: Iterable[AnyRecord | BadRecord]) -> Iterator[AnyRecord | BadRecord]:
-        """The records of one or more files, looked at while they pass."""
+        """Pass records of one or more files through while counting."""
         for record in records:
             self.see(record)
             yield record
 
     def see(self, record: AnyRecord | BadRecord) -> str:
-        """Look at one record; gives a line where it is the first of its file to show something."""
+        """Count one record; returns a line if it is the first of its file with something unused."""
         if isinstance(record, BadRecord):
             return ""
         found = []
@@ -41,7 +41,7 @@ class Remarks:
         return f"{record.file}: {'; '.join(found)}" if found else ""
 
     def lines(self) -> list[str]:
-        """One line for each file and kind."""
+        """One line per file and kind."""
         unread = [
             f"{file}: nothing reads "
             + ", ".join(f"{name} ({count} record{'s' * (count > 1)})" for name, count in counts.most_common())

@@ -1,4 +1,4 @@
-"""One question and its answer, under the names that sets give them; Alpaca's ``history`` makes it a conversation.
+"""Single-turn records, under the names that datasets use; Alpaca's ``history`` makes one a conversation.
 
 Alpaca: tatsu-lab/stanford_alpaca README.md. ``history`` and ``system``: hiyouga/LLaMA-Factory data/README.md (answers
 in the history are learned too). Firefly's ``input`` and ``target``: YeungNLP/firefly-train-1.1M. ``problem`` and
@@ -29,7 +29,7 @@ SURROUNDINGS = (
 
 
 def single_turn(question: str, answer: str, context: str = "") -> Callable[[Fields, Place], Record | Conversation]:
-    """Reader of a layout whose record is a ``question``, maybe ``context`` for it, and an ``answer``."""
+    """Reader of a layout whose record is a ``question``, optional ``context`` for it, and an ``answer``."""
 
     def read(fields: Fields, place: Place) -> Record | Conversation:
         asked, answered = fields.text(question), fields.text(answer)
@@ -46,7 +46,7 @@ def single_turn(question: str, answer: str, context: str = "") -> Callable[[Fiel
 
 
 def turns_in_text(text: str) -> list[Message]:
-    """BELLE's multi-turn chat: ``Human:…`` and ``Assistant:…`` in turn, the last answer left open; else nothing.
+    """BELLE's multi-turn chat: alternating ``Human:…`` and ``Assistant:…``, the last answer left open; empty otherwise.
 
     LianjiaTech/BELLE data/10M/README.md (multiturn_chat_0.8M).
     """
@@ -62,7 +62,7 @@ def history(fields: Fields) -> list[Message]:
     """Alpaca's ``history``: pairs of an earlier question and its answer.
 
     Raises:
-        ValueError: something else.
+        ValueError: another form.
     """
     rounds = fields.raw("history") or []
     if not isinstance(rounds, list):
@@ -76,7 +76,7 @@ def history(fields: Fields) -> list[Message]:
 
 
 def prompt_and_completion(fields: Fields, place: Place) -> Record | Conversation:
-    """TRL's ``prompt`` and ``completion``: two texts, or two lists of messages of which the second is learned."""
+    """TRL's ``prompt`` and ``completion``: two strings, or two lists of messages of which the second is learned."""
     prompt, completion = fields.raw("prompt"), fields.raw("completion")
     if not isinstance(prompt, list) and not isinstance(completion, list):
         return single_turn("prompt", "completion")(fields, place)

@@ -1,8 +1,8 @@
 """Tools, calls and results as text.
 
-No template here was trained with a place of its own for tools, so their descriptions stand at the end of the system
-message, and calls and results between the marks of Hermes and Qwen 2.5 (``<tool_call>``, ``<tool_response>``;
-LLaMA-Factory's ``qwen`` format, src/llamafactory/data/tool_utils.py). Asking with the same system message gives the
+No template here was trained with a dedicated section for tools, so their descriptions go at the end of the system
+message, and calls and results between the tags of Hermes and Qwen 2.5 (``<tool_call>``, ``<tool_response>``;
+LLaMA-Factory's ``qwen`` format, src/llamafactory/data/tool_utils.py). At inference the same system message gives the
 model the same tokens.
 """
 
@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-SEPARATOR = "\n</tool_response>\n<tool_response>\n"  # between the results of calls made together
+SEPARATOR = "\n</tool_response>\n<tool_response>\n"  # between the results of parallel calls
 
 
 def tools_text(tools: Any) -> str:
-    """Descriptions of tools, for the end of a system message: a list (or one) as JSON, as JSON in a text, or prose.
+    """Descriptions of tools for the end of a system message: a list (or one) as JSON, a JSON string, or prose.
 
     Raises:
-        ValueError: something else.
+        ValueError: another form.
     """
     if isinstance(tools, str):
         try:
@@ -46,10 +46,10 @@ def tools_text(tools: Any) -> str:
 def call_text(call: Any) -> str:
     """A call by the assistant: OpenAI's ``{function: {name, arguments}}``, ``{name, arguments}``, or any text.
 
-    ``arguments`` may be an object or JSON in a text.
+    ``arguments`` may be an object or a JSON string.
 
     Raises:
-        ValueError: something else.
+        ValueError: another form.
     """
     if isinstance(call, str):
         parsed = _parsed(call)
@@ -68,12 +68,12 @@ def call_text(call: Any) -> str:
 
 
 def result_text(value: Any) -> str:
-    """What a tool gave back: a text, or anything else as JSON."""
+    """The result of a tool: a string, or anything else as JSON."""
     return value if isinstance(value, str) else _json(value)
 
 
 def _parsed(text: str) -> Any:
-    """JSON, or the text itself where it is none."""
+    """Parsed JSON, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -81,10 +81,10 @@ def _parsed(text: str) -> Any:
 
 
 def _json(value: Any) -> str:
-    """JSON as the model sees it; JSON within a text was not looked at when the record was read.
+    """JSON as the model sees it; JSON inside a string was not validated when the record was read.
 
     Raises:
-        ValueError: nested too deep, or half a surrogate pair.
+        ValueError: nested too deeply, or a lone surrogate.
     """
     try:
         text = json.dumps(value, ensure_ascii=False)

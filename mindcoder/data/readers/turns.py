@@ -1,4 +1,4 @@
-"""Turns of a conversation, in the ways in which sets write them."""
+"""Turns of a conversation, in the formats of various datasets."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from mindcoder.data.conversation import Message, Role, check_turns
 from mindcoder.data.readers.fields import Fields, Unusable, is_metadata
 from mindcoder.data.readers.tools import SEPARATOR, call_text, result_text, tools_text
 
-# OpenAI's names, ShareGPT's (with those of the models that it was collected from), LLaMA-Factory's and Llama 3's.
+# OpenAI's names, ShareGPT's (with those of the models it was collected from), LLaMA-Factory's and Llama 3's.
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model"), "assistant"),
     **dict.fromkeys(("tool", "observation", "function", "function_response", "ipython"), "tool"),
 }
-CALL = "function_call"  # LLaMA-Factory's role of an answer that is a call
+CALL = "function_call"  # LLaMA-Factory's role of an answer that is a tool call
 TURN_FIELDS = {"role", "from", "content", "value", "tool_calls", "function_call", "weight", "input"}
 TURN_METADATA = {"tool_call_id", "name", "end_turn", "refusal", "recipient", "channel"}
 NO_QUESTION = "a first answer is left out: it has no question"
 
 
 def read_turns(turns: Any, fields: Fields) -> list[Message]:
-    """Messages of a list of turns; results of tools that follow one another become one message.
+    """Messages of a list of turns; consecutive tool results become one message.
 
     Raises:
-        ValueError: something else, or a part that is no text.
+        ValueError: another form, or a part that is not text.
     """
     if not isinstance(turns, list):
         raise ValueError(f"expected a list, found {type(turns).__name__}")
@@ -45,12 +45,12 @@ def read_turns(turns: Any, fields: Fields) -> list[Message]:
 
 
 def finished(messages: list[Message], fields: Fields) -> tuple[Message, ...]:
-    """Messages to be learned from, with the record's system message and tools in front.
+    """Messages for training, preceded by the record's system message and tools.
 
-    A first answer without a question is left out and remarked on, as FastChat does (fastchat/train/train.py).
+    A first answer without a question is dropped with a remark, as FastChat does (fastchat/train/train.py).
 
     Raises:
-        ValueError: questions and answers do not take turns.
+        ValueError: questions and answers do not alternate.
         Unusable: an answer is empty.
     """
     opening, rest = with_system(messages, fields)
@@ -67,8 +67,8 @@ def finished(messages: list[Message], fields: Fields) -> tuple[Message, ...]:
 def with_system(messages: list[Message], fields: Fields) -> tuple[list[Message], list[Message]]:
     """System message (none or one) and the other turns.
 
-    A system turn wins over the record's own ``system``, as in LLaMA-Factory (data/README.md: system_tag); the tools
-    stand at its end.
+    A system turn overrides the record's own ``system``, as in LLaMA-Factory (data/README.md: system_tag); the tools
+    are appended to it.
 
     Raises:
         ValueError: ``system`` or ``tools`` are of the wrong kind.
@@ -79,7 +79,7 @@ def with_system(messages: list[Message], fields: Fields) -> tuple[list[Message],
     if name and (not any(text.strip() for text in texts) or fields.peek(name) in texts):
         given = fields.optional(name)
         texts = texts if given in texts else [given]
-    described = fields.first("tools", "functions")  # OpenAI's name, and its old one
+    described = fields.first("tools", "functions")  # OpenAI's name, and its deprecated one
     tools = tools_text(fields.raw(described)) if described else ""
     text = "\n\n".join(part for part in (*texts, tools) if part.strip())
     return ([Message("system", text)] if text else []), messages[count:]
@@ -116,7 +116,7 @@ def _read_turn(turn: Any, fields: Fields) -> list[Message]:
 
 
 def _is_learned(turn: dict[str, Any]) -> bool:
-    """OpenAI's ``weight`` of an answer: 1, or 0 where it is only read (platform.openai.com, fine-tuning)."""
+    """OpenAI's ``weight`` of an answer: 1, or 0 if it is masked (platform.openai.com, fine-tuning)."""
     weight = turn.get("weight", 1)
     if weight not in (0, 1):
         raise ValueError(f"weight: expected 0 or 1, found {str(weight)[:40]}")
@@ -124,7 +124,7 @@ def _is_learned(turn: dict[str, Any]) -> bool:
 
 
 def _content(content: Any) -> str:
-    """A text, or OpenAI's list of parts, of which all have to be texts."""
+    """A string, or OpenAI's list of parts, all of which must be text."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
