@@ -1,1 +1,1 @@
-"""Measuring generation as the original MindFormers scripts measured it."""
+"""Benchmarks generation as the original MindFormers scripts did."""

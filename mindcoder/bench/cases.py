@@ -1,4 +1,4 @@
-"""What is measured, and the table it gives; no framework is needed here."""
+"""Benchmark cases and the result table; independent of any framework."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindcoder.files import replacing, write_text
 
 @dataclass(frozen=True)
 class Case:
-    """Sequences computed together, tokens of each prompt, tokens of each answer."""
+    """Batch size, prompt length and answer length in tokens."""
 
     batch: int
     prompt: int
@@ -25,13 +25,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A case's figures.
+    """Results of a case.
 
     Attributes:
-        first_token_ms: from the start until a sequence's first token, mean over the batch.
-        next_token_ms: between tokens of a sequence, mean.
-        tokens_per_second: generated tokens of all sequences ÷ the whole time, prompts included.
-        memory_mb: peak memory of the process (of the GPU where there is one).
+        first_token_ms: time to first token, mean over the batch.
+        next_token_ms: time per output token after the first, mean.
+        tokens_per_second: generated tokens of all sequences divided by the total time, prefill included.
+        memory_mb: peak memory of the process (of the GPU if there is one).
     """
 
     batch: int
@@ -44,12 +44,12 @@ class Row:
 
 
 def parse_cases(pairs: str | None, grid: str | None, batches: str) -> list[Case]:
-    """Cases of ``--pairs "[[256,256],[512,512]]"`` or ``--grid 5,11``, for ``--batch 1,4,8``.
+    """Cases from ``--pairs "[[256,256],[512,512]]"`` or ``--grid 5,11``, for ``--batch 1,4,8``.
 
     A grid ``a,b`` is every pair of the lengths 2^a ... 2^(b-1), as in the original script's 36 cases.
 
     Raises:
-        UserError: a value is not of its form.
+        UserError: a value is malformed.
     """
     lengths = _grid(grid) if grid is not None else _pairs(pairs or "[[256,256]]")
     if not re.fullmatch(r"\d+(,\d+)*", batches) or "0" in batches.split(","):
@@ -89,10 +89,10 @@ def original_pairs(
     seqlen_in_pair: Sequence[int],
     seqlen_out_pair: Sequence[int],
 ) -> list[list[int]]:
-    """``[in, out]`` of the variables of the original StarCoder run.sh.
+    """``[in, out]`` pairs from the variables of the original StarCoder run.sh.
 
-    One case without ``multicase``; with ``set_case_pair`` the pairs as given; else every
-    combination of the lengths 2^a ... 2^(b-1) of both ranges.
+    One case without ``multicase``; with ``set_case_pair`` the pairs as given; else all
+    combinations of the lengths 2^a ... 2^(b-1) of both ranges.
     """
     if not multicase:
         return [[seqlen_in, seqlen_out]]
@@ -103,7 +103,7 @@ def original_pairs(
 
 
 def write_table(rows: Sequence[Row], file: Path) -> None:
-    """``file`` as CSV, and a picture of it beside."""
+    """Write ``file`` as CSV, with a plot beside it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([field.name for field in fields(Row)])
@@ -131,7 +131,7 @@ def _draw(rows: Sequence[Row], file: Path) -> None:
     lengths = {row.input_length for row in rows}
     for axis, (name, title) in zip(axes, figures):
         axis.set(title=title)
-        if len(lengths) == 1:  # no line goes through a single point
+        if len(lengths) == 1:  # a line needs more than one point
             bars = axis.bar(list(groups), [getattr(own[-1], name) for own in groups.values()])
             axis.bar_label(bars, fmt="%.4g")
             axis.set_xlabel(f"{min(lengths)} prompt tokens")

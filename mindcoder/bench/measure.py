@@ -1,4 +1,4 @@
-"""Our engine's figures for a case."""
+"""Measures our engine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mindcoder.generate.request import Request
 
 
 def measure(engine: Engine, case: Case, seed: int = 0) -> Row:
-    """Random prompts, every answer at full length; nothing is reused between prompts.
+    """Measure a case with random prompts and full-length answers, without prefix reuse.
 
     Args:
-        engine: with room for the case, without stop ids, not reusing prefixes.
+        engine: with capacity for the case, without stop ids and without prefix cache.
     """
     rng = np.random.default_rng(seed)
     prompts = rng.integers(1, engine.vocab_size, (case.batch, case.prompt)).tolist()

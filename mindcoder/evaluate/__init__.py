@@ -1,1 +1,1 @@
-"""Evaluation of code by running it: problems, protocol, sandbox, scores."""
+"""Evaluates generated code by running it: problems, protocol, sandbox, scores."""

@@ -1,4 +1,4 @@
-"""Answers to a problem set: generated once, kept line by line, gone on with after an interruption."""
+"""Answers to a problem set: generated once, stored line by line, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mindcoder.progress import tqdm
 log = logging.getLogger(__name__)
 
 PROTOCOL_FILE = "protocol.json"
-Key = tuple[str, int]  # task id and number of the sample
+Key = tuple[str, int]  # task id and sample index
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Shard:
     count: int = 1
 
     def file(self, folder: Path, index: int | None = None) -> Path:
-        """Where a shard's answers are."""
+        """Path of a shard's answers."""
         return folder / f"answers-{self.index if index is None else index:03d}-of-{self.count:03d}.jsonl"
 
 
 def begin(folder: Path, model: str, protocol: Protocol, overwrite: bool) -> None:
-    """Note the protocol beside the answers.
+    """Record the protocol beside the answers.
 
     Raises:
         UserError: there are answers of another protocol or model.
@@ -54,7 +54,7 @@ def begin(folder: Path, model: str, protocol: Protocol, overwrite: bool) -> None
 
 
 def read_answers(file: Path) -> dict[Key, str]:
-    """What is there already; a line that an interruption cut off does not count."""
+    """The existing answers; a line truncated by an interruption does not count."""
     found: dict[Key, str] = {}
     if file.is_file():
         for line in file.read_bytes().split(b"\n"):
@@ -77,14 +77,14 @@ def generate_answers(
     first: int = 0,
     step: int = 1,
 ) -> dict[Key, str]:
-    """All answers to ``problems``, those of ``file`` included; new ones are appended as they come.
+    """All answers to ``problems``, including those in ``file``; new ones are appended as they finish.
 
     Args:
-        first, step: places of the problems in the whole set, by which their draws differ.
+        first, step: indices of the problems in the whole set, which seed their sampling.
     """
     done = read_answers(file)
     if file.is_file():
-        write_text(file, "".join(_line(key, answer) for key, answer in done.items()))  # without a torn line
+        write_text(file, "".join(_line(key, answer) for key, answer in done.items()))  # drops a truncated line
     left = [
         (first + index * step, problem, sample)
         for index, problem in enumerate(problems)
@@ -110,7 +110,7 @@ def _line(key: Key, answer: str) -> str:
 def _answers(
     model: Model, left: Sequence[tuple[int, Problem, int]], protocol: Protocol, shots: Sequence[Problem]
 ) -> Iterator[tuple[Key, str]]:
-    """Answers as they are finished; twice the batch is in the engine's queue, no more."""
+    """Answers as they finish; the engine's queue holds at most twice the batch."""
     engine, waiting = model.engine, iter(left)
     options = SamplingOptions(
         protocol.temperature > 0, protocol.temperature or 1.0, protocol.top_k, protocol.top_p, seed=protocol.seed
@@ -151,7 +151,7 @@ def _answers(
 
 
 def encode(model: Model, problem: Problem, protocol: Protocol, shots: Sequence[Problem]) -> list[int]:
-    """The prompt's ids."""
+    """Token ids of the prompt."""
     if protocol.task == "humaneval-infilling":
         return model.tokenizer.encode_infill(problem.text, problem.suffix)
     return model.tokenizer.encode(prompt_of(problem, protocol, shots))

@@ -1,8 +1,8 @@
-"""The files of the original MBPP scripts: one JSON file per answer, one file of all programs.
+"""File formats of the original MBPP scripts: one JSON file per answer, one file of all programs.
 
 Flags and formats are those of mindspore-lab/mindformers r1.1.0, research/wizardcoder/mbpp_gen_online.py and
-mbpp_process.py. Prompts and the way a program is cut out of an answer are WizardLM's
-(`mindcoder.evaluate.protocols.wizardlm`), from which those scripts were made.
+mbpp_process.py. Prompts and the extraction of programs from answers are WizardLM's
+(`mindcoder.evaluate.protocols.wizardlm`), on which those scripts are based.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ PROTOCOL = WizardLM()
 
 
 def numbered_problems(file: Path) -> list[Problem]:
-    """All problems of an MBPP file, by number; ``--start_index`` and ``--end_index`` count in this list.
+    """All problems of an MBPP file, by number; ``--start_index`` and ``--end_index`` refer to this list.
 
     Raises:
-        UserError: missing, or no MBPP file.
+        UserError: missing, or not an MBPP file.
     """
     return sorted(read_problems(file, "mbpp", "all"), key=lambda problem: int(problem.task_id))
 
 
 def prompt_of(problem: Problem) -> str:
-    """What the model is asked."""
+    """The prompt of a problem."""
     return PROTOCOL.prompt(problem, "mbpp", "instruct", "", ())
 
 
 def chosen(problems: Sequence[Problem], start: int, end: int | None) -> Sequence[Problem]:
-    """Problems ``start`` to ``end - 1``; all from ``start`` on without ``end``, fewer where the file ends before.
+    """Problems ``start`` to ``end - 1``; without ``end`` all from ``start``, fewer if the file ends before.
 
     Raises:
-        UserError: there is none of them.
+        UserError: there are none.
     """
     found = problems[start : len(problems) if end is None else end]
     if not found:
@@ -46,20 +46,20 @@ def chosen(problems: Sequence[Problem], start: int, end: int | None) -> Sequence
 
 
 def answer_file(folder: Path, index: int) -> Path:
-    """Where the answer to problem ``index`` is kept."""
+    """Path of the answer to problem ``index``."""
     return folder / f"{index}.json"
 
 
 def write_answer(folder: Path, index: int, text: str) -> None:
-    """Keep an answer; ``text`` is prompt and answer, as the original script decodes them."""
+    """Write an answer; ``text`` is prompt and answer, as the original script decodes them."""
     write_text(answer_file(folder, index), json.dumps({"output": [text]}))
 
 
 def read_answers(folder: Path) -> dict[int, str]:
-    """Answers of a folder by the number of their problem, in order.
+    """Answers in a folder by problem number, in order.
 
     Raises:
-        UserError: no folder, no answers, or a file that is none.
+        UserError: no folder, no answers, or a file that is not an answer.
     """
     if not folder.is_dir():
         raise UserError("no such folder of answers", folder)
@@ -77,12 +77,12 @@ def read_answers(folder: Path) -> dict[int, str]:
 
 
 def write_programs(programs: Iterable[str], file: Path) -> None:
-    """What bigcode-evaluation-harness reads with ``--load_generations_path``: a list of answers for every problem."""
+    """Write the input of bigcode-evaluation-harness's ``--load_generations_path``: a list of answers per problem."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps([[program] for program in programs]))
 
 
 def unfenced(answers: Iterable[str]) -> int:
-    """Answers whose fence of Python is opened and not closed: the limit of length cut them off."""
+    """Number of answers with an unclosed Python fence: the length limit cut them off."""
     after = (text.partition(FENCE)[1:] for text in answers)
     return sum(bool(begin) and FENCE_END not in rest for begin, rest in after)

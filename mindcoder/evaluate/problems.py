@@ -15,7 +15,7 @@ from mindcoder.files import TEXT_LIMIT, json_kind, parse_json, read_text
 
 Task = Literal["mbpp", "mbpp-sanitized", "humaneval", "humaneval-infilling"]
 TASKS: tuple[Task, ...] = ("mbpp", "mbpp-sanitized", "humaneval", "humaneval-infilling")
-# Of MBPP (Austin et al. 2021, section 2.1): task ids.
+# Task ids of MBPP's splits (Austin et al. 2021, section 2.1).
 MBPP_SPLITS = {
     "prompt": range(1, 11),
     "test": range(11, 511),
@@ -30,13 +30,13 @@ class Problem:
     """One problem.
 
     Attributes:
-        task_id: the set's own.
-        text: what is asked; for HumanEval the beginning of the function.
-        tests: Python that raises where the solution is wrong.
-        solution: the set's own, as a completion of ``text`` (HumanEval) or a whole program (MBPP).
+        task_id: the problem set's own.
+        text: the question; for HumanEval the beginning of the function.
+        tests: Python code that raises if the solution is wrong.
+        solution: the reference solution, as a completion of ``text`` (HumanEval) or a whole program (MBPP).
         examples: test lines that prompts may show (MBPP).
         entry_point: name of the function (HumanEval).
-        suffix: code behind the gap (infilling).
+        suffix: code after the gap (infilling).
     """
 
     task_id: str
@@ -54,40 +54,40 @@ class Problem:
 
     @property
     def function(self) -> str | None:
-        """Name of the function that is asked for; MBPP's is the one that its first test calls."""
+        """Name of the requested function; for MBPP the one that its first test calls."""
         if self.entry_point:
             return self.entry_point
         return _tested_function(self.examples[0], self.solution) if self.examples else None
 
     def completed(self, completion: str) -> str:
-        """The program that ``completion`` makes of ``text``."""
+        """The program formed by ``text`` and ``completion``."""
         return self.text + completion + self.suffix
 
     def program(self, code: str) -> str:
-        """The code with the tests behind it."""
+        """The code followed by the tests."""
         return f"{code}\n{self.tests}"
 
     def canonical_program(self) -> str:
-        """The set's own solution with its tests; it has to pass."""
+        """The reference solution with its tests; it must pass."""
         return self.program(self.completed(self.solution) if self.entry_point else self.solution)
 
 
 def _tested_function(test: str, solution: str) -> str | None:
-    """The function of ``solution`` that ``test`` names, as evalplus' tools/mbpp/init_plus.py finds it."""
+    """The function of ``solution`` that ``test`` calls, as evalplus' tools/mbpp/init_plus.py finds it."""
     functions = sorted(set(re.findall(r"^def[ \t]+(\w+)", solution, re.MULTILINE)))
     return next((name for name in functions if name in test), None)
 
 
 def read_problems(file: Path, task: Task, split: str = "test") -> list[Problem]:
-    """All problems of a file, in its order.
+    """All problems of a file, in file order.
 
     Args:
-        file: JSON lines, a JSON list, or either compressed by gzip.
-        task: whose format it has.
+        file: JSON lines, a JSON list, or either compressed with gzip.
+        task: which determines the format.
         split: of MBPP, see `MBPP_SPLITS`.
 
     Raises:
-        UserError: missing, damaged, or another set's.
+        UserError: missing, corrupt, or of another problem set.
     """
     make = {
         "mbpp": _mbpp,
@@ -117,14 +117,14 @@ def read_problems(file: Path, task: Task, split: str = "test") -> list[Problem]:
 
 
 def _read_records(file: Path) -> Iterator[tuple[int | None, Any]]:
-    """Records with their lines; of a JSON list without."""
+    """Records with their line numbers; without for a JSON list."""
     if not file.is_file():
         raise UserError("no such file; docs/finetune.md says where the problem sets are published", file)
     text = _read_gzip(file) if file.suffix == ".gz" else read_text(file)
     if text.lstrip().startswith("["):
         yield from ((None, record) for record in parse_json(text, file))
         return
-    for line, part in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a text
+    for line, part in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may occur in a text
         if part.strip():
             yield line, parse_json(part, file, line)
 
@@ -141,11 +141,11 @@ def _read_gzip(file: Path) -> str:
 
 
 def _text(record: Mapping[str, Any], *names: str) -> str:
-    """The first of the fields that is there."""
+    """The first of the fields that is present."""
     name = next((name for name in names if name in record), names[0])
     if not isinstance(record[name], str):
         raise TypeError(f"{name} is {json_kind(record[name])}, expected a text")
-    record[name].encode()  # half a character raises ValueError
+    record[name].encode()  # a lone surrogate raises ValueError
     return record[name]
 
 
@@ -169,7 +169,7 @@ def _mbpp_number(record: Mapping[str, Any]) -> int:
 
 
 def _mbpp(record: Mapping[str, Any]) -> Problem:
-    # The setup uses classes of the solution, so it comes behind it.
+    # The setup uses classes of the solution, so it goes after it.
     setup = _text(record, "test_setup_code") if record.get("test_setup_code") else ""
     if not setup and record.get("test_imports"):
         setup = _lines(_texts(record, "test_imports"))

@@ -1,4 +1,4 @@
-"""How a model is asked and how its answer is read. A score means nothing without this, so every report carries it."""
+"""How a model is prompted and its answer parsed. A score means nothing without this, so every report includes it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Protocol:
 
     Attributes:
         task, split, problem_set: which problems: SHA-256 of their texts and tests, in order.
-        style: ``complete``: the model goes on with code. ``instruct``: it is asked in words, by ``template``.
+        style: ``complete``: the model continues code. ``instruct``: it is asked in words, with ``template``.
         shots: solved examples in the prompt.
-        samples: answers a problem.
-        temperature, top_p, top_k, seed: how tokens are chosen; temperature 0 is greedy.
-        max_new_tokens: limit of an answer; 0: none of its own.
-        stops: texts that end it.
-        name: whose rules they are, see `mindcoder.evaluate.protocols`.
-        max_total_tokens: limit of prompt and answer together; 0: the model's only.
+        samples: answers per problem.
+        temperature, top_p, top_k, seed: sampling; temperature 0 is greedy.
+        max_new_tokens: limit of an answer; 0: no limit of its own.
+        stops: stop strings.
+        name: of the published rules, see `mindcoder.evaluate.protocols`.
+        max_total_tokens: limit of prompt and answer together; 0: only the model's.
     """
 
     task: Task
@@ -54,21 +54,21 @@ class Protocol:
 
     @property
     def rules(self) -> Rules:
-        """How it asks and reads."""
+        """The rules for prompting and parsing."""
         return RULES[self.name]
 
     def room(self, prompt_tokens: int, longest: int) -> int:
-        """Tokens that an answer may have.
+        """Maximum number of tokens of an answer.
 
         Args:
-            prompt_tokens: of its prompt.
-            longest: prompt and answer together, as far as the model goes.
+            prompt_tokens: length of its prompt.
+            longest: the model's limit of prompt and answer together.
         """
         room = min(self.max_total_tokens or longest, longest) - prompt_tokens
         return max(min(room, self.max_new_tokens) if self.max_new_tokens else room, 0)
 
     def deviations(self) -> list[str]:
-        """Where it differs from what is published under its name."""
+        """Differences from what is published under its name."""
         rules = self.rules
         if self.name == "plain":
             return []
@@ -80,12 +80,12 @@ class Protocol:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """For a report."""
+        """As data for a report."""
         said = {"name": self.name, "source": self.rules.source, "deviations": self.deviations()}
         return {**said, **asdict(self), "stops": list(self.stops)}
 
     def describe(self) -> list[str]:
-        """Lines for people."""
+        """The protocol as text."""
         words = f"template {self.template}" if self.rules.uses_template else "in the protocol's own words"
         asked = f"instruction, {words}" if self.style == "instruct" else "code to go on with"
         if self.task == "humaneval-infilling":
@@ -110,10 +110,10 @@ class Protocol:
 
 
 def check_protocol(name: str, task: Task, asked: Style | None, shots: int = 0) -> None:
-    """Before a model is loaded.
+    """Check the choice before a model is loaded.
 
     Raises:
-        UserError: protocol ``name`` does not cover the task or what was asked for.
+        UserError: protocol ``name`` does not cover the task or the requested style.
     """
     rules = RULES[name]
     if task not in rules.tasks:
@@ -132,15 +132,15 @@ def named_protocol(
     max_new_tokens: int | None = None,
     **chosen: Any,
 ) -> Protocol:
-    """A protocol by its name.
+    """Build a protocol by name.
 
     Args:
         name: one of `PROTOCOLS`.
         task: the problem set.
         template: the model's.
-        asked: ``complete`` or ``instruct`` where the user chose.
-        longest: prompt and answer together, as far as the model goes.
-        max_new_tokens: the user's limit of an answer, in place of the published one.
+        asked: ``complete`` or ``instruct`` if the user chose.
+        longest: the model's limit of prompt and answer together.
+        max_new_tokens: the user's limit of an answer, instead of the published one.
         chosen: the remaining fields of `Protocol`.
 
     Raises:
@@ -158,23 +158,23 @@ def named_protocol(
 
 
 def digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 of what is asked and tested."""
+    """SHA-256 of questions and tests."""
     parts = (part for item in problems for part in (item.task_id, item.text, item.suffix, item.tests))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def stops_of(task: Task, style: Style, name: str = "plain") -> tuple[str, ...]:
-    """Texts that end an answer under protocol ``name``; without any only the end-of-text token does."""
+    """Stop strings under protocol ``name``; without any only the end-of-text token ends an answer."""
     return RULES[name].stops(task, style)
 
 
 def prompt_of(problem: Problem, protocol: Protocol, shots: Sequence[Problem] = ()) -> str:
-    """What the model gets (for infilling: the prefix)."""
+    """The model's prompt (for infilling: the prefix)."""
     return protocol.rules.prompt(problem, protocol.task, protocol.style, protocol.template, shots)
 
 
 def code_of(answer: str, problem: Problem, protocol: Protocol) -> str:
-    """The code that an answer stands for, without tests."""
+    """The code extracted from an answer, without tests."""
     return protocol.rules.code(answer, problem, protocol.task, protocol.style)
 
 

@@ -1,4 +1,4 @@
-"""An evaluation from its request to its report."""
+"""Runs an evaluation from its request to its report."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Execution:
-    """Leave to run generated code, and how.
+    """Permission and settings for running generated code.
 
     Attributes:
-        allowed: whether the user said so.
-        workers: programs at a time; by default one a processor.
+        allowed: whether the user permitted it.
+        workers: concurrent programs; by default one per CPU.
         ks: of pass@k.
     """
 
@@ -34,10 +34,10 @@ class Execution:
     ks: tuple[int, ...] = (1, 10, 100)
 
     def open(self) -> Sandbox:
-        """A sandbox that works.
+        """A sandbox that has been checked.
 
         Raises:
-            UserError: running code was not allowed, or cannot be made safe here.
+            UserError: running code was not permitted, or cannot be made safe here.
         """
         if not self.allowed:
             raise UserError(
@@ -83,7 +83,7 @@ def report(
     protocol: Protocol,
     execution: Execution,
 ) -> list[str]:
-    """Write the report and its files; gives what to print."""
+    """Write the report and its files; returns the lines to print."""
     found = scores(judged, execution.ks)
     limits = execution.sandbox
     values: dict[str, Any] = {
@@ -117,6 +117,6 @@ def report(
 
 
 def wait_for(files: Sequence[Path], is_complete: Callable[[Path], bool]) -> None:
-    """Until the other shards have all their answers (the launcher ends us if one of them dies)."""
+    """Wait for the answers of the other shards (the launcher ends us if one of them dies)."""
     while not all(is_complete(file) for file in files):
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,6 @@
-"""Where generated code runs: one process a program, shut off from files, network and other processes, and limited."""
+"""Sandbox for generated code: one process per program, isolated from files, network and other processes, with
+limits.
+"""
 
 from __future__ import annotations
 
@@ -29,25 +31,26 @@ Isolation = Literal["namespaces", "limits"]
 CHILD = Path(__file__).parent / "sandbox_child.py"
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin")
 LONGEST_PROGRAM, LONGEST_VERDICT = 4 * 2**20, 64 * 2**10  # bytes
-SPARE_SECONDS = 40.0  # for the child's start and end, on a busy machine; the program's own seconds are counted inside
-END_SECONDS = 10.0  # for a killed child to be gone, and for a verdict after the program's own seconds
-LOOK_SECONDS = 0.2  # between looks at whether the child is stopped
+# for starting and stopping the child on a busy machine; the program's own time is limited separately
+SPARE_SECONDS = 40.0
+END_SECONDS = 10.0  # for a killed child to exit, and for a verdict after the program's time limit
+LOOK_SECONDS = 0.2  # polling interval for whether the child is stopped
 STOPPED = json.dumps({"error": "stopped the process that watches it"}).encode()
-BROKEN = "sandbox: "  # begins the reason where the sandbox failed and not the program
+BROKEN = "sandbox: "  # prefix of the reason if the sandbox failed rather than the program
 HARMLESS = "import heapq, math\nassert sum(range(4)) == math.sqrt(36) == heapq.nlargest(1, [6])[0]"
 
 
 @dataclass(frozen=True)
 class SandboxOptions:
-    """How a program is held.
+    """Limits and isolation of a program.
 
     Attributes:
-        seconds: of wall clock (from its first line), and of CPU time.
-        memory_bytes: of address space of a process, and of all processes of the program together.
-        file_bytes: of a file; /tmp and /dev/shm together hold four times as much.
-        processes: processes and threads that may exist at once.
-        isolation: ``namespaces``: own root, network, processes, users and a filter of system calls. ``limits``: none
-            of the namespaces, limits only.
+        seconds: of wall-clock time (from its first line), and of CPU time.
+        memory_bytes: of address space per process, and of all processes of the program together.
+        file_bytes: per file; /tmp and /dev/shm together hold four times as much.
+        processes: maximum number of processes and threads at once.
+        isolation: ``namespaces``: own root, network, processes, users and a system call filter. ``limits``: resource
+            limits only, no namespaces.
     """
 
     seconds: float = 10.0
@@ -59,22 +62,22 @@ class SandboxOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether a program reached its end, and if not, what stopped it."""
+    """Whether a program ran to its end, and if not, what stopped it."""
 
     passed: bool
     reason: str = ""
 
     @property
     def is_broken(self) -> bool:
-        """Whether the sandbox failed, so that this says nothing about the program."""
+        """Whether the sandbox failed, so that the outcome says nothing about the program."""
         return self.reason.startswith(BROKEN)
 
 
 class Sandbox:
-    """Runs programs; `check` it before the first one.
+    """Runs programs; call `check` before the first one.
 
     What it does not do: hide the machine's kernel, keep a program from changing what its own tests mean (replaced
-    builtins, objects equal to everything), or hold against code that searches the memory of the program's own process
+    builtins, objects equal to everything), or resist code that searches the memory of the program's own process
     for the secret that stands for "passed": native code, ``ctypes``, hand-made bytecode, ``/proc/self/mem`` where
     ``limits`` leaves it visible.
     """
@@ -86,7 +89,7 @@ class Sandbox:
         """Run a harmless program and one that must fail.
 
         Raises:
-            UserError: this machine has no namespaces for unprivileged users, or the sandbox does not hold.
+            UserError: this machine has no unprivileged user namespaces, or the sandbox does not hold.
         """
         outcome = self.run(HARMLESS)
         if not outcome.passed:
@@ -100,9 +103,9 @@ class Sandbox:
             raise UserError("the sandbox takes an early exit for success; nothing is run")
 
     def run(self, program: str) -> Outcome:
-        """One program: it passes when it runs to its end without an exception.
+        """Run one program: it passes if it runs to its end without an exception.
 
-        Whatever the program does, and whatever its process answers, only its own outcome depends on it. Where the
+        Whatever the program does, and whatever its process answers, only its own outcome is affected. If the
         sandbox itself fails it is tried once more.
         """
         outcome = self._try(program)
@@ -111,14 +114,14 @@ class Sandbox:
     def _try(self, program: str) -> Outcome:
         try:
             return self._run(program)
-        except OSError as error:  # no process, no memory, no space for its folder
+        except OSError as error:  # no process, no memory, or no space for its folder
             return Outcome(False, f"{BROKEN}{error}")
 
     def _run(self, program: str) -> Outcome:
         options = self.options
         if len(program) > LONGEST_PROGRAM:
             return Outcome(False, f"the program has {len(program)} characters, {LONGEST_PROGRAM} at most are run")
-        group = ControlGroup.make(options.memory_bytes, options.processes + 8)  # the watchers are in it too
+        group = ControlGroup.make(options.memory_bytes, options.processes + 8)  # including the watcher processes
         try:
             with _folder() as root:
                 text = self._start(json.dumps(self._order(program, root, group)).encode(), root)
@@ -155,7 +158,7 @@ class Sandbox:
         }
 
     def _outcome(self, text: bytes | None) -> Outcome:
-        """What the child's answer means; an answer that is none fails this program."""
+        """Parse the child's answer; an invalid answer fails this program."""
         timeout = Outcome(False, f"timed out after {self.options.seconds:g} s")
         if text is None:
             return timeout
@@ -163,7 +166,7 @@ class Sandbox:
             return Outcome(False, "no verdict: more than a verdict")
         try:
             answer = json.loads(text)
-        except (ValueError, RecursionError):  # no JSON, not UTF-8, too deep
+        except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deeply
             return Outcome(False, "no verdict")
         if not isinstance(answer, dict):
             return Outcome(False, "no verdict")
@@ -174,7 +177,7 @@ class Sandbox:
         return Outcome(answer.get("passed") is True, str(answer.get("error", ""))[:300])
 
     def _start(self, order: bytes, folder: str) -> bytes | None:
-        """The child's answer, `LONGEST_VERDICT` and one byte at most; None when its time is over."""
+        """The child's answer, at most `LONGEST_VERDICT` and one byte; None on timeout."""
         with tempfile.TemporaryFile() as given:
             given.write(order)
             given.seek(0)
@@ -196,7 +199,7 @@ class Sandbox:
                 return _read(process, self.options.seconds)
 
     def run_all(self, programs: Sequence[str], workers: int | None = None) -> Iterator[Outcome]:
-        """Outcomes in the programs' order, several at a time."""
+        """Outcomes in the order of the programs, several running concurrently."""
         with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
             yield from pool.map(self.run, programs)
 
@@ -206,14 +209,14 @@ def _memory(options: SandboxOptions) -> str:
 
 
 def _read(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-    """Its output up to the end or one byte too many; None when the time is over.
+    """The output up to its end or one byte too many; None on timeout.
 
-    A program of the same user (``limits``) can stop or slow down the child: the time is counted here too, and a stopped
+    A program of the same user (``limits``) can stop or slow down the child: time is limited here too, and a stopped
     child is not waited for.
 
     Args:
         process: the child, which writes a line break when the program begins.
-        seconds: of the program.
+        seconds: time limit of the program.
     """
     assert process.stdout is not None
     end, size = time.monotonic() + seconds + SPARE_SECONDS, 0
@@ -239,14 +242,14 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
 
 
 def _is_stopped(child: int) -> bool:
-    """By a signal; its end is left for `subprocess` to find."""
+    """Whether it is stopped by a signal; its exit is left for `subprocess` to collect."""
     with contextlib.suppress(ChildProcessError):
         return os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
     return False
 
 
 def visible_folders() -> list[str]:
-    """What Python needs: the system's libraries and this interpreter's own folders, links and what they stand for."""
+    """What Python needs: the system's libraries and this interpreter's own folders, with links resolved."""
     python = {sys.base_prefix, sys.prefix}
     python |= {os.path.realpath(folder) for folder in python}
     own = [folder for folder in sorted(python) if not _lies_in(folder, SYSTEM_FOLDERS)]
@@ -260,23 +263,25 @@ def _lies_in(folder: str, others: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[str]:
-    """An empty folder, gone afterwards whatever was put into it (without namespaces a program may)."""
+    """An empty temporary folder, removed afterwards whatever it contains (without namespaces a program may write
+    there).
+    """
     folder = os.path.realpath(tempfile.mkdtemp(prefix="mindcoder-sandbox-"))
     try:
         yield folder
     finally:
         try:
             shutil.rmtree(folder)
-        except (OSError, RecursionError):  # locked, or nested deeper than Python goes
+        except (OSError, RecursionError):  # locked, or nested deeper than Python's recursion limit
             command = 'chmod -R u+rwx "$1"; rm -rf "$1"'
             subprocess.run(["sh", "-c", command, "sh", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 @contextlib.contextmanager
 def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever happens, the process and what it started are gone afterwards.
+    """Ensure that the process and everything it started are gone afterwards.
 
-    Its death ends its process namespace. Where it has none, its descendants are ended while it still adopts orphans.
+    Its death ends its process namespace. Without one, its descendants are killed while it is still their reaper.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""A control group (version 2) for one program: the kernel counts the memory and the processes of all it starts."""
+"""A control group (version 2) for one program: the kernel accounts memory and processes of everything it starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ END_SECONDS = 5.0
 
 
 class ControlGroup:
-    """One group, there from `make` to `remove`.
+    """A control group that exists from `make` to `remove`.
 
     Attributes:
         path: its folder; a process enters by writing 0 to ``cgroup.procs`` there.
@@ -26,12 +26,12 @@ class ControlGroup:
     def make(
         cls, memory_bytes: int, processes: int, mount: Path = MOUNT, own: Path | None = None
     ) -> ControlGroup | None:
-        """A new group with these limits; None where this user may make none (then memory is looked at from outside).
+        """Create a group with these limits; None if this user may not (memory is then polled from outside).
 
         Args:
-            memory_bytes: of all processes, their shared memory and files in memory.
+            memory_bytes: of all processes, including shared memory and files in memory.
             processes: processes and threads at once.
-            mount: where the hierarchy is.
+            mount: mount point of the hierarchy.
             own: ``/proc/self/cgroup``.
         """
         parent = _parent(mount, own or Path("/proc/self/cgroup"))
@@ -42,9 +42,9 @@ class ControlGroup:
             group.path.mkdir()
             (group.path / "memory.max").write_text(f"{memory_bytes}\n")
             for name, value in (("memory.swap.max", 0), ("memory.oom.group", 1), ("pids.max", processes)):
-                with contextlib.suppress(OSError):  # where the kernel has no swap, or the controller is not given on
+                with contextlib.suppress(OSError):  # the kernel has no swap, or the controller is not delegated
                     (group.path / name).write_text(f"{value}\n")
-            # a trial: moving a process needs leave of the groups above too
+            # A trial: moving a process requires permissions on the groups above too.
             with open(group.path / "cgroup.procs", "a"):
                 return group
         except OSError:
@@ -52,14 +52,14 @@ class ControlGroup:
             return None
 
     def is_out_of_memory(self) -> bool:
-        """Whether the kernel has ended it for its memory."""
+        """Whether the kernel has killed it for its memory."""
         with contextlib.suppress(OSError, ValueError):
             lines = (self.path / "memory.events").read_text().splitlines()
             return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in lines)
         return False
 
     def remove(self) -> None:
-        """End what is left in it, and the group."""
+        """Kill what is left in the group, and delete it."""
         with contextlib.suppress(OSError):
             (self.path / "cgroup.kill").write_text("1\n")
         end = time.monotonic() + END_SECONDS
@@ -71,7 +71,7 @@ class ControlGroup:
 
 
 def _parent(mount: Path, own: Path) -> Path | None:
-    """The nearest group above this process whose children have the memory controller and that may be written to."""
+    """The nearest ancestor group that is writable and whose children have the memory controller."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:

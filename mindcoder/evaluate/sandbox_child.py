@@ -1,18 +1,18 @@
-"""Holds one untrusted program: started by `mindcoder.evaluate.sandbox` as a process of its own, standard library only.
+"""Runs one untrusted program: started by `mindcoder.evaluate.sandbox` as a separate process, standard library only.
 
 Reads a JSON object from stdin and writes one to stdout::
 
     this process            enters namespaces of its own and waits
-      watcher, process 1    makes the root, counts time, memory and processes, reads what the program says of itself
-        program             closed in: another session, no file but one pipe, no capability, few system calls
+      watcher, process 1    builds the root, limits time, memory and processes, reads what the program reports
+        program             confined: another session, no file but one pipe, no capability, few system calls
 
-With isolation ``limits`` there are no namespaces, and this process is the watcher. When the watcher ends the kernel
+With isolation ``limits`` there are no namespaces, and this process is the watcher. When the watcher exits the kernel
 kills whatever the program started. A line break on stdout before the answer says that the program's time has begun.
 
 "Passed" is a secret drawn for this one program. While the program runs, the secret is an unnamed operand of the
-expression that calls it (`prove`): the only way to the pipe is that the call returns. An exception, an early exit or a
-jump drops it, and no frame can say "passed" without it. `sandbox_guard` takes the line jumps of debuggers away, so that
-the program cannot skip its own tests either.
+expression that calls it (`prove`): it reaches the pipe only if the call returns. An exception, an early exit or a
+jump drops it, and no frame can report "passed" without it. `sandbox_guard` disables the line jumps of debuggers, so
+that the program cannot skip its own tests either.
 
 What this does not prevent: as in every harness that runs tests in the program's own interpreter, a program can change
 what a test means (objects equal to everything, replaced builtins). Native code, ``ctypes``, hand-made bytecode and,
@@ -38,9 +38,9 @@ del sys.path[0]
 
 SECRET_BYTES, LONGEST = 16, 4096
 SETUP_SECONDS = 30.0  # for everything before the program's first line, on a busy machine
-FIRST_POLL, LAST_POLL = 0.01, 0.05  # seconds between looks at memory and processes
+FIRST_POLL, LAST_POLL = 0.01, 0.05  # polling interval for memory and processes, in seconds
 KILL_SECONDS = 5.0
-BEGUN = b"\n"  # the time of the program runs from here; no part of the JSON that follows
+BEGUN = b"\n"  # the program's time starts here; not part of the JSON that follows
 
 
 def main():
@@ -60,13 +60,13 @@ def main():
 
 
 def answer(value):
-    """To whoever started us; once."""
+    """Send the answer to the parent; once."""
     os.write(1, json.dumps(value).encode())
     os._exit(0)
 
 
 def enter(order):
-    """Namespaces, and the watcher as their first process."""
+    """Enter namespaces and start the watcher as their first process."""
     spare = isolation.enter_namespaces()
     isolation.call("prctl", isolation.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of user clears it
     watcher = os.fork()
@@ -84,7 +84,7 @@ def enter(order):
 
 
 def watched(order, spare):
-    """Start the program and look after it; the verdict."""
+    """Start the program and supervise it; returns the verdict."""
     tree = sandbox_watch.Tree("/" if order["namespaces"] else None)
     searching = order["namespaces"] and isolation.needs_to_search(order["visible"])
     if order["namespaces"]:
@@ -108,7 +108,7 @@ def watched(order, spare):
 
 
 def watch(order, tree, reader, program):
-    """Until the program has said that it is at its end, or has ended, or must."""
+    """Wait until the program has reported its end, has exited, or must be killed."""
     os.set_blocking(reader, False)
     begun, said, wait, is_open, status = None, b"", FIRST_POLL, True, None
     deadline = time.monotonic() + SETUP_SECONDS
@@ -133,11 +133,11 @@ def watch(order, tree, reader, program):
             return {"error": f"signal {-code}" if code < 0 else f"ended with exit code {code}"}
         status = reaped(program)
         if status is not None:
-            continue  # what it said last is in the pipe
+            continue  # its last report is in the pipe
         if time.monotonic() >= deadline:
             return {"timeout": True} if begun is not None else {"broken": f"no start within {SETUP_SECONDS:g} s"}
         found, threads = tree.processes()
-        if threads > order["processes"] + 1:  # the limit proper is the kernel's
+        if threads > order["processes"] + 1:  # the kernel enforces the actual limit
             return {"error": f"more than {order['processes']} processes and threads"}
         if tree.memory(found, order["memory_bytes"]) > order["memory_bytes"]:
             return {"error": f"used more than {order['memory_bytes'] / 2**30:g} GiB of memory"}
@@ -147,13 +147,13 @@ def watch(order, tree, reader, program):
 def verdict_of(said, secret):
     if said == secret + b"P":
         return {"passed": True}
-    if said.startswith(b"F"):  # nobody gains by saying it
+    if said.startswith(b"F"):  # a program gains nothing by sending it
         return {"error": said[1:].decode("utf-8", "replace")}
     return {"error": "wrote to the sandbox's own pipe"}
 
 
 def reaped(program):
-    """The program's status once it has ended; orphans are taken too."""
+    """The exit status of the program once it has ended; orphans are reaped too."""
     while True:
         try:
             process, status = os.waitpid(-1, os.WNOHANG)
@@ -166,7 +166,7 @@ def reaped(program):
 
 
 def play(order, spare, searching, verdict):
-    """Close in and run, in the program's own process."""
+    """Confine this process and run the program in it."""
     os.setsid()
     nothing = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
@@ -182,7 +182,7 @@ def play(order, spare, searching, verdict):
     if order["namespaces"]:
         isolation.drop_privileges(spare, searching)
     isolation.call("prctl", isolation.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    isolation.call("prctl", isolation.PR_SET_DUMPABLE, 1, 0, 0, 0)  # the watcher reads its memory's size
+    isolation.call("prctl", isolation.PR_SET_DUMPABLE, 1, 0, 0, 0)  # lets the watcher read its memory usage
     try:
         sandbox_filter.install(isolation.libc)
     except OSError:
@@ -195,7 +195,7 @@ def play(order, spare, searching, verdict):
     sandbox_guard.forbid_jumps()
     try:
         prove(source)
-    except BaseException as error:  # SystemExit too: the tests behind it did not run
+    except BaseException as error:  # SystemExit too: the tests after it did not run
         os.write(3, b"F" + described(error))
     os._exit(0)
 
@@ -203,15 +203,15 @@ def play(order, spare, searching, verdict):
 def prove(source):
     """Run the program; at its end, and only there, write the secret and ``P``.
 
-    One expression without a handler and without variables: `begin` is called first, and what it gives is on the
-    interpreter's stack only. Whatever ends the program otherwise takes it away.
+    One expression without a handler and without variables: `begin` is called first, and its result is on the
+    interpreter's stack only. Any other way in which the program ends discards it.
     """
-    # as all harnesses: __name__ is no "__main__"
+    # As in all harnesses, __name__ is not "__main__".
     os.write(3, begin() + (b"P", exec(compile(source, "program.py", "exec"), {}))[0])
 
 
 def begin():
-    """Draw the secret and tell the watcher."""
+    """Draw the secret and send it to the watcher."""
     secret = os.urandom(SECRET_BYTES)
     os.write(3, b"H" + secret)
     return secret

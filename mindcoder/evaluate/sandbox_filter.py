@@ -1,7 +1,7 @@
-"""System calls that a program in the sandbox does not get: a seccomp filter, standard library only.
+"""Seccomp filter with the system calls that a program in the sandbox is denied; standard library only.
 
-What a namespace does not cover is refused here: other processes' memory, the kernel's keys, new namespaces and mounts,
-sockets outside the network namespace (AF_VSOCK, AF_ALG), memory that no process is charged for (memfd, System V).
+Refused is what a namespace does not cover: other processes' memory, the kernel's keys, new namespaces and mounts,
+sockets outside the network namespace (AF_VSOCK, AF_ALG), memory that is not charged to any process (memfd, System V).
 """
 
 import ctypes
@@ -11,13 +11,13 @@ import struct
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # classic BPF
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # places in struct seccomp_data
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 ALLOW, FAIL, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 X32 = 0x40000000  # x86's other ABI: the same calls under other numbers
-NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* of clone
+NEW_NAMESPACES = 0x7E020000  # CLONE_NEW* flags of clone
 FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
-# Numbers of x86_64 and aarch64, from Linux' unistd_64.h and asm-generic/unistd.h.
+# Numbers for x86_64 and aarch64, from Linux' unistd_64.h and asm-generic/unistd.h.
 CALLS = {
     "clone": (56, 220),
     "socket": (41, 198),
@@ -95,16 +95,17 @@ def instructions(machine):
         program += [(AT_LEAST, 0, 1, X32), _fail(errno.ENOSYS)]
 
     def where(name, *block):
-        """Run the block, which begins with the first argument, for this call only."""
+        """Run the block, which begins by loading the first argument, for this call only."""
         program.append((EQUAL, 0, len(block) + 2, CALLS[name][at]))
         program.extend((load_argument, *block, load_number))
 
-    for name in ("clone3", "memfd_create", "memfd_secret"):  # glibc then uses clone, where flags can be looked at
+    # glibc then falls back to clone, whose flags can be checked
+    for name in ("clone3", "memfd_create", "memfd_secret"):
         program += [(EQUAL, 0, 1, CALLS[name][at]), _fail(errno.ENOSYS)]
     for numbers in DENIED.values():
         program += [(EQUAL, 0, 1, numbers[at]), _fail(errno.EPERM)]
     where("clone", (ANY_BIT, 0, 1, NEW_NAMESPACES), _fail(errno.EPERM))
-    where("prlimit64", (EQUAL, 1, 0, 0), _fail(errno.EPERM))  # of another process
+    where("prlimit64", (EQUAL, 1, 0, 0), _fail(errno.EPERM))  # on another process
     for name in ("socket", "socketpair"):
         skips = [(EQUAL, len(FAMILIES) - index, 0, family) for index, family in enumerate(FAMILIES)]
         where(name, *skips, _fail(errno.EAFNOSUPPORT))
@@ -116,10 +117,10 @@ def _fail(number):
 
 
 def install(libc):
-    """From here on, for this process and all that it starts; there is no way back.
+    """Install the filter for this process and everything it starts, irrevocably.
 
     Raises:
-        OSError: the kernel has no such filters, or the machine is of another kind.
+        OSError: the kernel does not support seccomp filters, or the architecture is unknown.
     """
     machine = os.uname().machine
     if machine not in MACHINES:

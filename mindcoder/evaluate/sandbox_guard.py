@@ -1,9 +1,9 @@
-"""No jumps between lines: standard library only, run in the child before the program.
+"""Prevents jumps between lines: standard library only, run in the child before the program.
 
-A debugger may set ``f_lineno`` of a frame and so leave out lines: a program could leave out its tests. CPython allows
-it in a frame with a trace function only (Objects/frameobject.c). A frame gets one by ``sys.settrace``
-or by an assignment to its ``f_trace``. The assignment is taken away. Before ``settrace`` does anything the interpreter
-asks its audit hooks, however the program got hold of the function, and a hook stays for good (PEP 578).
+A debugger may set ``f_lineno`` of a frame and so skip lines: a program could skip its tests. CPython allows
+it only in a frame with a trace function (Objects/frameobject.c). A frame gets one by ``sys.settrace``
+or by an assignment to its ``f_trace``. The assignment is removed. Before ``settrace`` does anything the interpreter
+calls its audit hooks, however the program obtained the function, and a hook cannot be removed (PEP 578).
 """
 
 import ctypes
@@ -13,8 +13,8 @@ import types
 
 
 def forbid_jumps():
-    """For the rest of this process."""
-    members = gc.get_referents(types.FrameType.__dict__)[0]  # behind the read-only view
+    """Forbid them for the rest of this process."""
+    members = gc.get_referents(types.FrameType.__dict__)[0]  # the dict behind the read-only view
     members.pop("f_trace", None)
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(types.FrameType))
     sys.settrace = _settrace
@@ -29,6 +29,6 @@ def _hook(event, given):
 
 
 def _settrace(function):
-    """In place of ``sys.settrace``: ``doctest`` restores that there is none."""
+    """Replacement of ``sys.settrace``: ``doctest`` resets the trace function to None."""
     if function is not None:
         raise RuntimeError("no tracing in the sandbox")

@@ -1,7 +1,7 @@
 """Namespaces, mounts and identity of a program in the sandbox: standard library only, run in the child.
 
-The first process enters namespaces of its own; its child is process 1 there and makes a root of what Python needs. The
-program runs in a child of that one, without capabilities, as a user that is nobody outside.
+The first process enters namespaces of its own; its child is process 1 there and builds a root with what Python needs.
+The program runs in a child of that one, without capabilities, as a user that does not exist outside.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import struct
 
 NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # user mnt pid net ipc uts
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
-# statvfs' names and mount's bits of what a user namespace must not drop from a mount
+# statvfs flags and mount flags that a user namespace must not drop from a mount
 LOCKED = (
     (os.ST_NODEV, 4),
     (os.ST_NOEXEC, 8),
@@ -24,38 +24,38 @@ CAP_DAC_READ_SEARCH, AMBIENT_RAISE = 2, 2
 CAPSET, KEYCTL = {"x86_64": 126, "aarch64": 91}, {"x86_64": 250, "aarch64": 219}
 JOIN_SESSION_KEYRING = 1
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
-INSIDE = 1000  # the user's number in there where the caller is not root
+INSIDE = 1000  # user id inside if the caller is not root
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name, *arguments):
-    """A function of libc that gives 0.
+    """A function of libc that returns 0 on success.
 
     Raises:
-        OSError: it does not.
+        OSError: it fails.
     """
     if getattr(libc, name)(*arguments) != 0:
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
 
 def write(path, text):
-    """Text into a file."""
+    """Write text to a file."""
     with open(path, "w") as stream:
         stream.write(text)
 
 
 def leave_session_keyring():
-    """A session keyring of its own, empty: the caller's keys are out of reach. Kernels without keys have none."""
+    """Join a new, empty session keyring, so that the caller's keys are out of reach. Kernels without keys have none."""
     number = KEYCTL.get(os.uname().machine)
     if number is not None:
         libc.syscall(number, JOIN_SESSION_KEYRING, None)
 
 
 def enter_namespaces():
-    """All at once; children are born in the process namespace.
+    """Enter all namespaces at once; children are born in the process namespace.
 
     Returns:
-        The user and group that the program gets; None where the caller's own is mapped to `INSIDE`.
+        The user and group for the program; None if the caller's own is mapped to `INSIDE`.
     """
     user, group = os.geteuid(), os.getegid()
     ranges = _ranges("uid"), _ranges("gid")
@@ -66,7 +66,7 @@ def enter_namespaces():
         write("/proc/self/uid_map", f"{INSIDE} {user} 1")
         write("/proc/self/gid_map", f"{INSIDE} {group} 1")
         return None
-    # Only a process outside may map more than one user: a helper that stays there and does it.
+    # Only a process outside may map more than one user: a helper stays there and does it.
     asked, answered = os.pipe(), os.pipe()
     process = os.getpid()
     helper = os.fork()
@@ -104,7 +104,7 @@ def _ranges(kind):
 
 
 def _spare(users, groups):
-    """An id that is nobody's, another in each call (older kernels count processes by it); None where there is none."""
+    """An unused id, a new one per call (older kernels count processes by user); None if there is none."""
     first, size = max(users, key=lambda item: item[1])
     choices = 1 << 20 if size > 1 << 31 else min(size // 2, 4096)
     if choices < 1:
@@ -121,13 +121,13 @@ def mount(source, target, kind, flags, data=None):
 
 
 def close_in(root, visible, disk_bytes):
-    """A root of nothing but what Python needs, read-only, with /tmp and /dev/shm in a memory of ``disk_bytes``."""
+    """Switch to a read-only root with only what Python needs; /tmp and /dev/shm are in a tmpfs of ``disk_bytes``."""
     os.umask(0o022)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk_bytes},nr_inodes=4096,mode=755")
     for path in ("/tmp", "/dev/shm"):
         os.makedirs(root + path)
-        mount(root + path, root + path, None, MS_BIND)  # of its own, so that the rest can be read-only
+        mount(root + path, root + path, None, MS_BIND)  # a mount of its own, so that the rest can be read-only
         os.chmod(root + path, 0o1777)
     for path in visible:
         inside = root + path
@@ -148,7 +148,7 @@ def close_in(root, visible, disk_bytes):
 
 
 def _mounts_under(folder):
-    """The mount at the folder and all below it: a read-only flag holds for one mount only."""
+    """The mount at the folder and all below it: a read-only flag applies to one mount only."""
     with open("/proc/self/mountinfo", "rb") as stream:
         points = [os.fsdecode(_unescaped(line.split(b" ")[4])) for line in stream]
     found = [point for point in dict.fromkeys(points) if point == folder or point.startswith(f"{folder}/")]
@@ -170,15 +170,15 @@ def _make_read_only(point):
 
 
 def needs_to_search(visible):
-    """Whether a folder lets its owner in only: a Python of root's, seen by a program that is not root any more."""
+    """Whether a folder is accessible to its owner only: a Python of root's, run by a program that is no longer root."""
     return any(os.stat(path).st_mode & 0o5 != 0o5 for path in visible)
 
 
 def drop_privileges(spare, searching):
-    """No capability, now or by any program that is run; no longer root where the caller is.
+    """Drop all capabilities, now and for any program that is executed; no longer root if the caller is.
 
     Args:
-        spare: the user to become; None: stay.
+        spare: the user to become; None: no change.
         searching: keep the one capability to read what is visible.
     """
     kept = {CAP_DAC_READ_SEARCH} if searching and spare is not None else set()
@@ -190,7 +190,7 @@ def drop_privileges(spare, searching):
         os.setgroups([])
         os.setresgid(spare, spare, spare)
         os.setresuid(spare, spare, spare)
-    # effective, permitted and inheritable, the lower 32 capabilities and then the upper
+    # effective, permitted and inheritable, first the lower 32 capabilities, then the upper
     bits = sum(1 << number for number in kept)
     header, sets = struct.pack("II", 0x20080522, 0), struct.pack("6I", bits, bits, bits, 0, 0, 0)
     if libc.syscall(CAPSET[os.uname().machine], header, sets) != 0:

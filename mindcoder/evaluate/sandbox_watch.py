@@ -1,4 +1,4 @@
-"""The processes of one program and their memory, seen from the process that started it: standard library only."""
+"""Processes of one program and their memory, as seen by the process that started it: standard library only."""
 
 import ctypes
 import os
@@ -6,35 +6,35 @@ import signal
 import time
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LONGEST_MAPS = 1 << 20  # bytes of a list of mappings: some 10,000 of them
+LONGEST_MAPS = 1 << 20  # bytes of a list of mappings: some 10,000 entries
 PR_SET_CHILD_SUBREAPER = 36
 
 
 class Tree:
-    """All descendants of a process, orphans too: it is process 1 of its namespace, or made their reaper.
+    """All descendants of a process, including orphans: it is process 1 of its namespace, or was made their reaper.
 
     Args:
-        disk: folder in memory whose contents count; None: there is none.
+        disk: tmpfs folder whose contents count; None: there is none.
         process: whose descendants; None: this process's.
     """
 
     def __init__(self, disk=None, process=None):
-        # The proc of outside, kept open: inside there is none. Numbers of processes are its own.
+        # The proc file system of outside, kept open: inside there is none. Its process ids are its own.
         self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._reaps = process is None
         self._own = os.readlink("self", dir_fd=self._proc) if self._reaps else str(process)
         self._disk = disk
 
     def become_reaper(self):
-        """Orphans become our children, where no process namespace sees to it."""
+        """Become the parent of orphans, if there is no process namespace that does."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
 
     def close(self):
-        """Let go of proc."""
+        """Close the proc file system."""
         os.close(self._proc)
 
     def processes(self):
-        """Numbers of the descendants, and how many threads they have together."""
+        """Process ids of the descendants, and their total number of threads."""
         try:
             return self._by_children()
         except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
@@ -49,7 +49,7 @@ class Tree:
             try:
                 tasks = self._list(f"{process}/task")
             except OSError:
-                continue  # it ended
+                continue  # it has exited
             threads += len(tasks)
             for task in tasks:
                 try:
@@ -77,7 +77,7 @@ class Tree:
         return found, sum(threads[process] for process in found)
 
     def memory(self, processes, limit):
-        """Bytes that they hold together; exact only where they might be above ``limit``."""
+        """Total memory in bytes; exact only if it might exceed ``limit``."""
         disk = 0
         if self._disk is not None:
             space = os.statvfs(self._disk)
@@ -90,7 +90,7 @@ class Tree:
         return disk + sum(self._held(process, *sizes[process], shared) for process in processes) + sum(shared.values())
 
     def _pages(self, process):
-        """Bytes reserved and bytes resident; of a process that has ended none."""
+        """Reserved and resident bytes; zero for a process that has exited."""
         try:
             size, resident = self._read(f"{process}/statm").split()[:2]
         except (OSError, ValueError):
@@ -98,10 +98,10 @@ class Tree:
         return int(size) * PAGE, int(resident) * PAGE
 
     def _held(self, process, reserved, resident, shared):
-        """Memory of a process, what it has in common with others divided among them.
+        """Memory of a process, with memory shared with others divided among them.
 
-        Shared mappings go into ``shared`` instead, whole and once: their pages stay where no process has touched them.
-        What does not let itself be looked at counts with all that it has reserved.
+        Shared mappings go into ``shared`` instead, whole and once: their pages remain even if no process has touched
+        them. A process that cannot be inspected counts with everything it has reserved.
         """
         try:
             self._add_shared(self._read(f"{process}/maps", LONGEST_MAPS), shared)
@@ -124,7 +124,7 @@ class Tree:
                 shared[fields[4]] = max(shared.get(fields[4], 0), int(fields[2], 16) + end - begin)
 
     def kill(self, seconds):
-        """Until none is left, or the time is over; whether none is."""
+        """Kill until none is left or the time is over; returns whether none is left."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = [process for process in self.processes()[0] if not self._is_dead(process)]

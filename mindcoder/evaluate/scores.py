@@ -1,4 +1,4 @@
-"""pass@k, its uncertainty, and the files that other harnesses read."""
+"""pass@k, its uncertainty, and output files for other harnesses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESAMPLES, CONFIDENCE = 10_000, 0.95
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Probability that one of k answers passes, unbiased (Chen et al. 2021, equation 1).
+    """Unbiased estimate of the probability that one of k answers passes (Chen et al. 2021, equation 1).
 
     Raises:
         ValueError: fewer samples than k.
@@ -31,7 +31,7 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over problems with a bootstrap interval over problems."""
+    """A mean over problems with a bootstrap confidence interval over problems."""
 
     k: int
     value: float
@@ -40,7 +40,7 @@ class Score:
 
 
 def score(counts: Sequence[tuple[int, int]], k: int, seed: int = 0) -> Score:
-    """pass@k of problems, each as (samples, correct)."""
+    """pass@k over problems, each given as (samples, correct)."""
     values = np.array([pass_at_k(samples, correct, k) for samples, correct in counts])
     rng = np.random.default_rng(seed)
     means = np.concatenate(
@@ -52,7 +52,7 @@ def score(counts: Sequence[tuple[int, int]], k: int, seed: int = 0) -> Score:
 
 @dataclass(frozen=True)
 class Judged:
-    """One answer: what it became and whether it passed."""
+    """One answer: its program and whether it passed."""
 
     task_id: str
     sample: int
@@ -63,7 +63,7 @@ class Judged:
 
 
 def scores(judged: Sequence[Judged], ks: Sequence[int]) -> list[Score]:
-    """For every k that there are samples for."""
+    """Scores for every k that does not exceed the number of samples."""
     by_problem: dict[str, list[bool]] = {}
     for item in judged:
         by_problem.setdefault(item.task_id, []).append(item.passed)
@@ -75,9 +75,9 @@ def scores(judged: Sequence[Judged], ks: Sequence[int]) -> list[Score]:
 def write_outputs(
     folder: Path, problems: Sequence[Problem], judged: Sequence[Judged], report: Mapping[str, Any]
 ) -> None:
-    """``report.json``, and the answers as others read them.
+    """Write ``report.json``, and the answers in other harnesses' formats.
 
-    ``generations.json``: bigcode-evaluation-harness's ``--load_generations_path`` (a list a problem);
+    ``generations.json``: bigcode-evaluation-harness's ``--load_generations_path`` (a list per problem);
     ``evalplus.jsonl``: evalplus' samples (``task_id``, ``solution``); ``results.jsonl``: every answer with its verdict.
     """
     by_problem: dict[str, list[Judged]] = {problem.task_id: [] for problem in problems}

@@ -1,1 +1,1 @@
-"""An HTTP server with OpenAI's interface."""
+"""An HTTP server with OpenAI's API."""

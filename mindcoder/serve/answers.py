@@ -1,4 +1,4 @@
-"""From the engine's events to texts, with what a client wants to know about them."""
+"""Turns the engine's events into texts, with the metadata that clients ask for."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mindcoder.tokenizer import CodeTokenizer
 
 @dataclass
 class Answer:
-    """One choice of a response as it grows; it goes on growing while somebody reads an earlier `Item`.
+    """One choice of a response while it is generated; it may continue to grow while an earlier `Item` is read.
 
     Attributes:
-        text: what is certain so far.
+        text: the final part of the text so far.
         choices: the tokens with their logprobs.
-        finish_reason: ``stop`` or ``length``; None while it runs.
-        cached: prompt tokens that were in the cache.
+        finish_reason: ``stop`` or ``length``; None while it is running.
+        cached: prompt tokens found in the prefix cache.
     """
 
     text: str = ""
@@ -34,14 +34,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Item:
-    """What one event brought to an answer, as of that event, however late it is read.
+    """What one event added to an answer, as of that event, even if read later.
 
     Attributes:
         text: new text.
-        tokens: those that came with it.
-        finish_reason: None while the answer goes on.
+        tokens: new tokens.
+        finish_reason: None while the answer continues.
         generated: tokens of the answer so far.
-        cached: prompt tokens that were in the cache.
+        cached: prompt tokens found in the prefix cache.
     """
 
     text: str
@@ -59,7 +59,7 @@ async def follow(
     metrics: Metrics,
     answer: Answer,
 ) -> AsyncIterator[Item]:
-    """Let ``answer`` grow, and say what is new at each step."""
+    """Run a request, extending ``answer`` and yielding the new part of each step."""
     text = StoppedText(tokenizer, stops)
     metrics.tokens.labels("prompt").inc(len(request.prompt))
     seen = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The HTTP application: OpenAI's paths over one engine."""
+"""The HTTP application: OpenAI's endpoints over one engine."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from mindcoder.serve.protocol import ChatRequest, CompletionRequest
 from mindcoder.serve.responses import ChatJob, CompletionJob, Job
 from mindcoder.serve.worker import EngineWorker
 
-PREPARED_AT_ONCE = 2  # requests whose texts become token ids; the others wait
+PREPARED_AT_ONCE = 2  # requests tokenized concurrently; others wait
 __all__ = ["Limits", "Server", "create_app"]
 
 
 class Server:
-    """Paths and their common checks.
+    """Endpoints and their common checks.
 
     Args:
-        model: its engine belongs to the server from now on.
-        limits: what is accepted.
+        model: the server takes over its engine.
+        limits: of requests.
     """
 
     def __init__(self, model: Model, limits: Limits) -> None:
@@ -44,14 +44,15 @@ class Server:
         self.started = int(time.time())
 
     def admit(self, request: Request, counts: bool = True) -> None:
-        """Key and rate; wrong keys have a rate of their own, so that nobody can try many.
+        """Check API key and rate limit; wrong keys have a rate limit of their own, to prevent guessing.
 
         Args:
-            counts: the request is one of those a client may make in a minute.
+            counts: whether the request counts toward the client's rate limit.
         """
         client = client_name(request.client.host if request.client else None)
         if self.limits.api_key is not None and (seconds := self.wrong_keys.blocked(client)) > 0:
-            raise self._too_many(self.wrong_keys, "wrong keys", seconds)  # before the key is looked at: no oracle
+            # before the key is checked, so that it is not an oracle
+            raise self._too_many(self.wrong_keys, "wrong keys", seconds)
         if not key_matches(request.headers.get("authorization"), self.limits.api_key):
             self._take(self.wrong_keys, client, "wrong keys")
             raise Refused(401, "wrong or missing API key", "authentication_error")
@@ -68,7 +69,7 @@ class Server:
         return Refused(429, f"more than {rate.per_minute} {what} a minute", "rate_limit_error", retry=seconds)
 
     async def run(self, request: Request, job: Job) -> Response:
-        """The whole answer, or its stream."""
+        """The whole response, or its stream."""
         job.check_size(self.limits.request_tokens)
         places = ExitStack()
         places.enter_context(self.worker.places(job.count))
@@ -78,7 +79,7 @@ class Server:
             if not job.body.stream:
                 return await self._whole(request, job)
             first = job.stream()
-            try:  # errors before the first token still get a status of their own
+            try:  # errors before the first token still get their own status
                 opening = await self._until_gone(request, anext(first))
             except BaseException:
                 await first.aclose()  # type: ignore[attr-defined]
@@ -95,7 +96,7 @@ class Server:
         return Response(status_code=499) if answer is None else JSONResponse(answer)
 
     async def _until_gone(self, request: Request, work: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:
-        """What ``work`` gives; None when the client leaves before it does.
+        """The result of ``work``; None if the client disconnects first.
 
         Raises:
             Refused: it took too long.
@@ -121,10 +122,10 @@ async def _disconnected(request: Request) -> None:
 
 
 def create_app(model: Model, limits: Limits = Limits(), names: Names | None = None) -> FastAPI:
-    """The application; its engine thread ends with it.
+    """Create the application; its engine thread ends with it.
 
     Args:
-        names: that it answers to; None checks neither ``Host`` nor ``Origin``.
+        names: host names it answers to; None checks neither ``Host`` nor ``Origin``.
     """
     server = Server(model, limits)
 
@@ -134,7 +135,7 @@ def create_app(model: Model, limits: Limits = Limits(), names: Names | None = No
         await asyncio.to_thread(server.worker.close)
 
     app = FastAPI(title="MindCoder", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.router.redirect_slashes = False  # a path that is not there is told so, with the one that may be meant
+    app.router.redirect_slashes = False  # an unknown path gets an error that names the nearest one
     app.state.server = server
 
     app.add_middleware(OnlyOwnNames, names=names)

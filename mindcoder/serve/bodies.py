@@ -1,4 +1,4 @@
-"""From the bytes of a request to its body."""
+"""Reads and validates request bodies."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from pydantic import BaseModel, ValidationError
 from mindcoder.serve.errors import SHOWN, Refused
 from mindcoder.serve.refusals import refusal
 
-LARGE = 64 << 10  # bytes; up to here 25 ms, beyond it beside the event loop (1 MiB of small parts takes 0.4 s)
+# bytes; up to here parsing takes 25 ms, larger bodies are parsed outside the event loop (1 MiB of small parts: 0.4 s)
+LARGE = 64 << 10
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read_body(request: Request, kind: type[Body], most: int) -> Body:
-    """The body as what it has to be.
+    """Read and validate the body.
 
     Args:
-        most: bytes it may have; not a byte more is read.
+        most: maximum size in bytes; nothing beyond it is read.
 
     Raises:
-        Refused: it is longer, no JSON, or says something that is not understood.
+        Refused: it is longer, not JSON, or invalid.
     """
     body = await _read(request, most)
-    _check_type(request)  # after reading: a client that still sends would find the connection closed, not the answer
+    # after reading: a client that is still sending would see a closed connection instead of the answer
+    _check_type(request)
     if len(body) > LARGE:
         return await asyncio.to_thread(_parsed, body, kind)
     return _parsed(body, kind)
@@ -46,7 +48,7 @@ def _parsed(body: bytes, kind: type[Body]) -> Body:
 
 
 def _check_type(request: Request) -> None:
-    """JSON in UTF-8, or nothing said about it (a page of another site may send a form or a text without asking)."""
+    """Require JSON in UTF-8, or no content type (a page of another site may send a form or text without asking)."""
     for given in request.headers.getlist("content-type"):
         kind, _, parameters = given.lower().partition(";")
         kind = kind.strip()
@@ -75,7 +77,7 @@ async def _read(request: Request, most: int) -> bytes:
 
 
 def _check_names(body: bytes) -> None:
-    """Refuse what pydantic's parser lets pass: a field that is there twice, of which the last would win, and NaN."""
+    """Refuse what pydantic's parser accepts: duplicate fields, of which the last would win, and NaN."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -1,4 +1,4 @@
-"""Connections with deadlines: nobody holds one open by sending nothing, or a byte now and then."""
+"""Connections with deadlines, against clients that send nothing, or a byte now and then."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-RESERVED_FILES = 64  # descriptors that are not connections
+RESERVED_FILES = 64  # file descriptors that are not connections
 LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 log = logging.getLogger(__name__)
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which waits for ever for a request's headers and its body.
+    """uvicorn's connection with timeouts; its own waits forever for a request's headers and body.
 
     Attributes:
         header_seconds: from the opening of a connection, or the last response, to the end of the next headers.
         body_seconds: from there to the end of the body.
-        most: connections at a time; more are closed at once.
+        most: maximum number of connections; more are closed at once.
     """
 
     header_seconds = 10.0
@@ -31,7 +31,7 @@ class Connection(H11Protocol):
     most = 1024
 
     _deadline: asyncio.TimerHandle | None = None
-    _awaited: Any = None  # h11's state of the client that the deadline is for
+    _awaited: Any = None  # h11's client state that the deadline applies to
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,7 +44,7 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             super().data_received(data)
-        except h11.ProtocolError:  # uvicorn answers garbage behind a response with a second one, which h11 refuses
+        except h11.ProtocolError:  # uvicorn answers garbage after a response with a second one, which h11 refuses
             self.transport.abort()
         self._set_deadline()
 
@@ -57,7 +57,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _set_deadline(self) -> None:
-        """One for what the client still has to send; what it sends meanwhile does not move it."""
+        """Set a deadline for what the client still has to send; partial data do not extend it."""
         state = self.conn.their_state
         if self.transport.is_closing() or state not in (h11.IDLE, h11.SEND_BODY):
             self._clear_deadline()
@@ -84,7 +84,7 @@ class Connection(H11Protocol):
 
 
 def connection_kind(header_seconds: float, body_seconds: float, most: int) -> type[Connection]:
-    """`Connection` with these limits; uvicorn makes its connections from a class."""
+    """`Connection` with these limits; uvicorn creates its connections from a class."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     limits = {
         "header_seconds": header_seconds,
@@ -95,7 +95,7 @@ def connection_kind(header_seconds: float, body_seconds: float, most: int) -> ty
 
 
 def _notice_vanished_peers(connected: socket.socket | None) -> None:
-    """A machine that is switched off says no goodbye: the kernel asks for it."""
+    """Enable TCP keepalive, so that the kernel detects peers that vanish without closing."""
     if connected is None or connected.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

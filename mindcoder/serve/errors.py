@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them, whatever they come from."""
+"""Errors in OpenAI's format, whatever their origin."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mindcoder.errors import UserError, single_line
 from mindcoder.serve.worker import EngineFailed, QueueFull
 
 INVALID = "invalid_request_error"
-SHOWN = 80  # characters of what a client sent
+SHOWN = 80  # characters of client input in a message
 
 
 class Refused(Exception):
-    """A request that is answered with an error.
+    """An error response.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         message: one line.
         kind: OpenAI's ``type``.
-        param: the field at fault, as ``messages[0].role``.
+        param: the field at fault, such as ``messages[0].role``.
         code: OpenAI's ``code``.
-        retry: seconds until it is worth another try.
-        closes: the rest of the request is not read.
+        retry: seconds after which to retry.
+        closes: whether the rest of the request is left unread.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Refused(Exception):
 
 
 def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object; the message on one line, without what a terminal obeys."""
+    """OpenAI's error object; the message is a single line without terminal control characters."""
     return {"error": {"message": single_line(message), "type": kind, "param": param, "code": code}}
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """One for each of the server's exceptions, and for the framework's own."""
+    """Add handlers for the server's exceptions and the framework's own."""
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> JSONResponse:
@@ -89,13 +89,13 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def unknown_model(name: str, choices: Iterable[str]) -> Refused:
-    """OpenAI's answer to a model that is not there, with the names of those that are."""
+    """OpenAI's error for an unknown model, with the names of the available ones."""
     there = ", ".join(map(repr, choices))
     return Refused(404, f"no model {name[:SHOWN]!r} here; there are {there}", param="model", code="model_not_found")
 
 
 def _unrouted(app: FastAPI, request: Request, error: HTTPException) -> str:
-    """What is wrong with a path or a method; for a path the nearest one there is."""
+    """What is wrong with a path or a method; for a path with the nearest existing one."""
     path = request.scope["path"][:SHOWN]  # not its URL, which a foreign target makes unreadable
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")

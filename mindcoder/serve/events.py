@@ -1,4 +1,4 @@
-"""A response of server-sent events that gives everything back, however it ends."""
+"""A response of server-sent events that releases its resources however it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 from mindcoder.serve.errors import error_body
 from mindcoder.serve.worker import EngineFailed
 
-LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}  # JSON has escaped all others
+LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}  # JSON escapes all others
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ class EventStream(StreamingResponse):
 
     Args:
         opening: the first chunk.
-        rest: the others; closed at the end, also when the client has left before the first was sent.
-        seconds: until it ends unfinished; a client that does not read is left then too.
-        places: held by the answers.
+        rest: the others; closed at the end, also if the client disconnects before the first chunk is sent.
+        seconds: timeout of the response; also applies to a client that does not read.
+        places: engine slots held by the answers.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            async with asyncio.timeout(self.seconds + 1):  # `_lines` says so at the time itself, if it is heard
+            # `_lines` reports the timeout itself, if the client is reading
+            async with asyncio.timeout(self.seconds + 1):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             log.warning("a client did not read its answer: left")
@@ -51,7 +52,7 @@ class EventStream(StreamingResponse):
         try:
             while True:
                 try:
-                    async with asyncio.timeout_at(end):  # not around the yield: the time belongs to this task
+                    async with asyncio.timeout_at(end):  # not around the yield: the timeout belongs to this task
                         item = await anext(self.rest)
                 except StopAsyncIteration:
                     break
@@ -65,6 +66,8 @@ class EventStream(StreamingResponse):
 
 
 def _line(item: dict[str, Any]) -> str:
-    """JSON without what Python's ``str.splitlines`` takes for the end of a line, as httpx and others read streams."""
+    """JSON without characters that Python's ``str.splitlines`` treats as line ends, as httpx and others read
+    streams.
+    """
     text = json.dumps(item, ensure_ascii=False, allow_nan=False)
     return f"data: {text.translate(LINE_ENDS)}\n\n"

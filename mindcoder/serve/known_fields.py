@@ -1,8 +1,8 @@
-"""OpenAI's fields that this server has no use for, as the package openai 3.57 lists them (types/chat/
+"""OpenAI's fields that this server ignores, as listed in the package openai 3.57 (types/chat/
 completion_create_params.py, types/completion_create_params.py).
 
-What cannot change an answer here is accepted. What could is accepted only with the values that ask for what the server
-does anyway.
+Fields that cannot change an answer here are accepted. Fields that could are accepted only with values that request what
+the server does anyway.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from mindcoder.serve.schema import Strict, only
 
 UNSUPPORTED = "not supported by this server"
 Label = Annotated[str, Field(max_length=512)]
-Metadata = Annotated[dict[Label, Label], Field(max_length=16)]  # as OpenAI's reference has it
+Metadata = Annotated[dict[Label, Label], Field(max_length=16)]  # as in OpenAI's reference
 TOOLS = "not supported: write tools into the system message, docs/data.md says how; calls come as text"
 
 
 class KnownToBoth(Strict):
-    """Fields of completions and chats."""
+    """Fields common to completions and chats."""
 
     user: Label | None = None
     presence_penalty: Annotated[float | None, only(0, why=UNSUPPORTED)] = None
@@ -29,7 +29,7 @@ class KnownToBoth(Strict):
 
 
 class KnownToChat(Strict):
-    """Fields of chats: accounts, storage and caches of OpenAI's, then what asks for another answer."""
+    """Fields of chats: OpenAI's accounts, storage and caches, then those that request a different answer."""
 
     metadata: Metadata | None = None
     store: bool | None = None
@@ -38,7 +38,7 @@ class KnownToChat(Strict):
     prompt_cache_key: Label | None = None
     prompt_cache_retention: Label | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    prediction: Any = None  # makes OpenAI's answer come sooner
+    prediction: Any = None  # only speeds up OpenAI's answer
     parallel_tool_calls: bool | None = None
 
     tools: Annotated[Any, only([], why=TOOLS)] = None

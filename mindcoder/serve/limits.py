@@ -1,4 +1,4 @@
-"""Who may ask, how often, and how much."""
+"""Authentication, rate limits and size limits."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 REMEMBERED = 10_000  # clients
-WRONG_KEYS = 20  # a minute and client, whatever else is allowed
+WRONG_KEYS = 20  # per minute and client, independent of other limits
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server accepts.
+    """Limits of the server.
 
     Attributes:
-        api_key: that clients have to send; None lets everybody in.
-        max_waiting: answers beyond those computed together.
-        per_minute: requests of one client; None sets no limit.
-        max_body: bytes of a request.
-        timeout: seconds until an answer ends unfinished.
+        api_key: required from clients; None admits everyone.
+        max_waiting: queued answers beyond those computed together.
+        per_minute: requests per client; None sets no limit.
+        max_body: bytes per request.
+        timeout: seconds after which an answer is cut off.
         request_tokens: of all answers to one request together.
-        body_timeout: seconds until a request has to have arrived.
+        body_timeout: seconds within which a request must arrive.
     """
 
     api_key: str | None = None
@@ -36,10 +36,10 @@ class Limits:
 
 
 class RateLimit:
-    """A bucket of requests for each client, refilled evenly.
+    """A token bucket per client, refilled continuously.
 
     Args:
-        per_minute: requests a client may make; None sets no limit.
+        per_minute: requests per client; None sets no limit.
     """
 
     def __init__(self, per_minute: int | None) -> None:
@@ -47,7 +47,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def blocked(self, client: str) -> float:
-        """Seconds until the client may make a request; none is taken."""
+        """Seconds until the client may send a request; takes none."""
         if self.per_minute is None or client not in self._buckets:
             return 0.0
         rate = self.per_minute / 60
@@ -55,7 +55,7 @@ class RateLimit:
         return max(0.0, (1 - left) / rate - (time.monotonic() - seen))
 
     def wait(self, client: str) -> float:
-        """Take one request; 0, or the seconds until there would be one."""
+        """Take one request; returns 0, or the seconds until one is available."""
         if self.per_minute is None:
             return 0.0
         now, rate = time.monotonic(), self.per_minute / 60
@@ -69,7 +69,9 @@ class RateLimit:
 
 
 def client_name(address: str | None) -> str:
-    """Whom a rate belongs to: an address; of IPv6 the network of 64 bits, which is what one customer gets."""
+    """The client that a rate limit applies to: an address; for IPv6 its /64 network, which is what one customer
+    gets.
+    """
     try:
         parsed = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
@@ -81,10 +83,10 @@ def client_name(address: str | None) -> str:
 
 
 def key_matches(header: str | None, api_key: str | None) -> bool:
-    """Whether ``Authorization: Bearer KEY`` holds the key; anything does where none is set.
+    """Whether ``Authorization: Bearer KEY`` contains the key; always true if none is configured.
 
     Args:
-        header: its bytes as latin-1, as ASGI has them.
+        header: decoded as latin-1, as ASGI passes it.
     """
     if api_key is None:
         return True

@@ -1,4 +1,4 @@
-"""From an address to a running server."""
+"""Binds an address and runs the server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mindcoder.serve.origins import HEADER_BYTES
 
 MOST_CONNECTIONS = 1024
 HEADER_SECONDS = 10.0
-GRACE = 5  # seconds for open answers when the server is to end
+GRACE = 5  # seconds for open answers on shutdown
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """The address, taken before the model is loaded; nobody is let in until it listens.
+    """Bind the address before the model is loaded; clients can connect only once it listens.
 
     Raises:
-        UserError: the name is unknown, or the address is taken or forbidden.
+        UserError: the name is unknown, or the address is in use or forbidden.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -44,7 +44,7 @@ def run(app: Any, taken: socket.socket, limits: Limits, proxy: str | None = None
 
     Args:
         taken: from `bind`.
-        proxy: address of a proxy whose ``X-Forwarded-For`` is believed; nobody's is otherwise.
+        proxy: address of a trusted proxy whose ``X-Forwarded-For`` is used.
     """
     config = uvicorn.Config(
         app,

@@ -1,4 +1,4 @@
-"""Messages of a chat, and the turns they are; calls and results become the text that training makes of them."""
+"""Chat messages, and their conversion to turns; calls and results become the same text as in training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mindcoder.data.conversation import Message
 from mindcoder.data.readers.tools import SEPARATOR, call_text
 from mindcoder.serve.schema import Strict, expected, only
 
-MAX_PARTS = 2048  # parts of a message, and messages
-MAX_CALLS = 128  # of a message; as many as there are tools in OpenAI's interface
+MAX_PARTS = 2048  # per message, and messages per conversation
+MAX_CALLS = 128  # per message; as many as there are tools in OpenAI's API
 RESULTS = ("tool", "function")
 TEXT_ONLY = "this server reads text only"
 
@@ -20,7 +20,7 @@ Identifier = Annotated[str, Field(max_length=512)]
 
 
 class TextPart(Strict):
-    """A piece of a message in the long form."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: str
@@ -29,35 +29,35 @@ class TextPart(Strict):
     @model_validator(mode="before")
     @classmethod
     def is_text(cls, data: Any) -> Any:
-        """Before the fields: an image's have other names."""
+        """Runs before the fields are validated: an image has other names."""
         if isinstance(data, dict) and data.get("type", "text") != "text":
             raise expected(f'"text" ({TEXT_ONLY})', "type")
         return data
 
 
 class Function(Strict):
-    """What is called, with JSON in a text."""
+    """The called function, with its arguments as a JSON string."""
 
     name: Identifier
     arguments: str
 
 
 class ToolCall(Strict):
-    """A call that the assistant has made."""
+    """A tool call made by the assistant."""
 
     id: Identifier | None = None
     type: Literal["function"] = "function"
     function: Function
-    index: Any = None  # of a call that was put together from a stream
+    index: Any = None  # present in calls assembled from a stream
 
 
 class ChatMessage(Strict):
     """A message.
 
     Attributes:
-        content: parts; a text is one.
-        name: of the function that a result is from; other messages cannot have one, no template has a place for it.
-        refusal, audio, annotations: as OpenAI's answers have them when they come back as messages.
+        content: a list of parts; a string is one part.
+        name: of the function that a result is from; other messages cannot have one, as no template can express it.
+        refusal, audio, annotations: as in OpenAI's answers when they are sent back as messages.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -73,7 +73,7 @@ class ChatMessage(Strict):
     @field_validator("content", mode="before")
     @classmethod
     def in_parts(cls, value: Any) -> Any:
-        """The short form in the long one."""
+        """Convert the short form to the long one."""
         if isinstance(value, str):
             return [{"type": "text", "text": value}]
         if value is not None and not isinstance(value, list):
@@ -82,7 +82,7 @@ class ChatMessage(Strict):
 
     @model_validator(mode="after")
     def fits_its_role(self) -> Self:
-        """Fields that only some have, and content, which only a call may lack."""
+        """Check role-specific fields, and content, which only a tool call may omit."""
         if self.role != "assistant":
             for field in ("tool_calls", "function_call"):
                 if getattr(self, field):
@@ -98,18 +98,18 @@ class ChatMessage(Strict):
 
     @property
     def text(self) -> str:
-        """Content and calls in one piece."""
+        """Content and calls as one text."""
         content = "".join(part.text for part in self.content or ())
         calls = [call.function for call in self.tool_calls or ()] + ([self.function_call] if self.function_call else [])
         return "\n".join(part for part in (content, *(call_text(call.model_dump()) for call in calls)) if part)
 
 
 def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
-    """Turns to be encoded; results that follow one another are one turn, in the order of their calls.
+    """Turns to be encoded; consecutive tool results form one turn, in the order of their calls.
 
     Raises:
-        ValueError: a result belongs to no call or a call has no result, a system message stands between the turns, or
-            a call holds what is no text.
+        ValueError: a result belongs to no call or a call has no result, a system message is between the turns, or
+            a call contains what cannot be text.
     """
     turns: list[Message] = []
     number = 0
@@ -136,7 +136,7 @@ def conversation(messages: Sequence[ChatMessage]) -> list[Message]:
 
 
 def _in_order(results: Sequence[ChatMessage], calls: Sequence[ToolCall], first: int) -> list[str]:
-    """Texts of results, those with a ``tool_call_id`` in the order of the calls; messages[first] is the first."""
+    """Texts of results, those with a ``tool_call_id`` in the order of the calls; the first is messages[first]."""
     named = [call.id for call in calls if call.id is not None]
     if len(set(named)) < len(named):
         raise ValueError(f"messages[{first - 1}].tool_calls: two calls have the same id")
@@ -164,5 +164,5 @@ def _in_order(results: Sequence[ChatMessage], calls: Sequence[ToolCall], first: 
 def _text(message: ChatMessage, number: int) -> str:
     try:
         return message.text
-    except ValueError as error:  # of JSON within a text, which nothing has looked at so far
+    except ValueError as error:  # from JSON inside a string, which has not been validated before
         raise ValueError(f"messages[{number}]: the arguments of a call: {error}") from None

@@ -1,4 +1,4 @@
-"""What Prometheus reads at ``/metrics``."""
+"""Prometheus metrics at ``/metrics``."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Metrics:
             Gauge(f"mindcoder_{name}", meaning, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """The metrics in exposition format."""
         return generate_latest(self.registry)
 
 
 class CountRequests:
-    """ASGI middleware that counts responses; it passes messages on untouched, disconnections too."""
+    """ASGI middleware that counts responses; it passes all messages through, disconnections included."""
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics

@@ -1,8 +1,8 @@
-"""Which names and pages a server answers to, and what browsers may do with what it sends.
+"""Which host names and origins a server answers to, and its security headers for browsers.
 
-A page of another site can make its visitor's browser ask a server on this machine: by its address (then ``Origin``
-names the page) or by a name of its own that it lets point here (DNS rebinding; then ``Host`` is that name). Both are
-refused.
+A page of another site can make its visitor's browser send requests to a server on this machine: by address (then
+``Origin`` names the page) or by a name of its own that it resolves to here (DNS rebinding; then ``Host`` is that name).
+Both are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from mindcoder.serve.errors import INVALID, error_body
 
-HEADER_BYTES = 16 << 10  # of an address and its headers
+HEADER_BYTES = 16 << 10  # of the request line and headers
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 ANY = "*"
 POLICY = (
@@ -48,9 +48,9 @@ class Names:
     """What a server answers to.
 
     Attributes:
-        hosts: names and addresses of ``Host``, without ports; ``*`` is any.
-        origins: pages of other sites that may ask, such as ``https://chat.example``; ``*`` is any.
-        addresses: any address is a name too (of a server that listens on all of the machine's).
+        hosts: names and addresses allowed in ``Host``, without ports; ``*`` allows any.
+        origins: pages of other sites that may send requests, such as ``https://chat.example``; ``*`` allows any.
+        addresses: whether any IP address is allowed too (for a server that listens on all addresses).
     """
 
     hosts: frozenset[str]
@@ -59,7 +59,7 @@ class Names:
 
     @classmethod
     def of(cls, bound: str, hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> Names:
-        """Those of a server on the address ``bound``, and the ones allowed besides."""
+        """Names of a server bound to the address ``bound``, plus those allowed explicitly."""
         everywhere = bound in ("0.0.0.0", "::", "")
         own = {bound.lower()} | ({socket.gethostname().lower(), socket.getfqdn().lower()} if everywhere else set())
         return cls(LOCAL_NAMES | own | {host.lower() for host in hosts}, frozenset(origins), everywhere)
@@ -72,15 +72,15 @@ class Names:
         return ANY in self.hosts or name in self.hosts or (self.addresses and _is_address(name))
 
     def has_origin(self, origin: str, host: str) -> bool:
-        """Whether a page of ``origin`` may ask: ours, or an allowed one."""
+        """Whether a page of ``origin`` may send requests: ours, or an allowed one."""
         return ANY in self.origins or origin in self.origins or is_same(origin, host)
 
 
 class OnlyOwnNames:
-    """ASGI middleware: refuses foreign hosts, foreign origins, long headers and two lengths; sets security headers.
+    """ASGI middleware: refuses foreign hosts and origins, long headers and duplicate lengths; sets security headers.
 
     Args:
-        names: None refuses nothing (for an application that something else has opened up).
+        names: None refuses nothing (for an application that was opened up deliberately).
     """
 
     def __init__(self, app: Any, names: Names | None) -> None:
@@ -105,7 +105,7 @@ class OnlyOwnNames:
         too_long = size + len(scope["query_string"]) > HEADER_BYTES
         refusal = f"headers of more than {HEADER_BYTES} bytes" if too_long else self._refusal(host, origin)
         if b"content-length" in headers and b"transfer-encoding" in headers:
-            # RFC 9112, 6.3: a proxy in front may have seen another end of the body, and another request behind it
+            # RFC 9112, 6.3: a proxy in front may have seen another end of the body, and another request after it
             extra.append((b"connection", b"close"))
             body = json.dumps(error_body("Content-Length and Transfer-Encoding exclude one another", INVALID)).encode()
             await _answer(sending, 400, body)
@@ -139,7 +139,7 @@ async def _answer(send: Any, status: int, body: bytes) -> None:
 
 
 def _host_name(header: str) -> str | None:
-    """The name in ``name``, ``name:port``, ``[::1]:port``; None where it is something else."""
+    """The name in ``name``, ``name:port``, ``[::1]:port``; None for anything else."""
     try:
         parsed = urlsplit(f"//{header}")
         parsed.port  # noqa: B018 - raises where it is none
@@ -151,7 +151,7 @@ def _host_name(header: str) -> str | None:
 
 
 def is_same(origin: str, host: str) -> bool:
-    """Whether ``Origin`` is the server itself by its ``Host``; a proxy may have taken TLS off on the way."""
+    """Whether ``Origin`` is the server itself according to ``Host``; a proxy may have terminated TLS."""
     try:
         parsed = urlsplit(origin)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's interface, as far as this server understands them; what it does not is refused."""
+"""Request bodies of OpenAI's API, as far as this server supports them; the rest is refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mindcoder.serve.known_fields import UNSUPPORTED, KnownToBoth, KnownToChat
 from mindcoder.serve.messages import ChatMessage
 from mindcoder.serve.schema import Strict, expected, only
 
-MAX_STOPS = 4  # as in OpenAI's interface
+MAX_STOPS = 4  # as in OpenAI's API
 LONGEST_STOP = 1024  # characters
-MAX_TEXTS = 2048  # prompts of a request, as in OpenAI's interface; also messages of a conversation
+MAX_TEXTS = 2048  # prompts per request, as in OpenAI's API; also messages per conversation
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**63 - 1  # OpenAI's are 64-bit integers
-LEAST = 1e-8  # of what divides or adds up: far below any use, far above where float32 loses digits (1.2e-38)
+LEAST = 1e-8  # for values that divide or add up: far below any use, far above the smallest normal float32 (1.2e-38)
 
 Name = Annotated[str, Field(max_length=512)]
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
@@ -32,9 +32,9 @@ class StreamOptions(Strict):
     """``stream_options``.
 
     Attributes:
-        include_usage: a last chunk with the counts of tokens.
-        continuous_usage_stats: the counts so far in every chunk, as in vLLM.
-        include_obfuscation: without effect; chunks are not padded.
+        include_usage: send a last chunk with the token counts.
+        continuous_usage_stats: send the counts so far in every chunk, as in vLLM.
+        include_obfuscation: no effect; chunks are not padded.
     """
 
     include_usage: bool = False
@@ -43,7 +43,7 @@ class StreamOptions(Strict):
 
 
 class Sampled(KnownToBoth):
-    """What both kinds of request have. null is the default."""
+    """Sampling fields of both kinds of request. null is the default."""
 
     model: Name | None = None
     temperature: Annotated[float, Field(ge=0, le=10), AfterValidator(_zero_or_more_than_least)] = 1.0
@@ -59,29 +59,29 @@ class Sampled(KnownToBoth):
     @field_validator("temperature", "top_p", "top_k", "repetition_penalty", "n", "stream", mode="before")
     @classmethod
     def null_is_the_default(cls, value: Any, info: ValidationInfo) -> Any:
-        """As in OpenAI's interface; None in its Python client is sent as null."""
+        """As in OpenAI's API; its Python client sends None as null."""
         return cls.model_fields[str(info.field_name)].default if value is None else value
 
     @field_validator("stop", mode="before")
     @classmethod
     def in_a_list(cls, value: Any) -> Any:
-        """The short form in the long one."""
+        """Convert the short form to a list."""
         if value is not None and not isinstance(value, (str, list)):
             raise expected("a text or a list of texts")
         return [value] if isinstance(value, str) else [] if value is None else value
 
     @property
     def texts(self) -> int:
-        """How many prompts there are."""
+        """Number of prompts."""
         return 1
 
     @property
     def longest_answer(self) -> int | None:
-        """Tokens; None goes on to the end of the context."""
+        """Maximum number of tokens; None continues to the end of the context."""
         return None
 
     def options(self, seed: int) -> SamplingOptions:
-        """Temperature 0 is greedy."""
+        """Sampling options; temperature 0 is greedy."""
         return SamplingOptions(
             self.temperature > 0, self.temperature or 1.0, self.top_k, self.top_p, self.repetition_penalty, seed
         )
@@ -100,7 +100,7 @@ class CompletionRequest(Sampled):
     @field_validator("prompt", mode="plain")
     @classmethod
     def is_a_prompt(cls, value: Any) -> str | list[int] | list[str]:
-        """By hand: a union is tried kind by kind, with an error for each of a million items."""
+        """Validated by hand: pydantic tries each member of a union, with an error for each of a million items."""
         if isinstance(value, str) or (isinstance(value, list) and all(type(item) is int for item in value)):
             return value
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -111,7 +111,7 @@ class CompletionRequest(Sampled):
 
     @model_validator(mode="after")
     def has_texts_around_a_gap(self) -> Self:
-        """Token ids have no place for a suffix."""
+        """Token ids cannot be combined with a suffix."""
         if self.suffix is not None and isinstance(self.prompt, list) and self.prompt and type(self.prompt[0]) is int:
             raise expected("a text or a list of texts, because of the suffix", "prompt")
         return self
@@ -137,7 +137,7 @@ class ChatRequest(Sampled, KnownToChat):
 
     @model_validator(mode="after")
     def has_no_contradiction(self) -> Self:
-        """Fields of which one would win in silence."""
+        """Refuse contradicting fields, of which one would win silently."""
         if self.top_logprobs and not self.logprobs:
             raise expected("true, because of top_logprobs", "logprobs")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:

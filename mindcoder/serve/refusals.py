@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a request, as one line: the field, what was found, what is expected."""
+"""One-line messages for pydantic's validation errors: the field, what was found, what is expected."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ BOUNDS = {
     "greater_than": ("more than", "gt"),
     "less_than": ("less than", "lt"),
 }
-LONGEST = 40  # characters of a text that are repeated
+LONGEST = 40  # characters of a string that are repeated
 LONGEST_PLACE = 200
 
 
 def refusal(error: ValidationError) -> tuple[str, str | None]:
-    """The message, and the field as ``messages[0].role``; None where it is the whole body."""
+    """The message, and the field such as ``messages[0].role``; None if it is the whole body."""
     problem = error.errors(include_url=False)[0]
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "json_invalid":
@@ -54,7 +54,7 @@ def refusal(error: ValidationError) -> tuple[str, str | None]:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON has it, when it is short; of a list or an object how large it is."""
+    """A short value as JSON; the size of a list or an object."""
     if isinstance(value, str):
         return json.dumps(value if len(value) <= LONGEST else value[: LONGEST - 1] + "…", ensure_ascii=False)
     if value is None or isinstance(value, bool):
@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (int, float)):
         try:
             text = str(value)
-        except ValueError:  # Python writes no integers of more than 4,300 digits
+        except ValueError:  # Python does not format integers of more than 4,300 digits
             text = "a very large integer"
         return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return "an object"

@@ -1,4 +1,4 @@
-"""Completions and chats: their prompts, and the shapes of their responses and streams."""
+"""Completions and chats: their prompts, and the format of their responses and streams."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Job(ABC):
 
     Args:
         body: the request.
-        model: answers.
+        model: generates the answers.
         worker: its engine's thread.
         metrics: counts tokens.
     """
@@ -55,24 +55,24 @@ class Job(ABC):
 
     @abstractmethod
     def logprobs(self) -> int | None:
-        """How many of the likeliest tokens to report."""
+        """Number of top logprobs to report."""
 
     def open(self, entry: dict) -> None:  # noqa: B027, completions have nothing to add
-        """Add what the first chunk of an answer has and later ones do not."""
+        """Add the fields that only the first chunk of an answer has."""
 
     @property
     def count(self) -> int:
-        """Answers asked for."""
+        """Number of requested answers."""
         return self.body.texts * self.body.n
 
     def check_size(self, most_tokens: int) -> None:
-        """Refuse what is too much, from the numbers alone: nothing is made out of the request before.
+        """Refuse requests that are too large, judging by the numbers alone, before anything is built from them.
 
         Args:
             most_tokens: of all answers together.
 
         Raises:
-            UserError: with both figures.
+            UserError: with both numbers.
         """
         most = self.worker.capacity
         if self.count > most:
@@ -89,11 +89,12 @@ class Job(ABC):
             )
 
     def prepare(self) -> None:
-        """Find out what is asked; errors come before anything is computed. Slow for long texts: not in the event loop.
+        """Build prompts and options; errors come before anything is computed. Slow for long texts: not in the event
+        loop.
 
         Raises:
             UserError: a prompt does not fit.
-            Refused: the model is another one.
+            Refused: the request names another model.
         """
         asked = self.model.name if self.body.model is None else self.body.model
         if asked not in self.model.choices:
@@ -123,11 +124,11 @@ class Job(ABC):
         ]
 
     async def whole(self) -> dict[str, Any]:
-        """The response, when all is answered."""
+        """The response, once all answers are complete."""
         tasks = [asyncio.create_task(self._finish(request)) for request in self.requests]
         try:
             answers = await asyncio.gather(*tasks)
-        finally:  # one that fails takes the others with it
+        finally:  # if one fails the others are cancelled
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -139,7 +140,7 @@ class Job(ABC):
         return {**self._head(self.kind), "choices": choices, "usage": self._usage(counts)}
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Chunks as tokens come, the answers between one another."""
+        """Chunks as tokens arrive, with the answers interleaved."""
         counts: dict[int, tuple[int, int]] = {}
         opened: set[int] = set()
         options = self.body.stream_options
@@ -170,7 +171,7 @@ class Job(ABC):
         return follow(self.worker, self.model.tokenizer, request, self.stops, self.metrics, answer)
 
     async def _merged(self) -> AsyncIterator[tuple[int, Item]]:
-        """Items of all answers with their numbers, in the order in which they come."""
+        """Items of all answers with their indices, in order of arrival."""
         items: asyncio.Queue[tuple[int, Item] | BaseException | None] = asyncio.Queue()
 
         async def pump(index: int, request: Request) -> None:
@@ -202,10 +203,10 @@ class Job(ABC):
         return {"id": self.id, "object": kind, "created": self.created, "model": self.answering}
 
     def _usage(self, counts: Mapping[int, tuple[int, int]]) -> dict[str, Any]:
-        """Of answers by their numbers, each with its generated and cached tokens.
+        """``usage`` from each answer's generated and cached tokens, by answer index.
 
-        A prompt counts once for all its answers, so what was cached of it does too: as much as the answer had that
-        found the least (the others may have found what that one computed).
+        A prompt counts once for all its answers, and so do its cached tokens: as many as the answer with the fewest
+        found (the others may have found what that one computed).
         """
         prompts = sum(len(request.prompt) for request in self.requests[:: self.body.n])
         cached: dict[int, int] = {}
@@ -216,7 +217,7 @@ class Job(ABC):
 
 
 class CompletionJob(Job):
-    """``/v1/completions``; a ``suffix`` makes it a gap to fill."""
+    """``/v1/completions``; with a ``suffix`` it is fill-in-the-middle."""
 
     kind, prefix = "text_completion", "cmpl"
     body: CompletionRequest
@@ -283,7 +284,7 @@ class ChatJob(Job):
 
 
 def _finite(logprob: float | None) -> float | None:
-    """JSON has no infinity: OpenAI's interface says -9999 for what has no probability."""
+    """JSON has no infinity: OpenAI's API uses -9999 for zero probability."""
     return None if logprob is None else max(logprob, -9999.0)
 
 

@@ -1,4 +1,4 @@
-"""Rules for every object in a request: types are not converted, a misspelt field is refused with its neighbour."""
+"""Validation rules for every object in a request: no type conversion, misspelled fields refused with a suggestion."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 EXPECTED, UNKNOWN = "expected", "unknown_field"  # types of our own errors; see `mindcoder.serve.refusals`
-FEW = 12  # names that fit on a line
+FEW = 12  # names that fit on one line
 
 
 class Strict(BaseModel):
-    """An object with known fields of one type each; an integer is a number too, nothing else is two things."""
+    """An object with known fields of one type each; the only conversion is from integer to float."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def has_known_fields(cls, data: Any) -> Any:
-        """Before all else: a misspelt field would otherwise be reported as a missing one, and each of 100,000."""
+        """Runs first: a misspelled field would otherwise be reported as a missing one, and each of 100,000."""
         if isinstance(data, dict):
             for name in data:
                 if name not in cls.model_fields:
@@ -31,7 +31,7 @@ class Strict(BaseModel):
 
 
 def unknown(name: str, known: Iterable[str]) -> PydanticCustomError:
-    """A field that does not exist, and the one that may be meant."""
+    """An unknown field, with a suggestion."""
     names = list(known)
     near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}" if len(names) <= FEW else ""
@@ -39,19 +39,19 @@ def unknown(name: str, known: Iterable[str]) -> PydanticCustomError:
 
 
 def expected(what: str, field: str = "") -> PydanticCustomError:
-    """A value that is not ``what``; what was found is added where the error is told.
+    """A value that is not ``what``; what was found is added when the error is reported.
 
     Args:
-        field: of the object that was looked at, when it is not the object itself.
+        field: of the validated object, if it is not the object itself.
     """
     return PydanticCustomError(EXPECTED, "expected {what}", {"what": what, "field": field})
 
 
 def only(*values: Any, why: str) -> AfterValidator:
-    """null or one of ``values``, which ask for what the server does anyway.
+    """Accept null or one of ``values``, which request what the server does anyway.
 
     Args:
-        why: the other values are refused.
+        why: the reason to refuse other values.
     """
 
     def check(value: Any) -> Any:
@@ -63,5 +63,5 @@ def only(*values: Any, why: str) -> AfterValidator:
 
 
 def _is_same(value: Any, item: Any) -> bool:
-    """Equal as JSON: true is not 1."""
+    """Equality as in JSON: true is not 1."""
     return isinstance(value, bool) == isinstance(item, bool) and value == item

@@ -1,4 +1,4 @@
-"""The thread that steps the engine, and the way from it back to the requests' coroutines."""
+"""The thread that steps the engine, and passes events back to the requests' coroutines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class QueueFull(Exception):
-    """More requests wait than the server takes."""
+    """More requests are waiting than the server accepts."""
 
 
 class EngineFailed(Exception):
@@ -27,7 +27,7 @@ class EngineFailed(Exception):
 
 @dataclass(eq=False)
 class Ticket:
-    """One request on its way; ``events`` is read by the coroutine, all else by the engine's thread."""
+    """An open request; ``events`` is read by the coroutine, everything else by the engine's thread."""
 
     request: Request
     loop: asyncio.AbstractEventLoop
@@ -40,14 +40,14 @@ class Ticket:
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
         except RuntimeError:
-            self.cancelled = True  # the loop is closed: nobody listens any more
+            self.cancelled = True  # the event loop is closed: nobody is listening
 
 
 class EngineWorker:
-    """Owns the engine: requests and cancellations come in through a queue, so nothing else ever touches it.
+    """Owns the engine: requests and cancellations come in through a queue, so nothing else touches it.
 
     Args:
-        engine: not used by anybody else from now on.
+        engine: must not be used by anyone else from now on.
         max_waiting: requests beyond those computed together; more are refused.
     """
 
@@ -62,22 +62,22 @@ class EngineWorker:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is there to work."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     @property
     def open_requests(self) -> int:
-        """Requests that are computed or wait."""
+        """Number of running and waiting requests."""
         return self._open
 
     @property
     def capacity(self) -> int:
-        """Requests that may be open at the same time."""
+        """Maximum number of open requests."""
         return self.engine.batch + self.max_waiting
 
     @contextmanager
     def places(self, count: int) -> Iterator[None]:
-        """Room for ``count`` requests, all or none; before anything else is done for them.
+        """Reserve capacity for ``count`` requests, all or none, before any other work is done for them.
 
         Raises:
             QueueFull: too many requests are open.
@@ -93,7 +93,7 @@ class EngineWorker:
                 self._open -= count
 
     async def answer(self, request: Request) -> AsyncIterator[Event]:
-        """The events of one request, for which there is a place; leaving the iteration early cancels it.
+        """The events of one request with reserved capacity; leaving the iteration early cancels it.
 
         Raises:
             UserError: the prompt does not fit.
@@ -113,7 +113,7 @@ class EngineWorker:
             self._inbox.put(lambda: self._cancel(ticket))
 
     def close(self) -> None:
-        """End the thread after the step it is in."""
+        """Stop the thread after its current step."""
         self._inbox.put(None)
         self._thread.join(timeout=60)
 

@@ -1,4 +1,4 @@
-"""The rules by which published harnesses ask a model and read its answer, one module each."""
+"""The rules by which published harnesses prompt a model and parse its answer, one module each."""
 
 from mindcoder.evaluate.protocols.base import Rules, Style
 from mindcoder.evaluate.protocols.bigcode import BigCode

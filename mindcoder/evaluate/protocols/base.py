@@ -1,4 +1,4 @@
-"""What a protocol has to say."""
+"""The interface of a protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Style = Literal["complete", "instruct"]
 
 
 class Rules(ABC):
-    """One way of asking and of reading the answer.
+    """Rules for prompting and for parsing the answer.
 
     Attributes:
         name: on the command line and in reports.
@@ -32,7 +32,7 @@ class Rules(ABC):
 
     @abstractmethod
     def style(self, task: Task, template: str, asked: Style | None) -> Style:
-        """How the model is asked.
+        """The style of the prompt.
 
         Args:
             task: the problem set.
@@ -40,31 +40,31 @@ class Rules(ABC):
             asked: the user's choice, if any.
 
         Raises:
-            UserError: the protocol leaves no such choice.
+            UserError: the protocol does not offer this choice.
         """
 
     @abstractmethod
     def stops(self, task: Task, style: Style) -> tuple[str, ...]:
-        """Texts that end an answer."""
+        """Stop strings of an answer."""
 
     @abstractmethod
     def prompt(self, problem: Problem, task: Task, style: Style, template: str, shots: Sequence[Problem]) -> str:
-        """What the model gets."""
+        """The model's prompt."""
 
     @abstractmethod
     def code(self, answer: str, problem: Problem, task: Task, style: Style) -> str:
-        """The code that an answer stands for, without tests."""
+        """The code extracted from an answer, without tests."""
 
     def program(self, code: str, problem: Problem) -> str:
-        """The code with the tests behind it."""
+        """The code followed by the tests."""
         return problem.program(code)
 
 
 def cut_at(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of the stops."""
+    """The text before the first stop string."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
 def docstring_prompt(problem: Problem) -> str:
-    """MBPP as InCoder's paper asks it (Fried et al. 2022): a docstring of the text and the first test."""
+    """MBPP as prompted in the InCoder paper (Fried et al. 2022): a docstring of the text and the first test."""
     return f'"""\n{problem.text}\n{problem.examples[0]}\n"""\n'

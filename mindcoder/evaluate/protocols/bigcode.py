@@ -1,6 +1,6 @@
-"""The protocol of bigcode-evaluation-harness: StarCoder's scores, and most others of base models.
+"""The protocol of bigcode-evaluation-harness: StarCoder's scores, and those of most other base models.
 
-Read at github.com/bigcode-project/bigcode-evaluation-harness, commit 8fc5bae6: bigcode_eval/tasks/humaneval.py (task
+Based on github.com/bigcode-project/bigcode-evaluation-harness, commit 8fc5bae6: bigcode_eval/tasks/humaneval.py (task
 ``humaneval``, the one that strips prompts), tasks/mbpp.py, base.py, generation.py, main.py.
 """
 
@@ -18,7 +18,7 @@ MBPP_STOPS = ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```
 
 
 class BigCode(Rules):
-    """The model goes on with code. Prompt and answer have 512 tokens together (``--max_length_generation``)."""
+    """The model continues code. Prompt and answer have 512 tokens together (``--max_length_generation``)."""
 
     name: ClassVar[str] = "bigcode"
     source: ClassVar[str] = "bigcode-project/bigcode-evaluation-harness at 8fc5bae6"
@@ -34,12 +34,14 @@ class BigCode(Rules):
         return HUMANEVAL_STOPS if task == "humaneval" else MBPP_STOPS
 
     def prompt(self, problem: Problem, task: Task, style: Style, template: str, shots: Sequence[Problem]) -> str:
-        # HumanEval is stripped on both sides: 142 of its 164 prompts begin or end with white space.
+        # HumanEval is stripped on both sides: 142 of its 164 prompts begin or end with whitespace.
         return problem.text.strip() if task == "humaneval" else docstring_prompt(problem)
 
     def code(self, answer: str, problem: Problem, task: Task, style: Style) -> str:
         return self.prompt(problem, task, style, "", ()) + cut_at(answer, self.stops(task, style))
 
     def program(self, code: str, problem: Problem) -> str:
-        """MBPP's ``test_setup_code`` is not run (problem 367 of the test split therefore always fails)."""
+        """The code and tests, without MBPP's ``test_setup_code`` (problem 367 of the test split therefore always
+        fails).
+        """
         return f"{code}\n{problem.published_tests}"

@@ -1,8 +1,8 @@
-"""The protocol of EvalPlus, by which its leaderboard is measured.
+"""The protocol of EvalPlus, used for its leaderboard.
 
-Read at github.com/evalplus/evalplus, commit 26d6d00: evalplus/codegen.py, provider/base.py, provider/hf.py,
-provider/utility.py, sanitize.py; tools/mbpp/init_plus.py for the prompts of MBPP+. The tests that are run here are the
-problem file's own; ``evalplus.jsonl`` beside the report is for ``evalplus.evaluate`` and its additional tests.
+Based on github.com/evalplus/evalplus, commit 26d6d00: evalplus/codegen.py, provider/base.py, provider/hf.py,
+provider/utility.py, sanitize.py; tools/mbpp/init_plus.py for the prompts of MBPP+. The tests run here are those of the
+problem file; ``evalplus.jsonl`` beside the report is for ``evalplus.evaluate`` and its additional tests.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ASKED = "Please provide a self-contained Python script that solves the following
 ANSWERED = (
     "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:"
 )
-# Templates that the published models' tokenizers carry as `chat_template`; WizardCoder's has none and is asked to go
-# on with code, as a base model is.
+# Templates that the published models' tokenizers have as `chat_template`; WizardCoder's has none and is prompted to
+# continue code, like a base model.
 CHAT_TEMPLATES = ("llama2-chat", "starcoder2-instruct")
-LONGEST_CUT = 10_000  # characters: a stop behind them is not looked for, and longer answers are cut here
+LONGEST_CUT = 10_000  # characters: later stop strings are ignored, and longer answers are truncated here
 
 
 class EvalPlus(Rules):
-    """Code to go on with, or a chat whose answer has begun, by what the model is. 768 new tokens."""
+    """Code to continue, or a chat with the beginning of the answer, depending on the model. 768 new tokens."""
 
     name: ClassVar[str] = "evalplus"
     source: ClassVar[str] = "evalplus/evalplus at 26d6d00"

@@ -19,7 +19,8 @@ CODE_BEGINS = re.compile(r"^(?:def |class |import |from \w+(?:\.\w+)* import |@)
 class Plain(Rules):
     """``instruct``: the problem in words, in the model's own template; ``complete``: the beginning of the code.
 
-    The code of an answer in words is its first fenced block, of whatever name, or what begins like code.
+    The code of an answer in words is its first fenced block, whatever its language tag, or the part that looks like
+    code.
     """
 
     name: ClassVar[str] = "plain"
@@ -38,7 +39,7 @@ class Plain(Rules):
     def prompt(self, problem: Problem, task: Task, style: Style, template: str, shots: Sequence[Problem]) -> str:
         is_mbpp = task.startswith("mbpp")
         if style == "complete":
-            # no newline at the end: it is the model's to write
+            # no newline at the end: the model generates it
             own = docstring_prompt(problem) if is_mbpp else problem.text
             own = own.rstrip() if task == "humaneval" else own
             return "".join(f"{docstring_prompt(shot)}{_tidy(shot.solution)}\n\n\n" for shot in shots) + own
@@ -62,7 +63,7 @@ class Plain(Rules):
 
 
 def extract_code(answer: str) -> str:
-    """Code of an answer in words: the first fenced block, else from the first line that begins like code."""
+    """Code of an answer in words: the first fenced block, else from the first line that looks like code."""
     fenced = FENCE.search(answer)
     if fenced:
         return fenced[1]

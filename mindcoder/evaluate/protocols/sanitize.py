@@ -1,8 +1,8 @@
-"""The code of an answer as EvalPlus finds it: the longest part that parses, then what the function needs of it.
+"""Extracts code as EvalPlus does: the longest part that parses, reduced to what the function needs.
 
-Follows evalplus/sanitize.py (github.com/evalplus/evalplus, commit 26d6d00), on Python's own syntax tree in place of
-tree-sitter's. Its particularities are kept: decorated functions, functions without ``return`` and ``from __future__``
-imports are dropped, and an assignment counts by its first plain name.
+Follows evalplus/sanitize.py (github.com/evalplus/evalplus, commit 26d6d00), with Python's own syntax tree instead of
+tree-sitter's. Its peculiarities are kept: decorated functions, functions without ``return`` and ``from __future__``
+imports are dropped, and an assignment is known by its first plain name.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import warnings
 from collections.abc import Iterator
 
 ANSI = re.compile(r"\x1B(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
-MOST_PARSES = 100_000  # of one answer: all parts of 446 lines
+MOST_PARSES = 100_000  # per answer: all parts of 446 lines
 Definition = tuple[str | None, ast.stmt]
 
 
 def sanitize(code: str, entry_point: str | None) -> str:
-    """Imports and the definitions that ``entry_point`` reaches; where there are none, the part that parses."""
+    """Imports and the definitions that ``entry_point`` reaches; without any, the part that parses."""
     code = longest_code(code)
     return _needed(code, entry_point).strip() or code
 
 
 def longest_code(text: str) -> str:
-    """The lines, two at least, that parse and hold most that are not blank; the first such where several do."""
+    """The consecutive lines, at least two, that parse and contain the most non-blank lines; the first of equals."""
     lines = ANSI.sub("", text).split("\n")
     filled = [index for index, line in enumerate(lines) if line.strip()]
     for first, last in itertools.islice(_spans(lines, filled), MOST_PARSES):
@@ -36,7 +36,7 @@ def longest_code(text: str) -> str:
 
 
 def _spans(lines: list[str], filled: list[int]) -> Iterator[tuple[int, int]]:
-    """First and last line of every part, those with most filled lines first; blank lines lead, none follow."""
+    """First and last line of every candidate, those with most non-blank lines first; leading blank lines only."""
     for count in range(len(filled), 0, -1):
         for place in range(len(filled) - count + 1):
             first = filled[place - 1] + 1 if place else 0
@@ -91,7 +91,7 @@ def _definitions(tree: ast.Module) -> Iterator[Definition]:
 
 
 def _assigned(node: ast.Assign | ast.AnnAssign) -> str | None:
-    """The first plain name among target and value: ``x`` of ``x = 1``, but ``y`` of ``a.b = y``."""
+    """The first plain name in target and value: ``x`` of ``x = 1``, but ``y`` of ``a.b = y``."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     if isinstance(targets[0], ast.Name):
         return targets[0].id
@@ -99,7 +99,7 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> str | None:
 
 
 def _reached(entry_point: str, found: list[Definition]) -> set[str | None]:
-    """Names that the function needs, directly or through others."""
+    """Names that the function needs, directly or indirectly."""
     uses = {name: set(_identifiers(node)) for name, node in found}
     reached: set[str | None] = {entry_point}
     waiting: list[str | None] = [entry_point]
@@ -111,12 +111,12 @@ def _reached(entry_point: str, found: list[Definition]) -> set[str | None]:
 
 
 def _identifiers(tree: ast.AST) -> Iterator[str]:
-    """Every name in it, attributes and parameters too."""
+    """All names in it, including attributes and parameters."""
     for node in ast.walk(tree):
         for field in ("id", "arg", "attr", "name", "rest"):
             value = getattr(node, field, None)
             if isinstance(value, str):
-                yield from value.split(".")  # `import a.b` has the two
+                yield from value.split(".")  # `import a.b` counts as both names
         if isinstance(node, ast.Global | ast.Nonlocal):
             yield from node.names
         elif isinstance(node, ast.ImportFrom):
@@ -128,7 +128,7 @@ def _identifiers(tree: ast.AST) -> Iterator[str]:
 
 
 class _Source:
-    """Text of statements, by Python's line numbers and UTF-8 columns."""
+    """Source text of statements, by Python's line numbers and UTF-8 columns."""
 
     def __init__(self, code: str) -> None:
         self._lines = [line.encode() for line in re.split(r"(?<=\n)|(?<=\r)(?!\n)", code)]

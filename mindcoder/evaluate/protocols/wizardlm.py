@@ -1,6 +1,6 @@
-"""The protocol of WizardCoder's authors, by which its published scores were measured.
+"""The protocol of WizardCoder's authors, used for its published scores.
 
-Read at github.com/nlpxucan/WizardLM, commit cd4b4cc, WizardCoder/src: humaneval_gen.py, mbpp_gen.py,
+Based on github.com/nlpxucan/WizardLM, commit cd4b4cc, WizardCoder/src: humaneval_gen.py, mbpp_gen.py,
 process_humaneval.py and process_mbpp.py with ``--add_prompt``; WizardCoder/README.md for ``max_len=2048``.
 """
 
@@ -18,13 +18,13 @@ INTRODUCTION = (
 )
 INSTRUCTION = "### Instruction:\nCreate a Python script for this problem:\n"
 RESPONSE = "### Response:"
-LONG_TESTS = {"493": "calculate_polygons(startx, starty, endx, endy, radius)"}  # shown in place of the tests
+LONG_TESTS = {"493": "calculate_polygons(startx, starty, endx, endy, radius)"}  # shown instead of the tests
 MAIN_GUARD = 'if __name__ == "__main__":'
 FENCE, FENCE_END = "```python", "\n```"
 
 
 class WizardLM(Rules):
-    """An instruction in WizardCoder's own words, whatever the model's template. 2,048 tokens in all."""
+    """An instruction in WizardCoder's own format, whatever the model's template. 2,048 tokens in total."""
 
     name: ClassVar[str] = "wizardlm"
     source: ClassVar[str] = "nlpxucan/WizardLM, WizardCoder/src at cd4b4cc"
@@ -41,7 +41,7 @@ class WizardLM(Rules):
 
     def prompt(self, problem: Problem, task: Task, style: Style, template: str, shots: Sequence[Problem]) -> str:
         if task == "humaneval":
-            asked, gap = problem.text, "\n\n\n"  # a blank line more than MBPP's
+            asked, gap = problem.text, "\n\n\n"  # one blank line more than for MBPP
         else:
             examples = [LONG_TESTS[problem.task_id]] if problem.task_id in LONG_TESTS else problem.examples
             asked, gap = "\n".join([f"\n{problem.text}\nTest examples:", *examples]), "\n\n"
@@ -54,24 +54,24 @@ class WizardLM(Rules):
         return process_mbpp(answer)
 
     def program(self, code: str, problem: Problem) -> str:
-        """MBPP is scored by bigcode-evaluation-harness, which does not run ``test_setup_code``."""
+        """The code and tests; MBPP is scored by bigcode-evaluation-harness, which does not run ``test_setup_code``."""
         return f"{code}\n{problem.published_tests}"
 
 
 def process_humaneval(answer: str) -> str:
-    """What process_humaneval.py makes of an answer; it goes behind the problem's own text."""
+    """Extract code as process_humaneval.py does; it is appended to the problem's own text."""
     text = answer.split(RESPONSE)[0].replace("\t", "    ").replace("\r", "")
     return _cut(_fenced(text, "```"), "# Example usage")
 
 
 def process_mbpp(answer: str) -> str:
-    """What process_mbpp.py makes of an answer."""
+    """Extract code as process_mbpp.py does."""
     text = answer.split(RESPONSE)[-1].replace("\t", "    ")
     return _cut(_fenced(text, FENCE_END), "# Example usage", "# Test examples")
 
 
 def _fenced(text: str, end: str) -> str:
-    """From the first Python fence on; all later opening fences vanish, as in the scripts."""
+    """The text from the first Python fence on, with later opening fences removed, as in the scripts."""
     if FENCE not in text:
         return text
     text = text[text.index(FENCE) :].strip().replace(FENCE, "")
@@ -80,7 +80,7 @@ def _fenced(text: str, end: str) -> str:
 
 
 def _cut(text: str, *marks: str) -> str:
-    # Where `__name__ == "__main__"` stands in another form the scripts raise ValueError; here it stays.
+    # If `__name__ == "__main__"` appears in another form the scripts raise ValueError; here it is kept.
     for mark in (MAIN_GUARD, *marks):
         if mark in text:
             text = text[: text.index(mark)].strip()

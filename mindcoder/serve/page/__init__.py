@@ -1,4 +1,4 @@
-"""The chat page: files of our own, so that its content security policy allows no other script, style or address."""
+"""The chat page: our own files, so that its content security policy allows no other script, style or address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILES = ("chat.js", "conversation.js", "highlight.js", "markdown.js", "page.css"
 
 
 def add_page(app: FastAPI) -> None:
-    """``/`` and the files it names."""
+    """Serve ``/`` and the files it refers to."""
     for name, path in (("index.html", "/"), *((name, f"/page/{name}") for name in FILES)):
         app.add_api_route(path, _answers(FOLDER / name), methods=["GET"], include_in_schema=False)
 
