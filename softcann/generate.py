@@ -35,7 +35,7 @@ NOTHING_TO_DO = {
     r"CheckLogLevel": "CANN's own log is off",
     r"aclop(SetCompileFlag|SetModelDir)|aclSetCompileopt": "nothing is compiled",
     r"aclmdl(Init|Finalize)Dump|aclmdlSetDump": "dumps are never on",
-    r"aclrt(Un)?[sS]ubscribeReport|aclrtProcessReport": "callbacks are never queued",
+    r"aclrt(Un)?[sS]ubscribeReport": "callbacks are never queued",
     r"rtGetDeviceInfo|rtGetDeviceIDs|rtGetPairDevicesInfo": "one device to a process",
 }
 

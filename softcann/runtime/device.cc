@@ -5,10 +5,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <thread>
 #include <unordered_set>
 
 #include "errors.h"
@@ -156,6 +158,17 @@ int aclrtLaunchCallback(void (*callback)(void*), void* argument, int, void* stre
   if (const int code = checked(stream, "aclrtLaunchCallback")) return code;
   callback(argument);
   return 0;
+}
+// So nothing is ever reported, and the thread that asks waits as long as it said (milliseconds; -1 is for ever). MindSpore
+// has such a thread for each stream: one that does not wait takes a core.
+int aclrtProcessReport(int32_t timeout) {
+  if (timeout == 0 || timeout < -1)
+    return softcann::error(softcann::kInvalidParameter, "aclrtProcessReport: found a timeout of " + std::to_string(timeout) +
+                                                            " ms, documented is -1 or more than 0");
+  do {
+    std::this_thread::sleep_for(std::chrono::milliseconds(timeout < 0 ? 1000 : timeout));
+  } while (timeout < 0);
+  return softcann::kReportTimeout;
 }
 int rtGetStreamId(void* stream, int32_t* id) {
   *id = static_cast<int32_t>(reinterpret_cast<uintptr_t>(stream) >> 4 & 0x7fffffff);

@@ -10,6 +10,7 @@ enum : int {
   kInvalidHandle = 107003,      // ACL_ERROR_RT_STREAM_CONTEXT and its like: not a live handle
   kOutOfMemory = 207001,        // ACL_ERROR_RT_MEMORY_ALLOCATION
   kNotSupported = 207000,       // ACL_ERROR_RT_FEATURE_NOT_SUPPORT
+  kReportTimeout = 507012,      // ACL_ERROR_RT_REPORT_TIMEOUT
   kOperatorFailed = 507011,     // ACL_ERROR_RT_MODEL_EXECUTE: an operator failed while it ran
 };
 

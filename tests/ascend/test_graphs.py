@@ -30,6 +30,13 @@ found = Net()(Tensor(a), Tensor(b), Tensor(c)).asnumpy()
 print("DIFFERENCE", float(np.abs(found - (a.astype(np.float64) @ b + c)).max()))
 """
 
+IDLE = """
+import time
+began = time.process_time()
+time.sleep(1)
+print("IDLE", time.process_time() - began)
+"""
+
 MOVEMENTS = """
 class Net(nn.Cell):
     def __init__(self):
@@ -109,6 +116,13 @@ def test_matmul_and_add_equal_numpy(tmp_path: Path) -> None:
     assert float(difference) < 1e-4  # sums of 300 products in float32
     names = [event["name"] for event in map(json.loads, log.read_text().splitlines()) if event["event"] == "aclnn"]
     assert names == ["aclnnMm", "aclnnAdd"]
+
+
+def test_a_process_that_waits_takes_no_core() -> None:
+    """MindSpore has a thread for each stream that asks for reports; without a wait two of them took both cores."""
+    (finished,) = run_on_emulator(BEGIN + MATMUL_ADD + IDLE)
+    ((seconds,),) = lines(finished.output, "IDLE")
+    assert float(seconds) < 0.1
 
 
 def test_data_movements_of_the_old_path_equal_numpy(tmp_path: Path) -> None:
