@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line, a place, no stack trace."""
+"""Errors that the user can fix: one line with a location, no stack trace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LINE_LIMIT = 2000
 
 
 class UserError(Exception):
-    """Something the user gave is wrong. The command line prints it as one line and exits with code 2.
+    """Invalid input by the user. The command line prints it as one line and exits with code 2.
 
     Args:
         message: what was found and what is expected.
@@ -26,14 +26,14 @@ class UserError(Exception):
 
 
 class NoSpaceError(UserError):
-    """The disk is full; nothing half-written was left under the final name."""
+    """The disk is full; no incomplete file was left under the final name."""
 
 
 def single_line(text: str, limit: int = LINE_LIMIT) -> str:
-    """``text`` on one line: line ends become spaces, control characters (a terminal would obey them) are escaped.
+    """``text`` on one line: line ends become spaces, control characters (a terminal would interpret them) are escaped.
 
     Args:
-        limit: characters kept; the rest is cut and replaced by "…".
+        limit: number of characters to keep; the rest is replaced by "…".
     """
     text = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]\s*", " ", text[: 2 * limit].strip())
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda match: ascii(match[0])[1:-1], text)

@@ -1,4 +1,4 @@
-"""Reading within bounds, and writing so that nobody ever sees half a file."""
+"""Reading with size limits, and atomic writing."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from typing import Any, BinaryIO
 from mindcoder.errors import NoSpaceError, UserError
 from mindcoder.temporary import clear_abandoned, held_directory, held_file, refuse_second_writer, temporary_beside
 
-TEXT_LIMIT = 64 << 20  # bytes; the largest tokenizer.json published is about half of it
-DEPTH_LIMIT = 64  # of JSON; configurations and records need fewer than ten levels
-STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: one pass whatever is in the text
+TEXT_LIMIT = 64 << 20  # bytes; the largest published tokenizer.json is about half of it
+DEPTH_LIMIT = 64  # for JSON; configurations and records need fewer than ten levels
+STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # possessive: a single pass over any text
 BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
-    """The whole of a regular file (or of a pipe such as ``/dev/stdin``).
+    """The content of a regular file (or of a pipe such as ``/dev/stdin``).
 
     Args:
-        limit: most bytes; no more are read.
+        limit: maximum size in bytes; no more are read.
 
     Raises:
-        UserError: it is missing, may not be read, is no file, or is longer.
+        UserError: it is missing, unreadable, not a file, or longer.
     """
     path = Path(path)
     try:
@@ -40,7 +40,7 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
         if stat.S_ISDIR(mode):
             raise UserError("is a folder, a file is expected", path)
         if not stat.S_ISREG(mode) and not str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
-            raise UserError("is no regular file", path)  # a named pipe would be waited for, a device never ends
+            raise UserError("is no regular file", path)  # a named pipe would block, a device is endless
         with open(path, "rb") as stream:
             data = stream.read(limit + 1)
     except FileNotFoundError:
@@ -53,10 +53,10 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
 
 
 def file_there(path: Path) -> bool:
-    """Whether a file is there.
+    """Whether a file exists.
 
     Raises:
-        UserError: something else is: a folder, or a link to nothing.
+        UserError: it is something else: a folder, or a dangling link.
     """
     try:
         if path.is_file():
@@ -73,10 +73,10 @@ def file_there(path: Path) -> bool:
 
 
 def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
-    """A UTF-8 file, with or without a byte order mark.
+    """Read a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        UserError: as `read_bytes`, or it is no UTF-8 text; names the line.
+        UserError: as `read_bytes`, or it is not UTF-8; names the line.
     """
     data = read_bytes(path, limit)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -89,7 +89,7 @@ def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
 
 
 def read_json(path: str | Path, limit: int = TEXT_LIMIT, max_depth: int = DEPTH_LIMIT) -> Any:
-    """A JSON file; see `parse_json`.
+    """Read a JSON file; see `parse_json`.
 
     Raises:
         UserError: as `read_text` and `parse_json`.
@@ -98,10 +98,10 @@ def read_json(path: str | Path, limit: int = TEXT_LIMIT, max_depth: int = DEPTH_
 
 
 def read_json_object(path: str | Path, limit: int = TEXT_LIMIT, max_depth: int = DEPTH_LIMIT) -> dict[str, Any]:
-    """A JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
     Raises:
-        UserError: as `read_json`, or it holds something else.
+        UserError: as `read_json`, or it contains something else.
     """
     value = read_json(path, limit, max_depth)
     if not isinstance(value, dict):
@@ -117,17 +117,17 @@ def parse_json(
     what: str = "",
     non_finite: bool = False,
 ) -> Any:
-    """JSON as RFC 8259 has it: a key occurs once in an object, numbers are finite.
+    """Parse strict JSON (RFC 8259): unique keys per object, finite numbers.
 
     Args:
         file: named in errors.
-        line: of ``file`` that ``text`` is; without it errors name the line within ``text``.
-        max_depth: most objects and arrays inside one another, counted before anything is parsed.
-        what: put in front of messages, such as "record 3".
-        non_finite: NaN and Infinity are taken.
+        line: line of ``file`` that ``text`` is; without it errors name the line within ``text``.
+        max_depth: maximum nesting of objects and arrays, checked before parsing.
+        what: prefix of messages, such as "record 3".
+        non_finite: accept NaN and Infinity.
 
     Raises:
-        UserError: malformed, too deep, a key twice, or NaN or Infinity.
+        UserError: malformed, nested too deeply, a duplicate key, or NaN or Infinity.
     """
     prefix = f"{what}: " if what else ""
     if json_depth(text, max_depth) > max_depth:
@@ -149,7 +149,7 @@ def parse_json(
 
 
 def json_depth(text: str, enough: int = 0) -> int:
-    """How deep the brackets of ``text`` are nested; with fewer than ``enough`` of them, how many there are."""
+    """Nesting depth of the brackets in ``text``; if there are fewer than ``enough`` brackets, their number."""
     opening = text.count("[") + text.count("{")
     if opening <= enough:
         return opening
@@ -158,7 +158,7 @@ def json_depth(text: str, enough: int = 0) -> int:
 
 
 def json_kind(value: Any) -> str:
-    """What JSON calls it."""
+    """The JSON type name of a value."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
@@ -180,7 +180,7 @@ def _finite(text: str) -> float:
 
 
 def _reason(error: ValueError) -> str:
-    """Python's own message about long numbers speaks to programmers."""
+    """A reason for users: Python's own message about long numbers is for programmers."""
     return "a number of more than 4300 digits" if "integer string conversion" in str(error) else str(error)
 
 
@@ -192,16 +192,16 @@ def _size(count: int) -> str:
 
 
 def output_place(path: Path) -> Path:
-    """Where a file named ``path`` is written: behind any links to a file, which stay.
+    """The path where a file named ``path`` is written, with links to files resolved, so that they are kept.
 
     Raises:
-        UserError: what is there is no regular file (a device, a pipe, a folder), or it is a link to nothing.
+        UserError: it is not a regular file (a device, a pipe, a folder), or a dangling link.
     """
     return path.resolve() if file_there(path) and path.is_symlink() else path
 
 
 def put_in_place(finished: Path, path: Path) -> None:
-    """Move a finished file, which lies in the folder of ``path``, to that name.
+    """Move a finished file from the folder of ``path`` to that name.
 
     Raises:
         UserError: as `output_place`.
@@ -209,19 +209,19 @@ def put_in_place(finished: Path, path: Path) -> None:
     if output_place(path) == path:
         os.replace(finished, path)
         return
-    with open(finished, "rb") as source, replacing(path) as stream:  # a link may lead to another file system
+    with open(finished, "rb") as source, replacing(path) as stream:  # a link may point to another file system
         shutil.copyfileobj(source, stream)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside and rename."""
+    """Write to a temporary file and rename it."""
     with replacing(path) as stream:
         stream.write(text.encode())
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside ``path`` to write bytes to, which takes its place at the end; on an error nothing changes.
+    """A temporary file beside ``path`` for writing, renamed to it at the end; on an error nothing changes.
 
     Raises:
         UserError: as `output_place`.
@@ -242,7 +242,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def staging_directory(target: Path) -> Iterator[Path]:
-    """An empty directory beside ``target`` to write into; removed at the end, whatever is left in it.
+    """An empty directory beside ``target`` to write into; removed at the end with whatever is left in it.
 
     Raises:
         UserError: another process is writing ``target``.
@@ -258,9 +258,9 @@ def staging_directory(target: Path) -> Iterator[Path]:
 
 
 def honour_umask(path: Path) -> None:
-    """Give a file, or every file below a directory, the permissions that `open` gives.
+    """Give a file, or every file below a directory, the default permissions of `open`.
 
-    safetensors and MindRecord create their files for the owner alone (0600).
+    safetensors and MindRecord create their files readable by the owner only (0600).
     """
     files = [item for item in path.rglob("*") if item.is_file()] if path.is_dir() else [path]
     for file in files:
@@ -268,7 +268,7 @@ def honour_umask(path: Path) -> None:
 
 
 def _umask() -> int:
-    """This process's, without changing it for other threads where Linux tells."""
+    """The umask of this process; on Linux read without changing it for other threads."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
@@ -277,14 +277,14 @@ def _umask() -> int:
     return mask
 
 
-# What Python and safetensors, MindSpore's MindRecord writer and SQLite say.
+# Messages of Python and safetensors, MindSpore's MindRecord writer and SQLite.
 DISK_FULL = ("No space left", "not enough disk space", "File too large", "No free disk", "disk is full")
 NEARLY_NOTHING = 1 << 20  # bytes
 
 
 @contextlib.contextmanager
 def no_space_error(target: Path) -> Iterator[None]:
-    """Turn the ways in which libraries say "disk full" into one `NoSpaceError` that names ``target``."""
+    """Turn libraries' various "disk full" errors into one `NoSpaceError` that names ``target``."""
     try:
         yield
     except NoSpaceError:
@@ -292,7 +292,7 @@ def no_space_error(target: Path) -> Iterator[None]:
     except Exception as error:
         free, text = shutil.disk_usage(target.parent).free, str(error)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        full |= "Failed to write" in text and free < NEARLY_NOTHING  # of MindSpore, which does not say why
+        full |= "Failed to write" in text and free < NEARLY_NOTHING  # from MindSpore, which does not state the reason
         if full or any(words in text for words in DISK_FULL):
             raise NoSpaceError(
                 f"no disk space left to write it ({free / 1e6:.0f} MB free); nothing was changed", target
@@ -301,10 +301,10 @@ def no_space_error(target: Path) -> Iterator[None]:
 
 
 def require_space(target: Path, needed: int) -> None:
-    """Refuse before writing when ``needed`` bytes will not fit.
+    """Refuse to write if ``needed`` bytes will not fit.
 
     Raises:
-        NoSpaceError: with both figures.
+        NoSpaceError: with both numbers.
     """
     free = shutil.disk_usage(target.parent).free
     if free < needed:

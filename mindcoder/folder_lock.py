@@ -1,4 +1,4 @@
-"""One writer for a folder: a lock file that says who it is, freed by the kernel when that process ends."""
+"""One writer per folder: a lock file that names the owner, released by the kernel when that process ends."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` against other writers; readers are not hindered.
+    """Lock ``folder`` against other writers; readers are not affected.
 
-    The lock is the kernel's (flock): it ends with the process, also when that is killed, and so a file that lies there
-    blocks nobody. The file's text (process, host, start, command) is for people.
+    The lock is the kernel's (flock): it ends with the process, even if that is killed, so a leftover file blocks
+    nobody. The file's text (process, host, start, command) is for people.
 
     Raises:
-        UserError: another process holds it, or nothing can be written there.
+        UserError: another process holds it, or the folder is not writable.
     """
     path = folder / LOCK_FILE
     try:
@@ -49,12 +49,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, text.encode()[:MOST_BYTES], 0)
         yield
     finally:
-        path.unlink(missing_ok=True)  # while we still hold it: whoever waits for it sees that the name is gone
+        path.unlink(missing_ok=True)  # while we still hold it, so that a waiting process notices that the name is gone
         os.close(descriptor)
 
 
 def _take(path: Path) -> int:
-    """A descriptor of the lock file that is under this name and held by us."""
+    """A descriptor of the lock file under this name, locked by us."""
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
@@ -69,11 +69,11 @@ def _take(path: Path) -> int:
                 return descriptor
         except FileNotFoundError:
             pass
-        os.close(descriptor)  # its holder has just ended and removed it
+        os.close(descriptor)  # its holder has just finished and removed it
 
 
 def _take_without_locks(path: Path) -> int:
-    """On a file system that has no locks, the text decides."""
+    """On a file system without locks, the text decides."""
     holder = _read(path)
     same_host = holder.get("host") == socket.gethostname()
     if holder and not (same_host and not Path(f"/proc/{holder.get('pid')}").exists()):
@@ -97,7 +97,7 @@ def _who_we_are() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a lock file says; nothing where that cannot be read."""
+    """Content of a lock file; empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             values = json.loads(stream.read(MOST_BYTES))

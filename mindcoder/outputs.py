@@ -1,4 +1,4 @@
-"""Files that a verb is asked to write: what must not be replaced is refused before the work."""
+"""Output files of a verb: refuses before the work what must not be replaced."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PAGES = (".html", ".htm")
 
 
 def refuse_as_output(written: Sequence[Path], inputs: Iterable[str | Path | None]) -> None:
-    """Refuse outputs that would take the place of an input, or of something that is no regular file.
+    """Refuse outputs that would replace an input, or something that is not a regular file.
 
     Args:
         written: all files that the verb writes.
-        inputs: what it reads; None and what is not there (a prompt instead of its file) count for nothing.
+        inputs: files that it reads; None and missing files (a prompt instead of its file) are ignored.
 
     Raises:
         UserError: one would.
@@ -33,10 +33,10 @@ def refuse_as_output(written: Sequence[Path], inputs: Iterable[str | Path | None
 
 
 def file_name(text: str) -> Path:
-    """The path of a file that is written, from the command line.
+    """Path of an output file from the command line.
 
     Raises:
-        UserError: it ends in a slash, which names a folder (a `Path` forgets the slash).
+        UserError: it ends in a slash, which names a folder (a `Path` drops the slash).
     """
     if text.endswith(os.sep):
         raise UserError("a file is written here: expected a name that does not end in /", text)
@@ -44,12 +44,12 @@ def file_name(text: str) -> Path:
 
 
 def refuse_present(written: Sequence[Path], overwrite: bool) -> None:
-    """Refuse to replace what is there, unless asked to.
+    """Refuse to replace existing files without permission.
 
     MindSpore's FileWriter, and so the original ``wizardcoder_preprocess.py``, refuses it as well.
 
     Raises:
-        UserError: something is there.
+        UserError: a file exists.
     """
     present = next((file for file in written if file.exists()), None)
     if present is not None and not overwrite:
@@ -57,7 +57,7 @@ def refuse_present(written: Sequence[Path], overwrite: bool) -> None:
 
 
 def refuse_as_page(file: Path, inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuse to write an HTML page where another kind of file may be; a link is judged by what it points to.
+    """Refuse to write an HTML page over another kind of file; a link is judged by its target.
 
     Raises:
         UserError: the name does not end in .html, or as `refuse_as_output`.

@@ -1,4 +1,4 @@
-"""Whether there is anything where a path of weights points, and what to say where there is not."""
+"""Checks that a path of weights exists, and explains what is missing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from mindcoder.errors import UserError
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-RUN_MARKS = ("run.lock", "run.json", "curves")  # in the output_dir of a run, from its start on
+RUN_MARKS = ("run.lock", "run.json", "curves")  # in the output_dir of a run from its start
 
 
 def place_of(location: str | Path, what: str = "checkpoint") -> Path:
-    """The path, if something is there.
+    """The path, if it exists.
 
     Args:
-        what: is looked for, for the message.
+        what: is being looked for, for the message.
 
     Raises:
-        UserError: nothing there, a link to nothing, or a name of the Hugging Face hub.
+        UserError: it does not exist, is a dangling link, or a name on the Hugging Face hub.
     """
     path = Path(location)
     try:
@@ -33,7 +33,7 @@ def place_of(location: str | Path, what: str = "checkpoint") -> Path:
 
 
 def hub_hint(location: str | Path) -> str:
-    """How to get the folder, for what may be a name of the Hugging Face hub; empty for other names."""
+    """How to download what may be a name on the Hugging Face hub; empty for other names."""
     name = str(location)
     if not HUB_NAME.fullmatch(name) or Path(name).parent.is_dir():
         return ""
@@ -44,7 +44,7 @@ def hub_hint(location: str | Path) -> str:
 
 
 def refuse_what_holds_no_weights(path: Path) -> None:
-    """Say what a file or a folder is that somebody took for weights.
+    """Explain what a file or a folder is if it is not weights.
 
     Raises:
         UserError: a file of another kind, or a run that has no checkpoint yet.

@@ -1,4 +1,4 @@
-"""Progress bars that go on when the clock on the wall is set back."""
+"""Progress bars that keep working when the wall clock is set back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tqdm as library
 class tqdm(library.tqdm):  # noqa: N801 - used in place of the library's
     """tqdm with a monotonic clock: the library's own shows nothing until the wall clock has caught up."""
 
-    monitor_interval = 0  # its thread compares times of this bar with the wall clock
+    monitor_interval = 0  # its thread compares this bar's times with the wall clock
 
     @property
     def _time(self) -> Callable[[], float]:
@@ -19,4 +19,4 @@ class tqdm(library.tqdm):  # noqa: N801 - used in place of the library's
 
     @_time.setter
     def _time(self, clock: Callable[[], float]) -> None:
-        """The library sets its own here."""
+        """The library assigns its own clock here."""

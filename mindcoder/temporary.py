@@ -1,7 +1,7 @@
-"""Temporary files beside what is being written: held while their writer lives, cleared by the next one after it died.
+"""Temporary files beside the output: locked while their writer lives, removed by the next writer after it died.
 
-A writer holds an advisory lock (flock) on its temporary file or folder. The kernel gives the lock up when the process
-ends, however it ends, so a temporary that nobody holds was left behind. Process numbers and clocks say nothing.
+A writer holds an advisory lock (flock) on its temporary file or folder. The kernel releases the lock when the process
+ends, however it ends, so an unlocked temporary was abandoned. Process ids and clocks are not reliable for this.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PATTERN = ".{name}.tmp-*"
 
 
 def temporary_beside(path: Path) -> Path:
-    """The name that this process writes ``path`` under before it renames it."""
+    """The temporary name under which this process writes ``path`` before renaming it."""
     return path.with_name(f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}")
 
 
 @contextlib.contextmanager
 def held_file(path: Path) -> Iterator[int]:
-    """Create ``path`` empty and hold it; gives the file descriptor."""
+    """Create ``path`` empty and lock it; yields the file descriptor."""
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666)
         if _hold(descriptor, path):
@@ -42,7 +42,7 @@ def held_file(path: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def held_directory(path: Path) -> Iterator[Path]:
-    """Create ``path`` as an empty directory and hold it."""
+    """Create ``path`` as an empty directory and lock it."""
     while True:
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir()
@@ -57,7 +57,7 @@ def held_directory(path: Path) -> Iterator[Path]:
 
 
 def clear_abandoned(folder: Path, name: str = "*") -> list[Path]:
-    """Remove the temporaries of ``name`` in ``folder`` that nobody holds any more; gives those that are still held."""
+    """Remove the temporaries of ``name`` in ``folder`` that are no longer locked; returns those that are."""
     held = []
     for path in sorted(folder.glob(PATTERN.format(name=name if name == "*" else glob.escape(name)))):
         if not _is_abandoned(path):
@@ -70,10 +70,10 @@ def clear_abandoned(folder: Path, name: str = "*") -> list[Path]:
 
 
 def refuse_second_writer(target: Path, own: Path) -> None:
-    """Clear what dead writers of ``target`` left.
+    """Remove what dead writers of ``target`` left.
 
     Raises:
-        UserError: another process is writing ``target`` at this moment.
+        UserError: another process is currently writing ``target``.
     """
     others = [path for path in clear_abandoned(target.parent, target.name) if path != own]
     if others:
@@ -85,8 +85,8 @@ def refuse_second_writer(target: Path, own: Path) -> None:
 
 
 def _hold(descriptor: int, path: Path) -> bool:
-    """Take the lock; False where somebody removed the path in the meantime."""
-    with contextlib.suppress(OSError):  # a file system without locks: nothing is cleared there either
+    """Take the lock; False if the path was removed in the meantime."""
+    with contextlib.suppress(OSError):  # a file system without locks: nothing is cleaned up there either
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))

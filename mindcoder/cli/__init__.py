@@ -1,1 +1,1 @@
-"""The command line: ``mindcoder <verb>`` and the scripts in ``research/``."""
+"""The command line: ``mindcoder <verb>``, and the scripts in ``research/``."""

@@ -19,7 +19,7 @@ from mindcoder.errors import UserError
 
 
 def add_merge_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of merge-lora."""
+    """Add the flags of merge-lora."""
     parser.add_argument("base", metavar="BASE", help="base model: anything that convert reads")
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run, one of its checkpoints, or a PEFT folder")
     parser.add_argument("target", metavar="OUT", help="folder to write")
@@ -28,7 +28,7 @@ def add_merge_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def merge_verb(arguments: argparse.Namespace) -> int:
-    """Merge tensor by tensor and say what was written."""
+    """Merge tensor by tensor and print what was written."""
     start_logging()
     done = convert(replace(conversion(arguments, arguments.base), adapter=arguments.adapter))
     print(
@@ -39,7 +39,7 @@ def merge_verb(arguments: argparse.Namespace) -> int:
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of export-lora."""
+    """Add the flags of export-lora."""
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run or one of its checkpoints")
     parser.add_argument("target", metavar="OUT", help="PEFT folder to write")
     parser.add_argument("--base", metavar="BASE", help="base model, where it is no longer where the run had it from")
@@ -47,7 +47,7 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def export_verb(arguments: argparse.Namespace) -> int:
-    """Write PEFT's form of an adapter."""
+    """Export an adapter in PEFT's format."""
     start_logging()
     checkpoint = find_checkpoint(arguments.adapter)
     if checkpoint is None or not is_adapter(checkpoint):

@@ -11,7 +11,7 @@ from mindcoder.data.prompt import TEMPLATES
 
 
 def boolean(text: str) -> bool:
-    """``True``/``False`` in any case, also 1/0."""
+    """Parse ``True``/``False`` in any case, also 1/0."""
     if text.lower() in ("true", "1", "yes"):
         return True
     if text.lower() in ("false", "0", "no"):
@@ -20,7 +20,7 @@ def boolean(text: str) -> bool:
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """A flag's type: a whole number from ``low`` to ``high``."""
+    """Type of a flag: an integer from ``low`` to ``high``."""
 
     def read(text: str) -> int:
         try:
@@ -36,10 +36,10 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float = 1e6, above: bool = False) -> Callable[[str], float]:
-    """A flag's type: a finite number of at least ``low`` and at most ``high``.
+    """Type of a flag: a finite number of at least ``low`` and at most ``high``.
 
     Args:
-        above: ``low`` itself is refused.
+        above: whether ``low`` itself is refused.
     """
 
     def read(text: str) -> float:
@@ -63,17 +63,17 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-CHANGE_GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # as mindcoder.train.identity.GROUPS
-SMALLEST = 2.0**-126  # that float32 holds with all its digits
-LARGEST = 2**31 - 1  # what MindSpore's and the operating system's counts hold
+CHANGE_GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # same as mindcoder.train.identity.GROUPS
+SMALLEST = 2.0**-126  # smallest float32 with full precision
+LARGEST = 2**31 - 1  # limit of counts in MindSpore and the operating system
 positive = whole_number(1, LARGEST)
 not_negative = whole_number(0, LARGEST)
-seed_number = whole_number(0, 2**32 - 1)  # numpy's generators take no more
+seed_number = whole_number(0, 2**32 - 1)  # limit of numpy's generators
 port_number = whole_number(1, 65535)
 
 
 def change_groups(text: str) -> frozenset[str]:
-    """Names of `CHANGE_GROUPS` between commas."""
+    """Parse a comma-separated list of names from `CHANGE_GROUPS`."""
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in CHANGE_GROUPS]
     if unknown:
@@ -82,7 +82,7 @@ def change_groups(text: str) -> frozenset[str]:
 
 
 def named_place(text: str) -> tuple[str, str]:
-    """``NAME=PATH``."""
+    """Parse ``NAME=PATH``."""
     name, separator, path = text.partition("=")
     if not (name and separator and path):
         raise argparse.ArgumentTypeError(f"expected NAME=PATH, found {text!r}")
@@ -90,17 +90,17 @@ def named_place(text: str) -> tuple[str, str]:
 
 
 def add_device_target_flag(parser: argparse.ArgumentParser) -> None:
-    """The device of a command that has no YAML file."""
+    """Add the device flag of a command without a YAML file."""
     parser.add_argument(
         "--device_target", choices=["auto", "CPU", "Ascend"], default="auto", help="auto takes Ascend if there is one"
     )
 
 
 def add_adapter_flag(parser: argparse._ActionsContainer, chosen: str) -> None:
-    """Adapters beside the base model.
+    """Add the flag for adapters beside the base model.
 
     Args:
-        chosen: how one of them is.
+        chosen: how one of them is selected, for the help.
     """
     parser.add_argument(
         "--adapter",
@@ -113,7 +113,9 @@ def add_adapter_flag(parser: argparse._ActionsContainer, chosen: str) -> None:
 
 
 def add_original_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Further flags of the original run_wizardcoder.py (mindspore-lab/mindformers r1.1.0, research/wizardcoder)."""
+    """Add the remaining flags of the original run_wizardcoder.py (mindspore-lab/mindformers r1.1.0,
+    research/wizardcoder).
+    """
     parser.add_argument("--task", choices=["text_generation"], default="text_generation", help="there is one task")
     parser.add_argument("--pet_method", metavar="NAME", help="lora or ptuning2; '' trains all weights")
     parser.add_argument(
@@ -128,11 +130,11 @@ def add_original_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, config: str | None = None) -> None:
-    """Flags of train, finetune, eval and predict: those of the original ``run_wizardcoder.py``, and ours.
+    """Add the flags of train, finetune, eval and predict: those of the original ``run_wizardcoder.py``, and ours.
 
     Args:
-        mode: only the flags that this one reads; None adds all, for the scripts that have ``--run_mode``.
-        config: default of ``--config``; without it the flag has to be given.
+        mode: add only the flags that this verb reads; None adds all, for the scripts with ``--run_mode``.
+        config: default of ``--config``; without it the flag is required.
     """
     told = "configuration file" if config is None else f"configuration file; default: {config}"
     parser.add_argument("--config", required=config is None, default=config, metavar="YAML", help=told)
@@ -215,7 +217,7 @@ def _add_predict_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tuple[str, Any]]:
-    """Key path -> (flag, value) for the flags that stand for keys of the YAML file."""
+    """Key path -> (flag, value) for the flags that override keys of the YAML file."""
     keys = {
         "use_parallel": "use_parallel",
         "load_checkpoint": "load_checkpoint",
@@ -242,10 +244,10 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
 
 
 def quantity(number: float, prefixes: str = "kMB") -> str:
-    """Three significant digits with a prefix for thousands: ``15.5 B``, ``861 k``, ``0.5``.
+    """Three significant digits with an SI prefix: ``15.5 B``, ``861 k``, ``0.5``.
 
     Args:
-        prefixes: of 10^3, 10^6, 10^9 …; ``kMB`` counts parameters, ``kMGT`` bytes.
+        prefixes: of 10^3, 10^6, 10^9 …; ``kMB`` for parameters, ``kMGT`` for bytes.
     """
     for power in range(len(prefixes), 0, -1):
         if number >= 0.9995 * 1000**power:

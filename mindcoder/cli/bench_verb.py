@@ -1,4 +1,4 @@
-"""bench: first-token and next-token latency over lengths and batches."""
+"""bench: latency of the first and of further tokens over lengths and batch sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADER = f"{'batch':>6}{'in':>7}{'out':>7}{'first ms':>11}{'next ms':>10}{'token
 
 
 def add_case_flags(parser: argparse.ArgumentParser) -> None:
-    """What is measured; shared with the PyTorch reference."""
+    """Add the flags that select the cases; shared with the PyTorch reference."""
     lengths = parser.add_mutually_exclusive_group()
     lengths.add_argument("--pairs", metavar="[[IN,OUT],..]", help='prompt and answer lengths; default: "[[256,256]]"')
     lengths.add_argument("--grid", metavar="A,B", help="every pair of the lengths 2^A ... 2^(B-1)")
@@ -24,7 +24,7 @@ def add_case_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bench_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of bench."""
+    """Add the flags of bench."""
     add_model_flags(parser)
     add_case_flags(parser)
 
@@ -53,7 +53,7 @@ def bench_verb(arguments: argparse.Namespace) -> int:
 
 
 def line(row: Row) -> str:
-    """A row under `HEADER`."""
+    """A table row under `HEADER`."""
     return (
         f"{row.batch:6d}{row.input_length:7d}{row.output_length:7d}{row.first_token_ms:11.1f}{row.next_token_ms:10.2f}"
         f"{row.tokens_per_second:10.1f}{row.memory_mb:11.0f}"

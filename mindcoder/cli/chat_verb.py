@@ -1,4 +1,4 @@
-"""chat and complete: a model at the terminal."""
+"""chat and complete: a model in the terminal."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ HELP = """\
 /exit         leave (also Ctrl-D)
 Ctrl-C stops an answer. A pasted text of several lines is one question; Alt-Enter makes a new line."""
 BASE = "base"  # the model without an adapter
-LEAVING = frozenset(
-    {"quit", "exit", "quit()", "exit()", "bye", ":q", "q", "退出"}
-)  # what is typed to leave other programs
+LEAVING = frozenset({"quit", "exit", "quit()", "exit()", "bye", ":q", "q", "退出"})  # words that exit other programs
 HISTORY = Path("~/.mindcoder_history")
 
 
 def add_chat_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of chat."""
+    """Add the flags of chat."""
     add_model_flags(parser)
     add_adapter_flag(parser, "the first of which answers until /adapter chooses another")
     add_sampling_flags(parser)
@@ -50,7 +48,7 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_complete_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of complete."""
+    """Add the flags of complete."""
     add_model_flags(parser)
     add_sampling_flags(parser)
     parser.add_argument("--prefix", metavar="TEXT", help="code before the gap")
@@ -59,7 +57,7 @@ def add_complete_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def chat_verb(arguments: argparse.Namespace) -> int:
-    """Talk until the user leaves, or answer what the flags ask."""
+    """Chat until the user exits, or answer the questions given by flags."""
     start_logging()
     questions = _questions(arguments)
     from mindcoder.generate.chat import Chat
@@ -88,7 +86,7 @@ def chat_verb(arguments: argparse.Namespace) -> int:
 
 
 def complete_verb(arguments: argparse.Namespace) -> int:
-    """Fill a gap; the answer alone goes to stdout."""
+    """Fill in the middle; only the answer goes to stdout."""
     start_logging()
     prefix, suffix = _gap(arguments)
     from mindcoder.backend.device import interruptible
@@ -109,7 +107,7 @@ def complete_verb(arguments: argparse.Namespace) -> int:
 
 
 def converse(chat: Chat, read: Callable[[], str], out: TextIO) -> int:
-    """Questions and commands from ``read`` until it raises EOFError or the user leaves."""
+    """Read questions and commands until ``read`` raises EOFError or the user exits."""
     _write(out, f"{chat.model.name}, template {chat.model.template}; /help lists the commands\n")
     while True:
         try:
@@ -142,7 +140,7 @@ def _wants_to_leave(line: str, read: Callable[[], str], out: TextIO) -> bool:
 
 
 def command(chat: Chat, line: str, out: TextIO) -> bool:
-    """Run ``/name rest``; whether the conversation goes on."""
+    """Run ``/name rest``; returns whether the conversation continues."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()
     if name in ("/exit", "/quit"):
@@ -170,7 +168,7 @@ def command(chat: Chat, line: str, out: TextIO) -> bool:
 
 
 def answer(chat: Chat, question: str, out: TextIO) -> None:
-    """Stream an answer, then its speed on stderr; Ctrl-C stops the answer only."""
+    """Stream an answer, then print its speed on stderr; Ctrl-C stops the answer only."""
     from mindcoder.backend.device import interruptible
 
     pieces = chat.ask(question)
@@ -185,7 +183,7 @@ def answer(chat: Chat, question: str, out: TextIO) -> None:
 
 
 def _reader(history: str, model: Model) -> Callable[[], str]:
-    """Line editing with history at a terminal; plain lines from a pipe."""
+    """Line editing with history in a terminal; plain lines from a pipe."""
     if not sys.stdin.isatty():
         return _read_line
     from prompt_toolkit import PromptSession
@@ -210,7 +208,7 @@ def _read_line() -> str:
 
 
 def _questions(arguments: argparse.Namespace) -> list[str] | None:
-    """What the flags ask; None where the user is to be asked."""
+    """The questions given by flags; None to ask the user."""
     if arguments.input_text is not None:
         return [arguments.input_text]
     if arguments.input_file is None:

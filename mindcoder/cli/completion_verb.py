@@ -1,4 +1,4 @@
-"""completion: a script that lets the shell complete verbs, flags and file names."""
+"""completion: a shell completion script for verbs, flags and file names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FILE_WORDS = ("FILE", "PATH", "DIR", "YAML", "GLOB", "JSONL", "CSV", "SRC", "DST
 
 
 def add_completion_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of completion."""
+    """Add the flags of completion."""
     parser.add_argument(
         "shell",
         choices=SHELLS,
@@ -20,7 +20,7 @@ def add_completion_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def completion_verb(arguments: argparse.Namespace) -> int:
-    """Print the script, as shtab makes it from the parser of all verbs."""
+    """Print the script that shtab generates from the parser of all verbs."""
     import shtab
 
     from mindcoder.cli.main import build_parser
@@ -28,13 +28,13 @@ def completion_verb(arguments: argparse.Namespace) -> int:
     parser = build_parser()
     _complete_files(parser)
     script = shtab.complete(parser, shell=arguments.shell)
-    # where the script has nothing to offer, the shell completes file names as it does for other commands
+    # if the script has nothing to offer, the shell completes file names as for other commands
     print(script.replace("complete -o bashdefault -F", "complete -o bashdefault -o default -F"))
     return 0
 
 
 def _complete_files(parser: argparse.ArgumentParser) -> None:
-    """Mark the arguments whose name says that they are files."""
+    """Mark the arguments that are files, judging by their names."""
     import shtab
 
     for action in parser._actions:

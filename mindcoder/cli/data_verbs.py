@@ -27,7 +27,7 @@ def share(text: str) -> float:
 
 
 def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of the original ``wizardcoder_preprocess.py``, and ours."""
+    """Add the flags of the original ``wizardcoder_preprocess.py``, and ours."""
     parser.add_argument("--input_glob", required=True, nargs="+", metavar="GLOB", help=INPUT_HELP)
     parser.add_argument("--output_file", required=True, metavar="FILE", help="MindRecord file to write")
     parser.add_argument(
@@ -67,7 +67,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
 
     start_logging()
     sources, output = sources_of(arguments), file_name(arguments.output_file)
-    written = output_files(output, arguments.file_partition)  # before anything slower
+    written = output_files(output, arguments.file_partition)  # checked before anything slow
     refuse_as_output(written, [*expand_glob(sources.patterns), arguments.vocab_file, arguments.merge_file])
     refuse_present(written, arguments.overwrite)
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file, pad_token=arguments.pad_token)
@@ -96,7 +96,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
 
 
 def add_tokenizer_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of train-tokenizer."""
+    """Add the flags of train-tokenizer."""
     parser.add_argument("--input_glob", required=True, nargs="+", metavar="GLOB", help=INPUT_HELP)
     parser.add_argument(
         "--vocab_size", type=positive, default=1000, metavar="N", help="ids in all, special tokens included"
@@ -109,10 +109,10 @@ def add_tokenizer_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def train_tokenizer_verb(arguments: argparse.Namespace) -> int:
-    """Train a small tokenizer and say how well it compresses.
+    """Train a small tokenizer and report its compression.
 
     Raises:
-        UserError: a record is broken, or there is no text.
+        UserError: a record is invalid, or there is no text.
     """
     sources, texts, left_out = sources_of(arguments), [], 0
     for file in expand_glob(sources.patterns):

@@ -24,7 +24,7 @@ LISTED = 20
 
 
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of data."""
+    """Add the flags of data."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="{ls,stats,show,dedup,decontaminate}")
     ls = verbs.add_parser("ls", help="datasets by name: format, licence, where to get them")
     ls.add_argument("names", nargs="*", metavar="NAME", help="all that is known of this one; default: a line for each")
@@ -55,7 +55,7 @@ def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def dataset_verb(arguments: argparse.Namespace) -> int:
-    """Run one of them."""
+    """Run one of its commands."""
     start_logging()
     if arguments.data_verb == "ls":
         print("\n".join(registry_lines(arguments.names)))
@@ -147,7 +147,7 @@ def _filter(arguments: argparse.Namespace) -> int:
 
 
 def _records(sources: Sources, unusable: list[BadRecord]) -> Iterator[AnyRecord]:
-    """Records of all files; those that teach nothing (an empty answer) go to ``unusable``."""
+    """Records of all files; unusable ones (such as an empty answer) go to ``unusable``."""
     for file in expand_glob(sources.patterns):
         for record in read_records(file, replace(sources.reading, keep_raw=True)):
             if not isinstance(record, BadRecord):

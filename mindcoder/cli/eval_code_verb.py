@@ -14,11 +14,11 @@ from mindcoder.evaluate.problems import MBPP_SPLITS, TASKS, Problem, read_proble
 from mindcoder.evaluate.protocol import PROTOCOLS, STYLES, Protocol, check_protocol, digest, named_protocol
 from mindcoder.evaluate.sandbox import Sandbox
 
-CANONICAL = "canonical"  # in place of a model: the problem set's own solutions
+CANONICAL = "canonical"  # instead of a model: the reference solutions of the problem set
 
 
 def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of eval-code."""
+    """Add the flags of eval-code."""
     add_model_flags(parser, batch=8)
     add_sampling_flags(parser)
     parser.add_argument("--task", choices=TASKS, required=True, help="benchmark")
@@ -65,7 +65,7 @@ def eval_code_verb(arguments: argparse.Namespace) -> int:
     shots = _shots(arguments)
     limits = SandboxOptions(arguments.timeout, arguments.memory_gb * 2**30, isolation=arguments.sandbox)
     execution = Execution(arguments.allow_code_execution, limits, arguments.workers, _ks(arguments.k))
-    sandbox = None if arguments.generate_only else execution.open()  # before hours of generation
+    sandbox = None if arguments.generate_only else execution.open()  # fail before hours of generation
     if arguments.path == CANONICAL:
         return _score_canonical(problems, arguments.task, sandbox or execution.open(), arguments.workers)
     from mindcoder.backend.device import interruptible
@@ -98,7 +98,7 @@ def eval_code_verb(arguments: argparse.Namespace) -> int:
 
 
 def _score_canonical(problems: list[Problem], task: str, sandbox: Sandbox, workers: int | None) -> int:
-    """The problem set's own solutions: what every sandbox and every file should give 1.000 for."""
+    """Score the reference solutions, which should give 1.000 for every sandbox and every file."""
     from mindcoder.evaluate.scores import Judged, scores
 
     programs = [problem.canonical_program() for problem in problems]
@@ -116,7 +116,7 @@ def _score_canonical(problems: list[Problem], task: str, sandbox: Sandbox, worke
 
 
 def _shots(arguments: argparse.Namespace) -> list[Problem]:
-    """Solved examples: the problems that MBPP sets apart for it."""
+    """Solved examples: the problems that MBPP reserves for prompting."""
     if arguments.shots == 0:
         return []
     if arguments.task != "mbpp" or arguments.shots < 0:

@@ -1,4 +1,4 @@
-"""The last line of defence: whatever ends a command becomes one line on stderr and an exit code."""
+"""Last line of defense: whatever ends a command becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ MINDSPORE_MARKS = ("C++ Call Stack", "Framework Error Message", "The Traceback o
 
 
 class ClosedOutput(Exception):
-    """Standard output is not read to its end; what should have been printed is lost."""
+    """Standard output was closed by its reader; the remaining output is lost."""
 
 
 def guarded(work: Callable[[], int], debug: bool) -> int:
-    """Run ``work`` without MindSpore's own noise; whatever it raises becomes one line on stderr.
+    """Run ``work`` without MindSpore's own log noise; any exception becomes one line on stderr.
 
     Args:
-        work: gives the exit code.
-        debug: show the stack trace too.
+        work: returns the exit code.
+        debug: print the stack trace too.
 
     Returns:
-        What ``work`` gave; 2 when something given is wrong, 1 for a fault of ours, 130 after Ctrl-C.
+        The result of ``work``; 2 for invalid input, 1 for a bug of ours, 130 after Ctrl-C.
     """
     open_standard_streams()
     quiet_environment()
@@ -62,14 +62,14 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
 
 
 def _comes_of_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind ``error``: an extension module that it stops while loading raises ImportError."""
+    """Whether Ctrl-C caused ``error``: an extension module interrupted while loading raises ImportError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__
     return error is not None
 
 
 def describe(error: BaseException) -> tuple[str, int]:
-    """One line about ``error``, and the exit code that goes with it."""
+    """One line about ``error``, and its exit code."""
     known = _known(error)
     if known is not None:
         return f"error: {known}", WRONG_INPUT
@@ -82,7 +82,7 @@ def describe(error: BaseException) -> tuple[str, int]:
 
 
 def _known(error: BaseException) -> str | None:
-    """What an error of the user's, the disk's or the machine's says in one line."""
+    """One line for errors caused by the user, the disk or the machine; None for others."""
     if isinstance(error, UserError):
         return single_line(str(error))
     if isinstance(error, ClosedOutput | BrokenPipeError):
@@ -108,7 +108,7 @@ def _known(error: BaseException) -> str | None:
 
 
 def _operating_system(error: OSError) -> str:
-    """File and reason; ``strerror`` is missing from errors that libraries make themselves."""
+    """File and reason; errors raised by libraries have no ``strerror``."""
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno == errno.ENOSPC:
         reason = "no space left on the disk"
@@ -134,7 +134,7 @@ def _is_from_mindspore(error: BaseException) -> bool:
 
 
 def _first_sentence(error: BaseException) -> str:
-    """MindSpore's messages are followed by rulers and call stacks; the first line that says something."""
+    """The first meaningful line: MindSpore's messages are followed by rulers and call stacks."""
     for line in str(error).splitlines():
         text = line.strip().lstrip("-# ").strip()
         if text and not any(mark in text for mark in MINDSPORE_MARKS):
@@ -143,10 +143,10 @@ def _first_sentence(error: BaseException) -> str:
 
 
 class _PerhapsClosed(io.FileIO):
-    """A descriptor that was closed when the command began, and only stands for one that could be written to."""
+    """Stand-in for a stream whose descriptor was closed when the command started."""
 
     def write(self, data: Any, /) -> int:
-        """Raise what a pipe without a reader raises."""
+        """Raise the error of a pipe without a reader."""
         try:
             return super().write(data)
         except OSError as error:
@@ -156,12 +156,14 @@ class _PerhapsClosed(io.FileIO):
 
 
 def open_standard_streams() -> None:
-    """A closed descriptor 0, 1 or 2 would be given to the next file opened, and messages would be written into it."""
+    """Reopen closed descriptors 0, 1 and 2: the next file opened would get them, and messages would be written into
+    it.
+    """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # Takes the lowest free number. Output that goes nowhere is an error, as into /dev/full.
+            # os.open takes the lowest free number. Output that cannot be read is an error, as with /dev/full.
             os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
@@ -169,7 +171,8 @@ def open_standard_streams() -> None:
             raw = io.BufferedWriter(_PerhapsClosed(number, "w", closefd=False))
             setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace"))
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # file names and answers may hold what the terminal cannot
+            # file names and answers may contain characters that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flush_output() -> None:
@@ -182,10 +185,10 @@ def _flush_output() -> None:
 
 
 def lost_output(failure: OSError | None) -> str | None:
-    """What to say of text that could not be written; None where it was, or where its reader left before its end.
+    """The message about output that could not be written; None if it was, or if its reader left early.
 
     Args:
-        failure: of writing it, if there was one; else it may still be in a buffer.
+        failure: error of the write, if there was one; the output may still be in a buffer otherwise.
     """
     try:
         if failure is not None:
@@ -200,12 +203,12 @@ def lost_output(failure: OSError | None) -> str | None:
 
 
 def _print_line(message: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+    with contextlib.suppress(OSError, ValueError):  # nobody may be reading it
         print(f"mindcoder: {message}", file=sys.stderr, flush=True)
 
 
 def drop_unwritable_output() -> None:
-    """Python flushes again as it exits, and prints a traceback of its own where that fails."""
+    """Prevent Python's flush at exit, which prints its own traceback if it fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""The processes of ``mindcoder launch``: from a rank table, or from the cards of this machine where none is given."""
+"""The processes of ``mindcoder launch``: from a rank table, or one per card of this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OWN_HOST = "127.0.0.1"
 
 
 def add_table_flags(parser: argparse.ArgumentParser) -> None:
-    """Which processes there are."""
+    """Add the flags that select the processes."""
     parser.add_argument(
         "--rank_table",
         metavar="FILE",
@@ -53,14 +53,14 @@ def add_table_flags(parser: argparse.ArgumentParser) -> None:
 def choose_table(
     arguments: argparse.Namespace, on_ascend: bool, environment: Mapping[str, str] = os.environ, root: Path = Path("/")
 ) -> tuple[RankTable, Path | None]:
-    """All processes of the job, and the file that says so; no file where they are this machine's cards.
+    """All processes of the job, and the rank table file; no file if they are this machine's cards.
 
     Args:
-        on_ascend: whether the processes compute on Ascend; on CPU there may be any number of them.
-        root: stands for ``/``.
+        on_ascend: whether the processes run on Ascend; on CPU there may be any number of them.
+        root: replaces ``/``.
 
     Raises:
-        UserError: a table that cannot be read, cards that are not there, or nothing says how many processes.
+        UserError: an unreadable table, missing cards, or an unknown number of processes.
     """
     given = arguments.rank_table
     if given is None and environment.get(TABLE_VARIABLE):
@@ -80,7 +80,7 @@ def choose_table(
 def _table_of_this_machine(
     arguments: argparse.Namespace, on_ascend: bool, environment: Mapping[str, str], root: Path
 ) -> RankTable:
-    """A process a card, or as many as asked for."""
+    """One process per card, or as many as requested."""
     if arguments.device_range is not None:
         raise UserError("needs a --rank_table, whose ranks it chooses; --devices chooses cards", "--device_range")
     wanted, cards = arguments.world_size, visible_cards(environment, root) if on_ascend else []
@@ -106,14 +106,14 @@ def _table_of_this_machine(
 
 
 def _listed(numbers: list[int]) -> str:
-    """``0 to 7``, or each of them where there is a gap."""
+    """Format as ``0 to 7``, or individually if there is a gap."""
     if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers))
 
 
 def _on_devices(table: RankTable, devices: str, file: Path, log_dir: Path) -> tuple[RankTable, Path]:
-    """The table of the cards ``devices`` alone, and the file that holds it: ``file`` where those are all it lists."""
+    """The table restricted to the cards ``devices``, and its file: ``file`` itself if it lists no others."""
     try:
         chosen = choose_devices(table, parse_range(devices))
     except ValueError as error:
@@ -127,7 +127,7 @@ def _on_devices(table: RankTable, devices: str, file: Path, log_dir: Path) -> tu
 
 
 def this_server(table: RankTable, device_range: str | None, file: Path | None) -> Server:
-    """The server whose ranks ``device_range`` names, with those devices only."""
+    """The server whose ranks ``device_range`` selects, with those devices only."""
     if device_range is None:
         if len(table.servers) > 1:
             raise UserError("lists several servers: say which ranks run here with --device_range", file)

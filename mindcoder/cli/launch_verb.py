@@ -1,4 +1,4 @@
-"""launch: one process a device."""
+"""launch: one process per device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFAULT_PORT, LAST_PORT = 8118, 65535
 
 
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of launch; ``scripts/run_singlenode.sh`` fills them from the original script's four arguments."""
+    """Add the flags of launch; ``scripts/run_singlenode.sh`` sets them from the original script's four arguments."""
     add_table_flags(parser)
     parser.add_argument("--command", required=True, metavar="TEXT", help="what every process runs")
     parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="gets rank_N.log")
@@ -71,7 +71,7 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def launch_verb(arguments: argparse.Namespace) -> int:
-    """Check everything, start, watch; gives the exit code of the first rank that failed."""
+    """Check everything, start the ranks and watch them; returns the exit code of the first rank that failed."""
     try:
         command = shlex.split(arguments.command)
     except ValueError as error:
@@ -116,7 +116,7 @@ def launch_verb(arguments: argparse.Namespace) -> int:
 
 
 def _keep_logs(folder: Path, ranks: Sequence[int]) -> str:
-    """Put a failed attempt's logs out of the next one's way; says where they are."""
+    """Move the logs of a failed attempt aside; returns where they are."""
     try:
         return f"the logs of the failed attempt are in {keep_failed_logs(folder, ranks)}"
     except OSError as error:
@@ -124,7 +124,7 @@ def _keep_logs(folder: Path, ranks: Sequence[int]) -> str:
 
 
 def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOptions:
-    """The same job on the devices that are left; as it is where it cannot be smaller."""
+    """The same job on the remaining devices; unchanged if it cannot shrink."""
     found = _configuration(options.command)
     if found is None:
         return options
@@ -153,10 +153,10 @@ def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOpti
 
 
 def _configuration(command: Sequence[str]) -> tuple[RunConfig, YamlSource] | None:
-    """What the command's ``--config`` and flags say; None where it is no run of ours.
+    """The configuration from the command's ``--config`` and flags; None if it is not a run of ours.
 
     Raises:
-        UserError: the file is wrong.
+        UserError: the file is invalid.
     """
     if "--config" not in command:
         return None
@@ -167,10 +167,10 @@ def _configuration(command: Sequence[str]) -> tuple[RunConfig, YamlSource] | Non
 
 
 def _computes_on_ascend(found: tuple[RunConfig, YamlSource] | None) -> bool:
-    """Whether the ranks compute on Ascend: as a run of ours says, else wherever there is one.
+    """Whether the ranks run on Ascend: as configured in a run of ours, else if there is an Ascend device.
 
     Raises:
-        UserError: Ascend is asked for, and there is none.
+        UserError: Ascend is requested but missing.
     """
     if found is None:
         return ascend_present()
@@ -183,7 +183,7 @@ def _check_run(config: RunConfig, source: YamlSource, world: int) -> None:
     """Check the configuration of a run of ours against the number of processes before anything starts.
 
     Raises:
-        UserError: the mesh is another one.
+        UserError: the device mesh does not match.
     """
     if config.use_parallel:
         check_layout(config, source, world)
@@ -193,12 +193,12 @@ def _check_run(config: RunConfig, source: YamlSource, world: int) -> None:
 
 
 def _scheduler_host(table: RankTable) -> str:
-    """The first server's address; this machine's own where there is no other."""
+    """Address of the first server; this machine's own if there is no other."""
     return "127.0.0.1" if len(table.servers) == 1 else table.servers[0].address
 
 
 def _scheduler_port(port: int | None, table: RankTable, server: Server, host: str) -> int:
-    """The port asked for if nobody listens there; a free one where no other server has to know it."""
+    """The requested port if it is free; otherwise any free one, if no other server has to know it."""
     starts_it = any(device.rank_id == 0 for device in server.devices)
     if port is None and len(table.servers) == 1:
         with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""Where messages go: short on the terminal, complete in a file."""
+"""Logging: short on the terminal, complete in a file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DETAILED = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 class AroundProgressBars(logging.Handler):
-    """Writes to stderr without breaking a progress bar that is being shown."""
+    """Writes to stderr without breaking a visible progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
 def start_logging(folder: Path | None = None) -> Path | None:
-    """Send our messages to stderr and, with ``folder``, to ``folder/mindcoder.log``; gives that file."""
+    """Send our messages to stderr and, with ``folder``, to ``folder/mindcoder.log``; returns that file."""
     root = logging.getLogger("mindcoder")
     root.setLevel(logging.DEBUG)
     root.propagate = False

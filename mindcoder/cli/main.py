@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a verb; gives the exit code: 0 done, 1 failed, 2 something given is wrong, 128 + a signal that ended it."""
-    try:  # the verbs' imports take the most of a second: Ctrl-C there is one line, too
+    """Run a verb; returns the exit code: 0 success, 1 failure, 2 invalid input, 128 + the signal that ended it."""
+    try:  # importing the verbs takes most of a second: Ctrl-C there is one line, too
         from mindcoder.backend.device import signals_held
 
         with signals_held():
@@ -70,7 +70,7 @@ def build_parser() -> Parser:
 
 
 def doctors_parser() -> Parser:
-    """The parser of doctor alone, for an installation in which other verbs cannot be imported."""
+    """The parser of doctor alone, for an installation in which the other verbs cannot be imported."""
     from mindcoder.cli.doctor_verb import add_doctor_flags, doctor_verb
     from mindcoder.cli.parser import StrictParser
 

@@ -18,7 +18,7 @@ SEQ_LENGTH = 2048  # the original's default
 
 @script
 def mbpp_generate_script(prog: str) -> int:
-    """Answers to a range of problems, one file per answer."""
+    """Generate answers to a range of problems, one file per answer."""
     parser = StrictParser(prog=prog, description="Answers to MBPP, one file per problem.")
     parser.add_argument("--start_index", type=not_negative, default=0, metavar="N", help="first problem; default: 0")
     parser.add_argument("--end_index", type=positive, metavar="N", help="the one after the last; default: all")
@@ -90,7 +90,7 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 @script
 def mbpp_process_script(prog: str) -> int:
-    """The programs of all answers in one file; with ``--mbpp_path`` their score too."""
+    """Extract the programs of all answers into one file; with ``--mbpp_path`` score them too."""
     parser = StrictParser(prog=prog, description="The programs in MBPP answers, in one file.")
     parser.add_argument("--path", required=True, metavar="DIR", help="with 0.json, 1.json, ...")
     parser.add_argument("--out_path", required=True, metavar="FILE", help="for bigcode-evaluation-harness")

@@ -1,4 +1,4 @@
-"""Length flags of the original scripts, held against the model's context."""
+"""Length flags of the original scripts, checked against the model's context."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from mindcoder.errors import UserError
 
 
 def context_of(weights: Weights) -> int | None:
-    """Tokens that prompt and answer may have together; None where positions are computed and set no limit."""
+    """Maximum length of prompt and answer together; None if rotary positions set no limit."""
     limit = weights.config.longest_text
     return limit if limit is None or weights.prefix is None else limit - weights.prefix.options.tokens
 
 
 def fit_length(flag: str, typed: int | None, default: int, limit: int | None, otherwise: str = "") -> int:
-    """The length to use: what was typed, else the default, cut to the model's context with a line that says so.
+    """The length to use: the flag's value or its default, reduced to the model's context with a log line.
 
     Args:
-        flag: named in the line and in the refusal.
-        typed: by the user; None: nothing.
-        limit: tokens there is room for; None: any number.
-        otherwise: what else takes room, for the messages, such as ``" beside --max_output_length 20"``.
+        flag: name, for the messages.
+        typed: value given by the user; None if not given.
+        limit: maximum number of tokens; None for no limit.
+        otherwise: what else needs room, for the messages, such as ``" beside --max_output_length 20"``.
 
     Raises:
-        UserError: the typed length is over the limit, or the limit leaves no room at all.
+        UserError: the given length exceeds the limit, or the limit leaves no room at all.
     """
     length = default if typed is None else typed
     if limit is None or length <= limit:

@@ -9,7 +9,7 @@ from mindcoder.data.prompt import TEMPLATES
 
 
 def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
-    """Which model, and its memory."""
+    """Add the flags for the model and its memory."""
     parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run or checkpoint")
     parser.add_argument("--tokenizer", metavar="FILE", help="vocabulary, where PATH has none")
     parser.add_argument(
@@ -38,7 +38,7 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
-    """How tokens are chosen."""
+    """Add the sampling flags."""
     parser.add_argument("--max_output_length", type=positive, metavar="N", help="longest answer, in tokens")
     parser.add_argument(
         "--temperature", type=number(0), default=0.0, metavar="T", help="0, the default, takes the likeliest token"
@@ -64,7 +64,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling(arguments: argparse.Namespace):
-    """`SamplingOptions` of the flags."""
+    """`SamplingOptions` from the flags."""
     from mindcoder.generate.sampler import SamplingOptions
 
     return SamplingOptions(
@@ -78,7 +78,7 @@ def sampling(arguments: argparse.Namespace):
 
 
 def open_flagged_model(arguments: argparse.Namespace):
-    """The `Model` of the flags; sets MindSpore up."""
+    """The `Model` selected by the flags; initializes MindSpore."""
     from mindcoder.backend.device import interruptible, setup_device
 
     setup_device(arguments.device_target, threads=arguments.threads)

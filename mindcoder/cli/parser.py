@@ -1,4 +1,4 @@
-"""The argument parser of the verbs and scripts: one-line errors with the nearest name, defaults in ``--help``."""
+"""The argument parser of verbs and scripts: one-line errors with the nearest name, defaults in ``--help``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mindcoder.errors import single_line
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Adds the default to a flag's help, unless the help names it."""
+    """Appends the default to a flag's help, unless the help mentions it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -27,22 +27,22 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class OverviewFormatter(HelpFormatter):
-    """Leaves the list of verbs to the epilog, which has them in groups."""
+    """Omits the list of verbs, which the epilog has in groups."""
 
     def _iter_indented_subactions(self, action: argparse.Action) -> Generator[argparse.Action, None, None]:
         yield from ()
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line and exits with 2."""
+    """Prints errors on one line and exits with code 2."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **options)
-        self._failure: OSError | None = None  # of writing to stdout
+        self._failure: OSError | None = None  # error while writing to stdout
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Remember an error that argparse would pass over."""
+        """Remember an error that argparse would ignore."""
         try:
             (file or sys.stderr).write(message)
         except OSError as error:
@@ -62,11 +62,11 @@ class Parser(argparse.ArgumentParser):
         if lost is not None and status == 0:
             status = WRONG_INPUT
             self._print_message(f"mindcoder: {lost}\n", sys.stderr)
-        drop_unwritable_output()  # of `mindcoder --help | head -1`
+        drop_unwritable_output()  # as in `mindcoder --help | head -1`
         sys.exit(status)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse what is not among ``choices``, with the nearest of them."""
+        """Refuse values that are not among ``choices``, suggesting the nearest."""
         if action.choices is not None and value not in action.choices:
             names = [str(choice) for choice in action.choices]
             if isinstance(action, argparse._SubParsersAction):
@@ -75,10 +75,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class StrictParser(Parser):
-    """Refuses an unknown flag before it misses a required one: ``--confg x`` is a misspelt ``--config``.
+    """Reports an unknown flag before a missing required one: ``--confg x`` is a misspelled ``--config``.
 
     Args:
-        flags_of_others: commands that have a flag, for the message about one that this parser does not have.
+        flags_of_others: commands that have a flag, for the message about a flag that this parser does not have.
     """
 
     def __init__(self, *args: Any, flags_of_others: Mapping[str, list[str]] | None = None, **options: Any) -> None:
@@ -87,7 +87,7 @@ class StrictParser(Parser):
 
     @property
     def flags(self) -> list[str]:
-        """``--config`` and so on."""
+        """All flags, such as ``--config``."""
         return list(self._option_string_actions)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
@@ -112,7 +112,7 @@ class StrictParser(Parser):
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """``; did you mean 'x'?``, or the names if there are few and none is close."""
+    """``; did you mean 'x'?``, or all names if there are few and none is close."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -1,4 +1,4 @@
-"""plan: memory, messages and time of a layout, without starting anything."""
+"""plan: memory, communication and time of a layout, without starting anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEBIBYTE, GIBIBYTE = 2**20, 2**30
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of plan."""
+    """Add the flags of plan."""
     parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
     parser.add_argument("--devices", type=positive, metavar="N", help="default: those of parallel_config")
     parser.add_argument("--memory", type=byte_size, default="64GB", metavar="SIZE", help="of a device")
@@ -60,7 +60,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_verb(arguments: argparse.Namespace) -> int:
-    """Print the plan of the file's layout, then the layouts that fit."""
+    """Print the plan of the configured layout, then the layouts that fit."""
     config, source = load_config(arguments.config, arguments.set)
     network, mesh, runner = config_from_section(config.model.settings), config.parallel_config, config.runner_config
     model = config.model.settings
@@ -114,7 +114,7 @@ def plan_verb(arguments: argparse.Namespace) -> int:
 
 
 def _print_stages(plan: Plan) -> None:
-    """A line per pipeline stage."""
+    """Print a line per pipeline stage."""
     print("stage  layers  parameters     weights   gradients   optimizer  activations       total  sent per step")
     for stage in plan.stages:
         memory = stage.memory
@@ -126,7 +126,7 @@ def _print_stages(plan: Plan) -> None:
 
 
 def _print_verdict(plan: Plan, machine: Machine) -> None:
-    """Whether it fits, and how fast it is on what assumptions."""
+    """Print whether it fits, its speed, and the assumptions."""
     fits = "fits" if plan.fits(machine) else "does NOT fit"
     limit = _bytes(machine.memory)
     if machine.pool:
@@ -141,7 +141,7 @@ def _print_verdict(plan: Plan, machine: Machine) -> None:
 
 
 def _print_layouts(found: list[Plan], devices: int, global_batch: int) -> None:
-    """The fastest layouts that fit."""
+    """Print the fastest layouts that fit."""
     sequences = _count(global_batch, "sequence", "s")
     print(f"layouts of {_devices(devices)} that fit, {sequences} per step, fastest first:")
     for plan in found[:SHOWN_LAYOUTS]:
@@ -151,7 +151,7 @@ def _print_layouts(found: list[Plan], devices: int, global_batch: int) -> None:
 
 
 def _tensor_pool(config: RunConfig, source: YamlSource) -> float:
-    """Bytes of ``context.max_device_memory``; 0 where the file has none."""
+    """``context.max_device_memory`` in bytes; 0 if it is not configured."""
     text = config.context.max_device_memory
     if not text:
         return 0.0
@@ -163,7 +163,7 @@ def _tensor_pool(config: RunConfig, source: YamlSource) -> float:
 
 
 def _communicator_buffer() -> float:
-    """Bytes of a communicator's send and receive buffers, as HCCL_BUFFSIZE (MiB) sets them."""
+    """Bytes of a communicator's send and receive buffers, as HCCL_BUFFSIZE (MiB) configures them."""
     text = os.environ.get("HCCL_BUFFSIZE", "")
     if not text:
         return ATLAS.communicator_buffer
@@ -173,7 +173,7 @@ def _communicator_buffer() -> float:
 
 
 def _adapter_shapes(config: RunConfig, network: TransformerConfig) -> dict[str, tuple[int, ...]] | None:
-    """Of LoRA's matrices or a prefix; None where all weights are trained."""
+    """Shapes of LoRA's matrices or of a prefix; None for full fine-tuning."""
     options, prefix = lora_options(config), prefix_options(config)
     if prefix is not None:
         return prefix_shapes(prefix, network)

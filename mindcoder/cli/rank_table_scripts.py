@@ -21,7 +21,7 @@ HCCN_FILE = Path("/etc/hccn.conf")
 
 
 def hccl_tools_script() -> int:
-    """``hccl_tools.py --device_num "[0,8)" [--server_ip IP]``: the rank table of this server."""
+    """``hccl_tools.py --device_num "[0,8)" [--server_ip IP]``: write the rank table of this server."""
     parser = StrictParser(prog="hccl_tools.py", description="Write the rank table of this server.")
     parser.add_argument(
         "--device_num", default="[0,8)", metavar="RANGE", help="cards, the last excluded; default: [0,8)"
@@ -60,7 +60,7 @@ def hccl_tools_script() -> int:
 
 
 def merge_hccl_script() -> int:
-    """``merge_hccl.py TABLE TABLE …``: one table of several servers; ranks follow the order given."""
+    """``merge_hccl.py TABLE TABLE …``: merge the tables of several servers; ranks follow the order given."""
     parser = StrictParser(prog="merge_hccl.py", description="Join the rank tables of several servers.")
     parser.add_argument("tables", nargs="+", metavar="FILE", help="in the order of ranks")
     parser.add_argument("--output_dir", default=".", metavar="DIR", help="gets the table; default: this folder")
@@ -76,7 +76,7 @@ def merge_hccl_script() -> int:
 
 
 def print_world_size(file: str) -> int:
-    """For shell scripts: the number of processes that a table is for."""
+    """For shell scripts: print the number of processes of a rank table."""
 
     def work() -> int:
         print(read_rank_table(file).world_size)
@@ -98,7 +98,7 @@ def _write(table: RankTable, folder: Path) -> None:
 
 
 def _own_address() -> str:
-    """The address of the interface that leads out; the loopback address on a machine without one."""
+    """The address of the interface with the default route; the loopback address if there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # documentation address (RFC 5737): nothing is sent
@@ -108,10 +108,10 @@ def _own_address() -> str:
 
 
 def _device_addresses(ids: list[int], server: str) -> list[str]:
-    """Each card's network address from /etc/hccn.conf or hccn_tool; the server's where there are no cards.
+    """Network address of each card from /etc/hccn.conf or hccn_tool; the server's if there are no cards.
 
     Raises:
-        UserError: there are cards, but an address is not to be found.
+        UserError: there are cards, but an address cannot be found.
     """
     if not ascend_present() and not HCCN_FILE.is_file():
         return [server] * len(ids)

@@ -1,4 +1,4 @@
-"""report: one page about a run."""
+"""report: an HTML page about a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mindcoder.outputs import refuse_as_page
 
 
 def add_report_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of report."""
+    """Add the flags of report."""
     parser.add_argument("folder", metavar="RUN", help="output folder of a training run")
     parser.add_argument("--output_file", metavar="FILE", help="a name that ends in .html; default: RUN/report.html")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")

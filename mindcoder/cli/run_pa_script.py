@@ -1,6 +1,6 @@
-"""ATB-Models' ``run_pa.py`` and ``run_fa.py``: answer texts with the weights of a folder, by the original flags.
+"""ATB-Models' ``run_pa.py`` and ``run_fa.py``: complete texts with the weights of a folder, with the original flags.
 
-Both are one thing here: the key-value cache is paged and attention is one fused operator, whatever the name says.
+Both are the same here: the KV cache is paged and attention is one fused operator, whatever the script is called.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mindcoder.files import read_text
 
 log = logging.getLogger("mindcoder.cli")
 
-QUESTION = "What's deep learning?"  # this and the next are the original's defaults
+QUESTION = "What's deep learning?"  # this and the following are the original's defaults
 INPUT_LENGTH = 1024
 
 
@@ -90,7 +90,7 @@ def _answer(arguments: argparse.Namespace, name: str) -> int:
         model = open_model(
             ModelRequest(
                 arguments.model_path,
-                template=trained,  # of nothing here: prompts are given as they are
+                template=trained,  # no template: prompts are used as given
                 dtype="bfloat16" if arguments.is_bf16 else "float16",
                 max_length=input_length + arguments.max_output_length,
                 batch=arguments.batch,
@@ -113,7 +113,7 @@ def _answer(arguments: argparse.Namespace, name: str) -> int:
 
 
 def _input_length(arguments: argparse.Namespace, context: int | None) -> int:
-    """Tokens of a prompt; with those of the answer they fit the model."""
+    """Maximum prompt length; with the answer it fits the model's context."""
     answer = arguments.max_output_length
     if context is not None and answer >= context:
         raise UserError(f"--max_output_length: expected less than the model's context of {context}, found {answer}")

@@ -34,7 +34,7 @@ log = logging.getLogger("mindcoder.cli")
 
 
 def run(run_mode: str, arguments: argparse.Namespace) -> int:
-    """Validate everything that can be, then import MindSpore and go; gives the exit code.
+    """Validate everything possible, then import MindSpore and run; returns the exit code.
 
     Raises:
         UserError: see the message.
@@ -45,7 +45,7 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
         check_layout(config, source, int(os.environ.get("RANK_SIZE", "1")))
         rank = int(os.environ.get("RANK_ID", "0"))
     if config.load_checkpoint:
-        place_of(config.load_checkpoint)  # its tokenizer is looked for next
+        place_of(config.load_checkpoint)  # its tokenizer is looked up next
     tokenizer = _tokenizer(config, required=run_mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         place, line = source.place(("model", "model_config", "vocab_size"))
@@ -59,7 +59,7 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
     _check_paths(config, run_mode, arguments)
     check_device(config.context.device_target, *source.place(("context", "device_target")))
     output = Path(config.output_dir)
-    writes = run_mode in ("train", "finetune") and rank == 0  # the first process holds the folder for all of them
+    writes = run_mode in ("train", "finetune") and rank == 0  # rank 0 locks the folder for all of them
     with folder_lock(output) if writes else nullcontext():
         if writes:
             _clear_up(output)
@@ -74,7 +74,7 @@ def _run(
     tokenizer: CodeTokenizer | None,
     rank: int,
 ) -> int:
-    """From a configuration that fits to the run; gives the exit code."""
+    """Run a validated configuration; returns the exit code."""
     trains = run_mode in ("train", "finetune")
     log_file = start_logging(Path(config.output_dir) / "log" if trains and rank == 0 else None)
     if run_mode in ("eval", "predict"):
@@ -105,7 +105,7 @@ def _run(
         from mindcoder.backend.device import interruptible
         from mindcoder.train.run import evaluate_run
 
-        with nullcontext() if config.use_parallel else interruptible():  # ranks are ended by the launcher
+        with nullcontext() if config.use_parallel else interruptible():  # the launcher stops ranks
             result = evaluate_run(config)
         if rank == 0:
             print(f"eval: {result}")
@@ -113,13 +113,13 @@ def _run(
     assert tokenizer is not None
     if rank == 0:
         return _predict(config, arguments, tokenizer, sys.stdout)
-    arguments.output_file = None  # every rank computes the answers, the first one tells them
+    arguments.output_file = None  # every rank computes the answers, rank 0 prints them
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         return _predict(config, arguments, tokenizer, nowhere)
 
 
 def _clear_up(output: Path) -> None:
-    """Remove what a killed run left half-written; nobody else writes here."""
+    """Remove incomplete files of a killed run; no one else writes here."""
     from mindcoder.checkpoint.store import clear_partial
 
     clear_partial(output / "checkpoint")
@@ -162,13 +162,13 @@ def _predict(config: RunConfig, arguments: argparse.Namespace, tokenizer: CodeTo
         arguments.predict_batch or config.model.settings.batch_size,
         tuple(arguments.adapter),
     )
-    with nullcontext() if config.use_parallel else interruptible():  # ranks are ended by the launcher
+    with nullcontext() if config.use_parallel else interruptible():  # the launcher stops ranks
         predict(config, request, tokenizer, out)
     return 0
 
 
 def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
-    """The tokenizer of the YAML file or the flags; without either, the one beside the checkpoint."""
+    """The tokenizer of the YAML file or the flags; by default the one beside the checkpoint."""
     section = config.processor.tokenizer
     options: dict[str, Any] = {"pad_token": section.pad_token or None, "add_bos": section.add_bos_token}
     if section.is_given:
@@ -186,7 +186,7 @@ def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
 def _with_prepared_texts(
     config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None, is_first: bool
 ) -> RunConfig:
-    """The configuration with JSON and JSONL files of the datasets replaced by what they are tokenized to."""
+    """The configuration with JSON and JSONL datasets replaced by their tokenized files."""
     from mindcoder.data.prepared import TextOptions, is_text, prepare_texts
     from mindcoder.data.readers import Reading
     from mindcoder.train.datasets import infill_options, reading_of
@@ -223,7 +223,7 @@ def _with_prepared_texts(
 
 
 def _check_paths(config: RunConfig, run_mode: str, arguments: argparse.Namespace) -> None:
-    """Missing files are found before anything heavy is imported."""
+    """Check for missing files before anything heavy is imported."""
     if run_mode in ("eval", "predict") and not config.load_checkpoint:
         raise UserError(f"{run_mode} needs weights: --load_checkpoint")
     if run_mode == "predict" and not arguments.predict_data:

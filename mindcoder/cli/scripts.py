@@ -1,4 +1,4 @@
-"""The original MindFormers entry points under ``research/``: their flags, handed over to the verbs.
+"""The original MindFormers entry points under ``research/``: their flags, passed on to the verbs.
 
 Flags, defaults and file formats are those of mindspore-lab/mindformers r1.0 and r1.1.0, research/wizardcoder.
 """
@@ -22,7 +22,7 @@ SHARD_NAME = re.compile(r"-\d{5}-of-\d{5}\.(bin|safetensors)$")
 
 
 def script(call: Callable[[str], int]) -> Callable[[str], int]:
-    """A script's function with its imports and its flags under guard too: Ctrl-C amid them is one line and 130."""
+    """A script's function that runs its imports and flag parsing under guard too: Ctrl-C there is one line and 130."""
 
     @functools.wraps(call)
     def guarded_call(prog: str) -> int:
@@ -37,8 +37,8 @@ def run_script(prog: str, model: str, config: str | None = None) -> int:
     Args:
         prog: name in messages.
         model: for the help.
-        config: configuration file beside the script that ``--config`` defaults to; looked for in the working
-            directory first, as the original script does.
+        config: default of ``--config``, a file beside the script; looked for in the working directory first, as the
+            original script does.
     """
     return guarded(lambda: _run_script(prog, model, config), "--debug" in sys.argv)
 
@@ -127,7 +127,7 @@ def convert_reversed_script(prog: str) -> int:
 
 @script
 def convert_weights_script(prog: str) -> int:
-    """``convert_weights.py --model_path DIR``: a folder of ``.bin`` weights gets safetensors beside them."""
+    """``convert_weights.py --model_path DIR``: write safetensors beside the ``.bin`` weights of a folder."""
     parser = StrictParser(prog=prog, description=".bin weights to safetensors, in the same folder.")
     parser.add_argument("--model_path", required=True, metavar="DIR", help="Hugging Face folder with .bin weights")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -147,6 +147,7 @@ def _conversion_parser(prog: str, description: str) -> Parser:
         from mindcoder.cli.weight_verbs import add_conversion_options
 
     parser = StrictParser(prog=prog, description=description)
-    parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1)  # the verb splits too, these scripts do not
+    # the verb can split weights too, these scripts cannot
+    parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1)
     add_conversion_options(parser)
     return parser

@@ -1,4 +1,4 @@
-"""serve: OpenAI's interface over HTTP."""
+"""serve: OpenAI's API over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY_VARIABLE = "MINDCODER_API_KEY"
 
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of serve."""
+    """Add the flags of serve."""
     add_model_flags(parser, batch=16)
     add_adapter_flag(parser, "which requests choose by it as their model")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine only")
@@ -86,7 +86,7 @@ def serve_verb(arguments: argparse.Namespace) -> int:
             f"{model.name} on http://{host}:{taken.getsockname()[1]} (chat page /, OpenAI's interface /v1)", flush=True
         )
         for interruption in (signal.SIGINT, signal.SIGTERM):
-            # uvicorn ends well on both and raises them again afterwards; then nothing is left to interrupt.
+            # uvicorn shuts down cleanly on both and raises them again afterwards, when nothing is left to interrupt.
             signal.signal(interruption, lambda *_: None)
         run(create_app(model, limits, names), taken, limits, arguments.trusted_proxy)
     finally:

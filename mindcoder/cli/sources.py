@@ -1,4 +1,4 @@
-"""Files of records as the command line gives them: several of them, globs, names of the registry, other columns."""
+"""Record files on the command line: multiple files, globs, registry names, renamed columns."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ INPUT_HELP = "JSON, JSONL or code files: paths, quoted globs, or names of datase
 
 
 def columns(text: str) -> str:
-    """``instruction=q,output=a``, checked.
+    """Validate ``instruction=q,output=a``.
 
     Raises:
-        ArgumentTypeError: no pairs, or a field that no layout has.
+        ArgumentTypeError: not pairs, or a field that no layout has.
     """
     try:
         parse_columns(text)
@@ -31,7 +31,7 @@ def columns(text: str) -> str:
 
 
 def add_reading_flags(parser: argparse._ActionsContainer) -> None:
-    """How records are read where their fields do not say it."""
+    """Add the flags for reading records whose fields do not identify their layout."""
     parser.add_argument(
         "--columns",
         type=columns,
@@ -55,14 +55,14 @@ def add_reading_flags(parser: argparse._ActionsContainer) -> None:
 
 @dataclass(frozen=True)
 class Sources:
-    """Files and globs, and how their records are read."""
+    """Files and globs, and how to read their records."""
 
     patterns: tuple[str, ...]
     reading: Reading
 
 
 def sources_of(arguments: argparse.Namespace) -> Sources:
-    """What ``--input_glob`` (or its like) and the flags of `add_reading_flags` name.
+    """The sources given by ``--input_glob`` (or similar) and the flags of `add_reading_flags`.
 
     Raises:
         UserError: an unknown name, or names that are read differently.
@@ -73,10 +73,10 @@ def sources_of(arguments: argparse.Namespace) -> Sources:
 
 
 def resolve(given: Sequence[str], asked: Reading) -> Sources:
-    """Paths of what is given, names of the registry among it, and how to read them all.
+    """Resolve registry names to paths, and how to read them all.
 
     Args:
-        asked: what flags say; it wins over the registry.
+        asked: options from flags, which override the registry.
 
     Raises:
         UserError: as `sources_of`.
@@ -104,10 +104,10 @@ def _reading(entry: DatasetEntry, asked: Reading) -> Reading:
 
 
 def with_registered_data(config: RunConfig) -> RunConfig:
-    """A run's configuration with names of the registry replaced by what they stand for.
+    """A run's configuration with registry names replaced by their datasets.
 
     Raises:
-        UserError: an unknown name, or data of one section that is read differently.
+        UserError: an unknown name, or data in one section that are read differently.
     """
     from mindcoder.train.datasets import reading_of
 
@@ -129,12 +129,12 @@ def with_registered_data(config: RunConfig) -> RunConfig:
 
 
 def _files(pattern: str) -> list[str]:
-    """A MindRecord file or folder as it is, the files of a glob one by one."""
+    """A MindRecord file or folder unchanged, the files of a glob one by one."""
     return [pattern] if os.path.lexists(pattern) else [str(file) for file in expand_glob(pattern)]
 
 
 def registry_lines(names: Sequence[str] = ()) -> list[str]:
-    """What `mindcoder data ls` prints: a line for each dataset, or all that is known of those that are named.
+    """Output of `mindcoder data ls`: one line per dataset, or all details of the named ones.
 
     Raises:
         UserError: there is no registry, or no dataset of such a name.
@@ -154,7 +154,7 @@ def registry_lines(names: Sequence[str] = ()) -> list[str]:
 
 
 def _brief(licence: str) -> str:
-    """The licence without the remarks on it."""
+    """The license without remarks."""
     return re.split(r"[;,(]", licence, maxsplit=1)[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""Whether data, model, tokenizer and template of a run belong to one another."""
+"""Checks that data, model, tokenizer and template of a run match."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger("mindcoder.cli")
 
 
 def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None) -> TextFormat:
-    """How the texts of a run became token ids, for train, finetune and eval; says at once what chat will lack.
+    """Text format of a run, for train, finetune and eval; warns early about what chat will lack.
 
     Raises:
-        UserError: the datasets, the tokenizer and the template do not belong to one another.
+        UserError: the datasets, the tokenizer and the template do not match.
     """
     if run_mode == "predict":
         return UNKNOWN
@@ -58,10 +58,10 @@ def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | N
 
 
 def as_trained(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
-    """The configuration of eval or predict with the template that the model was trained with, unless one is asked for.
+    """The configuration of eval or predict with the template that the model was trained with, unless one is given.
 
     Raises:
-        UserError: the tokenizer is another one than the model's.
+        UserError: the tokenizer differs from the model's.
     """
     if not config.load_checkpoint:
         return config
@@ -81,10 +81,10 @@ def as_trained(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
 
 
 def tell_of_models_template(config: RunConfig, tokenizer: CodeTokenizer) -> None:
-    """Of a model that does not say how it was trained: say where its own chat template is another than the one used.
+    """If the text format of a model is not recorded, report where its own chat template differs from the one used.
 
     Raises:
-        UserError: its file is broken.
+        UserError: its file is corrupt.
     """
     location = Path(config.load_checkpoint)
     if _asked_template(config) == PLAIN or trained_format(location).template is not None:
@@ -96,7 +96,9 @@ def tell_of_models_template(config: RunConfig, tokenizer: CodeTokenizer) -> None
 
 
 def _check_eval(config: RunConfig, datasets: list[tuple[str, TextFormat]]) -> None:
-    """A dataset of another tokenizer measures nothing; one of another template measures something else."""
+    """Check the evaluation data: another tokenizer makes the result meaningless, another template changes its
+    meaning.
+    """
     trained = trained_format(config.load_checkpoint)
     for location, found in datasets:
         check_tokenizer(found.tokenizer, trained.tokenizer, "was made with", "the model was trained with", location)
@@ -105,5 +107,5 @@ def _check_eval(config: RunConfig, datasets: list[tuple[str, TextFormat]]) -> No
 
 
 def _asked_template(config: RunConfig) -> str | None:
-    """The template of the YAML file or the flag; None where neither names one."""
+    """The template of the YAML file or the flag; None if neither is given."""
     return config.processor.prompt_template if "prompt_template" in config.processor.model_fields_set else None

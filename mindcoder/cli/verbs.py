@@ -1,4 +1,4 @@
-"""The verbs of ``mindcoder``, in the groups in which ``--help`` shows them."""
+"""The verbs of ``mindcoder``, in the groups shown by ``--help``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Run = Callable[[argparse.Namespace], int]
 
 @dataclass(frozen=True)
 class Verb:
-    """One word after ``mindcoder``."""
+    """A subcommand of ``mindcoder``."""
 
     name: str
     summary: str
@@ -38,7 +38,7 @@ class Verb:
 
 
 def _run_verb(mode: str, summary: str) -> Verb:
-    """train, finetune, eval or predict."""
+    """The verb train, finetune, eval or predict."""
 
     def run(arguments: argparse.Namespace) -> int:
         from mindcoder.cli import run_verbs

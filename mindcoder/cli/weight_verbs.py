@@ -19,7 +19,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def byte_size(text: str) -> int:
-    """``5GB``, ``500MB``, or a number of bytes of at least five digits: ``64`` is a forgotten unit."""
+    """Parse ``5GB``, ``500MB``, or a number of bytes with at least five digits: ``64`` is a forgotten unit."""
     match = re.fullmatch(r"(\d+)\s*([KMG]?)(B?)", text.upper())
     if match is None or int(match[1]) == 0 or not (match[2] or match[3] or len(match[1]) > 4):
         raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, found {text!r}")
@@ -27,7 +27,7 @@ def byte_size(text: str) -> int:
 
 
 def add_convert_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of convert."""
+    """Add the flags of convert."""
     parser.add_argument(
         "source",
         metavar="SRC",
@@ -45,7 +45,9 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST") -> None:
-    """Options that convert shares with merge-lora and the original scripts; help calls the target ``target``."""
+    """Add the options that convert shares with merge-lora and the original scripts; the help calls the target
+    ``target``.
+    """
     parser.add_argument("--dtype", choices=list(DTYPES), help="default: each tensor's own")
     parser.add_argument("--vocab_size", type=positive, metavar="N", help="rows of the token tables: cut or zero-filled")
     parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
@@ -54,7 +56,7 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
 
 
 def conversion(arguments: argparse.Namespace, source: str) -> ConvertRequest:
-    """What the options of `add_conversion_options`, ``to`` and ``target`` ask for."""
+    """The request from the options of `add_conversion_options`, ``to`` and ``target``."""
     return ConvertRequest(
         source,
         Path(arguments.target),
@@ -67,7 +69,7 @@ def conversion(arguments: argparse.Namespace, source: str) -> ConvertRequest:
 
 
 def convert_verb(arguments: argparse.Namespace) -> int:
-    """Convert and say what was written."""
+    """Convert and print what was written."""
     start_logging()
     request = conversion(arguments, arguments.source)
     done = convert(replace(request, division=Division(arguments.model_parallel, arguments.pipeline_stage)))
@@ -80,14 +82,14 @@ def convert_verb(arguments: argparse.Namespace) -> int:
 
 
 def add_inspect_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of inspect."""
+    """Add the flags of inspect."""
     parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run, or .ckpt")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
 def inspect_verb(arguments: argparse.Namespace) -> int:
-    """Print what weights are."""
+    """Print a description of weights."""
     found = report(open_weights(arguments.path))
     print(json.dumps(found.as_dict(), indent=2) if arguments.json else "\n".join(found.lines()))
     return 0

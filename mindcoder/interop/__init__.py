@@ -1,1 +1,1 @@
-"""MindFormers: classes that its registry, ``pipeline`` and ``Trainer`` accept. Imported only on request."""
+"""MindFormers: classes for its registry, ``pipeline`` and ``Trainer``. Imported only on request."""

@@ -1,6 +1,6 @@
-"""``model.model_config`` as the configuration classes that MindFormers' scripts make.
+"""``model.model_config`` as the configuration classes that MindFormers' scripts create.
 
-A name that MindFormers' own class knows takes effect, or is known to ask for nothing; any other is refused. Defaults
+A name that MindFormers' own class knows takes effect, or is known to request nothing; any other is refused. Defaults
 are those of MindFormers' classes, not of our YAML files.
 """
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from mindcoder.config.model_section import AnyModelSection
 
-# Of mindspore-lab/mindformers r1.1.0, research/wizardcoder/wizardcoder_config.py.
+# From mindspore-lab/mindformers r1.1.0, research/wizardcoder/wizardcoder_config.py.
 WIZARDCODER_DEFAULTS: Mapping[str, Any] = {
     "dropout_prob": 0.1,
     "seq_length": 1024,
@@ -41,7 +41,7 @@ WIZARDCODER_DEFAULTS: Mapping[str, Any] = {
     "max_decode_length": 20,
     "eos_token_id": 2,
 }
-# Of mindspore-lab/mindformers r1.1.0, mindformers/models/llama/llama_config.py.
+# From mindspore-lab/mindformers r1.1.0, mindformers/models/llama/llama_config.py.
 LLAMA_DEFAULTS: Mapping[str, Any] = {
     "seq_length": 2048,
     "compute_dtype": "float16",
@@ -52,14 +52,14 @@ LLAMA_DEFAULTS: Mapping[str, Any] = {
     "top_k": 5,
     "do_sample": True,
 }
-# Names of MindFormers' classes -> the key of ours that they stand for.
+# Names in MindFormers' classes -> our key.
 OTHER_NAMES = {
     "attention_probs_dropout_prob": "attention_dropout_prob",
     "pad_token": "pad_token_id",
     "eos_token": "eos_token_id",
     "max_length": "max_decode_length",
 }
-# Names that MindFormers' classes set or read and that only describe.
+# Names that MindFormers' classes set or read and that are only descriptive.
 DESCRIPTIVE = frozenset(
     {
         "name_or_path", "_name_or_path", "_commit_hash", "_auto_class", "pretrained_model_dir", "mindformers_version",
@@ -68,7 +68,7 @@ DESCRIPTIVE = frozenset(
         "track_max_attention_logit", "_from_model_config",
     }
 )  # fmt: skip
-# Known names, with the values that ask for nothing beyond what is done here.
+# Known names, with the values that request nothing beyond what is done here.
 ASKING_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "moe_config": (None,),
     "num_beams": (None, 1),
@@ -80,14 +80,14 @@ ASKING_NOTHING: Mapping[str, tuple[Any, ...]] = {
 
 
 class DecoderPretrainedConfig(PretrainedConfig):
-    """The YAML file's ``model.model_config`` as MindFormers wants it.
+    """The YAML file's ``model.model_config`` in the form of a MindFormers configuration class.
 
-    Subclasses name the section, its ``type`` where the section has several, and the defaults of MindFormers' class.
+    Subclasses name the section, its ``type`` if the section has several, and the defaults of MindFormers' class.
 
     Raises:
-        TypeError: an unknown name; the message has the nearest known one.
-        ValueError: a value that is not the key's, two names of one thing with two values, or something that is known
-            but not there (a mixture of experts, quantization).
+        TypeError: an unknown name; the message suggests the nearest known one.
+        ValueError: an invalid value, two aliases with different values, or a feature that is not implemented
+            (mixture of experts, quantization).
     """
 
     section_class: ClassVar[type[AnyModelSection]]
@@ -100,7 +100,7 @@ class DecoderPretrainedConfig(PretrainedConfig):
         given = set(own)
         values = {**self.defaults, **own}
         if "pad_token_id" not in given and (values.get("pad_token_id") or 0) >= values.get("vocab_size", 2**31):
-            values["pad_token_id"] = None  # MindFormers' default lies outside smaller vocabularies, and is never met
+            values["pad_token_id"] = None  # MindFormers' default is outside smaller vocabularies, and never occurs
         try:
             section = self.section_class(**{**values, "type": self.section_type})
         except ValidationError as error:
@@ -109,7 +109,7 @@ class DecoderPretrainedConfig(PretrainedConfig):
             raise ValueError(f"{name}: {key}: found {problem['input']!r}: {problem['msg']}") from None
         self.section = section
         plain = section.model_dump(exclude={"type"})
-        # MindFormers' generator wants a list of end tokens.
+        # MindFormers' generator expects a list of end tokens.
         eos = plain["eos_token_id"]
         plain["eos_token_id"] = eos if isinstance(eos, list) else [] if eos is None else [eos]
         plain |= {theirs: plain[ours] for theirs, ours in OTHER_NAMES.items() if plain.get(theirs) is None}
@@ -118,11 +118,11 @@ class DecoderPretrainedConfig(PretrainedConfig):
         super().__init__(**{**plain, **others})
 
     def _divide(self, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values of the section's keys, and of what MindFormers' base class keeps."""
+        """Values of the section's keys, and those for MindFormers' base class."""
         name, fields = type(self).__name__, self.section_class.model_fields
         own: dict[str, Any] = {}
         others: dict[str, Any] = {}
-        said: dict[str, str] = {}  # the name under which a key of the section came
+        said: dict[str, str] = {}  # the name under which a key of the section was given
         for key, value in settings.items():
             target = OTHER_NAMES.get(key, key)
             if key == "type" or key == "embedding_size":
@@ -144,7 +144,7 @@ class DecoderPretrainedConfig(PretrainedConfig):
             else:
                 raise TypeError(f"{name}: unknown name {key!r}{_nearest(key, [*fields, *OTHER_NAMES])}")
         eos = own.get("eos_token_id")
-        if isinstance(eos, list) and len(eos) == 1:  # as a saved configuration has it
+        if isinstance(eos, list) and len(eos) == 1:  # the form in a saved configuration
             own["eos_token_id"] = eos[0]
         return own, others
 
@@ -156,14 +156,14 @@ class DecoderPretrainedConfig(PretrainedConfig):
             raise ValueError(f"{type(self).__name__}: {key}={value!r} is not there; expected {allowed[-1]!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Without what is no plain data."""
+        """The configuration without values that are not plain data."""
         output = super().to_dict()
         output.pop("section", None)
         return output
 
 
 def _plain(value: Any) -> Any:
-    """MindSpore's dtypes by their names, MindFormers' dictionaries as dictionaries."""
+    """MindSpore dtypes as their names, MindFormers' dictionaries as plain dictionaries."""
     if isinstance(value, type(ms.float32)):
         return str(value).lower()
     if hasattr(value, "to_dict"):

@@ -1,4 +1,4 @@
-"""The decoder behind MindFormers' interface: what the registered classes of all families share."""
+"""The decoder behind MindFormers' interface; common base of the registered classes of all families."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ apply_cpu_shims()
 class DecoderForCausalLM(PreTrainedModel):
     """The decoder of ``mindcoder predict`` and ``finetune``, with its head.
 
-    Training calls give the mean loss, other calls the logits. ``generate`` uses `mindcoder.generate.engine`, so its
+    In training, calls return the mean loss, otherwise the logits. ``generate`` uses `mindcoder.generate.engine`, so its
     tokens are those of ``mindcoder predict``.
     """
 
@@ -60,9 +60,9 @@ class DecoderForCausalLM(PreTrainedModel):
 
         Args:
             input_ids: int32 ``[B, S]``.
-            labels: int32 ``[B, S]``, aligned with ``input_ids`` and -100 where nothing is to be learnt; the inputs
-                themselves by default.
-            position_ids, document_ids: int32 ``[B, S]`` of packed rows; one document a row by default.
+            labels: int32 ``[B, S]``, aligned with ``input_ids`` and -100 at masked positions; the inputs themselves by
+                default.
+            position_ids, document_ids: int32 ``[B, S]`` of packed rows; one document per row by default.
             attention_mask: accepted for MindFormers' datasets; right padding needs none.
         """
         batch, length = input_ids.shape
@@ -97,7 +97,7 @@ class DecoderForCausalLM(PreTrainedModel):
 
         Raises:
             TypeError: an unknown argument.
-            ValueError: something that is not there, such as beam search; or a prompt that leaves no room.
+            ValueError: a feature that is not implemented, such as beam search; or a prompt that leaves no room.
         """
         wanted = read_generation(
             self.config, generation_config, seed, logits_processor=logits_processor, streamer=streamer, **arguments
@@ -118,7 +118,7 @@ class DecoderForCausalLM(PreTrainedModel):
         return {"sequences": sequences} if wanted.as_dictionary else sequences
 
     def _prompts(self, input_ids: Any, pad_id: int | None) -> list[list[int]]:
-        """Rows without their padding at the end."""
+        """Rows without trailing padding."""
         rows = input_ids.asnumpy() if isinstance(input_ids, Tensor) else input_ids
         rows = [list(map(int, row)) for row in (rows if np.ndim(rows[0]) else [rows])]
         for row in rows:
@@ -135,21 +135,21 @@ class DecoderForCausalLM(PreTrainedModel):
         return self._engines[key]
 
     def load_pretrained(self, location: str) -> str:
-        """Weights from a MindCoder checkpoint or a Hugging Face folder."""
+        """Load weights from a MindCoder checkpoint or a Hugging Face folder."""
         return load_weights(self.decoder, location).describe()
 
 
 class CodeTokenizerFast(PreTrainedTokenizerFast):
-    """`mindcoder.tokenizer` for MindFormers; special tokens are those of the files, where arguments do not say.
+    """`mindcoder.tokenizer` for MindFormers; special tokens come from the files unless given as arguments.
 
     Args:
         vocab_file: tokenizer.json, tokenizer.model, vocab.json (with ``merge_file``), or a folder.
         merge_file: merges.txt.
-        tokenizer_file: as ``vocab_file``; wins over it.
+        tokenizer_file: as ``vocab_file``, which it overrides.
         pad_token: padding.
 
     Raises:
-        ValueError: a file is missing or broken.
+        ValueError: a file is missing or corrupt.
     """
 
     model_input_names = ["input_ids", "attention_mask"]

@@ -1,7 +1,7 @@
-"""What MindFormers' scripts say about generation, as our engine's options.
+"""Converts the generation settings of MindFormers' scripts to our engine's options.
 
 The names and their meaning are those of mindformers 1.9, generation/generation_config.py and text_generator.py: a
-``GenerationConfig`` is the base where one is given, the model's configuration otherwise, and arguments win over both.
+``GenerationConfig`` is the base if one is given, the model's configuration otherwise, and arguments override both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SUPPORTED = (
     "pad_token_id",
     "return_dict_in_generate",
 )
-# Names that are known, with the values that ask for nothing beyond what is done here.
+# Known names, with the values that request nothing beyond what is done here.
 ASKING_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "min_length": (0,),
@@ -42,7 +42,7 @@ ASKING_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "streamer": (),
     "logits_processor": ([],),
 }
-# What Trainer.predict and pipeline pass on; use_past is the engine's way in any case.
+# Passed on by Trainer.predict and pipeline; the engine always behaves as with use_past.
 IGNORED = frozenset(
     {
         "use_past", "is_full_config", "batch_size", "bos_token_id", "window_size", "level", "guess_set_size",
@@ -53,15 +53,15 @@ IGNORED = frozenset(
 
 @dataclass(frozen=True)
 class Generation:
-    """One call of ``generate``.
+    """Settings of one ``generate`` call.
 
     Attributes:
-        options: how tokens are chosen.
-        eos: ids that end a text.
-        pad: id that fills rows at their end.
-        max_length: prompt and answer together.
-        max_new_tokens: of the answer; wins over ``max_length``.
-        as_dictionary: whether the result is wanted as ``{"sequences": ...}``.
+        options: sampling options.
+        eos: stop ids.
+        pad: id that pads rows at their end.
+        max_length: of prompt and answer together.
+        max_new_tokens: of the answer; overrides ``max_length``.
+        as_dictionary: whether to return ``{"sequences": ...}``.
     """
 
     options: SamplingOptions
@@ -73,17 +73,17 @@ class Generation:
 
 
 def read_generation(model: Any, generation_config: Any = None, seed: int | None = None, **arguments: Any) -> Generation:
-    """Join the model's configuration, a ``GenerationConfig`` and arguments.
+    """Merge the model's configuration, a ``GenerationConfig`` and arguments.
 
     Args:
         model: `DecoderPretrainedConfig`.
-        generation_config: of MindFormers or transformers; replaces the model's settings as a whole.
-        seed: of the draws.
-        arguments: of ``generate``; None stands for what is not given.
+        generation_config: of MindFormers or transformers; replaces the model's settings entirely.
+        seed: of sampling.
+        arguments: of ``generate``; None means not given.
 
     Raises:
-        TypeError: an unknown name; the message has the nearest known one.
-        ValueError: something that is known but not there, such as beam search.
+        TypeError: an unknown name; the message suggests the nearest known one.
+        ValueError: a feature that is not implemented, such as beam search.
     """
     base = _of_model(model) if generation_config is None else _of_generation_config(generation_config)
     given = {**base, **{name: value for name, value in arguments.items() if value is not None}}
@@ -119,7 +119,7 @@ def _of_model(model: Any) -> dict[str, Any]:
 
 
 def _of_generation_config(given: Any) -> dict[str, Any]:
-    """Every setting of ours, and what else differs from the class's defaults."""
+    """Every setting that we support, and others that differ from the class's defaults."""
     usual = vars(type(given)())
     own = {name: value for name, value in vars(given).items() if not name.startswith("_")}
     return {name: value for name, value in own.items() if name in SUPPORTED or value != usual.get(name)}

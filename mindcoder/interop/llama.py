@@ -1,4 +1,4 @@
-"""Llama for MindFormers: configuration, model and tokenizer under the names that MindFormers leaves free."""
+"""Llama for MindFormers: configuration, model and tokenizer under names that MindFormers does not use."""
 
 from __future__ import annotations
 

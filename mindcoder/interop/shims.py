@@ -1,4 +1,4 @@
-"""What MindFormers 1.9 needs before it runs on CPU. On Ascend nothing is changed."""
+"""Workarounds that MindFormers 1.9 needs on CPU. On Ascend nothing is changed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def prepare_environment() -> None:
-    """Call before the first import of mindformers: its log goes to files in a temporary folder, not to ``./output``.
+    """Call before the first import of mindformers: its log goes to a temporary folder instead of ``./output``.
 
-    A user's own settings win.
+    Settings of the user take precedence.
     """
     import tempfile
 

@@ -1,4 +1,4 @@
-"""StarCoder for MindFormers: configuration, model and tokenizer under the names MindFormers had."""
+"""StarCoder for MindFormers: configuration, model and tokenizer under the names MindFormers used."""
 
 from __future__ import annotations
 

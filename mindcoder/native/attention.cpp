@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int QUERIES = 8;  // rows of queries that read keys and values together
+constexpr int QUERIES = 8;  // queries that are processed together per pass over keys and values
 
 // Up to QUERIES queries of one key head: `tokens` tokens of one sequence, or some of the heads of one token.
 struct Tile {
@@ -53,7 +53,7 @@ class Worker {
     }
     first_ = first / LANES * LANES;
     end_ = (last / LANES + 1) * LANES;
-    visible_end_ = last + 1;  // beyond it the cache holds what another sequence left, perhaps no number at all
+    visible_end_ = last + 1;  // beyond it the cache holds stale data of another sequence, possibly NaN
     scores_.resize(QUERIES * (end_ - first_));
     table_ = step_.table(tile.token);
     score(tile.kv_head);
@@ -86,7 +86,7 @@ class Worker {
     }
   }
 
-  // Softmax over the places that the query sees; zero elsewhere.
+  // Softmax over the positions visible to the query; zero elsewhere.
   void weigh(int query) {
     float *own = scores(query);
     for (int64_t place = first_; place < oldest_[query]; place++) own[place] = -1e30f;
@@ -95,7 +95,7 @@ class Worker {
     for (int64_t place = first_; place < end_; place += LANES) highest = maximum(highest, load(own + place));
     const Lanes peak = all(largest(highest));
     Lanes total = {};
-    // Places that other queries of the tile see add exact zeros.
+    // Positions visible to other queries of the tile add exact zeros.
     for (int64_t place = first_; place < end_; place += LANES) {
       const Lanes weight = exponential(load(own + place) - peak);
       store(own + place, weight);

@@ -1,4 +1,4 @@
-// Which instructions this library was compiled for: `mindcoder doctor` asks.
+// The instruction set this library was compiled for; `mindcoder doctor` prints it.
 #include "lanes.h"
 #include "tiles.h"
 

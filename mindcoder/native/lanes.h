@@ -1,5 +1,5 @@
-// Vectors of floats as wide as the processor has them, through GCC's and Clang's vector types: one source for AVX-512,
-// AVX2 and NEON.
+// Vectors of floats as wide as the processor's registers, with the vector types of GCC and Clang: one source for
+// AVX-512, AVX2 and NEON.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -27,7 +27,7 @@ static inline Lanes load(const float *from) {
   return values;
 }
 
-// GCC converts a vector of halves one by one where it is left to itself: spelled out for x86.
+// By default GCC converts a vector of halves one by one, hence the intrinsics for x86.
 static inline Lanes load(const Half *from) {
 #if defined(__AVX512F__)
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)));
@@ -54,7 +54,7 @@ static inline void store_some(float *to, Lanes values, int64_t count) { std::mem
 
 static inline Lanes all(float value) { return Lanes{} + value; }
 
-// Neighbouring pieces are added until four lanes are left.
+// Adds neighboring parts until four lanes are left.
 static inline Four fold(Lanes values) {
 #if defined(__AVX512F__)
   typedef float Eight __attribute__((vector_size(32)));
@@ -68,7 +68,7 @@ static inline Four fold(Lanes values) {
 #endif
 }
 
-// The sums of four vectors, by a transposition.
+// The sums of four vectors, by transposition.
 static inline Four sum_each(Lanes a, Lanes b, Lanes c, Lanes d) {
   Four w = fold(a), x = fold(b), y = fold(c), z = fold(d);
   Four low = __builtin_shufflevector(w, x, 0, 4, 1, 5), high = __builtin_shufflevector(w, x, 2, 6, 3, 7);
@@ -90,7 +90,8 @@ static inline Lanes maximum(Lanes a, Lanes b) { return a > b ? a : b; }
 
 // e to the x within 2 ulp (Cephes' polynomial); 0 below -87, saturates above 88.
 static inline Lanes exponential(Lanes x) {
-  const Lanes lowest = all(-87.0f), highest = all(88.0f), shifter = all(12582912.0f);  // 1.5 * 2^23 rounds to integers
+  // adding 1.5 * 2^23 rounds to integers
+  const Lanes lowest = all(-87.0f), highest = all(88.0f), shifter = all(12582912.0f);
   IntLanes visible = x >= lowest;
   x = x > highest ? highest : x;
   x = x < lowest ? lowest : x;

@@ -1,4 +1,4 @@
-// The seam through which every weight multiplies an activation.
+// The one function through which every weight multiplies an activation.
 #pragma once
 #include <cstdint>
 
@@ -23,12 +23,12 @@ struct Product {
   void finish(int64_t begin, int64_t end) const;
 };
 
-// Rows of activations of one step. The first `prompts` of them are tokens of prompts, which come in numbers and go
-// through the processor's matrix unit where it has one; generated tokens, which come singly, never do.
+// Activations of one step, one row per token. The first `prompts` rows are prefill tokens, which come in large numbers
+// and use the processor's matrix unit if there is one; decode tokens, which come one per sequence, never do.
 struct Rows {
   int64_t count, prompts;
 };
 
-// A row's result has the same bits whatever other rows there are and however many threads share the work; only whether
-// it is a prompt's matters.
+// The result of a row has the same bits whatever the other rows and the number of threads; it depends only on whether
+// the row is a prefill token.
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y);

@@ -1,4 +1,4 @@
-// Parameters in the format they are stored in.
+// Parameters in their storage format.
 #pragma once
 #include <cstdint>
 
@@ -6,13 +6,13 @@
 
 enum class Format { float32, float16 };
 
-// `data` is null where a layer has none (no bias).
+// `data` is null if a layer has none (no bias).
 struct Numbers {
   const void *data = nullptr;
   Format format = Format::float32;
 };
 
-// One of the numbers.
+// One number, converted to float.
 static inline float number(const Numbers &numbers, int64_t at) {
   if (numbers.format == Format::float16) return static_cast<float>(static_cast<const Half *>(numbers.data)[at]);
   return static_cast<const float *>(numbers.data)[at];

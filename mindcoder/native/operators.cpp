@@ -1,5 +1,5 @@
 // The operators that a MindSpore graph calls (ops.Custom, func_type "aot"). Each gets the pointers and shapes of its
-// inputs and outputs, in the order of the lists in mindcoder/backend/native.py, and gives 0.
+// inputs and outputs, in the order of the lists in mindcoder/backend/native.py, and returns 0.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -25,7 +25,7 @@ struct Arguments {
     return {data[index], name == "float16" ? Format::float16 : Format::float32};
   }
 
-  // What a layer may lack; one number stands for nothing.
+  // An optional parameter; a single number stands for a missing one.
   Numbers optional(int index) const { return shapes[index][0] == 1 ? Numbers{} : numbers(index); }
 
   Matrix matrix(int index) const { return {numbers(index), shapes[index][0], shapes[index][1]}; }
@@ -53,14 +53,14 @@ struct Norm {
   }
 };
 
-// Rows of a table of numbers.
+// Embedding lookup.
 void look_up(const Numbers &table, const int32_t *places, int64_t count, int64_t size, float *rows) {
   for (int64_t row = 0; row < count; row++) {
     for (int64_t at = 0; at < size; at++) rows[row * size + at] = number(table, places[row] * size + at);
   }
 }
 
-// One layer's inputs, counted from its first. Those from QUERY_A on are there only where the network has adapters.
+// Inputs of one layer, relative to its first. Those from QUERY_A on exist only if the network has adapters.
 enum {
   NORM_WEIGHT, NORM_BIAS, QUERY, QUERY_BIAS, KEY, KEY_BIAS, VALUE, VALUE_BIAS, OUTPUT, OUTPUT_BIAS, KEY_POOL, VALUE_POOL,
   MLP_NORM_WEIGHT, MLP_NORM_BIAS, GATE, GATE_BIAS, UP, UP_BIAS, DOWN, DOWN_BIAS,
@@ -71,13 +71,13 @@ struct Layer {
   const Arguments &arguments;
   int first;
   float epsilon;
-  const float *shares;  // of each row in each column of the adapters, [T, R]; null where no row takes any
+  const float *shares;  // scaling of each adapter column per row, [T, R]; null if no row uses an adapter
 
   Numbers optional(int index) const { return arguments.optional(first + index); }
   Matrix matrix(int index) const { return arguments.matrix(first + index); }
   Norm norm(int index) const { return {arguments.numbers(first + index), optional(index + 1), epsilon}; }
 
-  // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T), of the layer's inputs `weight` and `a`.
+  // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T), with the layer's inputs `weight` and `a`.
   void project(int weight, int a, const float *x, Rows rows, const float *residual, float *y) const {
     linear(x, rows, matrix(weight), optional(weight + 1), residual, y);
     if (shares == nullptr || arguments.shapes[first + a][0] == 1) return;
@@ -95,7 +95,7 @@ struct Layer {
     return result;
   }
 
-  // to = rows + attention(norm(rows)), with the step's keys and values put into the cache first.
+  // to = rows + attention(norm(rows)); first writes the step's keys and values into the cache.
   void attention(const Step &step, Rows all, const Heads &heads, const float *angles, float query_scale, const float *rows,
                  int64_t hidden, float *to) const {
     const std::vector<float> normed = norm(NORM_WEIGHT)(rows, step.count, hidden);
@@ -116,7 +116,7 @@ struct Layer {
     project(OUTPUT, OUTPUT_A, attended.data(), all, rows, to);
   }
 
-  // to = rows + down(activation(up(norm(rows)))), gated where there is a gate.
+  // to = rows + down(activation(up(norm(rows)))), or gated.
   void mlp(Rows all, const float *rows, int64_t hidden, float *to) const {
     const std::vector<float> normed = norm(MLP_NORM_WEIGHT)(rows, all.count, hidden);
     std::vector<float> inner = projected(UP, UP_A, normed, all);
@@ -134,10 +134,10 @@ struct Layer {
 
 }  // namespace
 
-// A whole step of a network: looks the first `counts[0]` of T tokens up, of which the first `counts[2]` are prompts',
-// runs all layers, and gives logits [R, V] of the first `counts[1]` chosen ones. `counts[3]` tells whether any row takes
-// an adapter. Without a head (a pipeline stage that is
-// not the last) it gives the rows [T, H]; without a token table (one that is not the first) it takes them.
+// A whole step of a network: looks up the first `counts[0]` of T tokens, of which the first `counts[2]` are prefill
+// tokens, runs all layers, and returns logits [R, V] of the first `counts[1]` chosen ones. `counts[3]` tells whether
+// any row uses an adapter. Without a head (a pipeline stage before the last) it returns the hidden states [T, H];
+// without an embedding (a stage after the first) it takes them.
 extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
   enum { INPUTS, PLACES, TABLES, ANGLES, CHOSEN, COUNTS, SIZES, FACTORS, SHARES, TOKEN_TABLE, POSITION_TABLE,
          FINAL_WEIGHT, FINAL_BIAS, HEAD, FIRST_LAYER };
@@ -178,7 +178,7 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
     std::memcpy(&between[row * hidden], &rows[arguments.ints(CHOSEN)[row] * hidden], hidden * sizeof(float));
   const Norm norm{arguments.numbers(FINAL_WEIGHT), arguments.optional(FINAL_BIAS), epsilon};
   Matrix head = arguments.matrix(HEAD);
-  head.outputs = sizes[6];  // without the table's padding rows
+  head.outputs = sizes[6];  // without the padding rows of the table
   linear(norm(between.data(), counts[1], hidden).data(), {counts[1], 0}, head, {}, nullptr, result);
   return 0;
 }

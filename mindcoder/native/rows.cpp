@@ -18,7 +18,7 @@ inline float sum_over(int64_t size, Visit visit) {
 
 inline Lanes some(const float *from, int64_t count) { return count >= LANES ? load(from) : load_some(from, count); }
 
-// Calls change(values, at) on all pieces of x and stores what it gives.
+// Applies change(values, at) to x vector by vector, in place.
 template <class Change>
 inline void map(float *x, int64_t size, Change change) {
   int64_t at = 0;

@@ -1,17 +1,18 @@
-// What happens to one row of activations between the matrix products.
+// Operations on the activations of one token between the matrix products.
 #pragma once
 #include <cstdint>
 
 #include "numbers.h"
 
-// LayerNorm, or root-mean-square norm where `bias` has no data: normed[size] of x[size].
+// LayerNorm, or RMSNorm if `bias` has no data: normed[size] of x[size].
 void normalize(const float *x, int64_t size, const Numbers &weight, const Numbers &bias, float epsilon, float *normed);
 
-// x[size] becomes its GELU (the tanh form).
+// GELU of x[size] (the tanh form), in place.
 void gelu(float *x, int64_t size);
 
 // gate[size] becomes silu(gate) * up[size].
 void gated_silu(float *gate, const float *up, int64_t size);
 
-// Turns every head's pairs (i, i + head_dim / 2) by angles[head_dim]: cosines of the pairs, then their sines.
+// Applies RoPE to the pairs (i, i + head_dim / 2) of every head; angles[head_dim] holds the cos of the pairs, then the
+// sin.
 void rotate(float *x, int64_t heads, int64_t head_dim, const float *angles);

@@ -21,7 +21,7 @@ inline void relax() {
 #endif
 }
 
-// The processors of the process's first thread: MindSpore pins the threads that call operators to one each.
+// The CPU set of the process's main thread: MindSpore pins the threads that call operators to one CPU each.
 cpu_set_t processors() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
@@ -36,7 +36,7 @@ int count_threads() {
   return CPU_COUNT(&allowed) > 0 ? CPU_COUNT(&allowed) : 1;
 }
 
-// Waits for `value` to leave `old`: spins first, because the next operator comes soon, then sleeps.
+// Waits until `value` differs from `old`: spins first, because the next operator comes soon, then sleeps.
 uint32_t wait_for_change(const std::atomic<uint32_t> &value, uint32_t old) {
   for (int spin = 0; spin < SPINS; spin++) {
     const uint32_t now = value.load(std::memory_order_acquire);
@@ -85,7 +85,7 @@ class Team {
   std::atomic<uint32_t> order_{0}, missing_{0};
 };
 
-// Never destroyed: its threads may still wait when the process ends.
+// Never destroyed: its threads may still be waiting when the process exits.
 Team &team() {
   static Team *one = new Team;
   return *one;

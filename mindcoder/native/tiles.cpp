@@ -15,14 +15,14 @@
 namespace {
 
 constexpr int64_t SIDE = 16;           // rows of a tile: outputs of the weight, or pairs of inputs of the activations
-constexpr int64_t DEPTH = 32;          // inputs of a tile
-constexpr int64_t TILE = SIDE * DEPTH; // bfloat16 of a tile of the weight
+constexpr int64_t DEPTH = 32;          // inputs per tile
+constexpr int64_t TILE = SIDE * DEPTH; // bfloat16 elements per weight tile
 constexpr int64_t BAND = 4 * SIDE;     // outputs that are split at once
-constexpr int64_t BLOCK = 1024;        // inputs that are summed in tiles before they are added to the result
-constexpr int64_t PIECE = 128;         // inputs of a band that are split at once where there are few rows
-constexpr int PARTS = 3;               // bfloat16 of a number
+constexpr int64_t BLOCK = 1024;        // inputs that are accumulated in tiles before they are added to the result
+constexpr int64_t PIECE = 128;         // inputs of a band that are split at once if there are few rows
+constexpr int PARTS = 3;               // bfloat16 parts of a float32
 
-typedef uint16_t Brain;  // a bfloat16's bits
+typedef uint16_t Brain;  // the bits of a bfloat16
 
 struct alignas(64) Shapes {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -41,7 +41,7 @@ void configure(int64_t width, int first_of_activations) {
   _tile_loadconfig(&shapes);
 }
 
-// The upper halves of 32 numbers: bfloat16, cut off.
+// The upper halves of 32 numbers: bfloat16 by truncation.
 inline __m512i upper(__m512i low, __m512i high) {
   alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
@@ -54,7 +54,7 @@ inline __m512i rest(__m512i number) {
   return _mm512_castps_si512(_mm512_sub_ps(whole, cut));
 }
 
-// 32 numbers (of which `count` exist) as PARTS rows of bfloat16, `stride` apart, whose sum they are.
+// Splits 32 numbers (of which `count` exist) into PARTS rows of bfloat16, `stride` apart, that add up to them.
 template <class Number>
 inline void split(const Number *from, int64_t count, Brain *to, int64_t stride) {
   __m512i low, high;
@@ -70,7 +70,7 @@ inline void split(const Number *from, int64_t count, Brain *to, int64_t stride) 
   }
 }
 
-// 16 x 16 numbers: number i of row j becomes number j of row i.
+// 16 x 16 transpose: number i of row j becomes number j of row i.
 inline void transpose(__m512i rows[SIDE]) {
   __m512i between[SIDE];
   for (int row = 0; row < SIDE; row += 4) {  // 4 x 4 within each quarter of the rows
@@ -94,10 +94,10 @@ inline void transpose(__m512i rows[SIDE]) {
 struct Activations {
   const float *x;
   int64_t rows, inputs;
-  int64_t width = rows < SIDE ? rows : SIDE;  // tokens of a group
+  int64_t width = rows < SIDE ? rows : SIDE;  // tokens per group
   int64_t groups = (rows + SIDE - 1) / SIDE, blocks = (inputs + DEPTH - 1) / DEPTH;
   int64_t part = SIDE * width * 2;
-  // Aligned: a row of a tile that lies in two cache lines is read twice.
+  // Aligned: a tile row that crosses a cache line is read twice.
   std::unique_ptr<Brain, decltype(&std::free)> parts{
       static_cast<Brain *>(std::aligned_alloc(64, (groups * blocks * PARTS * part * sizeof(Brain) + 63) / 64 * 64)),
       &std::free};
@@ -105,7 +105,7 @@ struct Activations {
   Brain *tiles(int64_t group, int64_t block) const { return parts.get() + (group * blocks + block) * PARTS * part; }
 
   void pack(int64_t group, int64_t block) {
-    __m512i pairs[PARTS][SIDE] = {};  // of each token
+    __m512i pairs[PARTS][SIDE] = {};  // per token
     const int64_t first = group * SIDE, tokens = rows - first < SIDE ? rows - first : SIDE;
     for (int64_t token = 0; token < tokens; token++) {
       const float *from = x + (first + token) * inputs + block * DEPTH;
@@ -124,8 +124,9 @@ template <class Number>
 struct Bands : Product {
   const Activations &activations;
 
-  // Splits `size` inputs of BAND outputs from `first`: [tile][block][part][output][DEPTH]. `fetch` asks for the piece that
-  // comes next, which short pieces of many rows need: the processor foresees long ones only.
+  // Splits `size` inputs of BAND outputs from `first`: [tile][block][part][output][DEPTH]. `fetch` prefetches the next
+  // piece,
+  // which pays for short pieces of many rows: the hardware prefetcher handles only long ones.
   void split_weight(int64_t first, int64_t start, int64_t size, bool fetch, Brain *to) const {
     const int64_t blocks = (size + DEPTH - 1) / DEPTH, inputs = weight.inputs;
     const Number *numbers = static_cast<const Number *>(weight.numbers.data);
@@ -142,7 +143,7 @@ struct Bands : Product {
     }
   }
 
-  // Adds sums [SIDE outputs, tokens of the group] to the result (or makes them it).
+  // Adds sums [SIDE outputs, tokens of the group] to the result, or stores them as the result.
   void add(const float *sums, int64_t group, int64_t first, int64_t end, bool add_to) const {
     const int64_t tokens = activations.rows - group * SIDE < SIDE ? activations.rows - group * SIDE : SIDE;
     const int64_t count = end - first < SIDE ? end - first : SIDE;
@@ -209,7 +210,7 @@ struct Bands : Product {
     }
   }
 
-  // One group of tokens: the weights are read once, in order, split while they pass.
+  // Small batch, one group of tokens: the weights are read once, in order, and split on the fly.
   void few(int64_t begin, int64_t end, Brain *scratch, float *sums) const {
     configure(activations.width, 5);
     const int64_t inputs = weight.inputs, stride = activations.width * 4;

@@ -1,8 +1,9 @@
-// Products by the matrix unit of Intel's processors (AMX), in the precision of float32.
+// Matrix products on Intel's matrix unit (AMX) with float32 precision.
 //
-// The unit multiplies bfloat16 and adds in float32. A float32 has 24 significant bits, a bfloat16 eight: three of them
-// are exactly one float32, a = a0 + a1 + a2, so that a * b is the sum of nine products of bfloat16. Those of a1 * b2,
-// a2 * b1 and a2 * b2 are below float32's own rounding and left out; six remain, at sixteen times the rate of AVX-512.
+// The unit multiplies bfloat16 and accumulates in float32. A float32 has 24 significant bits, a bfloat16 eight: three
+// of them represent a float32 exactly, a = a0 + a1 + a2, so that a * b is the sum of nine bfloat16 products. Those of
+// a1 * b2, a2 * b1 and a2 * b2 are below float32's own rounding and omitted; six remain, at sixteen times the rate of
+// AVX-512.
 #pragma once
 #include "linear.h"
 

@@ -5,13 +5,14 @@
 
 namespace {
 
-constexpr int OUTPUTS = 4;            // of a tile
-constexpr int ROWS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4;  // of a tile: all sums stay in registers
-constexpr int64_t BLOCK = 1024;       // inputs that are summed in registers before they are added to the result
-constexpr int64_t FEW_ROWS = 16;      // up to here weights are read once in order, beyond activations stay in the cache
+constexpr int OUTPUTS = 4;            // per tile
+constexpr int ROWS = LANES == 4 ? 2 : LANES == 8 ? 2 : 4;  // per tile: all sums stay in registers
+constexpr int64_t BLOCK = 1024;       // inputs that are accumulated in registers before they are added to the result
+// up to here weights are streamed once in order; with more rows the activations stay in the cache
+constexpr int64_t FEW_ROWS = 16;
 
-// The products of R rows with four rows of the weight over `size` inputs. The first rows to pass fetch the weights that
-// come `ahead` numbers later: the processor's own prefetching stops at the end of a row.
+// Products of R rows with four weight rows over `size` inputs. The first rows prefetch the weights `ahead` numbers
+// later: the hardware prefetcher stops at the end of a row.
 template <int R, class Number>
 inline void tile(const float *x, int64_t stride, const Number *const weight[OUTPUTS], int64_t size, int64_t ahead,
                  Four result[R]) {
@@ -39,7 +40,7 @@ inline void tile(const float *x, int64_t stride, const Number *const weight[OUTP
 
 template <class Number>
 struct Tiled : Product {
-  // Outputs `first`... of all rows over one block of inputs, added to what y has of the earlier blocks.
+  // Outputs from `first` of all rows over one block of inputs, added to the sums of earlier blocks in y.
   void block(int64_t first, int64_t start) const {
     const int64_t inputs = weight.inputs, outputs = weight.outputs;
     const int64_t size = inputs - start < BLOCK ? inputs - start : BLOCK;

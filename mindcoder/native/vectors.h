@@ -1,4 +1,4 @@
-// Products by vectors, for any processor and any number of rows.
+// Matrix products with vector instructions, for any processor and any number of rows.
 #pragma once
 #include "linear.h"
 

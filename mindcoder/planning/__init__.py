@@ -1,1 +1,1 @@
-"""What a run will cost before it starts: memory of every rank, bytes sent, seconds per step."""
+"""Cost of a run before it starts: memory of every rank, bytes sent, seconds per step."""

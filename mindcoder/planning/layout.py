@@ -1,4 +1,4 @@
-"""What is planned: how the network is divided, what one step computes, and on which machine."""
+"""Inputs of a plan: the parallel layout, the work of one step, and the machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of the mesh's axes, and what else is divided.
+    """Sizes of all kinds of parallelism, and what else is sharded.
 
     Attributes:
-        shard_optimizer: optimizer states over the data axis (ZeRO-1).
-        sequence: hidden states between the tensor-parallel blocks over the tensor axis (``use_seq_parallel``).
-        vocabulary: token tables over the tensor axis (``vocab_emb_dp: False``).
+        shard_optimizer: shard optimizer states over the data-parallel ranks (ZeRO-1).
+        sequence: divide hidden states between the tensor-parallel regions (``use_seq_parallel``).
+        vocabulary: shard embedding and head over the tensor-parallel ranks (``vocab_emb_dp: False``).
         offsets: MindFormers' ``offset``, see `mindcoder.config.layout.spread_layers`.
     """
 
@@ -37,15 +37,15 @@ class Layout:
 
     @property
     def devices(self) -> int:
-        """Ranks."""
+        """Number of ranks."""
         return self.data * self.tensor * self.pipeline
 
     def layer_counts(self, layers: int) -> list[int]:
-        """Layers of each pipeline stage."""
+        """Number of layers per pipeline stage."""
         return spread_layers(layers, self.pipeline, self.offsets)
 
     def num_communicators(self, tied_head: bool) -> int:
-        """Process groups that rank 0 is a member of, the world group included; none in a single process."""
+        """Process groups that rank 0 is a member of, including the world group; none in a single process."""
         if self.devices == 1:
             return 0
         everyone = tuple(range(self.devices))
@@ -53,7 +53,7 @@ class Layout:
         groups = {mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), everyone}
         if tied_head:
             groups.add(mesh.end_ranks())
-        return 1 + len([ranks for ranks in groups if len(ranks) > 1])  # 1: the group that init() makes
+        return 1 + len([ranks for ranks in groups if len(ranks) > 1])  # 1: the group that init() creates
 
     def __str__(self) -> str:
         divided = {
@@ -70,7 +70,7 @@ class Layout:
 class Workload:
     """One step: ``batch`` sequences of ``length`` tokens per micro batch and rank, ``micro_batches`` of them.
 
-    ``adapter`` holds the global shapes of what is trained in place of the weights (LoRA).
+    ``adapter`` holds the global shapes of the parameters trained instead of the weights (LoRA).
     """
 
     batch: int
@@ -81,29 +81,29 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """Of a micro batch."""
+        """Tokens per micro batch."""
         return self.batch * self.length
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device can do.
+    """Capabilities of a device.
 
     The defaults describe an Atlas 800T A2. Between servers a device has one 200 Gbit/s RoCE port, 25 GB/s. Within a
     server HCCS links the eight devices pairwise; each link carries 224 Gbit/s, 28 GB/s (figures of the dies in
-    "Serving Large Language Models on Huawei CloudMatrix384", arXiv 2506.12708; we found no public page that says it
-    of the A2), and a group of four uses three links per device, 84 GB/s. ``flops`` is chosen so that the one training
-    rate that is published for these models comes out: WizardCoder 15B, 798.7 tokens/s per device.
+    "Serving Large Language Models on Huawei CloudMatrix384", arXiv 2506.12708; we found no public page that states it
+    for the A2), and a group of four uses three links per device, 84 GB/s. ``flops`` is chosen to reproduce the one
+    published training rate of these models: WizardCoder 15B, 798.7 tokens/s per device.
 
     Attributes:
-        memory: bytes of a device.
-        flops: FLOP/s that the matrix products of a training step reach, not the peak.
-        bandwidth: bytes/s that a device sends to others of its server.
+        memory: bytes per device.
+        flops: achieved FLOP/s of the matrix products of a training step, not the peak.
+        bandwidth: bytes/s that a device sends to others in its server.
         bandwidth_between: bytes/s that a device sends to other servers.
-        per_server: devices of a server.
+        per_server: devices per server.
         communicator_buffer: bytes of one communicator's buffers: HCCL takes 2 x HCCL_BUFFSIZE, 200 MiB by default
             (CANN environment variables, HCCL_BUFFSIZE).
-        pool: bytes that ``context.max_device_memory`` leaves to tensors; 0 for all.
+        pool: bytes that ``context.max_device_memory`` allows for tensors; 0 for all.
     """
 
     memory: float = 64e9
@@ -121,9 +121,9 @@ class Machine:
 
 
 def stage_shapes(config: TransformerConfig, layout: Layout, shapes: Shapes | None = None) -> list[Shapes]:
-    """Shapes of the parameters that a rank of each stage holds by name, as `mindcoder.models.decoder` makes them.
+    """Shapes of the parameters on a rank of each stage, by name, as `mindcoder.models.decoder` creates them.
 
-    The table of a tied head is on the first and on the last stage.
+    A tied embedding is on the first and on the last stage.
 
     Args:
         shapes: global shapes by name; default: those of the network.
@@ -145,18 +145,18 @@ def stage_shapes(config: TransformerConfig, layout: Layout, shapes: Shapes | Non
 
 
 def num_items(shapes: Shapes) -> int:
-    """Numbers in tensors of these shapes."""
+    """Number of elements in tensors of these shapes."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 def item_bytes(name: str, config: TransformerConfig) -> int:
-    """Of one number of a parameter of the network; the token table may have a dtype of its own."""
+    """Bytes per element of a parameter; the embedding may have its own dtype."""
     own = config.embedding_dtype if name == "token_embedding.weight" else ""
     return ITEM_BYTES[own or config.param_dtype]
 
 
 def divides_by(config: TransformerConfig, tensor: int) -> bool:
-    """Whether ``tensor`` ranks can share the network's layers."""
+    """Whether the network's layers can be divided over ``tensor`` ranks."""
     try:
         check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, tensor)
     except ValueError:
@@ -165,5 +165,5 @@ def divides_by(config: TransformerConfig, tensor: int) -> bool:
 
 
 def recomputes(layout: Layout, work: Workload, stage: int) -> bool:
-    """Whether a stage runs its layers a second time: when asked to, and in a pipeline on all stages but the last."""
+    """Whether a stage recomputes activations: if requested, and in a pipeline on all stages but the last."""
     return work.recompute or stage < layout.pipeline - 1

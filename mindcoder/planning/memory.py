@@ -1,4 +1,4 @@
-"""Bytes that a rank holds: exact for weights, gradients and optimizer states, estimated for activations."""
+"""Memory per rank: exact for weights, gradients and optimizer states, estimated for activations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOGITS_CHUNK_BYTES = 128 * 2**20  # of the fused head and loss (`mindcoder.model
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes of the fullest rank of one pipeline stage."""
+    """Bytes on the rank of a pipeline stage that needs most."""
 
     weights: float
     gradients: float
@@ -24,7 +24,7 @@ class StageMemory:
 
     @property
     def total(self) -> float:
-        """All of them together."""
+        """The total."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
@@ -35,10 +35,10 @@ def stage_memory(
 
     Args:
         held: shapes of the network's parameters on a rank of the stage, by name.
-        adapter: shapes of what is trained there instead (in float32); None trains ``held``.
+        adapter: shapes of the parameters trained instead (in float32); None trains ``held``.
 
     Raises:
-        ValueError: ZeRO-1 has fewer parameters than ranks to divide over.
+        ValueError: ZeRO-1 has fewer parameters than ranks to shard over.
     """
     items = {name: item_bytes(name, config) for name in held}
     weights = sum(math.prod(shape) * items[name] for name, shape in held.items())
@@ -55,17 +55,18 @@ def stage_memory(
 
 
 def gradient_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout, work: Workload) -> float:
-    """The larger of two moments: a micro batch's gradients beside the float32 buffers of earlier ones, and the sums
-    over the data axis, a float32 set of their own, beside those buffers (`mindcoder.train.update`)."""
+    """The larger of two moments: a micro batch's gradients beside the float32 accumulation buffers, and the all-reduced
+    gradients, a separate float32 set, beside those buffers (`mindcoder.train.update`).
+    """
     buffers = 4 if work.micro_batches > 1 or layout.pipeline > 1 else 0
     summed = 4 if layout.data > 1 else 0
     return float(sum(math.prod(shape) * (buffers + max(items[name], summed)) for name, shape in trained.items()))
 
 
 def optimizer_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout) -> float:
-    """Two float32 moments, and a float32 master of a 16-bit weight.
+    """Two float32 moments, and a float32 master copy of a 16-bit weight.
 
-    ZeRO-1 gives every tensor whole to one rank (`mindcoder.parallel.optimizer_shard`); this is the fullest one's share.
+    ZeRO-1 assigns each whole tensor to one rank (`mindcoder.parallel.optimizer_shard`); this is the largest share.
     """
     sizes = [math.prod(shape) * (8 if items[name] == 4 else 12) for name, shape in trained.items()]
     if not layout.shard_optimizer or layout.data == 1:
@@ -77,13 +78,13 @@ def optimizer_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout) -
 
 
 def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:
-    """What a stage keeps between forward and backward.
+    """Activations that a stage keeps between forward and backward.
 
-    A layer keeps 4 H (two norm inputs, two norm outputs; a rank's share with a divided sequence) and, divided by the
-    tensor size, 2 N D (query, attention output), 2 K D (key, value) and F (twice with a gate) numbers per token; with
-    recomputation its input only, and one layer in full. All pipeline stages but the last recompute, and 1F1B holds
-    ``pipeline - stage`` micro batches there. On top: one layer's attention scores and their gradient, two chunks of
-    logits on the last stage.
+    A layer keeps 4 H (two norm inputs, two norm outputs; a rank's part with sequence parallelism) and, divided by the
+    tensor-parallel size, 2 N D (query, attention output), 2 K D (key, value) and F (twice if gated) numbers per token;
+    with recomputation only its input, and one layer in full. All pipeline stages but the last recompute, and 1F1B holds
+    ``pipeline - stage`` micro batches there. In addition: one layer's attention scores and their gradient, two chunks
+    of logits on the last stage.
     """
     item = ITEM_BYTES[config.compute_dtype]
     inner = config.intermediate_size * (2 if config.gated_mlp else 1)
@@ -99,5 +100,5 @@ def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, 
         vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
         head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * vocabulary)
         if work.adapter is None:
-            head += 4.0 * vocabulary * config.hidden_size  # the head's gradient is summed in float32
+            head += 4.0 * vocabulary * config.hidden_size  # the gradient of the head is accumulated in float32
     return kept + scores + head

@@ -1,4 +1,4 @@
-"""What a layout costs each rank, on paper: memory, messages, time. Nothing is started.
+"""Estimates the cost of a layout per rank: memory, communication, time. Nothing is started.
 
 Counts are exact for parameters, gradients and optimizer states as `mindcoder.train` holds them; activations and time
 are estimates from the formulas in `mindcoder.planning.memory` and `mindcoder.planning.step_time`.
@@ -16,7 +16,7 @@ from mindcoder.planning.step_time import stage_traffic, step_seconds
 
 @dataclass(frozen=True)
 class RankPlan:
-    """Bytes of the fullest rank of one pipeline stage, and what each of its ranks sends in a step."""
+    """Memory of the rank of a pipeline stage that needs most, and the bytes each of its ranks sends per step."""
 
     stage: int
     layers: int
@@ -37,12 +37,12 @@ class Plan:
 
     @property
     def peak(self) -> float:
-        """Bytes of the fullest rank."""
+        """Bytes on the rank that needs most."""
         return max(stage.memory.total for stage in self.stages) + self.buffers
 
     @property
     def tokens_per_second(self) -> float:
-        """Trained per device."""
+        """Training throughput per device."""
         return self.tokens / self.seconds / self.layout.devices
 
     def fits(self, machine: Machine) -> bool:
@@ -54,7 +54,7 @@ def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine
     """Memory of every stage and the time of a step.
 
     Raises:
-        ValueError: ZeRO-1 has fewer parameters than ranks to divide over.
+        ValueError: ZeRO-1 has fewer parameters than ranks to shard over.
     """
     held = stage_shapes(config, layout)
     adapters = stage_shapes(config, layout, work.adapter) if work.adapter is not None else None
@@ -78,9 +78,9 @@ def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine
 def fitting_layouts(
     config: TransformerConfig, devices: int, global_batch: int, work: Workload, machine: Machine
 ) -> list[Plan]:
-    """Plans of every layout of ``devices`` that divides the model and fits, the fastest first.
+    """Plans of all layouts of ``devices`` that divide the model and fit, fastest first.
 
-    ``global_batch`` sequences per step are kept: more data parallelism means fewer micro batches.
+    ``global_batch`` sequences per step are constant: more data parallelism means fewer micro batches.
     """
     plans = []
     for tensor in range(1, devices + 1):
@@ -96,7 +96,7 @@ def fitting_layouts(
                 try:
                     plan = make_plan(config, layout, micro, machine)
                 except ValueError:
-                    continue  # more data ranks than tensors to give them
+                    continue  # more data-parallel ranks than tensors to assign
                 if plan.fits(machine):
                     plans.append(plan)
     return sorted(plans, key=lambda plan: (plan.seconds, plan.peak))

@@ -1,4 +1,4 @@
-"""Seconds of a step: products at a rate, messages at a bandwidth, the pipeline's fill."""
+"""Time per step: FLOPs at a rate, communication at a bandwidth, the pipeline bubble."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mindcoder.planning.layout import ITEM_BYTES, Layout, Machine, Workload, rec
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that a rank of a stage sends in a step, by axis of the mesh."""
+    """Bytes that a rank of a stage sends per step, by kind of parallelism."""
 
     tensor: float
     data: float
@@ -18,20 +18,20 @@ class Traffic:
 
     @property
     def total(self) -> float:
-        """Over all axes."""
+        """The total."""
         return self.tensor + self.data + self.pipeline
 
 
 def stage_traffic(config: TransformerConfig, layout: Layout, work: Workload, stage: int, trained: int) -> Traffic:
-    """What a rank of a stage sends in a step, with ring algorithms: 2 (n - 1) / n of the data for a sum.
+    """Bytes that a rank of a stage sends per step, with ring algorithms: 2 (n - 1) / n of the data for an all-reduce.
 
-    Tensor: two sums of ``[tokens, H]`` per layer and forward pass, and two backward; with a divided vocabulary one
-    more at both ends. A divided sequence sends as much: half of a sum where it is scattered, half where it is gathered.
+    Tensor: two all-reduces of ``[tokens, H]`` per layer and forward pass, and two backward; with a parallel vocabulary
+    one more at both ends. Sequence parallelism sends the same: half in the reduce-scatter, half in the all-gather.
     Data: the gradients in float32, and with ZeRO-1 the weights. Pipeline: a micro batch's hidden states forward, their
-    gradient backward, and the gradient of a tied table between the ends.
+    gradient backward, and the gradient of a tied embedding between the ends.
 
     Args:
-        trained: numbers that a rank trains.
+        trained: number of trainable parameters on a rank.
     """
     item = ITEM_BYTES[config.compute_dtype]
     is_first, is_last = stage == 0, stage == layout.pipeline - 1
@@ -52,10 +52,10 @@ def stage_traffic(config: TransformerConfig, layout: Layout, work: Workload, sta
 
 
 def stage_flops(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
-    """Floating point operations of a rank of a stage for one micro batch.
+    """Floating point operations of a rank of a stage per micro batch.
 
     A forward pass is a third of `TransformerConfig.flops_per_token`, gradients of inputs another, gradients of weights
-    the last; frozen weights have none. Recomputation runs the layers' forward pass again, not the head's.
+    the last, which frozen weights do not have. Recomputation repeats the forward pass of the layers, not of the head.
     """
     head = 6.0 * config.vocab_size * config.hidden_size
     layer = (config.flops_per_token(work.length) - head) / config.num_layers
@@ -70,11 +70,11 @@ def stage_flops(config: TransformerConfig, layout: Layout, work: Workload, stage
 def step_seconds(
     config: TransformerConfig, layout: Layout, work: Workload, machine: Machine, traffic: list[Traffic]
 ) -> float:
-    """Time of a step without overlap of messages and products.
+    """Time of a step without overlap of communication and computation.
 
     With 1F1B every micro batch but one waits for the slowest stage, and one passes all stages in turn: (m - 1) times
     the longest stage plus the sum of all. For equal stages that is the well-known bubble (p - 1) / m. Gradients are
-    summed over the data axis once, when the last micro batch is done.
+    all-reduced over the data-parallel ranks once, after the last micro batch.
     """
     on_tensor = machine.reach(layout.devices, layout.tensor)
     on_data = machine.reach(layout.devices, layout.tensor * layout.data)
