@@ -16,6 +16,7 @@ from mindcoder.files import write_text
 from mindcoder.parallel.launch_options import TABLE_VARIABLE
 from mindcoder.parallel.log_relay import say
 from mindcoder.parallel.rank_table import (
+    MOST_DEVICES,
     RankTable,
     Server,
     choose_devices,
@@ -84,8 +85,12 @@ def _table_of_this_machine(
     if arguments.device_range is not None:
         raise UserError("needs a --rank_table, whose ranks it chooses; --devices chooses cards", "--device_range")
     wanted, cards = arguments.world_size, visible_cards(environment, root) if on_ascend else []
+    asked = range(wanted or 0) if arguments.devices is None else parse_range(arguments.devices)
+    if len(asked) > MOST_DEVICES:
+        flag = "--world_size" if arguments.devices is None else "--devices"
+        raise UserError(f"found {len(asked)} processes, at most {MOST_DEVICES} are expected on one machine", flag)
     if arguments.devices is not None:
-        chosen = list(parse_range(arguments.devices))
+        chosen = list(asked)
         if wanted not in (None, len(chosen)):
             raise UserError(f"holds {len(chosen)} cards, --world_size says {wanted}", "--devices")
     elif wanted is not None:
