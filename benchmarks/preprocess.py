@@ -23,7 +23,7 @@ REPEATS, LENGTH = 5, 512
 
 
 def plain_loop(records: list[dict], folder: Path) -> float:
-    """Seconds of what the seeds' script does: two tokenizer calls a record, one process, MindRecord at the end."""
+    """Seconds of what the original MindFormers script does: two tokenizer calls per record, in one process."""
     from mindspore.mindrecord import FileWriter
     from transformers import PreTrainedTokenizerFast
 

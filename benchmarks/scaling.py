@@ -178,7 +178,7 @@ def sent_by_all(plan: Plan) -> float:
 
 
 def on_paper(config: RunConfig) -> list[dict[str, object]]:
-    """The seeds' 15B file on 8, 64 and 512 cards: more data replicas, ZeRO-1, the same micro batches each."""
+    """The 15B file of MindFormers on 8, 64 and 512 cards: more data replicas, ZeRO-1, the same micro batches each."""
     network, mesh = config_from_section(config.model.settings), config.parallel_config
     rows = []
     for devices in (8, 64, 512):
