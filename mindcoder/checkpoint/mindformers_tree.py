@@ -58,7 +58,7 @@ def _newest(files: list[Path], folder: Path) -> Path:
         names = ", ".join(file.name for file in files[:5]) + (" …" if len(files) > 5 else "")
         raise UserError(f"holds {len(files)} .ckpt files: give one of {names}", folder)
     newest = max(zip(steps, files), key=lambda item: (int(item[0][2]), int(item[0][3])) if item[0] else (0, 0))[1]
-    log.info("%s: the newest of %d files is %s", folder, len(files), newest.name)
+    log.info("%s: using the latest of %d files, %s", folder, len(files), newest.name)
     return newest
 
 

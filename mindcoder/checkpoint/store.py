@@ -232,7 +232,7 @@ def newest_checkpoint(root: Path, check: ContentCheck = check_contents) -> Check
     reasons: list[str] = []
     for folder in reversed(list_steps(root)):
         if reasons:
-            log.warning("%s; trying the one before", reasons[-1])
+            log.warning("%s; trying the previous one", reasons[-1])
         try:
             return open_checkpoint(folder, check=check)
         except UserError as error:

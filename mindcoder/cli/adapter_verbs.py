@@ -20,10 +20,10 @@ from mindcoder.errors import UserError
 
 def add_merge_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of merge-lora."""
-    parser.add_argument("base", metavar="BASE", help="base model: anything that convert reads")
+    parser.add_argument("base", metavar="BASE", help="base model in any format that convert reads")
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run, one of its checkpoints, or a PEFT folder")
     parser.add_argument("target", metavar="OUT", help="folder to write")
-    parser.add_argument("--to", choices=FORMATS, default="huggingface", help="form of OUT; default: huggingface")
+    parser.add_argument("--to", choices=FORMATS, default="huggingface", help="format of OUT; default: huggingface")
     add_conversion_options(parser, "OUT")
 
 
@@ -42,7 +42,7 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of export-lora."""
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run or one of its checkpoints")
     parser.add_argument("target", metavar="OUT", help="PEFT folder to write")
-    parser.add_argument("--base", metavar="BASE", help="base model, where it is no longer where the run had it from")
+    parser.add_argument("--base", metavar="BASE", help="base model, if it has moved since the run")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 

@@ -92,7 +92,7 @@ def named_place(text: str) -> tuple[str, str]:
 def add_device_target_flag(parser: argparse.ArgumentParser) -> None:
     """Add the device flag of a command without a YAML file."""
     parser.add_argument(
-        "--device_target", choices=["auto", "CPU", "Ascend"], default="auto", help="auto takes Ascend if there is one"
+        "--device_target", choices=["auto", "CPU", "Ascend"], default="auto", help="auto: Ascend if available"
     )
 
 
@@ -116,16 +116,21 @@ def add_original_run_flags(parser: argparse.ArgumentParser) -> None:
     """Add the remaining flags of the original run_wizardcoder.py (mindspore-lab/mindformers r1.1.0,
     research/wizardcoder).
     """
-    parser.add_argument("--task", choices=["text_generation"], default="text_generation", help="there is one task")
+    parser.add_argument(
+        "--task", choices=["text_generation"], default="text_generation", help="the only supported task"
+    )
     parser.add_argument("--pet_method", metavar="NAME", help="lora or ptuning2; '' trains all weights")
     parser.add_argument(
         "--optimizer_parallel",
         type=boolean,
         metavar="BOOL",
-        help="divide the optimizer's states over data-parallel ranks (parallel_config.optimizer_shard)",
+        help="shard optimizer states over data-parallel ranks, ZeRO-1 (parallel_config.optimizer_shard)",
     )
     parser.add_argument(
-        "--auto_trans_ckpt", type=boolean, metavar="BOOL", help="accepted; weights of any layout are always read"
+        "--auto_trans_ckpt",
+        type=boolean,
+        metavar="BOOL",
+        help="accepted without effect: weights of any layout can be loaded",
     )
 
 
@@ -148,7 +153,7 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
     overrides = parser.add_argument_group(
         "keys of the YAML file", "A flag wins over the file; its default is the file's value."
     )
-    overrides.add_argument("--use_parallel", type=boolean, metavar="BOOL", help="run as one process of a cluster")
+    overrides.add_argument("--use_parallel", type=boolean, metavar="BOOL", help="run as one rank of a distributed job")
     overrides.add_argument(
         "--load_checkpoint", metavar="PATH", help="checkpoint, run, Hugging Face folder or .ckpt file to start from"
     )
@@ -174,8 +179,10 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
     overrides.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
     overrides.add_argument("--output_dir", metavar="DIR", help="checkpoints, curves and logs")
     overrides.add_argument("--device_id", type=not_negative, metavar="N", help="Ascend device")
-    overrides.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], help="auto: Ascend if there is one")
-    overrides.add_argument("--seed", type=seed_number, metavar="N", help="of initial weights, data order and dropout")
+    overrides.add_argument("--device_target", choices=["auto", "CPU", "Ascend"], help="auto: Ascend if available")
+    overrides.add_argument(
+        "--seed", type=seed_number, metavar="N", help="seed of initial weights, data order and dropout"
+    )
     if mode in (None, "train", "finetune"):
         _add_continue_flags(parser.add_argument_group("an output_dir that holds checkpoints"))
     if mode in (None, "predict"):
@@ -195,7 +202,7 @@ def _add_continue_flags(group: argparse._ArgumentGroup) -> None:
         default=None,
         type=boolean,
         metavar="BOOL",
-        help="continue from the newest whole checkpoint of output_dir",
+        help="continue from the latest intact checkpoint in output_dir",
     )
     group.add_argument(
         "--allow_changes",
@@ -204,13 +211,13 @@ def _add_continue_flags(group: argparse._ArgumentGroup) -> None:
         metavar="NAMES",
         help=f"resume although these differ from before, of {', '.join(CHANGE_GROUPS)}; several with commas",
     )
-    group.add_argument("--overwrite", action="store_true", help="start again although output_dir holds checkpoints")
+    group.add_argument("--overwrite", action="store_true", help="start over, replacing the checkpoints in output_dir")
 
 
 def _add_predict_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--predict_data", metavar="TEXT|FILE", help="a prompt, or a file of prompts")
     group.add_argument("--predict_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
-    group.add_argument("--predict_batch", type=positive, metavar="N", help="prompts of a file answered together")
+    group.add_argument("--predict_batch", type=positive, metavar="N", help="batch size for a file of prompts")
     add_adapter_flag(group, "for the prompts of a JSONL file whose field adapter names it")
     group.add_argument("--output_file", metavar="JSONL", help="answers to a file of prompts; default: the terminal")
     group.add_argument("--raw", action="store_true", help="no instruction template around the prompt")

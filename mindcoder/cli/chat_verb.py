@@ -37,11 +37,17 @@ def add_chat_flags(parser: argparse.ArgumentParser) -> None:
     add_adapter_flag(parser, "the first of which answers until /adapter chooses another")
     add_sampling_flags(parser)
     parser.add_argument("--system", default="", metavar="TEXT", help="system message")
-    parser.add_argument("--input_text", metavar="TEXT", help="ask this and leave")
-    parser.add_argument("--input_file", metavar="FILE", help="ask every line of a file, each by itself, and leave")
+    parser.add_argument("--input_text", metavar="TEXT", help="ask this question and exit")
+    parser.add_argument("--input_file", metavar="FILE", help="ask every line of a file separately and exit")
     parser.add_argument("--max_input_length", type=positive, metavar="N", help="refuse longer questions, in tokens")
-    parser.add_argument("--draft", metavar="PATH", help="small model of the same tokenizer, for speculative decoding")
-    parser.add_argument("--lookahead", type=positive, default=4, metavar="N", help="tokens it proposes; default: 4")
+    parser.add_argument("--draft", metavar="PATH", help="draft model with the same tokenizer, for speculative decoding")
+    parser.add_argument(
+        "--lookahead",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="tokens the draft model proposes per step; default: 4",
+    )
     parser.add_argument(
         "--history", metavar="FILE", default=str(HISTORY), help=f"of what was typed; default: {HISTORY}"
     )
@@ -52,8 +58,8 @@ def add_complete_flags(parser: argparse.ArgumentParser) -> None:
     add_model_flags(parser)
     add_sampling_flags(parser)
     parser.add_argument("--prefix", metavar="TEXT", help="code before the gap")
-    parser.add_argument("--suffix", metavar="TEXT", default="", help="code behind the gap")
-    parser.add_argument("--file", metavar="FILE", help="a file with <FILL_ME> where the gap is")
+    parser.add_argument("--suffix", metavar="TEXT", default="", help="code after the gap")
+    parser.add_argument("--file", metavar="FILE", help="a file with <FILL_ME> at the gap")
 
 
 def chat_verb(arguments: argparse.Namespace) -> int:

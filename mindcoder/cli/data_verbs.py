@@ -34,23 +34,35 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
         "--vocab_file", required=True, metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
     )
     parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
-    parser.add_argument("--pad_token", metavar="TOKEN", help="padding; default: as the tokenizer says, else [PAD]")
-    parser.add_argument("--template", choices=list(TEMPLATES), default=DEFAULT_TEMPLATE, help="prompt around records")
-    parser.add_argument("--seq_length", type=positive, default=2048, metavar="N", help="tokens in a row")
-    parser.add_argument("--packing", action="store_true", help="several documents in a row, blind to each other")
+    parser.add_argument("--pad_token", metavar="TOKEN", help="padding token; default: the tokenizer's, else [PAD]")
+    parser.add_argument("--template", choices=list(TEMPLATES), default=DEFAULT_TEMPLATE, help="prompt template")
+    parser.add_argument("--seq_length", type=positive, default=2048, metavar="N", help="tokens per row")
+    parser.add_argument(
+        "--packing", action="store_true", help="pack several documents into a row; attention does not cross documents"
+    )
     parser.add_argument(
         "--pairs", action="store_true", help="records with a chosen and a rejected answer, for preference tuning"
     )
     add_reading_flags(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the output file where it exists")
-    parser.add_argument("--skip_bad", action="store_true", help="set bad records aside instead of stopping")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
-    parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="files to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output file")
     parser.add_argument(
-        "--fim_rate", type=share, default=0.0, metavar="R", help="share of code documents to learn infilling from"
+        "--skip_bad", action="store_true", help="write bad records to a separate file instead of stopping"
     )
-    parser.add_argument("--fim_spm_rate", type=share, default=0.5, metavar="R", help="of those, suffix first")
-    parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of the gaps")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes; default: all cores")
+    parser.add_argument("--file_partition", type=positive, default=1, metavar="N", help="number of output files")
+    parser.add_argument(
+        "--fim_rate",
+        type=share,
+        default=0.0,
+        metavar="R",
+        help="share of code documents rearranged for fill-in-the-middle",
+    )
+    parser.add_argument(
+        "--fim_spm_rate", type=share, default=0.5, metavar="R", help="share of those in SPM order (suffix first)"
+    )
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, metavar="N", help="seed of the fill-in-the-middle splits"
+    )
     parser.add_argument("--dataset_type", choices=["alpaca"], default="alpaca", help=argparse.SUPPRESS)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
@@ -99,10 +111,10 @@ def add_tokenizer_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of train-tokenizer."""
     parser.add_argument("--input_glob", required=True, nargs="+", metavar="GLOB", help=INPUT_HELP)
     parser.add_argument(
-        "--vocab_size", type=positive, default=1000, metavar="N", help="ids in all, special tokens included"
+        "--vocab_size", type=positive, default=1000, metavar="N", help="number of ids, special tokens included"
     )
     parser.add_argument(
-        "--output_dir", required=True, metavar="DIR", help="gets vocab.json, merges.txt, tokenizer.json"
+        "--output_dir", required=True, metavar="DIR", help="folder for vocab.json, merges.txt, tokenizer.json"
     )
     add_reading_flags(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")

@@ -26,29 +26,33 @@ LISTED = 20
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of data."""
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="{ls,stats,show,dedup,decontaminate}")
-    ls = verbs.add_parser("ls", help="datasets by name: format, licence, where to get them")
-    ls.add_argument("names", nargs="*", metavar="NAME", help="all that is known of this one; default: a line for each")
-    stats = verbs.add_parser("stats", help="figures of a MindRecord dataset")
-    show = verbs.add_parser("show", help="samples as the model sees them, what is not learned dimmed")
+    ls = verbs.add_parser("ls", help="registered datasets: format, license, source")
+    ls.add_argument(
+        "names", nargs="*", metavar="NAME", help="show all details of this dataset; default: one line per dataset"
+    )
+    stats = verbs.add_parser("stats", help="statistics of a MindRecord dataset")
+    show = verbs.add_parser("show", help="samples as the model sees them, with masked text dimmed")
     for verb in (stats, show):
         verb.add_argument("dataset", metavar="DATASET", help="MindRecord file or folder")
-    show.add_argument("--vocab_file", required=True, metavar="FILE", help="of the tokenizer that made it")
+    show.add_argument(
+        "--vocab_file", required=True, metavar="FILE", help="vocabulary of the tokenizer that encoded the dataset"
+    )
     show.add_argument("--merge_file", metavar="FILE", help="merges.txt")
     show.add_argument("--count", type=positive, default=3, metavar="N", help="rows; default: 3")
-    show.add_argument("--rows", metavar="N,N,..", help="these rows, as health.jsonl names them")
+    show.add_argument("--rows", metavar="N,N,..", help="row numbers, as in health.jsonl")
     show.add_argument(
-        "--html", metavar="FILE", help="write a page instead, a name that ends in .html; default: the terminal"
+        "--html", metavar="FILE", help="write an HTML page to this .html file; default: print to the terminal"
     )
-    dedup = verbs.add_parser("dedup", help="leave out records that nearly repeat an earlier one")
+    dedup = verbs.add_parser("dedup", help="drop near-duplicates of earlier records")
     dedup.add_argument("--threshold", type=share, default=0.8, metavar="J", help="Jaccard similarity; default: 0.8")
-    clean = verbs.add_parser("decontaminate", help="leave out records that share 13 words in a row with a problem")
+    clean = verbs.add_parser("decontaminate", help="drop records that share 13 consecutive words with a problem")
     clean.add_argument(
         "--against", required=True, action="append", metavar="TASK=FILE", help=f"TASK: {', '.join(TASKS)}; repeatable"
     )
     for verb in (dedup, clean):
         verb.add_argument("input_glob", nargs="+", metavar="GLOB", help=INPUT_HELP)
         verb.add_argument("output_file", metavar="OUT", help="JSONL to write")
-        verb.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+        verb.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
         add_reading_flags(verb)
     for verb in (ls, stats, show, dedup, clean):
         verb.add_argument("--debug", action="store_true", help="show the stack trace of an error")

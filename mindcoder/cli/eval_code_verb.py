@@ -23,34 +23,36 @@ def add_eval_code_flags(parser: argparse.ArgumentParser) -> None:
     add_sampling_flags(parser)
     parser.add_argument("--task", choices=TASKS, required=True, help="benchmark")
     parser.add_argument("--data", required=True, metavar="FILE", help="the published problem file (.jsonl, .json, .gz)")
-    parser.add_argument("--split", choices=list(MBPP_SPLITS), default="test", help="of MBPP; default: test (11 to 510)")
+    parser.add_argument(
+        "--split", choices=list(MBPP_SPLITS), default="test", help="split of MBPP; default: test (11 to 510)"
+    )
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
         default="plain",
-        help="whose prompts, stop texts, token limits and reading of answers; default: plain (MindCoder's own)",
+        help="rules for prompts, stop strings, token limits and answer parsing; default: plain (MindCoder's own)",
     )
     parser.add_argument(
         "--prompt",
         choices=STYLES,
-        help="instruct: ask in words; complete: go on with code; default: the protocol's (plain: instruct)",
+        help="instruct: ask in words; complete: continue code; default: the protocol's (plain: instruct)",
     )
     parser.add_argument(
         "--shots", type=not_negative, default=0, metavar="N", help="solved examples in the prompt (MBPP)"
     )
-    parser.add_argument("--samples", type=positive, default=1, metavar="N", help="answers a problem")
-    parser.add_argument("--k", default="1,10,100", metavar="K,K,..", help="of pass@k; default: 1,10,100")
-    parser.add_argument("--limit", type=positive, metavar="N", help="the first N problems only")
+    parser.add_argument("--samples", type=positive, default=1, metavar="N", help="answers per problem")
+    parser.add_argument("--k", default="1,10,100", metavar="K,K,..", help="values of k for pass@k; default: 1,10,100")
+    parser.add_argument("--limit", type=positive, metavar="N", help="evaluate the first N problems only")
     parser.add_argument("--output_dir", default="output/eval_code", metavar="DIR", help="default: output/eval_code")
-    parser.add_argument("--overwrite", action="store_true", help="discard answers that are there")
-    parser.add_argument("--generate_only", action="store_true", help="write answers, run nothing")
+    parser.add_argument("--overwrite", action="store_true", help="discard existing answers")
+    parser.add_argument("--generate_only", action="store_true", help="generate answers without running them")
     parser.add_argument("--allow-code-execution", action="store_true", help="run the answers, in the sandbox")
     parser.add_argument(
-        "--sandbox", choices=["namespaces", "limits"], default="namespaces", help="what programs run in"
+        "--sandbox", choices=["namespaces", "limits"], default="namespaces", help="isolation of the programs"
     )
-    parser.add_argument("--timeout", type=positive, default=10, metavar="SECONDS", help="of a program; default: 10")
-    parser.add_argument("--memory_gb", type=positive, default=4, metavar="N", help="of a program; default: 4")
-    parser.add_argument("--workers", type=positive, metavar="N", help="programs at a time; default: one a processor")
+    parser.add_argument("--timeout", type=positive, default=10, metavar="SECONDS", help="per program; default: 10")
+    parser.add_argument("--memory_gb", type=positive, default=4, metavar="N", help="per program; default: 4")
+    parser.add_argument("--workers", type=positive, metavar="N", help="concurrent programs; default: one per CPU")
     parser.add_argument("--shard", metavar="I/N", help="every N-th problem from I on; default under launch: its rank")
 
 

@@ -47,7 +47,7 @@ def add_table_flags(parser: argparse.ArgumentParser) -> None:
         "--world_size",
         type=positive,
         metavar="N",
-        help="processes of the whole job; checked against a rank table; default without one: a process a card",
+        help="processes of the whole job; checked against a rank table; default without one: one per card",
     )
 
 

@@ -34,8 +34,8 @@ DEFAULT_PORT, LAST_PORT = 8118, 65535
 def add_launch_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of launch; ``scripts/run_singlenode.sh`` sets them from the original script's four arguments."""
     add_table_flags(parser)
-    parser.add_argument("--command", required=True, metavar="TEXT", help="what every process runs")
-    parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="gets rank_N.log")
+    parser.add_argument("--command", required=True, metavar="TEXT", help="command that every process runs")
+    parser.add_argument("--log_dir", default="output/log", metavar="DIR", help="folder for rank_N.log")
     parser.add_argument(
         "--port",
         type=port_number,
@@ -43,7 +43,7 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
         help=f"of the scheduler; launchers of several servers meet on the next one; default: free, or {DEFAULT_PORT}",
     )
     parser.add_argument(
-        "--max_restarts", type=not_negative, default=0, metavar="N", help="resume so often after a failure"
+        "--max_restarts", type=not_negative, default=0, metavar="N", help="how often to resume after a failure"
     )
     parser.add_argument(
         "--fewer_replicas",
@@ -51,7 +51,7 @@ def add_launch_flags(parser: argparse.ArgumentParser) -> None:
         help="restart without the failed device: fewer data-parallel replicas, the same global batch",
     )
     parser.add_argument(
-        "--grace_seconds", type=positive, default=60, metavar="N", help="for saving and ending after Ctrl-C or SIGTERM"
+        "--grace_seconds", type=positive, default=60, metavar="N", help="time to save and exit after Ctrl-C or SIGTERM"
     )
     parser.add_argument(
         "--early_exit_seconds",

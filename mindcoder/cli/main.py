@@ -55,7 +55,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"mindcoder {__version__}")
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="VERB", prog="mindcoder", help="one of the words below"
+        dest="verb", required=True, metavar="VERB", prog="mindcoder", help="one of the commands below"
     )
     flags_of: dict[str, list[str]] = {}
     for group in GROUPS.values():

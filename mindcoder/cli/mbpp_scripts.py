@@ -21,15 +21,15 @@ def mbpp_generate_script(prog: str) -> int:
     """Generate answers to a range of problems, one file per answer."""
     parser = StrictParser(prog=prog, description="Answers to MBPP, one file per problem.")
     parser.add_argument("--start_index", type=not_negative, default=0, metavar="N", help="first problem; default: 0")
-    parser.add_argument("--end_index", type=positive, metavar="N", help="the one after the last; default: all")
-    parser.add_argument("--output_path", required=True, metavar="DIR", help="gets 0.json, 1.json, ...")
+    parser.add_argument("--end_index", type=positive, metavar="N", help="end of the range (exclusive); default: all")
+    parser.add_argument("--output_path", required=True, metavar="DIR", help="folder for 0.json, 1.json, ...")
     parser.add_argument("--mbpp_path", required=True, metavar="FILE", help="mbpp.test.jsonl")
     parser.add_argument("--model_path", required=True, metavar="PATH", help=".ckpt, Hugging Face folder, or run")
     parser.add_argument(
         "--tokenizer_path", default="", metavar="DIR", help="with vocab.json and merges.txt; default: the model's own"
     )
     parser.add_argument("--device_id", type=not_negative, default=0, metavar="N", help="Ascend card; default: 0")
-    parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="answered together; default: 1")
+    parser.add_argument("--batch_size", type=positive, default=1, metavar="N", help="batch size; default: 1")
     parser.add_argument(
         "--seq_length",
         type=positive,
@@ -96,12 +96,15 @@ def mbpp_process_script(prog: str) -> int:
     parser.add_argument("--out_path", required=True, metavar="FILE", help="for bigcode-evaluation-harness")
     parser.add_argument("--mbpp_path", metavar="FILE", help="mbpp.test.jsonl: run the programs with its tests")
     parser.add_argument(
-        "--allow-code-execution", "--allow_code_execution", action="store_true", help="needed for it; in the sandbox"
+        "--allow-code-execution",
+        "--allow_code_execution",
+        action="store_true",
+        help="required for --mbpp_path; runs them in the sandbox",
     )
     parser.add_argument(
         "--sandbox", choices=["namespaces", "limits"], default="namespaces", help="isolation; default: namespaces"
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="programs at a time; default: one a processor")
+    parser.add_argument("--workers", type=positive, metavar="N", help="concurrent programs; default: one per CPU")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     return _process(parser.parse_args())
 

@@ -11,7 +11,7 @@ from mindcoder.data.prompt import TEMPLATES
 def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     """Add the flags for the model and its memory."""
     parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run or checkpoint")
-    parser.add_argument("--tokenizer", metavar="FILE", help="vocabulary, where PATH has none")
+    parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer, if PATH has none")
     parser.add_argument(
         "--template",
         choices=list(TEMPLATES),
@@ -21,7 +21,7 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
         "--dtype",
         choices=["float32", "float16", "bfloat16"],
         default="float32",
-        help="weights in memory; default: float32 (bfloat16 becomes that on CPU)",
+        help="dtype of the weights in memory; default: float32 (also used for bfloat16 on CPU)",
     )
     parser.add_argument("--max_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
     parser.add_argument(
@@ -31,7 +31,9 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
         metavar="N",
         help=f"answers computed together; default: {batch}",
     )
-    parser.add_argument("--blocks", type=positive, metavar="N", help="cache blocks of 16 tokens; default: all that fit")
+    parser.add_argument(
+        "--blocks", type=positive, metavar="N", help="KV cache blocks of 16 tokens; default: all that fit"
+    )
     add_device_target_flag(parser)
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -39,26 +41,28 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Add the sampling flags."""
-    parser.add_argument("--max_output_length", type=positive, metavar="N", help="longest answer, in tokens")
     parser.add_argument(
-        "--temperature", type=number(0), default=0.0, metavar="T", help="0, the default, takes the likeliest token"
+        "--max_output_length", type=positive, metavar="N", help="maximum length of an answer, in tokens"
     )
     parser.add_argument(
-        "--top_k", type=positive, default=0, metavar="K", help="sample among the K likeliest tokens; default: all"
+        "--temperature", type=number(0), default=0.0, metavar="T", help="0, the default, is greedy decoding"
+    )
+    parser.add_argument(
+        "--top_k", type=positive, default=0, metavar="K", help="sample from the K most likely tokens; default: all"
     )
     parser.add_argument(
         "--top_p",
         type=number(0, 1, above=True),
         default=1.0,
         metavar="P",
-        help="sample among the likeliest tokens that have probability P together",
+        help="sample from the most likely tokens with total probability P (nucleus sampling)",
     )
     parser.add_argument(
         "--repetition_penalty",
         type=number(0, above=True),
         default=1.0,
         metavar="R",
-        help="above 1 makes tokens of the text so far less likely",
+        help="values above 1 penalize tokens of the text so far",
     )
     parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of sampling")
 

@@ -30,20 +30,20 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of plan."""
     parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
     parser.add_argument("--devices", type=positive, metavar="N", help="default: those of parallel_config")
-    parser.add_argument("--memory", type=byte_size, default="64GB", metavar="SIZE", help="of a device")
+    parser.add_argument("--memory", type=byte_size, default="64GB", metavar="SIZE", help="memory of a device")
     parser.add_argument(
         "--tflops",
         type=number(0, above=True),
         default=ATLAS.flops / 1e12,
         metavar="X",
-        help="TFLOP/s that a device reaches in the matrix products of a training step",
+        help="TFLOP/s that a device achieves in the matrix products of a training step",
     )
     parser.add_argument(
         "--bandwidth",
         type=byte_size,
         default="84GB",
         metavar="SIZE",
-        help="bytes/s that a device sends to others of its server",
+        help="bytes/s that a device sends to others in its server",
     )
     parser.add_argument(
         "--bandwidth_between",
@@ -53,7 +53,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
         help="bytes/s that a device sends to other servers",
     )
     parser.add_argument(
-        "--devices_per_server", type=positive, default=ATLAS.per_server, metavar="N", help="devices of one server"
+        "--devices_per_server", type=positive, default=ATLAS.per_server, metavar="N", help="devices per server"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the YAML file")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")

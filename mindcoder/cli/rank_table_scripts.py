@@ -24,16 +24,16 @@ def hccl_tools_script() -> int:
     """``hccl_tools.py --device_num "[0,8)" [--server_ip IP]``: write the rank table of this server."""
     parser = StrictParser(prog="hccl_tools.py", description="Write the rank table of this server.")
     parser.add_argument(
-        "--device_num", default="[0,8)", metavar="RANGE", help="cards, the last excluded; default: [0,8)"
+        "--device_num", default="[0,8)", metavar="RANGE", help="range of cards, end exclusive; default: [0,8)"
     )
     parser.add_argument(
-        "--device_num_per_node", type=positive, default=8, metavar="N", help="cards of a server; default: 8"
+        "--device_num_per_node", type=positive, default=8, metavar="N", help="cards per server; default: 8"
     )
     parser.add_argument(
-        "--visible_devices", metavar="IDS", help="cards in the order of their use, such as 3,1,0; default: 0,1,2,..."
+        "--visible_devices", metavar="IDS", help="cards in the order of use, such as 3,1,0; default: 0,1,2,..."
     )
-    parser.add_argument("--server_ip", metavar="IP", help="this server's address; default: found out")
-    parser.add_argument("--output_dir", default=".", metavar="DIR", help="gets the table; default: this folder")
+    parser.add_argument("--server_ip", metavar="IP", help="this server's address; default: detected")
+    parser.add_argument("--output_dir", default=".", metavar="DIR", help="folder for the table; default: this folder")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()
 
@@ -61,9 +61,9 @@ def hccl_tools_script() -> int:
 
 def merge_hccl_script() -> int:
     """``merge_hccl.py TABLE TABLE …``: merge the tables of several servers; ranks follow the order given."""
-    parser = StrictParser(prog="merge_hccl.py", description="Join the rank tables of several servers.")
+    parser = StrictParser(prog="merge_hccl.py", description="Merge the rank tables of several servers.")
     parser.add_argument("tables", nargs="+", metavar="FILE", help="in the order of ranks")
-    parser.add_argument("--output_dir", default=".", metavar="DIR", help="gets the table; default: this folder")
+    parser.add_argument("--output_dir", default=".", metavar="DIR", help="folder for the table; default: this folder")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     arguments = parser.parse_args()
 

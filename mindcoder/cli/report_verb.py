@@ -12,7 +12,7 @@ from mindcoder.outputs import refuse_as_page
 def add_report_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of report."""
     parser.add_argument("folder", metavar="RUN", help="output folder of a training run")
-    parser.add_argument("--output_file", metavar="FILE", help="a name that ends in .html; default: RUN/report.html")
+    parser.add_argument("--output_file", metavar="FILE", help=".html file to write; default: RUN/report.html")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 

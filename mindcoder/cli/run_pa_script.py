@@ -30,7 +30,7 @@ INPUT_LENGTH = 1024
 @script
 def run_pa_script(prog: str) -> int:
     """``run_pa.py --model_path DIR --input_text TEXT``."""
-    parser = StrictParser(prog=prog, description="Answer texts; no template is put around them.")
+    parser = StrictParser(prog=prog, description="Complete texts; no prompt template is applied.")
     parser.add_argument("--model_path", required=True, metavar="DIR", help="Hugging Face folder, run or checkpoint")
     parser.add_argument(
         "--input_text",
@@ -41,7 +41,7 @@ def run_pa_script(prog: str) -> int:
         metavar="TEXT",
         help=f"prompts; default: {QUESTION}",
     )
-    parser.add_argument("--input_file", metavar="FILE", help="token ids instead, the ids of a prompt in every line")
+    parser.add_argument("--input_file", metavar="FILE", help="file of token ids instead, one prompt per line")
     parser.add_argument(
         "--max_input_length",
         type=positive,
@@ -49,7 +49,7 @@ def run_pa_script(prog: str) -> int:
         help=f"tokens of a prompt; default: {INPUT_LENGTH}, or what the model's context leaves",
     )
     parser.add_argument(
-        "--max_output_length", type=positive, default=20, metavar="N", help="tokens of an answer; default: 20"
+        "--max_output_length", type=positive, default=20, metavar="N", help="maximum tokens of an answer; default: 20"
     )
     parser.add_argument(
         "--max_batch_size",
@@ -58,11 +58,13 @@ def run_pa_script(prog: str) -> int:
         type=positive,
         default=1,
         metavar="N",
-        help="answered together; default: 1",
+        help="batch size; default: 1",
     )
     parser.add_argument("--is_bf16", action="store_true", help="weights in bfloat16 instead of float16")
-    parser.add_argument("--is_flash_causal_lm", type=boolean, metavar="BOOL", help="accepted; there is one way here")
-    parser.add_argument("--use_refactor", nargs="?", const=True, type=boolean, metavar="BOOL", help="accepted likewise")
+    parser.add_argument("--is_flash_causal_lm", type=boolean, metavar="BOOL", help="accepted without effect")
+    parser.add_argument(
+        "--use_refactor", nargs="?", const=True, type=boolean, metavar="BOOL", help="accepted without effect"
+    )
     add_device_target_flag(parser)
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
     return _answer(parser.parse_args(), prog.removesuffix(".py"))
@@ -84,7 +86,9 @@ def _answer(arguments: argparse.Namespace, name: str) -> int:
     input_length = _input_length(arguments, context_of(weights))
     trained = weights.text_format.template
     if trained not in (None, "plain"):
-        log.info("%s gives the prompt without a template, as the original did; the model knows %s", name, trained)
+        log.info(
+            "%s uses the prompt without a template, as the original did; the model was trained with %s", name, trained
+        )
     setup_device(arguments.device_target, int(os.environ.get("DEVICE_ID", "0")))
     with interruptible():
         model = open_model(

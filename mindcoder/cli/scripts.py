@@ -82,10 +82,10 @@ def convert_weight_script(prog: str) -> int:
         dest="source",
         required=True,
         metavar="SRC",
-        help="Hugging Face folder, or a weight file of it; a shard stands for all shards of its folder",
+        help="Hugging Face folder, or a weight file in it; a shard stands for all shards of its folder",
     )
     parser.add_argument(
-        "--mindspore_path", dest="target", required=True, metavar="DST", help="folder, or .ckpt in the old naming"
+        "--mindspore_path", dest="target", required=True, metavar="DST", help="folder, or .ckpt with the original names"
     )
     parser.add_argument("--layers", type=positive, metavar="N", help="checked against the model's own number")
 

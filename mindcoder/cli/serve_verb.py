@@ -23,36 +23,40 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=whole_number(0, 65535), default=8000, metavar="N", help="default: 8000; 0 takes a free one"
     )
-    parser.add_argument("--api_key", metavar="KEY", help=f"that clients have to send; also from {KEY_VARIABLE}")
-    parser.add_argument("--max_waiting", type=positive, default=256, metavar="N", help="more requests get status 429")
-    parser.add_argument("--rate_limit", type=positive, metavar="N", help="requests a minute and client (its address)")
+    parser.add_argument("--api_key", metavar="KEY", help=f"key required from clients; also read from {KEY_VARIABLE}")
     parser.add_argument(
-        "--max_body", type=positive, default=1 << 20, metavar="BYTES", help="of a request; default: 1 MiB"
+        "--max_waiting", type=positive, default=256, metavar="N", help="queued requests; more get status 429"
+    )
+    parser.add_argument("--rate_limit", type=positive, metavar="N", help="requests per minute and client (by address)")
+    parser.add_argument(
+        "--max_body", type=positive, default=1 << 20, metavar="BYTES", help="maximum size of a request; default: 1 MiB"
     )
     parser.add_argument(
         "--max_request_tokens",
         type=positive,
         default=1 << 20,
         metavar="N",
-        help="prompts x n x max_tokens of a request; default: 1048576",
+        help="limit of prompts x n x max_tokens per request; default: 1048576",
     )
-    parser.add_argument("--timeout", type=positive, default=600, metavar="SECONDS", help="of an answer; default: 600")
+    parser.add_argument(
+        "--timeout", type=positive, default=600, metavar="SECONDS", help="time limit of an answer; default: 600"
+    )
     parser.add_argument(
         "--allowed_host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name clients reach the server by, besides localhost and --host; * is any; may be repeated",
+        help="host name of the server, besides localhost and --host; * allows any; may be repeated",
     )
     parser.add_argument(
         "--allowed_origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="a site whose pages may ask, such as https://chat.example; * is any; may be repeated",
+        help="site whose pages may send requests, such as https://chat.example; * allows any; may be repeated",
     )
     parser.add_argument(
-        "--trusted_proxy", metavar="ADDRESS", help="a proxy whose X-Forwarded-For says who the client is"
+        "--trusted_proxy", metavar="ADDRESS", help="trusted proxy whose X-Forwarded-For identifies the client"
     )
 
 

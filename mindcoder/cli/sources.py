@@ -49,7 +49,7 @@ def add_reading_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--desirable_only",
         action="store_true",
-        help="of KTO records learn the answers marked true and leave the others out",
+        help="of KTO records, learn the answers marked true and drop the others",
     )
 
 

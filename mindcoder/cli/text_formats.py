@@ -44,7 +44,7 @@ def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | N
         before, now = below.tokenizer, agreed.tokenizer
         if before is not None and now is not None and before.sha256 != now.sha256:
             log.warning(
-                "the data have another tokenizer (%s) than %s was trained with (%s): it learns its token ids anew",
+                "the data use another tokenizer (%s) than %s was trained with (%s): it has to learn new token ids",
                 *(now, config.load_checkpoint, before),
             )
         agreed = agreed.over(TextFormat(below.template))

@@ -66,14 +66,16 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("report", "make an HTML page about a run", report_verb.add_report_flags, report_verb.report_verb),
     ),
     "clusters": (
-        Verb("plan", "forecast memory, messages and time of a layout", plan_verb.add_plan_flags, plan_verb.plan_verb),
+        Verb(
+            "plan", "estimate memory, communication and time of a layout", plan_verb.add_plan_flags, plan_verb.plan_verb
+        ),
         Verb("launch", "start one process per device", launch_verb.add_launch_flags, launch_verb.launch_verb),
     ),
     "generation": (
         _run_verb("predict", "answer a prompt or a file of prompts"),
-        Verb("chat", "talk with a model", chat_verb.add_chat_flags, chat_verb.chat_verb),
+        Verb("chat", "chat with a model", chat_verb.add_chat_flags, chat_verb.chat_verb),
         Verb("complete", "fill a gap in code", chat_verb.add_complete_flags, chat_verb.complete_verb),
-        Verb("serve", "offer OpenAI's interface over HTTP", serve_verb.add_serve_flags, serve_verb.serve_verb),
+        Verb("serve", "serve OpenAI's API over HTTP", serve_verb.add_serve_flags, serve_verb.serve_verb),
         Verb("bench", "measure latency and throughput", bench_verb.add_bench_flags, bench_verb.bench_verb),
         Verb(
             "eval-code",
@@ -83,10 +85,15 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         ),
     ),
     "weights": (
-        Verb("inspect", "show what weights hold", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
-        Verb("convert", "change the form of weights", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
+        Verb("inspect", "describe weights", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
+        Verb("convert", "convert weights between formats", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
         Verb("merge-lora", "merge an adapter into its base", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
-        Verb("export-lora", "write PEFT's form", adapter_verbs.add_export_flags, adapter_verbs.export_verb),
+        Verb(
+            "export-lora",
+            "export an adapter in PEFT's format",
+            adapter_verbs.add_export_flags,
+            adapter_verbs.export_verb,
+        ),
     ),
     "this machine": (
         Verb(

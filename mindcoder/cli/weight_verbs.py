@@ -35,11 +35,11 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt or .bin")
     parser.add_argument(
-        "--to", choices=FORMATS, help="form of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
+        "--to", choices=FORMATS, help="format of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
     )
     for flag, meaning in (("--model_parallel", "slices of every layer"), ("--pipeline_stage", "pipeline stages")):
         parser.add_argument(
-            flag, type=positive, default=1, metavar="N", help=f"split DST over {meaning}; a file a rank"
+            flag, type=positive, default=1, metavar="N", help=f"split DST over {meaning}; one file per rank"
         )
     add_conversion_options(parser)
 
@@ -49,7 +49,9 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
     ``target``.
     """
     parser.add_argument("--dtype", choices=list(DTYPES), help="default: each tensor's own")
-    parser.add_argument("--vocab_size", type=positive, metavar="N", help="rows of the token tables: cut or zero-filled")
+    parser.add_argument(
+        "--vocab_size", type=positive, metavar="N", help="rows of embedding and head: truncated or zero-padded"
+    )
     parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
     parser.add_argument("--overwrite", action="store_true", help=f"replace {target}")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -84,7 +86,7 @@ def convert_verb(arguments: argparse.Namespace) -> int:
 def add_inspect_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of inspect."""
     parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run, or .ckpt")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 

@@ -22,17 +22,15 @@ class DataLoaderSection(mindformers.DataLoaderSection):
         None, description="how often an epoch takes the rows of each of dataset_files; default: once"
     )
     shuffle: bool = True
-    streaming: bool = Field(False, description="read JSON and JSONL while training; needs runner_config.max_steps")
-    fim_rate: float = Field(0.0, ge=0, le=1, description="share of code documents to learn infilling from")
-    fim_spm_rate: float = Field(0.5, ge=0, le=1, description="of those, suffix first")
+    streaming: bool = Field(False, description="stream JSON and JSONL during training; needs runner_config.max_steps")
+    fim_rate: float = Field(0.0, ge=0, le=1, description="share of code documents rearranged for fill-in-the-middle")
+    fim_spm_rate: float = Field(0.5, ge=0, le=1, description="share of those in SPM order (suffix first)")
     length_buckets: list[Size] = Field(
-        [], description="lengths to which batches of short rows are cut; for datasets without packing"
+        [], description="lengths to which batches of short rows are truncated; for datasets without packing"
     )
-    columns: str = Field(
-        "", description="the names that text files give to fields, such as instruction=q,output=a; see docs/data.md"
-    )
-    record_format: str = Field("", description="layout of the records of text files; default: by their fields")
-    desirable_only: bool = Field(False, description="of KTO records learn the answers marked true")
+    columns: str = Field("", description="field names of text files, such as instruction=q,output=a; see docs/data.md")
+    record_format: str = Field("", description="record layout of text files; default: detected from the fields")
+    desirable_only: bool = Field(False, description="of KTO records, learn only the answers marked true")
 
     @property
     def locations(self) -> list[str]:

@@ -21,22 +21,24 @@ class PetSection(mindformers.PetSection):
 
     pet_type: Literal["lora", "ptuning2", "prefixtuning", "slora"] = "lora"
     pre_seq_len: int = Field(128, ge=16, le=1 << 16, multiple_of=16, description="ptuning2: length of the prefix")
-    prefix_projection: bool = Field(False, description="ptuning2: learn two layers that make the prefix")
-    projection_dim: Size = Field(128, description="ptuning2: features between them")
-    dropout_prob: Rate = Field(0.01, description="ptuning2: rate on the prefix")
+    prefix_projection: bool = Field(False, description="ptuning2: learn a two-layer MLP that produces the prefix")
+    projection_dim: Size = Field(128, description="ptuning2: hidden size of that MLP")
+    dropout_prob: Rate = Field(0.01, description="ptuning2: dropout rate on the prefix")
     prefix_token_num: int = Field(
         128, ge=16, le=1 << 16, multiple_of=16, description="prefixtuning: length of the prefix"
     )
-    mid_dim: Size = Field(512, description="prefixtuning: features between the two layers that make the prefix")
-    dropout_rate: Rate = Field(0.01, description="prefixtuning: rate on the prefix")
+    mid_dim: Size = Field(512, description="prefixtuning: hidden size of the MLP that produces the prefix")
+    dropout_rate: Rate = Field(0.01, description="prefixtuning: dropout rate on the prefix")
     lora_rank: Count = 8
     lora_alpha: float = Field(16, gt=0, le=1e6)
     lora_dropout: Rate = 0.01
     target_modules: str | list[str] | None = Field(None, description="patterns; default: the attention's layers")
     exclude_layers: str | list[str] | None = None
     use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead of alpha / rank")
-    loraplus_lr_ratio: float = Field(1.0, gt=0, le=1e6, description="learning rate of B over that of A")
-    use_dora: bool = Field(False, description="learn the lengths of the weights' rows beside their directions")
+    loraplus_lr_ratio: float = Field(1.0, gt=0, le=1e6, description="learning rate of B divided by that of A (LoRA+)")
+    use_dora: bool = Field(
+        False, description="learn the norms of the weights' rows separately from their directions (DoRA)"
+    )
 
 
 PREFIX_TYPES = ("ptuning2", "prefixtuning")
@@ -55,19 +57,25 @@ class DecoderSection(mindformers.DecoderSection):
     batch_size: Count = Field(1, description="sequences generated together")
     seq_length: int = Field(1024, ge=2, le=1 << 24)
     vocab_size: Size = 49153
-    make_vocab_size_divisible_by: Count = Field(1, description="pads the token tables with rows that stay zero")
+    make_vocab_size_divisible_by: Count = Field(
+        1, description="pad embedding and head to a multiple of this, with rows that stay zero"
+    )
     hidden_size: Size
     num_layers: Layers
     num_heads: Count
     n_kv_heads: Count | None = Field(None, description="default: num_heads")
     intermediate_size: Size | None = None
-    initializer_range: float | None = Field(None, gt=0, le=100, description="start deviation of weights; default 0.02")
+    initializer_range: float | None = Field(
+        None, gt=0, le=100, description="initial standard deviation of weights; default 0.02"
+    )
     dropout_prob: Rate | None = Field(None, description="default of the other rates")
     attention_probs_dropout_prob: Rate | None = Field(None, description="on attention probabilities")
     attention_dropout_prob: Rate | None = Field(None, description="the same under another name")
     attention_dropout_rate: Rate | None = Field(None, description="the same under another name")
     param_init_type: DtypeName = "float32"
-    embedding_init_type: DtypeName | None = Field(None, description="of the token table; default: param_init_type")
+    embedding_init_type: DtypeName | None = Field(
+        None, description="dtype of the token embedding; default: param_init_type"
+    )
     compute_dtype: DtypeName = "float32"
     layernorm_dtype: DtypeName | None = None
     layernorm_compute_type: DtypeName | None = None
@@ -80,10 +88,10 @@ class DecoderSection(mindformers.DecoderSection):
     pad_token_id: TokenId | None = None
     eos_token: TokenId | None = Field(None, description="eos_token_id under WizardCoder's name")
     pad_token: TokenId | None = Field(None, description="pad_token_id under WizardCoder's name")
-    checkpoint_name_or_path: str = Field("", description="load_checkpoint where that is empty and the path exists")
+    checkpoint_name_or_path: str = Field("", description="used as load_checkpoint if that is empty and the path exists")
     use_seq_parallel: bool | None = None
-    block_size: Count | None = Field(None, description="tokens of a cache block; default 16")
-    num_blocks: Size | None = Field(None, description="cache blocks; default: all that the batch can need")
+    block_size: Count | None = Field(None, description="tokens per KV cache block; default 16")
+    num_blocks: Size | None = Field(None, description="KV cache blocks; default: all that the batch can need")
     offset: int | list[int] | None = None
     max_decode_length: Size | None = None
     max_new_tokens: Size | None = None
@@ -203,15 +211,15 @@ class ModelConfigSection(DecoderSection, ResidualDropout):
     hidden_size: Size = 6144
     num_layers: Layers = 40
     num_heads: Count = 48
-    multi_query: bool = Field(True, description="n_kv_heads wins over it")
+    multi_query: bool = Field(True, description="overridden by n_kv_heads")
     n_position: Size = 8192
-    expand_ratio: int = Field(4, ge=1, le=1024, description="intermediate_size wins over it")
+    expand_ratio: int = Field(4, ge=1, le=1024, description="overridden by intermediate_size")
     pad_token_id: TokenId | None = 49152
     embedding_initializer_range: float = Field(
         0.01,
         gt=0,
         le=100,
-        description="start deviation of token and position tables, MindFormers' whatever else is said",
+        description="initial standard deviation of token and position embeddings; always MindFormers' default",
     )
 
     @property
@@ -251,7 +259,7 @@ class ScalingFactors(Section):
 class RotarySection(DecoderSection, mindformers.RotarySection):
     """Keys of the families with rotary positions, under the names of MindFormers' LlamaConfig."""
 
-    max_position_embedding: Size | None = Field(None, description="context of the training; default: seq_length")
+    max_position_embedding: Size | None = Field(None, description="context length in pretraining; default: seq_length")
     theta: float = Field(10000.0, gt=0, le=1e12)
     extend_method: Literal["None", "PI", "linear", "DYNAMIC_NTK", "LLAMA3"] = "None"
     scaling_factor: Annotated[float, Field(gt=0, le=1e6)] | ScalingFactors = 1.0
@@ -280,7 +288,7 @@ class StarCoder2Section(RotarySection, ResidualDropout):
     num_heads: Count = 24
     n_kv_heads: Count | None = 2
     intermediate_size: Size | None = Field(None, description="default: 4 * hidden_size")
-    sliding_window: Size | None = Field(None, description="tokens a token looks at, itself included")
+    sliding_window: Size | None = Field(None, description="number of tokens a token attends to, itself included")
     use_bias: bool = True
     tie_word_embeddings: bool = True
 

@@ -23,10 +23,10 @@ class RunnerConfig(mindformers.RunnerConfig):
     """``runner_config``: length of the run and size of a step."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    batch_size: Count = Field(1, description="sequences in a micro batch")
+    batch_size: Count = Field(1, description="sequences per micro batch")
     gradient_accumulation_steps: Count = 1
-    max_steps: Steps | None = Field(None, description="stop after this many steps; wins over epochs")
-    peak_tflops: float | None = Field(None, gt=0, description="of a device, for the share of it that is used (MFU)")
+    max_steps: Steps | None = Field(None, description="stop after this many steps; overrides epochs")
+    peak_tflops: float | None = Field(None, gt=0, description="peak of a device, for model FLOPs utilization (MFU)")
 
 
 class ScaleSense(Section):
@@ -61,11 +61,11 @@ class OptimizerSection(mindformers.OptimizerSection):
     """``optimizer``; see `mindcoder.train.from_section.build_optimizer` for the meaning of the types."""
 
     type: OptimizerType = "AdamW"
-    learning_rate: LearningRate | None = Field(None, description="used where lr_schedule gives none")
+    learning_rate: LearningRate | None = Field(None, description="used if lr_schedule has none")
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = Field(
-        None, min_length=2, max_length=2, description="wins over beta1 and beta2"
+        None, min_length=2, max_length=2, description="overrides beta1 and beta2"
     )
     eps: float = Field(1e-8, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=1000)
@@ -99,14 +99,16 @@ class LrSchedule(Section):
     lr_end: LearningRate | None = Field(None, description="value at the end of the decay")
     warmup_lr_init: LearningRate = 0.0
     warmup_steps: StepsOrNone = 0
-    warmup_ratio: float | None = Field(None, ge=0, le=1, description="of total_steps; wins over warmup_steps")
+    warmup_ratio: float | None = Field(None, ge=0, le=1, description="fraction of total_steps; overrides warmup_steps")
     total_steps: int = Field(-1, ge=-1, le=1_000_000_000, description="-1: all steps of the run")
     decay_steps: StepsOrNone | None = Field(
         None, description="cosine: where lr_end is reached; else the decay's length"
     )
-    decay_ratio: float | None = Field(None, ge=0, le=1, description="of total_steps; wins over decay_steps")
+    decay_ratio: float | None = Field(None, ge=0, le=1, description="fraction of total_steps; overrides decay_steps")
     decay_start_steps: StepsOrNone | None = None
-    decay_start_ratio: float | None = Field(None, ge=0, le=1, description="of total_steps; wins over decay_start_steps")
+    decay_start_ratio: float | None = Field(
+        None, ge=0, le=1, description="fraction of total_steps; overrides decay_start_steps"
+    )
     num_cycles: float | None = Field(None, gt=0, le=1e6, description="cosine waves; 0.5 is one descent")
     power: float | None = Field(None, gt=0, le=100, description="exponent of the polynomial")
     keep_steps: StepsOrNone = Field(0, description="cool-down: steps at the peak")
@@ -188,10 +190,16 @@ class PreferenceSection(Section):
 class LossHealthSection(Section):
     """``loss_health``: handling of loss spikes and NaN losses."""
 
-    spike_factor: float = Field(0.0, ge=0, description="times the median of the last losses; 0 notices no spikes")
+    spike_factor: float = Field(
+        0.0, ge=0, description="multiple of the median of recent losses that counts as a spike; 0 disables detection"
+    )
     window: int = Field(50, ge=10, le=1_000_000)
-    patience: StepsOrNone = Field(0, description="updates in a row that may be skipped because they are not finite")
-    rewind: bool = Field(False, description="after a spike go back to the newest checkpoint, on with the next data")
+    patience: StepsOrNone = Field(
+        0, description="consecutive updates that may be skipped because of non-finite gradients"
+    )
+    rewind: bool = Field(
+        False, description="after a spike, restore the latest checkpoint and continue with the next data"
+    )
 
 
 class RunConfig(mindformers.RunConfig):
@@ -200,7 +208,7 @@ class RunConfig(mindformers.RunConfig):
     seed: int = Field(0, ge=0, lt=1 << 31)
     output_dir: str = Field("./output", min_length=1)
     load_checkpoint: str = ""
-    pet_method: Literal["", "lora", "ptuning2"] = Field("", description="without a pet_config it takes its defaults")
+    pet_method: Literal["", "lora", "ptuning2"] = Field("", description="without a pet_config its defaults are used")
     resume_training: bool | str = False
     run_mode: RunMode = "finetune"
     use_parallel: bool = False

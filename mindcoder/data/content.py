@@ -39,7 +39,7 @@ def kept_digest(files: Sequence[Path], digest: Callable[[], str], cache: Path, w
     if key not in known:
         nbytes = sum(file.stat().st_size for file in files)
         if nbytes >= LARGE:
-            log.info("reading the %s once (%.1f GB), to know it again when the run is resumed", what, nbytes / 1e9)
+            log.info("hashing the %s (%.1f GB), to recognize it when the run is resumed", what, nbytes / 1e9)
         known[key] = digest()
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_text(cache, json.dumps(dict(list(known.items())[-KEPT:]), indent=2) + "\n")

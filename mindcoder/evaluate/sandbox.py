@@ -294,7 +294,7 @@ def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            log.warning("a process of the sandbox (%d) does not end; it is left behind", process.pid)
+            log.warning("a process of the sandbox (%d) does not exit; it is left running", process.pid)
         if process.stdout is not None:
             process.stdout.close()
 

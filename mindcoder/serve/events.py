@@ -41,7 +41,7 @@ class EventStream(StreamingResponse):
             async with asyncio.timeout(self.seconds + 1):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
-            log.warning("a client did not read its answer: left")
+            log.warning("a client did not read its answer: disconnected")
         finally:
             self.places.close()
             await self.rest.aclose()  # type: ignore[attr-defined]

@@ -160,7 +160,7 @@ class EngineWorker:
         if ticket is None:
             return
         if event.error is not None:
-            log.error("no token for a request, which alone ends: %s", event.error, exc_info=event.error)
+            log.error("a request failed and is ended; others continue: %s", event.error, exc_info=event.error)
             ticket.tell(EngineFailed())
         else:
             ticket.tell(event)

@@ -212,7 +212,7 @@ def train(
             log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
     if trainer.finished:
         log.info(
-            "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to go on",
+            "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to continue",
             *(trainer.step, options.total_steps),
         )
         return trainer, None
@@ -259,7 +259,7 @@ def check_preference(config: RunConfig, loader: Loader) -> None:
     """
     layout = config.parallel_config
     if config.use_parallel and layout.pipeline_stage > 1:
-        raise UserError("preference: pairs are not learnt in pipelines; parallel_config.pipeline_stage has to be 1")
+        raise UserError("preference: not supported with pipeline parallelism; parallel_config.pipeline_stage must be 1")
     if config.use_parallel and layout.model_parallel > 1 and layout.vocab_emb_dp is False:
         raise UserError("preference: pairs need whole logits; leave parallel_config.vocab_emb_dp at True")
     if not loader.holds_pairs:
@@ -308,7 +308,7 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
     options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
     trained = sum(math.prod(shape) for shape in trainer.decoder.adapter_shapes.values()) or parameters
     log.info(
-        "%.2f M parameters, %.2f GB with gradients and Adam's moments; activations come on top",
+        "%.2f M parameters, %.2f GB with gradients and Adam's moments, activations not included",
         parameters / 1e6,
         (trained * BYTES_A_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
     )
@@ -336,7 +336,7 @@ def _resume_source(config: RunConfig, request: TrainRequest, root: Path, togethe
     elif location == root:
         found = newest_checkpoint(root, check)
         if found is None:
-            log.warning("%s holds no whole checkpoint: starting from the beginning", root)
+            log.warning("%s has no complete checkpoint: starting from scratch", root)
     else:
         found = find_checkpoint(location, check)
         if found is None:

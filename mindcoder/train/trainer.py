@@ -331,7 +331,7 @@ class Trainer:
         try:
             return newest_checkpoint(self.options.checkpoint_root)
         except UserError as error:
-            log.warning("cannot go back: %s", error)
+            log.warning("cannot rewind: %s", error)
             return None
 
     def _rewinds(self, verdict: str) -> bool:

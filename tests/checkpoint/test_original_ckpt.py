@@ -185,7 +185,7 @@ def test_the_newest_of_a_runs_files_is_taken_and_strangers_are_asked_about(origi
         shutil.copy(source, tmp_path / name)
     with caplog.at_level(logging.INFO):
         assert next(iter(open_weights(tmp_path).tensors.values())).file.name == "mindformers_rank_0-2_5.ckpt"
-    assert "the newest of 3 files is mindformers_rank_0-2_5.ckpt" in caplog.text
+    assert "using the latest of 3 files, mindformers_rank_0-2_5.ckpt" in caplog.text
     shutil.copy(source, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="holds 4 .ckpt files: give one of mindformers_rank_0-1_20.ckpt"):
         open_weights(tmp_path)

@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_is_passed_over(workspace):
         stream.write(b"\0\1\2\3")
     done = finetune(workspace, "damaged", "--resume")
     assert done.returncode == 0, done.stderr
-    assert "content differs from its manifest; trying the one before" in done.stderr
+    assert "content differs from its manifest; trying the previous one" in done.stderr
     assert f"resuming after step {int(good.name[5:])}" in done.stderr
     assert losses(workspace / "damaged") == losses(workspace / "whole")
 
