@@ -103,7 +103,7 @@ class Protocol:
             f"protocol: {self.name} ({self.rules.source})",
             f"problems: {self.task}{split} (sha256 {self.problem_set[:12]})",
             f"prompt: {asked}, {self.shots}-shot",
-            f"decoding: {chosen}, {self.samples} a problem, {', '.join(limits)}",
+            f"decoding: {chosen}, {self.samples} per problem, {', '.join(limits)}",
             f"stop: {', or '.join(['end of text', *([' '.join(map(repr, self.stops))] if self.stops else [])])}",
             *differs,
         ]

@@ -101,7 +101,9 @@ def report(
     }
     write_outputs(folder, problems, judged, values)
     lines = [f"model: {model}", *protocol.describe()]
-    lines.append(f"execution: {limits.isolation}, {limits.seconds:g} s, {limits.memory_bytes / 2**30:g} GiB a program")
+    lines.append(
+        f"execution: {limits.isolation}, {limits.seconds:g} s, {limits.memory_bytes / 2**30:g} GiB per program"
+    )
     broken = [item for item in judged if item.reason.startswith(BROKEN)]
     if broken:
         lines.append(
