@@ -134,7 +134,7 @@ def compare(state: Mapping[str, Any], now: Identity, allowed: Collection[str], f
     if refused:
         told = "; ".join(text for group in refused for text in changed[group])
         raise UserError(
-            f"would not be the same run as before step {step}: {told}. Put back what changed, or accept the change with "
+            f"would not be the same run as before step {step}: {told}. Put back what changed, or accept it with "
             f"--allow_changes {','.join(refused)}",
             folder,
         )

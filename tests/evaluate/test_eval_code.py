@@ -68,8 +68,8 @@ def test_a_report_names_its_protocol_and_goes_on_from_what_is_there(served_folde
     for line in (
         "protocol: plain (MindCoder's own)",
         "prompt: instruction, template wizardcoder, 0-shot",
-        "decoding: greedy, 1 a problem, at most 12 new tokens",
-        "execution: namespaces, 10 s, 4 GiB a program",
+        "decoding: greedy, 1 per problem, at most 12 new tokens",
+        "execution: namespaces, 10 s, 4 GiB per program",
         "pass@1: 0.400 (95 % interval 0.000 to 0.800, 5 problems, 5 answers)",
     ):
         assert line in done.stdout, done.stdout
