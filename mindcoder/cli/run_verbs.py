@@ -98,7 +98,7 @@ def _run(
     for note in notes:
         log.log(shown, note)
     if notes and rank == 0 and shown == logging.DEBUG:
-        log.info("keys without effect here: %d, listed in %s", len(notes), log_file or "--debug")
+        log.info("keys without effect here: %d; see %s", len(notes), log_file or "--debug")
     if trains:
         return _train(config, arguments, tokenizer, text_format)
     if run_mode == "eval":
