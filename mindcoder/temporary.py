@@ -79,7 +79,7 @@ def refuse_second_writer(target: Path, own: Path) -> None:
     if others:
         host, _, process = others[0].name.rpartition(".tmp-")[2].rpartition("-")
         raise UserError(
-            f"is being written by process {process} on {host or 'this machine'}: wait for it or give another name",
+            f"is being written by process {process} on {host or 'this machine'}: wait for it or use another name",
             target,
         )
 

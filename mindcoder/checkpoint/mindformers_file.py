@@ -71,7 +71,7 @@ def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
     try:
         config = module.config_from_tensors(tensors, file)
     except ValueError as error:
-        raise UserError(f"shapes make no network: {error}", file) from None
+        raise UserError(f"the shapes do not form a network: {error}", file) from None
     places = [folder / "config.json" for folder in (file.parent, *([beside] if beside else []))]
     described = next((place for place in places if file_there(place)), None)
     if described is None:

@@ -59,7 +59,7 @@ def list_mindspore(file: Path) -> dict[str, StoredTensor]:
     except (ValueError, IndexError) as error:
         raise UserError(f"is no whole MindSpore checkpoint: {error}", file) from None
     if not tensors:
-        raise UserError("is no MindSpore checkpoint: it holds no tensor", file)
+        raise UserError("is not a MindSpore checkpoint: it has no tensors", file)
     for tensor in tensors.values():
         held = sum(count for _, count in tensor.extents)
         if held != math.prod(tensor.shape) * item_size(tensor.dtype):
@@ -88,7 +88,7 @@ def _varint(stream: BinaryIO) -> int:
     while True:
         byte = stream.read(1)
         if not byte or shift > 63:
-            raise ValueError(f"it ends or breaks at byte {stream.tell()}")
+            raise ValueError(f"it is truncated or corrupt at byte {stream.tell()}")
         value |= (byte[0] & 0x7F) << shift
         shift += 7
         if byte[0] < 0x80:
@@ -123,7 +123,7 @@ def _text(stream: BinaryIO, place: int | tuple[int, int]) -> str:
 def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:
     """One top-level entry; None for a string rather than a tensor."""
     if _varint(stream) != (1 << 3 | BYTES):
-        raise ValueError(f"byte {stream.tell() - 1} begins no checkpoint entry")
+        raise ValueError(f"byte {stream.tell() - 1} is not the start of a checkpoint entry")
     count = _varint(stream)
     end = stream.tell() + count
     if end > size:

@@ -94,7 +94,9 @@ def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> Tran
     layers = {match[1] for name in tensors if (match := re.match(r"model\.layers\.(\d+)\.", name))}
     head_dim = 128 if queries % 128 == keys % 128 == 0 else keys
     if not keys or queries % keys or head_dim % 2:
-        raise UserError(f"has {queries} query and {keys} key features, which are no heads of one size", file)
+        raise UserError(
+            f"has {queries} query and {keys} key features, which do not divide into heads of equal size", file
+        )
     return TransformerConfig(
         model_type=llama.MODEL_TYPE,
         vocab_size=vocab_size,

@@ -113,7 +113,7 @@ def _check_whole(name: str, pieces: Sequence[tuple[int, StoredTensor]], shape: t
     end = 0
     for begin, tensor in pieces:
         if begin != end:
-            raise UserError(f"parts of {name} do not meet: {end} to {begin} of axis {axis} is missing", tensor.file)
+            raise UserError(f"parts of {name} leave a gap: {end} to {begin} of axis {axis} is missing", tensor.file)
         end += tensor.shape[axis]
     if end != shape[axis]:
         raise UserError(f"parts of {name} end at {end} of {shape[axis]}", pieces[-1][1].file)

@@ -148,14 +148,14 @@ def check_known(values: Mapping[str, Any], read: tuple[str, ...]) -> None:
     known = (*read, *HARMLESS.split(), *NOT_IMPLEMENTED.split())
     for name, value in values.items():
         if name in NOT_IMPLEMENTED.split() and value:
-            raise ValueError(f"{name} {shown(value)} is not implemented: only plain adapters are read")
+            raise ValueError(f"{name} {shown(value)} is not implemented: only plain LoRA is supported")
         if name not in known and value:
             raise ValueError(f"unknown setting {shown(name)}: whether it changes the result is not known")
 
 
 def _settings(values: Mapping[str, Any]) -> PeftSettings:
     if values.get("bias", "none") != "none":
-        raise ValueError(f"bias {shown(values['bias'])} is not implemented: only plain adapters are read")
+        raise ValueError(f"bias {shown(values['bias'])} is not implemented: only plain LoRA is supported")
     start = values.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(CHANGES_BASE):
         raise ValueError(
@@ -208,5 +208,5 @@ def _patterns(values: Mapping[str, Any], name: str) -> dict[str, Any]:
             raise ValueError(f"{name}: {shown(pattern)} is no regular expression: {error}") from None
         repeats = len(re.findall(r"[*+{]", pattern))
         if len(pattern) > LONGEST_PATTERN or repeats > MOST_REPEATS or re.search(r"\)[*+{]", pattern):
-            raise ValueError(f"{name}: {shown(pattern)} is too intricate for the name of a module")
+            raise ValueError(f"{name}: {shown(pattern)} is too intricate for a pattern of module names")
     return patterns

@@ -61,7 +61,7 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
         division = Division(*(_count(layout, name) for name in ("model_parallel", "pipeline_stage")))
         division.check(config)
     except ValueError as error:
-        raise UserError(f"describes no layout: {error}", folder / LAYOUT_FILE) from None
+        raise UserError(f"is not a valid layout description: {error}", folder / LAYOUT_FILE) from None
     ranks = []
     for rank in range(division.ranks):
         file = _rank_file(folder, rank)
@@ -107,7 +107,7 @@ def _joined_shape(build: Build, pieces: Sequence[StoredTensor]) -> tuple[int, ..
         return build([np.broadcast_to(np.zeros((), np.uint8), piece.shape) for piece in pieces]).shape
     except ValueError:
         shapes = " and ".join(str(list(piece.shape)) for piece in pieces[:4])
-        raise UserError(f"{pieces[0].name} cannot be put together from {shapes}", pieces[0].file) from None
+        raise UserError(f"{pieces[0].name} cannot be merged from {shapes}", pieces[0].file) from None
 
 
 def _joined(axis: int | None, transposed: bool) -> Build:

@@ -31,7 +31,7 @@ def prepare_target(named: Path, is_file: bool, overwrite: bool, sources: Iterabl
         target = named.resolve()
         sources = {source.resolve() for source in sources}
         if target in sources:
-            raise UserError("is source and target at once", named)
+            raise UserError("is both source and target", named)
         for source in sources:
             if target in source.parents:
                 raise UserError(f"holds {source}, which is read: give another folder", named)
@@ -60,7 +60,7 @@ def _check_present(target: Path, named: Path, is_file: bool, overwrite: bool) ->
 def _make_parent(target: Path, named: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UserError("cannot be written: its folder is not ours to write to", named)
+        raise UserError("cannot be written: no write permission for its folder", named)
 
 
 def put_in_place(finished: Path, target: Path) -> None:

@@ -338,7 +338,7 @@ def _open_own_folder(path: Path) -> Weights:
     try:
         config = config_from_dict(read_json_object(file).get("config", {}))
     except ValueError as error:
-        raise UserError(f"is no description of a network: {error}", file) from None
+        raise UserError(f"is not a valid network description: {error}", file) from None
     parts = sorted(path.glob(RANK_FILES))
     if parts:
         plans = merge_parts(parts)

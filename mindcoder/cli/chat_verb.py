@@ -69,11 +69,9 @@ def chat_verb(arguments: argparse.Namespace) -> int:
     from mindcoder.generate.chat import Chat
 
     if arguments.draft is not None and arguments.temperature > 0:
-        raise UserError("--draft answers greedily: leave --temperature at 0")
+        raise UserError("--draft supports greedy decoding only: leave --temperature at 0")
     if arguments.draft is not None and arguments.adapter:
-        raise UserError(
-            "--draft and --adapter do not go together: merge-lora makes one model of an adapter and its base"
-        )
+        raise UserError("--draft and --adapter cannot be combined: merge the adapter into its base with merge-lora")
     model = open_flagged_model(arguments)
     speculative = None
     if arguments.draft is not None:

@@ -118,7 +118,7 @@ def _filter(arguments: argparse.Namespace) -> int:
     against = [] if arguments.data_verb == "dedup" else [given.partition("=")[2] for given in arguments.against]
     refuse_as_output([output], [*expand_glob(sources.patterns), *against])
     if len(arguments.input_glob) > 1 and output.exists():
-        raise UserError("exists; of several files the last one is written, so give a new name", output)
+        raise UserError("exists; the last of several files is the output, so give a new name", output)
     refuse_present([output], arguments.overwrite)
     unusable: list[BadRecord] = []
     records = _records(sources, unusable)

@@ -122,7 +122,7 @@ def _shots(arguments: argparse.Namespace) -> list[Problem]:
     if arguments.shots == 0:
         return []
     if arguments.task != "mbpp" or arguments.shots < 0:
-        raise UserError("--shots: only mbpp has examples set apart for prompts (tasks 1 to 10)")
+        raise UserError("--shots: only mbpp reserves examples for prompts (tasks 1 to 10)")
     found = read_problems(Path(arguments.data), "mbpp", "prompt")
     if arguments.shots > len(found):
         raise UserError(f"--shots {arguments.shots}: there are {len(found)}")

@@ -83,7 +83,7 @@ def _table_of_this_machine(
 ) -> RankTable:
     """One process per card, or as many as requested."""
     if arguments.device_range is not None:
-        raise UserError("needs a --rank_table, whose ranks it chooses; --devices chooses cards", "--device_range")
+        raise UserError("needs a --rank_table, whose ranks it selects; --devices selects cards", "--device_range")
     wanted, cards = arguments.world_size, visible_cards(environment, root) if on_ascend else []
     asked = range(wanted or 0) if arguments.devices is None else parse_range(arguments.devices)
     if len(asked) > MOST_DEVICES:
@@ -98,7 +98,7 @@ def _table_of_this_machine(
     elif cards:
         chosen = cards
     else:
-        raise UserError("how many processes? --world_size N says it, or a --rank_table", "launch")
+        raise UserError("unknown number of processes: give --world_size N or a --rank_table", "launch")
     missing = [card for card in chosen if card not in cards] if cards else []
     if missing:
         raise UserError(
@@ -135,7 +135,7 @@ def this_server(table: RankTable, device_range: str | None, file: Path | None) -
     """The server whose ranks ``device_range`` selects, with those devices only."""
     if device_range is None:
         if len(table.servers) > 1:
-            raise UserError("lists several servers: say which ranks run here with --device_range", file)
+            raise UserError("lists several servers: select the ranks of this one with --device_range", file)
         return table.servers[0]
     ranks = parse_range(device_range)
     for server in table.servers:

@@ -50,7 +50,7 @@ def hccl_tools_script() -> int:
                 raise UserError(f"--visible_devices: expected cards such as 3,1,0, found {arguments.visible_devices!r}")
             visible = list(map(int, items))
             if any(index >= len(visible) for index in ids):
-                raise UserError(f"has {len(visible)} cards, --device_num asks for {ids}", "--visible_devices")
+                raise UserError(f"has {len(visible)} cards, --device_num requests {ids}", "--visible_devices")
             ids = [visible[index] for index in ids]
         address = arguments.server_ip or _own_address()
         _write(make_table(address, ids, _device_addresses(ids, address)), Path(arguments.output_dir))

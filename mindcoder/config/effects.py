@@ -115,7 +115,7 @@ def _reason(path: KeyPath, field: FieldInfo, value: Any, config: RunConfig, devi
     if path == ("optimizer", "learning_rate") and config.lr_schedule.learning_rate not in (None, value):
         return "lr_schedule.learning_rate is given"
     if path[:2] == ("runner_wrapper", "scale_sense") and config.model.settings.compute_dtype != "float16":
-        return "only float16 needs a loss scale"
+        return "a loss scale is used only with float16"
     if value == "bfloat16" and device == "CPU":
         return "CPU has no bfloat16 kernels, float32 is used"
     if path[-1] == "checkpoint_name_or_path" and config.load_checkpoint != value:

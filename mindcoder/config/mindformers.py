@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from mindcoder.config.section import Describes, Ignored, Only, Section
 
 LAYOUT = "the layout is that of parallel_config; MindSpore's parallel modes are not used"
-OPERATORS = "each device has its own operators"
-MEMORY = "it concerns memory alone"
+OPERATORS = "operators are chosen by the device"
+MEMORY = "it only affects memory"
 HOST_DATA = "MindCoder's own loader reads the data"
-COLUMNS = "the columns are those of the dataset"
-FILES = "checkpoints are safetensors folders, one layout for every number of devices"
+COLUMNS = "columns are determined by the dataset"
+FILES = "checkpoints are safetensors folders that are independent of the number of devices"
 NO_PROFILER = "MindCoder has no profiler of its own; `mindcoder bench` measures"
 QUANTIZATION = "quantization is not there yet; leave the key out and load full-precision weights"
 ALWAYS_SAID: tuple[object, ...] = (None,)  # warn even about False
@@ -38,8 +38,8 @@ class RunnerConfig(Section):
     initial_step: Annotated[int | None, Only((0,), "resume_training continues a run")] = None
     has_trained_epoches: Annotated[int | None, Only((0,), "resume_training continues a run")] = None
     has_trained_steps: Annotated[int | None, Only((0,), "resume_training continues a run")] = None
-    num_classes: Annotated[int | None, Ignored("it is of vision models")] = None
-    image_size: Annotated[int | None, Ignored("it is of vision models")] = None
+    num_classes: Annotated[int | None, Ignored("it is for vision models")] = None
+    image_size: Annotated[int | None, Ignored("it is for vision models")] = None
 
 
 class RunnerWrapper(Section):
@@ -88,7 +88,7 @@ class ParallelSection(Section):
     dataset_strategy: Annotated[Any, Ignored(LAYOUT)] = None
     search_mode: Annotated[str | None, Ignored(LAYOUT)] = None
     enable_parallel_optimizer: Annotated[
-        bool | None, Ignored("parallel_config.optimizer_shard divides the optimizer's state")
+        bool | None, Ignored("parallel_config.optimizer_shard shards the optimizer states")
     ] = None
     strategy_ckpt_save_file: Annotated[str | None, Ignored(LAYOUT)] = None
     strategy_ckpt_config: StrategyCheckpoint | None = None
@@ -110,12 +110,12 @@ class ParallelConfig(Section):
     gradient_aggregation_group: Annotated[int | None, Ignored("one group per weight matrix, one for all vectors")] = (
         None
     )
-    seq_split_num: Annotated[int | None, Ignored("sequences are not cut for the pipeline", (None, 1))] = None
+    seq_split_num: Annotated[int | None, Ignored("sequences are not split for the pipeline", (None, 1))] = None
     micro_batch_interleave_num: Annotated[int | None, Only((1,), INTERLEAVE)] = None
-    mem_coeff: Annotated[float | None, Ignored("it is of MindSpore's automatic parallelism")] = None
+    mem_coeff: Annotated[float | None, Ignored("it is for MindSpore's automatic parallelism")] = None
 
 
-WHOLE_LAYERS = "recompute keeps the inputs of whole layers"
+WHOLE_LAYERS = "recompute works on whole layers"
 
 
 class RecomputeConfig(Section):
@@ -132,7 +132,7 @@ class RecomputeConfig(Section):
 
 
 STEPS_DECIDE = "save_checkpoint_steps decides"
-WHOLE_STATE = "a checkpoint holds all that resuming needs"
+WHOLE_STATE = "a checkpoint always contains the full training state"
 
 
 class Callback(Section):
@@ -143,19 +143,19 @@ class Callback(Section):
     save_checkpoint_seconds: Annotated[int | None, Ignored(STEPS_DECIDE, (None, 0))] = None
     keep_checkpoint_per_n_minutes: Annotated[int | None, Ignored("keep_checkpoint_max decides", (None, 0))] = None
     integrated_save: Annotated[bool | None, Ignored(FILES)] = None
-    async_save: Annotated[bool | None, Ignored("training waits for the file")] = None
+    async_save: Annotated[bool | None, Ignored("checkpoints are written synchronously")] = None
     save_network_params: Annotated[bool | None, Ignored(WHOLE_STATE)] = None
     save_trainable_params: Annotated[bool | None, Ignored(WHOLE_STATE)] = None
     save_optimizer: Annotated[bool | None, Ignored(WHOLE_STATE)] = None
     checkpoint_format: Annotated[str | None, Ignored(FILES, (None, "safetensors"))] = None
-    exception_save: Annotated[bool | None, Ignored("an interrupted run saves where it can")] = None
+    exception_save: Annotated[bool | None, Ignored("an interrupted run saves if possible")] = None
     remove_redundancy: Annotated[bool | None, Ignored(FILES)] = None
-    learning_rate: Annotated[Any, Ignored("the log shows the step's own")] = None
-    micro_batch_num: Annotated[int | None, Ignored("the log counts for itself")] = None
-    micro_batch_interleave_num: Annotated[int | None, Ignored("the log counts for itself")] = None
-    origin_epochs: Annotated[int | None, Ignored("the log counts for itself")] = None
-    dataset_size: Annotated[int | None, Ignored("the log counts for itself")] = None
-    global_batch_size: Annotated[int | None, Ignored("the log counts for itself")] = None
+    learning_rate: Annotated[Any, Ignored("the log shows the actual learning rate")] = None
+    micro_batch_num: Annotated[int | None, Ignored("the log does its own counting")] = None
+    micro_batch_interleave_num: Annotated[int | None, Ignored("the log does its own counting")] = None
+    origin_epochs: Annotated[int | None, Ignored("the log does its own counting")] = None
+    dataset_size: Annotated[int | None, Ignored("the log does its own counting")] = None
+    global_batch_size: Annotated[int | None, Ignored("the log does its own counting")] = None
     upload_frequence: Annotated[int | None, Ignored("files stay in output_dir")] = None
     keep_last: Annotated[bool | None, Ignored("files stay in output_dir")] = None
 
@@ -167,18 +167,20 @@ class ContextSection(Section):
     """``context``."""
 
     max_device_memory: Annotated[
-        str | None, Ignored("a run takes what it needs; `plan` counts with the key", live=True)
+        str | None, Ignored("memory is allocated on demand; only `plan` uses the key", live=True)
     ] = None
     enable_graph_kernel: Annotated[bool | None, Ignored(COMPILER)] = None
     graph_kernel_flags: Annotated[str | None, Ignored(COMPILER)] = None
-    save_graphs: Annotated[bool | int | None, Ignored("for graphs set MindSpore's MS_DEV_SAVE_GRAPHS")] = None
-    save_graphs_path: Annotated[str | None, Ignored("for graphs set MindSpore's MS_DEV_SAVE_GRAPHS_PATH")] = None
+    save_graphs: Annotated[bool | int | None, Ignored("to save graphs set MindSpore's MS_DEV_SAVE_GRAPHS")] = None
+    save_graphs_path: Annotated[str | None, Ignored("to save graphs set MindSpore's MS_DEV_SAVE_GRAPHS_PATH")] = None
     jit_config: Annotated[dict[str, Any] | None, Ignored(COMPILER)] = None
     jit_level: Annotated[str | None, Ignored(COMPILER)] = None
-    ascend_config: Annotated[dict[str, Any] | None, Ignored("dtypes are those of model_config")] = None
+    ascend_config: Annotated[dict[str, Any] | None, Ignored("dtypes are set in model_config")] = None
     mempool_block_size: Annotated[str | None, Ignored(COMPILER)] = None
     memory_optimize_level: Annotated[str | None, Ignored(COMPILER)] = None
-    deterministic: Annotated[str | None, Ignored("runs on CPU repeat bit for bit; Ascend keeps its default")] = None
+    deterministic: Annotated[str | None, Ignored("runs on CPU are bitwise reproducible; Ascend keeps its default")] = (
+        None
+    )
     affinity_cpu_list: Annotated[Any, Ignored(COMPILER)] = None
     runtime_num_threads: Annotated[int | None, Ignored("all cores are used; OMP_NUM_THREADS sets another number")] = (
         None
@@ -195,18 +197,18 @@ class RunConfig(Section):
 
     eval_epoch_interval: Annotated[int | None, Ignored("eval_step_interval decides")] = None
     micro_batch_interleave_num: Annotated[int | None, Only((1,), INTERLEAVE)] = None
-    auto_trans_ckpt: Annotated[bool | None, Ignored("weights of any layout are loaded as they are")] = None
+    auto_trans_ckpt: Annotated[bool | None, Ignored("weights of any parallel layout can be loaded")] = None
     only_save_strategy: Annotated[
         bool | None, Only((False,), "there are no strategy files; `mindcoder plan` shows the layout")
     ] = None
-    src_strategy_path_or_dir: Annotated[str | None, Ignored("weights of any layout are loaded as they are")] = None
-    load_ckpt_format: Annotated[str | None, Ignored("the file itself says what it is")] = None
+    src_strategy_path_or_dir: Annotated[str | None, Ignored("weights of any parallel layout can be loaded")] = None
+    load_ckpt_format: Annotated[str | None, Ignored("the format is detected from the file")] = None
     load_ckpt_async: Annotated[bool | None, Ignored("weights are loaded before the first step")] = None
-    transform_process_num: Annotated[int | None, Ignored("weights of any layout are loaded as they are")] = None
+    transform_process_num: Annotated[int | None, Ignored("weights of any parallel layout can be loaded")] = None
     remote_save_url: Annotated[str | None, Ignored("files stay in output_dir")] = None
-    ignore_data_skip: Annotated[bool | None, Only((False,), "a resumed run goes on with the data it has not seen")] = (
-        None
-    )
+    ignore_data_skip: Annotated[
+        bool | None, Only((False,), "a resumed run continues with the data it has not seen")
+    ] = None
     data_skip_steps: Annotated[int | None, Only((0,), "a resumed run knows which data it has seen")] = None
     auto_tune: Annotated[bool | None, Ignored(HOST_DATA)] = None
     filepath_prefix: Annotated[str | None, Ignored(HOST_DATA)] = None
@@ -253,7 +255,9 @@ class EvalCallback(Callback):
 class PetSection(Section):
     """``model.model_config.pet_config``."""
 
-    lora_a_init: Annotated[str | None, Ignored("uniform within 1 / sqrt(inputs), as in mindpet and peft")] = None
+    lora_a_init: Annotated[
+        str | None, Ignored("initialization is uniform within 1 / sqrt(inputs), as in mindpet and PEFT")
+    ] = None
     lora_b_init: Annotated[
         str | None, Only(("zeros", "zero"), "training starts from the base model")
     ] = None  # fmt: skip
@@ -280,12 +284,12 @@ class DecoderSection(Section):
     use_paged_attention: Annotated[bool | None, Ignored(PAGED, ALWAYS_SAID)] = None
     is_flexible_shape: Annotated[bool | None, Ignored("one graph serves all lengths", ALWAYS_SAID)] = None
     is_dynamic: Annotated[bool | None, Ignored("one graph serves all lengths")] = None
-    compute_in_2d: Annotated[bool | None, Ignored("activations always are [tokens, features]", ALWAYS_SAID)] = None
+    compute_in_2d: Annotated[bool | None, Ignored("activations are always [tokens, features]", ALWAYS_SAID)] = None
     use_select_recompute: Annotated[bool | None, Ignored(WHOLE_LAYERS)] = None
     use_flash_attention: Annotated[bool | None, Ignored(OPERATORS)] = None
     use_prompt_flash_attention: Annotated[bool | None, Ignored(OPERATORS)] = None
     use_incre_flash_attention: Annotated[bool | None, Ignored(OPERATORS)] = None
-    ignore_token_id: Annotated[int | None, Only((-100,), "labels that do not count are always -100")] = None
+    ignore_token_id: Annotated[int | None, Only((-100,), "masked labels are always -100")] = None
     auto_map: Annotated[dict[str, Any] | None, Ignored("tokenizers come from files, never from code")] = None
     quant: Annotated[str | None, Only((), QUANTIZATION)] = None
     quant_config: Annotated[dict[str, Any] | None, Only((), QUANTIZATION)] = None
@@ -293,29 +297,31 @@ class DecoderSection(Section):
 
 
 EXACT_ROTATION = "angles are computed in float32"
-DOCUMENTS = "documents of packed datasets (preprocess --packing) never see each other"
+DOCUMENTS = "attention never crosses documents of packed datasets (preprocess --packing)"
 
 
 class LlamaSection(Section):
     """``model.model_config`` of Llama."""
 
-    qkv_concat: Annotated[bool | None, Ignored("query, key and value are kept apart; the result is the same")] = None
+    qkv_concat: Annotated[
+        bool | None, Ignored("query, key and value are separate matrices; the result is the same")
+    ] = None
     parallel_optimizer: Annotated[bool | None, Ignored(LAYOUT)] = None
     use_rope_slice: Annotated[bool | None, Ignored(OPERATORS)] = None
     use_ring_attention: Annotated[bool | None, Ignored(LAYOUT)] = None
     use_attn_mask_compression: Annotated[bool | None, Ignored(OPERATORS)] = None
     use_eod_attn_mask_compression: Annotated[bool | None, Only((False,), DOCUMENTS)] = None
     fine_grain_interleave: Annotated[int | None, Ignored(LAYOUT)] = None
-    pp_interleave_num: Annotated[int | None, Ignored("each stage has one run of layers")] = None
+    pp_interleave_num: Annotated[int | None, Ignored("each stage has consecutive layers")] = None
     residual_dtype: Annotated[str | None, Ignored("the residual stream has compute_dtype")] = None
     fused_rms_norm: Annotated[bool | None, Ignored(OPERATORS)] = None
     input_sliced_sig: Annotated[bool | None, Only((False,), "labels are shifted against the inputs here")] = None
     rmsnorm_compute_2d: Annotated[bool | None, Ignored(OPERATORS)] = None
-    chunk_prefill: Annotated[bool | None, Ignored("long prompts are always computed in pieces")] = None
+    chunk_prefill: Annotated[bool | None, Ignored("chunked prefill is always on")] = None
     calculate_per_token_loss: Annotated[
         bool | None, Ignored("the loss is always the mean over labeled tokens", (None, True))
     ] = None
-    return_hidden_states: Annotated[bool | None, Ignored("generation needs logits alone")] = None
+    return_hidden_states: Annotated[bool | None, Ignored("generation only needs logits")] = None
     llm_backend: Annotated[str | None, Ignored(OPERATORS)] = None
 
 
@@ -328,10 +334,10 @@ class RotarySection(Section):
 class TokenizerSection(Section):
     """``processor.tokenizer``."""
 
-    unk_token: Annotated[str | None, Ignored("the vocabulary's own token is used")] = None
-    bos_token: Annotated[str | None, Ignored("the vocabulary's own token is used")] = None
-    eos_token: Annotated[str | None, Ignored("the vocabulary's own token is used")] = None
-    add_eos_token: Annotated[bool | None, Ignored("documents and answers always end with the end token")] = None
+    unk_token: Annotated[str | None, Ignored("the token is defined by the vocabulary")] = None
+    bos_token: Annotated[str | None, Ignored("the token is defined by the vocabulary")] = None
+    eos_token: Annotated[str | None, Ignored("the token is defined by the vocabulary")] = None
+    add_eos_token: Annotated[bool | None, Ignored("documents and answers always end with the end-of-text token")] = None
     model_max_length: Annotated[int | None, Ignored("seq_length decides")] = None
     auto_register: Annotated[str | None, Ignored("tokenizers come from files, never from code")] = None
 
@@ -366,7 +372,7 @@ class DatasetSection(Section):
     profile: Annotated[bool | None, Ignored(HOST_DATA)] = None
     eod_reset: Annotated[bool | None, Only((False,), DOCUMENTS)] = None
     eod_token_id: Annotated[int | None, Ignored("eod_reset is False")] = None
-    dynamic_batch: Annotated[bool | None, Ignored("length_buckets cuts batches of short rows")] = None
+    dynamic_batch: Annotated[bool | None, Ignored("length_buckets truncates batches of short rows")] = None
 
 
 class DataLoaderSection(Section):

@@ -92,7 +92,7 @@ def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
     for key_node, _ in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise UserError("a key has to be a word, found a list or a section", file, line)
+            raise UserError("expected a scalar key, found a list or a mapping", file, line)
         if key_node.value in first_lines:
             raise UserError(
                 f"key {key_node.value!r} is given twice, first on line {first_lines[key_node.value]}", file, line

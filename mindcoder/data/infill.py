@@ -36,7 +36,7 @@ class InfillRearranger:
     def __init__(self, tokenizer: CodeTokenizer, options: InfillOptions) -> None:
         marks = tokenizer.infill
         if marks is None:
-            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or alike)")
+            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
         self.options = options
         self.eos, self.bos = tokenizer.eos_id, tokenizer.bos_id
         self.prefix, self.suffix, self.middle = (

@@ -230,7 +230,8 @@ class BatchLoader:
         """Number of tokens in every row."""
         if "document_ids" not in self._columns:
             raise UserError(
-                "length_buckets need a dataset of `mindcoder preprocess`: here padding looks like text", self._location
+                "length_buckets need a dataset of `mindcoder preprocess`: in this one padding cannot be told from text",
+                self._location,
             )
         return np.array([np.flatnonzero(ids >= 0)[-1] + 1 for ids in self._values("document_ids")])
 

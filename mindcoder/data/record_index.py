@@ -26,7 +26,9 @@ class LineFile:
         while line := self._stream.readline(LINE_LIMIT + 1):
             number += 1
             if len(line) > LINE_LIMIT:
-                raise UserError(f"a line of more than {LINE_LIMIT >> 20} MiB: expected one record a line", file, number)
+                raise UserError(
+                    f"a line of more than {LINE_LIMIT >> 20} MiB: expected one record per line", file, number
+                )
             if line.strip(b" \t\r\n\xef\xbb\xbf"):
                 places.append(at)
                 numbers.append(number)

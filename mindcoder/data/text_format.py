@@ -110,7 +110,7 @@ def agreed_format(
         if found.template is not None and known.template not in (None, found.template):
             raise UserError(
                 f"was made with template {found.template}, {sources['template']} is {known.template}: give --template "
-                f"{found.template}, or preprocess again with --template {known.template}",
+                f"{found.template}, or run preprocess again with --template {known.template}",
                 location,
             )
         check_tokenizer(found.tokenizer, known.tokenizer, "was made with", sources["tokenizer"], location)

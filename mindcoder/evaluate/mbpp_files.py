@@ -71,7 +71,7 @@ def read_answers(folder: Path) -> dict[int, str]:
         data = read_json(files[index])
         output = data.get("output") if isinstance(data, dict) else None
         if not isinstance(output, list) or not output or not isinstance(output[0], str):
-            raise UserError('is no answer: expected {"output": ["text"]}', files[index])
+            raise UserError('is not an answer: expected {"output": ["text"]}', files[index])
         answers[index] = output[0]
     return answers
 

@@ -41,7 +41,7 @@ class Execution:
         """
         if not self.allowed:
             raise UserError(
-                "scoring runs code that a model wrote: add --allow-code-execution, or --generate_only to stop before"
+                "scoring runs generated code: add --allow-code-execution, or --generate_only to stop before"
             )
         sandbox = Sandbox(self.sandbox)
         sandbox.check()

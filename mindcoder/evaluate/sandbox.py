@@ -100,7 +100,7 @@ class Sandbox:
                 "with limits only: on a machine that you can lose"
             )
         if self.run("import os; os._exit(0)").passed:
-            raise UserError("the sandbox takes an early exit for success; nothing is run")
+            raise UserError("the sandbox reports an early exit as success; nothing is run")
 
     def run(self, program: str) -> Outcome:
         """Run one program: it passes if it runs to its end without an exception.

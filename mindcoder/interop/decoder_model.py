@@ -38,7 +38,9 @@ class DecoderForCausalLM(PreTrainedModel):
         super().__init__(config, auto_prefix=False)
         mode = ms.get_auto_parallel_context("parallel_mode")
         if mode in ("semi_auto_parallel", "auto_parallel"):
-            raise ValueError(f"parallel_mode {mode} is not there: scripts/pipeline_dist.sh divides layers over cards")
+            raise ValueError(
+                f"parallel_mode {mode} is not supported: scripts/pipeline_dist.sh runs pipeline parallelism"
+            )
         self.transformer_config = config_from_section(config.section)
         location = config.section.checkpoint_name_or_path
         weights = fitting_weights(location, self.transformer_config) if location else None

@@ -94,9 +94,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
     """
     config = decoder.config
     if decoder.slices.size > 1:
-        raise ValueError(
-            "a prefix is for whole layers: model_parallel 1 (data_parallel and pipeline_stage may be more)"
-        )
+        raise ValueError("a prefix does not support tensor parallelism: model_parallel must be 1")
     shapes = prefix_shapes(options, config)
     decoder.freeze()
     added: list[Parameter] = []

@@ -66,7 +66,7 @@ class Server:
 
     @staticmethod
     def _too_many(rate: RateLimit, what: str, seconds: float) -> Refused:
-        return Refused(429, f"more than {rate.per_minute} {what} a minute", "rate_limit_error", retry=seconds)
+        return Refused(429, f"more than {rate.per_minute} {what} per minute", "rate_limit_error", retry=seconds)
 
     async def run(self, request: Request, job: Job) -> Response:
         """The whole response, or its stream."""

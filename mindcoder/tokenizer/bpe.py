@@ -59,7 +59,7 @@ def read_vocab_and_merges(vocab_file: Path, merge_file: Path) -> Tokenizer:
     try:
         backend = _byte_level_backend(models.BPE(vocab=vocab, merges=merges))
     except Exception as error:
-        raise UserError(f"is no vocabulary: {single_line(str(error), 200)}", vocab_file) from None
+        raise UserError(f"is not a vocabulary: {single_line(str(error), 200)}", vocab_file) from None
     special = [token for token in (*STARCODER_SPECIAL_TOKENS, PAD) if token in vocab]
     if END_OF_TEXT not in special:
         special.insert(0, END_OF_TEXT)
@@ -74,7 +74,7 @@ def check_ids(vocab: Mapping[str, Any], file: Path) -> None:
         UserError: names the token.
     """
     if not vocab:
-        raise UserError("holds no token", file)
+        raise UserError("contains no tokens", file)
     for token, index in vocab.items():
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < LARGEST_VOCABULARY:
             raise UserError(f"token {token[:60]!r} has {index!r:.30}, expected its id, a whole number from 0", file)

@@ -91,7 +91,7 @@ class CodeTokenizer:
         """
         marks = self.infill
         if marks is None:
-            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or alike)")
+            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
         begin, gap, middle = (self._known(mark, "marks a gap") for mark in (marks.prefix, marks.suffix, marks.middle))
         before = self.backend.encode(prefix, add_special_tokens=False).ids
         after = self._inner.encode(suffix, add_special_tokens=False).ids

@@ -71,7 +71,7 @@ def read_tokenizer_json(file: Path) -> Tokenizer:
     except BaseException as error:  # the library's panics do not derive from Exception
         reason = single_line(str(error), 200)
         raise UserError(
-            f"is no tokenizer.json ({reason}); a vocab.json needs its merges.txt beside it (--merge_file)", file
+            f"is not a tokenizer.json ({reason}); a vocab.json needs its merges.txt beside it (--merge_file)", file
         ) from None
     check_ids(ids, file)
     return backend

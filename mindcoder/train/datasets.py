@@ -58,14 +58,14 @@ def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate:
     data, model = config.train_dataset.data_loader, config.model.settings
     binary = [location for location in data.locations if not is_text(location)]
     if binary:
-        raise UserError("streaming reads .json and .jsonl; MindRecord is read in pieces anyway", binary[0])
+        raise UserError("streaming reads .json and .jsonl; MindRecord is always read incrementally", binary[0])
     if config.runner_config.max_steps is None:
-        raise UserError("streaming: a stream has no end, say how many updates with runner_config.max_steps")
+        raise UserError("streaming: a stream is endless, set the number of updates with runner_config.max_steps")
     if tokenizer is None:
         raise UserError("streaming needs a tokenizer: --vocab_file, or one beside --load_checkpoint")
     if config.preference is not None or data.length_buckets:
         other = "preference" if config.preference is not None else "length_buckets"
-        raise UserError(f"streaming and {other} do not go together: leave streaming out")
+        raise UserError(f"streaming and {other} cannot be combined: remove streaming")
     _check_weights(data)
     options = StreamOptions(
         model.seq_length,

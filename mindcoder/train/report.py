@@ -162,7 +162,7 @@ def _rows(file: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
                     found = row.get(name)
                     raise UserError(f"{name}: expected a number, found {found!r}", file, len(rows) + 1) from None
     except csv.Error as error:
-        raise UserError(f"is no table: {error}", file, len(rows) + 2) from None
+        raise UserError(f"is not a table: {error}", file, len(rows) + 2) from None
     return rows
 
 

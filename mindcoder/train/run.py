@@ -265,7 +265,7 @@ def check_preference(config: RunConfig, loader: Loader) -> None:
     if not loader.holds_pairs:
         raise UserError("preference: the dataset holds no pairs; preprocess it with --pairs")
     if config.train_dataset.data_loader.dataset_weights is not None:
-        raise UserError("preference: dataset_weights are for texts")
+        raise UserError("preference: dataset_weights are not supported for pairs")
     if not config.load_checkpoint:
         raise UserError("preference: pairs need a model to start from: --load_checkpoint")
 

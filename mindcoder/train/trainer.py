@@ -137,7 +137,7 @@ class Trainer:
             position = same_place(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
             loss_scale = LossScale(**state["loss_scale"])
         except ValueError as error:
-            raise UserError(f"cannot resume at the same place of the data: {error}", checkpoint.folder) from None
+            raise UserError(f"cannot resume at the same data position: {error}", checkpoint.folder) from None
         except (KeyError, TypeError) as error:
             raise UserError(f"state.json does not describe a run: {error}", checkpoint.folder) from None
         place = checkpoint.folder

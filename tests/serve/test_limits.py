@@ -57,7 +57,7 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(guarded):
     assert answers[-1].status_code == 429
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused and int(refused[-1].headers["retry-after"]) >= 1
-    assert "more than 40 requests a minute" in refused[-1].json()["error"]["message"]
+    assert "more than 40 requests per minute" in refused[-1].json()["error"]["message"]
 
 
 def test_wrong_keys_are_counted_by_address_whatever_they_are(guarded):

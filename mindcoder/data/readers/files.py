@@ -72,7 +72,7 @@ def form_of(file: Path) -> Form:
         UserError: it cannot be read, or is not text.
     """
     if file.suffix.lower() in TABLES:
-        raise UserError(f"is {TABLES[file.suffix.lower()]}, expected JSON or JSONL: one object a record", file)
+        raise UserError(f"is {TABLES[file.suffix.lower()]}, expected JSON or JSONL: one object per record", file)
     with _opened(file) as stream:
         head = stream.read(4096)
         for magic, kind in MAGIC.items():
@@ -144,7 +144,9 @@ def read_lines(file: Path) -> Iterator[tuple[int, str | BadRecord]]:
         while line := stream.readline(LINE_LIMIT + 1):
             number += 1
             if len(line) > LINE_LIMIT:
-                raise UserError(f"a line of more than {LINE_LIMIT >> 20} MiB: expected one record a line", file, number)
+                raise UserError(
+                    f"a line of more than {LINE_LIMIT >> 20} MiB: expected one record per line", file, number
+                )
             if not line.strip(b" \t\r\n\xef\xbb\xbf"):
                 continue
             yield number, decoded(file, index, number, line)
@@ -164,7 +166,7 @@ def _plain_text(file: Path) -> str:
     text = read_text(file, WHOLE_LIMIT)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise UserError("holds a NUL byte: this is no text", file, line)
+        raise UserError("holds a NUL byte: this is not a text file", file, line)
     return text
 
 
