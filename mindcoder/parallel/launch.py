@@ -244,6 +244,9 @@ class Job:
                     return failure
                 if worker.end_when_done(DONE_SECONDS):
                     say(f"{worker.title} is done, but did not end within {DONE_SECONDS:.0f} s: killed")
+            elif code < 0 and worker.told_done() and not worker.was_ended:
+                worker.was_ended = True
+                say(f"{worker.title} is done, but was killed by {_signal_name(-code)} as it ended")
             elif code != 0 and not worker.was_ended and not (self.interrupted is not None and _ends_a_signal(code)):
                 return _failure(worker, code)
         if self.interrupted is None:

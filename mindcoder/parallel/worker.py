@@ -29,7 +29,8 @@ class Worker:
         is_over: whether every process of its session has ended.
         is_named: whether the terminal has said that it ended too early.
         done_since: when it was first seen to be done, on the monotonic clock.
-        was_ended: whether it was done and had to be killed.
+        was_ended: whether it was done, and then had to be killed or crashed while libraries cleaned up: MindSpore's
+            cluster thread may follow a null pointer as the process ends.
         ended_at: of the process, on the monotonic clock; None while it runs.
     """
 

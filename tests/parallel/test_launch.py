@@ -70,6 +70,14 @@ if mode == "lingering":
     (pathlib.Path(os.environ["MINDCODER_DONE_FILE"])).write_text(str(os.getpid()))
     time.sleep(100 if rank == 1 else 0)
     sys.exit(0)
+if mode in ("crash", "crash_done") and rank == 1:
+    if mode == "crash_done":
+        (pathlib.Path(os.environ["MINDCODER_DONE_FILE"])).write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSEGV)
+if mode == "crash_done":
+    time.sleep(1)
+    (pathlib.Path(os.environ["MINDCODER_DONE_FILE"])).write_text(str(os.getpid()))
+    sys.exit(0)
 if mode == "early" and rank == 2:
     sys.exit(0)
 if mode == "early_but_done":
@@ -334,6 +342,14 @@ def test_a_rank_that_says_it_is_done_may_end_before_the_others(job, tmp_path):
 def test_a_rank_that_is_done_but_does_not_end_is_ended(job, tmp_path):
     code, _, err = finish(job("lingering"), 30)
     assert code == 0 and err == "mindcoder: rank 1 is done, but did not end within 2 s: killed\n"
+    assert_all_gone(tmp_path)
+
+
+def test_a_rank_that_crashes_as_it_ends_is_done(job, tmp_path):
+    code, _, err = finish(job("crash_done"), 30)
+    assert code == 0 and err == "mindcoder: rank 1 is done, but was killed by SIGSEGV as it ended\n"
+    code, _, err = finish(job("crash"), 30)  # the same amid its work
+    assert code == 139 and "mindcoder: rank 1 was killed by SIGSEGV; its log: " in err
     assert_all_gone(tmp_path)
 
 
