@@ -1,4 +1,4 @@
-# make quickstart · make test · make test-cluster · make test-ascend · make test-docs · make lint · make bench
+# make quickstart · make test · make test-cluster · make test-ascend · make test-all · make test-docs · make lint · make bench
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
@@ -10,7 +10,7 @@ PYTEST := $(RUN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test test-cluster ascend test-ascend test-docs lint bench clean
+.PHONY: quickstart test test-cluster ascend test-ascend test-all test-docs lint bench clean
 
 $(VENV)/runtime: setup.py $(wildcard mindcoder/native/*.cpp mindcoder/native/*.h)
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,6 +48,10 @@ ascend: $(VENV)/runtime
 
 test-ascend: $(VENV)/testing ascend
 	$(PYTEST) tests/ascend
+
+# Everything but the commands of the documentation; hours.
+test-all: $(VENV)/testing ascend
+	$(RUN)/python -m pytest -q -m "not docs"
 
 test-docs: $(VENV)/testing
 	$(PYTEST) -rA -m docs

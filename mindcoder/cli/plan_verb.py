@@ -14,10 +14,8 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 from mindcoder.models.from_section import config_from_section
-from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.peft.from_section import lora_options, prefix_options
-from mindcoder.peft.options import adapter_shapes, prefix_shapes
-from mindcoder.planning.layout import Layout, Machine, Workload
+from mindcoder.planning.from_section import layout_of, workload_of
+from mindcoder.planning.layout import Machine
 from mindcoder.planning.plan import Plan, fitting_layouts, make_plan
 
 SHOWN_LAYOUTS = 8
@@ -62,29 +60,12 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
 def plan_verb(arguments: argparse.Namespace) -> int:
     """Print the plan of the configured layout, then the layouts that fit."""
     config, source = load_config(arguments.config, arguments.set)
-    network, mesh, runner = config_from_section(config.model.settings), config.parallel_config, config.runner_config
-    model = config.model.settings
-    layout = Layout(
-        mesh.data_parallel,
-        mesh.model_parallel,
-        mesh.pipeline_stage,
-        bool(mesh.optimizer_shard),
-        bool(mesh.use_seq_parallel or model.use_seq_parallel),
-        mesh.vocab_emb_dp is False,
-        tuple(model.offset) if isinstance(model.offset, list) and mesh.pipeline_stage > 1 else None,
-    )
+    network, layout = config_from_section(config.model.settings), layout_of(config)
     check_layout(config, source, layout.devices)
     devices = arguments.devices or layout.devices
     if devices > MAX_DEVICES:
         raise UserError(f"--devices: found {devices}, expected at most {MAX_DEVICES}")
-    micro = (mesh.micro_batch_num or 1) if layout.pipeline > 1 else 1
-    work = Workload(
-        runner.batch_size,
-        model.seq_length,
-        micro * runner.gradient_accumulation_steps,
-        bool(config.recompute_config.recompute),
-        _adapter_shapes(config, network),
-    )
+    work = workload_of(config, network)
     machine = Machine(
         arguments.memory,
         arguments.tflops * 1e12,
@@ -170,17 +151,6 @@ def _communicator_buffer() -> float:
     if not text.isdigit() or not 1 <= int(text) <= 10**6:
         raise UserError(f"HCCL_BUFFSIZE: found {text!r}, expected a whole number of MB of at least 1")
     return 2.0 * int(text) * MEBIBYTE
-
-
-def _adapter_shapes(config: RunConfig, network: TransformerConfig) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of LoRA's matrices or of a prefix; None for full fine-tuning."""
-    options, prefix = lora_options(config), prefix_options(config)
-    if prefix is not None:
-        return prefix_shapes(prefix, network)
-    try:
-        return None if options is None else adapter_shapes(options, network)
-    except ValueError as error:
-        raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
 
 
 def _bytes(size: float) -> str:

@@ -1,4 +1,4 @@
-"""Memory per rank: exact for weights, gradients and optimizer states, estimated for activations."""
+"""Bytes that a rank holds: exact for weights, gradients and optimizer states; the rest is the fullest moment's."""
 
 from __future__ import annotations
 
@@ -6,16 +6,35 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.parallel.optimizer_shard import owners
-from mindcoder.planning.layout import ITEM_BYTES, Layout, Shapes, Workload, item_bytes, num_items, recomputes
+from mindcoder.planning.activations import (
+    dropout_constants,
+    head_bytes,
+    kept_bytes,
+    layer_bytes,
+    mask_bytes,
+    rows_bytes,
+)
+from mindcoder.planning.layout import ITEM_BYTES, Layout, Shapes, Workload, item_bytes
 
-LOGITS_CHUNK_BYTES = 128 * 2**20  # of the fused head and loss (`mindcoder.models.loss`)
+FLOAT32 = ITEM_BYTES["float32"]
+# Of one parameter at a time, in numbers of float32: the scaled gradient, and three outputs of its size that MindSpore
+# allocates for AdamW although aclnnApplyAdamWV2 updates in place.
+UPDATE_COPIES = 4
+ACCUMULATE_COPIES = 2  # the gradient in float32, and times its micro batch's share
 
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes on the rank of a pipeline stage that needs most."""
+    """Bytes of the fullest rank of one pipeline stage.
+
+    Attributes:
+        weights: parameters, an adapter's included.
+        gradients: buffers over micro batches and whatever set of gradients is whole at one time.
+        optimizer: moments and masters.
+        activations: what the fullest moment of a step needs besides: kept activations and temporary tensors.
+    """
 
     weights: float
     gradients: float
@@ -26,6 +45,37 @@ class StageMemory:
     def total(self) -> float:
         """The total."""
         return self.weights + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a rank of a stage trains: numbers and bytes a number, by name."""
+
+    sizes: Mapping[str, int]
+    items: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        """Numbers in all of them."""
+        return sum(self.sizes.values())
+
+    @property
+    def largest(self) -> int:
+        """Numbers in the largest of them."""
+        return max(self.sizes.values(), default=0)
+
+    def bytes(self, *names: str) -> float:
+        """Of gradients as the backward pass makes them; of all without names."""
+        return float(sum(self.sizes[name] * self.items[name] for name in names or self.sizes if name in self.sizes))
+
+    def layer_bytes(self) -> float:
+        """Gradients of the largest layer."""
+        layers: dict[str, float] = {}
+        for name in self.sizes:
+            if name.startswith("layers."):
+                number = name.split(".", 2)[1]
+                layers[number] = layers.get(number, 0.0) + self.bytes(name)
+        return max(layers.values(), default=0.0)
 
 
 def stage_memory(
@@ -40,65 +90,94 @@ def stage_memory(
     Raises:
         ValueError: ZeRO-1 has fewer parameters than ranks to shard over.
     """
-    items = {name: item_bytes(name, config) for name in held}
-    weights = sum(math.prod(shape) * items[name] for name, shape in held.items())
-    trained = held
+    weights = float(sum(math.prod(shape) * item_bytes(name, config) for name, shape in held.items()))
+    shapes, items = held, {name: item_bytes(name, config) for name in held}
     if adapter is not None:
-        trained, items = adapter, dict.fromkeys(adapter, ITEM_BYTES["float32"])
-        weights += num_items(adapter) * ITEM_BYTES["float32"]
-    return StageMemory(
-        float(weights),
-        gradient_bytes(trained, items, layout, work),
-        optimizer_bytes(trained, items, layout),
-        activation_bytes(config, layout, work, layout.layer_counts(config.num_layers)[stage], stage),
-    )
+        shapes, items = adapter, dict.fromkeys(adapter, FLOAT32)
+        weights += sum(math.prod(shape) for shape in adapter.values()) * FLOAT32
+    trained = Trained({name: math.prod(shape) for name, shape in shapes.items()}, items)
+    buffers = buffer_bytes(trained, layout, work)
+    gradients = gradient_bytes(trained, layout, work)
+    passes = buffers + pass_bytes(config, layout, work, stage, trained)
+    constants = dropout_constants(config, layout, work, stage)
+    fullest = 0.0
+    optimizer = 0.0
+    for sizes in shares(trained, list(shapes.values()), layout):
+        states = sum(size * (2 * FLOAT32 + (FLOAT32 if items[name] != FLOAT32 else 0)) for name, size in sizes.items())
+        most = constants + max(passes, gradients, buffers + update_bytes(trained, sizes, layout, work))
+        if states + most > fullest:
+            fullest, optimizer = states + most, float(states)
+    return StageMemory(weights, gradients, optimizer, fullest - optimizer - gradients)
 
 
-def gradient_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout, work: Workload) -> float:
-    """The larger of two moments: a micro batch's gradients beside the float32 accumulation buffers, and the all-reduced
-    gradients, a separate float32 set, beside those buffers (`mindcoder.train.update`).
-    """
-    buffers = 4 if work.micro_batches > 1 or layout.pipeline > 1 else 0
-    summed = 4 if layout.data > 1 else 0
-    return float(sum(math.prod(shape) * (buffers + max(items[name], summed)) for name, shape in trained.items()))
-
-
-def optimizer_bytes(trained: Shapes, items: Mapping[str, int], layout: Layout) -> float:
-    """Two float32 moments, and a float32 master copy of a 16-bit weight.
-
-    ZeRO-1 assigns each whole tensor to one rank (`mindcoder.parallel.optimizer_shard`); this is the largest share.
-    """
-    sizes = [math.prod(shape) * (8 if items[name] == 4 else 12) for name, shape in trained.items()]
+def shares(trained: Trained, shapes: list[tuple[int, ...]], layout: Layout) -> list[Mapping[str, int]]:
+    """What each rank of the data axis updates: all of it, or with ZeRO-1 whole tensors of its own
+    (`mindcoder.parallel.optimizer_shard`)."""
     if not layout.shard_optimizer or layout.data == 1:
-        return float(sum(sizes))
-    load = [0] * layout.data
-    for size, owner in zip(sizes, owners(list(trained.values()), layout.data)):
-        load[owner] += size
-    return float(max(load))
+        return [trained.sizes]
+    owner = owners(shapes, layout.data)
+    return [
+        {name: size for (name, size), own in zip(trained.sizes.items(), owner) if own == rank}
+        for rank in range(layout.data)
+    ]
 
 
-def activation_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:
-    """Activations that a stage keeps between forward and backward.
+def has_buffers(layout: Layout, work: Workload) -> bool:
+    """Whether gradients of micro batches are added up in float32 buffers (`mindcoder.train.update`)."""
+    return work.micro_batches > 1 or layout.pipeline > 1
 
-    A layer keeps 4 H (two norm inputs, two norm outputs; a rank's part with sequence parallelism) and, divided by the
-    tensor-parallel size, 2 N D (query, attention output), 2 K D (key, value) and F (twice if gated) numbers per token;
-    with recomputation only its input, and one layer in full. All pipeline stages but the last recompute, and 1F1B holds
-    ``pipeline - stage`` micro batches there. In addition: one layer's attention scores and their gradient, two chunks
-    of logits on the last stage.
+
+def buffer_bytes(trained: Trained, layout: Layout, work: Workload) -> float:
+    """Of the buffers."""
+    return float(FLOAT32 * trained.count) if has_buffers(layout, work) else 0.0
+
+
+def gradient_bytes(trained: Trained, layout: Layout, work: Workload) -> float:
+    """Buffers, and the set of gradients that is whole at one time.
+
+    Without buffers that is the backward pass's, all of which the norm needs. With buffers a gradient is freed as soon
+    as it is added; but the sums over the data axis are a set of their own.
     """
-    item = ITEM_BYTES[config.compute_dtype]
-    inner = config.intermediate_size * (2 if config.gated_mlp else 1)
-    sliced = 2 * config.query_size + 2 * config.kv_size + inner
-    hidden = config.hidden_size / (layout.tensor if layout.sequence else 1)
-    layer = work.tokens * item * (4 * hidden + sliced / layout.tensor)
-    entered = work.tokens * item * hidden
-    in_flight = min(layout.pipeline - stage, work.micro_batches)
-    kept = in_flight * layers * entered + layer if recomputes(layout, work, stage) else layers * layer
-    scores = 2 * work.batch * config.num_heads / layout.tensor * work.length**2 * ITEM_BYTES[config.softmax_dtype]
-    head = 0.0
-    if stage == layout.pipeline - 1:
-        vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
-        head = 2 * min(LOGITS_CHUNK_BYTES, 4.0 * work.tokens * vocabulary)
-        if work.adapter is None:
-            head += 4.0 * vocabulary * config.hidden_size  # the gradient of the head is accumulated in float32
-    return kept + scores + head
+    if not has_buffers(layout, work):
+        return trained.bytes()
+    return FLOAT32 * trained.count * (2.0 if layout.data > 1 else 1.0)
+
+
+def update_bytes(trained: Trained, owned: Mapping[str, int], layout: Layout, work: Workload) -> float:
+    """Beyond the buffers, from the summed gradients to new weights, one parameter after the other."""
+    largest = max(owned.values(), default=0)
+    working = float(UPDATE_COPIES * FLOAT32 * largest)
+    if has_buffers(layout, work):
+        return working + (FLOAT32 * trained.count if layout.data > 1 else 0)
+    # The norm is taken of float32 copies. The largest parameter's own gradient is freed once it is scaled.
+    norm = trained.bytes() + FLOAT32 * trained.largest
+    others = trained.bytes(*owned) if owned else 0.0
+    freed = max((size * trained.items[name] for name, size in owned.items() if size == largest), default=0)
+    return max(norm, others - freed + working)
+
+
+def pass_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int, trained: Trained) -> float:
+    """Beyond the buffers, the fullest moment of the forward and backward passes.
+
+    At the head everything is kept and only the head has gradients. In the backward pass the layers' activations go as
+    their gradients come, so that one end of it is the fullest. Then the looked-up rows' gradients are added to that of
+    the token table, in a second tensor of its size.
+    """
+    layers = layout.layer_counts(config.num_layers)[stage]
+    kept = kept_bytes(config, layout, work, layers, stage)
+    always = mask_bytes(config, layout, work) + rows_bytes(config, layout, work)
+    is_last = stage == layout.pipeline - 1
+    head = head_bytes(config, layout, work) if is_last else 0.0
+    table, ends = TOKEN_TABLES[0], trained.bytes(*TOKEN_TABLES) if is_last else 0.0
+    working = layer_bytes(config, layout, work, stage) + trained.layer_bytes()
+    moments = [kept + head, kept + ends + working]
+    looked_up = trained.bytes(table) if stage == 0 else 0.0
+    if has_buffers(layout, work):
+        # Summed from the last layer to the first: what is added up is freed, the tied table comes last.
+        tied = trained.bytes(table) if is_last and config.tied_head else 0.0
+        largest = ACCUMULATE_COPIES * FLOAT32 * trained.largest
+        moments += [kept / max(layers, 1) + tied + working, max(largest, 2 * looked_up)]
+    else:
+        whole = trained.bytes()
+        moments += [kept / max(layers, 1) + whole - looked_up + working, whole + looked_up]
+    return always + max(moments)

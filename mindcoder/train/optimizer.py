@@ -83,9 +83,7 @@ class AdamW(nn.Cell):
         self.has_master = tuple(item.dtype != ms.float32 and own for item, own in zip(parameters, self.owned))
         self.master = ms.ParameterTuple(
             [
-                Parameter(parameter.value().astype(ms.float32), name=f"master.{parameter.name}")
-                if has_master
-                else parameter
+                Parameter(ops.cast(parameter, ms.float32), name=f"master.{parameter.name}") if has_master else parameter
                 for parameter, has_master in zip(parameters, self.has_master)
             ]
         )

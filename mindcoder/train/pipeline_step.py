@@ -111,8 +111,8 @@ class PipelineStep:
         together: Collectives,
     ) -> None:
         self.decoder, self.together = decoder, together
-        accumulate = Accumulate(gradient_buffers(optimizer.parameters))
         gradients = MicroBatchGradients(decoder, optimizer.parameters, loss_scaled, recompute)
+        accumulate = Accumulate(gradient_buffers(optimizer.parameters), gradients.partial)
         self.forward = ForwardStage(decoder)
         self.backward = BackwardStage(gradients, accumulate)
         self.finish = FinishStep(ClippedUpdate(decoder, optimizer, max_grad_norm, together), accumulate, together)

@@ -60,6 +60,12 @@ class RecomputedGradients(nn.Cell):
         loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
+    def zeros(self, longest: Tensor) -> Tensor:
+        """For the looked-up table. From a number that the compiler does not know: it would keep a constant of the
+        table's size on the device for good."""
+        weight = self.lookup.weight
+        return ops.broadcast_to(ops.cast(longest < 0, weight.dtype).reshape((1, 1)), weight.shape)
+
     def construct(
         self,
         rows: Tensor,
@@ -74,7 +80,8 @@ class RecomputedGradients(nn.Cell):
         decoder = self.decoder
         batch, length = position_ids.shape
         position_ids = decoder.behind_prefix(position_ids)
-        rotation = decoder.rotation(position_ids, position_ids.max() + 1)
+        longest = position_ids.max() + 1
+        rotation = decoder.rotation(position_ids, longest)
         mask = decoder.attention_masks(document_ids)
         loss, inputs, grad_rows, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
@@ -89,9 +96,9 @@ class RecomputedGradients(nn.Cell):
         layer_grads = ()
         for back in range(len(decoder.layers)):
             index = len(decoder.layers) - 1 - back
-            # `depend` keeps the compiler from reusing the activations of the forward pass.
-            layer_rows = ops.depend(inputs[index], grad_rows)
-            arguments = (layer_rows, rotation, mask, seed, batch, length, grad_rows)
+            # `depend` keeps the compiler from reusing the activations and the dropout masks of the forward pass.
+            layer_rows, layer_seed = ops.depend(inputs[index], grad_rows), ops.depend(seed, grad_rows)
+            arguments = (layer_rows, rotation, mask, layer_seed, batch, length, grad_rows)
             if len(self.layer_weights[index]) > 0:
                 grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(*arguments)
                 layer_grads = grads + layer_grads
@@ -112,7 +119,7 @@ class RecomputedGradients(nn.Cell):
         ordered = ()
         for place in self.places:
             # An untied embedding has only the gradient of its lookups, which the caller adds.
-            ordered += (ops.zeros_like(self.lookup.weight) if place < 0 else found[place],)
+            ordered += (self.zeros(ops.depend(longest, grad_rows)) if place < 0 else found[place],)
         return loss, (grad_rows, ordered)
 
 

@@ -88,7 +88,7 @@ class TrainStep(nn.Cell):
         self.data_sum = together.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
         self.accumulates = accumulates
         self.buffers = gradient_buffers(self.weights) if accumulates else None
-        self.accumulate: Any = Accumulate(self.buffers) if accumulates else None
+        self.accumulate: Any = Accumulate(self.buffers, self.micro_batch.partial) if accumulates else None
         self._compiled_for: set[tuple[int, ...]] = set()
 
     def run(self, micro_batches: Sequence[MicroBatch], rate: float, scale: float) -> tuple[float, float]:
@@ -164,12 +164,14 @@ class TrainStep(nn.Cell):
             gradient's global norm (0 when no update was due), float32 scalars.
         """
         loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *extra)
-        if self.data_sum is not None:
-            loss = self.data_sum(ops.depend(loss * share, grads))
         if not self.accumulates:
+            if self.data_sum is not None:
+                loss = self.data_sum(ops.depend(loss * share, grads))
             grads = self.update.sum_all(grads, share, loss)
             return loss, self.update(grads, loss_scale, learning_rate)
         loss = self.accumulate(loss, grads, share)
+        if self.data_sum is not None:
+            loss = self.data_sum(loss * share)
         norm = Tensor(0.0, ms.float32)
         if is_last:
             total = ops.depend(self.buffers, loss)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
@@ -97,17 +99,26 @@ def gradient_buffers(weights: ms.ParameterTuple) -> ms.ParameterTuple:
 
 
 class Accumulate(nn.Cell):
-    """Add ``share`` times a micro batch's gradients to the buffers; returns ``value`` after that."""
+    """Add ``share`` times a micro batch's gradients to the buffers; returns ``value`` after that.
 
-    def __init__(self, buffers: ms.ParameterTuple) -> None:
+    One after the other, from the last layer to the first as the backward pass makes them: a gradient is freed before
+    the next layer's comes, and one float32 product is alive at a time.
+
+    Args:
+        buffers: of the gradients, in their order.
+        late: which gradients are there only when the backward pass is over; they must not keep others waiting.
+    """
+
+    def __init__(self, buffers: ms.ParameterTuple, late: Sequence[bool]) -> None:
         super().__init__(auto_prefix=False)
         self.buffers = buffers
+        self.order = tuple(sorted(range(len(buffers)), key=lambda index: (late[index], -index)))
         self.assign, self.assign_add = device_kernels().Assign(), device_kernels().AssignAdd()
 
     def construct(self, value: Tensor, grads: tuple, share: Tensor) -> Tensor:
-        for index in range(len(grads)):
-            added = self.assign_add(self.buffers[index], ops.cast(grads[index], ms.float32) * share)
-            value = ops.depend(value, added)
+        for index in self.order:
+            gradient = ops.cast(ops.depend(grads[index], value), ms.float32)
+            value = ops.depend(value, self.assign_add(self.buffers[index], gradient * share))
         return value
 
     def clear(self, value: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def stage_cells(config, index: int):
     weights = ms.ParameterTuple(decoder.trainable_params())
     gradients = MicroBatchGradients(decoder, weights)
     buffers = gradient_buffers(weights)
-    backward = BackwardStage(gradients, Accumulate(buffers))
+    backward = BackwardStage(gradients, Accumulate(buffers, gradients.partial))
     backward.set_train(True)
     return decoder, backward, {weight.name: buffer for weight, buffer in zip(weights, buffers)}
 

@@ -1,0 +1,115 @@
+"""Bytes of activations and temporary tensors, operator by operator as Ascend's backend runs our graphs.
+
+``tests/ascend/test_published_sizes.py`` compares their sum with MindSpore's own peak statistic for published sizes.
+"""
+
+from __future__ import annotations
+
+from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, recomputes
+
+LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder.models.loss`)
+FLASH_DIM_MULTIPLE = 16  # of head sizes that the fused kernel takes (`mindcoder.backend.fused_attention`)
+SOFTMAX_STATISTICS = 2 * 8 * 4  # maximum and sum of a row of scores, each eight float32 (aclnnFlashAttentionScore)
+INT32 = 4
+
+
+def flashes(config: TransformerConfig) -> bool:
+    """Whether attention is the fused kernel, which never has all scores."""
+    return config.compute_dtype != "float32" and config.head_dim % FLASH_DIM_MULTIPLE == 0
+
+
+def own_rows(layout: Layout, work: Workload) -> float:
+    """Rows of the residual stream on a rank: a share of them with sequence parallelism."""
+    return work.tokens / (layout.tensor if layout.sequence else 1)
+
+
+def kept_by_layer(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+    """What a layer keeps for its backward pass.
+
+    The input of each norm in the norm's dtype and its output for the products behind it (of all rows, which sequence
+    parallelism gathers); query, key, value, attention's output, the MLP's inner features before their activation; the
+    fused kernel's statistics and the bits of its dropout mask.
+    """
+    item, norm = ITEM_BYTES[config.compute_dtype], ITEM_BYTES[config.norm_dtype]
+    inner = config.intermediate_size * (2 if config.gated_mlp else 1)
+    sliced = (2 * config.query_size + 2 * config.kv_size + inner) / layout.tensor
+    heads = config.num_heads / layout.tensor
+    kept = 2 * norm * own_rows(layout, work) * config.hidden_size
+    kept += work.tokens * item * (2 * config.hidden_size + sliced)
+    if flashes(config):
+        kept += SOFTMAX_STATISTICS * work.tokens * heads
+        if config.attention_dropout > 0:
+            kept += work.tokens * heads * work.length / 8
+    return kept
+
+
+def kept_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:
+    """What a stage keeps between forward and backward: with recomputation its layers' inputs only.
+
+    All pipeline stages but the last recompute, and 1F1B holds ``pipeline - stage`` micro batches there.
+    """
+    if not recomputes(layout, work, stage):
+        return layers * kept_by_layer(config, layout, work)
+    in_flight = min(layout.pipeline - stage, work.micro_batches)
+    entered = own_rows(layout, work) * config.hidden_size * ITEM_BYTES[config.compute_dtype]
+    return in_flight * layers * entered
+
+
+def layer_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
+    """The backward pass of one layer: what it keeps, made again, and the larger of two moments.
+
+    In the MLP: its activation, the gradient of that and of what goes into it, and the gradient of the rows. In a
+    dropout of the residual stream: three int32 numbers an element of the hash.
+    """
+    item = ITEM_BYTES[config.compute_dtype]
+    features = (5 if config.gated_mlp else 3) * config.intermediate_size / layout.tensor
+    working = work.tokens * item * (features + 2 * config.hidden_size)
+    if config.hidden_dropout > 0:
+        working = max(working, 3 * INT32 * own_rows(layout, work) * config.hidden_size)
+    if not flashes(config):
+        scores = work.batch * config.num_heads / layout.tensor * work.length**2
+        working = max(working, 2 * scores * ITEM_BYTES[config.softmax_dtype])
+    return working + (kept_by_layer(config, layout, work) if recomputes(layout, work, stage) else 0.0)
+
+
+def head_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+    """The final norm, the head and the loss.
+
+    The head weight's gradient is summed in float32 over chunks of rows: the sum so far, a chunk's, and their sum. Of
+    one chunk alone it is the product, its float32 copy and, with a loss scale, that one's product. While a chunk's
+    logits are there (in float32, and their softmax) there is only the sum so far. A frozen head's is made as well.
+    """
+    item = ITEM_BYTES[config.compute_dtype]
+    vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
+    chunks = -(-work.tokens * vocabulary // LOGITS_PER_CHUNK)
+    logits = work.tokens * vocabulary / chunks * (2 * 4 + item)
+    rows = (
+        work.tokens * config.hidden_size * (2 * item + 4)
+        + own_rows(layout, work) * config.hidden_size * (ITEM_BYTES[config.norm_dtype])
+    )
+    weight = vocabulary * config.hidden_size
+    summed = (12 if chunks > 1 else max(item + 4, 8)) * weight
+    return rows + max(summed, logits + (4 * weight if chunks > 1 else 0))
+
+
+def rows_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+    """Looked-up rows and the gradient that goes down the residual stream."""
+    return ITEM_BYTES[config.compute_dtype] * config.hidden_size * (work.tokens + own_rows(layout, work))
+
+
+def mask_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+    """Of the mask that all layers share: a byte a pair of tokens for the fused kernel, else a number a score."""
+    pairs = float(work.batch * work.length**2)
+    if flashes(config):
+        return pairs
+    return pairs * config.num_heads / layout.tensor * ITEM_BYTES[config.softmax_dtype]
+
+
+def dropout_constants(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
+    """The elements' numbers that dropout hashes, which the compiler keeps with each graph: one, or two on a pipeline
+    stage whose forward and backward pass are graphs of their own."""
+    embedding = work.tokens if config.embedding_dropout > 0 and stage == 0 else 0
+    hidden = own_rows(layout, work) if config.hidden_dropout > 0 else 0
+    graphs = 2 if stage < layout.pipeline - 1 else 1
+    return graphs * INT32 * config.hidden_size * (embedding + hidden)
