@@ -51,7 +51,7 @@ test-ascend: $(VENV)/testing ascend
 
 # Everything but the commands of the documentation; hours.
 test-all: $(VENV)/testing ascend
-	$(RUN)/python -m pytest -q -m "not docs"
+	$(PYTEST) -m "not docs"
 
 test-docs: $(VENV)/testing
 	$(PYTEST) -rA -m docs

@@ -1,4 +1,4 @@
-"""Bytes that a rank holds: exact for weights, gradients and optimizer states; the rest is the fullest moment's."""
+"""Memory per rank: exact for weights, gradients and optimizer states; activations are those of the peak."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ACCUMULATE_COPIES = 2  # the gradient in float32, and times its micro batch's sh
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes of the fullest rank of one pipeline stage.
+    """Bytes on the rank of a pipeline stage that needs most.
 
     Attributes:
         weights: parameters, an adapter's included.
-        gradients: buffers over micro batches and whatever set of gradients is whole at one time.
+        gradients: accumulation buffers, and the largest set of gradients that exists at one time.
         optimizer: moments and masters.
-        activations: what the fullest moment of a step needs besides: kept activations and temporary tensors.
+        activations: what the peak of a step needs in addition: activations and temporary tensors.
     """
 
     weights: float
