@@ -125,7 +125,6 @@ def measure(case: Case, place: Path) -> Measured:
 LONG = 8192
 BEYOND = ("model.model_config.max_position_embedding=8192",)  # Llama 2 was published for 4096
 QUICK = (
-    Case("starcoder2/3b_finetune.yaml"),
     Case("llama/codellama_7b_finetune.yaml"),
     Case("llama/codellama_34b_finetune.yaml", stage=1),
 )
@@ -139,6 +138,7 @@ SLOW = (
     *(Case("llama/llama2_70b_finetune.yaml", 2048, stage) for stage in (0, 1, 3)),
     *(Case("llama/llama2_70b_finetune.yaml", LONG, stage, BEYOND) for stage in (0, 1, 3)),
     Case("llama/codellama_7b_finetune.yaml", LONG),
+    Case("starcoder2/3b_finetune.yaml"),
     Case("starcoder2/3b_finetune.yaml", LONG),
 )
 
