@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.kernels import device_kernels
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, replace_linear
@@ -36,12 +38,17 @@ class AdaptedLinear(nn.Cell):
         self.activation = getattr(product, "activation", None)
         self.leave, self.add_bias = linear.leave, linear.add_bias
         self.matmul = ops.MatMul(transpose_b=True)
+        self.look_up = device_kernels().LookUp()
         self.compute_dtype = linear.compute_dtype
 
     def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:
         rows = inputs[0] if self.activation is None else self.activation(*inputs)
         reduced = self.matmul(rows, ops.cast(self.a, self.compute_dtype))
-        reduced = reduced * ops.cast(self.shares[: rows.shape[0]], self.compute_dtype)
+        shares, tokens = self.shares, rows.shape[0]
+        if tokens < shares.shape[0]:
+            # On Ascend a slice is a kernel of the old aclop path, and a view of a parameter a copy by one.
+            shares = self.look_up(shares, ops.arange(0, tokens, 1, dtype=ms.int32))
+        reduced = reduced * ops.cast(shares, self.compute_dtype)
         result = self.matmul(rows, ops.cast(self.weight, self.compute_dtype))
         result = result + self.matmul(reduced, ops.cast(self.b, self.compute_dtype))
         if self.leave is not None:
