@@ -109,6 +109,7 @@ def test_ranks_on_the_emulator_follow_one_cpu_process(mesh, single, options, dat
     assert_same_weights(tmp_path, singles(**single))
 
 
+@pytest.mark.cluster
 def test_slices_follow_one_process_and_their_checkpoint_resumes_on_cpu(dataset, singles, tmp_path):
     """Written by two tensor-parallel ranks of the emulator half-way, continued by one process on CPU."""
     run_ranks(dataset, tmp_path, (1, 2, 1), **SEQUENCE, **VOCABULARY, **EVERY_STEP)
