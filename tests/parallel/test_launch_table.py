@@ -103,7 +103,7 @@ def test_cards_that_are_not_there_are_refused(given, message, tmp_path):
 
 
 def test_on_cpu_somebody_has_to_say_how_many(tmp_path):
-    with pytest.raises(UserError, match="how many processes.*--world_size N"):
+    with pytest.raises(UserError, match="unknown number of processes.*--world_size N"):
         choose_table(flags(), False, {}, tmp_path)
     for many in (["--world_size", "99999999"], ["--devices", "[0,999999]"]):
         with pytest.raises(UserError, match=f"{many[0]}: found 99999.* at most 1024 are expected on one machine"):
