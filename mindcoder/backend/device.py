@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mindcoder.backend.cards import device_nodes
 from mindcoder.errors import UserError, single_line
 
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
@@ -30,7 +31,7 @@ def quiet_environment() -> None:
 
 def ascend_present() -> bool:
     """Whether this machine has an Ascend device node."""
-    return any(os.path.exists(path) for path in ("/dev/davinci_manager", "/dev/davinci0"))
+    return os.path.exists("/dev/davinci_manager") or bool(device_nodes())
 
 
 def choose_device(requested: str) -> str:
