@@ -68,11 +68,11 @@ def start_ranks(arguments: Sequence[str], ranks: int, folder: Path, log: Path | 
     )
 
 
-def finish(process: subprocess.Popen, timeout: float = 1200) -> tuple[int, str]:
-    """Exit code and what was said on stderr."""
+def finish(process: subprocess.Popen, timeout: float = 1200) -> tuple[int, str, str]:
+    """Exit code, what was said on stderr and what was printed."""
     try:
-        errors = process.communicate(timeout=timeout)[1]
-        return process.returncode, errors
+        printed, errors = process.communicate(timeout=timeout)
+        return process.returncode, errors, printed
     except subprocess.TimeoutExpired:
         process.terminate()  # the launcher ends its ranks
         process.communicate(timeout=60)
