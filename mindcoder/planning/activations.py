@@ -12,11 +12,17 @@ LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder
 FLASH_DIM_MULTIPLE = 16  # of head sizes that the fused kernel takes (`mindcoder.backend.fused_attention`)
 SOFTMAX_STATISTICS = 2 * 8 * 4  # maximum and sum of a row of scores, each eight float32 (aclnnFlashAttentionScore)
 INT32 = 4
+HASH_BYTES = 3 * INT32  # of an element whose dropout is being drawn (`mindcoder.backend.dropout`)
 
 
 def flashes(config: TransformerConfig) -> bool:
     """Whether attention is the fused kernel, which never has all scores."""
     return config.compute_dtype != "float32" and config.head_dim % FLASH_DIM_MULTIPLE == 0
+
+
+def scores(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+    """Attention scores of a layer on a rank, a number each."""
+    return work.batch * config.num_heads / layout.tensor * work.length**2
 
 
 def own_rows(layout: Layout, work: Workload) -> float:
@@ -60,16 +66,20 @@ def layer_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage
     """The backward pass of one layer: what it keeps, made again, and the larger of two moments.
 
     In the MLP: its activation, the gradient of that and of what goes into it, and the gradient of the rows. In a
-    dropout of the residual stream: three int32 numbers an element of the hash.
+    dropout of the residual stream: three int32 numbers an element of the hash. In attention without the fused kernel:
+    two numbers a score, or with dropout the probability and three int32 of the hash, when what the MLP kept is free.
     """
     item = ITEM_BYTES[config.compute_dtype]
     features = (5 if config.gated_mlp else 3) * config.intermediate_size / layout.tensor
     working = work.tokens * item * (features + 2 * config.hidden_size)
     if config.hidden_dropout > 0:
-        working = max(working, 3 * INT32 * own_rows(layout, work) * config.hidden_size)
+        working = max(working, HASH_BYTES * own_rows(layout, work) * config.hidden_size)
     if not flashes(config):
-        scores = work.batch * config.num_heads / layout.tensor * work.length**2
-        working = max(working, 2 * scores * ITEM_BYTES[config.softmax_dtype])
+        number = ITEM_BYTES[config.softmax_dtype]
+        number = number + HASH_BYTES if config.attention_dropout > 0 else 2 * number
+        inner = config.intermediate_size * (2 if config.gated_mlp else 1) / layout.tensor
+        freed = work.tokens * item * (config.hidden_size + inner)
+        working = max(working, number * scores(config, layout, work) - freed)
     return working + (kept_by_layer(config, layout, work) if recomputes(layout, work, stage) else 0.0)
 
 
@@ -78,12 +88,14 @@ def head_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> flo
 
     The head weight's gradient is summed in float32 over chunks of rows: the sum so far, a chunk's, and their sum. Of
     one chunk alone it is the product, its float32 copy and, with a loss scale, that one's product. While a chunk's
-    logits are there (in float32, and their softmax) there is only the sum so far. A frozen head's is made as well.
+    logits are there (in the compute dtype, in float32, and their softmax) there is only the sum so far. A frozen
+    head's is made as well.
     """
     item = ITEM_BYTES[config.compute_dtype]
     vocabulary = config.vocab_size / (layout.tensor if layout.vocabulary else 1)
     chunks = -(-work.tokens * vocabulary // LOGITS_PER_CHUNK)
-    logits = work.tokens * vocabulary / chunks * (2 * 4 + item)
+    numbers = 2 * 4 + (0 if config.compute_dtype == "float32" else item)
+    logits = work.tokens * vocabulary / chunks * numbers
     rows = (
         work.tokens * config.hidden_size * (2 * item + 4)
         + own_rows(layout, work) * config.hidden_size * (ITEM_BYTES[config.norm_dtype])
@@ -111,5 +123,6 @@ def dropout_constants(config: TransformerConfig, layout: Layout, work: Workload,
     stage whose forward and backward pass are graphs of their own."""
     embedding = work.tokens if config.embedding_dropout > 0 and stage == 0 else 0
     hidden = own_rows(layout, work) if config.hidden_dropout > 0 else 0
+    attention = scores(config, layout, work) if config.attention_dropout > 0 and not flashes(config) else 0
     graphs = 2 if stage < layout.pipeline - 1 else 1
-    return graphs * INT32 * config.hidden_size * (embedding + hidden)
+    return graphs * INT32 * (config.hidden_size * (embedding + hidden) + attention)

@@ -31,9 +31,11 @@ CASES = {
         "wizardcoder/tiny_finetune.yaml",
         128,
         sets=(
-            *SMALL,
+            "model.model_config.hidden_size=1024",
+            "model.model_config.num_heads=8",
             "model.model_config.param_init_type=bfloat16",
             "model.model_config.compute_dtype=bfloat16",
+            "runner_config.batch_size=1",
             "runner_config.gradient_accumulation_steps=2",
         ),
     ),
