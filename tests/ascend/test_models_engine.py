@@ -11,7 +11,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from ascend_models import FAMILIES, MOVEMENTS, on_cpu, run_together, saved_model
+from ascend_models import DTYPES, FAMILIES, MOVEMENTS, on_cpu, run_together, saved_model
 from families import VOCAB
 
 NEW_TOKENS, CHUNK, MAX_LENGTH = 8, 32, 80
@@ -29,6 +29,7 @@ SAMPLING = [
     {"do_sample": True, "seed": 5, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.2},
 ]
 MIXED, AGAIN, OTHER, DRAWN = range(4)  # phases
+ROUNDED = "llama in bfloat16"
 
 
 def with_adapters(model, family, folder):
@@ -90,8 +91,9 @@ def engines(tmp_path_factory):
             "new_tokens": NEW_TOKENS,
             "phases": phases_of(family),
         }
+    theirs[ROUNDED], cases[ROUNDED] = theirs["llama"], {**cases["llama"], "config": DTYPES["bfloat16"]}
     runs = run_together(place, cases)
-    return {family: (theirs[family], cases[family], runs[family]) for family in FAMILIES}
+    return {name: (theirs[name], cases[name], runs[name]) for name in cases}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -132,7 +134,31 @@ def test_everything_equals_the_engine_on_cpu(family, engines, tmp_path):
     assert len(set(map(tuple, drawn))) == len(drawn), "seeds, rows and options draw differently"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_follows_float32_at_first(engines):
+    """Adapters and the cached prefix with the fused attention kernels: each request's first token, and most others."""
+    theirs, case, run = engines[ROUNDED]
+    firsts, equal, total = [], 0, 0
+    for phase in (MIXED, AGAIN, OTHER):
+        for request, answer in zip(case["phases"][phase], run.arrays[f"answers.{phase}"].tolist()):
+            wanted = expected(theirs, request)
+            firsts.append(answer[0] == wanted[0])
+            same = [ours == reference for ours, reference in zip(answer, wanted)]
+            equal, total = equal + (same + [False]).index(False), total + len(wanted)
+    assert all(firsts) and equal > total / 2, (equal, total)
+    assert [run.arrays[f"reused.{phase}"].tolist() for phase in (AGAIN, OTHER)] == [[32], [0]]
+    assert run.operators["aclnnIncreFlashAttentionV4"] and run.operators["aclnnFusedInferAttentionScoreV2"]
+
+
+def test_draws_in_bfloat16_differ(engines):
+    """Seeds, rows and options draw differently, each within the vocabulary."""
+    _, _, run = engines[ROUNDED]
+    drawn = run.arrays[f"answers.{DRAWN}"]
+    assert len(set(map(tuple, drawn.tolist()))) == len(drawn)
+    assert drawn.min() >= 0 and drawn.max() < VOCAB
+    assert np.isfinite(run.arrays[f"logprobs.{DRAWN}"]).all()
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, ROUNDED])
 def test_no_kernel_of_the_old_path_is_called(family, engines):
     _, _, run = engines[family]
     assert sum(run.operators.values()) > 1000

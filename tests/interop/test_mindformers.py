@@ -21,7 +21,7 @@ HEAD = """
     from wizardcoder import WizardCoderLMHeadModel
     from wizardcoder_tokenizer import WizardCoderTokenizer
     import mindspore as ms
-    ms.set_context(mode=0, device_target="CPU")
+    ms.set_context(mode=0, device_target={device!r})
 """
 
 PIPELINE = (
@@ -63,7 +63,7 @@ OTHER_FAMILIES = """
     sys.path.insert(0, {research!r})
     from {module} import {prefix}Config, {prefix}ForCausalLM, {tokenizer_class}
     import mindspore as ms
-    ms.set_context(mode=0, device_target="CPU")
+    ms.set_context(mode=0, device_target={device!r})
     from mindformers import pipeline
     config = {prefix}Config(use_past=True, batch_size=1, seq_length=256, vocab_size=700, hidden_size=48, num_layers=3,
                             num_heads=4, n_kv_heads=2, intermediate_size=112, pad_token_id=699, bos_token_id=0,
@@ -77,10 +77,13 @@ OTHER_FAMILIES = """
 """
 
 
-def run(code: str, folder: Path, research: str = "wizardcoder", **names) -> str:
-    path = folder / "script.py"
-    path.write_text(textwrap.dedent(code).format(research=str(REPOSITORY / "research" / research), **names))
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, cwd=folder, timeout=300)
+def run(code: str, folder: Path, research: str = "wizardcoder", environment: dict | None = None, **names) -> str:
+    """What the program prints; ``environment`` is the emulated Ascend's, else it runs on CPU."""
+    path, device = folder / "script.py", "CPU" if environment is None else "Ascend"
+    names |= {"research": str(REPOSITORY / "research" / research), "device": device}
+    path.write_text(textwrap.dedent(code).format(**names))
+    command = [sys.executable, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 
