@@ -1,0 +1,198 @@
+"""Matrix products in C++ against float64: every storage, dtype and kernel, odd sizes; and MindSpore's operators."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+LIBRARY = Path(
+    os.environ.get("MINDCODER_LIBRARY") or Path(__file__).parents[2] / "mindcoder/native/libmindcoder_cpu.so"
+)
+SIZES = [(1, 1, 1), (3, 17, 5), (17, 3, 701), (33, 65, 1), (70, 50, 1030), (701, 17, 33), (40, 96, 2050), (64, 96, 64)]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# of the largest element of the result: rounding of the sums, or of the stored result
+TOLERANCE = {"float32": 1.5e-6, "bfloat16": 4.5e-3, "float16": 6e-4}
+POINTER, INT, LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+
+
+@pytest.fixture(scope="module")
+def library():
+    try:
+        return load_library()
+    except OSError:
+        pytest.skip("the C++ operators are not built (no compiler)")
+
+
+def load_library() -> ctypes.CDLL:
+    found = ctypes.CDLL(str(LIBRARY))
+    function = found.MindCoderGemm
+    function.argtypes = [LONG] * 4 + [POINTER, INT, INT] * 2 + [POINTER, INT, POINTER, INT, INT]
+    function.restype = None
+    return found
+
+
+def random(*shape: int, dtype: str = "float32", seed: int = 0) -> torch.Tensor:
+    numbers = np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
+    return torch.from_numpy(numbers).to(DTYPES[dtype])
+
+
+def gemm(library, a, b, turned=(False, False), out="float32", bias=None, onto=None, terms=3):
+    """``a`` [batch, m, k] times ``b`` [batch, k, n]; ``turned`` tells which are stored the other way round."""
+    (batch, m, k), n = a.shape, b.shape[2]
+    stored = [(x.transpose(1, 2) if turn else x).contiguous() for x, turn in zip((a, b), turned)]
+    c = torch.full((batch, m, n), torch.nan, dtype=DTYPES[out]) if onto is None else onto.clone()
+    given = [(x.data_ptr(), int(x.dtype == torch.bfloat16), int(turn)) for x, turn in zip(stored, turned)]
+    bias_at = None if bias is None else bias.data_ptr()
+    brain = int(out == "bfloat16")
+    library.MindCoderGemm(
+        batch, m, n, k, *given[0], *given[1], c.data_ptr(), brain, bias_at, int(onto is not None), terms
+    )
+    return c
+
+
+def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    assert not found.isnan().any()
+    return float((found.double() - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_product_equals_float64s(library, size, dtype):
+    m, n, k = size
+    bias = random(n)
+    for batch in (1, 5):
+        a, b = random(batch, m, k, dtype=dtype), random(batch, k, n, dtype=dtype, seed=1)
+        expected = a.double() @ b.double()
+        for turned in ((False, False), (False, True), (True, False), (True, True)):
+            assert error(gemm(library, a, b, turned), expected) < TOLERANCE["float32"]
+            brain = gemm(library, a, b, turned, out="bfloat16", bias=bias)
+            assert error(brain, expected + bias) < TOLERANCE["bfloat16"]
+        onto = random(batch, m, n, seed=2)
+        assert error(gemm(library, a, b, bias=bias, onto=onto), expected + bias + onto) < TOLERANCE["float32"]
+
+
+def test_mixed_dtypes_and_no_depth(library):
+    a, b, bias = random(1, 40, 70), random(1, 70, 33, dtype="bfloat16"), random(33)
+    assert error(gemm(library, a, b), a.double() @ b.double()) < TOLERANCE["float32"]
+    empty = gemm(library, random(2, 3, 0), random(2, 0, 33), bias=bias)
+    assert torch.equal(empty, bias.expand(2, 3, 33))
+
+
+def test_float32_is_as_accurate_as_pytorchs(library):
+    """Root mean square over all elements; two terms of bfloat16 instead of three have 16 bits."""
+    a, b = random(1, 128, 3072), random(1, 3072, 128, seed=1)
+    expected = a.double() @ b.double()
+
+    def deviation(found):
+        return float((found.double() - expected).pow(2).mean().sqrt())
+
+    assert deviation(gemm(library, a, b)) < 2 * deviation(a @ b)
+    assert deviation(gemm(library, a, b, terms=2)) < 2e-5 * float(expected.pow(2).mean().sqrt())
+
+
+def test_large_and_small_numbers(library):
+    a, b = random(1, 64, 64) * 1e18, random(1, 64, 64, seed=1) * 1e-12
+    assert error(gemm(library, a, b), a.double() @ b.double()) < TOLERANCE["float32"]
+    a[0, 0, 0] = torch.inf
+    assert not gemm(library, a, b)[0, 0].isfinite().any()  # an overflow is seen
+
+
+@pytest.mark.parametrize("kernel", [{"MINDCODER_TILES": "0"}, {"MINDCODER_TILES": "0", "MINDCODER_PAIRS": "1"}])
+def test_other_kernels(kernel):
+    """What this processor has but does not choose: vectors instead of tiles, pairs of bfloat16."""
+    run_again("float64s or mixed or accurate or large", kernel)
+
+
+def run_again(names: str, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__)), "-k", names]
+    found = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout[-2000:]
+
+
+def test_the_number_of_threads_changes_no_bit(library):
+    def digest(threads: int) -> str:
+        environment = os.environ | {"MINDCODER_THREADS": str(threads)}
+        command = [sys.executable, "-c", "import test_gemm; test_gemm.print_digest()"]
+        found = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    assert digest(1) == digest(3)
+
+
+def print_digest() -> None:
+    """Of some products, in a process of its own."""
+    found = load_library()
+    result = hashlib.sha256()
+    for dtype in ("float32", "bfloat16"):
+        for batch, size in ((1, 300), (8, 100)):
+            a, b = random(batch, size, 1500, dtype=dtype), random(batch, 1500, size, dtype=dtype)
+            result.update(gemm(found, a, b, (True, False)).numpy().tobytes())
+    print(result.hexdigest())
+
+
+def operator(library, name: str, *inputs, out: tuple[int, ...], dtype: str = "float32") -> torch.Tensor:
+    """Calls an operator as MindSpore's plugin does: inputs are tensors, flags or None, then the result."""
+    result = torch.full(out, torch.nan, dtype=DTYPES[dtype])
+    tensors = [torch.tensor(x) if isinstance(x, bool) else x for x in (*inputs, result)]
+    names = {torch.bool: "bool", torch.int32: "int32"} | {value: key for key, value in DTYPES.items()}
+    count = len(tensors)
+    data = (POINTER * count)(*(None if x is None else x.data_ptr() for x in tensors))
+    ndims = (INT * count)(*(0 if x is None else x.ndim for x in tensors))
+    shapes = [(LONG * 8)(*(() if x is None else x.shape)) for x in tensors]
+    dtypes = (ctypes.c_char_p * count)(*(b"none" if x is None else names[x.dtype].encode() for x in tensors))
+    pointers = (ctypes.POINTER(LONG) * count)(*(ctypes.cast(x, ctypes.POINTER(LONG)) for x in shapes))
+    status = getattr(library, name)(count, data, ndims, pointers, dtypes, None, None)
+    if status:
+        raise ValueError(name)
+    return result
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mindspores_operators(library, dtype):
+    x, w = random(40, 24, dtype=dtype), random(24, 56, dtype=dtype, seed=1)
+    within = max(TOLERANCE[dtype], TOLERANCE["float32"])
+    expected = x.double() @ w.double()
+    for turns in ((False, False), (False, True), (True, False), (True, True)):
+        stored = [(t.T if turn else t).contiguous() for t, turn in zip((x, w), turns)]
+        assert error(operator(library, "MatMul", *stored, *turns, out=(40, 56), dtype=dtype), expected) < within
+        many = [torch.stack([t, 2 * t, -t]) for t in stored]
+        found = operator(library, "BatchMatMul", *many, *turns, out=(3, 40, 56), dtype=dtype)
+        assert error(found, torch.stack([expected, 4 * expected, expected])) < within
+    bias = random(56, dtype=dtype)
+    wide = torch.stack([x, -x]).reshape(2, 2, 20, 24)
+    turned = w.T.contiguous()
+    for own in (bias, None):
+        found = operator(library, "Dense", wide, turned, own, out=(2, 2, 20, 56), dtype=dtype)
+        plus = 0 if own is None else own.double()
+        assert error(found, wide.double() @ w.double() + plus) < within
+
+
+def test_batches_are_repeated_and_vectors_are_matrices(library):
+    def check(a, b):
+        expected = torch.matmul(a.double(), b.double())
+        assert error(operator(library, "MatMulExt", a, b, out=expected.shape), expected) < TOLERANCE["float32"]
+
+    check(random(3, 1, 5, 8), random(4, 8, 6))
+    check(random(5, 8), random(4, 8, 6))
+    check(random(4, 5, 8), random(8, 6))
+    check(random(8), random(8))
+    check(random(4, 5, 8), random(8))
+    check(random(8), random(3, 8, 5))
+
+
+def test_wrong_input_is_refused(library, capfd):
+    with pytest.raises(ValueError):
+        operator(library, "MatMul", random(3, 4), random(5, 6), False, False, out=(3, 6))
+    assert "MatMul on CPU: columns of the first factor: 4, rows of the second: 5" in capfd.readouterr().err
+    with pytest.raises(ValueError):
+        operator(library, "MatMulExt", random(3, 4).int(), random(4, 6).int(), out=(3, 6))
+    assert "expected float32, bfloat16 or float16, found int32" in capfd.readouterr().err
