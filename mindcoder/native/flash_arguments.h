@@ -1,0 +1,65 @@
+// FlashAttentionScore's parameters, as MindSpore's operator plugin passes them, understood and checked.
+//
+// Sparse modes and layouts: CANN's page of aclnnFlashAttentionScore. Refused because nothing here computes them: position
+// shifts (pse), padding masks, prefixes, sparse modes above 4, layouts TH, NSD and SH.
+#pragma once
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "flash.h"
+
+namespace flash {
+
+struct Refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// One parameter: a tensor, a scalar (no dimensions), or nothing.
+struct Parameter {
+  void *data;
+  int ndim;
+  const int64_t *shape;
+  const char *dtype;
+
+  int64_t count() const;
+  bool given() const { return data != nullptr && count() > 0; }
+  std::string text() const;  // its shape
+};
+
+// The list of parameters of one call.
+struct Parameters {
+  int count;
+  void **data;
+  int *ndims;
+  int64_t **shapes;
+  const char **dtypes;
+
+  Parameter operator[](int index) const { return {data[index], ndims[index], shapes[index], dtypes[index]}; }
+  int64_t integer(int index) const;
+  double number(int index) const;
+};
+
+// MindSpore's FASInputLayoutMode.
+enum Layout : int64_t { BSH = 0, BNSD = 1, SBH = 2, BSND = 3, TND = 4 };
+
+struct Options {
+  int64_t heads;
+  double keep, scale;
+  int64_t pre_tokens, next_tokens, layout, sparse_mode;
+
+  // From the parameters head_num, keep_prob, scale_value, pre_tokens, next_tokens, inner_precise, input_layout, sparse_mode.
+  static Options read(const Parameters &parameters, int first);
+};
+
+struct Tensors {
+  Parameter query, key, value, drop, mask, q_ends, kv_ends;
+};
+
+// Throws `Refused` with what was found and what is expected.
+Call understand(const Options &options, const Tensors &tensors);
+
+Element element_of(const Parameter &parameter, const char *name);
+void require_absent(const Parameter &parameter, const char *name);
+
+}  // namespace flash

@@ -1,0 +1,192 @@
+// Rows of float32, float16 and bfloat16 as rows of float, and back; buffers for them.
+#pragma once
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "flash.h"
+#include "lanes.h"
+
+namespace flash {
+
+constexpr int64_t STEP = 32;            // blocks are multiples of it: pairs of tiles on the matrix unit
+constexpr int VECTORS = STEP / LANES;   // vectors of a step
+
+inline int64_t padded(int64_t count) { return (count + STEP - 1) / STEP * STEP; }
+
+// Memory whose rows begin at cache lines; not initialized.
+template <class Number>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count)
+      : data_(static_cast<Number *>(std::aligned_alloc(64, (count * sizeof(Number) + 127) / 64 * 64)), &std::free) {
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+  Number *get() const { return data_.get(); }
+
+ private:
+  std::unique_ptr<Number, decltype(&std::free)> data_;
+};
+
+inline const char *at(const void *data, Element element, int64_t index) {
+  return static_cast<const char *>(data) + index * bytes_of(element);
+}
+
+inline char *at(void *data, Element element, int64_t index) {
+  return static_cast<char *>(data) + index * bytes_of(element);
+}
+
+// Sixteen bits, the upper half of a float.
+inline float of_brain(uint16_t bits) {
+  const uint32_t whole = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &whole, 4);
+  return value;
+}
+
+inline uint16_t to_brain(float value) {  // to the nearest, ties to even
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// to[padding] = the `count` numbers at `from`, and zeros.
+inline void read_row(Element element, const char *from, int64_t count, int64_t padding, float *to) {
+  if (element == Element::float32) {
+    std::memcpy(to, from, count * 4);
+  } else if (element == Element::bfloat16) {
+    const uint16_t *brains = reinterpret_cast<const uint16_t *>(from);
+    for (int64_t index = 0; index < count; index++) to[index] = of_brain(brains[index]);
+  } else {
+    const Half *halves = reinterpret_cast<const Half *>(from);
+    int64_t index = 0;
+    for (; index + LANES <= count; index += LANES) store(to + index, load(halves + index));
+    for (; index < count; index++) to[index] = static_cast<float>(halves[index]);
+  }
+  std::fill(to + count, to + padding, 0.0f);
+}
+
+// The `count` numbers of `from` times `factor`, rounded once.
+inline void write_row(Element element, const float *from, float factor, int64_t count, char *to) {
+  if (element == Element::float32) {
+    float *floats = reinterpret_cast<float *>(to);
+    for (int64_t index = 0; index < count; index++) floats[index] = from[index] * factor;
+  } else if (element == Element::bfloat16) {
+    uint16_t *brains = reinterpret_cast<uint16_t *>(to);
+    for (int64_t index = 0; index < count; index++) brains[index] = to_brain(from[index] * factor);
+  } else {
+    Half *halves = reinterpret_cast<Half *>(to);
+    int64_t index = 0;
+#if defined(__AVX512F__)
+    for (; index + LANES <= count; index += LANES) {
+      const __m256i bits = _mm512_cvtps_ph((__m512)(load(from + index) * factor), _MM_FROUND_TO_NEAREST_INT);
+      _mm256_storeu_si256(reinterpret_cast<__m256i *>(halves + index), bits);
+    }
+#elif defined(__AVX__) && defined(__F16C__)
+    for (; index + LANES <= count; index += LANES) {
+      const __m128i bits = _mm256_cvtps_ph((__m256)(load(from + index) * factor), _MM_FROUND_TO_NEAREST_INT);
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(halves + index), bits);
+    }
+#endif
+    for (; index < count; index++) halves[index] = static_cast<Half>(from[index] * factor);
+  }
+}
+
+// Rows first .. first + STEP of a matrix of `rows` rows, zeros where there are none: chunk[STEP, padding].
+inline void read_rows(Element element, const char *data, int64_t stride, int64_t first, int64_t rows, int64_t width,
+                      int64_t padding, float *chunk) {
+  for (int64_t row = 0; row < STEP; row++) {
+    const int64_t count = first + row < rows ? width : 0;
+    read_row(element, data + (first + row) * stride * bytes_of(element) * (count > 0), count, padding,
+             chunk + row * padding);
+  }
+}
+
+#if defined(__AVX512F__)
+// Number i of row j becomes number j of row i.
+inline void transpose(__m512i rows[16]) {
+  __m512i quarters[16];
+  for (int row = 0; row < 16; row += 4) {  // 4 x 4 within each quarter of the rows
+    const __m512i a = _mm512_unpacklo_epi32(rows[row], rows[row + 1]), b = _mm512_unpackhi_epi32(rows[row], rows[row + 1]);
+    const __m512i c = _mm512_unpacklo_epi32(rows[row + 2], rows[row + 3]);
+    const __m512i d = _mm512_unpackhi_epi32(rows[row + 2], rows[row + 3]);
+    quarters[row] = _mm512_unpacklo_epi64(a, c), quarters[row + 1] = _mm512_unpackhi_epi64(a, c);
+    quarters[row + 2] = _mm512_unpacklo_epi64(b, d), quarters[row + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  for (int column = 0; column < 4; column++) {  // then the quarters among themselves
+    const __m512i a = quarters[column], b = quarters[column + 4], c = quarters[column + 8], d = quarters[column + 12];
+    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x88), cd = _mm512_shuffle_i32x4(c, d, 0x88);
+    const __m512i other_ab = _mm512_shuffle_i32x4(a, b, 0xDD), other_cd = _mm512_shuffle_i32x4(c, d, 0xDD);
+    rows[column] = _mm512_shuffle_i32x4(ab, cd, 0x88), rows[column + 8] = _mm512_shuffle_i32x4(ab, cd, 0xDD);
+    rows[column + 4] = _mm512_shuffle_i32x4(other_ab, other_cd, 0x88);
+    rows[column + 12] = _mm512_shuffle_i32x4(other_ab, other_cd, 0xDD);
+  }
+}
+#endif
+
+// to[columns, rows] = from[rows, columns].T; both sizes are multiples of STEP, `to_stride` and `from_stride` their rows.
+inline void transpose(const float *from, int64_t rows, int64_t columns, int64_t from_stride, int64_t to_stride, float *to) {
+  for (int64_t row = 0; row < rows; row += 16) {
+    for (int64_t column = 0; column < columns; column += 16) {
+#if defined(__AVX512F__)
+      __m512i block[16];
+      for (int64_t own = 0; own < 16; own++) block[own] = _mm512_loadu_si512(from + (row + own) * from_stride + column);
+      transpose(block);
+      for (int64_t own = 0; own < 16; own++) _mm512_storeu_si512(to + (column + own) * to_stride + row, block[own]);
+#else
+      for (int64_t own = 0; own < 16; own++)
+        for (int64_t other = 0; other < 16; other++)
+          to[(column + other) * to_stride + row + own] = from[(row + own) * from_stride + column + other];
+#endif
+    }
+  }
+}
+
+inline void load_step(const float *from, Lanes to[VECTORS]) {
+  for (int vector = 0; vector < VECTORS; vector++) to[vector] = load(from + vector * LANES);
+}
+
+// Multiplies STEP weights by `factor` where the bit is 1, by 0 elsewhere.
+inline void drop(uint32_t kept, float factor, Lanes weights[VECTORS]) {
+  IntLanes bit;
+  for (int lane = 0; lane < LANES; lane++) bit[lane] = static_cast<int32_t>(1u << lane);
+  for (int vector = 0; vector < VECTORS; vector++) {
+    const IntLanes bits = IntLanes{} + static_cast<int32_t>(kept >> vector * LANES);
+    const IntLanes keeps = (bits & bit) != 0;
+    weights[vector] = (Lanes)((IntLanes)(weights[vector] * factor) & keeps);
+  }
+}
+
+// e to the x for x up to some 80, within 1e-7 of it (`PRECISE`) or 3e-6; 0 from -104 down, also for minus infinity.
+template <bool PRECISE>
+inline Lanes power_of_e(Lanes x) {
+#if defined(__AVX512F__)
+  // 2^f by the polynomial with the smallest relative error on -1/2 .. 1/2 (Lawson's weighted least squares)
+  const __m512 y = _mm512_max_ps(_mm512_mul_ps((__m512)x, _mm512_set1_ps(1.44269504f)), _mm512_set1_ps(-160.0f));
+  const __m512 whole = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Lanes f = (Lanes)_mm512_sub_ps(y, whole);
+  Lanes value;
+  if constexpr (PRECISE) {
+    value = all(1.534581158e-04f);
+    value = value * f + 1.339993122e-03f;
+    value = value * f + 9.618488959e-03f;
+    value = value * f + 5.550328777e-02f;
+    value = value * f + 2.402264689e-01f;
+    value = value * f + 6.931472057e-01f;
+    value = value * f + 1.0f;
+  } else {
+    value = all(9.570101434e-03f);
+    value = value * f + 5.591786028e-02f;
+    value = value * f + 2.402474484e-01f;
+    value = value * f + 6.931218147e-01f;
+    value = value * f + 1.0f;
+  }
+  return (Lanes)_mm512_scalef_ps((__m512)value, whole);
+#else
+  return exponential(x);
+#endif
+}
+
+}  // namespace flash
