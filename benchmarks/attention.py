@@ -1,14 +1,17 @@
 """Attention in C++ (FlashAttentionScore and its gradient) beside PyTorch's, causal, on this processor.
 
-``python -m benchmarks.attention [--lengths 512,2048] [--head_dims 64,128] [--dtypes float32,bfloat16] [--rounds 5]``
+``python -m benchmarks.attention [--lengths 512,2048] [--head_dims 64,128] [--dtypes float32,bfloat16] [--rounds 5]
+[--one_thread]``
 
-Both sides take the same tensors with the same number of threads, in turn; the figures are medians. Memory is measured in
-a process of its own for each side: the growth of its peak over what it held before.
+Both sides take the same tensors with the same number of threads, in turn; the figures are medians. With
+``--one_thread`` they are the processor time of one thread, which tells something on a busy machine, too. Memory is
+measured in a process of its own for each side: the growth of its peak over what it held before.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -67,14 +70,16 @@ class Sides:
         scaled_dot_product_attention(*leaves, is_causal=True, scale=self.scale).backward(slope)
 
 
-def seconds(work: Callable[[], None]) -> float:
+def seconds(work: Callable[[], None], clock: Callable[[], float]) -> float:
     """Of one call."""
-    start = time.perf_counter()
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def compare(length: int, head_dim: int, dtype: torch.dtype, rounds: int) -> dict[str, float]:
+def compare(
+    length: int, head_dim: int, dtype: torch.dtype, rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
     """Milliseconds of both, and how many times as fast as PyTorch we are."""
     sides, found = Sides(length, head_dim, dtype), {}
     for name, backward in (("forward", False), ("with_gradient", True)):
@@ -84,7 +89,7 @@ def compare(length: int, head_dim: int, dtype: torch.dtype, rounds: int) -> dict
             one()  # warm
         for _ in range(rounds):
             for side, one in work.items():
-                times[side].append(seconds(one))
+                times[side].append(seconds(one, clock))
         ours, theirs = (statistics.median(times[side]) * 1000 for side in ("mindcoder", "pytorch"))
         found |= {f"{name}_ms": ours, f"{name}_pytorch_ms": theirs, f"{name}_speed_up": theirs / ours}
     return found
@@ -121,6 +126,7 @@ def main() -> None:
     parser.add_argument("--head_dims", default="64,128", help="head dimensions (default: 64,128)")
     parser.add_argument("--dtypes", default="float32,bfloat16", help="dtypes (default: float32,bfloat16)")
     parser.add_argument("--rounds", type=int, default=5, help="calls of each side (default: 5)")
+    parser.add_argument("--one_thread", action="store_true", help="processor time of one thread (default: no)")
     parser.add_argument("--memory_length", type=int, default=8192, help="tokens to measure memory with (default: 8192)")
     parser.add_argument("--peak", choices=("mindcoder", "pytorch"), help="print the memory of one side and stop")
     arguments = parser.parse_args()
@@ -128,11 +134,17 @@ def main() -> None:
     dtypes = arguments.dtypes.split(",")
     if arguments.peak:
         return print_peak(arguments.peak, lengths[0], head_dims[0], getattr(torch, dtypes[0]))
+    clock = time.perf_counter
+    if arguments.one_thread:
+        os.environ["MINDCODER_THREADS"] = "1"  # read when the library's first operator runs
+        torch.set_num_threads(1)
+        torch.autograd.set_multithreading_enabled(False)  # backward in this thread
+        clock = time.thread_time
     figures: dict[str, dict[str, float]] = {}
     for dtype in dtypes:
         for length in lengths:
             for head_dim in head_dims:
-                found = compare(length, head_dim, getattr(torch, dtype), arguments.rounds)
+                found = compare(length, head_dim, getattr(torch, dtype), arguments.rounds, clock)
                 figures[f"{dtype} {length} x {head_dim}"] = found
                 print(
                     f"{dtype:8} S {length:5} D {head_dim:3}: forward {found['forward_ms']:7.2f} ms, "
@@ -144,8 +156,12 @@ def main() -> None:
             continue
         memory = {side: peak_growth(side, arguments.memory_length, 64, dtype) for side in ("mindcoder", "pytorch")}
         figures[f"{dtype} memory"] = {f"{side}_mb": value for side, value in memory.items()}
-        print(f"{dtype:8} S {arguments.memory_length} D 64: {memory['mindcoder']:.0f} MB, PyTorch {memory['pytorch']:.0f} MB")
+        print(
+            f"{dtype:8} S {arguments.memory_length} D 64: {memory['mindcoder']:.0f} MB, "
+            f"PyTorch {memory['pytorch']:.0f} MB"
+        )
     print(f"written to {write_result('attention', figures)}")
+    return None
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ struct BrainBlocks {
 
   static void put_a(Number *a, int64_t depth, int64_t m, int64_t k, const Lanes values[VECTORS]) {
     Number *to = a_at(a, depth, m, k) + m % SIDE * STEP;
+#if defined(__AVX512BF16__)
+    if constexpr (PARTS == 1)
+      return _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)values[1], (__m512)values[0]));
+#endif
     __m512i low = _mm512_castps_si512((__m512)values[0]), high = _mm512_castps_si512((__m512)values[1]);
     for (int part = 0; part < PARTS; part++, to += PART) {
       const __m512i low_part = rounded(low), high_part = rounded(high);
@@ -46,7 +50,7 @@ struct BrainBlocks {
   }
 
  private:
-  // A bfloat16 as a float: to the nearest, ties away from zero.
+  // A bfloat16 as a float: to the nearest; ties go away from zero, where AVX512-BF16 takes the even one.
   static __m512i rounded(__m512i number) {
     const __m512i half = _mm512_set1_epi32(0x8000), mask = _mm512_set1_epi32(static_cast<int>(0xFFFF0000));
     return _mm512_and_si512(_mm512_add_epi32(number, half), mask);

@@ -159,31 +159,28 @@ inline void drop(uint32_t kept, float factor, Lanes weights[VECTORS]) {
   }
 }
 
-// e to the x for x up to some 80, within 1e-7 of it (`PRECISE`) or 3e-6; 0 from -104 down, also for minus infinity.
+// e to the x for x up to some 80, within 1e-7 of it (`PRECISE`) or 3e-6; 0 far below, also for minus infinity.
 template <bool PRECISE>
 inline Lanes power_of_e(Lanes x) {
-#if defined(__AVX512F__)
-  // 2^f by the polynomial with the smallest relative error on -1/2 .. 1/2 (Lawson's weighted least squares)
-  const __m512 y = _mm512_max_ps(_mm512_mul_ps((__m512)x, _mm512_set1_ps(1.44269504f)), _mm512_set1_ps(-160.0f));
-  const __m512 whole = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Lanes f = (Lanes)_mm512_sub_ps(y, whole);
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+  // 2^f by the polynomial with the smallest relative error on 0 .. 1 that is 1 at 0 (Lawson's weighted least squares)
+  const __m512 y = _mm512_mul_ps((__m512)x, _mm512_set1_ps(1.44269504f));
+  const Lanes f = (Lanes)_mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // 0 of minus infinity
   Lanes value;
   if constexpr (PRECISE) {
-    value = all(1.534581158e-04f);
-    value = value * f + 1.339993122e-03f;
-    value = value * f + 9.618488959e-03f;
-    value = value * f + 5.550328777e-02f;
-    value = value * f + 2.402264689e-01f;
-    value = value * f + 6.931472057e-01f;
-    value = value * f + 1.0f;
+    value = all(2.161291511e-04f);
+    value = value * f + 1.246784639e-03f;
+    value = value * f + 9.675451573e-03f;
+    value = value * f + 5.548528061e-02f;
+    value = value * f + 2.402293056e-01f;
+    value = value * f + 6.931470444e-01f;
   } else {
-    value = all(9.570101434e-03f);
-    value = value * f + 5.591786028e-02f;
-    value = value * f + 2.402474484e-01f;
-    value = value * f + 6.931218147e-01f;
-    value = value * f + 1.0f;
+    value = all(1.342668441e-02f);
+    value = value * f + 5.224247390e-02f;
+    value = value * f + 2.412802050e-01f;
+    value = value * f + 6.930448449e-01f;
   }
-  return (Lanes)_mm512_scalef_ps((__m512)value, whole);
+  return (Lanes)_mm512_scalef_ps((__m512)(value * f + 1.0f), y);  // which takes the whole part of y
 #else
   return exponential(x);
 #endif

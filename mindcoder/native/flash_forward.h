@@ -58,8 +58,8 @@ class Forward {
     Products::product(Products::a_at(query_.get(), width_, row, 0), width_,
                       Products::b_at(packed.keys, width_, span.begin, 0), width_, scores_.get(), KEYS, STEP, count, width_, false);
     if (span.mixed) visible_.hide(sequence, head, first + row, span, KEYS, scores_.get());
+    raise(row, count);
     for (int64_t own = 0; own < STEP; own++) {
-      raise(row + own, scores_.get() + own * KEYS, count);
       if (call_.drop == nullptr) weigh<false>(sequence, head, first, row, own, span);
       else weigh<true>(sequence, head, first, row, own, span);
     }
@@ -67,17 +67,27 @@ class Forward {
                       sums_.get() + row * value_width_, value_width_, STEP, value_width_, count, true);
   }
 
-  // Brings the running maximum of a query up to date, and what was summed up with the old one.
-  void raise(int64_t row, const float *scores, int64_t count) {
-    Lanes highest = load(scores);
-    for (int64_t key = LANES; key < count; key += LANES) highest = maximum(highest, load(scores + key));
-    const float found = std::max(largest_of(highest) * call_.scale, largest_[row]);
-    if (found == largest_[row]) return;
-    const float factor = power_of_e<true>(all(largest_[row] - found))[0];
-    largest_[row] = found;
-    totals_[row] *= factor;
-    float *sums = sums_.get() + row * value_width_;
-    for (int64_t at = 0; at < value_width_; at += LANES) store(sums + at, load(sums + at) * factor);
+  // Brings the running maxima of STEP queries up to date, and what was summed up with the old ones.
+  void raise(int64_t row, int64_t count) {
+    float found[STEP], old[STEP], factors[STEP];
+    for (int64_t own = 0; own < STEP; own++) {
+      const float *scores = scores_.get() + own * KEYS;
+      Lanes highest = load(scores);
+      for (int64_t key = LANES; key < count; key += LANES) highest = maximum(highest, load(scores + key));
+      found[own] = largest_of(highest) * call_.scale;
+    }
+    for (int64_t own = 0; own < STEP; own += LANES) {
+      const Lanes before = load(largest_ + row + own), now = maximum(before, load(found + own));
+      store(old + own, before);
+      store(largest_ + row + own, now);
+      store(factors + own, power_of_e<true>(before - now));
+    }
+    for (int64_t own = 0; own < STEP; own++) {
+      if (factors[own] == 1.0f || old[own] == LOWEST) continue;  // nothing changed, or there is nothing yet
+      totals_[row + own] *= factors[own];
+      float *sums = sums_.get() + (row + own) * value_width_;
+      for (int64_t at = 0; at < value_width_; at += LANES) store(sums + at, load(sums + at) * factors[own]);
+    }
   }
 
   static float largest_of(Lanes values) {

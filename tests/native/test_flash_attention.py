@@ -23,6 +23,7 @@ def library():
         found = OperatorLibrary()
     except OSError:
         pytest.skip("the C++ operators are not built (no compiler)")
+    assert found.has("FlashAttentionScore"), "the library is older than its sources: pip install -e ."
     return found
 
 
@@ -107,7 +108,9 @@ def mask_of(case: Case) -> torch.Tensor | None:
     i, j = torch.arange(case.queries)[:, None], torch.arange(case.keys)[None, :]
     ahead = case.keys - case.queries
     hidden = torch.stack([(j > i + ahead) | (j >= ahead) & ((i * k // 90) != ((j - ahead) * k // 90)) for k in (1, 3)])
-    hidden = (hidden[: case.batch] | (torch.rand(case.keys, generator=torch.Generator().manual_seed(5)) < 0.03)) | ~order(case)
+    hidden = (
+        hidden[: case.batch] | (torch.rand(case.keys, generator=torch.Generator().manual_seed(5)) < 0.03)
+    ) | ~order(case)
     return hidden[:, None].to(torch.uint8).contiguous()
 
 
@@ -303,7 +306,17 @@ def test_large_scores_and_rows_that_see_nothing_stay_finite(library):
     gradients = [torch.empty_like(x) for x in (query, key, value)]
     saved = (largest, total, None, out, *nones)
     assert not library.call(
-        "FlashAttentionScoreGrad", query, key, value, slope, *nones, hidden, *saved, *numbers, *gradients, torch.zeros(0)
+        "FlashAttentionScoreGrad",
+        query,
+        key,
+        value,
+        slope,
+        *nones,
+        hidden,
+        *saved,
+        *numbers,
+        *gradients,
+        torch.zeros(0),
     )
     assert all(x.isfinite().all() for x in gradients) and not gradients[0][0, 7].any()
 
@@ -341,6 +354,7 @@ def test_without_the_matrix_unit(library):
     assert done.returncode == 0, done.stdout
 
 
+WIDE = {"key": torch.zeros(1, 64, 128), "value": torch.zeros(1, 64, 128)}
 REFUSED = {
     "sparse_mode: found 5, expected 0 to 4": {"mode": 5},
     "attn_mask: found nothing, expected a mask for sparse_mode 3": {"mode": 3, "mask": None},
@@ -352,7 +366,7 @@ REFUSED = {
     "scale_value: found 0.000000, expected a number above 0": {"scale": 0.0},
     "input_layout: found 5, expected 0 to 4": {"layout": 5},
     "query: found shape [1, 64, 128], expected 4 axes": {"layout": BNSD},
-    "actual_seq_qlen: found nothing, expected the end of each sequence": {"layout": TND, "heads": 64},
+    "actual_seq_qlen: found nothing, expected the end of each sequence": {"layout": TND, "heads": 64, **WIDE},
     "drop_mask: found 8 bytes, expected at least 2048": {"drop": torch.zeros(8, dtype=torch.uint8)},
     "real_shift: found shape [2], expected nothing": {"shift": torch.zeros(2)},
     "key or value: found float16, expected float32": {"key": torch.zeros(1, 64, 64, dtype=torch.float16)},
@@ -368,7 +382,13 @@ def test_refused_with_what_was_found_and_expected(library, message, capfd):
         "key": torch.zeros(1, 64, 64),
         "value": torch.zeros(1, 64, 64),
         "mask": torch.zeros(64, 64, dtype=torch.bool),
-        **{"shift": None, "drop": None, "heads": 4, "scale": 0.125, "layout": BSH, "mode": 0, **REFUSED[message]},
+        "shift": None,
+        "drop": None,
+        "heads": 4,
+        "scale": 0.125,
+        "layout": BSH,
+        "mode": 0,
+        **REFUSED[message],
     }
     numbers = (given["heads"], 1.0, given["scale"], MANY, MANY, 0, given["layout"], given["mode"])
     statistics = [torch.zeros(1, 4, 64, 8) for _ in range(2)]
