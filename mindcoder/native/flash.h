@@ -52,7 +52,7 @@ struct Inputs {
   const void *query, *key, *value;
 };
 
-// `largest` is each query's largest scaled score, `sums` the sum of exp(score - largest).
+// `largest` is each query's largest scaled score, `sums` the sum of exp(score - largest); both may be null.
 struct Results {
   void *out;
   float *largest, *sums;

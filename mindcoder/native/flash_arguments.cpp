@@ -1,21 +1,24 @@
 #include "flash_arguments.h"
 
 #include <algorithm>
-#include <optional>
+#include <cstdio>
 
 namespace flash {
-namespace {
 
-[[noreturn]] void refuse(const std::string &name, const std::string &found, const std::string &expected) {
+void refuse(const std::string &name, const std::string &found, const std::string &expected) {
   throw Refused(name + ": found " + found + ", expected " + expected);
 }
 
-// A tensor's axes, whatever the layout.
-struct Axes {
-  int64_t batch, length, heads, width;
-  Strides strides;
-  int64_t sequence;  // elements from one batch entry to the next
-};
+int answer(const char *name, int found, int expected, const std::function<void()> &work) {
+  try {
+    if (found != expected) throw Refused(std::to_string(found) + " parameters, expected " + std::to_string(expected));
+    work();
+    return 0;
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "%s: %s\n", name, error.what());
+    return 1;
+  }
+}
 
 Axes axes_of(const Parameter &tensor, const char *name, int64_t layout, std::optional<int64_t> width) {
   if (layout < BSH || layout > TND) refuse("input_layout", std::to_string(layout), "0 to 4: BSH, BNSD, SBH, BSND or TND");
@@ -45,6 +48,8 @@ Axes axes_of(const Parameter &tensor, const char *name, int64_t layout, std::opt
   }
   return axes;
 }
+
+namespace {
 
 std::vector<int64_t> ends_of(const Parameter &ends, const char *name, int64_t total) {
   if (!ends.given()) refuse(name, "nothing", "the end of each sequence, for layout TND");

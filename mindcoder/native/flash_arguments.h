@@ -4,6 +4,8 @@
 // shifts (pse), padding masks, prefixes, sparse modes above 4, layouts TH, NSD and SH.
 #pragma once
 #include <cstring>
+#include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -41,7 +43,17 @@ struct Parameters {
 };
 
 // MindSpore's FASInputLayoutMode.
-enum Layout : int64_t { BSH = 0, BNSD = 1, SBH = 2, BSND = 3, TND = 4 };
+enum Layout : int64_t { BSH = 0, BNSD = 1, SBH = 2, BSND = 3, TND = 4, BNSD_BSND = 8 };
+
+// A tensor's axes, whatever the layout.
+struct Axes {
+  int64_t batch, length, heads, width;
+  Strides strides;
+  int64_t sequence;  // elements from one batch entry to the next
+};
+
+// `width` is the head dimension where the layout does not tell it (BSH, SBH).
+Axes axes_of(const Parameter &tensor, const char *name, int64_t layout, std::optional<int64_t> width);
 
 struct Options {
   int64_t heads;
@@ -59,7 +71,11 @@ struct Tensors {
 // Throws `Refused` with what was found and what is expected.
 Call understand(const Options &options, const Tensors &tensors);
 
+[[noreturn]] void refuse(const std::string &name, const std::string &found, const std::string &expected);
 Element element_of(const Parameter &parameter, const char *name);
 void require_absent(const Parameter &parameter, const char *name);
+
+// The body of an operator: what it returns, 1 after a message where `work` throws or the number of parameters is wrong.
+int answer(const char *name, int found, int expected, const std::function<void()> &work);
 
 }  // namespace flash

@@ -122,6 +122,7 @@ class Forward {
     const float *sums = sums_.get() + row * value_width_;
     const int64_t start = own.out + head * call_.out.head + query * call_.out.token;
     write_row(call_.element, sums, total > 0 ? 1.0f / total : 0.0f, call_.value_width, at(results_.out, call_.element, start));
+    if (results_.largest == nullptr) return;
     const int64_t statistic = own.statistic + head * call_.statistics.head + query * call_.statistics.token;
     std::fill(results_.largest + statistic, results_.largest + statistic + COPIES, largest_[row]);
     std::fill(results_.sums + statistic, results_.sums + statistic + COPIES, total);

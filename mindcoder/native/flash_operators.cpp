@@ -1,26 +1,12 @@
 // FlashAttentionScore and FlashAttentionScoreGrad for MindSpore's operator plugin: parameters in the order of its primitives
 // (mindspore/ops/auto_generate/gen_ops_prim.py), inputs, then attributes as scalars, then outputs. 0, or 1 after a message.
-#include <cstdio>
-
 #include "flash_arguments.h"
 
 namespace {
 
+using flash::answer;
 using flash::Parameter;
 using flash::Parameters;
-
-template <class Work>
-int answer(const char *name, int found, int expected, const Work &work) {
-  try {
-    if (found != expected)
-      throw flash::Refused(std::to_string(found) + " parameters, expected " + std::to_string(expected));
-    work();
-    return 0;
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "%s: %s\n", name, error.what());
-    return 1;
-  }
-}
 
 float *floats(const Parameter &parameter) { return static_cast<float *>(parameter.data); }
 
