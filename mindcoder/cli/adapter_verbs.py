@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
+from mindcoder.api import convert
 from mindcoder.checkpoint.adapter import base_of, is_adapter, is_prefix, read_adapter, read_prefix
-from mindcoder.checkpoint.convert import FORMATS, convert
+from mindcoder.checkpoint.convert import FORMATS
 from mindcoder.checkpoint.peft_format import write_peft
 from mindcoder.checkpoint.peft_prefix import write_peft_prefix
 from mindcoder.checkpoint.store import find_checkpoint
@@ -30,7 +30,7 @@ def add_merge_flags(parser: argparse.ArgumentParser) -> None:
 def merge_verb(arguments: argparse.Namespace) -> int:
     """Merge tensor by tensor and print what was written."""
     start_logging()
-    done = convert(replace(conversion(arguments, arguments.base), adapter=arguments.adapter))
+    done = convert(arguments.base, arguments.target, adapter=arguments.adapter, **conversion(arguments))
     print(
         f"{arguments.base} + {arguments.adapter} -> {done.to}: {done.target} ({done.tensors} tensors, "
         f"{done.nbytes / 1e6:.1f} MB, {done.seconds:.1f} s)"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mindcoder.data.prompt import TEMPLATES
+from mindcoder.train.request import CHANGE_GROUPS
 
 
 def boolean(text: str) -> bool:
@@ -63,7 +64,6 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-CHANGE_GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # same as mindcoder.train.identity.GROUPS
 SMALLEST = 2.0**-126  # smallest float32 with full precision
 LARGEST = 2**31 - 1  # limit of counts in MindSpore and the operating system
 positive = whole_number(1, LARGEST)
@@ -248,19 +248,3 @@ def config_flags(arguments: argparse.Namespace, run_mode: str) -> dict[str, tupl
         if value is not None:
             flags[key] = (f"--{name}", value)
     return flags
-
-
-def quantity(number: float, prefixes: str = "kMB") -> str:
-    """Three significant digits with an SI prefix: ``15.5 B``, ``861 k``, ``0.5``.
-
-    Args:
-        prefixes: of 10^3, 10^6, 10^9 …; ``kMB`` for parameters, ``kMGT`` for bytes.
-    """
-    for power in range(len(prefixes), 0, -1):
-        if number >= 0.9995 * 1000**power:
-            return f"{_three_digits(number / 1000**power)} {prefixes[power - 1]}"
-    return f"{_three_digits(number)} "
-
-
-def _three_digits(number: float) -> str:
-    return f"{number:.0f}" if number >= 99.95 or number == int(number) else f"{number:.3g}"

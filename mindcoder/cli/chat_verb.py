@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from mindcoder.cli.arguments import add_adapter_flag, positive
 from mindcoder.cli.logs import start_logging
-from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, open_flagged_model, sampling
+from mindcoder.cli.model_flags import add_model_flags, add_sampling_flags, answer_options, open_flagged_model, sampling
 from mindcoder.errors import UserError
 from mindcoder.files import read_text
 
@@ -93,20 +93,10 @@ def complete_verb(arguments: argparse.Namespace) -> int:
     """Fill in the middle; only the answer goes to stdout."""
     start_logging()
     prefix, suffix = _gap(arguments)
-    from mindcoder.backend.device import interruptible
-    from mindcoder.generate.request import Request
-    from mindcoder.generate.text import StoppedText
-
     model = open_flagged_model(arguments)
-    prompt = model.tokenizer.encode_infill(prefix, suffix)
-    engine, text = model.engine, StoppedText(model.tokenizer)
-    sequence = engine.submit(Request(tuple(prompt), sampling(arguments), arguments.max_output_length))
-    with interruptible():
-        while sequence.finish_reason is None:
-            for event in engine.step():
-                if event.choice is not None:
-                    _write(sys.stdout, text.push(event.choice.token))
-    _write(sys.stdout, text.finish() + "\n")
+    for piece in model.generate(prefix, suffix=suffix, stream=True, **answer_options(arguments)):
+        _write(sys.stdout, piece)
+    _write(sys.stdout, "\n")
     return 0
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
+from mindcoder.api import load
 from mindcoder.cli.arguments import add_device_target_flag, number, positive, seed_number
 from mindcoder.data.prompt import TEMPLATES
+
+if TYPE_CHECKING:
+    from mindcoder.generate.loaded_model import Model, Options
+    from mindcoder.generate.sampler import SamplingOptions
 
 
 def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
@@ -67,36 +73,36 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of sampling")
 
 
-def sampling(arguments: argparse.Namespace):
-    """`SamplingOptions` from the flags."""
-    from mindcoder.generate.sampler import SamplingOptions
+def sampling(arguments: argparse.Namespace) -> SamplingOptions:
+    """How the sampler chooses tokens, from the flags."""
+    from mindcoder.generate.loaded_model import AnswerOptions
 
-    return SamplingOptions(
-        arguments.temperature > 0,
-        arguments.temperature or 1.0,
-        arguments.top_k,
-        arguments.top_p,
-        arguments.repetition_penalty,
-        arguments.seed,
-    )
+    return AnswerOptions(**answer_options(arguments)).sampling
 
 
-def open_flagged_model(arguments: argparse.Namespace):
-    """The `Model` selected by the flags; initializes MindSpore."""
-    from mindcoder.backend.device import interruptible, setup_device
+def answer_options(arguments: argparse.Namespace) -> Options:
+    """The keyword arguments of `mindcoder.Model.generate` from the flags."""
+    return {
+        "max_new_tokens": arguments.max_output_length,
+        "temperature": arguments.temperature,
+        "top_k": arguments.top_k,
+        "top_p": arguments.top_p,
+        "repetition_penalty": arguments.repetition_penalty,
+        "seed": arguments.seed,
+    }
 
-    setup_device(arguments.device_target, threads=arguments.threads)
-    from mindcoder.generate.model import ModelRequest, open_model
 
-    request = ModelRequest(
+def open_flagged_model(arguments: argparse.Namespace) -> Model:
+    """The `mindcoder.load` of the flags."""
+    return load(
         arguments.path,
-        arguments.tokenizer,
-        arguments.template,
-        arguments.dtype,
-        arguments.max_length,
-        arguments.max_batch_size,
-        arguments.blocks,
-        tuple(getattr(arguments, "adapter", ())),
+        tokenizer=arguments.tokenizer,
+        adapters=getattr(arguments, "adapter", ()),
+        template=arguments.template,
+        dtype=arguments.dtype,
+        max_length=arguments.max_length,
+        batch=arguments.max_batch_size,
+        blocks=arguments.blocks,
+        device=arguments.device_target,
+        threads=arguments.threads,
     )
-    with interruptible():
-        return open_model(request)

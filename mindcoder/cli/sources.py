@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from mindcoder.config.registry import PREFIX, DatasetEntry, find_registry, lookup, read_registry
-from mindcoder.config.schema import RunConfig
-from mindcoder.data.readers import FORMATS, Reading, expand_glob, parse_columns
+from mindcoder.data.readers import FORMATS, Reading, parse_columns
+from mindcoder.data.sources import Sources, resolve
 from mindcoder.errors import UserError
 
-MINDRECORD = "mindrecord"
 INPUT_HELP = "JSON, JSONL or code files: paths, quoted globs, or names of datasets/registry.yaml (data ls)"
 
 
@@ -53,14 +50,6 @@ def add_reading_flags(parser: argparse._ActionsContainer) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Files and globs, and how to read their records."""
-
-    patterns: tuple[str, ...]
-    reading: Reading
-
-
 def sources_of(arguments: argparse.Namespace) -> Sources:
     """The sources given by ``--input_glob`` (or similar) and the flags of `add_reading_flags`.
 
@@ -70,67 +59,6 @@ def sources_of(arguments: argparse.Namespace) -> Sources:
     given = arguments.input_glob
     asked = Reading(parse_columns(arguments.columns), arguments.format, arguments.desirable_only)
     return resolve([given] if isinstance(given, str) else given, asked)
-
-
-def resolve(given: Sequence[str], asked: Reading) -> Sources:
-    """Resolve registry names to paths, and how to read them all.
-
-    Args:
-        asked: options from flags, which override the registry.
-
-    Raises:
-        UserError: as `sources_of`.
-    """
-    paths, readings = [], []
-    for item in given:
-        entry = lookup(item)
-        paths.append(item if entry is None else entry.require_path())
-        readings.append(asked if entry is None else _reading(entry, asked))
-    if any(reading != readings[0] for reading in readings):
-        raise UserError("these are read differently (format, columns): give them one by one", ", ".join(given))
-    return Sources(tuple(paths), readings[0])
-
-
-def _reading(entry: DatasetEntry, asked: Reading) -> Reading:
-    if entry.format not in ("", MINDRECORD, *FORMATS):
-        known = ", ".join((MINDRECORD, *FORMATS))
-        raise UserError(f"{entry.name}.format: expected one of {known}, found {entry.format!r}", entry.file, entry.line)
-    try:
-        pairs = asked.columns or parse_columns(entry.columns)
-    except ValueError as error:
-        raise UserError(f"{entry.name}.columns: {error}", entry.file, entry.line) from None
-    layout = asked.layout or (entry.format if entry.format != MINDRECORD else "")
-    return replace(asked, columns=pairs, layout=layout)
-
-
-def with_registered_data(config: RunConfig) -> RunConfig:
-    """A run's configuration with registry names replaced by their datasets.
-
-    Raises:
-        UserError: an unknown name, or data in one section that are read differently.
-    """
-    from mindcoder.train.datasets import reading_of
-
-    changed = {}
-    for name in ("train_dataset", "eval_dataset"):
-        section = getattr(config, name)
-        loader = section.data_loader
-        if not loader.locations or all(lookup(item) is None for item in loader.locations):
-            continue
-        found = resolve(loader.locations, reading_of(loader, name))
-        update = {
-            "dataset_dir": "",
-            "dataset_files": [file for pattern in found.patterns for file in _files(pattern)],
-            "columns": ",".join(f"{field}={column}" for field, column in found.reading.columns),
-            "record_format": found.reading.layout,
-        }
-        changed[name] = section.model_copy(update={"data_loader": loader.model_copy(update=update)})
-    return config.model_copy(update=changed) if changed else config
-
-
-def _files(pattern: str) -> list[str]:
-    """A MindRecord file or folder unchanged, the files of a glob one by one."""
-    return [pattern] if os.path.lexists(pattern) else [str(file) for file in expand_glob(pattern)]
 
 
 def registry_lines(names: Sequence[str] = ()) -> list[str]:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
-from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES, ConvertRequest, convert
+from mindcoder.api import convert
+from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES
 from mindcoder.checkpoint.report import report
-from mindcoder.checkpoint.split import Division
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+from mindcoder.sizes import parse_bytes
 
 
 def byte_size(text: str) -> int:
-    """Parse ``5GB``, ``500MB``, or a number of bytes with at least five digits: ``64`` is a forgotten unit."""
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)(B?)", text.upper())
-    if match is None or int(match[1]) == 0 or not (match[2] or match[3] or len(match[1]) > 4):
-        raise argparse.ArgumentTypeError(f"expected a size such as 5GB or 500MB, found {text!r}")
-    return int(match[1]) * UNITS[match[2]]
+    """Type of a flag: see `mindcoder.sizes.parse_bytes`."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_convert_flags(parser: argparse.ArgumentParser) -> None:
@@ -57,24 +54,27 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 
 
-def conversion(arguments: argparse.Namespace, source: str) -> ConvertRequest:
-    """The request from the options of `add_conversion_options`, ``to`` and ``target``."""
-    return ConvertRequest(
-        source,
-        Path(arguments.target),
-        arguments.to,
-        arguments.dtype,
-        arguments.vocab_size,
-        arguments.max_shard_size,
-        arguments.overwrite,
-    )
+def conversion(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `mindcoder.convert` from the options of `add_conversion_options` and ``to``."""
+    return {
+        "to": arguments.to,
+        "dtype": arguments.dtype,
+        "vocab_size": arguments.vocab_size,
+        "max_shard_bytes": arguments.max_shard_size,
+        "overwrite": arguments.overwrite,
+    }
 
 
 def convert_verb(arguments: argparse.Namespace) -> int:
     """Convert and print what was written."""
     start_logging()
-    request = conversion(arguments, arguments.source)
-    done = convert(replace(request, division=Division(arguments.model_parallel, arguments.pipeline_stage)))
+    done = convert(
+        arguments.source,
+        arguments.target,
+        model_parallel=arguments.model_parallel,
+        pipeline_stage=arguments.pipeline_stage,
+        **conversion(arguments),
+    )
     rate = done.nbytes / max(done.seconds, 1e-9) / 1e6
     print(
         f"{done.kind} -> {done.to}: {done.target} ({done.tensors} tensors, {done.nbytes / 1e6:.1f} MB, "

@@ -119,17 +119,16 @@ class Chat:
             )
 
     def _plain(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
-        engine = self.model.engine
-        sequence = engine.submit(Request(tuple(prompt), self.options, self.max_new_tokens, adapter=self.adapter))
+        request = Request(tuple(prompt), self.options, self.max_new_tokens, adapter=self.adapter)
+        events = self.model.follow([request])
         try:
-            while sequence.finish_reason is None:
-                for event in engine.step():
-                    went.reused = sequence.reused
-                    if event.choice is not None:
-                        yield event.choice.token
+            for _, event in events:
+                went.reused = event.sequence.reused
+                went.reason = event.finish_reason or went.reason
+                if event.choice is not None:
+                    yield event.choice.token
         finally:
-            engine.cancel(sequence)
-            went.reason = sequence.finish_reason or "cancelled"
+            events.close()
 
     def _speculative(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
         speculative = self.speculative

@@ -112,13 +112,13 @@ class Engine:
         self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.mixes)
         self.timing = Timing(0.0, 0.0, 0)
 
-    def submit(self, request: Request) -> Sequence:
-        """Queue a request; `step` works on it.
+    def check(self, request: Request) -> None:
+        """Refuse a request that cannot be answered.
 
         Raises:
             UserError: the prompt is empty or leaves no room for an answer, or there is no such adapter.
         """
-        prompt = list(request.prompt)
+        prompt = request.prompt
         if request.adapter is not None and request.adapter not in self.adapters:
             known = ", ".join(self.adapters) or "none"
             raise UserError(f"no adapter {request.adapter!r}; there are: {known}")
@@ -129,6 +129,15 @@ class Engine:
                 f"prompt {request.row} has {len(prompt)} tokens, which leaves no room for an answer within "
                 f"{self.max_length} (--predict_length)"
             )
+
+    def submit(self, request: Request) -> Sequence:
+        """Queue a request; `step` works on it.
+
+        Raises:
+            UserError: as `check`.
+        """
+        self.check(request)
+        prompt = list(request.prompt)
         sequence = Sequence(
             request,
             Sampler(request.options, prompt, self.vocab_size, request.row, request.logprobs),

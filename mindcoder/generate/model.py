@@ -18,6 +18,7 @@ from mindcoder.data.prompt import PLAIN, TEMPLATES
 from mindcoder.data.text_format import TextFormat, check_tokenizer
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
+from mindcoder.generate.loaded_model import Model
 from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TransformerConfig
@@ -55,22 +56,6 @@ class ModelRequest:
     batch: int = 1
     blocks: int | None = None
     adapters: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that is ready to answer."""
-
-    name: str
-    decoder: Decoder
-    engine: Engine
-    tokenizer: CodeTokenizer
-    template: str
-
-    @property
-    def choices(self) -> dict[str, str | None]:
-        """What a request may name as its model -> the adapter that this is; None is the base model."""
-        return {self.name: None, **{name: name for name in self.engine.adapters}}
 
 
 def open_model(request: ModelRequest) -> Model:

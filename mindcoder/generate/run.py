@@ -17,6 +17,7 @@ from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
 from mindcoder.files import parse_json, read_text, write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
+from mindcoder.generate.job import PredictRequest
 from mindcoder.generate.model import open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
@@ -29,27 +30,6 @@ from mindcoder.tokenizer.special_tokens import FILL_HERE
 
 log = logging.getLogger(__name__)
 PROMPTS_LIMIT = 1 << 30  # bytes of a file of prompts
-
-
-@dataclass(frozen=True)
-class PredictRequest:
-    """What ``predict`` is asked for.
-
-    Attributes:
-        data: a prompt, or a file of prompts.
-        raw: take prompts as they are, without the instruction template.
-        output: JSONL file for the answers to a file of prompts.
-        max_length: prompt and answer together, in tokens; None takes the model's.
-        batch: sequences generated together.
-        adapters: names and places of adapters; a prompt's field ``adapter`` chooses one, others take the base model.
-    """
-
-    data: str
-    raw: bool = False
-    output: Path | None = None
-    max_length: int | None = None
-    batch: int = 1
-    adapters: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.train.request import CHANGE_GROUPS as GROUPS
 from mindcoder.train.schedule import Schedule
 
 STATE_KEY = "identity"
-GROUPS = ("data", "seed", "lr", "optimizer", "model", "objective")  # groups that --allow_changes may name
 BASE, NO_BASE = "base", "no weights"
 UNTOLD: tuple[Any, ...] = (None, "", [], ())
 WHERE_KNOWN = ("content", "prompt_template", "tokenizer", BASE)  # compared only if both sides know them

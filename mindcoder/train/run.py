@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from mindcoder.checkpoint.companions import copy_companions
@@ -23,9 +23,10 @@ from mindcoder.checkpoint.store import (
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.content import content_digest, kept_digest, signature
-from mindcoder.data.loader import Loader
+from mindcoder.data.loader import BatchLoader, Loader
 from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
+from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
 from mindcoder.models.preference_loss import PreferenceOptions
@@ -51,26 +52,12 @@ from mindcoder.train.health import HealthOptions
 from mindcoder.train.identity import NO_BASE, compare, identity_of
 from mindcoder.train.options import TrainOptions
 from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
+from mindcoder.train.request import TrainRequest
 from mindcoder.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """Options from the command line beside the configuration.
-
-    Attributes:
-        resume: continue from the latest intact checkpoint of the output folder.
-        overwrite: start from scratch although the output folder holds checkpoints.
-        allowed: groups of `mindcoder.train.identity.GROUPS` that may have changed since the checkpoint.
-    """
-
-    resume: bool = False
-    overwrite: bool = False
-    allowed: frozenset[str] = frozenset()
 
 
 def micro_batches(config: RunConfig) -> int:
@@ -90,16 +77,50 @@ def train(
     request: TrainRequest,
     tokenizer: CodeTokenizer | None = None,
     text_format: TextFormat = UNKNOWN,
+    listeners: Sequence[Callback] = (),
 ) -> tuple[Trainer, EvalResult | None]:
     """Train or fine-tune as ``config`` says.
 
     Args:
         tokenizer: for data that are streamed; saved with the checkpoints if the run was given one.
         text_format: how the texts of the data became token ids.
+        listeners: callbacks beside those of ``config``.
 
     Raises:
         UserError: data, checkpoint or output folder do not fit.
     """
+    with GRAPH_LOCK:
+        trainer, pairs = _set_up(config, request, tokenizer, text_format, listeners)
+    if trainer.finished:
+        log.info(
+            "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to continue",
+            *(trainer.step, trainer.options.total_steps),
+        )
+        return trainer, None
+    _announce(config, trainer)
+    main = trainer.mesh.rank == 0
+    if main:
+        output = Path(config.output_dir)
+        write_run_description(config, trainer.decoder.config, output)
+        if tokenizer is not None and config.processor.tokenizer.is_given:
+            tokenizer.save(output / "tokenizer")
+        write_text_format(output / "tokenizer", text_format)
+    result = trainer.run()
+    if pairs is not None:
+        with GRAPH_LOCK:
+            share = preferred(score_pairs(trainer.decoder, pairs, "pairs", main), trainer.reference)
+        log.info("the chosen answer is the likelier one in %.1f %% of the %d pairs", 100 * share, pairs.rows)
+    return trainer, result
+
+
+def _set_up(
+    config: RunConfig,
+    request: TrainRequest,
+    tokenizer: CodeTokenizer | None,
+    text_format: TextFormat,
+    listeners: Sequence[Callback],
+) -> tuple[Trainer, BatchLoader | None]:
+    """The trainer, resumed if that is asked for, and the pairs of preference tuning; arguments as of `train`."""
     runner, output = config.runner_config, Path(config.output_dir)
     root = output / "checkpoint"
     together = meet_cluster(config)
@@ -194,6 +215,7 @@ def train(
         for item in config.callbacks
         if item.type in TRACKERS
     ]
+    callbacks += listeners
     trainer = Trainer(
         decoder,
         loader,
@@ -210,23 +232,7 @@ def train(
         trainer.resume(resume_from)
         if not trainer.finished:
             log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
-    if trainer.finished:
-        log.info(
-            "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to continue",
-            *(trainer.step, options.total_steps),
-        )
-        return trainer, None
-    _announce(config, trainer)
-    if mesh.rank == 0:
-        write_run_description(config, trainer.decoder.config, output)
-        if tokenizer is not None and config.processor.tokenizer.is_given:
-            tokenizer.save(output / "tokenizer")
-        write_text_format(output / "tokenizer", text_format)
-    result = trainer.run()
-    if pairs is not None:
-        share = preferred(score_pairs(decoder, pairs, "pairs", mesh.rank == 0), reference)
-        log.info("the chosen answer is the likelier one in %.1f %% of the %d pairs", 100 * share, pairs.rows)
-    return trainer, result
+    return trainer, pairs
 
 
 def _base_digest(start: FittingWeights | None, cache: Path) -> str:

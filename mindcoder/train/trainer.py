@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
 from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
+from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import Collectives, single_process
 from mindcoder.parallel.data_parallel import Agreement
@@ -169,7 +171,8 @@ class Trainer:
                     if stops:  # all processes see the same sum, so all of them stop before the same update
                         self._stopped = True
                         break
-                    record = self._update(batches, position, labels)
+                    with GRAPH_LOCK:
+                        record = self._update(batches, position, labels)
                     self._tell("on_step", record)
                     self._look_after(record, batches)
                     if self.options.eval_every and self.step % self.options.eval_every == 0:
@@ -365,7 +368,8 @@ class Trainer:
     def _evaluate(self) -> EvalResult | None:
         if self.eval_step is None or self.eval_loader is None:
             return None
-        result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.agreement)
+        with GRAPH_LOCK:
+            result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.agreement)
         self.train_step.set_train(True)
         self._tell("on_eval", self.step, result)
         return result
@@ -378,8 +382,12 @@ class Trainer:
     def _signals(self) -> Iterator[None]:
         """Handle SIGTERM, SIGINT and SIGHUP: the current update finishes and is saved; a second signal stops at once.
 
-        An ignored SIGHUP (nohup) stays ignored.
+        An ignored SIGHUP (nohup) stays ignored. Only the main thread can handle signals; in another one they are the
+        program's.
         """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def note(number: int, frame: object) -> None:
             if self._stop_signal is not None:

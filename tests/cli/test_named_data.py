@@ -11,15 +11,15 @@ from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.main import build_parser, main
-from mindcoder.cli.run_verbs import _with_prepared_texts
-from mindcoder.cli.sources import resolve, with_registered_data
 from mindcoder.config.load import load_config
 from mindcoder.config.registry import find_registry, lookup, read_registry
 from mindcoder.data.readers import FORMATS, Reading, read_records
 from mindcoder.data.show import read_rows
+from mindcoder.data.sources import resolve
 from mindcoder.errors import UserError
 from mindcoder.parallel.mesh import SINGLE
 from mindcoder.train.datasets import build_stream, reading_of
+from mindcoder.train.job import with_prepared_texts, with_registered_data
 
 TINY = str(REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml")
 
@@ -200,16 +200,16 @@ def test_a_runs_text_files_are_read_with_its_columns(tmp_path, small_tokenizer, 
     file, length = tmp_path / "mine.jsonl", "model.model_config.seq_length=128"
     keys = ["output_dir=" + str(tmp_path / "run"), f"train_dataset.data_loader.dataset_dir={file}", length]
     config, _ = load_config(TINY, [*keys, "train_dataset.data_loader.columns=instruction=q,output=a"], {})
-    made = _with_prepared_texts(config, "finetune", small_tokenizer, True).train_dataset.data_loader.locations
+    made = with_prepared_texts(config, "finetune", small_tokenizer, True).train_dataset.data_loader.locations
     (row,) = read_rows(made[0])
     assert "### Instruction:\nQ\n\n### Response:A" in small_tokenizer.decode(row["input_ids"].tolist())
     plain, _ = load_config(TINY, keys, {})
     with pytest.raises(UserError, match=r"mine.jsonl:1: record 0: no known layout .* has: q, a;"):
-        _with_prepared_texts(plain, "finetune", small_tokenizer, True)
+        with_prepared_texts(plain, "finetune", small_tokenizer, True)
     binary, _ = load_config(TINY, [f"train_dataset.data_loader.dataset_dir={made[0]}",
                                    "train_dataset.data_loader.desirable_only=True"], {})  # fmt: skip
     with pytest.raises(UserError, match="say how JSON and JSONL are read; give them to preprocess"):
-        _with_prepared_texts(binary, "finetune", small_tokenizer, True)
+        with_prepared_texts(binary, "finetune", small_tokenizer, True)
     streamed, _ = load_config(TINY, [*keys, "train_dataset.data_loader.columns=instruction=q,output=a",
                                      "runner_config.max_steps=1"], {})  # fmt: skip
     loader = build_stream(streamed, small_tokenizer, 1, SINGLE)

@@ -132,9 +132,9 @@ def test_a_chat_template_that_cannot_be_read_stops_nothing(small_tokenizer, tmp_
 
 
 def test_the_remark_is_made_where_a_model_is_asked(hf_folder, tokenizer_folder, monkeypatch):
-    from mindcoder.cli import text_formats
     from mindcoder.config.load import load_config
     from mindcoder.generate import model
+    from mindcoder.train import text_formats
 
     _, _, folder = hf_folder(vocab_size=701)
     for item in tokenizer_folder.iterdir():

@@ -121,3 +121,16 @@ def inline_commands(page: str) -> list[str]:
     """``mindcoder verb …`` in running text."""
     text = re.sub(r"^```.*?^```", "", Path(REPOSITORY / page).read_text(encoding="utf-8"), flags=re.S | re.M)
     return re.findall(r"`(mindcoder [a-z][^`\n]*)`", text)
+
+
+def python_blocks(page: str) -> list[Block]:
+    """The page's blocks of Python, in their order."""
+    found = []
+    lines = (REPOSITORY / page).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if line.strip() == "```python":
+            end = next(index for index in range(number + 1, len(lines)) if lines[index].strip() == "```")
+            directive = DIRECTIVE.fullmatch(lines[number - 1].strip()) if number else None
+            reason = (directive["reason"] or "") if directive else ""
+            found.append(Block(page, number + 1, "\n".join(lines[number + 1 : end]), reason))
+    return found

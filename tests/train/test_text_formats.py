@@ -114,8 +114,8 @@ def test_training_without_a_tokenizer_says_so_at_once_and_keeps_the_datas_identi
 
 
 def test_predict_takes_the_trained_template_where_none_is_asked_for(workspace, tmp_path, capsys):
-    from mindcoder.cli.text_formats import as_trained
     from mindcoder.config.load import load_config
+    from mindcoder.train.text_formats import as_trained
 
     text = CONFIG.read_text().replace("  prompt_template: wizardcoder\n", "")
     (tmp_path / "c.yaml").write_text(text)

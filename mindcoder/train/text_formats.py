@@ -15,7 +15,7 @@ from mindcoder.data.text_format import UNKNOWN, TextFormat, agreed_format, check
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
 
-log = logging.getLogger("mindcoder.cli")
+log = logging.getLogger(__name__)
 
 
 def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | None) -> TextFormat:

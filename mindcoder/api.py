@@ -1,0 +1,323 @@
+"""What ``import mindcoder`` offers. MindSpore is imported by the first call that computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from mindcoder.errors import UserError
+
+if TYPE_CHECKING:
+    from mindcoder.checkpoint.convert import Conversion
+    from mindcoder.config.given import Config
+    from mindcoder.generate.loaded_model import Model
+    from mindcoder.planning.estimate import Estimate
+    from mindcoder.train.callbacks.base import Callback
+    from mindcoder.train.given_data import Data
+    from mindcoder.train.job import Run
+
+DEVICES = ("auto", "CPU", "Ascend")
+WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def load(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    adapters: Mapping[str, str | Path] | Sequence[tuple[str, str | Path]] = (),
+    template: str | None = None,
+    dtype: str = "float32",
+    max_length: int | None = None,
+    batch: int = 1,
+    blocks: int | None = None,
+    device: str = "auto",
+    device_id: int = 0,
+    threads: int | None = None,
+) -> Model:
+    """Load a model for generation. The verbs chat, complete, serve, bench and eval-code begin here.
+
+    Args:
+        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``) or checkpoint.
+        tokenizer: vocabulary file or folder, if ``path`` has none.
+        adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
+        template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
+            family's.
+        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
+        max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
+        batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
+        blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
+        device: auto, CPU or Ascend; auto takes Ascend if there is one.
+        device_id: Ascend card.
+        threads: CPU threads of the process; by default all cores.
+
+    Returns:
+        A `mindcoder.Model` with ``generate``, ``chat`` and ``logits``. Each one has weights and a cache of its own.
+
+    Raises:
+        UserError: nothing there, no tokenizer, an adapter of another model, a damaged file, or a value out of bounds.
+    """
+    _check_choice("device", device, DEVICES)
+    _check_choice("dtype", dtype, WEIGHT_DTYPES)
+    for name, count in (("max_length", max_length), ("batch", batch), ("blocks", blocks), ("threads", threads)):
+        if count is not None:
+            _check_positive(name, count)
+    pairs = _pairs(adapters)
+    from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.graph_lock import GRAPH_LOCK
+
+    with GRAPH_LOCK:
+        setup_device(device, device_id, threads=threads)
+    from mindcoder.generate.model import ModelRequest, open_model
+
+    request = ModelRequest(
+        str(path),
+        None if tokenizer is None else str(tokenizer),
+        template,
+        dtype,
+        max_length,
+        batch,
+        blocks,
+        pairs,
+    )
+    with GRAPH_LOCK, interruptible():
+        return open_model(request)
+
+
+def finetune(
+    config: Config,
+    data: Data | None = None,
+    *,
+    eval_data: Data | None = None,
+    model: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changes: Iterable[str] = (),
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = False,
+) -> Run:
+    """Fine-tune a model; the verb finetune.
+
+    Args:
+        config: YAML file, or its keys as a dictionary (`mindcoder.config.given.read_configuration`).
+        data: MindRecord, JSON or JSONL, a list of such files, a registered name, or the records themselves as a list
+            of dictionaries; by default ``train_dataset`` of ``config``.
+        eval_data: the same for evaluation.
+        model: weights to start from, all that `load` reads; by default ``load_checkpoint`` of ``config``, else random.
+        tokenizer: vocabulary file or folder; by default that of ``config``, else the one beside ``model``.
+        output_dir: everything that the run writes; by default that of ``config``.
+        overrides: key path -> value, such as ``{"runner_config.epochs": 3}``.
+        resume: continue from the latest intact checkpoint of ``output_dir``.
+        overwrite: start over, replacing the checkpoints of ``output_dir``.
+        allow_changes: of data, seed, lr, optimizer, model and objective, those that may differ from the run before.
+        callbacks: `mindcoder.train.callbacks.base.Callback`; told of every update, evaluation and checkpoint.
+        verbose: log keys of ``config`` without effect one by one.
+
+    Returns:
+        A `mindcoder.Run` with ``losses``, ``checkpoint`` and ``evaluate()``. In the main thread SIGINT and SIGTERM end
+        the run after the current update, with a checkpoint.
+
+    Raises:
+        UserError: config, data, weights, tokenizer or output folder do not fit.
+    """
+    given = {"data": data, "eval_data": eval_data, "model": model, "tokenizer": tokenizer, "output_dir": output_dir}
+    return _train("finetune", config, given, overrides, (resume, overwrite, allow_changes), callbacks, verbose)
+
+
+def pretrain(
+    config: Config,
+    data: Data | None = None,
+    *,
+    eval_data: Data | None = None,
+    model: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    allow_changes: Iterable[str] = (),
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = False,
+) -> Run:
+    """Pretrain a model; the verb train. Arguments and result are those of `finetune`."""
+    given = {"data": data, "eval_data": eval_data, "model": model, "tokenizer": tokenizer, "output_dir": output_dir}
+    return _train("train", config, given, overrides, (resume, overwrite, allow_changes), callbacks, verbose)
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: str | None = None,
+    dtype: str | None = None,
+    vocab_size: int | None = None,
+    max_shard_bytes: int | str = 5 * 10**9,
+    overwrite: bool = False,
+    adapter: str | Path | None = None,
+    model_parallel: int = 1,
+    pipeline_stage: int = 1,
+    progress: bool = True,
+) -> Conversion:
+    """Convert weights between formats, tensor by tensor; the verbs convert and merge-lora.
+
+    Args:
+        source: Hugging Face folder, MindCoder folder, run, ``.ckpt``, or a folder of ``rank_N/checkpoint_N.ckpt``.
+        target: folder to write, or a file that ends with ``.ckpt`` or ``.bin``.
+        to: huggingface, mindcoder, ckpt or torch; by default mindcoder for a Hugging Face source, else huggingface.
+        dtype: float32, float16 or bfloat16; by default each tensor keeps its own.
+        vocab_size: rows of embedding and head: truncated or padded with zeros.
+        max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
+        overwrite: replace ``target``.
+        adapter: LoRA run or PEFT folder to merge into ``source``.
+        model_parallel, pipeline_stage: split the result over this many slices of every layer and stages; one file per
+            rank.
+        progress: show a bar where standard error is a terminal.
+
+    Returns:
+        Formats, number of tensors and files, bytes and seconds.
+
+    Raises:
+        UserError: the source is damaged, the target exists, or its format cannot hold this model.
+    """
+    from mindcoder.checkpoint.convert import DTYPES, FORMATS, ConvertRequest
+    from mindcoder.checkpoint.convert import convert as run
+    from mindcoder.checkpoint.split import Division
+
+    if to is not None:
+        _check_choice("to", to, FORMATS)
+    if dtype is not None:
+        _check_choice("dtype", dtype, tuple(DTYPES))
+    if vocab_size is not None:
+        _check_positive("vocab_size", vocab_size)
+    _check_positive("model_parallel", model_parallel)
+    _check_positive("pipeline_stage", pipeline_stage)
+    shard = _size("max_shard_bytes", max_shard_bytes)
+    division = Division(model_parallel, pipeline_stage)
+    merged = None if adapter is None else str(adapter)
+    return run(
+        ConvertRequest(
+            str(source),
+            Path(target),
+            to,  # type: ignore[arg-type]
+            dtype,
+            vocab_size,
+            int(shard),
+            overwrite,
+            progress,
+            merged,
+            division,
+        )
+    )
+
+
+def plan(
+    config: Config,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    devices: int | None = None,
+    memory: float | str = "64GB",
+    tflops: float = 150.0,
+    bandwidth: float | str = "84GB",
+    bandwidth_between: float | str = "25GB",
+    devices_per_server: int = 8,
+) -> Estimate:
+    """Estimate memory, communication and time of a layout, and find those that fit; the verb plan. Starts nothing.
+
+    Args:
+        config: YAML file, or its keys as a dictionary.
+        overrides: key path -> value, such as ``{"parallel_config.model_parallel": 8}``.
+        devices: number of devices to look for layouts of; by default those of ``parallel_config``.
+        memory: of a device, in bytes or as in ``"64GB"``.
+        tflops: 10^12 floating point operations per second that a device achieves in the products of a training step.
+        bandwidth, bandwidth_between: bytes per second that a device sends to others in its server, to other servers.
+        devices_per_server: number of devices in a server.
+
+    Returns:
+        A `mindcoder.planning.estimate.Estimate` with ``fits``, ``plan`` and ``layouts``; ``print`` shows the table.
+
+    Raises:
+        UserError: the configuration is not valid or its layout does not divide the model.
+    """
+    if devices is not None:
+        _check_positive("devices", devices)
+    _check_positive("devices_per_server", devices_per_server)
+    if isinstance(tflops, bool) or not isinstance(tflops, int | float) or not 0 < tflops < 1e9:
+        raise UserError(f"tflops: expected a number above 0, found {tflops!r}")
+    sizes = {"memory": memory, "bandwidth": bandwidth, "bandwidth_between": bandwidth_between}
+    from mindcoder.config.given import read_configuration
+    from mindcoder.planning.estimate import estimate
+
+    return estimate(
+        read_configuration(config, overrides),
+        devices,
+        flops=tflops * 1e12,
+        per_server=devices_per_server,
+        **{name: _size(name, value) for name, value in sizes.items()},
+    )
+
+
+def _train(
+    mode: str,
+    config: Config,
+    given: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None,
+    continuing: tuple[bool, bool, Iterable[str]],
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> Run:
+    from mindcoder.config.given import read_configuration
+    from mindcoder.train.given_data import argument_keys
+    from mindcoder.train.job import run_training
+    from mindcoder.train.request import CHANGE_GROUPS, TrainRequest
+
+    resume, overwrite, allow_changes = continuing
+    changes = frozenset([allow_changes] if isinstance(allow_changes, str) else allow_changes)
+    for name in changes:
+        _check_choice("allow_changes", name, CHANGE_GROUPS)
+
+    def data_folder() -> Path:
+        place = given["output_dir"] or read_configuration(config, overrides).run.output_dir
+        return Path(place) / "data"
+
+    keys = {"run_mode": ("run_mode", mode), **argument_keys(given, data_folder)}
+    configuration = read_configuration(config, overrides, keys)
+    return run_training(configuration, mode, TrainRequest(resume, overwrite, changes), callbacks, verbose)
+
+
+def _pairs(adapters: object) -> tuple[tuple[str, str], ...]:
+    """Names and places of adapters."""
+    items = list(adapters.items() if isinstance(adapters, Mapping) else adapters if _is_list(adapters) else [adapters])
+    for item in items:
+        if not (_is_list(item) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str | Path)):
+            raise UserError(f"adapters: expected names and places, such as {{'sql': 'output/lora'}}, found {item!r}")
+    return tuple((name, str(place)) for name, place in items)
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise UserError(f"{name}: expected a whole number of at least 1, found {value!r}")
+
+
+def _size(name: str, value: float | str) -> float:
+    """Bytes."""
+    from mindcoder.sizes import parse_bytes
+
+    try:
+        size = parse_bytes(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size < 2**63:
+        raise UserError(f"{name}: expected a number of bytes or a text such as '64GB', found {value!r}")
+    return size

@@ -1,0 +1,99 @@
+"""A configuration as Python gives it: a file, a dictionary, or one that is validated already."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindcoder.config.load import load_config
+from mindcoder.config.schema import RunConfig
+from mindcoder.config.source import YamlSource
+from mindcoder.errors import UserError
+
+BASE = "base"
+GIVEN = "config"  # what messages call a dictionary
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A validated configuration.
+
+    Attributes:
+        run: its keys.
+        source: knows where each of them was given.
+    """
+
+    run: RunConfig
+    source: YamlSource
+
+
+Config = str | Path | Mapping[str, Any] | Configuration
+
+
+def read_configuration(
+    config: Config,
+    overrides: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, tuple[str, Any]] | None = None,
+) -> Configuration:
+    """Validate what a function of `mindcoder.api` was given.
+
+    Args:
+        config: a YAML file; or its keys as a dictionary, nested (``{"runner_config": {"epochs": 2}}``) or by path
+            (``{"runner_config.epochs": 2}``), over the file that ``base`` names, if any.
+        overrides: key path -> value, over ``config``.
+        arguments: key path -> (name of the function's argument, value), over both.
+
+    Raises:
+        UserError: with file and line, or the name of the argument, and the key.
+    """
+    if isinstance(config, Configuration):
+        if overrides or arguments:
+            raise UserError("overrides: this configuration is validated already; give them where it is read")
+        return config
+    if not isinstance(config, str | Path | Mapping):
+        raise UserError(f"expected a file or a dictionary, found {type(config).__name__}", GIVEN)
+    if not isinstance(overrides or {}, Mapping):
+        raise UserError(f"expected key paths and values, found {type(overrides).__name__}", "overrides")
+    later = {path: ("overrides", value) for path, value in _leaves(overrides or {}, "overrides")} | dict(
+        arguments or {}
+    )
+    if not isinstance(config, Mapping):
+        return Configuration(*load_config(config, (), later))
+    keys = {path: (GIVEN, value) for path, value in _leaves(config, GIVEN)}
+    base = keys.pop(BASE, (GIVEN, None))[1]
+    if base is not None and not isinstance(base, str | Path):
+        raise UserError(f"base: expected a file, found {type(base).__name__}", GIVEN)
+    if base is not None:
+        return Configuration(*load_config(base, (), keys | later))
+    return _without_file(keys | later)
+
+
+def _without_file(keys: Mapping[str, tuple[str, Any]]) -> Configuration:
+    """Only these keys; what a message says of a missing one does not name the empty file below them."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as empty:
+        try:
+            run, source = load_config(empty.name, (), keys)
+        except UserError as error:
+            if str(error.file) != empty.name:
+                raise
+            line = "" if error.line is None else f"{error.line}: "
+            message = str(error).removeprefix(f"{empty.name}:").strip().removeprefix(line)
+            raise UserError(message, GIVEN) from None
+    source.file = GIVEN
+    source.lines.clear()
+    return Configuration(run, source)
+
+
+def _leaves(keys: Mapping[str, Any], where: str, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Path and value of every key that is no section; paths become text."""
+    for name, value in keys.items():
+        if not isinstance(name, str) or not name:
+            raise UserError(f"expected names of keys, found {name!r}", where)
+        key = f"{path}.{name}" if path else name
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, where, key)
+        else:
+            yield key, str(value) if isinstance(value, Path) else value

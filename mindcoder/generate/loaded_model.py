@@ -1,0 +1,440 @@
+"""A model that is ready to answer: text, conversations, logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import numpy as np
+
+from mindcoder.data.conversation import Message, encode_conversation
+from mindcoder.data.readers.fields import Fields
+from mindcoder.data.readers.turns import read_turns
+from mindcoder.errors import UserError, single_line
+from mindcoder.generate.engine import Engine
+from mindcoder.generate.request import Event, FinishReason, Request
+from mindcoder.generate.sampler import SamplingOptions
+from mindcoder.generate.scoring import Scorer
+from mindcoder.generate.shared_engine import SharedEngine
+from mindcoder.generate.text import StoppedText
+from mindcoder.graph_lock import GRAPH_LOCK
+from mindcoder.models.decoder import Decoder
+from mindcoder.tokenizer import CodeTokenizer
+
+Prompt = str | Sequence[int]  # a text, or its token ids
+LARGEST_SEED = 2**32 - 1  # of numpy's generators
+LARGEST_COUNT = 2**31 - 1
+
+
+class Options(TypedDict, total=False):
+    """How to answer; the keyword arguments of `Model.generate` and `Model.chat`. See `AnswerOptions`."""
+
+    max_new_tokens: int | None
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    seed: int
+    stop: str | Sequence[str]
+    adapter: str | None
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How to answer.
+
+    Attributes:
+        max_new_tokens: longest answer, in tokens; None goes on to the model's ``max_length``.
+        temperature: 0 is greedy; otherwise it divides the logits before a token is drawn.
+        top_k: draw from the ``k`` likeliest tokens; 0 draws from all.
+        top_p: draw from the likeliest tokens with this total probability.
+        repetition_penalty: above 1 it makes tokens of the text so far less likely.
+        seed: of the draws. The prompts of a list draw differently.
+        stop: texts that end an answer and are left out of it.
+        adapter: one of those that the model was loaded with; None is the base model.
+
+    Raises:
+        UserError: a value is out of bounds.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: str | Sequence[str] = ()
+    adapter: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None:
+            _check_count("max_new_tokens", self.max_new_tokens, 1, LARGEST_COUNT)
+        _check_count("top_k", self.top_k, 0, LARGEST_COUNT)
+        _check_count("seed", self.seed, 0, LARGEST_SEED)
+        _check_number("temperature", self.temperature, 0.0, 1e6, True)
+        _check_number("top_p", self.top_p, 0.0, 1.0, False)
+        _check_number("repetition_penalty", self.repetition_penalty, 0.0, 1e6, False)
+        if not isinstance(self.stop, Sequence) or not all(isinstance(text, str) for text in self.stops):
+            raise UserError(f"stop: expected a text or a list of texts, found {_shown(self.stop)}")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """``stop`` as a tuple."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How the sampler chooses tokens."""
+        greedy = self.temperature == 0
+        return SamplingOptions(
+            not greedy,
+            1.0 if greedy else float(self.temperature),
+            self.top_k,
+            float(self.top_p),
+            float(self.repetition_penalty),
+            self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said; ``str(answer)`` is its text.
+
+    Attributes:
+        text: without special tokens, up to a stop text.
+        tokens: generated ids, the one that ended them left out.
+        prompt_tokens: length of the prompt.
+        finish_reason: ``stop`` at the end of the text or at a stop text, ``length`` at a limit.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: int
+    finish_reason: FinishReason
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Model:
+    """A network with its weights, tokenizer and template. Threads may use it at the same time.
+
+    Args:
+        name: of its folder.
+        decoder: the network with its weights.
+        engine: computes the answers; its requests share a batch.
+        tokenizer: of the model.
+        template: of `mindcoder.data.prompt.TEMPLATES`, which `chat` fills in.
+    """
+
+    def __init__(self, name: str, decoder: Decoder, engine: Engine, tokenizer: CodeTokenizer, template: str) -> None:
+        self.name, self.decoder, self.engine = name, decoder, engine
+        self.tokenizer, self.template = tokenizer, template
+        self._shared = SharedEngine(engine)
+        self._scorer: Scorer | None = None
+
+    def __repr__(self) -> str:
+        config = self.decoder.config
+        size = f"{config.num_parameters() / 1e6:.3g} M parameters"
+        return f"Model({self.name!r}, {config.model_type}, {size}, template {self.template!r})"
+
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """What a request may name as its model -> the adapter that this is; None is the base model."""
+        return {self.name: None, **{name: name for name in self.adapters}}
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that ``adapter=`` takes."""
+        return self.engine.adapters
+
+    @property
+    def max_length(self) -> int:
+        """Prompt and answer together, in tokens."""
+        return self.engine.max_length
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        suffix: str | None = None,
+        stream: Literal[False] = False,
+        **options: Unpack[Options],
+    ) -> Answer: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        suffix: str | None = None,
+        stream: Literal[True],
+        **options: Unpack[Options],
+    ) -> Generator[str, None, None]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt] | Sequence[int],
+        *,
+        suffix: None = None,
+        stream: bool = False,
+        **options: Unpack[Options],
+    ) -> Any: ...
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        suffix: str | None = None,
+        stream: bool = False,
+        **options: Unpack[Options],
+    ) -> Any:
+        """Continue a text, or several together. The text is taken as it is; `chat` fills in the template.
+
+        Args:
+            prompt: a text, a list of texts, or token ids in place of a text.
+            suffix: what follows the gap after ``prompt``; the answer fills it. Needs a tokenizer with
+                fill-in-the-middle tokens.
+            stream: give the text as it comes.
+            options: see `AnswerOptions`.
+
+        Returns:
+            An `Answer`, or a list of them for a list. With ``stream``: an iterator of pieces of text; for a list, of
+            pairs (index of the prompt, piece). Closing the iterator ends the answers and frees their cache.
+
+        Raises:
+            UserError: a prompt is empty or too long, or an option is out of bounds; also with ``stream`` before
+                anything is computed.
+        """
+        wanted = AnswerOptions(**options)
+        single = isinstance(prompt, str) or _is_ids(prompt)
+        if not single and (not isinstance(prompt, Sequence) or isinstance(prompt, bytes)):
+            raise UserError(f"prompt: expected a text or a list, found {_shown(prompt)}")
+        prompts = [prompt] if single else prompt
+        if suffix is not None:
+            if not isinstance(prompt, str) or not isinstance(suffix, str):
+                raise UserError("suffix: expected two texts, the prompt and what follows the gap")
+            encoded = [self.tokenizer.encode_infill(prompt, suffix)]
+        else:
+            encoded = [self._encode(item, index) for index, item in enumerate(prompts)]
+        return self._answer(encoded, wanted, single, stream)
+
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        stream: Literal[False] = False,
+        **options: Unpack[Options],
+    ) -> Answer: ...
+
+    @overload
+    def chat(
+        self, messages: str | Sequence[Mapping[str, Any]], *, stream: Literal[True], **options: Unpack[Options]
+    ) -> Generator[str, None, None]: ...
+
+    def chat(
+        self, messages: str | Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Unpack[Options]
+    ) -> Any:
+        """Answer the last message of a conversation, in the model's template.
+
+        Args:
+            messages: OpenAI's form, ``[{"role": "user", "content": "…"}]``, with the roles system, user, assistant
+                and tool; a text is a single question.
+            stream: give the text as it comes.
+            options: see `AnswerOptions`.
+
+        Returns:
+            An `Answer`; with ``stream`` an iterator of pieces of text.
+
+        Raises:
+            UserError: the messages are no conversation that ends with a question, they are too long, or an option is
+                out of bounds.
+        """
+        wanted = AnswerOptions(**options)
+        turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        return self._answer([self.encode_chat(turns)], wanted, True, stream)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of a conversation in the model's template, up to the beginning of the next answer.
+
+        Raises:
+            UserError: the messages are no conversation that ends with a question.
+        """
+        fields = Fields({})
+        try:
+            if not isinstance(messages, Sequence) or isinstance(messages, bytes):
+                raise ValueError(f"expected a list, found {type(messages).__name__}")
+            turns: list[Message] = read_turns(
+                [dict(item) if isinstance(item, Mapping) else item for item in messages], fields
+            )
+            if fields.unread():
+                raise ValueError(f"unknown field {', '.join(fields.unread())}")
+            return encode_conversation(turns, self.template, self.tokenizer)
+        except ValueError as error:
+            raise UserError(f"messages: {single_line(str(error), 300)}") from None
+
+    def logits(self, ids: Sequence[int] | np.ndarray, *, adapter: str | None = None) -> np.ndarray:
+        """What the network says of every token that may follow: not normalized, before temperature and penalties.
+
+        The first call compiles a graph and takes the memory of one more cache.
+
+        Args:
+            ids: ``T`` token ids, or ``[B, T]`` of them.
+            adapter: as in `AnswerOptions`.
+
+        Returns:
+            Float32 ``[T, V]`` or ``[B, T, V]``: row ``t`` is about the token after ``ids[t]``. ``V`` is the size of
+            the model's vocabulary.
+
+        Raises:
+            UserError: no ids, ids outside the vocabulary, or more than ``max_length``.
+        """
+        try:
+            given = np.asarray(ids)
+        except ValueError:  # rows of different lengths
+            given = np.empty(0)
+        if given.ndim not in (1, 2) or not given.size or not np.issubdtype(given.dtype, np.integer):
+            raise UserError(f"ids: expected token ids [T] or [B, T], found {_shown(ids)}")
+        if adapter is not None and adapter not in self.adapters:
+            raise UserError(f"no adapter {adapter!r}; there are: {', '.join(self.adapters) or 'none'}")
+        bank, engine = self.engine.bank, self.engine
+        rows = np.atleast_2d(given).tolist()
+        self._check_ids(given.ravel().tolist(), "ids")
+        if len(rows[0]) > self.max_length:
+            raise UserError(f"ids: {len(rows[0])} are more than max_length {self.max_length}")
+        with GRAPH_LOCK:
+            if self._scorer is None:
+                length, size = engine.max_length, engine.pool.block_size
+                self._scorer = Scorer(self.decoder, length, size, engine.chunk, bank)
+            number = 0 if bank is None else bank.number(adapter)
+            found = np.stack([self._scorer.logits(row, number) for row in rows])
+        return found if given.ndim == 2 else found[0]
+
+    def follow(self, requests: Sequence[Request]) -> Generator[tuple[int, Event], None, None]:
+        """Events of requests, see `SharedEngine.follow`."""
+        return self._shared.follow(requests)
+
+    def _encode(self, prompt: object, index: int) -> list[int]:
+        """Token ids of a prompt, checked.
+
+        Raises:
+            UserError: it is empty, too long, or no prompt.
+        """
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        elif _is_ids(prompt):
+            ids = [int(item) for item in prompt]  # type: ignore[attr-defined]
+            self._check_ids(ids, f"prompt {index}")
+        else:
+            raise UserError(f"prompt {index}: expected a text or a list of token ids, found {_shown(prompt)}")
+        if not ids:
+            raise UserError(f"prompt {index} is empty")
+        return ids
+
+    def _check_ids(self, ids: Sequence[int], what: str) -> None:
+        largest = self.decoder.config.vocab_size - 1
+        wrong = next((item for item in ids if not 0 <= item <= largest), None)
+        if wrong is not None:
+            raise UserError(f"{what}: expected token ids from 0 to {largest}, found {wrong}")
+
+    def _answer(self, encoded: list[list[int]], wanted: AnswerOptions, single: bool, stream: bool) -> Any:
+        requests = [
+            Request(tuple(ids), wanted.sampling, wanted.max_new_tokens, row=row, adapter=wanted.adapter)
+            for row, ids in enumerate(encoded)
+        ]
+        for request in requests:
+            if len(request.prompt) >= self.max_length:
+                raise UserError(
+                    f"prompt {request.row} has {len(request.prompt)} tokens, which leaves no room for an answer within "
+                    f"max_length {self.max_length}"
+                )
+            self.engine.check(request)
+        pieces = _Pieces(self._shared, self.tokenizer, requests, wanted.stops)
+        if stream:
+            return pieces.single() if single else pieces.of_all()
+        for _ in pieces.of_all():
+            pass
+        return pieces.answers()[0] if single else pieces.answers()
+
+
+class _Pieces:
+    """Text of several answers while it comes."""
+
+    def __init__(
+        self, shared: SharedEngine, tokenizer: CodeTokenizer, requests: Sequence[Request], stops: Sequence[str]
+    ) -> None:
+        self._shared, self._requests = shared, requests
+        self._texts = [StoppedText(tokenizer, stops) for _ in requests]
+        self._tokens: list[list[int]] = [[] for _ in requests]
+        self._reasons: list[FinishReason] = ["cancelled"] * len(requests)
+
+    def single(self) -> Generator[str, None, None]:
+        """Pieces of the only answer."""
+        pieces = self.of_all()
+        try:
+            for _, piece in pieces:
+                yield piece
+        finally:
+            pieces.close()
+
+    def of_all(self) -> Generator[tuple[int, str], None, None]:
+        """Pieces of all answers, each with the index of its prompt."""
+        events = self._shared.follow(self._requests)
+        done: set[int] = set()
+        try:
+            for index, event in events:
+                if index in done:
+                    continue
+                text = self._texts[index]
+                piece = ""
+                if event.choice is not None:
+                    self._tokens[index].append(event.choice.token)
+                    piece = text.push(event.choice.token)
+                if text.stopped or event.finish_reason is not None:
+                    self._reasons[index] = "stop" if text.stopped else event.finish_reason or "stop"
+                    self._shared.cancel(event.sequence)
+                    piece += text.finish()
+                    done.add(index)
+                if piece:
+                    yield index, piece
+        finally:
+            events.close()
+
+    def answers(self) -> list[Answer]:
+        """The answers, once `of_all` is at its end."""
+        return [
+            Answer(text.text, tuple(tokens), len(request.prompt), reason)
+            for text, tokens, request, reason in zip(self._texts, self._tokens, self._requests, self._reasons)
+        ]
+
+
+def _is_ids(prompt: object) -> bool:
+    """Whether this is a list of token ids rather than of prompts."""
+    if isinstance(prompt, np.ndarray):
+        return prompt.ndim == 1 and np.issubdtype(prompt.dtype, np.integer)
+    if not isinstance(prompt, Sequence) or isinstance(prompt, str | bytes) or not len(prompt):
+        return False
+    return all(isinstance(item, int | np.integer) and not isinstance(item, bool) for item in prompt)
+
+
+def _check_count(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise UserError(f"{name}: expected a whole number from {low} to {high}, found {_shown(value)}")
+
+
+def _check_number(name: str, value: object, low: float, high: float, includes_low: bool) -> None:
+    """Refuse what is no finite number between bounds; tiny ones overflow when a float32 is divided by them."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    fits = is_number and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
+    if not fits or (value == low and not includes_low) or 0 < abs(value) < 2.0**-126:  # type: ignore[arg-type]
+        bound = "from" if includes_low else "above"
+        raise UserError(f"{name}: expected a number {bound} {low:g} to {high:g}, found {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    return single_line(repr(value), 60)

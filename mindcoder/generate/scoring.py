@@ -1,0 +1,42 @@
+"""Logits of every token of a text, from the operators that generate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mindcoder.generate.adapters import AdapterBank
+from mindcoder.generate.runner import Piece, Runner
+from mindcoder.models.decoder import Decoder
+
+
+class Scorer:
+    """Computes a text in chunks of one size, so that one graph serves texts of any length.
+
+    Args:
+        decoder: the network with its weights.
+        max_length: longest text; the cache holds one.
+        block_size: tokens of a cache block.
+        chunk: tokens of a step.
+        bank: the network's adapters.
+    """
+
+    def __init__(
+        self, decoder: Decoder, max_length: int, block_size: int, chunk: int, bank: AdapterBank | None = None
+    ) -> None:
+        blocks = -(-max_length // block_size)
+        self.blocks, self.vocab_size = list(range(1, blocks + 1)), decoder.config.vocab_size
+        self.runner = Runner(decoder, blocks + 1, block_size, max_length, 1, chunk, wanted=chunk, bank=bank)
+
+    def logits(self, ids: Sequence[int], adapter: int = 0) -> np.ndarray:
+        """Float32 ``[T, V]`` for ``T`` ids, at most ``max_length``.
+
+        Args:
+            adapter: its number in the bank; 0 is the base model.
+        """
+        found = []
+        for begin in range(0, len(ids), self.runner.chunk):
+            part = ids[begin : begin + self.runner.chunk]
+            found.append(self.runner.run([Piece(part, begin, self.blocks, len(part), len(ids), adapter)]))
+        return np.concatenate(found)[:, : self.vocab_size]
