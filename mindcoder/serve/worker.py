@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.request import Event, Request, Sequence
+from mindcoder.graph_lock import GRAPH_LOCK
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,8 @@ class EngineWorker:
                     return
                 task()
             try:
-                events = self.engine.step(isolates=True)
+                with GRAPH_LOCK:
+                    events = self.engine.step(isolates=True)
             except Exception:
                 log.exception("a step failed; all running requests end")
                 for ticket in list(self._tickets.values()):
