@@ -89,10 +89,10 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(model, monkeypatch):
     chat, out, step = Chat(model, SamplingOptions(), 50), io.StringIO(), model.engine.step
     steps = iter(range(100))
 
-    def interrupted():
+    def interrupted(**options):
         if next(steps) == 4:
             raise KeyboardInterrupt
-        return step()
+        return step(**options)
 
     monkeypatch.setattr(model.engine, "step", interrupted)
     lines = iter(["hello", "again", "/exit"])
