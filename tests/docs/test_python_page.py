@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 from families import random_model
 
@@ -17,21 +18,26 @@ from docs.pages import PAGES, TRANSLATIONS, python_blocks
 
 PAGE = "docs/python.md"
 NOTEBOOK = REPOSITORY / "examples" / "python_api.ipynb"
-QUICKSTART = {"vocab_size": 1024, "n_embd": 128, "n_layer": 4, "n_inner": 512, "n_positions": 512}
+# Stands in for the quickstart's model: one small layer with random weights, under the page's configuration file.
+SMALL = {"seq_length": 128, "n_position": 256, "hidden_size": 32, "num_layers": 1, "num_heads": 2}
+QUICKSTART = {"vocab_size": 1024, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_inner": 128, "n_positions": 256}
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
     """A working directory with the parts of the repository that the page and the notebook name."""
-    for name in ("configs", "datasets"):
-        os.symlink(REPOSITORY / name, tmp_path / name)
+    os.symlink(REPOSITORY / "datasets", tmp_path / "datasets")
+    shutil.copytree(REPOSITORY / "configs", tmp_path / "configs")
     (tmp_path / "examples").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_the_pages_blocks_run_in_their_order(checkout, tokenizer_folder, capsys):
-    folder = checkout / "output" / "quickstart"  # the quickstart's sizes with random weights
+    folder, file = checkout / "output" / "quickstart", checkout / "configs" / "wizardcoder" / "tiny_finetune.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config.setdefault("model", {}).setdefault("model_config", {}).update(SMALL)
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
     random_model(**QUICKSTART).save_pretrained(folder)
     for file in tokenizer_folder.iterdir():
         shutil.copy(file, folder)
