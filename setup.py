@@ -5,6 +5,7 @@ from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = (ROOT / "mindcoder" / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
@@ -43,6 +44,25 @@ TEST = [*SERVE, *REFERENCES, "httpx>=0.27", "pytest>=8", "pytest-xdist>=3.6", "p
 # Peers of benchmarks/generate.py.
 BENCH = ["llama-cpp-python>=0.3", "ctranslate2>=4.5", "gguf>=0.10"]
 LINT = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "pre-commit>=3.7"]
+
+
+class WithConfigs(build_py):
+    """Puts the folder ``configs`` into the package; an editable installation finds it beside the package."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for source, target in self.configs():
+                self.mkpath(str(Path(target).parent))
+                self.copy_file(source, target)
+
+    def get_outputs(self, include_bytecode=1):
+        return [*super().get_outputs(include_bytecode), *(target for _, target in self.configs())]
+
+    def configs(self):
+        """Pairs of a file and its place in the package."""
+        files = sorted((ROOT / "configs").rglob("*.yaml"))
+        return [(str(file), str(Path(self.build_lib) / "mindcoder" / file.relative_to(ROOT))) for file in files]
 
 
 class BuildOperators(build_ext):
@@ -87,7 +107,7 @@ setup(
     install_requires=RUNTIME,
     extras_require={"serve": SERVE, "bench": BENCH, "test": TEST, "lint": LINT},
     ext_modules=[OPERATORS],
-    cmdclass={"build_ext": BuildOperators},
+    cmdclass={"build_ext": BuildOperators, "build_py": WithConfigs},
     package_data={"mindcoder.native": ["*.so"], "mindcoder.serve.page": ["*.html", "*.js", "*.css"]},
     entry_points={"console_scripts": ["mindcoder = mindcoder.cli.main:main"]},
 )

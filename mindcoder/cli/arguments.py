@@ -141,8 +141,8 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
         mode: add only the flags that this verb reads; None adds all, for the scripts with ``--run_mode``.
         config: default of ``--config``; without it the flag is required.
     """
-    told = "configuration file" if config is None else f"configuration file; default: {config}"
-    parser.add_argument("--config", required=config is None, default=config, metavar="YAML", help=told)
+    told = "YAML file, or the name of a shipped configuration" + ("" if config is None else f"; default: {config}")
+    parser.add_argument("--config", required=config is None, default=config, metavar="CONFIG", help=told)
     parser.add_argument(
         "--set",
         action="append",

@@ -14,7 +14,9 @@ from mindcoder.planning.layout import Machine
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of plan."""
-    parser.add_argument("--config", required=True, metavar="YAML", help="configuration file")
+    parser.add_argument(
+        "--config", required=True, metavar="CONFIG", help="YAML file, or the name of a shipped configuration"
+    )
     parser.add_argument("--devices", type=positive, metavar="N", help="default: those of parallel_config")
     parser.add_argument("--memory", type=byte_size, default="64GB", metavar="SIZE", help="memory of a device")
     parser.add_argument(

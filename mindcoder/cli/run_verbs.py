@@ -60,7 +60,8 @@ def _predict(configuration: Configuration, arguments: argparse.Namespace) -> int
     if arguments.output_file:
         section = config.processor.tokenizer
         tokenizer = (section.vocab_file, section.tokenizer_file, section.merge_file, section.merges_file)
-        inputs = (arguments.predict_data, arguments.config, config.load_checkpoint, *tokenizer)
+        files = configuration.source.files
+        inputs = (arguments.predict_data, *files, config.load_checkpoint, *tokenizer)
         refuse_as_output([file_name(arguments.output_file)], inputs)
     request = PredictRequest(
         arguments.predict_data,

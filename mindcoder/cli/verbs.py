@@ -11,6 +11,7 @@ from mindcoder.cli import (
     bench_verb,
     chat_verb,
     completion_verb,
+    configs_verb,
     data_verbs,
     dataset_verbs,
     doctor_verb,
@@ -63,6 +64,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         _run_verb("train", "pretrain"),
         _run_verb("finetune", "fine-tune"),
         _run_verb("eval", "report loss, perplexity and token accuracy"),
+        Verb(
+            "configs",
+            "list, show, copy and validate configurations",
+            configs_verb.add_configs_flags,
+            configs_verb.configs_verb,
+        ),
         Verb("report", "make an HTML page about a run", report_verb.add_report_flags, report_verb.report_verb),
     ),
     "clusters": (

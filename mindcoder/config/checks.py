@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from mindcoder.config.model_section import (
-    ARCHITECTURES,
-    SAME_THING,
-    LlamaSection,
-    RotarySection,
-    ScalingFactors,
-)
+from mindcoder.config.decoder_section import SAME_THING
+from mindcoder.config.model_section import ARCHITECTURES, LlamaSection, RotarySection, ScalingFactors
 from mindcoder.config.schedule_keys import check_schedule
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mindcoder.config import mindformers
-from mindcoder.config.section import Describes, Ignored, Size
+from mindcoder.config.section import Describes, Ignored, Ours, Size
 
 IN_ORDER = "evaluation reads prepared rows in the file's order"
 
@@ -15,22 +15,36 @@ IN_ORDER = "evaluation reads prepared rows in the file's order"
 class DataLoaderSection(mindformers.DataLoaderSection):
     """``train_dataset.data_loader``: the MindRecord files."""
 
-    type: Literal["MindDataset"] = "MindDataset"
-    dataset_dir: str = ""
-    dataset_files: str | list[str] | None = None
-    dataset_weights: list[Annotated[float, Field(le=1e6)]] | None = Field(
-        None, description="how often an epoch takes the rows of each of dataset_files; default: once"
+    type: Literal["MindDataset"] = Field("MindDataset", description="kind of dataset")
+    dataset_dir: str = Field(
+        "", description="MindRecord, JSON or JSONL: a file or a folder, or name:x of datasets/registry.yaml"
     )
-    shuffle: bool = True
-    streaming: bool = Field(False, description="stream JSON and JSONL during training; needs runner_config.max_steps")
-    fim_rate: float = Field(0.0, ge=0, le=1, description="share of code documents rearranged for fill-in-the-middle")
-    fim_spm_rate: float = Field(0.5, ge=0, le=1, description="share of those in SPM order (suffix first)")
-    length_buckets: list[Size] = Field(
-        [], description="lengths to which batches of short rows are truncated; for datasets without packing"
+    dataset_files: str | list[str] | None = Field(None, description="several files; dataset_dir has precedence")
+    dataset_weights: Annotated[list[Annotated[float, Field(le=1e6)]] | None, Ours()] = Field(
+        None, description="how often an epoch uses the rows of each of dataset_files; default: once"
     )
-    columns: str = Field("", description="field names of text files, such as instruction=q,output=a; see docs/data.md")
-    record_format: str = Field("", description="record layout of text files; default: detected from the fields")
-    desirable_only: bool = Field(False, description="of KTO records, learn only the answers marked true")
+    shuffle: bool = Field(True, description="shuffle the rows anew in every epoch")
+    streaming: Annotated[bool, Ours()] = Field(
+        False, description="read JSON and JSONL while training; needs runner_config.max_steps"
+    )
+    fim_rate: Annotated[float, Ours()] = Field(
+        0.0, ge=0, le=1, description="fraction of code documents that are rearranged for infilling (fill-in-the-middle)"
+    )
+    fim_spm_rate: Annotated[float, Ours()] = Field(
+        0.5, ge=0, le=1, description="fraction of those with the suffix first (SPM)"
+    )
+    length_buckets: Annotated[list[Size], Ours()] = Field(
+        [], description="lengths to which batches of short rows are cut; for datasets without packing"
+    )
+    columns: Annotated[str, Ours()] = Field(
+        "", description="field names of JSON and JSONL, such as instruction=q,output=a; see docs/data.md"
+    )
+    record_format: Annotated[str, Ours()] = Field(
+        "", description="record layout of JSON and JSONL; default: detected from the fields"
+    )
+    desirable_only: Annotated[bool, Ours()] = Field(
+        False, description="of KTO records, use only the answers marked true"
+    )
 
     @property
     def locations(self) -> list[str]:
@@ -44,8 +58,8 @@ class DataLoaderSection(mindformers.DataLoaderSection):
 class DatasetSection(mindformers.DatasetSection):
     """``train_dataset``, and the keys it shares with ``eval_dataset``."""
 
-    data_loader: DataLoaderSection = DataLoaderSection()
-    drop_remainder: bool = True
+    data_loader: DataLoaderSection = Field(DataLoaderSection(), description="files and how they are read")
+    drop_remainder: bool = Field(True, description="leave out the last rows of an epoch that fill no batch")
 
 
 class EvalDataLoaderSection(DataLoaderSection):
@@ -60,7 +74,7 @@ class EvalDataLoaderSection(DataLoaderSection):
 class EvalDatasetSection(DatasetSection):
     """``eval_dataset``."""
 
-    data_loader: EvalDataLoaderSection = EvalDataLoaderSection()
+    data_loader: EvalDataLoaderSection = Field(EvalDataLoaderSection(), description="files and how they are read")
     drop_remainder: Annotated[bool, Ignored(IN_ORDER)] = False
 
 

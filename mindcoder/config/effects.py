@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mindcoder.config.model_section import PET_KEYS
+from mindcoder.config.pet_section import PET_KEYS
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.section import ASKS_FOR_NOTHING, Describes, Ignored
 from mindcoder.config.source import KeyPath, YamlSource
@@ -65,7 +65,7 @@ def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list
         device: ``CPU`` or ``Ascend``.
     """
     notes = []
-    given = sorted(_given(config, source.data), key=lambda item: source.place(item[0])[1] or 0)
+    given = sorted(_given(config, source.data), key=lambda item: source.order(item[0]))
     for path, section, field, value in given:
         place, line = source.place(path)
         at, name = (f"{place}:{line}: " if line else f"{place}: "), ".".join(map(str, path))

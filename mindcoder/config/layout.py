@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindcoder.config.model_section import PREFIX_TYPES
+from mindcoder.config.pet_section import PREFIX_TYPES
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from os.path import exists
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mindcoder.config.checks import check_repeated_datasets, check_together
+from mindcoder.config.checks import check_together
+from mindcoder.config.describe import flatten, section_at
+from mindcoder.config.recipe import BASE, read_recipe
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.section import Ignored, Only
-from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set, read_yaml
+from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set
 from mindcoder.errors import UserError
 
 MOST_NAMES = 24  # of keys listed in one error
@@ -30,10 +32,10 @@ BOUNDS = {
 def load_config(
     file: str | Path, sets: Iterable[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
 ) -> tuple[RunConfig, YamlSource]:
-    """Read, override and validate.
+    """Read, join with the bases, override and validate.
 
     Args:
-        file: YAML file with MindFormers' keys.
+        file: YAML file with MindFormers' keys, or the name of a shipped one.
         sets: ``key.path=value`` strings of ``--set``.
         flags: key path -> (flag as typed, value), for flags such as ``--load_checkpoint``.
 
@@ -43,10 +45,11 @@ def load_config(
     Raises:
         UserError: with file, line, key, what was found and what is expected.
     """
-    source = read_yaml(file)
-    check_repeated_datasets(source)
+    source = read_recipe(file)
     for text in sets:
         key, value = parse_set(text)
+        if key.split(".")[0] == BASE:
+            raise UserError("base is a key of files; --set changes keys of the joined file", f"--set {text}")
         apply_override(source, key, value, f"--set {text}")
     for key, (flag, value) in (flags or {}).items():
         apply_override(source, key, value, flag)
@@ -73,7 +76,7 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
     for problem in problems:
         path = _data_path(problem["loc"], source.data)
         place, line = source.place(path)
-        found.append((line or 0, path, problem, place, line))
+        found.append((source.order(path), path, problem, place, line))
     # Every member of a union complains: the one that got furthest, or whose type matched, gives the best message.
     _, path, problem, place, line = min(
         found, key=lambda item: (item[0], -len(item[1]), str(item[2]["type"]).endswith("_type"))
@@ -158,39 +161,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _section_at(path: KeyPath, data: Any) -> type[BaseModel] | None:
-    """The schema class of the section that contains the key ``path``."""
-    section: type[BaseModel] | None = RunConfig
-    for part in path[:-1]:
-        data = data[part] if isinstance(data, list) and isinstance(part, int) else data.get(part, {})
-        if isinstance(part, int) or section is None:
-            continue
-        fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        annotation = fields[part].annotation if part in fields else None
-        candidates = [item for item in _flatten(annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
-        named = [item for item in candidates if isinstance(data, dict) and _has_type(item, data.get("type"))]
-        section = next(iter(named or candidates), None)
-    return section
-
-
-def _has_type(section: type[BaseModel], value: Any) -> bool:
-    """Whether ``type: value`` selects this member of a union of sections."""
-    field = section.model_fields.get("type")
-    return field is not None and value in get_args(field.annotation)
-
-
-def _flatten(annotation: Any) -> list[Any]:
-    arguments = get_args(annotation)
-    return [item for argument in arguments for item in _flatten(argument)] if arguments else [annotation]
-
-
 def _all_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, str]:
     """Key name -> full path, for every key of the schema."""
     keys: dict[str, str] = {}
     for name, field in section.model_fields.items():
         key = field.alias or name
         keys.setdefault(key, prefix + key)
-        for item in _flatten(field.annotation):
+        for item in flatten(field.annotation):
             if isinstance(item, type) and issubclass(item, BaseModel):
                 for inner, full in _all_keys(item, f"{prefix}{key}.").items():
                     keys.setdefault(inner, full)
@@ -199,7 +176,7 @@ def _all_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[st
 
 def _nearest(path: KeyPath, data: Any) -> str:
     name = str(path[-1])
-    section = _section_at(path, data)
+    section = section_at(path, data)
     if section is not None:
         names = [field.alias or key for key, field in section.model_fields.items()]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

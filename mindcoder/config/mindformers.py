@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from mindcoder.config.section import Describes, Ignored, Only, Section
 
 LAYOUT = "the layout is that of parallel_config; MindSpore's parallel modes are not used"
@@ -91,8 +93,8 @@ class ParallelSection(Section):
         bool | None, Ignored("parallel_config.optimizer_shard shards the optimizer states")
     ] = None
     strategy_ckpt_save_file: Annotated[str | None, Ignored(LAYOUT)] = None
-    strategy_ckpt_config: StrategyCheckpoint | None = None
-    parallel_optimizer_config: ParallelOptimizerConfig | None = None
+    strategy_ckpt_config: StrategyCheckpoint | None = Field(None, description="MindSpore's strategy files")
+    parallel_optimizer_config: ParallelOptimizerConfig | None = Field(None, description="MindSpore's sharded optimizer")
     loss_repeated_mean: Annotated[bool | None, Ignored(LAYOUT)] = None
     device_num: Annotated[int | None, Ignored(LAYOUT)] = None
     auto_parallel_search_mode: Annotated[str | None, Ignored(LAYOUT)] = None

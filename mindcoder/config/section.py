@@ -86,6 +86,10 @@ class Only:
         raise PydanticCustomError("only", "{expected} ({instead})", {"expected": expected, "instead": self.instead})
 
 
+class Ours:
+    """Marks a key that MindFormers' files do not have."""
+
+
 # Bounds that no real run reaches. Values beyond them are typos, and would start computations that never end.
 Count = Annotated[int, Field(ge=1, le=1 << 20)]  # heads, layers, processes, blocks of a batch
 Size = Annotated[int, Field(ge=1, le=1 << 24)]  # features, tokens

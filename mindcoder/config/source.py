@@ -13,23 +13,29 @@ from mindcoder.errors import UserError, single_line
 from mindcoder.files import read_text
 
 KeyPath = tuple[str | int, ...]
+Location = tuple[str, int]  # file and 1-based line
 
 
 @dataclass
 class YamlSource:
-    """Data of a YAML file and the location of each key.
+    """Data of a YAML file, joined with its bases, and the location of each key.
 
     Attributes:
         file: path as the user gave it.
         data: nested dicts and lists.
-        lines: 1-based line of the value at each path; the path of ``a: [{b: 1}]`` is ``("a", 0, "b")``.
+        lines: file and line of the value at each path; the path of ``a: [{b: 1}]`` is ``("a", 0, "b")``.
         overridden: paths set by ``--set`` or another flag, with the text of that flag.
+        files: the file and its bases, in the order in which they were joined: a later one wins.
     """
 
     file: str
     data: dict[str, Any]
-    lines: dict[KeyPath, int]
+    lines: dict[KeyPath, Location]
     overridden: dict[KeyPath, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.files = self.files or [self.file]
 
     def place(self, path: KeyPath) -> tuple[str, int | None]:
         """File (or flag) and line of ``path``, or of its nearest ancestor that has one."""
@@ -37,8 +43,13 @@ class YamlSource:
             if path[:end] in self.overridden:
                 return self.overridden[path[:end]], None
             if path[:end] in self.lines:
-                return self.file, self.lines[path[:end]]
+                return self.lines[path[:end]]
         return self.file, None
+
+    def order(self, path: KeyPath) -> tuple[int, int]:
+        """Sort key of a path: the file itself before its bases, then by line; flags come first."""
+        place, line = self.place(path)
+        return (len(self.files) - self.files.index(place) if place in self.files else 0), line or 0
 
 
 SIZE_LIMIT = 1 << 18  # bytes of a file; MindFormers' longest has 10 KB
@@ -100,10 +111,12 @@ def _refuse_repeated_keys(node: yaml.MappingNode, file: str) -> None:
         first_lines[key_node.value] = line
 
 
-def _construct(loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> Any:
+def _construct(
+    loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, Location], file: str
+) -> Any:
     """Build plain data from ``node``, recording the line of each key in ``lines``."""
     loader.count(node, len(path))
-    lines.setdefault(path, node.start_mark.line + 1)
+    lines.setdefault(path, (file, node.start_mark.line + 1))
     if not isinstance(node, yaml.ScalarNode) and node.tag not in PLAIN_TAGS:
         raise UserError(f"is not valid YAML: the tag {node.tag!r} is not known", file, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -112,7 +125,7 @@ def _construct(loader: _BoundedLoader, node: yaml.Node, path: KeyPath, lines: di
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(_scalar(loader, key_node, file))
-            lines[(*path, key)] = key_node.start_mark.line + 1
+            lines[(*path, key)] = (file, key_node.start_mark.line + 1)
             mapping[key] = _construct(loader, value_node, (*path, key), lines, file)
         return mapping
     if isinstance(node, yaml.SequenceNode):
@@ -134,13 +147,13 @@ def _scalar(loader: _BoundedLoader, node: yaml.Node, file: str) -> Any:
         raise UserError(f"a value reads as {kind} but is none: {reason}", file, node.start_mark.line + 1) from None
 
 
-def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
+def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, Location]]:
     """Plain data and the line of every key.
 
     Raises:
         UserError: not YAML, or a bound is exceeded.
     """
-    lines: dict[KeyPath, int] = {}
+    lines: dict[KeyPath, Location] = {}
     try:
         loader = _BoundedLoader(text)
         try:
@@ -160,18 +173,39 @@ def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, int]]:
         raise UserError(f"is not valid YAML: nested more than {DEPTH_LIMIT} deep", file) from None
 
 
-def read_yaml(file: str | Path) -> YamlSource:
-    """Read a YAML file.
+def yaml_text(file: str | Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        UserError: it is missing, is not UTF-8, or is longer than YAML files are.
+    """
+    return read_text(file, SIZE_LIMIT)
+
+
+def read_yaml(file: str | Path, shown: str = "") -> YamlSource:
+    """Read a YAML file; its ``base`` is left as it is.
+
+    Args:
+        shown: the file's name in messages; default: its path.
 
     Raises:
         UserError: the file is missing, is not YAML, exceeds a bound, or is not a mapping at its top level.
     """
     if not Path(file).exists():
-        raise UserError("no such configuration file", file)
-    data, lines = _parse(read_text(file, SIZE_LIMIT), str(file))
+        raise UserError("no such configuration file", shown or file)
+    return parse_yaml(yaml_text(file), shown or str(file))
+
+
+def parse_yaml(text: str, shown: str) -> YamlSource:
+    """Parse the text of a YAML file.
+
+    Raises:
+        UserError: as `read_yaml`.
+    """
+    data, lines = _parse(text, shown)
     if not isinstance(data, dict):
-        raise UserError(f"expected keys and values at the top, found {type(data).__name__}", file, 1)
-    return YamlSource(str(file), data, lines)
+        raise UserError(f"expected keys and values at the top, found {type(data).__name__}", shown, 1)
+    return YamlSource(shown, data, lines)
 
 
 def apply_override(source: YamlSource, key_path: str, value: Any, flag: str) -> None:

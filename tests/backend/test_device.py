@@ -29,15 +29,15 @@ def test_it_is_refused_in_one_line_wherever_a_device_is_set_up():
 @needs_no_ascend
 @pytest.mark.parametrize("flag", [True, False])
 def test_a_run_refuses_it_before_it_writes_anything(tmp_path, capsys, flag):
-    text = (REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml").read_text()
     config = tmp_path / "a.yaml"
-    config.write_text(text if flag else text.replace("device_target: auto", "device_target: Ascend"))
+    text = "base: [wizardcoder/tiny_finetune]\n"
+    config.write_text(text if flag else f"{text}context: {{device_target: Ascend}}\n")
     output, data = tmp_path / "out", REPOSITORY / "datasets" / "samples.json"
     arguments = ["finetune", "--config", str(config), "--output_dir", str(output), "--train_data", str(data)]
     assert main([*arguments, *(["--device_target", "Ascend"] if flag else [])]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and ABSENT in lines[0] and not output.exists()
-    assert ("--device_target" if flag else f"{config}:") in lines[0]
+    assert ("--device_target" if flag else f"{config}:2: ") in lines[0]
 
 
 @needs_no_ascend

@@ -105,3 +105,6 @@ def test_bash_completes_verbs_and_flags(capsys, tmp_path):
     assert complete("mindcoder finetune --predict") == set()
     assert complete(f"mindcoder chat {tmp_path}/compl") == {str(script)}
     assert complete(f"mindcoder finetune --config {tmp_path}/compl") == {str(script)}
+    assert "wizardcoder/tiny_lora" in complete("mindcoder finetune --config wizardcoder/tiny_l")
+    assert complete("mindcoder configs sh") == {"show"}
+    assert complete("mindcoder configs show models/tiny_w") == {"models/tiny_wizardcoder"}

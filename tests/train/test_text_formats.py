@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.checkpoint.trained_format import trained_format
 from mindcoder.cli.main import main
+from mindcoder.config.recipe import read_recipe
+from mindcoder.config.write import as_yaml
 from mindcoder.data.text_format import TextFormat, read_text_format
 from mindcoder.errors import UserError
 from mindcoder.generate.model import ModelRequest, open_model
@@ -117,8 +120,8 @@ def test_predict_takes_the_trained_template_where_none_is_asked_for(workspace, t
     from mindcoder.config.load import load_config
     from mindcoder.train.text_formats import as_trained
 
-    text = CONFIG.read_text().replace("  prompt_template: wizardcoder\n", "")
-    (tmp_path / "c.yaml").write_text(text)
+    text = as_yaml(read_recipe(CONFIG).data)
+    (tmp_path / "c.yaml").write_text(re.sub("  prompt_template: wizardcoder .*\n", "", text))
     flags = {"load_checkpoint": ("--load_checkpoint", str(workspace / "chat_run"))}
     shutil.copytree(workspace / "run" / "tokenizer", workspace / "chat_run" / "tokenizer", dirs_exist_ok=True)
     made = json.loads((workspace / "chat_run" / "tokenizer" / "mindcoder.json").read_text())
