@@ -212,9 +212,9 @@ def _no_effect_table(words: Words) -> Iterator[str]:
         for path, names in places.items():
             by_keys.setdefault(tuple(names), []).append(path)
         cells = []
-        for names, paths in by_keys.items():
+        for keys, paths in by_keys.items():
             where = words.comma.join(f"`{path}`" for path in paths if path)
-            cells.append((f"{where}{words.colon}" if where else "") + words.comma.join(f"`{name}`" for name in names))
+            cells.append((f"{where}{words.colon}" if where else "") + words.comma.join(f"`{key}`" for key in keys))
         yield f"| {reason} | {'; '.join(cells)} |"
     yield ""
 
