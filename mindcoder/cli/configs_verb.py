@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mindcoder.cli.arguments import quantity
 from mindcoder.config.describe import BASE_TEXT
 from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.layout import check_layout
@@ -17,6 +16,7 @@ from mindcoder.config.write import as_yaml, scalar
 from mindcoder.errors import UserError
 from mindcoder.files import read_text, write_text
 from mindcoder.outputs import file_name, refuse_as_output, refuse_present
+from mindcoder.sizes import quantity
 
 CONFIG_HELP = "YAML file, or the name of a shipped configuration (mindcoder configs ls)"
 

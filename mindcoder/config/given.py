@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.config.load import load_config
+from mindcoder.config.recipe import BASE, read_bases
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 
-BASE = "base"
 GIVEN = "config"  # what messages call a dictionary
 
 
@@ -41,8 +41,9 @@ def read_configuration(
     """Validate what a function of `mindcoder.api` was given.
 
     Args:
-        config: a YAML file; or its keys as a dictionary, nested (``{"runner_config": {"epochs": 2}}``) or by path
-            (``{"runner_config.epochs": 2}``), over the file that ``base`` names, if any.
+        config: a YAML file, or the name of a shipped configuration; or keys as a dictionary, nested
+            (``{"runner_config": {"epochs": 2}}``) or by path (``{"runner_config.epochs": 2}``), over the ``base``, if
+            any: a file or a name, or a list of them that is joined as in a recipe.
         overrides: key path -> value, over ``config``.
         arguments: key path -> (name of the function's argument, value), over both.
 
@@ -64,8 +65,10 @@ def read_configuration(
         return Configuration(*load_config(config, (), later))
     keys = {path: (GIVEN, value) for path, value in _leaves(config, GIVEN)}
     base = keys.pop(BASE, (GIVEN, None))[1]
-    if base is not None and not isinstance(base, str | Path):
-        raise UserError(f"base: expected a file, found {type(base).__name__}", GIVEN)
+    if base is not None and not isinstance(base, str | Path | list):
+        raise UserError(f"base: expected a file or a list of bases, found {type(base).__name__}", GIVEN)
+    if isinstance(base, list):
+        return Configuration(*load_config(read_bases([str(name) for name in base], GIVEN), (), keys | later))
     if base is not None:
         return Configuration(*load_config(base, (), keys | later))
     return _without_file(keys | later)

@@ -30,12 +30,12 @@ BOUNDS = {
 
 
 def load_config(
-    file: str | Path, sets: Iterable[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
+    file: str | Path | YamlSource, sets: Iterable[str] = (), flags: Mapping[str, tuple[str, Any]] | None = None
 ) -> tuple[RunConfig, YamlSource]:
     """Read, join with the bases, override and validate.
 
     Args:
-        file: YAML file with MindFormers' keys, or the name of a shipped one.
+        file: YAML file with MindFormers' keys, or the name of a shipped one; or a source that is read already.
         sets: ``key.path=value`` strings of ``--set``.
         flags: key path -> (flag as typed, value), for flags such as ``--load_checkpoint``.
 
@@ -45,7 +45,7 @@ def load_config(
     Raises:
         UserError: with file, line, key, what was found and what is expected.
     """
-    source = read_recipe(file)
+    source = file if isinstance(file, YamlSource) else read_recipe(file)
     for text in sets:
         key, value = parse_set(text)
         if key.split(".")[0] == BASE:

@@ -11,6 +11,7 @@ A file without ``base`` is read as it is, so MindFormers' files are recipes too.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,16 @@ def read_recipe(file: str | Path) -> YamlSource:
     return _Reader().read(find_config(file), ())
 
 
-def bases_of(config: Config) -> list[tuple[str, Config]]:
-    """The bases that a configuration names, in order.
+def read_bases(names: Sequence[str], shown: str) -> YamlSource:
+    """Join bases that no file names; paths are relative to the working directory.
+
+    Args:
+        shown: what messages call the place where the names are given.
 
     Raises:
-        UserError: one of them is unknown.
+        UserError: as `read_recipe`.
     """
-    return [(name, found) for name, found, _ in _named(config.read(), config)]
+    return _Reader().join(YamlSource(shown, {BASE: list(names)}, {}), Config(Path(shown), given=shown), ())
 
 
 class _Reader:
@@ -57,6 +61,10 @@ class _Reader:
         own = config.read()
         if self.read_files > MOST_FILES:
             raise UserError(f"more than {MOST_FILES} files are joined", own.file)
+        return self.join(own, config, trail)
+
+    def join(self, own: YamlSource, config: Config, trail: tuple[Config, ...]) -> YamlSource:
+        """What a configuration says, over its bases."""
         bases = _named(own, config)
         own.data.pop(BASE, None)
         check_repeated_datasets(own)

@@ -168,7 +168,7 @@ def test_a_dictionary_is_the_file_that_it_came_from():
         ("none.yaml", {}, "none.yaml: no such configuration file"),
         (5, {}, "config: expected a file or a dictionary, found int"),
         ({3: 4}, {}, "config: expected names of keys, found 3"),
-        ({"base": 5}, {}, "config: base: expected a file, found int"),
+        ({"base": 5}, {}, "config: base: expected a file or a list of bases, found int"),
         (
             {"base": TINY, "runner_config": {"epcohs": 1}},
             {},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from mindcoder.config.given import read_configuration
 from mindcoder.config.load import load_config
 from mindcoder.config.recipe import MOST_FILES, read_recipe
 from mindcoder.config.write import as_yaml
@@ -124,3 +125,20 @@ def test_mindformers_file_can_be_a_base(tmp_path):
     copy = tmp_path / "copy.yaml"
     copy.write_text(as_yaml(source.data))
     assert load_config(copy)[0] == config and copy.read_text().count("  # ") > 100
+
+
+def test_python_takes_bases_as_a_recipe_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, mine="runner_config: {epochs: 9}")
+    bases = ["models/tiny_llama", "methods/tiny_lora", "./mine.yaml"]
+    run = read_configuration({"base": bases, "runner_config": {"batch_size": 2}}).run
+    assert (run.runner_config.epochs, run.runner_config.batch_size, run.adapter.lora_rank) == (9, 2, 8)
+    assert read_configuration("llama/tiny_lora").run.model == run.model
+    for given, expected in {
+        "models/tiny_lama": "config: base: no shipped configuration 'models/tiny_lama'; did you mean 'models/tiny_ll",
+        "./none.yaml": "config: base: no such file as none.yaml",
+    }.items():
+        with pytest.raises(UserError, match=expected):
+            read_configuration({"base": [given]})
+    with pytest.raises(UserError, match="config: runner_config.epochs: found 'x'"):
+        read_configuration({"base": bases, "runner_config.epochs": "x"})
