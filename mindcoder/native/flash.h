@@ -27,6 +27,7 @@ struct Sequence {
   int64_t drop_bit;                         // first bit of the dropout mask, which is [N, S, T] here
   int64_t shift;                            // query i stands beside key i + shift
   const uint8_t *hidden = nullptr;          // [S, T] or [N, S, T], not 0 where a key is hidden; null for none
+  const int32_t *table = nullptr;           // blocks of its keys and values, in order, if they are paged (`attend` alone)
 };
 
 struct Call {
@@ -39,6 +40,7 @@ struct Call {
   Strides query, key, value, out, statistics;
   int64_t hidden_row = 0, hidden_head = 0;  // strides of `Sequence::hidden`
   int64_t below = UNBOUNDED, above = UNBOUNDED;  // query i sees keys i + shift - below to i + shift + above
+  int64_t block_size = 1, block = 0;  // of paged keys and values: tokens, elements from one block to the next
   std::vector<Sequence> sequences;
 
   static constexpr int64_t UNBOUNDED = INT64_MAX / 4;

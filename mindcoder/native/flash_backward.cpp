@@ -11,7 +11,7 @@ namespace {
 // The query heads of a key head are cut into parts, each with its own sums of dk and dv, if there are few key heads: a
 // number that depends on the call alone, so that the result does not depend on the number of threads.
 constexpr int64_t ENOUGH = 16;
-constexpr int64_t AT_ONCE = 64 << 20;  // bytes of such sums, or those of one key head, if that is more
+constexpr int64_t AT_ONCE = 16 << 20;  // bytes of such sums, or what keeps all threads busy, if that is more
 
 struct Unit {
   int64_t sequence, kv_head, start;  // where its sums begin
@@ -32,7 +32,8 @@ class Heads {
     for (size_t sequence = 0; sequence < call_.sequences.size(); sequence++) {
       for (int64_t kv_head = 0; kv_head < call_.kv_heads; kv_head++) {
         const int64_t own = size_of(sequence) * parts_;
-        if (!units.empty() && (size + own) * 4 > AT_ONCE) {
+        const int64_t pieces = static_cast<int64_t>(units.size()) * parts_;
+        if (pieces >= 2 * team_size() && (size + own) * 4 > AT_ONCE) {
           differentiate(units, size);
           units.clear(), size = 0;
         }

@@ -82,7 +82,7 @@ class Backward {
       const float *slopes = packer_.read(gradient, row);
       packer_.a_of_rows(gradient_.get());
       packer_.a_of_columns(gradient_by_depth_.get(), query_depth_);
-      read_rows(call_.element, out.data, out.stride, row, out.rows, out.width, value_width_, results.get());
+      read_rows(out, row, value_width_, results.get());
       for (int64_t own = 0; own < STEP; own++)
         read_statistics(row + own, slopes + own * value_width_, results.get() + own * value_width_);
     }

@@ -1,12 +1,10 @@
 // Rows of float32, float16 and bfloat16 as rows of float, and back; buffers for them.
 #pragma once
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "flash.h"
 #include "lanes.h"
+#include "scratch.h"
 
 namespace flash {
 
@@ -19,14 +17,11 @@ inline int64_t padded(int64_t count) { return (count + STEP - 1) / STEP * STEP; 
 template <class Number>
 class Buffer {
  public:
-  explicit Buffer(int64_t count)
-      : data_(static_cast<Number *>(std::aligned_alloc(64, (count * sizeof(Number) + 127) / 64 * 64)), &std::free) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  Number *get() const { return data_.get(); }
+  explicit Buffer(int64_t count) : scratch_((count * sizeof(Number) + 127) / 64 * 64) {}
+  Number *get() const { return scratch_.as<Number>(); }
 
  private:
-  std::unique_ptr<Number, decltype(&std::free)> data_;
+  Scratch scratch_;
 };
 
 inline const char *at(const void *data, Element element, int64_t index) {
@@ -94,13 +89,26 @@ inline void write_row(Element element, const float *from, float factor, int64_t 
   }
 }
 
-// Rows first .. first + STEP of a matrix of `rows` rows, zeros where there are none: chunk[STEP, padding].
-inline void read_rows(Element element, const char *data, int64_t stride, int64_t first, int64_t rows, int64_t width,
-                      int64_t padding, float *chunk) {
-  for (int64_t row = 0; row < STEP; row++) {
-    const int64_t count = first + row < rows ? width : 0;
-    read_row(element, data + (first + row) * stride * bytes_of(element) * (count > 0), count, padding,
-             chunk + row * padding);
+// Rows of one head of one sequence, behind each other or in blocks that a table names.
+struct Matrix {
+  Element element;
+  const char *data;
+  int64_t stride, rows, width;  // stride in elements
+  const int32_t *table = nullptr;
+  int64_t block_size = 1, block = 0;  // rows of a block, elements from one block to the next
+
+  const char *row(int64_t index) const {
+    const int64_t place = table == nullptr ? index * stride : table[index / block_size] * block + index % block_size * stride;
+    return data + place * bytes_of(element);
+  }
+};
+
+// The STEP rows from `first`, zeros where there are none: chunk[STEP, padding].
+inline void read_rows(const Matrix &matrix, int64_t first, int64_t padding, float *chunk) {
+  for (int64_t own = 0; own < STEP; own++) {
+    const int64_t row = first + own;
+    if (row < matrix.rows) read_row(matrix.element, matrix.row(row), matrix.width, padding, chunk + own * padding);
+    else std::fill(chunk + own * padding, chunk + (own + 1) * padding, 0.0f);
   }
 }
 

@@ -8,7 +8,7 @@
 namespace flash {
 namespace {
 
-constexpr int64_t AT_ONCE = 64 << 20;  // bytes of packed keys and values, or one key head's, if that is more
+constexpr int64_t AT_ONCE = 16 << 20;  // bytes of packed keys and values, or one key head's, if that is more
 
 // A key head of a sequence.
 struct Unit {
@@ -88,9 +88,9 @@ class Heads {
     const PackedKeys<Products> to = packed(unit, memory);
     const Element element = call_.element;
     const Matrix keys{element, at(inputs_.key, element, own.key + unit.kv_head * call_.key.head), call_.key.token, own.keys,
-                      call_.width};
+                      call_.width, own.table, call_.block_size, call_.block};
     const Matrix values{element, at(inputs_.value, element, own.value + unit.kv_head * call_.value.head), call_.value.token,
-                        own.keys, call_.value_width};
+                        own.keys, call_.value_width, own.table, call_.block_size, call_.block};
     for (int64_t row = first; row < std::min(first + KEYS, own.keys); row += STEP) {
       packer.read(keys, row);
       packer.b_of_rows(to.keys);

@@ -1,5 +1,5 @@
-// IncreFlashAttention and FusedInferAttentionScore for MindSpore's operator plugin: one query a sequence with a dense or a
-// paged cache, and prompts with dense keys. CANN's pages: aclnnIncreFlashAttentionV4, aclnnFusedInferAttentionScoreV2;
+// IncreFlashAttention and FusedInferAttentionScore for MindSpore's operator plugin: one query a sequence and prompts, with
+// dense keys and values or a paged cache. CANN's pages: aclnnIncreFlashAttentionV4, aclnnFusedInferAttentionScoreV2;
 // float32 is taken too. Shifts, quantization, padding sizes, shared prefixes and lists of several keys are refused.
 #include <algorithm>
 #include <cmath>
@@ -74,6 +74,15 @@ Pages pages_of(const Inference &call, const Axes &query, int64_t kv_heads) {
   return {strides, size * kv_heads * width, key.shape[0], table.shape[1]};
 }
 
+// The blocks of a sequence of `length` tokens.
+const int32_t *blocks_of(const Inference &call, const Pages &pages, int64_t sequence, int64_t length) {
+  const int32_t *table = static_cast<const int32_t *>(call.table.data) + sequence * pages.columns;
+  for (int64_t block = 0; block * call.block_size < length; block++)
+    if (table[block] < 0 || table[block] >= pages.blocks)
+      refuse("block_table", std::to_string(table[block]), "a block below " + std::to_string(pages.blocks));
+  return table;
+}
+
 // One query a sequence.
 void attend_single(const Inference &call, const Axes &query, const Strides &out_strides) {
   CachedCall own{element_of(call.query, "query"), query.heads, call.kv_heads > 0 ? call.kv_heads : query.heads, query.width,
@@ -103,10 +112,7 @@ void attend_single(const Inference &call, const Axes &query, const Strides &out_
   for (int64_t index = 0; index < query.batch; index++) {
     CachedSequence sequence{lengths[index], index * query.sequence, index * query.sequence, {}, {}, nullptr};
     if (paged) {
-      const int32_t *table = static_cast<const int32_t *>(call.table.data) + index * pages.columns;
-      for (int64_t block = 0; block * call.block_size < lengths[index]; block++)
-        if (table[block] < 0 || table[block] >= pages.blocks)
-          refuse("block_table", std::to_string(table[block]), "a block below " + std::to_string(pages.blocks));
+      const int32_t *table = blocks_of(call, pages, index, lengths[index]);
       sequence.key = {call.key.data, 0, pages.strides, table, call.block_size, pages.block};
     } else {
       sequence.key = {call.key.data, index * keys.sequence, keys.strides};
@@ -120,7 +126,20 @@ void attend_single(const Inference &call, const Axes &query, const Strides &out_
 
 // Prompts: the queries of a sequence are its last ones.
 void attend_prompts(const Inference &call, const Axes &query, const Strides &out_strides) {
-  if (call.table.given()) refuse("block_table", "shape " + call.table.text(), "nothing, for more than one query a sequence");
+  const bool paged = call.table.given();
+  Parameter key = call.key, value = call.value;
+  Pages pages{};
+  int64_t dense[4];
+  if (paged) {  // for the checks, as if the blocks of each sequence were behind each other
+    const int64_t kv_heads = call.kv_heads > 0 ? call.kv_heads : query.heads;
+    pages = pages_of(call, query, kv_heads);
+    const int64_t most = pages.columns * call.block_size;
+    const std::vector<int64_t> axes = call.options.layout == BSH    ? std::vector<int64_t>{query.batch, most, kv_heads * query.width}
+                                      : call.options.layout == BNSD ? std::vector<int64_t>{query.batch, kv_heads, most, query.width}
+                                                                    : std::vector<int64_t>{query.batch, most, kv_heads, query.width};
+    std::copy(axes.begin(), axes.end(), dense);
+    key.ndim = value.ndim = static_cast<int>(axes.size()), key.shape = value.shape = dense;
+  }
   int64_t shape[4] = {1, 1, 0, 0};
   Parameter mask = call.mask;
   if (mask.given() && mask.ndim == 3) {
@@ -128,7 +147,7 @@ void attend_prompts(const Inference &call, const Axes &query, const Strides &out
     mask.ndim = 4, mask.shape = shape;
   }
   if (mask.given() && std::strcmp(mask.dtype, "int8") == 0) mask.dtype = "uint8";
-  Call own = understand(call.options, {call.query, call.key, call.value, {}, mask, {}, {}});
+  Call own = understand(call.options, {call.query, key, value, {}, mask, {}, {}});
   if (call.kv_heads > 0 && own.kv_heads != call.kv_heads)
     refuse("num_key_value_heads", std::to_string(call.kv_heads), "the key's, " + std::to_string(own.kv_heads));
   const int64_t keys = own.sequences.front().keys;
@@ -138,7 +157,9 @@ void attend_prompts(const Inference &call, const Axes &query, const Strides &out
     Sequence &sequence = own.sequences[index];
     sequence.queries = q_lengths[index], sequence.keys = kv_lengths[index];
     if (call.options.sparse_mode >= 3) sequence.shift = sequence.keys - sequence.queries;
+    if (paged) sequence.key = sequence.value = 0, sequence.table = blocks_of(call, pages, index, sequence.keys);
   }
+  if (paged) own.key = own.value = pages.strides, own.block_size = call.block_size, own.block = pages.block;
   own.out = out_strides;
   const int64_t rows = query.batch * query.heads * query.length;
   std::memset(call.out.data, 0, rows * query.width * bytes_of(own.element));  // what is past the lengths

@@ -5,13 +5,6 @@
 
 namespace flash {
 
-// Rows of one head of one sequence.
-struct Matrix {
-  Element element;
-  const char *data;
-  int64_t stride, rows, width;  // stride in elements
-};
-
 template <class Products>
 class Packer {
  public:
@@ -22,7 +15,7 @@ class Packer {
   // Reads the STEP rows from `first`; rows that do not exist are zeros. What follows writes these rows.
   const float *read(const Matrix &matrix, int64_t first) {
     width_ = padded(matrix.width), first_ = first;
-    read_rows(matrix.element, matrix.data, matrix.stride, first, matrix.rows, matrix.width, width_, chunk_.get());
+    read_rows(matrix, first, width_, chunk_.get());
     is_turned_ = false;
     return chunk_.get();
   }

@@ -166,6 +166,33 @@ def test_prompts(library, dtype):
     assert error(short[1, :, :13], expected) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("layout", [BSH, BNSD, BSND])
+def test_a_prompts_chunk_on_a_paged_cache(library, layout):
+    """The same bits as with the blocks behind each other."""
+    heads, kv_heads, width, block, queries = 4, 2, 32, 16, 40
+    pool = (30, kv_heads, block, width) if layout == BNSD else (30, block, kv_heads * width)
+    key, value = (values(*pool, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    table = torch.randperm(30, generator=torch.Generator().manual_seed(2))[:16].reshape(2, 8).int()
+    query = values(2, heads, queries, width, seed=3, dtype=torch.float32)
+    gathered = []
+    for cache in (key, value):
+        own = cache[table.long()]  # [B, M, block, K*D] or [B, M, K, block, D]
+        if layout == BNSD:
+            own = own.transpose(1, 2).reshape(2, kv_heads, -1, width)
+        gathered.append(own.reshape(2, 8 * block, *((kv_heads, width) if layout == BSND else (kv_heads * width,)))
+                        if layout != BNSD else own.contiguous())  # fmt: skip
+    if layout != BNSD:
+        query = query.transpose(1, 2).contiguous()
+        query = query.flatten(2) if layout == BSH else query
+    mask = torch.ones(2048, 2048, dtype=torch.bool).triu(1)
+    lengths = ([40, 33], [125, 33])
+    rest = (mask, *lengths)
+    status, paged, _ = fused(library, query, key, value, *rest, table, heads, kv_heads, layout, 3, block)
+    assert status == 0
+    status, dense, _ = fused(library, query, *gathered, *rest, None, heads, kv_heads, layout, 3)
+    assert status == 0 and torch.equal(paged, dense) and paged.any()
+
+
 REFUSED = {
     "query: found shape [2, 2, 64], expected one token a sequence": {"query": torch.zeros(2, 2, 64)},
     "block_table: found 9, expected a block below 4": {"table": torch.tensor([[0, 9], [1, 2]], dtype=torch.int32)},
