@@ -11,6 +11,7 @@ from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.config.given import Configuration
 from mindcoder.config.load import load_config
+from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
 from mindcoder.generate.job import PredictRequest, run_prediction
 from mindcoder.outputs import file_name, refuse_as_output
@@ -54,7 +55,7 @@ def _train(run_mode: str, configuration: Configuration, arguments: argparse.Name
 
 
 def _predict(configuration: Configuration, arguments: argparse.Namespace) -> int:
-    config = configuration.run
+    config: RunConfig = configuration.run
     if not arguments.predict_data:
         raise UserError("predict needs --predict_data: a text or a file of prompts")
     if arguments.output_file:

@@ -34,6 +34,7 @@ CONFIG = {
     "model": {"model_config": SIZE},
     "runner_config": {"epochs": 2, "batch_size": 2},
     "context.device_target": "CPU",
+    "callbacks.1.prefix": "mine",  # has no effect, which the log file says
 }
 RECORDS = json.loads(SAMPLES.read_text(encoding="utf-8"))[:8]
 
