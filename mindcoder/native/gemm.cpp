@@ -15,10 +15,9 @@
 namespace {
 
 constexpr int64_t PACKED = int64_t{12} << 20;     // bytes of a packed factor: both lie in the shared cache
-constexpr int64_t IN_CACHE = int64_t{768} << 10;  // bytes of A's panels that a task works on: they lie in its L2 cache
+constexpr int64_t IN_CACHE = int64_t{384} << 10;  // bytes of A's panels that a task works on: they lie in its L2 cache
 constexpr int64_t TOGETHER = 1 << 20;   // products of numbers from which several threads pay
-constexpr int64_t STRIP = 256;          // depth that is packed at once if the rows are not contiguous
-constexpr int64_t PANELS = 8;           // panels that a packing task handles
+constexpr int64_t STRIP = 64, PANELS = 16;  // depth and panels that are packed at once if the rows are not contiguous
 
 int64_t parts_of(int64_t size, int64_t part) { return (size + part - 1) / part; }
 int64_t rounded(int64_t size, int64_t grain) { return parts_of(size, grain) * grain; }

@@ -18,6 +18,8 @@ constexpr int64_t SIDE = 16;            // rows of a tile
 constexpr int64_t DEPTH = 32;           // depth of a tile
 constexpr int64_t TILE = SIDE * DEPTH;  // bfloat16 numbers in it
 
+constexpr int64_t AHEAD = 256;          // bytes by which packing prefetches
+
 using Bits = uint16_t;  // of a bfloat16
 
 // A panel is [blocks of depth][2 tiles][terms][TILE]. A's tiles are [16 rows][32], B's [16 pairs of depth][16 rows][2]:
@@ -49,11 +51,13 @@ struct Tiles {
         for (int term = 0; term < TERMS; term++) lines[term][own] = _mm512_setzero_si512();
         continue;
       }
-      const void *at = from.at(item, row + own, start);
+      const char *at = static_cast<const char *>(from.at(item, row + own, start));
+      __builtin_prefetch(at + AHEAD);
+      if (TERMS > 1) __builtin_prefetch(at + AHEAD + 64);
       if constexpr (TERMS == 1) {
         lines[0][own] = _mm512_maskz_loadu_epi16(exist, at);
       } else {
-        const float *floats = static_cast<const float *>(at);
+        const float *floats = reinterpret_cast<const float *>(at);
         __m512i low = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(exist), floats);
         __m512i high = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(exist >> 16), floats + 16);
         for (int term = 0; term < TERMS; term++) {
@@ -72,6 +76,8 @@ struct Tiles {
     for (int64_t pair = 0; pair < SIDE; pair++) {
       const __mmask16 first = 2 * pair < depth ? exist : 0, second = 2 * pair + 1 < depth ? exist : 0;
       const void *even_at = from.at(item, row, start + 2 * pair), *odd_at = from.at(item, row, start + 2 * pair + 1);
+      __builtin_prefetch(static_cast<const char *>(even_at) + AHEAD);
+      __builtin_prefetch(static_cast<const char *>(odd_at) + AHEAD);
       if constexpr (TERMS == 1) {
         const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first, even_at));
         const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(second, odd_at));
