@@ -15,7 +15,7 @@
 namespace {
 
 constexpr int64_t PACKED = int64_t{12} << 20;     // bytes of a packed factor: both lie in the shared cache
-constexpr int64_t IN_CACHE = int64_t{384} << 10;  // bytes of A's panels that a task works on: they lie in its L2 cache
+constexpr int64_t IN_CACHE = int64_t{384} << 10;  // bytes of B's panels that a task works on: they lie in its L2 cache
 constexpr int64_t TOGETHER = 1 << 20;   // products of numbers from which several threads pay
 constexpr int64_t STRIP = 64, PANELS = 16;  // depth and panels that are packed at once if the rows are not contiguous
 
@@ -129,16 +129,16 @@ struct Multiplication {
     const bool plain = g.element == GemmType::float32 && !(last && g.bias != nullptr);
     const int64_t padded = rounded(depth, kernel.depth);
     const int64_t a_panels = parts_of(rows, kernel.rows), b_panels = parts_of(columns, kernel.columns);
-    const int64_t tall = std::min(a_panels, std::max(IN_CACHE / a.panel_bytes, int64_t{1}));
-    const int64_t bands = parts_of(a_panels, tall);
-    // Enough tasks for an even end, but long ones: each reads its panels of A again.
-    const int64_t wide = std::max(parts_of(b_panels * bands, int64_t{8} * team_size()), int64_t{1});
-    const int64_t tasks = bands * parts_of(b_panels, wide);
+    const int64_t wide = std::min(b_panels, std::max(IN_CACHE / b.panel_bytes, int64_t{1}));
+    const int64_t bands = parts_of(b_panels, wide);
+    // Enough tasks for an even end, but long ones: each reads its panels of B again.
+    const int64_t tall = std::max(parts_of(a_panels * bands, int64_t{8} * team_size()), int64_t{1});
+    const int64_t tasks = bands * parts_of(a_panels, tall);
     for_each_task(tasks, alone, kernel, [&](int64_t task) {
       alignas(64) float block[MOST];
-      const int64_t band = task % bands * tall, group = task / bands * wide;
-      for (int64_t right = group; right < std::min(group + wide, b_panels); right++) {
-        for (int64_t left = band; left < std::min(band + tall, a_panels); left++) {
+      const int64_t band = task % bands * wide, group = task / bands * tall;
+      for (int64_t left = group; left < std::min(group + tall, a_panels); left++) {
+        for (int64_t right = band; right < std::min(band + wide, b_panels); right++) {  // along the rows of C
           const int64_t top = left * kernel.rows, side = right * kernel.columns;
           const int64_t height = std::min(kernel.rows, rows - top), breadth = std::min(kernel.columns, columns - side);
           const bool whole = height == kernel.rows && breadth == kernel.columns;

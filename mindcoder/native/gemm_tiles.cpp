@@ -116,6 +116,19 @@ struct Tiles {
   static void multiply(const void *a_panel, const void *b_panel, int64_t depth, bool add, float *c, int64_t stride) {
     const Bits *a = static_cast<const Bits *>(a_panel), *b = static_cast<const Bits *>(b_panel);
     const int64_t bytes = stride * 4;
+    if (add && TERMS > 1) {  // the rounding of a longer chain of sums would exceed float32's
+      alignas(64) float sums[4 * SIDE * SIDE];
+      multiply(a_panel, b_panel, depth, false, sums, 2 * SIDE);
+      asm volatile("" ::: "memory");  // the compiler does not know that the tiles were stored there
+      for (int64_t row = 0; row < 2 * SIDE; row++) {
+        for (int64_t half = 0; half < 2 * SIDE; half += SIDE) {
+          const __m512 own = _mm512_load_ps(sums + row * 2 * SIDE + half);
+          float *to = c + row * stride + half;
+          _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), own));
+        }
+      }
+      return;
+    }
     if (add) {
       _tile_loadd(0, c, bytes);
       _tile_loadd(1, c + SIDE, bytes);

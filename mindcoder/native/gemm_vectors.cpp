@@ -9,9 +9,9 @@
 namespace {
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int64_t SUMS = 24;  // of 32 registers: a block of C stays in them, with room for a row of B and a number of A
+constexpr int64_t REGISTERS = 32;
 #else
-constexpr int64_t SUMS = 12;  // of 16
+constexpr int64_t REGISTERS = 16;
 #endif
 
 // Panels are [depth][WIDTH] floats.
@@ -66,9 +66,11 @@ void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int6
 // Not `all`, which adds: a subtraction of zero is left out.
 inline Lanes spread(float number) { return number - Lanes{}; }
 
+// A block of C stays in registers, with room for a row of B and a number of A: 8 x 3 of 32, 4 x 3 of 16. Narrow ones
+// have half of the registers, because rows are packed in powers of two.
 template <int64_t VECTORS>
 struct Block {
-  static constexpr int64_t ROWS = SUMS / VECTORS, COLUMNS = VECTORS * LANES;
+  static constexpr int64_t ROWS = VECTORS == 1 ? REGISTERS / 2 : REGISTERS / 4, COLUMNS = VECTORS * LANES;
 
   static void multiply(const void *a_panel, const void *b_panel, int64_t depth, bool add, float *c, int64_t stride) {
     const float *a = static_cast<const float *>(a_panel), *b = static_cast<const float *>(b_panel);
@@ -77,14 +79,14 @@ struct Block {
       Lanes own[VECTORS];
 #pragma GCC unroll 3
       for (int64_t vector = 0; vector < VECTORS; vector++) own[vector] = load(b + vector * LANES);
-#pragma GCC unroll 24
+#pragma GCC unroll 16
       for (int64_t row = 0; row < ROWS; row++) {
         const Lanes number = spread(a[row]);
 #pragma GCC unroll 3
         for (int64_t vector = 0; vector < VECTORS; vector++) sums[row][vector] += number * own[vector];
       }
     }
-#pragma GCC unroll 24
+#pragma GCC unroll 16
     for (int64_t row = 0; row < ROWS; row++) {
 #pragma GCC unroll 3
       for (int64_t vector = 0; vector < VECTORS; vector++) {

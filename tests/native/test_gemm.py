@@ -86,9 +86,10 @@ def test_mixed_dtypes_and_no_depth(library):
     assert torch.equal(empty, bias.expand(2, 3, 33))
 
 
-def test_float32_is_as_accurate_as_pytorchs(library):
+@pytest.mark.parametrize("depth", [768, 12288])  # one chain of sums over all of 12288 had 2.4 times PyTorch's error
+def test_float32_is_as_accurate_as_pytorchs(library, depth):
     """Root mean square over all elements; two terms of bfloat16 instead of three have 16 bits."""
-    a, b = random(1, 128, 3072), random(1, 3072, 128, seed=1)
+    a, b = random(1, 96, depth), random(1, depth, 96, seed=1)
     expected = a.double() @ b.double()
 
     def deviation(found):
