@@ -124,7 +124,8 @@ struct TileProducts : BrainBlocks<PARTS_OF_ONE> {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t bytes_of_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } shapes;
+    };
+    static const Shapes shapes;  // not local: GCC 12 does not know that the instruction reads it
     _tile_loadconfig(&shapes);
   }
   static void end() { _tile_release(); }
