@@ -31,7 +31,9 @@ def argument_keys(given: Mapping[str, Any], folder: Callable[[], Path]) -> dict[
         if value is None:
             continue
         if name in SECTIONS:
-            found = {f"{SECTIONS[name]}.data_loader.{key}": item for key, item in _data(name, value, folder).items()}
+            found = {
+                f"{SECTIONS[name]}.data_loader.{key}": item for key, item in loader_keys(name, value, folder).items()
+            }
         elif not isinstance(value, str | Path):
             raise UserError(f"expected a path, found {_shown(value)}", name)
         elif name == "tokenizer":
@@ -44,8 +46,17 @@ def argument_keys(given: Mapping[str, Any], folder: Callable[[], Path]) -> dict[
     return keys
 
 
-def _data(name: str, value: object, folder: Callable[[], Path]) -> dict[str, Any]:
-    """Keys of a ``data_loader``."""
+def loader_keys(name: str, value: object, folder: Callable[[], Path]) -> dict[str, Any]:
+    """Keys of a ``data_loader`` that reads ``value``.
+
+    Args:
+        name: of the argument, for messages.
+        value: as `Data`.
+        folder: as in `argument_keys`.
+
+    Raises:
+        UserError: it is neither files nor records.
+    """
     if isinstance(value, str | Path):
         return {"dataset_dir": str(value), "dataset_files": None}
     items = list(value) if isinstance(value, Sequence) and not isinstance(value, bytes) else []

@@ -27,6 +27,7 @@ from mindcoder.run_log import run_log
 from mindcoder.temporary import clear_abandoned
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
+from mindcoder.train.given_data import Data, loader_keys
 from mindcoder.train.request import TrainRequest
 from mindcoder.train.text_formats import as_trained, format_of_run, tell_of_models_template
 
@@ -101,11 +102,11 @@ class Run:
     exit_code: int
     rank: int
 
-    def evaluate(self, data: str | Path | None = None) -> EvalResult:
+    def evaluate(self, data: Data | None = None) -> EvalResult:
         """Loss, perplexity and token accuracy of the last checkpoint, as the verb eval computes them.
 
         Args:
-            data: MindRecord, JSON or JSONL; by default the run's ``eval_dataset``.
+            data: files or records, as `mindcoder.finetune` takes them; by default the run's ``eval_dataset``.
 
         Raises:
             UserError: no data or no checkpoint, or they do not fit.
@@ -115,7 +116,8 @@ class Run:
         config = self.configuration.run.model_copy(update={"load_checkpoint": str(self.checkpoint)})
         if data is not None:
             section = config.eval_dataset
-            loader = section.data_loader.model_copy(update={"dataset_dir": str(data), "dataset_files": None})
+            keys = loader_keys("data", data, lambda: self.output_dir / "data")
+            loader = section.data_loader.model_copy(update=keys)
             config = config.model_copy(update={"eval_dataset": section.model_copy(update={"data_loader": loader})})
         return run_evaluation(Configuration(config, self.configuration.source))
 

@@ -97,6 +97,10 @@ def test_the_verbs_compute_the_same(run, tokenizer_folder, tmp_path, capsys):
     evaluation = ["--eval_dataset", str(data), "--load_checkpoint", str(run.output_dir)]
     assert main(["eval", *flags, *evaluation, "--output_dir", str(tmp_path / "eval")]) == 0
     result = run.evaluate(data)
+    with pytest.raises(
+        mindcoder.UserError, match="data: expected a file, a list of files or a list of records, found 5"
+    ):
+        run.evaluate(5)
     assert capsys.readouterr().out == f"eval: {result}\n"
     assert result.tokens > 100 and 0 < result.loss < 7
 
