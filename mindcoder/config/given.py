@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,23 +70,7 @@ def read_configuration(
         return Configuration(*load_config(read_bases([str(name) for name in base], GIVEN), (), keys | later))
     if base is not None:
         return Configuration(*load_config(base, (), keys | later))
-    return _without_file(keys | later)
-
-
-def _without_file(keys: Mapping[str, tuple[str, Any]]) -> Configuration:
-    """Only these keys; what a message says of a missing one does not name the empty file below them."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as empty:
-        try:
-            run, source = load_config(empty.name, (), keys)
-        except UserError as error:
-            if str(error.file) != empty.name:
-                raise
-            line = "" if error.line is None else f"{error.line}: "
-            message = str(error).removeprefix(f"{empty.name}:").strip().removeprefix(line)
-            raise UserError(message, GIVEN) from None
-    source.file = GIVEN
-    source.lines.clear()
-    return Configuration(run, source)
+    return Configuration(*load_config(YamlSource(GIVEN, {}, {}), (), keys | later))
 
 
 def _leaves(keys: Mapping[str, Any], where: str, path: str = "") -> Iterator[tuple[str, Any]]:
