@@ -102,7 +102,8 @@ def finetune(
     """Fine-tune a model; the verb finetune.
 
     Args:
-        config: YAML file, or its keys as a dictionary (`mindcoder.config.given.read_configuration`).
+        config: YAML file, or its keys as a dictionary (`mindcoder.config.given.read_configuration`); or what that
+            function has read, without more keys.
         data: MindRecord, JSON or JSONL, a list of such files, a registered name, or the records themselves as a list
             of dictionaries; by default ``train_dataset`` of ``config``.
         eval_data: the same for evaluation.
@@ -268,7 +269,7 @@ def _train(
     callbacks: Sequence[Callback],
     verbose: bool,
 ) -> Run:
-    from mindcoder.config.given import read_configuration
+    from mindcoder.config.given import Configuration, read_configuration
     from mindcoder.train.given_data import argument_keys
     from mindcoder.train.job import run_training
     from mindcoder.train.request import CHANGE_GROUPS, TrainRequest
@@ -282,7 +283,9 @@ def _train(
         place = given["output_dir"] or read_configuration(config, overrides).run.output_dir
         return Path(place) / "data"
 
-    keys = {"run_mode": ("run_mode", mode), **argument_keys(given, data_folder)}
+    keys = argument_keys(given, data_folder)
+    if not isinstance(config, Configuration):
+        keys["run_mode"] = "run_mode", mode
     configuration = read_configuration(config, overrides, keys)
     return run_training(configuration, mode, TrainRequest(resume, overwrite, changes), callbacks, verbose)
 

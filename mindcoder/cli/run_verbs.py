@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from mindcoder.api import finetune, pretrain
 from mindcoder.cli.arguments import config_flags
 from mindcoder.cli.logs import start_logging
 from mindcoder.config.given import Configuration
@@ -16,8 +17,7 @@ from mindcoder.errors import UserError
 from mindcoder.generate.job import PredictRequest, run_prediction
 from mindcoder.outputs import file_name, refuse_as_output
 from mindcoder.parallel.launch import RESTART_VARIABLE
-from mindcoder.train.job import TRAINING, run_evaluation, run_training
-from mindcoder.train.request import TrainRequest
+from mindcoder.train.job import TRAINING, run_evaluation
 
 
 def run(run_mode: str, arguments: argparse.Namespace) -> int:
@@ -40,10 +40,14 @@ def run(run_mode: str, arguments: argparse.Namespace) -> int:
 
 def _train(run_mode: str, configuration: Configuration, arguments: argparse.Namespace) -> int:
     restarted = os.environ.get(RESTART_VARIABLE) == "1"
-    request = TrainRequest(
-        bool(arguments.resume) or restarted, arguments.overwrite and not restarted, arguments.allow_changes
+    train = finetune if run_mode == "finetune" else pretrain
+    run = train(
+        configuration,
+        resume=bool(arguments.resume) or restarted,
+        overwrite=arguments.overwrite and not restarted,
+        allow_changes=arguments.allow_changes,
+        verbose=arguments.debug,
     )
-    run = run_training(configuration, run_mode, request, shows_effects=arguments.debug)
     if run.rank > 0 or run.updates == 0:
         return run.exit_code
     if run.result is not None:
