@@ -32,7 +32,7 @@ SIZE = {
 CONFIG = {
     "base": TINY,
     "model": {"model_config": SIZE},
-    "runner_config": {"epochs": 2, "batch_size": 2},
+    "runner_config": {"epochs": 2, "batch_size": 2, "sink_mode": True},  # the last one has no effect, and is logged
     "context.device_target": "CPU",
     "callbacks.1.prefix": "mine",  # has no effect, which the log file says
 }

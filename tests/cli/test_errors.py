@@ -138,7 +138,7 @@ def test_the_seeds_commands_end_to_end(tmp_path, tokenizer_folder):
     assert f"checkpoint: {checkpoint}" in done.stdout and (tmp_path / "out/tokenizer/tokenizer.json").is_file()
     done = script(
         RUN, "--run_mode", "eval", *common, "--load_checkpoint", checkpoint, "--output_dir", tmp_path / "nothing",
-        "--eval_dataset", tmp_path / "d.mindrecord",
+        "--eval_dataset", tmp_path / "d.mindrecord", "--set", "metric.type=EmF1Metric",
     )  # fmt: skip
     assert done.returncode == 0 and "perplexity" in done.stdout, done.stderr
     assert "keys without effect here: 1; see --debug" in done.stderr and not (tmp_path / "nothing").exists()
