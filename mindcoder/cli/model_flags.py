@@ -10,7 +10,8 @@ from mindcoder.cli.arguments import add_device_target_flag, number, positive, se
 from mindcoder.data.prompt import TEMPLATES
 
 if TYPE_CHECKING:
-    from mindcoder.generate.loaded_model import Model, Options
+    from mindcoder.generate.answer_options import Options
+    from mindcoder.generate.loaded_model import Model
     from mindcoder.generate.sampler import SamplingOptions
 
 
@@ -75,7 +76,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 def sampling(arguments: argparse.Namespace) -> SamplingOptions:
     """How the sampler chooses tokens, from the flags."""
-    from mindcoder.generate.loaded_model import AnswerOptions
+    from mindcoder.generate.answer_options import AnswerOptions
 
     return AnswerOptions(**answer_options(arguments)).sampling
 

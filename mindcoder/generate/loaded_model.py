@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -13,9 +12,9 @@ from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.data.readers.fields import Fields
 from mindcoder.data.readers.turns import read_turns
 from mindcoder.errors import UserError, single_line
+from mindcoder.generate.answer_options import AnswerOptions, Options, shown
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.request import Event, FinishReason, Request
-from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.scoring import Scorer
 from mindcoder.generate.shared_engine import SharedEngine
 from mindcoder.generate.text import StoppedText
@@ -24,78 +23,6 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import CodeTokenizer
 
 Prompt = str | Sequence[int]  # a text, or its token ids
-LARGEST_SEED = 2**32 - 1  # of numpy's generators
-LARGEST_COUNT = 2**31 - 1
-
-
-class Options(TypedDict, total=False):
-    """How to answer; the keyword arguments of `Model.generate` and `Model.chat`. See `AnswerOptions`."""
-
-    max_new_tokens: int | None
-    temperature: float
-    top_k: int
-    top_p: float
-    repetition_penalty: float
-    seed: int
-    stop: str | Sequence[str]
-    adapter: str | None
-
-
-@dataclass(frozen=True)
-class AnswerOptions:
-    """How to answer.
-
-    Attributes:
-        max_new_tokens: longest answer, in tokens; None goes on to the model's ``max_length``.
-        temperature: 0 is greedy; otherwise it divides the logits before a token is drawn.
-        top_k: draw from the ``k`` likeliest tokens; 0 draws from all.
-        top_p: draw from the likeliest tokens with this total probability.
-        repetition_penalty: above 1 it makes tokens of the text so far less likely.
-        seed: of the draws. The prompts of a list draw differently.
-        stop: texts that end an answer and are left out of it.
-        adapter: one of those that the model was loaded with; None is the base model.
-
-    Raises:
-        UserError: a value is out of bounds.
-    """
-
-    max_new_tokens: int | None = None
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-    stop: str | Sequence[str] = ()
-    adapter: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens is not None:
-            _check_count("max_new_tokens", self.max_new_tokens, 1, LARGEST_COUNT)
-        _check_count("top_k", self.top_k, 0, LARGEST_COUNT)
-        _check_count("seed", self.seed, 0, LARGEST_SEED)
-        _check_number("temperature", self.temperature, 0.0, 1e6, True)
-        _check_number("top_p", self.top_p, 0.0, 1.0, False)
-        _check_number("repetition_penalty", self.repetition_penalty, 0.0, 1e6, False)
-        if not isinstance(self.stop, Sequence) or not all(isinstance(text, str) for text in self.stops):
-            raise UserError(f"stop: expected a text or a list of texts, found {_shown(self.stop)}")
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        """``stop`` as a tuple."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-
-    @property
-    def sampling(self) -> SamplingOptions:
-        """How the sampler chooses tokens."""
-        greedy = self.temperature == 0
-        return SamplingOptions(
-            not greedy,
-            1.0 if greedy else float(self.temperature),
-            self.top_k,
-            float(self.top_p),
-            float(self.repetition_penalty),
-            self.seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -213,7 +140,7 @@ class Model:
         wanted = AnswerOptions(**options)
         single = isinstance(prompt, str) or _is_ids(prompt)
         if not single and (not isinstance(prompt, Sequence) or isinstance(prompt, bytes)):
-            raise UserError(f"prompt: expected a text or a list, found {_shown(prompt)}")
+            raise UserError(f"prompt: expected a text or a list, found {shown(prompt)}")
         prompts = [prompt] if single else prompt
         if suffix is not None:
             if not isinstance(prompt, str) or not isinstance(suffix, str):
@@ -299,7 +226,7 @@ class Model:
         except ValueError:  # rows of different lengths
             given = np.empty(0)
         if given.ndim not in (1, 2) or not given.size or not np.issubdtype(given.dtype, np.integer):
-            raise UserError(f"ids: expected token ids [T] or [B, T], found {_shown(ids)}")
+            raise UserError(f"ids: expected token ids [T] or [B, T], found {shown(ids)}")
         if adapter is not None and adapter not in self.adapters:
             raise UserError(f"no adapter {adapter!r}; there are: {', '.join(self.adapters) or 'none'}")
         bank, engine = self.engine.bank, self.engine
@@ -331,7 +258,7 @@ class Model:
             ids = [int(item) for item in prompt]  # type: ignore[attr-defined]
             self._check_ids(ids, f"prompt {index}")
         else:
-            raise UserError(f"prompt {index}: expected a text or a list of token ids, found {_shown(prompt)}")
+            raise UserError(f"prompt {index}: expected a text or a list of token ids, found {shown(prompt)}")
         if not ids:
             raise UserError(f"prompt {index} is empty")
         return ids
@@ -420,21 +347,3 @@ def _is_ids(prompt: object) -> bool:
     if not isinstance(prompt, Sequence) or isinstance(prompt, str | bytes) or not len(prompt):
         return False
     return all(isinstance(item, int | np.integer) and not isinstance(item, bool) for item in prompt)
-
-
-def _check_count(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise UserError(f"{name}: expected a whole number from {low} to {high}, found {_shown(value)}")
-
-
-def _check_number(name: str, value: object, low: float, high: float, includes_low: bool) -> None:
-    """Refuse what is no finite number between bounds; tiny ones overflow when a float32 is divided by them."""
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    fits = is_number and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
-    if not fits or (value == low and not includes_low) or 0 < abs(value) < 2.0**-126:  # type: ignore[arg-type]
-        bound = "from" if includes_low else "above"
-        raise UserError(f"{name}: expected a number {bound} {low:g} to {high:g}, found {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    return single_line(repr(value), 60)
