@@ -241,6 +241,10 @@ def mismatch_operation(me: Rank) -> None:
     me.all_reduce(data_of(me.rank, 8), "maximum" if me.rank else "sum")
 
 
+def mismatch_root(me: Rank) -> None:
+    me.call("HcclBroadcast", Buffer(data_of(me.rank, 8)), ctypes.c_uint64(8), TYPES["float32"], me.rank)
+
+
 def mismatch_letter(me: Rank) -> None:
     if me.rank == 0:
         me.send(data_of(0, 5), 1)

@@ -51,6 +51,7 @@ def test_a_meeting_file_of_a_killed_run_is_no_hindrance(tmp_path: Path) -> None:
         ("mismatch_count", "AllReduce of 8 float32, sum", "AllReduce of 9 float32, sum"),
         ("mismatch_dtype", "AllReduce of 8 float32, sum", "AllReduce of 8 float16, sum"),
         ("mismatch_operation", "AllReduce of 8 float32, sum", "AllReduce of 8 float32, maximum"),
+        ("mismatch_root", "Broadcast of 8 float32, root 0", "Broadcast of 8 float32, root 1"),
     ],
 )
 def test_a_mismatch_names_both_ranks_and_calls(tmp_path: Path, case: str, first: str, second: str) -> None:

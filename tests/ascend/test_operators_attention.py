@@ -230,6 +230,32 @@ def test_prompts(dtype):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
+def test_each_sequence_is_hidden_by_its_own_mask(dtype):
+    """Prompts, shorter sequences, and single tokens; each mask in every shape that the pages list for it."""
+    q, k, v = (values(3, heads, size, 8, dtype=dtype, seed=heads) for heads, size in ((4, 5), (2, 7), (1, 7)))
+    v = v.repeat(1, 2, 1, 1)
+    hidden = torch.rand(3, 1, 5, 7, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert all((hidden[i] != hidden[j]).any() for i, j in ((0, 1), (0, 2), (1, 2)))
+    wide = [x.double() for x in (q, k, v)]
+    expected = reference(*wide, ~hidden, 8**-0.5).to(dtype)
+    for mask in (hidden, hidden[:, 0].to(torch.uint8)):
+        out, _ = infer(q, [k], [v], mask, None, None, None, 0, 2, "BNSD", 0)
+        assert_close(out, expected)
+    out, _ = infer(q, [k], [v], hidden, [5, 2, 4], [3, 7, 4], None, 0, 2, "BNSD", 1)
+    for b, (rows, keys) in enumerate([(5, 3), (2, 7), (4, 4)]):
+        x = [wide[0][b : b + 1, :, :rows], wide[1][b : b + 1, :, :keys], wide[2][b : b + 1, :, :keys]]
+        assert_close(out[b, :, :rows], reference(*x, ~hidden[b, :, :rows, :keys], 8**-0.5)[0].to(dtype))
+    token, first = q[:, :, :1].contiguous(), hidden[:, :, :1]
+    expected = reference(token.double(), *wide[1:], ~first, 8**-0.5).to(dtype)
+    numbers = (4, 8**-0.5, "BNSD", 2, 0, 1)
+    for mask in (first, first[:, 0], first[:, 0, 0]):
+        out, _ = infer(token, [k], [v], mask.contiguous(), None, None, None, 0, 2, "BNSD", 0)
+        assert_close(out, expected)
+        run("aclnnIncreFlashAttentionV4", token, [k], [v], None, mask.contiguous(), *[None] * 10, *numbers, out.zero_())
+        assert_close(out, expected)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("layout", ["BSH", "BNSD"])
 def test_single_tokens_on_a_paged_cache(dtype, layout):
     batch, kv_heads, width, block, lengths = 3, 2, 8, 128, [1, 130, 256]

@@ -150,6 +150,27 @@ def test_adamw_of_twenty_steps(dtype):
         run("aclnnApplyAdamWV2", weight, m, v, None, gradient, -torch.ones(1), *numbers, False, False)
 
 
+def test_adamw_with_gradients_as_small_as_epsilon():
+    """Epsilon is added to the root of the corrected second moment, in both operators, with and without amsgrad."""
+    gradients = [values(6, seed=step) * torch.logspace(-10, -5, 6) for step in range(4)]
+    for amsgrad in (False, True):
+        reference = values(6).double()
+        optimizer = torch.optim.AdamW([reference], 0.01, (0.9, 0.999), 1e-8, 0.1, amsgrad=amsgrad)
+        second, first = ([values(6)] + [torch.zeros(6) for _ in range(3)] for _ in range(2))
+        numbers = [ctypes.c_float(number) for number in (0.01, 0.9, 0.999, 0.1, 1e-8)]
+        for step, gradient in enumerate(gradients, 1):
+            reference.grad = gradient.double()
+            optimizer.step()
+            done = torch.tensor([float(step - 1)])
+            run("aclnnApplyAdamWV2", *second, gradient, done, *numbers, amsgrad, False)
+            powers = [torch.tensor([0.9**step]), torch.tensor([0.999**step])]
+            rest = [torch.tensor([number]) for number in (0.01, 0.1, 0.9, 0.999, 1e-8)]
+            run("aclnnApplyAdamW", *first[:3], *powers, *rest, gradient, first[3], amsgrad, False)
+            # The weights have moved by 1e-2 at most; the corrections of float32 powers cost 1e-5 of that.
+            for weight in (second[0], first[0]):
+                torch.testing.assert_close(weight.double(), reference, rtol=0, atol=5e-7)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_losses_and_gradients(dtype, reduction):
