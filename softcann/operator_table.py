@@ -1,5 +1,6 @@
 """The table of operators for the documentation, from ``operators/constraints.cc``, which the operators check.
 
+Below it are the names that no CANN has (``names.py``) and what is left of aclop (``aclop/movements.cc``), with reasons.
 ``python -m softcann.operator_table`` writes docs/ascend_operators.md and its Chinese twin; a test compares them.
 """
 
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from softcann.names import UNRELEASED
 
 ROOT = Path(__file__).resolve().parent
 PAGES = "https://gitcode.com/cann/"
@@ -34,6 +37,50 @@ argument that may be null; `contiguous` one that may not be strided.
 | 函数 | 张量：数据类型、维数 |
 | --- | --- |
 """,
+}
+UNRELEASED_HEADS = {
+    "ascend_operators.md": """
+## Not there
+
+MindSpore looks these up too, but nobody knows their constraints, so softcann has none and a call says so.
+
+| function | why |
+| --- | --- |
+""",
+    "ascend_operators_CN.md": """
+## 没有实现的
+
+MindSpore 也会查找下列函数，但它们的约束无从得知，因此 softcann 没有实现，调用时会指出这一点。
+
+| 函数 | 原因 |
+| --- | --- |
+""",
+}
+MOVEMENT_HEADS = {
+    "ascend_operators.md": """
+## The old interface, aclop
+
+MindSpore falls back to aclop where an operator has no aclnn kernel. softcann computes these four and refuses others.
+
+| operator | why it is there |
+| --- | --- |
+""",
+    "ascend_operators_CN.md": """
+## 旧接口 aclop
+
+算子没有 aclnn 实现时，MindSpore 退回 aclop。softcann 只计算下面四个，其余一律拒绝。
+
+| 算子 | 为什么需要 |
+| --- | --- |
+""",
+}
+REASONS_CN = {
+    "aclnnPagedAttention": "没有任何 CANN 版本的文档；MindSpore 的 infer_boost 和 ATB 各有自己的实现",
+    "aclnnReshapeAndCache": "没有任何 CANN 版本的文档；MindSpore 的 infer_boost 和 ATB 各有自己的实现",
+    "Assign": "MindSpore 用它写参数（2.9.0 的 ops.assign 没有 aclnn 实现）",
+    "TensorMove": "编译器把它插在原地写入的算子之前，以及作为输出的参数之前",
+    "Identity": "一个值有第二个名字时由编译器插入",
+    "StridedSlice": "图中的 x[a:b]；编译器由下标生成（2.9.0 没有 aclnn 实现）",
 }
 
 
@@ -74,20 +121,30 @@ def short(rule: str) -> str:
     return re.sub(r"\b(bfloat|float|uint|int)(\d+)", lambda found: SHORT[found[1]] + found[2], rule).replace(",", " ")
 
 
-def page(head: str) -> str:
-    """The page: ``head``, then a line for each function."""
-    lines = []
+def movements() -> dict[str, str]:
+    """What softcann computes of aclop, and why."""
+    text = (ROOT / "aclop/movements.cc").read_text()
+    return dict(re.findall(r'^    \{"(\w+)", "([^"]+)", \w+\},$', text, re.MULTILINE))
+
+
+def page(name: str) -> str:
+    """The text of a page of ``docs``: a line for each function, for each name that is not there, and for aclop's."""
+    lines = [HEADS[name]]
     for row in rows():
         repository, _, path = row.page.partition("/")
         address = f"{PAGES}{repository}/blob/master/{path}".replace("&", "%26")
-        tensors = "; ".join(f"{name} {short(rule)}" for name, rule in row.tensors)
+        tensors = "; ".join(f"{tensor} {short(rule)}" for tensor, rule in row.tensors)
         lines.append(f"| [{row.function}]({address}) | {tensors} |\n")
-    return head + "".join(lines)
+    for head, reasons in ((UNRELEASED_HEADS[name], UNRELEASED), (MOVEMENT_HEADS[name], movements())):
+        lines.append(head)
+        for what, reason in reasons.items():
+            lines.append(f"| {what} | {REASONS_CN[what] if name.endswith('_CN.md') else reason} |\n")
+    return "".join(lines)
 
 
 def main() -> None:
-    for name, head in HEADS.items():
-        (ROOT.parent / "docs" / name).write_text(page(head), encoding="utf-8")
+    for name in HEADS:
+        (ROOT.parent / "docs" / name).write_text(page(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

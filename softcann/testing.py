@@ -20,7 +20,8 @@ from softcann.build import LIBRARIES, build
 
 # aclDataType of the CANN application API.
 NUMBERS = {torch.float32: 0, torch.float16: 1, torch.int8: 2, torch.int32: 3, torch.uint8: 4, torch.int16: 6}
-NUMBERS |= {torch.int64: 9, torch.float64: 11, torch.bool: 12, torch.bfloat16: 27}
+NUMBERS |= {torch.uint16: 7, torch.uint32: 8, torch.int64: 9, torch.uint64: 10, torch.float64: 11, torch.bool: 12}
+NUMBERS |= {torch.bfloat16: 27}
 FORMAT_ND = 2
 
 

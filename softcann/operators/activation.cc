@@ -34,16 +34,23 @@ Launch forward(const Tensor* x, Tensor* out, Function function) {
   });
 }
 
-// gradient = dout * slope(saved); saved is the input or the output, as the operator documents.
-template <class Function>
+// gradient = dout * slope(saved); saved is the input or the output, as the operator documents. T is what it is computed in.
+template <class T = float, class Function>
 Launch backward(const Tensor* dout, const Tensor* saved, Tensor* out, Function slope) {
   require_broadcast(out, "gradInput", dout, saved);
   return launch([=] {
-    const auto d = read<float>(dout, out->shape), x = read<float>(saved, out->shape);
-    std::vector<float> y(x.size());
+    const auto d = read<T>(dout, out->shape), x = read<T>(saved, out->shape);
+    std::vector<T> y(x.size());
     for (size_t i = 0; i < y.size(); ++i) y[i] = d[i] * slope(x[i]);
-    write(out, y);
+    write(out, y.data());
   });
+}
+
+// For the two whose page has float64 too.
+template <class Function>
+Launch backward_in_own_type(const Tensor* dout, const Tensor* saved, Tensor* out, Function slope) {
+  return saved->dtype == Dtype::float64 ? backward<double>(dout, saved, out, slope)
+                                        : backward<float>(dout, saved, out, slope);
 }
 
 }  // namespace
@@ -92,7 +99,7 @@ ACLNN(aclnnSigmoid, const Tensor* self, Tensor* out) {
 
 ACLNN(aclnnSigmoidBackward, const Tensor* gradOutput, const Tensor* output, Tensor* gradInput) {
   DOCUMENTED(aclnnSigmoidBackward, gradOutput, output, gradInput);
-  return backward(gradOutput, output, gradInput, [](float y) { return y * (1 - y); });
+  return backward_in_own_type(gradOutput, output, gradInput, [](auto y) { return y * (1 - y); });
 }
 
 ACLNN(aclnnTanh, const Tensor* self, Tensor* out) {
@@ -102,7 +109,7 @@ ACLNN(aclnnTanh, const Tensor* self, Tensor* out) {
 
 ACLNN(aclnnTanhBackward, const Tensor* gradOutput, const Tensor* output, Tensor* gradInput) {
   DOCUMENTED(aclnnTanhBackward, gradOutput, output, gradInput);
-  return backward(gradOutput, output, gradInput, [](float y) { return 1 - y * y; });
+  return backward_in_own_type(gradOutput, output, gradInput, [](auto y) { return 1 - y * y; });
 }
 
 ACLNN(aclnnRelu, const Tensor* self, Tensor* out) {

@@ -63,6 +63,7 @@ aclnnEmbeddingDenseBackward | ops-nn/index/embedding_dense_grad_v2/docs/aclnnEmb
 aclnnEqScalar | ops-math/math/equal/docs/aclnnEqScalar&aclnnInplaceEqScalar.md | self: bool,int8,uint8,int16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8 | out: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8
 aclnnEqTensor | ops-math/math/equal/docs/aclnnEqTensor&aclnnInplaceEqTensor.md | self: bool,int8,uint8,int16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8 | other: bool,int8,uint8,int16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8 | out: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8
 aclnnErf | ops-math/math/erf/docs/aclnnErf&aclnnInplaceErf.md | self: bool,int64,float16,float32,float64 0-8 | out: float16,float32,float64 0-8
+aclnnErfinv | ops-nn/activation/erfinv/docs/aclnnErfinv&aclnnInplaceErfinv.md | self: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32 0-8 | out: float16,bfloat16,float32 0-8
 aclnnExp | ops-math/math/exp/docs/aclnnExp&aclnnInplaceExp.md | self: bool,int64,float16,bfloat16,float32,float64 0-8 | out: float16,bfloat16,float32,float64 0-8
 aclnnExp2 | ops-math/math/pow/docs/aclnnExp2&aclnnInplaceExp2.md | self: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: float16,bfloat16,float32,float64 0-8
 aclnnExpand | ops-math/math/expand/docs/aclnnExpand.md | self: bool,int8,uint8,int32,int64,float16,bfloat16,float32 0-8 | out: =self 0-8
@@ -105,6 +106,7 @@ aclnnInplaceAdds | ops-math/math/add/docs/aclnnInplaceAdds.md | selfRef: bool,in
 aclnnInplaceCopy | ops-math/conversion/view_copy/docs/aclnnInplaceCopy.md | selfRef: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 1-8 | src: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 1-8
 aclnnInplaceDiv | ops-math/math/div/docs/aclnnDiv&aclnnInplaceDiv.md | selfRef: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | other: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8
 aclnnInplaceDivs | ops-math/math/div/docs/aclnnDivs&aclnnInplaceDivs.md | selfRef: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8
+aclnnInplaceErfinv | ops-nn/activation/erfinv/docs/aclnnErfinv&aclnnInplaceErfinv.md | selfRef: float16,bfloat16,float32 0-8
 aclnnInplaceFillScalar | ops-math/conversion/fill/docs/aclnnInplaceFillScalar.md | selfRef: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8
 aclnnInplaceFillTensor | ops-math/conversion/fill/docs/aclnnInplaceFillTensor.md | selfRef: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32 0-8 | value: =selfRef 0-8
 aclnnInplaceIndexCopy | ops-nn/index/scatter_update/docs/aclnnIndexCopy&aclnnInplaceIndexCopy.md | selfRef: bool,int8,uint8,int16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8 | index: int32,int64 0-8 | source: =selfRef 0-8

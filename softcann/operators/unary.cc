@@ -32,6 +32,18 @@ Launch of_float(const Tensor* self, Tensor* out, Function function) {
   });
 }
 
+// The y with erf(y) = x: Winitzki's formula, then three steps of Newton, by the complement where erf is near 1.
+inline double inverse_erf(double x) {
+  const double size = std::abs(x);
+  if (size >= 1) return size == 1 ? std::copysign(HUGE_VAL, x) : std::nan("");
+  const double log = -std::log1p(-x * x), slope = 2 / std::sqrt(std::acos(-1.0));
+  const double term = 2 / (std::acos(-1.0) * 0.147) - log / 2;
+  double y = std::sqrt(std::sqrt(term * term + log / 0.147) - term);
+  for (int step = 0; step < 3; ++step)
+    y += (size > 0.5 ? std::erfc(y) - (1 - size) : size - std::erf(y)) / (slope * std::exp(-y * y));
+  return std::copysign(y, x);
+}
+
 }  // namespace
 }  // namespace softcann
 
@@ -64,7 +76,13 @@ OF_FLOAT(aclnnLog10, self, out, std::log10(x))
 OF_FLOAT(aclnnSin, self, out, std::sin(x))
 OF_FLOAT(aclnnCos, input, out, std::cos(x))
 OF_FLOAT(aclnnErf, self, out, std::erf(x))
+OF_FLOAT(aclnnErfinv, self, out, inverse_erf(x))  // beyond 1 the page is silent: NaN, as PyTorch
 OF_FLOAT(aclnnFloor, self, out, std::floor(x))
 OF_FLOAT(aclnnCeil, self, out, std::ceil(x))
 OF_FLOAT(aclnnTrunc, self, out, std::trunc(x))
 OF_FLOAT(aclnnRound, self, out, std::nearbyint(x))  // ties to even, as the documentation's table of examples
+
+ACLNN(aclnnInplaceErfinv, Tensor* selfRef) {
+  DOCUMENTED(aclnnInplaceErfinv, selfRef);
+  return of_float(selfRef, selfRef, [](auto x) { return inverse_erf(x); });
+}

@@ -71,6 +71,38 @@ def test_error_function_and_floor(dtype):
         run("aclnnErf", values(2, dtype=torch.bfloat16), torch.empty(2, dtype=torch.bfloat16))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_inverse_error_function(dtype):
+    for strided in (False, True):
+        x = values(3, 5, dtype=dtype, strided=strided)
+        x.div_(5).clamp_(-1, 1)
+        out = values(3, 5, dtype=dtype, strided=strided, seed=1)
+        run("aclnnErfinv", x, out)
+        assert_close(out, torch.erfinv(x.double()).to(dtype))
+        changed = x.clone()
+        run("aclnnInplaceErfinv", changed)
+        assert torch.equal(changed, out)
+    tails = torch.tensor([0.0, 1e-6, -0.5, 0.5001, 0.999, -0.9999999, 1.0, -1.0, 1.5], dtype=dtype)
+    out = torch.empty_like(tails)
+    run("aclnnErfinv", tails, out)
+    assert_close(out, torch.erfinv(tails.double()).to(dtype))
+
+
+def test_inverse_error_function_of_integers_and_what_it_refuses():
+    for dtype in (torch.bool, torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64):
+        out = torch.empty(2)
+        run("aclnnErfinv", torch.tensor([0, 1], dtype=dtype), out)
+        assert out.tolist() == [0.0, float("inf")]
+    with pytest.raises(Refused, match="aclnnErfinv: self: found float64"):
+        run("aclnnErfinv", torch.ones(2).double(), torch.ones(2))
+    with pytest.raises(Refused, match="aclnnErfinv: out: found int32"):
+        run("aclnnErfinv", torch.ones(2), torch.ones(2).int())
+    with pytest.raises(Refused, match="aclnnErfinv: out"):
+        run("aclnnErfinv", torch.ones(2), torch.ones(3))
+    with pytest.raises(Refused, match="aclnnInplaceErfinv: selfRef: found int32"):
+        run("aclnnInplaceErfinv", torch.ones(2).int())
+
+
 BINARY = {
     "aclnnMul": torch.mul, "aclnnMaximum": torch.maximum, "aclnnMinimum": torch.minimum, "aclnnDiv": torch.div,
     "aclnnPowTensorTensor": lambda x, y: torch.pow(x, y),
