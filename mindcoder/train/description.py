@@ -31,10 +31,13 @@ def environment() -> dict[str, Any]:
 
 
 def write_run_description(config: RunConfig, network: TransformerConfig, output: Path) -> None:
-    """Write ``run.json``: command, configuration with all defaults, model size and FLOPs, environment."""
+    """Write ``run.json``: command, device in use, configuration with all defaults, size and FLOPs, environment."""
+    import mindspore as ms
+
     values = {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": sys.argv,
+        "device": ms.get_context("device_target"),
         "config": config.model_dump(exclude_none=True),
         "parameters": network.num_parameters(),
         "flops_per_token": network.flops_per_token(config.model.settings.seq_length),

@@ -215,6 +215,9 @@ def started(job: Job, shows_effects: bool = False, log_file: Path | None = None,
             1 if config.context.mode in (1, "PYNATIVE_MODE") else 0,
             max_call_depth=config.context.max_call_depth,
         )
+    if job.rank == 0:
+        chosen = " (auto: no Ascend card)" if config.context.device_target == "auto" and device == "CPU" else ""
+        log.info("device: %s%s", device, chosen)
     notes = notes_on_effects(config, job.source, device)
     shown = logging.INFO if shows_effects and not job.trains else logging.DEBUG
     for note in notes:

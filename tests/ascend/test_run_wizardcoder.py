@@ -49,6 +49,9 @@ def test_train_finetune_eval_and_predict_equal_cpu(tokenizer_folder, tmp_path):
         file = place / "answers.jsonl"
         run(entry("predict", predict_data=prompts, output_file=file, **common_eval))
         answers.append([json.loads(line)["output"] for line in file.read_text(encoding="utf-8").splitlines()])
+    for place, device in (("cpu", "CPU"), ("ascend", "Ascend")):
+        assert json.loads((tmp_path / place / "tuned" / "run.json").read_text())["device"] == device
+        assert f": device: {device}\n" in (tmp_path / place / "tuned" / "log" / "mindcoder.log").read_text()
     for name in ("whole", "tuned"):
         assert_same_losses(tmp_path / "ascend" / name, tmp_path / "cpu" / name, STEPS)
         assert_same_weights(tmp_path / "ascend" / name, tmp_path / "cpu" / name)

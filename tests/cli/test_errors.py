@@ -12,6 +12,7 @@ from conftest import REPOSITORY, SAMPLES
 
 TINY = REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml"
 RUN = REPOSITORY / "research" / "wizardcoder" / "run_wizardcoder.py"
+DEVICE = "device: CPU (auto: no Ascend card)"
 PREPROCESS = REPOSITORY / "research" / "wizardcoder" / "wizardcoder_preprocess.py"
 
 
@@ -136,11 +137,15 @@ def test_the_seeds_commands_end_to_end(tmp_path, tokenizer_folder):
     assert done.returncode == 0, done.stderr
     checkpoint = tmp_path / "out" / "checkpoint" / "step_00000012"
     assert f"checkpoint: {checkpoint}" in done.stdout and (tmp_path / "out/tokenizer/tokenizer.json").is_file()
+    assert done.stderr.splitlines().count(DEVICE) == 1, "the device in use is said"
+    assert DEVICE in (tmp_path / "out/log/mindcoder.log").read_text()
+    assert json.loads((tmp_path / "out/run.json").read_text())["device"] == "CPU"
     done = script(
         RUN, "--run_mode", "eval", *common, "--load_checkpoint", checkpoint, "--output_dir", tmp_path / "nothing",
         "--eval_dataset", tmp_path / "d.mindrecord", "--set", "metric.type=EmF1Metric",
     )  # fmt: skip
     assert done.returncode == 0 and "perplexity" in done.stdout, done.stderr
+    assert DEVICE in done.stderr.splitlines()
     assert "keys without effect here: 1; see --debug" in done.stderr and not (tmp_path / "nothing").exists()
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"instruction": f"task {n}", "id": n}) + "\n" for n in range(3)))
