@@ -11,9 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from softcann.generate import source
+from softcann.operator_table import defined, rows
 from softcann.wheel import BuildError, Needs, mindspore_folder, needs
 
 ROOT = Path(__file__).resolve().parent
@@ -108,8 +111,11 @@ def needs_of_wheel(folder: Path) -> Needs:
     return found
 
 
-def build() -> Path:
+def build(tell: Callable[[str], None] | None = None) -> Path:
     """Build what is out of date and give the folder that stands for an installed CANN; one process at a time.
+
+    Args:
+        tell: gets a line for each file that was compiled.
 
     Raises:
         BuildError: another MindSpore, no compiler, or an error in a source file.
@@ -117,10 +123,10 @@ def build() -> Path:
     BUILD.mkdir(exist_ok=True)
     with open(BUILD / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return build_alone()
+        return build_alone(tell)
 
 
-def build_alone() -> Path:
+def build_alone(tell: Callable[[str], None] | None = None) -> Path:
     """``build`` for whoever holds the lock."""
     command = [compiler(), *FLAGS, "-march=native"]
     wanted = needs_of_wheel(mindspore_folder())
@@ -142,8 +148,17 @@ def build_alone() -> Path:
         target = objects / path.parent.name / (path.stem + ".o")
         jobs.append((quick if operator else command, path, target, parsed if operator else None))
     jobs.append((["gcc", "-O1", "-fPIC", "-w"], generated, objects / "missing.o", None))
+    done, lock = [0], threading.Lock()
+
+    def compile_and_tell(job: tuple[list[str], Path, Path, Path | None]) -> None:
+        compiled = compile_one(*job)
+        with lock:
+            done[0] += 1
+            if compiled and tell is not None:
+                tell(f"compiled {job[1].name} ({done[0]} of {len(jobs)} files)")
+
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda job: compile_one(*job), jobs))
+        list(pool.map(compile_and_tell, jobs))
     main = LIBRARIES / "libascendcl.so"
     names = sorted(wanted.libraries - {main.name})
     linked = [str(job[2]) for job in jobs]
@@ -166,10 +181,12 @@ def build_alone() -> Path:
 
 def main() -> int:
     try:
-        print(build())
+        print(build(lambda line: print(line, file=sys.stderr, flush=True)))
     except BuildError as error:
         print(error, file=sys.stderr)
         return 2
+    for function in sorted(defined() - {row.function for row in rows()}):
+        print(f"softcann: {function} has no row in softcann/operators/constraints.cc: its calls fail", file=sys.stderr)
     return 0
 
 

@@ -111,3 +111,13 @@ def test_missing_functions_are_generated_weak() -> None:
     assert "WEAK void _ZN2ge5ShapeC1Ev(void *self) { memset(self, 0, 16); }" in text
     assert "WEAK long MsprofInit(void) { return 0; }" in text
     assert "aclnnNoneGetWorkspaceSize(void)" in text
+
+
+def test_a_build_says_what_it_compiles_and_which_function_has_no_row(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    building.build()
+    (building.BUILD / "objects/aclop/movements.stamp").unlink()
+    monkeypatch.setattr(building, "defined", lambda: {"aclnnAdd", "aclnnNobody"})
+    assert building.main() == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("compiled movements.cc (") and first.endswith(" files)")
+    assert second == "softcann: aclnnNobody has no row in softcann/operators/constraints.cc: its calls fail"
