@@ -54,7 +54,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("untied-table", "masters")  # a dry run takes half a minute; published_sizes' quick cases have the like
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES])
 def test_nothing_waits_on_the_device_for_nothing(name, tmp_path):
     found = measure(CASES[name], tmp_path)
     assert found.kernels["opapi_kernel"] > 50
