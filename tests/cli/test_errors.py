@@ -121,8 +121,6 @@ def test_the_seeds_commands_end_to_end(tmp_path, tokenizer_folder):
         "model.model_config.vocab_size=700",
         "--set",
         "model.model_config.pad_token_id=699",
-        "--set",
-        "callbacks.1.prefix=mine",  # without effect, see below
     ]
     done = script(
         RUN,
