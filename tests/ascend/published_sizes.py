@@ -124,16 +124,13 @@ def measure(case: Case, place: Path) -> Measured:
 
 LONG = 8192
 BEYOND = ("model.model_config.max_position_embedding=8192",)  # Llama 2 was published for 4096
-QUICK = (
-    Case("llama/codellama_7b_finetune.yaml"),
-    Case("llama/codellama_34b_finetune.yaml", stage=1),
-)
+QUICK = (Case("llama/codellama_7b_finetune.yaml"),)
 SLOW = (
     *(Case("wizardcoder/15b_finetune.yaml", length, stage) for length in (2048, LONG) for stage in (0, 1)),
     *(Case("starcoder2/15b_finetune.yaml", length, stage) for length in (2048, LONG) for stage in (0, 1)),
     *(Case("starcoder/15b_finetune.yaml", length, 1) for length in (2048, LONG)),
     Case("wizardcoder/15b_lora.yaml", 2048, 1),
-    Case("llama/codellama_34b_finetune.yaml"),
+    *(Case("llama/codellama_34b_finetune.yaml", stage=stage) for stage in (0, 1)),
     *(Case("llama/codellama_34b_finetune.yaml", LONG, stage) for stage in (0, 1)),
     *(Case("llama/llama2_70b_finetune.yaml", 2048, stage) for stage in (0, 1, 3)),
     *(Case("llama/llama2_70b_finetune.yaml", LONG, stage, BEYOND) for stage in (0, 1, 3)),
