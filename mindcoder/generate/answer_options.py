@@ -35,7 +35,7 @@ class AnswerOptions:
 
     Attributes:
         max_new_tokens: longest answer, in tokens; None goes on to the model's ``max_length``.
-        temperature: 0 is greedy; otherwise it divides the logits before a token is drawn.
+        temperature: 0 is greedy; otherwise the logits are divided by it before sampling.
         top_k: draw from the ``k`` likeliest tokens; 0 draws from all.
         top_p: draw from the likeliest tokens with this total probability.
         repetition_penalty: above 1 it makes tokens of the text so far less likely.

@@ -25,7 +25,7 @@ struct Sequence {
   int64_t queries, keys;                    // tokens, S and T
   int64_t query, key, value, out, statistic;  // first elements in the tensors
   int64_t drop_bit;                         // first bit of the dropout mask, which is [N, S, T] here
-  int64_t shift;                            // query i stands beside key i + shift
+  int64_t shift;                            // query i is at the position of key i + shift
   const uint8_t *hidden = nullptr;          // [S, T] or [N, S, T], not 0 where a key is hidden; null for none
   const int32_t *table = nullptr;           // blocks of its keys and values, in order, if they are paged (`attend` alone)
 };

@@ -4,6 +4,7 @@
 
 #include "flash.h"
 #include "lanes.h"
+#include "transpose.h"
 #include "scratch.h"
 
 namespace flash {
@@ -112,28 +113,6 @@ inline void read_rows(const Matrix &matrix, int64_t first, int64_t padding, floa
   }
 }
 
-#if defined(__AVX512F__)
-// Number i of row j becomes number j of row i.
-inline void transpose(__m512i rows[16]) {
-  __m512i quarters[16];
-  for (int row = 0; row < 16; row += 4) {  // 4 x 4 within each quarter of the rows
-    const __m512i a = _mm512_unpacklo_epi32(rows[row], rows[row + 1]), b = _mm512_unpackhi_epi32(rows[row], rows[row + 1]);
-    const __m512i c = _mm512_unpacklo_epi32(rows[row + 2], rows[row + 3]);
-    const __m512i d = _mm512_unpackhi_epi32(rows[row + 2], rows[row + 3]);
-    quarters[row] = _mm512_unpacklo_epi64(a, c), quarters[row + 1] = _mm512_unpackhi_epi64(a, c);
-    quarters[row + 2] = _mm512_unpacklo_epi64(b, d), quarters[row + 3] = _mm512_unpackhi_epi64(b, d);
-  }
-  for (int column = 0; column < 4; column++) {  // then the quarters among themselves
-    const __m512i a = quarters[column], b = quarters[column + 4], c = quarters[column + 8], d = quarters[column + 12];
-    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x88), cd = _mm512_shuffle_i32x4(c, d, 0x88);
-    const __m512i other_ab = _mm512_shuffle_i32x4(a, b, 0xDD), other_cd = _mm512_shuffle_i32x4(c, d, 0xDD);
-    rows[column] = _mm512_shuffle_i32x4(ab, cd, 0x88), rows[column + 8] = _mm512_shuffle_i32x4(ab, cd, 0xDD);
-    rows[column + 4] = _mm512_shuffle_i32x4(other_ab, other_cd, 0x88);
-    rows[column + 12] = _mm512_shuffle_i32x4(other_ab, other_cd, 0xDD);
-  }
-}
-#endif
-
 // to[columns, rows] = from[rows, columns].T; both sizes are multiples of STEP, `to_stride` and `from_stride` their rows.
 inline void transpose(const float *from, int64_t rows, int64_t columns, int64_t from_stride, int64_t to_stride, float *to) {
   for (int64_t row = 0; row < rows; row += 16) {
@@ -141,7 +120,7 @@ inline void transpose(const float *from, int64_t rows, int64_t columns, int64_t 
 #if defined(__AVX512F__)
       __m512i block[16];
       for (int64_t own = 0; own < 16; own++) block[own] = _mm512_loadu_si512(from + (row + own) * from_stride + column);
-      transpose(block);
+      ::transpose(block);
       for (int64_t own = 0; own < 16; own++) _mm512_storeu_si512(to + (column + own) * to_stride + row, block[own]);
 #else
       for (int64_t own = 0; own < 16; own++)

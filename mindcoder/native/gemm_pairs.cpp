@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "gemm_transpose.h"
+#include "transpose.h"
 
 namespace {
 

@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-#include "gemm_transpose.h"
+#include "transpose.h"
 
 namespace {
 

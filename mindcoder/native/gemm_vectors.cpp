@@ -3,7 +3,7 @@
 
 #include "brain.h"
 #include "gemm_kernel.h"
-#include "gemm_transpose.h"
+#include "transpose.h"
 #include "lanes.h"
 
 namespace {

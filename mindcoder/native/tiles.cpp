@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "lanes.h"
+#include "transpose.h"
 #include "team.h"
 
 namespace {
@@ -67,26 +68,6 @@ inline void split(const Number *from, int64_t count, Brain *to, int64_t stride) 
   for (int part = 0; part < PARTS; part++) {
     _mm512_store_si512(to + part * stride, upper(low, high));
     low = rest(low), high = rest(high);
-  }
-}
-
-// 16 x 16 transpose: number i of row j becomes number j of row i.
-inline void transpose(__m512i rows[SIDE]) {
-  __m512i between[SIDE];
-  for (int row = 0; row < SIDE; row += 4) {  // 4 x 4 within each quarter of the rows
-    const __m512i a = _mm512_unpacklo_epi32(rows[row], rows[row + 1]), b = _mm512_unpackhi_epi32(rows[row], rows[row + 1]);
-    const __m512i c = _mm512_unpacklo_epi32(rows[row + 2], rows[row + 3]);
-    const __m512i d = _mm512_unpackhi_epi32(rows[row + 2], rows[row + 3]);
-    between[row] = _mm512_unpacklo_epi64(a, c), between[row + 1] = _mm512_unpackhi_epi64(a, c);
-    between[row + 2] = _mm512_unpacklo_epi64(b, d), between[row + 3] = _mm512_unpackhi_epi64(b, d);
-  }
-  for (int column = 0; column < 4; column++) {  // then the quarters among themselves
-    const __m512i a = between[column], b = between[column + 4], c = between[column + 8], d = between[column + 12];
-    const __m512i ab = _mm512_shuffle_i32x4(a, b, 0x88), cd = _mm512_shuffle_i32x4(c, d, 0x88);
-    const __m512i other_ab = _mm512_shuffle_i32x4(a, b, 0xDD), other_cd = _mm512_shuffle_i32x4(c, d, 0xDD);
-    rows[column] = _mm512_shuffle_i32x4(ab, cd, 0x88), rows[column + 8] = _mm512_shuffle_i32x4(ab, cd, 0xDD);
-    rows[column + 4] = _mm512_shuffle_i32x4(other_ab, other_cd, 0x88);
-    rows[column + 12] = _mm512_shuffle_i32x4(other_ab, other_cd, 0xDD);
   }
 }
 
