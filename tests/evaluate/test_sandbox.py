@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
+import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ import pytest
 
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import read_problems
-from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions, visible_folders
+from mindcoder.evaluate.sandbox import CHILD, Sandbox, SandboxOptions, visible_folders
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +86,31 @@ def test_python_may_lie_under_tmp(sandbox, tmp_path, monkeypatch):
     assert outcome.passed, outcome.reason
 
 
-def test_nothing_is_left_running(sandbox):
-    mark = "mindcoder_sandbox_leftover"
-    outcome = sandbox.run(f"import os, sys, time\nif os.fork() == 0:\n  os.setsid(); x = '{mark}'; time.sleep(60)\n")
-    assert outcome.passed
+def commands_from(folder: Path) -> list[bytes]:
+    """Command lines of the running processes that were started from files in this folder."""
     running = [Path(f"/proc/{pid}/cmdline") for pid in os.listdir("/proc") if pid.isdigit()]
-    commands = [file.read_bytes() for file in running if file.exists()]
-    assert not any(b"sandbox_child.py" in command for command in commands)
+    commands = []
+    for file in running:
+        with contextlib.suppress(OSError):
+            commands.append(file.read_bytes())
+    return [command for command in commands if bytes(folder) in command]
+
+
+@pytest.mark.parametrize("ending", ["", "time.sleep(60)\n", "raise ValueError\n"])
+def test_nothing_is_left_running(ending, sandbox, tmp_path, monkeypatch):
+    # Other tests run programs at the same time: these get a path of their own to be known by.
+    for file in CHILD.parent.glob("sandbox_*.py"):
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr("mindcoder.evaluate.sandbox.CHILD", tmp_path / CHILD.name)
+    seen = []
+    with ThreadPoolExecutor(1) as pool:
+        program = "import os, time\nif os.fork() == 0:\n  os.setsid(); time.sleep(60)\ntime.sleep(1)\n" + ending
+        outcome = pool.submit(sandbox.run, program)
+        while not outcome.done():
+            seen += commands_from(tmp_path)
+            time.sleep(0.05)
+    assert outcome.result().passed == (ending == "")
+    assert seen and not commands_from(tmp_path)
 
 
 def test_without_namespaces_limits_still_hold():
