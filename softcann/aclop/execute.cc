@@ -3,6 +3,7 @@
 #include "errors.h"
 #include "log.h"
 #include "movements.h"
+#include "streams.h"
 
 using namespace softcann;
 
@@ -14,7 +15,8 @@ std::string list(const std::vector<const TensorDescription*>& tensors) {
   return "[" + result + "]";
 }
 
-int execute(const char* name, const OldCall& call) {
+int execute(const char* name, const OldCall& call, const void* stream) {
+  if (const int code = check_stream(stream, name)) return code;
   const Movement* known = movement(name);
   std::string wrong;
   if (!known) wrong = "the old path (aclop) has only data movements in softcann; write the layer with an operator that has an aclnn kernel";
@@ -41,16 +43,16 @@ void* aclrtAllocatorCreateDesc() {
 
 int aclopCompileAndExecuteV2(const char* name, int inputs, TensorDescription* input[], DataBuffer* input_buffers[], int outputs,
                              TensorDescription* output[], DataBuffer* output_buffers[], Attributes* attributes, int, int, const char*,
-                             void*) {
+                             void* stream) {
   return execute(name, {{input, input + inputs}, {output, output + outputs}, {input_buffers, input_buffers + inputs},
-                        {output_buffers, output_buffers + outputs}, attributes});
+                        {output_buffers, output_buffers + outputs}, attributes}, stream);
 }
 
 int aclopCompileAndExecute(const char* name, int inputs, const TensorDescription* const input[], const DataBuffer* const input_buffers[],
                            int outputs, const TensorDescription* const output[], DataBuffer* const output_buffers[],
-                           const Attributes* attributes, int, int, const char*, void*) {
+                           const Attributes* attributes, int, int, const char*, void* stream) {
   return execute(name, {{input, input + inputs}, {output, output + outputs}, {input_buffers, input_buffers + inputs},
-                        {output_buffers, output_buffers + outputs}, attributes});
+                        {output_buffers, output_buffers + outputs}, attributes}, stream);
 }
 
 }

@@ -6,6 +6,7 @@
 #include "groups.h"
 #include "log.h"
 #include "memory.h"
+#include "streams.h"
 
 using namespace softcann;
 
@@ -15,6 +16,10 @@ void check(const char* what, const void* address, uint64_t count, Dtype dtype) {
   if (count == 0) return;
   const std::string wrong = wrong_with(address, count * size_of(dtype));
   if (!wrong.empty()) throw HcclFailure{kHcclParameter, std::string(what) + ": found " + wrong};
+}
+
+void on(const void* stream, const char* function) {
+  if (check_stream(stream, function)) throw HcclFailure{kHcclParameter, "found a stream that was destroyed, or never made"};
 }
 
 // A call of one rank: made of the function's arguments, run, and logged.
@@ -54,6 +59,15 @@ class Running {
   Call call;
 };
 
+// In place is the same address, or this rank's part of the longer buffer; buffers that share memory otherwise are refused.
+void apart(const void* send, uint64_t sent, const void* receive, uint64_t received, const Running& run) {
+  const auto from = reinterpret_cast<uintptr_t>(send), to = reinterpret_cast<uintptr_t>(receive);
+  const uint64_t size = size_of(run.call.dtype), part = run.group.rank * std::min(sent, received) * size;
+  const bool in_place = from == to || (sent < received && from == to + part) || (received < sent && to == from + part);
+  if (sent && received && !in_place && from < to + received * size && to < from + sent * size)
+    throw HcclFailure{kHcclParameter, "recvBuf: found " + std::to_string(received) + " elements that overlap those of sendBuf, expected other memory or the same"};
+}
+
 const char* bytes(const void* data) { return static_cast<const char*>(data); }
 char* bytes(void* data) { return static_cast<char*>(data); }
 
@@ -71,6 +85,7 @@ uint64_t end_of(const std::vector<uint64_t>& counts, const std::vector<uint64_t>
 void exchange(Running& run, const void* send, void* receive, const Exchange& mine) {
   check("sendBuf", send, end_of(mine.send_counts, mine.send_places), run.call.dtype);
   check("recvBuf", receive, end_of(mine.receive_counts, mine.receive_places), run.call.dtype);
+  apart(send, end_of(mine.send_counts, mine.send_places), receive, end_of(mine.receive_counts, mine.receive_places), run);
   all_to_all(run.group, bytes(send), bytes(receive), mine, run.call);
 }
 
@@ -96,27 +111,32 @@ struct SendReceive {  // HcclSendRecvItem
 
 extern "C" {
 
-int HcclAllReduce(void* send, void* receive, uint64_t count, int dtype, int op, void* handle, void*) {
+int HcclAllReduce(void* send, void* receive, uint64_t count, int dtype, int op, void* handle, void* stream) {
   return hccl("HcclAllReduce", [&] {
+    on(stream, "HcclAllReduce");
     Running run("HcclAllReduce", handle, Kind::all_reduce, count, dtype);
     run.reduces(op);
     check("sendBuf", send, count, run.call.dtype);
     check("recvBuf", receive, count, run.call.dtype);
+    apart(send, count, receive, count, run);
     all_reduce(run.group, bytes(send), bytes(receive), run.call);
   });
 }
 
-int HcclAllGather(void* send, void* receive, uint64_t count, int dtype, void* handle, void*) {
+int HcclAllGather(void* send, void* receive, uint64_t count, int dtype, void* handle, void* stream) {
   return hccl("HcclAllGather", [&] {
+    on(stream, "HcclAllGather");
     Running run("HcclAllGather", handle, Kind::all_gather, count, dtype);
     check("sendBuf", send, count, run.call.dtype);
     check("recvBuf", receive, count * run.group.ranks, run.call.dtype);
+    apart(send, count, receive, count * run.group.ranks, run);
     all_gather(run.group, bytes(send), bytes(receive), run.call);
   });
 }
 
-int HcclAllGatherV(void* send, uint64_t count, void* receive, const void* counts, const void* places, int dtype, void* handle, void*) {
+int HcclAllGatherV(void* send, uint64_t count, void* receive, const void* counts, const void* places, int dtype, void* handle, void* stream) {
   return hccl("HcclAllGatherV", [&] {
+    on(stream, "HcclAllGatherV");
     Running run("HcclAllGatherV", handle, Kind::all_gather_v, 0, dtype);
     const auto all = list(counts, run.group.ranks), at = list(places, run.group.ranks);
     if (all[run.group.rank] != count) throw HcclFailure{kHcclParameter, "sendCount is not this rank's of recvCounts"};
@@ -128,21 +148,24 @@ int HcclAllGatherV(void* send, uint64_t count, void* receive, const void* counts
   });
 }
 
-int HcclReduceScatter(void* send, void* receive, uint64_t count, int dtype, int op, void* handle, void*) {
+int HcclReduceScatter(void* send, void* receive, uint64_t count, int dtype, int op, void* handle, void* stream) {
   return hccl("HcclReduceScatter", [&] {
+    on(stream, "HcclReduceScatter");
     Running run("HcclReduceScatter", handle, Kind::reduce_scatter, count, dtype);
     run.reduces(op);
     const std::vector<uint64_t> counts(run.group.ranks, count);
     check("sendBuf", send, count * run.group.ranks, run.call.dtype);
     check("recvBuf", receive, count, run.call.dtype);
+    apart(send, count * run.group.ranks, receive, count, run);
     run.group.begin(run.call);
     reduce_scatter(run.group, bytes(send), bytes(receive), counts, places_of(counts), run.call.dtype, run.call.reduction);
   });
 }
 
 int HcclReduceScatterV(void* send, const void* counts, const void* places, void* receive, uint64_t count, int dtype, int op,
-                       void* handle, void*) {
+                       void* handle, void* stream) {
   return hccl("HcclReduceScatterV", [&] {
+    on(stream, "HcclReduceScatterV");
     Running run("HcclReduceScatterV", handle, Kind::reduce_scatter_v, 0, dtype);
     run.reduces(op);
     const auto all = list(counts, run.group.ranks), at = list(places, run.group.ranks);
@@ -155,8 +178,9 @@ int HcclReduceScatterV(void* send, const void* counts, const void* places, void*
   });
 }
 
-int HcclBroadcast(void* data, uint64_t count, int dtype, uint32_t root, void* handle, void*) {
+int HcclBroadcast(void* data, uint64_t count, int dtype, uint32_t root, void* handle, void* stream) {
   return hccl("HcclBroadcast", [&] {
+    on(stream, "HcclBroadcast");
     Running run("HcclBroadcast", handle, Kind::broadcast, count, dtype);
     run.with(root);
     check("buf", data, count, run.call.dtype);
@@ -164,19 +188,24 @@ int HcclBroadcast(void* data, uint64_t count, int dtype, uint32_t root, void* ha
   });
 }
 
-int HcclReduce(void* send, void* receive, uint64_t count, int dtype, int op, uint32_t root, void* handle, void*) {
+int HcclReduce(void* send, void* receive, uint64_t count, int dtype, int op, uint32_t root, void* handle, void* stream) {
   return hccl("HcclReduce", [&] {
+    on(stream, "HcclReduce");
     Running run("HcclReduce", handle, Kind::reduce, count, dtype);
     run.reduces(op);
     run.with(root);
     check("sendBuf", send, count, run.call.dtype);
-    if (run.group.rank == root) check("recvBuf", receive, count, run.call.dtype);
+    if (run.group.rank == root) {
+      check("recvBuf", receive, count, run.call.dtype);
+      apart(send, count, receive, count, run);
+    }
     reduce(run.group, bytes(send), bytes(receive), run.call);
   });
 }
 
-int HcclScatter(void* send, void* receive, uint64_t count, int dtype, uint32_t root, void* handle, void*) {
+int HcclScatter(void* send, void* receive, uint64_t count, int dtype, uint32_t root, void* handle, void* stream) {
   return hccl("HcclScatter", [&] {
+    on(stream, "HcclScatter");
     Running run("HcclScatter", handle, Kind::scatter, count, dtype);
     run.with(root);
     if (run.group.rank == root) check("sendBuf", send, count * run.group.ranks, run.call.dtype);
@@ -186,8 +215,9 @@ int HcclScatter(void* send, void* receive, uint64_t count, int dtype, uint32_t r
 }
 
 int HcclAlltoAll(const void* send, uint64_t send_count, int send_type, const void* receive, uint64_t receive_count, int receive_type,
-                 void* handle, void*) {
+                 void* handle, void* stream) {
   return hccl("HcclAlltoAll", [&] {
+    on(stream, "HcclAlltoAll");
     same_types(send_type, receive_type);
     Running run("HcclAlltoAll", handle, Kind::all_to_all, send_count, send_type);
     const std::vector<uint64_t> sends(run.group.ranks, send_count), receives(run.group.ranks, receive_count);
@@ -196,8 +226,9 @@ int HcclAlltoAll(const void* send, uint64_t send_count, int send_type, const voi
 }
 
 int HcclAlltoAllV(const void* send, const void* send_counts, const void* send_places, int send_type, const void* receive,
-                  const void* receive_counts, const void* receive_places, int receive_type, void* handle, void*) {
+                  const void* receive_counts, const void* receive_places, int receive_type, void* handle, void* stream) {
   return hccl("HcclAlltoAllV", [&] {
+    on(stream, "HcclAlltoAllV");
     same_types(send_type, receive_type);
     Running run("HcclAlltoAllV", handle, Kind::all_to_all_v, 0, send_type);
     const uint32_t ranks = run.group.ranks;
@@ -207,8 +238,9 @@ int HcclAlltoAllV(const void* send, const void* send_counts, const void* send_pl
 }
 
 // The matrix has what each rank (row) sends to each rank (column), the same on all ranks.
-int HcclAlltoAllVC(const void* send, const void* matrix, int send_type, const void* receive, int receive_type, void* handle, void*) {
+int HcclAlltoAllVC(const void* send, const void* matrix, int send_type, const void* receive, int receive_type, void* handle, void* stream) {
   return hccl("HcclAlltoAllVC", [&] {
+    on(stream, "HcclAlltoAllVC");
     same_types(send_type, receive_type);
     Running run("HcclAlltoAllVC", handle, Kind::all_to_all_v, 0, send_type);
     const uint32_t ranks = run.group.ranks, rank = run.group.rank;
@@ -219,15 +251,17 @@ int HcclAlltoAllVC(const void* send, const void* matrix, int send_type, const vo
   });
 }
 
-int HcclBarrier(void* handle, void*) {
+int HcclBarrier(void* handle, void* stream) {
   return hccl("HcclBarrier", [&] {
+    on(stream, "HcclBarrier");
     Running run("HcclBarrier", handle, Kind::barrier);
     run.group.begin(run.call);
   });
 }
 
-int HcclSend(void* send, uint64_t count, int dtype, uint32_t remote, void* handle, void*) {
+int HcclSend(void* send, uint64_t count, int dtype, uint32_t remote, void* handle, void* stream) {
   return hccl("HcclSend", [&] {
+    on(stream, "HcclSend");
     Running run("HcclSend", handle, Kind::send, count, dtype);
     run.with(remote);
     check("sendBuf", send, count, run.call.dtype);
@@ -235,8 +269,9 @@ int HcclSend(void* send, uint64_t count, int dtype, uint32_t remote, void* handl
   });
 }
 
-int HcclRecv(void* receive, uint64_t count, int dtype, uint32_t remote, void* handle, void*) {
+int HcclRecv(void* receive, uint64_t count, int dtype, uint32_t remote, void* handle, void* stream) {
   return hccl("HcclRecv", [&] {
+    on(stream, "HcclRecv");
     Running run("HcclRecv", handle, Kind::receive, count, dtype);
     run.with(remote);
     check("recvBuf", receive, count, run.call.dtype);

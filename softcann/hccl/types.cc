@@ -32,6 +32,7 @@ const char* name_of(Kind kind) {
 std::string Call::text() const {
   std::string result = name_of(kind);
   if (kind == Kind::none || kind == Kind::init || kind == Kind::barrier || kind == Kind::destroy) return result;
+  if (kind == Kind::all_to_all_v) return result + " of " + softcann::name_of(dtype);  // each pair has its own count
   if (dtype != Dtype::undefined) result += " of " + std::to_string(count) + " " + softcann::name_of(dtype);
   if (reduction != Reduction::none) result += std::string(", ") + softcann::name_of(reduction);
   if (kind == Kind::send) return result + ", to rank " + std::to_string(root);

@@ -59,8 +59,15 @@ T smaller(T x, T y) {
   return x != x || x < y ? x : y;
 }
 
+// Nothing but bool is converted to bool; all other conversions are made (ops-math/docs/zh/context, "conversion
+// relationship", which the pages of these operators name).
+void require_convertible(Dtype from, const char* name, Dtype to) {
+  if (to == Dtype::boolean && from != Dtype::boolean) refuse(name, name_of(to), std::string("a dtype that ") + name_of(from) + " converts to");
+}
+
 template <class Function>
 Launch of_two(const Tensor* self, const Tensor* other, Tensor* out, Dtype type, Function function) {
+  require_convertible(type, "out", out->dtype);
   require_broadcast(out, "out", self, other);
   return launch([=] {
     in_type_of(type, [&](auto zero) {
@@ -75,6 +82,7 @@ Launch of_two(const Tensor* self, const Tensor* other, Tensor* out, Dtype type, 
 
 template <class Function>
 Launch of_scalar(const Tensor* self, const Scalar* other, Tensor* out, Dtype type, Function function) {
+  require_convertible(type, "out", out->dtype);
   require_shape(out, "out", self->shape);
   return launch([=] {
     in_type_of(type, [&](auto zero) {
@@ -94,6 +102,7 @@ Dtype divided(Dtype type) { return is_float(type) ? type : Dtype::float32; }
 Launch add(const Tensor* self, const Tensor* other, const Scalar* alpha, Tensor* out, int sign) {
   require_given(alpha, "alpha");
   const Dtype type = promote(self->dtype, other->dtype);
+  if (type == Dtype::boolean && alpha->dtype != type) refuse("alpha", name_of(alpha->dtype), "bool, beside tensors of bool");
   return of_two(self, other, out, type, [=](auto x, auto y) {
     using T = decltype(x);
     return plus<T>(x, times<T>(operand<T>(alpha, type) * sign, y));

@@ -64,7 +64,7 @@ void check_compressed(const Mask& mask) {
     const auto values = read<int64_t>(&line, line.shape);
     for (int64_t column = 0; column < 2048; ++column)
       if ((values[column] != 0) != (column > row))
-        throw std::runtime_error("the compressed mask has " + std::to_string(values[column]) + " at row " + std::to_string(row) +
+        throw std::runtime_error("attenMask: the compressed mask has " + std::to_string(values[column]) + " at row " + std::to_string(row) +
                                  ", column " + std::to_string(column) + ", documented are ones above the diagonal alone");
   }
 }

@@ -91,6 +91,8 @@ void require_paged(const Options& o, Heads& h, int64_t multiple) {
   const Tensor *key = o.keys[0], *value = o.values[0], *table = o.block_table;
   require_same_dtype(key, "key", o.query, "query");
   require_same_dtype(value, "value", o.query, "query");
+  // One query a sequence: the page says "not 0, at most 512"; multiples of 16 are unverified.
+  if (h.q_length == 1) multiple = 16;
   if (o.block_size <= 0 || o.block_size > 512 || o.block_size % multiple)
     refuse("blockSize", std::to_string(o.block_size), "a multiple of " + std::to_string(multiple) + ", at most 512");
   const int64_t width = h.kv_heads * h.width;
@@ -129,7 +131,7 @@ std::vector<float> sequence(const Options& o, const Heads& h, const std::vector<
   for (int64_t start = 0; start < length; start += o.block_size) {
     const int64_t block = table[b * o.block_table->dim(1) + start / o.block_size];
     if (block < 0 || block >= list[0]->dim(0))
-      throw std::runtime_error("the block table names block " + std::to_string(block) + " for sequence " + std::to_string(b) +
+      throw std::runtime_error("blockTable: the block table names block " + std::to_string(block) + " for sequence " + std::to_string(b) +
                                ", the cache has " + std::to_string(list[0]->dim(0)));
     View view(list[0]);
     const Shape s = view.strides;
@@ -246,7 +248,7 @@ ACLNN(aclnnIncreFlashAttentionV4, const Tensor* query, const TensorList* key, co
   if (o.layout == "BNSD_BSND") refuse("inputLayout", "\"BNSD_BSND\"", "\"BSH\", \"BSND\" or \"BNSD\"");
   const int64_t length = query->rank() == 4 && o.layout == "BNSD" ? query->dim(2) : query->dim(1);
   if (length != 1) refuse("query", text(query->shape), "one query a sequence");
-  return infer(o, "attenMask", 16, attentionOut, nullptr);  // multiples of 16 (unverified: the page says "not 0, at most 512")
+  return infer(o, "attenMask", 16, attentionOut, nullptr);
 }
 
 ACLNN(aclnnFusedInferAttentionScoreV2, const Tensor* query, const TensorList* key, const TensorList* value,

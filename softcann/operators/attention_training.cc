@@ -20,6 +20,10 @@ Options options(const Tensor* attenMask, const Tensor* drop, double scale, doubl
   return {{attenMask, mode, pre, next}, scale, keep, heads, layout, drop};
 }
 
+void require_precision(int64_t mode) {
+  if (mode < 0 || mode > 2) refuse("innerPrecise", std::to_string(mode), "0, 1 (both without effect) or 2");
+}
+
 void refuse_not_computed(const Tensor* pse, const Tensor* padding, const IntArray* prefix) {
   if (pse && pse->count()) refuse("realShiftOptional", text(pse->shape), "null, all that softcann computes");
   if (padding && padding->count()) refuse("paddingMaskOptional", text(padding->shape), "null: not used yet");
@@ -36,6 +40,8 @@ void require_common(const Options& o, const Tensor* query, const Tensor* key, co
   if (!(o.keep > 0 && o.keep <= 1)) refuse("keepProb", std::to_string(o.keep), "above 0, at most 1");
   if (o.heads < 1 || o.heads > 256) refuse("headNum", std::to_string(o.heads), "1 to 256");
   if (h.kv_heads < 1 || o.heads % h.kv_heads) refuse("key", std::to_string(h.kv_heads) + " heads", "a divisor of the query's " + std::to_string(o.heads));
+  if (o.mask.tensor && o.mask.mode == 4 && o.mask.pre_tokens < -o.mask.next_tokens)
+    refuse("preTokens and nextTokens", std::to_string(o.mask.pre_tokens) + " and " + std::to_string(o.mask.next_tokens), "a band that is not empty");
   if (h.width < 1 || h.width > 768) refuse("query", "head dimension " + std::to_string(h.width), "1 to 768");
   if (h.value_width > h.width) refuse("value", "head dimension " + std::to_string(h.value_width), "at most the key's " + std::to_string(h.width));
 }
@@ -60,6 +66,7 @@ Heads fixed(const Options& o, const Tensor* query, const Tensor* key, const Tens
   if (h.kv_heads < 1) refuse("key", text(key->shape), "at least one head");
   const View q = headed(query, layout, h.heads), k = headed(key, layout, h.kv_heads), v = headed(value, layout, h.kv_heads);
   h.batch = q.shape[0], h.q_length = q.shape[2], h.kv_length = k.shape[2], h.value_width = v.shape[3];
+  if (h.batch < 1 || h.batch > 2 << 20) refuse("query", "batch " + std::to_string(h.batch), "1 to 2097152");
   if (k.shape[3] != h.width) refuse("key", text(key->shape), "the query's head dimension " + std::to_string(h.width));
   if (k.shape[0] != h.batch || v.shape[0] != h.batch) refuse("key or value", text(key->shape), "the query's batch " + std::to_string(h.batch));
   if (v.shape[2] != h.kv_length || v.shape[1] != h.kv_heads) refuse("value", text(value->shape), "the key's shape but for the head dimension");
@@ -321,13 +328,15 @@ void refuse_starts(const IntArray* q_start, const IntArray* kv_start, int64_t ps
           preTokens, nextTokens, headNum, inputLayout, sparseMode)
 #define CHECK_FORWARD(NAME)                                                                                                \
   DOCUMENTED(NAME, query, key, value, realShiftOptional, dropMaskOptional, attenMaskOptional, softmaxMaxOut, softmaxSumOut, attentionOutOut); \
-  (void)innerPrecise, (void)softmaxOutOut; /* kept for precision modes of the device; an output that is not used */         \
+  (void)softmaxOutOut; /* an output that is not used */                                                                     \
+  require_precision(innerPrecise);                                                                                         \
   refuse_not_computed(realShiftOptional, paddingMaskOptional, prefixOptional)
 #define CHECK_BACKWARD(NAME)                                                                                               \
   DOCUMENTED(NAME, query, keyIn, value, dy, pseShiftOptional, dropMaskOptional, attenMaskOptional, softmaxMaxOptional,      \
              softmaxSumOptional, attentionInOptional, dqOut, dkOut);                                                       \
   DOCUMENTED(NAME, dvOut);                                                                                                 \
-  (void)innerPrecise, (void)softmaxInOptional, (void)dpseOut;                                                              \
+  (void)softmaxInOptional, (void)dpseOut;                                                                                  \
+  require_precision(innerPrecise);                                                                                         \
   require_given(softmaxMaxOptional, "softmaxMaxOptional");                                                                 \
   require_given(softmaxSumOptional, "softmaxSumOptional");                                                                 \
   require_given(attentionInOptional, "attentionInOptional");                                                               \

@@ -8,7 +8,7 @@ std::vector<int64_t> rows_of(const Tensor* indices, int64_t rows) {
   const auto values = read<int64_t>(indices);
   for (const int64_t value : values)
     if (value < 0 || value >= rows)
-      throw std::runtime_error("index " + std::to_string(value) + " is outside of a table of " + std::to_string(rows) + " rows");
+      throw std::runtime_error("indices: index " + std::to_string(value) + " is outside of a table of " + std::to_string(rows) + " rows");
   return {values.begin(), values.end()};
 }
 

@@ -26,7 +26,7 @@ Reduction reduction_of(const char* word) {
 std::optional<int64_t> label_of(int64_t label, int64_t ignored, int64_t classes) {
   if (label == ignored) return std::nullopt;
   if (label < 0 || label >= classes)
-    throw std::runtime_error("label " + std::to_string(label) + " is outside of " + std::to_string(classes) + " classes and not the ignored one");
+    throw std::runtime_error("target: label " + std::to_string(label) + " is outside of " + std::to_string(classes) + " classes and not the ignored one");
   return label;
 }
 

@@ -11,47 +11,60 @@
 #include <cstring>
 #include <mutex>
 #include <thread>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "errors.h"
+#include "streams.h"
 
 namespace {
 
+enum class Kind { context, stream, event };
+const char* name_of(Kind kind) { return kind == Kind::context ? "a context" : kind == Kind::stream ? "a stream" : "an event"; }
+
 std::mutex mutex;
-std::unordered_set<const void*> handles;  // live contexts, streams and events
+std::unordered_map<const void*, Kind> handles;  // live contexts, streams and events
 thread_local int current_device = 0;
 thread_local void* current_context = nullptr;
 
 struct Handle {
+  bool recorded = false;
   uint64_t microseconds = 0;  // when an event was recorded
   int32_t device = 0;
 };
 
-int create(void** out) {
+int create(void** out, Kind kind) {
   auto* handle = new Handle;
   handle->device = current_device;
   std::lock_guard<std::mutex> lock(mutex);
-  handles.insert(handle);
+  handles[handle] = kind;
   *out = handle;
   return 0;
 }
 
-bool live(const void* handle) {
-  std::lock_guard<std::mutex> lock(mutex);
-  return handles.count(handle) != 0;
-}
+int wrong(const std::string& message) { return softcann::error(softcann::kInvalidHandle, message); }
 
-int destroy(void* handle, const char* function) {
+// 0 where `handle` is alive and of that kind; a null stream is the default stream, a null context none.
+int checked(const void* handle, Kind kind, const char* function) {
+  if (!handle && kind != Kind::event) return 0;
   std::lock_guard<std::mutex> lock(mutex);
-  if (!handles.erase(handle)) return softcann::error(softcann::kInvalidHandle, std::string(function) + ": not a live handle");
-  delete static_cast<Handle*>(handle);
+  const auto found = handles.find(handle);
+  if (found == handles.end()) return wrong(std::string(function) + ": found " + name_of(kind) + " that was destroyed, or never made");
+  if (found->second != kind) return wrong(std::string(function) + ": found the handle of " + name_of(found->second) + ", expected " + name_of(kind));
   return 0;
 }
 
-// A null stream is the default stream.
-int checked(const void* stream, const char* function) {
-  if (stream && !live(stream))
-    return softcann::error(softcann::kInvalidHandle, std::string(function) + ": found a stream or event that was destroyed");
+// As `checked`, of an event that was recorded: on a card a wait for one that never is does not end (unverified).
+int recorded(const void* event, const char* function) {
+  if (const int code = checked(event, Kind::event, function)) return code;
+  if (!static_cast<const Handle*>(event)->recorded) return wrong(std::string(function) + ": found an event that was never recorded");
+  return 0;
+}
+
+int destroy(void* handle, Kind kind, const char* function) {
+  if (!handle) return wrong(std::string(function) + ": found null");
+  if (const int code = checked(handle, kind, function)) return code;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (handles.erase(handle)) delete static_cast<Handle*>(handle);
   return 0;
 }
 
@@ -65,6 +78,8 @@ constexpr uint32_t kCubeCores = 24, kVectorCores = 48;  // Ascend 910B2
 uint32_t cores(int type) { return type == 0 ? kCubeCores : kVectorCores; }
 
 }  // namespace
+
+int softcann::check_stream(const void* stream, const char* function) { return checked(stream, Kind::stream, function); }
 
 extern "C" {
 
@@ -123,39 +138,39 @@ int aclrtGetLastError(int) { return 0; }
 
 int aclrtCreateContext(void** context, int32_t device) {
   current_device = device;
-  const int code = create(context);
+  const int code = create(context, Kind::context);
   current_context = *context;
   return code;
 }
 int aclrtSetCurrentContext(void* context) {
-  if (const int code = checked(context, "aclrtSetCurrentContext")) return code;
+  if (const int code = checked(context, Kind::context, "aclrtSetCurrentContext")) return code;
   current_context = context;
   if (context) current_device = static_cast<Handle*>(context)->device;
   return 0;
 }
 int aclrtGetCurrentContext(void** context) {
-  if (!current_context) create(&current_context);
+  if (!current_context) create(&current_context, Kind::context);
   *context = current_context;
   return 0;
 }
-int aclrtDestroyContext(void* context) { return destroy(context, "aclrtDestroyContext"); }
+int aclrtDestroyContext(void* context) { return destroy(context, Kind::context, "aclrtDestroyContext"); }
 
-int aclrtCreateStream(void** stream) { return create(stream); }
-int aclrtCreateStreamWithConfig(void** stream, uint32_t, uint32_t) { return create(stream); }
-int aclrtDestroyStream(void* stream) { return destroy(stream, "aclrtDestroyStream"); }
-int aclrtDestroyStreamForce(void* stream) { return destroy(stream, "aclrtDestroyStreamForce"); }
+int aclrtCreateStream(void** stream) { return create(stream, Kind::stream); }
+int aclrtCreateStreamWithConfig(void** stream, uint32_t, uint32_t) { return create(stream, Kind::stream); }
+int aclrtDestroyStream(void* stream) { return destroy(stream, Kind::stream, "aclrtDestroyStream"); }
+int aclrtDestroyStreamForce(void* stream) { return destroy(stream, Kind::stream, "aclrtDestroyStreamForce"); }
 int aclrtSetStreamFailureMode(void*, uint64_t) { return 0; }
-int aclrtSynchronizeStream(void* stream) { return checked(stream, "aclrtSynchronizeStream"); }
-int aclrtSynchronizeStreamWithTimeout(void* stream, int32_t) { return checked(stream, "aclrtSynchronizeStreamWithTimeout"); }
+int aclrtSynchronizeStream(void* stream) { return checked(stream, Kind::stream, "aclrtSynchronizeStream"); }
+int aclrtSynchronizeStreamWithTimeout(void* stream, int32_t) { return checked(stream, Kind::stream, "aclrtSynchronizeStreamWithTimeout"); }
 int aclrtSynchronizeDevice() { return 0; }
 int aclrtSynchronizeDeviceWithTimeout(int32_t) { return 0; }
 int aclrtStreamQuery(void* stream, int* status) {
   *status = 0;  // ACL_STREAM_STATUS_COMPLETE
-  return checked(stream, "aclrtStreamQuery");
+  return checked(stream, Kind::stream, "aclrtStreamQuery");
 }
 // The work before it is done, so a callback is called at once.
 int aclrtLaunchCallback(void (*callback)(void*), void* argument, int, void* stream) {
-  if (const int code = checked(stream, "aclrtLaunchCallback")) return code;
+  if (const int code = checked(stream, Kind::stream, "aclrtLaunchCallback")) return code;
   callback(argument);
   return 0;
 }
@@ -175,33 +190,40 @@ int rtGetStreamId(void* stream, int32_t* id) {
   return 0;
 }
 
-int aclrtCreateEvent(void** event) { return create(event); }
-int aclrtCreateEventWithFlag(void** event, uint32_t) { return create(event); }
-int aclrtCreateEventExWithFlag(void** event, uint32_t) { return create(event); }
-int aclrtDestroyEvent(void* event) { return destroy(event, "aclrtDestroyEvent"); }
+int aclrtCreateEvent(void** event) { return create(event, Kind::event); }
+int aclrtCreateEventWithFlag(void** event, uint32_t) { return create(event, Kind::event); }
+int aclrtCreateEventExWithFlag(void** event, uint32_t) { return create(event, Kind::event); }
+int aclrtDestroyEvent(void* event) { return destroy(event, Kind::event, "aclrtDestroyEvent"); }
 int aclrtRecordEvent(void* event, void* stream) {
-  if (!event || !live(event)) return softcann::error(softcann::kInvalidHandle, "aclrtRecordEvent: not a live event");
+  if (const int code = checked(event, Kind::event, "aclrtRecordEvent")) return code;
+  if (const int code = checked(stream, Kind::stream, "aclrtRecordEvent")) return code;
+  static_cast<Handle*>(event)->recorded = true;
   static_cast<Handle*>(event)->microseconds = now();
-  return checked(stream, "aclrtRecordEvent");
+  return 0;
 }
-int aclrtResetEvent(void* event, void*) { return checked(event, "aclrtResetEvent"); }
+int aclrtResetEvent(void* event, void* stream) {
+  if (const int code = checked(event, Kind::event, "aclrtResetEvent")) return code;
+  return checked(stream, Kind::stream, "aclrtResetEvent");
+}
 int aclrtStreamWaitEvent(void* stream, void* event) {
-  if (const int code = checked(event, "aclrtStreamWaitEvent")) return code;
-  return checked(stream, "aclrtStreamWaitEvent");
+  if (const int code = recorded(event, "aclrtStreamWaitEvent")) return code;
+  return checked(stream, Kind::stream, "aclrtStreamWaitEvent");
 }
-int aclrtSynchronizeEvent(void* event) { return checked(event, "aclrtSynchronizeEvent"); }
+int aclrtSynchronizeEvent(void* event) { return recorded(event, "aclrtSynchronizeEvent"); }
 int aclrtQueryEventStatus(void* event, int* status) {
-  *status = 1;  // ACL_EVENT_RECORDED_STATUS_COMPLETE
-  return checked(event, "aclrtQueryEventStatus");
+  if (const int code = checked(event, Kind::event, "aclrtQueryEventStatus")) return code;
+  *status = static_cast<Handle*>(event)->recorded;  // aclrtEventRecordedStatus: 0 not ready, 1 complete
+  return 0;
 }
 int aclrtEventElapsedTime(float* milliseconds, void* start, void* end) {
-  if (!live(start) || !live(end)) return softcann::error(softcann::kInvalidHandle, "aclrtEventElapsedTime: not a live event");
+  for (const void* event : {start, end})
+    if (const int code = recorded(event, "aclrtEventElapsedTime")) return code;
   const auto *from = static_cast<Handle*>(start), *to = static_cast<Handle*>(end);
   *milliseconds = static_cast<float>(static_cast<int64_t>(to->microseconds - from->microseconds)) / 1000;
   return 0;
 }
 int aclrtEventGetTimestamp(void* event, uint64_t* microseconds) {
-  if (!live(event)) return softcann::error(softcann::kInvalidHandle, "aclrtEventGetTimestamp: not a live event");
+  if (const int code = recorded(event, "aclrtEventGetTimestamp")) return code;
   *microseconds = static_cast<Handle*>(event)->microseconds;
   return 0;
 }

@@ -1,39 +1,67 @@
 // A prepared operator call: checks, runs and logs it, and keeps its tensors alive.
 #include <chrono>
+#include <cstring>
 #include <memory>
+#include <mutex>
+#include <unordered_map>
 
 #include "errors.h"
 #include "log.h"
 #include "memory.h"
+#include "objects.h"
+#include "overlap.h"
 #include "softcann/aclnn.h"
+#include "streams.h"
 
 namespace softcann {
 namespace {
-
-// First and last byte (exclusive) that a view touches.
-struct Extent {
-  const char *first, *last;
-};
-
-Extent extent_of(const Tensor& tensor) {
-  int64_t low = tensor.offset, high = tensor.offset;
-  for (size_t axis = 0; axis < tensor.shape.size(); ++axis) {
-    const int64_t reach = (tensor.shape[axis] - 1) * tensor.strides[axis];
-    (reach < 0 ? low : high) += reach;
-  }
-  const auto size = static_cast<int64_t>(size_of(tensor.dtype));
-  const char* base = static_cast<const char*>(tensor.address);
-  return {base + low * size, base + (high + 1) * size};
-}
 
 void check_address(const Tensor& tensor) {
   if (tensor.count() == 0) return;
   std::string wrong = "a null address";
   if (tensor.address) {
     const Extent extent = extent_of(tensor);
-    wrong = wrong_with(extent.first, static_cast<size_t>(extent.last - extent.first));
+    wrong = wrong_with(reinterpret_cast<const void*>(extent.first), extent.last - extent.first);
   }
   if (!wrong.empty()) throw Refusal{kOperatorFailed, "a tensor " + tensor.describe() + " is at " + wrong};
+}
+
+// Executors that were prepared and neither run once nor destroyed, with the page that their operator names.
+class Prepared {
+ public:
+  void add(const Executor* executor, const std::string& page) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    pages_[executor] = page;
+  }
+  bool find(const Executor* executor, std::string* page = nullptr) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = pages_.find(executor);
+    if (found == pages_.end()) return false;
+    if (page) *page = found->second;
+    return true;
+  }
+  bool remove(const Executor* executor) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return pages_.erase(executor) != 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<const Executor*, std::string> pages_;
+};
+
+Prepared& prepared() {
+  static auto* all = new Prepared;  // never destroyed: MindSpore destroys executors at exit, in any order
+  return *all;
+}
+
+constexpr char kGone[] = "the executor was destroyed, or run before without aclSetAclOpExecutorRepeatable";
+
+// Operators that read other places than they write. Their output may not be their input, even as the very same view.
+bool moves(const char* name) {
+  for (const char* one : {"aclnnPermute", "aclnnMatmul", "aclnnMm", "aclnnBatchMatMul", "aclnnFlip", "aclnnRoll"})
+    if (std::strcmp(name, one) == 0) return true;
+  return false;
 }
 
 }  // namespace
@@ -61,17 +89,18 @@ void Executor::check_addresses() const {
         if (tensor) into.push_back(tensor);
   }
   for (const Tensor* tensor : read_tensors) check_address(*tensor);
-  for (const Tensor* out : written_tensors) {
-    check_address(*out);
-    if (out->count() == 0 || !out->contiguous()) continue;
-    // In place is allowed (the same first byte); an output that begins inside of an input is not.
-    const Extent to = extent_of(*out);
-    for (const Tensor* in : read_tensors) {
-      if (in->count() == 0 || !in->contiguous()) continue;
-      const Extent from = extent_of(*in);
-      if (from.first != to.first && from.first < to.last && to.first < from.last)
-        throw Refusal{kOperatorFailed, "the output " + out->describe() + " overlaps the input " + in->describe()};
-    }
+  for (size_t i = 0; i < written_tensors.size(); ++i) {
+    const Tensor& out = *written_tensors[i];
+    check_address(out);
+    if (out.count() == 0) continue;
+    if (repeats(out)) throw Refusal{kOperatorFailed, "the output " + out.describe() + " has elements at one address (stride 0)"};
+    // In place is allowed: each element at its own place. Any other output that shares memory with an input is not.
+    for (const Tensor* in : read_tensors)
+      if ((moves(name) || !same_places(out, *in)) && overlap(out, *in))
+        throw Refusal{kOperatorFailed, "the output " + out.describe() + " overlaps the input " + in->describe()};
+    for (size_t j = 0; j < i; ++j)
+      if (overlap(out, *written_tensors[j]))
+        throw Refusal{kOperatorFailed, "the output " + out.describe() + " overlaps the output " + written_tensors[j]->describe()};
   }
 }
 
@@ -94,6 +123,7 @@ int prepare(const char* name, Build build, void* arguments, uint64_t* workspace,
     if (!workspace || !out) throw Refusal{kNullptr, "workspaceSize or executor is null"};
     build(arguments, *executor);
     *workspace = executor->launch.workspace;
+    prepared().add(executor.get(), page);
     *out = executor.release();
     return kSuccess;
   } catch (const Refusal& refusal) {
@@ -103,7 +133,13 @@ int prepare(const char* name, Build build, void* arguments, uint64_t* workspace,
   }
 }
 
-void keep(Executor& executor, const Object* object, bool written) { executor.keep(object, written); }
+void keep(Executor& executor, const Object* object, bool written) {
+  if (object && !alive(object)) throw Refusal{kInvalid, "found an argument that was destroyed, or never made"};
+  if (const auto* tensor = dynamic_cast<const Tensor*>(object))
+    for (const int64_t size : tensor->shape)
+      if (size < 0) throw Refusal{kInvalid, "found a tensor of shape " + text(tensor->shape) + ", documented are sizes of 0 or more"};
+  executor.keep(object, written);
+}
 void keep_text(Executor& executor, const char* text) {
   if (logging()) executor.keep_value(text ? quoted(text) : "null");
 }
@@ -114,12 +150,14 @@ void keep_whole(Executor& executor, int64_t number) {
   if (logging()) executor.keep_value(std::to_string(number));
 }
 
-int run(const char* name, void* workspace, uint64_t size, Executor* executor, void*) {
+int run(const char* name, void* workspace, uint64_t size, Executor* executor, void* stream) {
   if (!executor) return error(kNullptr, std::string(name) + ": the executor is null");
+  page.clear();
+  if (!prepared().find(executor, &page)) return fail(name, {kInvalid, kGone});
+  if (const int wrong = check_stream(stream, name)) return wrong;
   int code = kSuccess;
   const auto start = std::chrono::steady_clock::now();
   try {
-    page.clear();
     if (std::string(name) != executor->name)
       throw Refusal{kInvalid, std::string("the executor was made by ") + executor->name + "GetWorkspaceSize"};
     if (executor->launch.workspace > 0) {
@@ -138,7 +176,7 @@ int run(const char* name, void* workspace, uint64_t size, Executor* executor, vo
     log_event("aclnn", "\"name\": " + quoted(name) + ", \"arguments\": [" + executor->arguments() + "], \"microseconds\": " +
                            std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(spent).count()));
   }
-  if (!executor->repeatable) delete executor;
+  if (!executor->repeatable && prepared().remove(executor)) delete executor;
   return code;
 }
 
@@ -159,10 +197,12 @@ int aclnnFinalize() { return 0; }
 
 int aclSetAclOpExecutorRepeatable(Executor* executor) {
   if (!executor) return error(kNullptr, "aclSetAclOpExecutorRepeatable: the executor is null");
+  if (!prepared().find(executor)) return error(kInvalid, std::string("aclSetAclOpExecutorRepeatable: ") + kGone);
   executor->repeatable = true;
   return 0;
 }
 int aclDestroyAclOpExecutor(Executor* executor) {
+  if (executor && !prepared().remove(executor)) return error(kInvalid, std::string("aclDestroyAclOpExecutor: ") + kGone);
   delete executor;
   return 0;
 }

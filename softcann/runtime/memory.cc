@@ -1,4 +1,4 @@
-// Allocation and copies. A freed range is kept unmapped and never given out again, so that what still points there is found.
+// Allocation and copies. A freed range is emptied and never given out again, so that what still points there is found.
 #include "memory.h"
 
 #include <sys/mman.h>
@@ -11,14 +11,19 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <unordered_set>
 
 #include "errors.h"
 #include "log.h"
+#include "streams.h"
 
 namespace softcann {
 namespace {
 
 constexpr size_t kPage = 4096;
+// A freed range of at least this size is also closed to the host. The kernel counts each change from open to closed
+// (vm.max_map_count, 65530 by default), so small ranges stay open.
+constexpr size_t kClosed = 1 << 20;
 
 size_t device_bytes() {
   const char* gib = std::getenv("SOFTCANN_MEMORY_GIB");
@@ -37,7 +42,8 @@ std::string hex(const void* address) {
 class DeviceMemory {
  public:
   ~DeviceMemory() {
-    log_event("memory", "\"peak_bytes\": " + std::to_string(peak_) + ", \"limit_bytes\": " + std::to_string(limit_));
+    log_event("memory", "\"peak_bytes\": " + std::to_string(peak_) + ", \"limit_bytes\": " + std::to_string(limit_) +
+                            ", \"in_use_bytes\": " + std::to_string(used_) + ", \"allocations\": " + std::to_string(live_.size()));
   }
 
   int allocate(void** address, size_t size) {
@@ -49,7 +55,7 @@ class DeviceMemory {
       used_ -= size;
       return error(kOutOfMemory, "aclrtMalloc: the host has no address space for " + std::to_string(size) + " bytes");
     }
-    live_[reinterpret_cast<uintptr_t>(memory)] = size;
+    live_[reinterpret_cast<uintptr_t>(memory)] = {size, false};
     *address = memory;
     return 0;
   }
@@ -59,8 +65,10 @@ class DeviceMemory {
     const auto found = live_.find(reinterpret_cast<uintptr_t>(address));
     if (found == live_.end())
       return error(kInvalidParameter, std::string(function) + ": " + hex(address) + " is not the start of a live allocation");
-    used_ -= found->second;
-    bury(found->first, found->second);
+    if (found->second.mapped)
+      return error(kInvalidParameter, std::string(function) + ": " + hex(address) + " was mapped with aclrtMapMem, expected what aclrtMalloc gave");
+    used_ -= found->second.size;
+    bury(found->first, found->second.size, found->second.mapped);
     live_.erase(found);
     return 0;
   }
@@ -75,7 +83,9 @@ class DeviceMemory {
       used_ -= size;
       return error(kOutOfMemory, "aclrtMallocPhysical: the host has no memory file for " + std::to_string(size) + " bytes");
     }
-    *handle = new Physical{file, size};
+    auto* physical = new Physical{file, size};
+    physical_.insert(physical);
+    *handle = physical;
     return 0;
   }
 
@@ -83,6 +93,7 @@ class DeviceMemory {
     std::lock_guard<std::mutex> lock(mutex_);
     auto* physical = static_cast<Physical*>(handle);
     if (!physical) return error(kInvalidParameter, "aclrtFreePhysical: the handle is null");
+    if (!physical_.erase(physical)) return error(kInvalidParameter, "aclrtFreePhysical: freed before, or never allocated");
     used_ -= physical->size;
     close(physical->file);
     delete physical;
@@ -100,8 +111,11 @@ class DeviceMemory {
 
   int unreserve(void* address) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (!reserved_.erase(reinterpret_cast<uintptr_t>(address)))
-      return error(kInvalidParameter, "aclrtReleaseMemAddress: " + hex(address) + " was not reserved");
+    const auto found = reserved_.find(reinterpret_cast<uintptr_t>(address));
+    if (found == reserved_.end()) return error(kInvalidParameter, "aclrtReleaseMemAddress: " + hex(address) + " was not reserved");
+    if (live_within(found->first, found->second))
+      return error(kInvalidParameter, "aclrtReleaseMemAddress: memory is mapped in the range of " + hex(address) + "; call aclrtUnmapMem first");
+    reserved_.erase(found);
     return 0;
   }
 
@@ -110,14 +124,17 @@ class DeviceMemory {
     const auto start = reinterpret_cast<uintptr_t>(address);
     auto within = reserved_.upper_bound(start);
     const auto* physical = static_cast<const Physical*>(handle);
-    if (within == reserved_.begin() || start + size > std::prev(within)->first + std::prev(within)->second)
+    if (within == reserved_.begin() || size > UINTPTR_MAX - start ||
+        start + size > std::prev(within)->first + std::prev(within)->second)
       return error(kInvalidParameter, "aclrtMapMem: " + hex(address) + " is not in a reserved range");
-    if (!physical || offset + size > whole_pages(physical->size))
+    if (!physical || !physical_.count(physical)) return error(kInvalidParameter, "aclrtMapMem: the physical memory was freed, or never allocated");
+    if (live_within(start, size)) return error(kInvalidParameter, "aclrtMapMem: memory is mapped at " + hex(address) + "; call aclrtUnmapMem first");
+    if (offset > whole_pages(physical->size) || size > whole_pages(physical->size) - offset)
       return error(kInvalidParameter, "aclrtMapMem: the physical memory is smaller than the range");
     if (mmap(address, whole_pages(size), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, physical->file,
              static_cast<off_t>(offset)) == MAP_FAILED)
       return error(kOutOfMemory, "aclrtMapMem: the host refused");
-    live_[start] = size;
+    live_[start] = {size, true};
     return 0;
   }
 
@@ -125,7 +142,9 @@ class DeviceMemory {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto found = live_.find(reinterpret_cast<uintptr_t>(address));
     if (found == live_.end()) return error(kInvalidParameter, "aclrtUnmapMem: nothing is mapped at " + hex(address));
-    bury(found->first, found->second);
+    if (!found->second.mapped)
+      return error(kInvalidParameter, "aclrtUnmapMem: " + hex(address) + " was allocated with aclrtMalloc, expected what aclrtMapMem mapped");
+    bury(found->first, found->second.size, found->second.mapped);
     live_.erase(found);
     return 0;
   }
@@ -134,13 +153,14 @@ class DeviceMemory {
     if (!address) return "a null address";
     std::lock_guard<std::mutex> lock(mutex_);
     const auto start = reinterpret_cast<uintptr_t>(address);
+    if (size > UINTPTR_MAX - start) return std::to_string(size) + " bytes at " + hex(address) + ", beyond the end of all memory";
     // Ranges mapped side by side are one range to whoever uses them.
     uintptr_t at = start;
     while (true) {
       auto next = live_.upper_bound(at);
       if (next == live_.begin()) break;
       --next;
-      const uintptr_t end = next->first + next->second;
+      const uintptr_t end = next->first + next->second.size;
       if (at >= end && !(size == 0 && at == end)) break;
       if (start + size <= end) return "";
       at = end;
@@ -152,6 +172,14 @@ class DeviceMemory {
     if (buried != freed_.begin() && start < std::prev(buried)->first + std::prev(buried)->second)
       return "the address " + hex(address) + " of memory that was freed";
     return "the address " + hex(address) + ", which is not device memory";
+  }
+
+  // Whether an address is, or was, within device memory.
+  bool has(const void* address) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto start = reinterpret_cast<uintptr_t>(address);
+    const auto next = freed_.upper_bound(start);
+    return live_within(start, 1) || (next != freed_.begin() && start < std::prev(next)->first + std::prev(next)->second);
   }
 
   void information(size_t* free, size_t* total) {
@@ -166,6 +194,16 @@ class DeviceMemory {
     size_t size;
   };
 
+  struct Range {
+    size_t size;
+    bool mapped;  // by aclrtMapMem
+  };
+
+  bool live_within(uintptr_t start, size_t size) const {
+    const auto after = live_.lower_bound(start + size);
+    return after != live_.begin() && std::prev(after)->first + std::prev(after)->second.size > start;
+  }
+
   int take(size_t size) {
     if (size == 0) return error(kInvalidParameter, "device memory: asked for 0 bytes");
     if (size > limit_ - used_)
@@ -176,14 +214,20 @@ class DeviceMemory {
     return 0;
   }
 
-  void bury(uintptr_t start, size_t size) {
-    mmap(reinterpret_cast<void*>(start), whole_pages(size), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-         -1, 0);
+  // Gives the pages back. Mapped memory is replaced in any case: its file may be mapped elsewhere.
+  void bury(uintptr_t start, size_t size, bool mapped) {
+    void* address = reinterpret_cast<void*>(start);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    const bool closed = mapped || size >= kClosed;
+    if (!closed || mmap(address, whole_pages(size), PROT_NONE, flags, -1, 0) == MAP_FAILED)
+      madvise(address, whole_pages(size), MADV_DONTNEED);
     freed_[start] = size;
   }
 
   std::mutex mutex_;
-  std::map<uintptr_t, size_t> live_, freed_, reserved_;
+  std::map<uintptr_t, Range> live_;
+  std::map<uintptr_t, size_t> freed_, reserved_;
+  std::unordered_set<const Physical*> physical_;
   size_t limit_ = device_bytes(), used_ = 0, peak_ = 0;
 };
 
@@ -192,24 +236,65 @@ DeviceMemory& memory() {
   return device;
 }
 
-enum : int { kHostToHost = 0, kHostToDevice = 1, kDeviceToHost = 2, kDeviceToDevice = 3 };
+// aclrtMemcpyKind of the ACL reference.
+enum : int { kHostToHost, kHostToDevice, kDeviceToHost, kDeviceToDevice, kDefault, kHostToBufferToDevice, kInnerDevice, kInterDevice };
+
+// What is wrong with one side of a copy; `device` is what the copy's kind says of it.
+std::string wrong_side(const void* address, size_t size, bool device) {
+  if (device) return wrong_with(address, size);
+  return memory().has(address) ? "the device address " + hex(address) + " where the kind of copy says host" : "";
+}
 
 int copy(const char* function, void* target, size_t room, const void* source, size_t size, int kind) {
   if (size == 0) return 0;
   std::string wrong;
-  if (size > room) wrong = std::to_string(size) + " bytes into room for " + std::to_string(room);
+  if (kind < kHostToHost || kind > kInterDevice) wrong = "kind " + std::to_string(kind) + ", documented is 0 to 7";
+  if (wrong.empty() && size > room) wrong = std::to_string(size) + " bytes into room for " + std::to_string(room);
   if (wrong.empty() && (!target || !source)) wrong = target ? "a null source" : "a null destination";
-  if (wrong.empty() && (kind == kHostToDevice || kind == kDeviceToDevice)) {
-    wrong = wrong_with(target, size);
+  const auto among = [kind](std::initializer_list<int> kinds) { return std::find(kinds.begin(), kinds.end(), kind) != kinds.end(); };
+  const bool inferred = kind == kDefault, between = among({kDeviceToDevice, kInnerDevice, kInterDevice});
+  if (wrong.empty()) {
+    wrong = wrong_side(target, size, inferred ? memory().has(target) : between || among({kHostToDevice, kHostToBufferToDevice}));
     if (!wrong.empty()) wrong += " as destination";
   }
-  if (wrong.empty() && (kind == kDeviceToHost || kind == kDeviceToDevice)) {
-    wrong = wrong_with(source, size);
+  if (wrong.empty()) {
+    wrong = wrong_side(source, size, inferred ? memory().has(source) : between || kind == kDeviceToHost);
     if (!wrong.empty()) wrong += " as source";
   }
+  const auto to = reinterpret_cast<uintptr_t>(target), from = reinterpret_cast<uintptr_t>(source);
+  if (wrong.empty() && (size > UINTPTR_MAX - to || size > UINTPTR_MAX - from)) wrong = std::to_string(size) + " bytes, beyond the end of all memory";
   if (!wrong.empty()) return error(kInvalidParameter, std::string(function) + ": found " + wrong);
   std::memmove(target, source, size);
   return 0;
+}
+
+// Host memory that aclrtMallocHost gave, so that a second free is an error and not a crash.
+class HostMemory {
+ public:
+  int allocate(void** address, size_t size) {
+    *address = std::aligned_alloc(64, (std::max<size_t>(size, 1) + 63) / 64 * 64);
+    if (!*address) return error(kOutOfMemory, "aclrtMallocHost: the host has no " + std::to_string(size) + " bytes");
+    std::lock_guard<std::mutex> lock(mutex_);
+    live_.insert(*address);
+    return 0;
+  }
+  int free(void* address) {
+    if (!address) return 0;
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!live_.erase(address))
+      return error(kInvalidParameter, "aclrtFreeHost: " + hex(address) + " was freed before, or is not of aclrtMallocHost");
+    std::free(address);
+    return 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_set<const void*> live_;
+};
+
+HostMemory& host_memory() {
+  static auto* host = new HostMemory;  // never destroyed: MindSpore frees at exit, in any order
+  return *host;
 }
 
 int set(const char* function, void* target, size_t room, int value, size_t size) {
@@ -233,14 +318,8 @@ int aclrtMalloc(void** address, size_t size, int) { return softcann::memory().al
 int aclrtMallocAlign32(void** address, size_t size, int) { return softcann::memory().allocate(address, size); }
 int aclrtFree(void* address) { return softcann::memory().free(address, "aclrtFree"); }
 
-int aclrtMallocHost(void** address, size_t size) {
-  *address = std::aligned_alloc(64, (std::max<size_t>(size, 1) + 63) / 64 * 64);
-  return *address ? 0 : softcann::kOutOfMemory;
-}
-int aclrtFreeHost(void* address) {
-  std::free(address);
-  return 0;
-}
+int aclrtMallocHost(void** address, size_t size) { return softcann::host_memory().allocate(address, size); }
+int aclrtFreeHost(void* address) { return softcann::host_memory().free(address); }
 
 int aclrtReserveMemAddress(void** address, size_t size, size_t, void*, uint64_t) {
   return softcann::memory().reserve(address, size);
@@ -263,13 +342,15 @@ int aclrtGetMemInfo(int, size_t* free, size_t* total) {
 int aclrtMemcpy(void* target, size_t room, const void* source, size_t size, int kind) {
   return softcann::copy("aclrtMemcpy", target, room, source, size, kind);
 }
-int aclrtMemcpyAsync(void* target, size_t room, const void* source, size_t size, int kind, void*) {
+int aclrtMemcpyAsync(void* target, size_t room, const void* source, size_t size, int kind, void* stream) {
+  if (const int code = softcann::check_stream(stream, "aclrtMemcpyAsync")) return code;
   return softcann::copy("aclrtMemcpyAsync", target, room, source, size, kind);
 }
 int aclrtMemset(void* target, size_t room, int value, size_t size) {
   return softcann::set("aclrtMemset", target, room, value, size);
 }
-int aclrtMemsetAsync(void* target, size_t room, int value, size_t size, void*) {
+int aclrtMemsetAsync(void* target, size_t room, int value, size_t size, void* stream) {
+  if (const int code = softcann::check_stream(stream, "aclrtMemsetAsync")) return code;
   return softcann::set("aclrtMemsetAsync", target, room, value, size);
 }
 

@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "log.h"
+#include "objects.h"
 
 namespace softcann {
 
@@ -164,6 +165,12 @@ void take(std::vector<T*>& into, T* const* from, uint64_t size) {
 }
 
 }  // namespace
+
+bool alive(const Object* object) {
+  std::lock_guard<std::mutex> lock(mutex);
+  return made.count(object) != 0;
+}
+
 }  // namespace softcann
 
 using namespace softcann;

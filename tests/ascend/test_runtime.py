@@ -201,6 +201,14 @@ print(free.value, total.value)
     assert printed[1] == "1073741824 1073741824"
     last = json.loads(log.read_text().splitlines()[-1])
     assert (last["event"], last["peak_bytes"], last["limit_bytes"]) == ("memory", 1 << 29, 1 << 30)
+    assert (last["in_use_bytes"], last["allocations"]) == (0, 0)
+
+
+def test_what_is_never_freed_is_logged(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run("allocate(1000), allocate(24)", log)
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (last["in_use_bytes"], last["allocations"]) == (1024, 2)
 
 
 def test_mapped_memory_keeps_its_content_and_is_checked() -> None:
@@ -245,3 +253,143 @@ print(L.aclDestroyAclOpExecutor(executor))
     adds = [line for line in lines if line["event"] == "aclnn"]
     assert [line["name"] for line in adds] == ["aclnnAdd"] * 2
     assert adds[0]["arguments"][0] == {"dtype": "float32", "shape": [4]}
+
+
+def test_outputs_that_share_memory_are_refused() -> None:
+    """In place is element for element; slices of one tensor may lie between each other."""
+    printed = run("""
+x, y = upload(np.arange(32, dtype=np.float32)), upload(np.arange(32, dtype=np.float32))
+
+def attempt(a, b, out):
+    code, executor = prepare_add(a, b, out)
+    print(code or run_add(executor), said())
+
+attempt(tensor(x, (4, 4)), tensor(y, (4, 4)), tensor(x, (4, 4)))
+attempt(tensor(x, (8,), strides=(2,)), tensor(y, (8,)), tensor(x, (8,), strides=(2,), offset=1))
+attempt(tensor(x, (4, 4), strides=(1, 4)), tensor(y, (4, 4)), tensor(x, (4, 4)))
+attempt(tensor(x, (2, 3), strides=(4, 1)), tensor(y, (2, 3)), tensor(x, (2, 3), strides=(4, 1), offset=1))
+attempt(tensor(x, (8,)), tensor(x, (8,)), tensor(y, (8,), strides=(0,)))
+attempt(tensor(x, (8,), 1), tensor(y, (8,)), tensor(x, (8,)))
+attempt(tensor(x, (2,), strides=(1 << 62,)), tensor(y, (2,)), tensor(y, (2,)))
+attempt(tensor(x, (-4,)), tensor(y, (-4,)), tensor(y, (-4,)))
+
+def other(function, *arguments):
+    size, executor = c_uint64(), c_void_p()
+    code = getattr(L, function + "GetWorkspaceSize")(*arguments, byref(size), byref(executor))
+    print(code or getattr(L, function)(None, size, executor, None), said())
+
+L.aclCreateIntArray.restype = c_void_p
+axes = c_void_p(L.aclCreateIntArray((c_int64 * 2)(1, 0), c_uint64(2)))
+other("aclnnPermute", tensor(x, (4, 4)), axes, tensor(x, (4, 4)))
+numbers = c_int64(2), c_int64(0), True, True
+other("aclnnTopk", tensor(x, (4,)), *numbers, tensor(y, (2,)), tensor(y, (2,), 9))
+""").splitlines()
+    assert [line.split()[0] for line in printed[:2]] == ["0", "0"]
+    expected = ["overlaps the input"] * 2 + ["elements at one address (stride 0)", "overlaps the input"]
+    expected += ["reaches beyond all memory", "documented are sizes of 0 or more", "overlaps the input", "overlaps the output"]
+    for line, text in zip(printed[2:], expected, strict=True):
+        assert text in line and "softcann: aclnn" in line
+
+
+def test_what_is_gone_is_refused_with_a_message() -> None:
+    """Executors, tensors, streams and memory, used or destroyed a second time."""
+    printed = run("""
+x, y = upload(np.zeros(8, np.float32)), upload(np.zeros(8, np.float32))
+a, b, out = tensor(x, (8,)), tensor(x, (8,)), tensor(y, (8,))
+one = prepare_add(a, b, out)[1]
+print(run_add(one), run_add(one), said())
+one = prepare_add(a, b, out)[1]
+print(L.aclDestroyAclOpExecutor(one), L.aclDestroyAclOpExecutor(one), said())
+print(L.aclDestroyTensor(a), prepare_add(a, b, out)[0], said())
+host = c_void_p()
+L.aclrtMallocHost(byref(host), c_size_t(64))
+print(L.aclrtFreeHost(host), L.aclrtFreeHost(host), said())
+stream, event, size = c_void_p(), c_void_p(), c_size_t(8)
+L.aclrtCreateStream(byref(stream)), L.aclrtCreateEvent(byref(event))
+print(0, L.aclrtStreamWaitEvent(stream, event), said())
+print(0, L.aclrtEventElapsedTime(byref(ctypes.c_float()), event, event), said())
+print(L.aclrtRecordEvent(event, stream), L.aclrtRecordEvent(stream, stream), said())
+print(L.aclrtStreamWaitEvent(stream, event), L.aclrtDestroyEvent(stream), said())
+print(L.aclrtDestroyStream(stream), L.aclrtMemsetAsync(x, size, 0, size, stream), said())
+one = prepare_add(b, b, out)[1]
+print(0, L.aclnnAdd(None, c_uint64(0), one, stream), said())
+""").splitlines()
+    expected = [
+        "161002 softcann: aclnnAdd: the executor was destroyed, or run before",
+        "161002 softcann: aclDestroyAclOpExecutor: the executor was destroyed, or run before",
+        "161002 softcann: aclnnAdd: found an argument that was destroyed, or never made",
+        "107000 softcann: aclrtFreeHost: 0x",
+        "107003 softcann: aclrtStreamWaitEvent: found an event that was never recorded",
+        "107003 softcann: aclrtEventElapsedTime: found an event that was never recorded",
+        "107003 softcann: aclrtRecordEvent: found the handle of a stream, expected an event",
+        "107003 softcann: aclrtDestroyEvent: found the handle of a stream, expected an event",
+        "107003 softcann: aclrtMemsetAsync: found a stream that was destroyed, or never made",
+        "107003 softcann: aclnnAdd: found a stream that was destroyed, or never made",
+    ]
+    for line, text in zip(printed, expected, strict=True):
+        assert line.startswith(f"0 {text}")
+
+
+def test_the_kind_of_a_copy_is_checked_on_both_sides() -> None:
+    printed = run("""
+x, y = upload(np.zeros(8, np.float32)), upload(np.zeros(8, np.float32))
+host = np.zeros(32, np.uint8).ctypes.data_as(c_void_p)
+size = c_size_t(32)
+print([L.aclrtMemcpy(*pair, kind) for pair, kind in [
+    ((host, size, host, size), 0), ((x, size, host, size), 1), ((host, size, x, size), 2), ((x, size, y, size), 3),
+    ((x, size, host, size), 4), ((host, size, x, size), 4), ((x, size, y, size), 4), ((x, size, host, size), 5),
+    ((x, size, y, size), 6), ((x, size, y, size), 7)]])
+for target, source, kind in [(x, y, 1), (x, y, 2), (host, x, 0), (host, host, 3), (x, host, 99)]:
+    print(L.aclrtMemcpy(target, size, source, size, kind), said())
+huge = c_size_t(2**64 - 4096)
+print(L.aclrtMemcpy(x, c_size_t(2**64 - 1), host, huge, 1), said())
+print(L.aclrtMemset(x, c_size_t(2**64 - 1), 0, huge), said())
+L.aclrtFree(y)
+print(L.aclrtMemcpy(x, size, y, size, 1), said())
+""").splitlines()
+    assert printed[0] == str([0] * 10)
+    host_side = "where the kind of copy says host as "
+    expected = [host_side + "source", host_side + "destination", host_side + "source", "not device memory as destination"]
+    expected += ["kind 99, documented is 0 to 7", "beyond the end of all memory as destination", "beyond the end of all memory"]
+    for line, text in zip(printed[1:], [*expected, host_side + "source"], strict=True):
+        assert line.startswith("107000 softcann: aclrtMem") and text in line
+
+
+def test_mapped_and_allocated_memory_are_not_mixed_up() -> None:
+    printed = run("""
+zero, size = c_uint64(0), c_size_t(4096)
+where, handle = c_void_p(), c_void_p()
+L.aclrtReserveMemAddress(byref(where), size, c_size_t(0), None, zero)
+L.aclrtMallocPhysical(byref(handle), size, None, zero)
+assert L.aclrtMapMem(where, size, c_size_t(0), handle, zero) == 0
+print(L.aclrtFree(where), said())
+print(L.aclrtMapMem(where, size, c_size_t(0), handle, zero), said())
+print(L.aclrtReleaseMemAddress(where), said())
+x = allocate(64)[1]
+print(L.aclrtUnmapMem(x), said())
+L.aclrtFree(x)
+assert L.aclrtUnmapMem(where) == L.aclrtFreePhysical(handle) == L.aclrtReleaseMemAddress(where) == 0
+print(L.aclrtFreePhysical(handle), said())
+free, total = c_size_t(), c_size_t()
+L.aclrtGetMemInfo(0, byref(free), byref(total))
+print(total.value - free.value)
+""").splitlines()
+    expected = ["was mapped with aclrtMapMem", "call aclrtUnmapMem first", "call aclrtUnmapMem first"]
+    expected += ["was allocated with aclrtMalloc", "freed before, or never allocated"]
+    for line, text in zip(printed[:-1], expected, strict=True):
+        assert line.startswith("107000 ") and text in line
+    assert printed[-1] == "0"
+
+
+def test_ninety_thousand_allocations_with_freed_ones_between() -> None:
+    """The kernel counts the ranges of a process (vm.max_map_count, 65530): small freed ranges must not split others."""
+    printed = run("""
+for i in range(90000):
+    code, address = allocate(64)
+    assert code == 0, said()
+    if i % 2:
+        L.aclrtFree(address)
+print(L.aclrtMemset(address, c_size_t(4), 0, c_size_t(4)), "freed" in said())
+print(sum(1 for _ in open("/proc/self/maps")) < 5000)
+""")
+    assert printed.split() == ["107000", "True", "True"]
