@@ -102,7 +102,8 @@ Dtype divided(Dtype type) { return is_float(type) ? type : Dtype::float32; }
 Launch add(const Tensor* self, const Tensor* other, const Scalar* alpha, Tensor* out, int sign) {
   require_given(alpha, "alpha");
   const Dtype type = promote(self->dtype, other->dtype);
-  if (type == Dtype::boolean && alpha->dtype != type) refuse("alpha", name_of(alpha->dtype), "bool, beside tensors of bool");
+  // aclnn_add.cpp (ops-math) lets integers pass here, though they convert to bool nowhere else.
+  if (type == Dtype::boolean && is_float(alpha->dtype)) refuse("alpha", name_of(alpha->dtype), "bool or an integer, beside tensors of bool");
   return of_two(self, other, out, type, [=](auto x, auto y) {
     using T = decltype(x);
     return plus<T>(x, times<T>(operand<T>(alpha, type) * sign, y));

@@ -267,6 +267,25 @@ def late(me: Rank) -> None:
     second.call("HcclBarrier")
 
 
+def check_in_place(me: Rank) -> None:
+    """The same buffer, or this rank's part of the longer one."""
+    arrays = [data_of(rank, 8) for rank in range(me.ranks)]
+    count, kind, whole = ctypes.c_uint64(8), TYPES["float32"], Buffer(np.tile(arrays[me.rank], me.ranks))
+    mine = ctypes.c_void_p(whole.address.value + 32 * me.rank)
+    me.call("HcclAllGather", mine, whole, count, kind)
+    np.testing.assert_array_equal(whole.read(), np.concatenate(arrays))
+    me.call("HcclReduceScatter", whole, mine, count, kind, 0)
+    same = Buffer(arrays[me.rank])
+    me.call("HcclAllReduce", same, same, count, kind, 0)
+    np.testing.assert_array_equal(same.read(), in_order(arrays, "sum"))
+
+
+def overlapping(me: Rank) -> None:
+    buffer = Buffer(data_of(me.rank, 9))
+    after = ctypes.c_void_p(buffer.address.value + 4)
+    me.call("HcclAllReduce", buffer, after, ctypes.c_uint64(8), TYPES["float32"], 0)
+
+
 def freed_buffer(me: Rank) -> None:
     buffer = Buffer(data_of(me.rank, 8))
     LIBRARY.aclrtFree(buffer.address)

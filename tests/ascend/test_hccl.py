@@ -86,6 +86,13 @@ def test_freed_memory_is_refused(tmp_path: Path) -> None:
         assert said.endswith("of memory that was freed")
 
 
+def test_buffers_in_place_and_buffers_that_overlap(tmp_path: Path) -> None:
+    assert run(tmp_path, 2, "check_in_place") == ["OK"] * 2
+    (tmp_path / "root_world").unlink()
+    for said in run(tmp_path, 2, "overlapping"):
+        assert "HcclAllReduce: recvBuf: found 8 elements that overlap those of sendBuf" in said
+
+
 def test_nothing_is_left_in_shared_memory(tmp_path: Path) -> None:
     before = set(Path("/dev/shm").iterdir())
     run(tmp_path, 2, "killed")

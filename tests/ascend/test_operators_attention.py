@@ -175,6 +175,13 @@ def test_refused_training_calls():
         train(q, q.half(), q, q, "BNSD", None, 0)
     with pytest.raises(Refused, match="key: found 3 heads, documented is a divisor"):
         train(q, values(1, 3, 4, 8), values(1, 3, 4, 8), q, "BNSD", None, 0)
+    with pytest.raises(Refused, match="preTokens and nextTokens: found -3 and -3, documented is a band .*/aclnnFlash"):
+        train(q, q, q, q, "BNSD", compressed(), 4, -3, -3)
+    with pytest.raises(Refused, match="query: found batch 0, documented is 1 to 2097152"):
+        train(q[:0], q[:0], q[:0], q[:0], "BNSD", None, 0)
+    numbers, empty = (1.0, 1.0, MANY, MANY, 2, "BNSD", 9, 0), torch.empty(1, 2, 4, 8)
+    with pytest.raises(Refused, match="innerPrecise: found 9"):
+        run("aclnnFlashAttentionScore", q, q, q, *NONE5, *numbers, empty, empty.clone(), None, q.clone())
     numbers = (1.0, 1.0, MANY, MANY, 3, "BNSD", 0, 0)
     statistic = torch.empty(1, 2, 4, 8)
     with pytest.raises(Refused, match="headNum: found 3"):
@@ -287,13 +294,18 @@ def test_refused_inference_calls():
     pool, table = values(4, 128, 16, dtype=torch.float16), torch.zeros(2, 2, dtype=torch.int32)
     with pytest.raises(Refused, match="key: found float32, documented is float16, bfloat16"):
         infer(q.float(), [pool.float()], [pool.float()], None, None, [3, 4], table, 128, 2, "BNSD", 0)
+    # A prompt's blocks are multiples of 128; those of single tokens only "not 0, at most 512".
+    prompt, small = values(2, 4, 3, 8, dtype=torch.float16), values(4, 16, 16, dtype=torch.float16)
     with pytest.raises(Refused, match="blockSize: found 16, documented is a multiple of 128, at most 512"):
-        infer(q, [pool], [pool.clone()], None, None, [3, 4], table, 16, 2, "BNSD", 0)
+        infer(prompt, [small], [small.clone()], None, [3, 3], [3, 4], table, 16, 2, "BNSD", 0)
+    with pytest.raises(Refused, match="blockSize: found 640, documented is a multiple of 16, at most 512"):
+        infer(q, [pool], [pool.clone()], None, None, [3, 4], table, 640, 2, "BNSD", 0)
+    assert infer(q, [small], [small.clone()], None, None, [3, 4], table, 16, 2, "BNSD", 0)[0].isfinite().all()
     with pytest.raises(Refused, match="161001: .*actualSeqLengthsKv, required"):
         infer(q, [pool], [pool.clone()], None, None, None, table, 128, 2, "BNSD", 0)
     with pytest.raises(Refused, match=r"actualSeqLengthsKv: found \(3, 300\), documented is 0 to 256"):
         infer(q, [pool], [pool.clone()], None, None, [3, 300], table, 128, 2, "BNSD", 0)
-    with pytest.raises(Refused, match="the block table names block 9 for sequence 0"):
+    with pytest.raises(Refused, match="blockTable: the block table names block 9 for sequence 0, .*/docs/aclnnFused"):
         infer(q, [pool], [pool.clone()], None, None, [3, 4], table + 9, 128, 2, "BNSD", 0)
     with pytest.raises(Refused, match="blockTableOptional: found int64"):
         infer(q, [pool], [pool.clone()], None, None, [3, 4], table.long(), 128, 2, "BNSD", 0)

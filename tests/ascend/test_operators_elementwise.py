@@ -319,6 +319,14 @@ def test_what_is_refused_names_the_argument_and_the_page():
         run("aclnnMul", torch.ones(2), torch.ones(3), torch.ones(3))
     with pytest.raises(Refused, match=r"161001: .*alpha: found null"):
         run("aclnnAdd", torch.ones(2), torch.ones(2), None, torch.ones(2))
+    # Floats convert to integers; nothing but bool converts to bool.
+    whole = torch.empty(2, dtype=torch.int32)
+    run("aclnnAdd", torch.full([2], 1.25), torch.full([2], 2.5), Scalar(1.0), whole)
+    assert whole.tolist() == [3, 3]
+    with pytest.raises(Refused, match="out: found bool, documented is a dtype that float32 converts to"):
+        run("aclnnAdd", torch.ones(2), torch.ones(2), Scalar(1.0), torch.ones(2).bool())
+    with pytest.raises(Refused, match="alpha: found float32, documented is bool or an integer"):
+        run("aclnnAdd", torch.ones(2).bool(), torch.ones(2).bool(), Scalar(1.0), torch.ones(2).bool())
     with pytest.raises(Refused, match="9 dimensions"):
         run("aclnnExp", torch.ones([1] * 9), torch.ones([1] * 9))
     with pytest.raises(Refused, match="aclnnHardswish: self: found float64"):
