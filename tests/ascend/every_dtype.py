@@ -293,6 +293,13 @@ CASES: dict[str, Case] = {
     "aclnnEye": case(lambda: torch.eye(3, 4), 3, 4, OUT),
 }
 
+# Of bools and a number these give a number, which the pages do not let them write as bool.
+NUMBERS_OF_BOOLS = {
+    *("aclnnAdds", "aclnnSubs", "aclnnMuls", "aclnnDivMods", "aclnnFloorDivides", "aclnnPowTensorScalar"),
+    *("aclnnInplaceAdds", "aclnnInplaceSubs", "aclnnInplaceMuls", "aclnnInplaceDiv", "aclnnInplaceDivs"),
+}
+
+
 # These take more than operands of one dtype, or draw numbers: tests of their own call them.
 ELSEWHERE = {
     **dict.fromkeys(("aclnnInplaceScatterUpdate", "aclnnOneHot", "aclnnEmbeddingDenseBackward"), "shapes"),

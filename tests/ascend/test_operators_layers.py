@@ -183,7 +183,21 @@ def test_losses_and_gradients(dtype, reduction):
     expected.backward(d.double().reshape(expected.shape))
     loss, log_prob = torch.empty(size, dtype=dtype), torch.empty_like(logits)
     unused = torch.empty(1, dtype=dtype)
-    run("aclnnCrossEntropyLoss", logits, labels, None, reduction, -100, 0.0, 0.0, False, loss, log_prob, unused, unused)
+    run(
+        "aclnnCrossEntropyLoss",
+        logits,
+        labels,
+        None,
+        reduction,
+        -100,
+        0.0,
+        0.0,
+        False,
+        loss,
+        log_prob,
+        unused,
+        torch.empty_like(unused),
+    )
     assert_close(loss, expected.detach().reshape(size).to(dtype), 2)
     assert_close(log_prob, logits.double().log_softmax(-1).to(dtype))
     dx = torch.empty_like(logits)
@@ -208,7 +222,21 @@ def test_losses_and_gradients(dtype, reduction):
 def test_smoothed_labels():
     logits, labels = values(5, 7), torch.tensor([3, -100, 0, 6, 2])
     loss, log_prob, unused = torch.empty(1), torch.empty_like(logits), torch.empty(1)
-    run("aclnnCrossEntropyLoss", logits, labels, None, "mean", -100, 0.1, 0.0, False, loss, log_prob, unused, unused)
+    run(
+        "aclnnCrossEntropyLoss",
+        logits,
+        labels,
+        None,
+        "mean",
+        -100,
+        0.1,
+        0.0,
+        False,
+        loss,
+        log_prob,
+        unused,
+        torch.empty_like(unused),
+    )
     assert_close(loss[0], F.cross_entropy(logits.double(), labels, label_smoothing=0.1).float())
 
 
