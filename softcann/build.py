@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -26,7 +27,7 @@ LIBRARIES = HOME / "lib64"
 SOURCES = ("runtime", "operators", "hccl", "aclop", "graph")
 # MindSpore is built with the C++ library's old strings, and std::string crosses the border in the graph engine.
 FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fopenmp-simd", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-attributes"]
-FLAGS += ["-Wno-psabi", "-D_GLIBCXX_USE_CXX11_ABI=0", f"-I{ROOT / 'include'}", f"-I{ROOT / 'runtime'}"]
+FLAGS += ["-Wno-psabi", "-D_GLIBCXX_USE_CXX11_ABI=0", "-Iinclude", "-Iruntime"]
 VERSION_OF_CANN = "Version=9.0.0\n"  # MindSpore reads it from two files and accepts this
 
 
@@ -39,31 +40,36 @@ def compiler() -> str:
 
 
 def run(command: list[str]) -> None:
-    """Run a compiler.
+    """Run a compiler in softcann's folder.
 
     Raises:
         BuildError: it fails; with what it said.
     """
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if result.returncode != 0:
         raise BuildError(f"softcann: {' '.join(command)}\n{result.stderr.strip()}")
     if result.stderr.strip():
         print(result.stderr.strip(), file=sys.stderr)
 
 
+def from_root(file: Path) -> Path:
+    """A file as commands and stamps name it: below softcann's folder without it, so that a copy compiles nothing."""
+    return file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+
+
 def digest(*texts: str, files: list[Path]) -> str:
     """Of texts and of the files' names and contents; a file that is not there counts as empty."""
     hashed = hashlib.sha256("\0".join(texts).encode())
     for file in files:
-        hashed.update(f"\0{file}\0".encode())
-        hashed.update(file.read_bytes() if file.is_file() else b"")
+        hashed.update(f"\0{from_root(file)}\0".encode())
+        hashed.update((ROOT / file).read_bytes() if (ROOT / file).is_file() else b"")
     return hashed.hexdigest()
 
 
 def read_dependencies(rule: str) -> list[Path]:
     """Files that an object is made from, of the make rule that the compiler wrote (``-MMD``: no system headers)."""
     names = rule.replace("\\\n", " ").partition(": ")[2]
-    return [Path(name.replace("\\ ", " ")) for name in re.findall(r"(?:\\ |\S)+", names)]
+    return [ROOT / name.replace("\\ ", " ") for name in re.findall(r"(?:\\ |\S)+", names)]
 
 
 def compile_one(command: list[str], file: Path, object_file: Path, parsed: Path | None = None) -> bool:
@@ -86,7 +92,7 @@ def compile_one(command: list[str], file: Path, object_file: Path, parsed: Path 
             return False
     object_file.parent.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)  # whoever is interrupted here starts over
-    run([*command, "-MMD", "-MF", str(rule), "-c", str(file), "-o", str(object_file)])
+    run([*command, "-MMD", "-MF", str(rule), "-c", str(from_root(file)), "-o", str(object_file)])
     stamp.write_text(digest(*command, files=[*read_dependencies(rule.read_text()), *extra]))
     return True
 
@@ -101,7 +107,7 @@ def needs_of_wheel(folder: Path) -> Needs:
     """``needs``, remembered in the build folder: reading the wheel takes longer than compiling."""
     kept = BUILD / "needs.json"
     state = digest(str(folder), files=[ROOT / "wheel.py"])
-    if kept.exists():
+    with contextlib.suppress(OSError, ValueError):  # not there, or half written
         content = json.loads(kept.read_text())
         if content["state"] == state:
             return Needs(**{key: set(value) for key, value in content["needs"].items()})
@@ -141,7 +147,7 @@ def build_alone(tell: Callable[[str], None] | None = None) -> Path:
     write_if_other(header, '#include "softcann/aclnn.h"\n')
     parsed = header.with_suffix(".h.gch")
     compile_one([*quick, "-x", "c++-header"], header, parsed)
-    quick += ["-include", str(header)]
+    quick += ["-include", str(from_root(header))]
     jobs: list[tuple[list[str], Path, Path, Path | None]] = []
     for path in files:
         operator = path.parent.name == "operators"

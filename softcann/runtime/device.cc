@@ -21,8 +21,9 @@ namespace {
 enum class Kind { context, stream, event };
 const char* name_of(Kind kind) { return kind == Kind::context ? "a context" : kind == Kind::stream ? "a stream" : "an event"; }
 
-std::mutex mutex;
-std::unordered_map<const void*, Kind> handles;  // live contexts, streams and events
+// Never destroyed: at exit MindSpore's threads and singletons call in any order.
+std::mutex& mutex = *new std::mutex;
+auto& handles = *new std::unordered_map<const void*, Kind>;  // live contexts, streams and events
 thread_local int current_device = 0;
 thread_local void* current_context = nullptr;
 

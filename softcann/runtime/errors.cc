@@ -9,8 +9,8 @@ namespace softcann {
 namespace {
 
 // MindSpore launches in one thread and asks in another, so the message is the process's, not the thread's.
-std::mutex mutex;
-std::string recent;
+std::mutex& mutex = *new std::mutex;  // never destroyed: at exit MindSpore calls in any order
+std::string& recent = *new std::string;
 
 }  // namespace
 

@@ -41,7 +41,9 @@ std::string hex(const void* address) {
 
 class DeviceMemory {
  public:
-  ~DeviceMemory() {
+  // At exit, what was in use and is not given back.
+  void report() {
+    std::lock_guard<std::mutex> lock(mutex_);
     log_event("memory", "\"peak_bytes\": " + std::to_string(peak_) + ", \"limit_bytes\": " + std::to_string(limit_) +
                             ", \"in_use_bytes\": " + std::to_string(used_) + ", \"allocations\": " + std::to_string(live_.size()));
   }
@@ -232,8 +234,12 @@ class DeviceMemory {
 };
 
 DeviceMemory& memory() {
-  static DeviceMemory device;
-  return device;
+  struct Reporter {
+    DeviceMemory& device = *new DeviceMemory;  // never destroyed: MindSpore frees at exit, in any order
+    ~Reporter() { device.report(); }
+  };
+  static Reporter reporter;
+  return reporter.device;
 }
 
 // aclrtMemcpyKind of the ACL reference.
@@ -293,7 +299,7 @@ class HostMemory {
 };
 
 HostMemory& host_memory() {
-  static auto* host = new HostMemory;  // never destroyed: MindSpore frees at exit, in any order
+  static auto* host = new HostMemory;  // never destroyed either
   return *host;
 }
 

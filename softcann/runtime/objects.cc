@@ -133,8 +133,8 @@ std::string ScalarList::describe() const {
 namespace {
 
 // What was made and not destroyed, so that a second destroy is an error and not a crash.
-std::mutex mutex;
-std::unordered_set<const Object*> made;
+std::mutex& mutex = *new std::mutex;  // never destroyed: at exit MindSpore calls in any order
+auto& made = *new std::unordered_set<const Object*>;
 
 template <class T>
 T* make(T* object) {

@@ -122,7 +122,7 @@ def test_a_process_that_waits_takes_no_core() -> None:
     """MindSpore has a thread for each stream that asks for reports; without a wait two of them took both cores."""
     (finished,) = run_on_emulator(BEGIN + MATMUL_ADD + IDLE)
     ((seconds,),) = lines(finished.output, "IDLE")
-    assert float(seconds) < 0.1
+    assert float(seconds) < 0.5  # busy threads: a second and more
 
 
 def test_data_movements_of_the_old_path_equal_numpy(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,57 @@ def test_a_second_build_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     building.build()
     monkeypatch.setattr(building, "run", lambda command: pytest.fail(f"ran {command}"))
     building.build()
+
+
+def test_a_copied_folder_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    building.build()
+    copy = tmp_path / "softcann"
+    shutil.copytree(building.ROOT, copy)
+    for name, path in {"ROOT": copy, "BUILD": copy / "build", "HOME": copy / "build/Ascend/latest"}.items():
+        monkeypatch.setattr(building, name, path)
+    monkeypatch.setattr(building, "LIBRARIES", building.HOME / "lib64")
+    monkeypatch.setattr(building, "run", lambda command: pytest.fail(f"ran {command}"))
+    assert building.build() == copy / "build/Ascend/latest"
+
+
+def test_two_processes_build_at_once_and_one_compiles(tmp_path: Path) -> None:
+    """Of two builds of one folder the second waits for the first, and finds its objects."""
+    copy = tmp_path / "softcann"
+    shutil.copytree(building.ROOT, copy)
+    (copy / "build/objects/runtime/device.o").unlink()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "softcann.build"]
+    both = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted(errors.count("compiled") for _, errors in said) == [0, 1]
+    assert all(output.strip() == str(copy / "build/Ascend/latest") for output, _ in said)
+
+
+def test_a_build_that_was_interrupted_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of the build folder is half written is made again."""
+    building.build()
+    copy = tmp_path / "softcann"
+    shutil.copytree(building.ROOT, copy)
+    objects = copy / "build/objects/runtime"
+    (objects / "device.o").write_bytes(b"half")
+    (objects / "device.stamp").unlink()
+    shutil.rmtree(copy / "build/Ascend/latest/lib64")
+    (copy / "build/linked").unlink()
+    (copy / "build/needs.json").write_text('{"state": "')
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "softcann.build"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compiled device.cc" in done.stderr and done.stderr.count("compiled") == 1
+    libraries = copy / "build/Ascend/latest/lib64"
+    assert {path.name for path in libraries.iterdir()} == {path.name for path in building.LIBRARIES.iterdir()}
 
 
 def test_a_change_compiles_only_what_depends_on_it(tmp_path: Path) -> None:
