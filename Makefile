@@ -48,7 +48,7 @@ ascend: $(VENV)/runtime
 	$(RUN)/python -m softcann.build
 
 test-ascend: $(VENV)/testing ascend
-	$(PYTEST) tests/ascend
+	$(PYTEST) $(PARALLEL) tests/ascend
 
 # Everything but the commands of the documentation; hours.
 test-all: $(VENV)/testing ascend
