@@ -53,6 +53,7 @@ def emulator_environment(log: Path | None = None, **more: str) -> dict[str, str]
     environment["ASCEND_HOME_PATH"] = str(home)
     environment["ASCEND_OPP_PATH"] = str(home / "opp")
     environment.setdefault("GLOG_v", "3")
+    environment.setdefault("PYTHONFAULTHANDLER", "1")  # a crash says where Python was
     if log is not None:
         environment["SOFTCANN_LOG"] = str(log.absolute())
     return environment | more
