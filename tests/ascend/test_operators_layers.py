@@ -171,6 +171,13 @@ def test_adamw_with_gradients_as_small_as_epsilon():
                 torch.testing.assert_close(weight.double(), reference, rtol=0, atol=5e-7)
 
 
+def cross_entropy(logits, labels, reduction: str, smoothing: float, loss, log_prob) -> None:
+    """aclnnCrossEntropyLoss; its last two outputs, which nobody reads, are tensors of their own."""
+    unused = torch.empty(1, dtype=logits.dtype), torch.empty(1, dtype=logits.dtype)
+    options = (reduction, -100, smoothing, 0.0, False)
+    run("aclnnCrossEntropyLoss", logits, labels, None, *options, loss, log_prob, *unused)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_losses_and_gradients(dtype, reduction):
@@ -182,22 +189,7 @@ def test_losses_and_gradients(dtype, reduction):
     d = values(size, dtype=dtype, seed=1)
     expected.backward(d.double().reshape(expected.shape))
     loss, log_prob = torch.empty(size, dtype=dtype), torch.empty_like(logits)
-    unused = torch.empty(1, dtype=dtype)
-    run(
-        "aclnnCrossEntropyLoss",
-        logits,
-        labels,
-        None,
-        reduction,
-        -100,
-        0.0,
-        0.0,
-        False,
-        loss,
-        log_prob,
-        unused,
-        torch.empty_like(unused),
-    )
+    cross_entropy(logits, labels, reduction, 0.0, loss, log_prob)
     assert_close(loss, expected.detach().reshape(size).to(dtype), 2)
     assert_close(log_prob, logits.double().log_softmax(-1).to(dtype))
     dx = torch.empty_like(logits)
@@ -221,22 +213,8 @@ def test_losses_and_gradients(dtype, reduction):
 
 def test_smoothed_labels():
     logits, labels = values(5, 7), torch.tensor([3, -100, 0, 6, 2])
-    loss, log_prob, unused = torch.empty(1), torch.empty_like(logits), torch.empty(1)
-    run(
-        "aclnnCrossEntropyLoss",
-        logits,
-        labels,
-        None,
-        "mean",
-        -100,
-        0.1,
-        0.0,
-        False,
-        loss,
-        log_prob,
-        unused,
-        torch.empty_like(unused),
-    )
+    loss, log_prob = torch.empty(1), torch.empty_like(logits)
+    cross_entropy(logits, labels, "mean", 0.1, loss, log_prob)
     assert_close(loss[0], F.cross_entropy(logits.double(), labels, label_smoothing=0.1).float())
 
 
