@@ -86,13 +86,13 @@ void require_dense(const Options& o, Heads& h) {
 }
 
 // The cache is (blocks, block size, heads * width), or (blocks, heads, block size, width) beside a BNSD query.
-void require_paged(const Options& o, Heads& h, int64_t multiple) {
+void require_paged(const Options& o, Heads& h) {
   if (o.keys.size() != 1 || o.values.size() != 1) refuse("key", std::to_string(o.keys.size()) + " tensors", "one cache with a block table");
   const Tensor *key = o.keys[0], *value = o.values[0], *table = o.block_table;
   require_same_dtype(key, "key", o.query, "query");
   require_same_dtype(value, "value", o.query, "query");
-  // One query a sequence: the page says "not 0, at most 512"; multiples of 16 are unverified.
-  if (h.q_length == 1) multiple = 16;
+  // One query a sequence: the pages say "not 0, at most 512"; multiples of 16 are unverified.
+  const int64_t multiple = h.q_length == 1 ? 16 : 128;
   if (o.block_size <= 0 || o.block_size > 512 || o.block_size % multiple)
     refuse("blockSize", std::to_string(o.block_size), "a multiple of " + std::to_string(multiple) + ", at most 512");
   const int64_t width = h.kv_heads * h.width;
@@ -156,11 +156,11 @@ std::vector<uint8_t> hidden_keys(const Options& o, const Values<int64_t>* values
   return hidden;
 }
 
-Launch infer(Options o, const char* mask_name, int64_t block_multiple, Tensor* out, Tensor* lse) {
+Launch infer(Options o, const char* mask_name, Tensor* out, Tensor* lse) {
   Heads h = sizes(o);
   o.single = o.single || h.q_length == 1;
   if (o.block_table)
-    require_paged(o, h, block_multiple);
+    require_paged(o, h);
   else
     require_dense(o, h);
   require_lengths(o.kv_lengths, "actualSeqLengthsKv", h.batch, h.kv_length);
@@ -228,7 +228,7 @@ ACLNN(aclnnPromptFlashAttentionV3, const Tensor* query, const Tensor* key, const
   o.query = query, o.keys = {key}, o.values = {value}, o.mask = {given(attenMask), sparseMode, preTokens, nextTokens};
   o.q_lengths = actualSeqLengths, o.kv_lengths = actualSeqLengthsKv, o.heads = numHeads, o.kv_heads = numKeyValueHeads;
   o.scale = scaleValue, o.layout = layout_of(inputLayout);
-  return infer(o, "attenMask", 0, attentionOut, nullptr);
+  return infer(o, "attenMask", attentionOut, nullptr);
 }
 
 ACLNN(aclnnIncreFlashAttentionV4, const Tensor* query, const TensorList* key, const TensorList* value, const Tensor* pseShift,
@@ -248,7 +248,7 @@ ACLNN(aclnnIncreFlashAttentionV4, const Tensor* query, const TensorList* key, co
   if (o.layout == "BNSD_BSND") refuse("inputLayout", "\"BNSD_BSND\"", "\"BSH\", \"BSND\" or \"BNSD\"");
   const int64_t length = query->rank() == 4 && o.layout == "BNSD" ? query->dim(2) : query->dim(1);
   if (length != 1) refuse("query", text(query->shape), "one query a sequence");
-  return infer(o, "attenMask", 16, attentionOut, nullptr);
+  return infer(o, "attenMask", attentionOut, nullptr);
 }
 
 ACLNN(aclnnFusedInferAttentionScoreV2, const Tensor* query, const TensorList* key, const TensorList* value,
@@ -278,5 +278,5 @@ ACLNN(aclnnFusedInferAttentionScoreV2, const Tensor* query, const TensorList* ke
   o.q_lengths = actualSeqLengthsOptional, o.kv_lengths = actualSeqLengthsKvOptional, o.block_table = given(blockTableOptional);
   o.block_size = blockSize, o.heads = numHeads, o.kv_heads = numKeyValueHeads, o.scale = scaleValue, o.layout = layout_of(inputLayout);
   if (o.block_table) require(o.block_table, "blockTableOptional", kInt32);
-  return infer(o, "attenMaskOptional", 128, attentionOut, softmaxLseFlag ? softmaxLse : nullptr);
+  return infer(o, "attenMaskOptional", attentionOut, softmaxLseFlag ? softmaxLse : nullptr);
 }
