@@ -1,6 +1,6 @@
 """Causal attention with grouped keys and values, composed from matrix products and a softmax.
 
-The only one on CPU; on Ascend for float32 (`mindcoder.backend.fused_attention`). Query heads that share a key head are
+For float32, until flash attention takes it, too (`mindcoder.backend.attention`). Query heads that share a key head are
 folded into rows, so that multi-query attention (K = 1) is two plain batched products without a single transpose.
 """
 
@@ -10,7 +10,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.dropout import CounterDropout
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import RowSum
 
 MASKED = -10000.0  # additive mask; small enough for float16, and exp(-10000) is 0 in every dtype
 
@@ -33,7 +33,7 @@ class GroupedAttention(nn.Cell):
         self.mix = ops.BatchMatMul()
         self.mix_transposed = ops.BatchMatMul(transpose_a=True)
         self.softmax = ops.Softmax(-1)
-        self.row_sum = device_kernels().RowSum()
+        self.row_sum = RowSum()
         self.append = ops.Concat(-1)
         self.tile = ops.Tile()
         self.ones = ops.Ones()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mindcoder.backend.cards import device_nodes
+from mindcoder.backend.plugin import require_operators, withdraw_operators
 from mindcoder.errors import UserError, single_line
 
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
@@ -83,7 +84,7 @@ def setup_device(
         max_call_depth: the compiler's recursion limit; loops over layers and parameters are unrolled into calls.
 
     Raises:
-        UserError: Ascend is asked for and is not there or does not start.
+        UserError: Ascend is asked for and is not there or does not start; or the operators for CPU are not there.
     """
     check_device(device_target)
     quiet_environment()
@@ -94,6 +95,7 @@ def setup_device(
     ms.set_context(mode=mode)
     ms.set_recursion_limit(max_call_depth)
     if device == "Ascend":
+        withdraw_operators()
         try:
             ms.set_device("Ascend", device_id)
             # MindSpore takes as many threads as cores allow; with one, it refuses every `if` of a graph.
@@ -102,6 +104,7 @@ def setup_device(
             reason = single_line(str(error), 200).partition(". ")[0]
             raise UserError(f"device_target: Ascend does not start: {reason}; CPU or auto would") from None
     else:
+        require_operators()
         ms.set_device("CPU")
         if threads:
             ms.runtime.set_cpu_affinity(False)

@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import FoldBits
 
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
 MULTIPLIER, INCREMENT, FINALIZER = 747796405, np.int32(np.uint32(2891336453).view(np.int32)), 277803737
@@ -32,7 +32,7 @@ class CounterDropout(nn.Cell):
         self.multiplier = Tensor(MULTIPLIER, ms.int32)
         self.increment = Tensor(INCREMENT, ms.int32)
         self.finalizer = Tensor(FINALIZER, ms.int32)
-        self.fold_first, self.fold_last = device_kernels().FoldBits(15), device_kernels().FoldBits(13)
+        self.fold_first, self.fold_last = FoldBits(15), FoldBits(13)
 
     def mix(self, value: Tensor) -> Tensor:
         """Hash int32 to a non-negative int32 (the arithmetic shift clears the sign)."""

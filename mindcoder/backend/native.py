@@ -1,4 +1,4 @@
-"""The CPU operators of `mindcoder/native`: where their library is, and the MindSpore operator that calls it.
+"""The operator of `mindcoder/native` that does the work of a whole step of generation.
 
 One operator does the work of a step, because a decode step of small operators spends its time between them: a
 MindSpore operator costs 7 us alone and 35 us beside a team of threads, and a layer of them has dozens.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType
 
-LIBRARY = Path(__file__).parent.parent / "native" / "libmindcoder_cpu.so"
+from mindcoder.backend.plugin import LIBRARY
+
 SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
 
 # Inputs in the order in which native/operators.cpp numbers them. A vector of one number stands for "has none".

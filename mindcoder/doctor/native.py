@@ -6,11 +6,10 @@ import os
 import re
 from pathlib import Path
 
-import mindcoder
+from mindcoder.backend.plugin import LIBRARY
 from mindcoder.doctor.host import Host
 from mindcoder.doctor.report import Row
 
-LIBRARY = Path(mindcoder.__file__).parent / "native" / "libmindcoder_cpu.so"  # as mindcoder.backend.native has it
 SWITCH = "MINDCODER_NATIVE"
 SETS = {
     "avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_tile": "AMX",

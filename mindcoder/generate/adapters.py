@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import LookUp
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, replace_linear
@@ -38,7 +38,7 @@ class AdaptedLinear(nn.Cell):
         self.activation = getattr(product, "activation", None)
         self.leave, self.add_bias = linear.leave, linear.add_bias
         self.matmul = ops.MatMul(transpose_b=True)
-        self.look_up = device_kernels().LookUp()
+        self.look_up = LookUp()
         self.compute_dtype = linear.compute_dtype
 
     def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:

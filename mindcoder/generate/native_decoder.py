@@ -18,7 +18,7 @@ KEYS_TOGETHER = 16  # a vector holds so many keys' components: blocks are a mult
 
 
 class NativeDecoder(nn.Cell):
-    """`mindcoder.generate.composed_decoder.ComposedDecoder`'s contract, without its grid.
+    """`mindcoder.generate.operator_decoder.OperatorDecoder`'s contract, without its grid.
 
     Only as many tokens are computed as there are, whatever the graph's shape, so a step may hold prompts and single
     tokens of several sequences. Weights may be float32 or float16; activations and caches are float32.
@@ -63,7 +63,7 @@ class NativeDecoder(nn.Cell):
     def construct(
         self, inputs: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
     ) -> Tensor:
-        """One step; see `mindcoder.generate.composed_decoder.ComposedDecoder`."""
+        """One step; see `mindcoder.generate.operator_decoder.OperatorDecoder`."""
         weights: tuple = ()
         for place in self.places:
             weights = weights + (self.nothing if place < 0 else self.weights[place],)

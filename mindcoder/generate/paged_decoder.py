@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import mindspore as ms
-
 from mindcoder.backend.native import native_available
 from mindcoder.generate.adapters import AdapterBank
-from mindcoder.generate.composed_decoder import ComposedDecoder
 from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder
+from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.models.decoder import Decoder
 
 NATIVE_ACTIVATIONS = ("gelu_tanh", "silu")  # of native/operators.cpp
 
-PagedDecoder = NativeDecoder | ComposedDecoder
+PagedDecoder = NativeDecoder | OperatorDecoder
 
 
 def paged_decoder(decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> PagedDecoder:
     """The fastest way there is to compute the decoder's step here, with the adapters it was given."""
-    if ms.get_context("device_target") == "Ascend":
-        from mindcoder.generate.fused_decoder import FusedDecoder
-
-        return FusedDecoder(decoder, blocks, block_size)
     fits = decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0
     if native_available() and fits and decoder.config.activation in NATIVE_ACTIVATIONS:
         return NativeDecoder(decoder, blocks, block_size, bank)
-    return ComposedDecoder(decoder, blocks, block_size)
+    return OperatorDecoder(decoder, blocks, block_size)

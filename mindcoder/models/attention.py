@@ -7,7 +7,9 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.attention import CausalAttention
+from mindcoder.backend.operators import RotatePairs
+from mindcoder.backend.row_operators import Fork
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
 from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
@@ -15,7 +17,7 @@ from mindcoder.models.transformer_config import TransformerConfig
 
 
 class SelfAttention(nn.Cell):
-    """Query, key, value and output projections around the device's `CausalAttention`.
+    """Query, key, value and output projections around `CausalAttention`.
 
     Args:
         config: sizes, dropout and initializer range.
@@ -53,12 +55,12 @@ class SelfAttention(nn.Cell):
         self.output = Linear(
             config.query_size, config.hidden_size, *dtypes, stddev=output_stddev, axis=row, leave=slices.leave()
         )
-        self.rotate = device_kernels().RotatePairs(config.head_dim) if config.position == "rope" else None
-        self.core = device_kernels().CausalAttention(
+        self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
+        self.core = CausalAttention(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.attention_dropout, site),
             *(softmax_dtype, compute_dtype, config.sliding_window),
         )
-        self.share = device_kernels().Fork(3)
+        self.share = Fork(3)
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
     def rotated_query(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
@@ -76,9 +78,7 @@ class SelfAttention(nn.Cell):
         return self.rotate(key.reshape((-1, self.head_dim)), rotation[2], rotation[3]).reshape((-1, self.kv_size))
 
     def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from the device's
-        `AttentionMasks`.
-        """
+        """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from `AttentionMasks`."""
         if self.enter is not None:
             rows = self.enter(rows)
         for_query, for_key, for_value = self.share(rows)

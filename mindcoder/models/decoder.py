@@ -7,9 +7,10 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.attention import AttentionMasks
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.dropout import CounterDropout
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import Cut, Fork
 from mindcoder.models.attention import SelfAttention
 from mindcoder.models.embedding import Embedding
 from mindcoder.models.initializer import Initializer
@@ -54,7 +55,7 @@ class DecoderLayer(nn.Cell):
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
-        self.attention_share, self.mlp_share = device_kernels().Fork(2), device_kernels().Fork(2)
+        self.attention_share, self.mlp_share = Fork(2), Fork(2)
         self.seed_offset = slices.index * SLICE_SEED & 0x7FFFFFFF if slices.sequence else 0
 
     def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
@@ -139,14 +140,14 @@ class Decoder(nn.Cell):
         has_head = stage.is_last and not config.tied_head
         self.head = Head(config, initializer.at(HEAD_PART), param_dtype, table_axis) if has_head else None
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
-        self.attention_masks = device_kernels().AttentionMasks(
+        self.attention_masks = AttentionMasks(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.sliding_window),
             *(resolve_dtype(config.softmax_dtype), compute_dtype),
         )
         self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
         self.join_logits = slices.join_logits()
         self.head_product = ops.MatMul(transpose_b=True)
-        self.cut_rows, self.cut_columns = device_kernels().Cut(0), device_kernels().Cut(1)
+        self.cut_rows, self.cut_columns = Cut(0), Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.own_tokens = config.vocab_size

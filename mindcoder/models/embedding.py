@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import LookUp
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.slices import WHOLE, WholeLayers
 
@@ -33,7 +33,7 @@ class Embedding(nn.Cell):
     ) -> None:
         super().__init__()
         self.weight = Parameter(initializer.normal((rows, size), param_dtype, stddev, axis), name="weight")
-        self.look_up = device_kernels().LookUp()
+        self.look_up = LookUp()
         self.compute_dtype = compute_dtype
         self.rows, self.first_row = self.weight.shape[0], slices.index * self.weight.shape[0]
         self.sum_lookups = slices.sum_lookups() if axis is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import AddBias
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.slices import OUTPUT_AXIS
 
@@ -70,7 +70,7 @@ class Linear(nn.Cell):
             bias_axis = OUTPUT_AXIS if axis == OUTPUT_AXIS else None
             self.bias = Parameter(initializer.zeros((out_features,), param_dtype, bias_axis), name="bias")
         self.leave = leave
-        self.add_bias = device_kernels().AddBias()
+        self.add_bias = AddBias()
         self.product = WeightProduct() if product is None else product
         self.compute_dtype = compute_dtype
         self.casts = param_dtype != compute_dtype

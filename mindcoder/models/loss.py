@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import AddRows, Cut, LabelGradient, LookUp
 
 IGNORED_LABEL = -100
 LOGITS_PER_CHUNK = 32 * 1024 * 1024  # elements; 128 MiB in float32
@@ -35,9 +35,9 @@ class LinearCrossEntropy(nn.Cell):
         self.product = ops.MatMul()
         self.product_transposed = ops.MatMul(transpose_a=True)
         self.softmax = ops.Softmax(-1)
-        self.logits_gradient = device_kernels().LabelGradient()
+        self.logits_gradient = LabelGradient()
         self.gather_label = ops.GatherD()
-        self.cut = device_kernels().Cut()
+        self.cut = Cut()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
         labels = labels.reshape((-1,))
@@ -56,12 +56,12 @@ class LinearCrossEntropy(nn.Cell):
                 part = ops.depend(part, grad_weight)  # one chunk at a time
             part_weight = self.cut(row_weight.reshape((-1, 1)), start, stop)
             logits = ops.cast(self.head(part, weight), ms.float32)
-            label_probs = self.gather_label(self.softmax(logits), 1, target.reshape((-1, 1)))
+            probs = self.softmax(logits)
+            label_probs = self.gather_label(probs, 1, target.reshape((-1, 1)))
             losses += (-ops.log(ops.maximum(label_probs, Tensor(SMALLEST_PROBABILITY, ms.float32))).reshape((-1,)),)
-            grad_logits = ops.cast(self.logits_gradient(ops.depend(logits, label_probs), target), weight.dtype)
-            part_scale = part_weight * self.logits_gradient.weight(stop - start)
-            grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * part_scale,)
-            weighted = ops.cast(ops.cast(part, ms.float32) * part_scale, weight.dtype)
+            grad_logits = ops.cast(self.logits_gradient(ops.depend(probs, label_probs), target), weight.dtype)
+            grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * part_weight,)
+            weighted = ops.cast(ops.cast(part, ms.float32) * part_weight, weight.dtype)
             outer = ops.cast(self.product_transposed(grad_logits, weighted), ms.float32)
             grad_weight = outer if grad_weight is None else grad_weight + outer
         return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
@@ -78,7 +78,7 @@ class PickRows(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.look_up, self.add_rows = device_kernels().LookUp(), device_kernels().AddRows()
+        self.look_up, self.add_rows = LookUp(), AddRows()
 
     def construct(self, rows: Tensor, places: Tensor) -> Tensor:
         return self.look_up(rows, places)
@@ -96,7 +96,7 @@ class LabelledCrossEntropy(nn.Cell):
 
     def __init__(self, loss: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
-        self.loss, self.pick, self.look_up = loss, PickRows(), device_kernels().LookUp()
+        self.loss, self.pick, self.look_up = loss, PickRows(), LookUp()
 
     def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
         labels, places = targets

@@ -5,18 +5,19 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.operators import GeluExact, GeluTanh, QuickGelu, SwiGLU
+from mindcoder.backend.row_operators import Fork
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear, WeightProduct
 from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
 
-# (TransformerConfig.activation, gated_mlp) -> kernel class
+# (TransformerConfig.activation, gated_mlp) -> cell
 ACTIVATIONS = {
-    ("gelu", False): "GeluExact",
-    ("gelu_tanh", False): "GeluTanh",
-    ("quick_gelu", False): "QuickGelu",
-    ("silu", True): "SwiGLU",
+    ("gelu", False): GeluExact,
+    ("gelu_tanh", False): GeluTanh,
+    ("quick_gelu", False): QuickGelu,
+    ("silu", True): SwiGLU,
 }
 
 
@@ -74,10 +75,10 @@ class MLP(nn.Cell):
         dtypes = (initializer, param_dtype, compute_dtype, config.mlp_bias)
         divided = slices.size > 1
         column, row = (OUTPUT_AXIS, INPUT_AXIS) if divided else (None, None)
-        activation = getattr(device_kernels(), ACTIVATIONS[config.activation, config.gated_mlp])()
+        activation = ACTIVATIONS[config.activation, config.gated_mlp]()
         hidden, inner = config.hidden_size, config.intermediate_size
         self.enter = slices.enter()
-        self.share = device_kernels().Fork(2)
+        self.share = Fork(2)
         self.gate = Linear(hidden, inner, *dtypes, axis=column) if config.gated_mlp else None
         self.up = Linear(hidden, inner, *dtypes, axis=column)
         product = GatedProduct(activation) if config.gated_mlp else ActivatedProduct(activation)

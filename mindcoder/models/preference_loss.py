@@ -12,7 +12,7 @@ from typing import Literal
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import Cut, LabelGradient
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
 
 CHOSEN, REJECTED = 0, 1  # document ids within a row
@@ -48,9 +48,9 @@ class RowLogprobs(nn.Cell):
         self.head = ops.MatMul(transpose_b=True)
         self.product = ops.MatMul()
         self.product_transposed = ops.MatMul(transpose_a=True)
-        self.log_softmax = ops.LogSoftmax(-1)
-        self.logits_gradient = device_kernels().LabelGradient()
-        self.cut = device_kernels().Cut()
+        self.softmax, self.log_softmax = ops.Softmax(-1), ops.LogSoftmax(-1)
+        self.logits_gradient = LabelGradient()
+        self.cut = Cut()
         self.gather_label = ops.GatherD()
 
     def chunk(self, rows: int, vocab: int) -> int:
@@ -86,9 +86,8 @@ class RowLogprobs(nn.Cell):
                 part = ops.depend(part, grad_weight)
             logits = ops.cast(self.head(part, weight), ms.float32)
             target = self.cut(targets, start, stop).reshape((-1,))
-            grad_logits = ops.cast(self.logits_gradient(logits, target), weight.dtype)
-            # Of the cross entropy, which is the negative log-probability.
-            scale = self.cut(coefficients, start, stop) * -self.logits_gradient.weight(stop - start)
+            grad_logits = ops.cast(self.logits_gradient(self.softmax(logits), target), weight.dtype)
+            scale = -self.cut(coefficients, start, stop)  # the loss is the negative log-probability
             grad_hidden += (ops.cast(self.product(grad_logits, weight), ms.float32) * scale,)
             weighted = ops.cast(ops.cast(part, ms.float32) * scale, weight.dtype)
             outer = ops.cast(self.product_transposed(grad_logits, weighted), ms.float32)
@@ -134,7 +133,7 @@ class PreferenceLoss(nn.Cell):
         self.options, self.scaled = options, scaled
         self.scores = PairScores()
         self.log_softmax = ops.LogSoftmax(-1)
-        self.cut = device_kernels().Cut(1)
+        self.cut = Cut(1)
 
     def columns(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Split ``[B, 2]`` into two ``[B, 1]``."""

@@ -8,7 +8,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.operators import RotatePairs
+from mindcoder.backend.row_operators import Cut
 from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
 
 
@@ -62,14 +63,13 @@ def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.
 class RotaryAngles(nn.Cell):
     """cos/sin for queries and keys, computed once per step and shared by all layers.
 
-    ``construct(position_ids [B, S], longest)`` returns the four tensors that the device's `RotatePairs` takes: cos and
+    ``construct(position_ids [B, S], longest)`` returns the four tensors that `RotatePairs` takes: cos and
     sin of queries, already multiplied by the attention scale, and of keys. ``longest`` is an int32 scalar, the current
     length of the longest sequence, on which dynamic scaling depends.
     """
 
     def __init__(self, config: TransformerConfig, dtype: ms.dtype.Number) -> None:
         super().__init__(auto_prefix=False)
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         self.query_scale = config.query_scale
         self.head_dim = config.head_dim
         self.dtype = dtype
@@ -85,7 +85,7 @@ class RotaryAngles(nn.Cell):
         self.outer = ops.MatMul()
         self.join = ops.Concat(-1)
         self.tile = ops.Tile()
-        self.rotate, self.cut = device_kernels().RotatePairs(config.head_dim), device_kernels().Cut(1)
+        self.rotate, self.cut = RotatePairs(config.head_dim), Cut(1)
 
     def scaled_frequencies(self, longest: Tensor) -> Tensor:
         """Rotary frequencies ``[D/2]``; with dynamic scaling theta grows once a sequence exceeds the original
@@ -113,8 +113,8 @@ class RotaryAngles(nn.Cell):
         cos = ops.cast(self.join((half_cos, half_cos)), self.dtype)
         sin = ops.cast(self.join((half_sin, half_sin)), self.dtype)
         return (
-            self.rotate.per_head(cos * self.query_scale, self.num_heads),
-            self.rotate.per_head(sin * self.query_scale, self.num_heads),
-            self.rotate.per_head(cos, self.num_kv_heads),
-            self.rotate.per_head(sin, self.num_kv_heads),
+            self.rotate.per_head(cos * self.query_scale),
+            self.rotate.per_head(sin * self.query_scale),
+            self.rotate.per_head(cos),
+            self.rotate.per_head(sin),
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import Cut
 from mindcoder.parallel.collectives import Collectives, SumOver
 
 
@@ -35,7 +35,7 @@ class GradientSum(nn.Cell):
         self.ends = tuple(begin + int(np.prod(shape)) for begin, shape in zip(begins, shapes))
         self.has_bucket = any(self.bucketed)
         self.join = ops.Concat(0)
-        self.cut = device_kernels().Cut()
+        self.cut = Cut()
 
     def construct(self, gradients: tuple, weight: Tensor) -> tuple:
         """Summed gradients; ``weight`` is a float32 scalar, this rank's share."""

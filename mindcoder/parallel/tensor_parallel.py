@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import Cut
 from mindcoder.config.layout import check_divides
 from mindcoder.models.slices import WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
@@ -80,7 +80,7 @@ class SpreadRows(nn.Cell):
     def __init__(self, gather: GatherOver, index: int, size: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.index, self.size = gather, index, size
-        self.cut = device_kernels().Cut()
+        self.cut = Cut()
 
     def construct(self, x: Tensor) -> Tensor:
         return self.own(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import AddRows, Cut, LargestPlace, LookUp
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEntropy
 from mindcoder.parallel.collectives import GatherOver
 
@@ -23,7 +23,7 @@ class SlicedStatistics(nn.Cell):
         self.gather, self.first_token = gather, first_token
         self.log_softmax = ops.LogSoftmax(-1)
         self.pick = ops.GatherD()
-        self.cut = device_kernels().Cut(1)
+        self.cut = Cut(1)
 
     def construct(self, logits: Tensor, targets: Tensor) -> tuple:
         """Of float32 ``[R, V / slices]`` and int32 ``[R]`` at least 0.
@@ -59,8 +59,8 @@ class SlicedCrossEntropy(LinearCrossEntropy):
     def __init__(self, statistics: SlicedStatistics, scaled: bool) -> None:
         super().__init__(scaled)
         self.statistics = statistics
-        self.look_up = device_kernels().LookUp()
-        self.add_rows = device_kernels().AddRows()
+        self.look_up = LookUp()
+        self.add_rows = AddRows()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
         labels = labels.reshape((-1,))
@@ -106,9 +106,9 @@ class SlicedAccuracy(nn.Cell):
     def __init__(self, statistics: SlicedStatistics, gather: GatherOver) -> None:
         super().__init__(auto_prefix=False)
         self.statistics, self.gather = statistics, gather
-        self.argmax = device_kernels().LargestPlace()
+        self.argmax = LargestPlace()
         self.pick = ops.GatherD()
-        self.cut = device_kernels().Cut(1)
+        self.cut = Cut(1)
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Own logits ``[R, V / slices]`` and labels ``[R]`` to two float32 ``[R]``; ignored rows have no loss."""

@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.dropout import CounterDropout
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import AddBias, Cut, Fork
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import WeightProduct
 from mindcoder.peft.mindpet_cells import mindpet_cell
@@ -44,9 +44,9 @@ class LayerPrefix(nn.Cell):
         self.dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
         self.join = ops.Concat(1)
         self.cut, self.share, self.add_bias = (
-            device_kernels().Cut(),
-            device_kernels().Fork(2),
-            device_kernels().AddBias(),
+            Cut(),
+            Fork(2),
+            AddBias(),
         )
         self.product = WeightProduct()
 

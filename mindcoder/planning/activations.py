@@ -9,7 +9,7 @@ from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, recomputes
 
 LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder.models.loss`)
-FLASH_DIM_MULTIPLE = 16  # of head sizes that the fused kernel takes (`mindcoder.backend.fused_attention`)
+FLASH_DIM_MULTIPLE = 16  # of head sizes that the fused kernel takes (`mindcoder.backend.attention`)
 SOFTMAX_STATISTICS = 2 * 8 * 4  # maximum and sum of a row of scores, each eight float32 (aclnnFlashAttentionScore)
 INT32 = 4
 HASH_BYTES = 3 * INT32  # of an element whose dropout is being drawn (`mindcoder.backend.dropout`)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import LargestPlace
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
@@ -75,7 +75,7 @@ class WholeAccuracy(nn.Cell):
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
         self.row_loss = RowCrossEntropy()
-        self.argmax = device_kernels().LargestPlace()
+        self.argmax = LargestPlace()
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.row_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import AddRows
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LabelledCrossEntropy, LinearCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
@@ -110,7 +110,7 @@ class MicroBatchGradients(nn.Cell):
         slices, config = decoder.slices, decoder.config
         self.partial = tuple(slices.is_partial(name, config) for name in names)
         self.tensor_sum = slices.tensor_sum
-        self.add_rows = device_kernels().AddRows()
+        self.add_rows = AddRows()
 
     def construct(
         self,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.composed_update import Correction
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.adamw import AdamWUpdate, Correction
+from mindcoder.backend.row_operators import Assign, AssignAdd
 
 
 def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTuple:
@@ -88,9 +88,8 @@ class AdamW(nn.Cell):
             ]
         )
         self.steps = Parameter(Tensor(0.0, ms.float32), name="adam_steps", requires_grad=False)
-        kernels = device_kernels()
-        self.update = kernels.AdamWUpdate(options.beta1, options.beta2, options.eps, options.correction)
-        self.assign, self.assign_add = kernels.Assign(), kernels.AssignAdd()
+        self.update = AdamWUpdate(options.beta1, options.beta2, options.eps, options.correction)
+        self.assign, self.assign_add = Assign(), AssignAdd()
 
     def state(self) -> dict[str, Parameter]:
         """State to save in a checkpoint, by name (master weights only where they differ from the parameter)."""

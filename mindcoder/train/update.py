@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.kernels import device_kernels
+from mindcoder.backend.row_operators import Assign, AssignAdd, HalfSquareSum
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TOKEN_TABLES
 from mindcoder.parallel.collectives import Collectives
@@ -28,7 +28,7 @@ class ClippedUpdate(nn.Cell):
     def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float, together: Collectives) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
-        self.half_square_sum = device_kernels().HalfSquareSum()
+        self.half_square_sum = HalfSquareSum()
         mesh, slices, stage = together.mesh, decoder.slices, decoder.stage
         names = [weight.name for weight in optimizer.parameters]
         shapes = [tuple(weight.shape) for weight in optimizer.parameters]
@@ -113,7 +113,7 @@ class Accumulate(nn.Cell):
         super().__init__(auto_prefix=False)
         self.buffers = buffers
         self.order = tuple(sorted(range(len(buffers)), key=lambda index: (late[index], -index)))
-        self.assign, self.assign_add = device_kernels().Assign(), device_kernels().AssignAdd()
+        self.assign, self.assign_add = Assign(), AssignAdd()
 
     def construct(self, value: Tensor, grads: tuple, share: Tensor) -> Tensor:
         for index in self.order:

@@ -13,8 +13,8 @@ import pytest
 from families import VOCAB
 
 from mindcoder.backend.native import SWITCH, native_available
-from mindcoder.generate.composed_decoder import ComposedDecoder
 from mindcoder.generate.native_decoder import NativeDecoder
+from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.generate.paged_decoder import paged_decoder
 from mindcoder.generate.runner import Piece, Runner
 from mindcoder.models.decoder import Decoder
@@ -40,7 +40,7 @@ def runner_of(decoder, native: bool, rows: int = len(LENGTHS)) -> Runner:
         runner = Runner(decoder, 64, 16, 256, rows, 160)
     finally:
         del os.environ[SWITCH]
-    assert isinstance(runner.network, NativeDecoder if native else ComposedDecoder)
+    assert isinstance(runner.network, NativeDecoder if native else OperatorDecoder)
     return runner
 
 
@@ -139,4 +139,4 @@ def test_prompts_by_the_matrix_unit_give_the_logits_of_vectors(hf_folder, tmp_pa
 def test_without_the_library_mindspores_operators_compute(hf_folder, monkeypatch, tmp_path):
     _, decoder, _ = hf_folder("llama")
     monkeypatch.setattr("mindcoder.backend.native.LIBRARY", tmp_path / "none.so")
-    assert isinstance(paged_decoder(decoder, 8, 16), ComposedDecoder)
+    assert isinstance(paged_decoder(decoder, 8, 16), OperatorDecoder)

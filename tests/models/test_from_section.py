@@ -9,7 +9,7 @@ import torch
 from families import check_greedy_tokens
 from mindspore import Tensor, nn
 
-from mindcoder.backend.composed import GeluTanh, QuickGelu
+from mindcoder.backend.operators import GeluTanh, QuickGelu
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.config.load import load_config
 from mindcoder.config.model_section import LlamaSection, ModelConfigSection

@@ -1,8 +1,8 @@
-"""Ascend's side of the small operators: each has an aclnn kernel; contracts are in `mindcoder.backend.composed_rows`.
+"""The small operators around the big products: lookups, cuts, biases, labels, in-place writes.
 
-What MindSpore 2.9 would select for the operators there (BiasAdd, Gather, StridedSlice, ReduceSum, L2Loss, AddN,
-SparseSoftmaxCrossEntropyWithLogits, Argmax, RightShift, Assign) is the old aclop path, compiled on the host when first
-used.
+Each has an aclnn kernel, and on CPU one of MindSpore's or of `mindcoder/native`. For the operators that one would
+write instead (BiasAdd, Gather, StridedSlice, ReduceSum, L2Loss, AddN, SparseSoftmaxCrossEntropyWithLogits, Argmax,
+RightShift, Assign) MindSpore 2.9 selects the old aclop path on Ascend, compiled on the host when first used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from mindspore.ops import auto_generate as aclnn
 
 
 class Fork(nn.Cell):
-    """Adds the gradients up with Add; autodiff would take AddN."""
+    """The same tensor for ``readers`` readers; its gradient is the sum of theirs.
+
+    ``construct(x) -> (x, ...)``. Gradients are added up with Add; autodiff would take AddN.
+    """
 
     def __init__(self, readers: int) -> None:
         super().__init__(auto_prefix=False)
@@ -44,7 +47,10 @@ class AddBias(nn.Cell):
 
 
 class LookUp(nn.Cell):
-    """aclnnIndexSelect, and aclnnEmbeddingDenseBackward for the gradient."""
+    """Rows of a table: ``construct(table [V, H], places [P] int32) -> [P, H]``.
+
+    aclnnIndexSelect, and aclnnEmbeddingDenseBackward for the gradient.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -58,7 +64,10 @@ class LookUp(nn.Cell):
 
 
 class AddRows(nn.Cell):
-    """aclnnIndexAdd; TensorScatterAdd's aclnnTfScatterAdd documents other shapes than MindSpore gives it."""
+    """A table with rows added: ``construct(table [V, H], places [P] int32, rows [P, H]) -> [V, H]``.
+
+    aclnnIndexAdd; TensorScatterAdd's aclnnTfScatterAdd documents other shapes than MindSpore gives it.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -69,27 +78,39 @@ class AddRows(nn.Cell):
 
 
 class Cut(nn.Cell):
-    """A view of the range; the gradient is joined with zeros."""
+    """A range of an axis: ``construct(x, begin, end)``; its gradient is zero elsewhere.
+
+    Args:
+        axis: 0 or 1.
+    """
 
     def __init__(self, axis: int = 0) -> None:
         super().__init__(auto_prefix=False)
         self.axis = axis
-        self.narrow, self.join = aclnn.Narrow(), ops.Concat(axis)
+        self.join = ops.Concat(axis)
+        # A view costs nothing, but MindSpore's CPU kernels do not read views as such.
+        self.views = ms.get_context("device_target") == "Ascend"
+        self.view, self.copy = aclnn.Narrow(), aclnn.IndexSelect()
+
+    def narrow(self, x: Tensor, begin: int, length: int) -> Tensor:
+        if self.views:
+            return self.view(x, self.axis, begin, length)
+        return self.copy(x, self.axis, ops.arange(begin, begin + length, 1, dtype=ms.int32))
 
     def construct(self, x: Tensor, begin: int, end: int) -> Tensor:
-        return self.narrow(x, self.axis, begin, end - begin)
+        return self.narrow(x, begin, end - begin)
 
     def bprop(self, x, begin, end, out, dout):
         parts = (dout,)
         if begin > 0:
-            parts = (ops.zeros_like(self.narrow(x, self.axis, 0, begin)), *parts)
+            parts = (ops.zeros_like(self.narrow(x, 0, begin)), *parts)
         if end < x.shape[self.axis]:
-            parts = (*parts, ops.zeros_like(self.narrow(x, self.axis, end, x.shape[self.axis] - end)))
+            parts = (*parts, ops.zeros_like(self.narrow(x, end, x.shape[self.axis] - end)))
         return self.join(parts) if len(parts) > 1 else dout, 0, 0
 
 
 class RowSum(nn.Cell):
-    """aclnnReduceSum."""
+    """Sum over the last axis, which stays with size 1."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -100,7 +121,10 @@ class RowSum(nn.Cell):
 
 
 class HalfSquareSum(nn.Cell):
-    """From aclnnNorm, which needs no second tensor of the size of ``x``."""
+    """Half the sum of all elements' squares, a scalar of the dtype of ``x`` (float32).
+
+    From aclnnNorm, which needs no second tensor of the size of ``x``.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -111,23 +135,22 @@ class HalfSquareSum(nn.Cell):
 
 
 class LabelGradient(nn.Cell):
-    """Softmax, and one taken off at each label."""
+    """Gradient of the rows' summed cross entropy for the logits: the probabilities, one taken off at each label.
+
+    ``construct(probabilities [R, V], labels [R] int32) -> [R, V]``.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.softmax, self.scatter_add = ops.Softmax(-1), aclnn.ScatterAddExt()
+        self.scatter_add = aclnn.ScatterAddExt()
 
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def construct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         places = labels.reshape((-1, 1))
-        return self.scatter_add(self.softmax(logits), 1, places, ops.cast(places * 0 - 1, logits.dtype))
-
-    def weight(self, rows: int) -> int:
-        """It is the gradient of the sum already."""
-        return 1
+        return self.scatter_add(probabilities, 1, places, ops.cast(places * 0 - 1, probabilities.dtype))
 
 
 class LargestPlace(nn.Cell):
-    """aclnnArgMax, which counts in int64."""
+    """Where each row's largest element is: ``[R, V] -> [R]`` int32 (aclnnArgMax counts in int64)."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -138,7 +161,10 @@ class LargestPlace(nn.Cell):
 
 
 class FoldBits(nn.Cell):
-    """The shift as a division: without the bits that fall out it is exact, also where a device divides in float32."""
+    """``x ^ (x >> shift)`` of int32, the shift arithmetic.
+
+    The shift is a division: without the bits that fall out it is exact, also where a device divides in float32.
+    """
 
     def __init__(self, shift: int) -> None:
         super().__init__(auto_prefix=False)
@@ -151,7 +177,7 @@ class FoldBits(nn.Cell):
 
 
 class Assign(nn.Cell):
-    """aclnnInplaceCopy."""
+    """Write ``value`` over ``target``; gives what has to be waited for."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -162,7 +188,7 @@ class Assign(nn.Cell):
 
 
 class AssignAdd(nn.Cell):
-    """aclnnInplaceAdd."""
+    """Add ``value`` to ``target`` in place; gives the sum."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -173,7 +199,10 @@ class AssignAdd(nn.Cell):
 
 
 class WriteRows(nn.Cell):
-    """aclnnInplaceIndexCopy; of rows for one place any may win."""
+    """Write rows over those of a table in place: ``construct(table [R, H], places [P] int32, rows [P, H])``.
+
+    Of rows for one place any may win.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

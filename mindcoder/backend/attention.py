@@ -1,4 +1,4 @@
-"""Causal attention on Ascend: flash attention in training, the fused inference kernel for cached keys.
+"""Causal attention: flash attention in training, the fused inference kernel for cached keys.
 
 Training is aclnnFlashAttentionScore (CANN's page of that name: layout BSH, N / K a whole number, mask 1 = hidden of
 ``[B, 1, S, T]``). With sparse mode 0 the tokens before and after that may be visible only name the blocks worth

@@ -1,21 +1,27 @@
-"""Ascend's AdamW: aclnnApplyAdamWV2; the contract is that of `mindcoder.backend.composed_update`."""
+"""AdamW as one operator a parameter: aclnnApplyAdamWV2."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.composed_update import Correction
-
+Correction = Literal["both", "rate", "none"]
 UNCORRECTED_STEP = 1e9  # the operator divides by 1 - beta ** step, which is 1 then
 
 
 class AdamWUpdate(nn.Cell):
-    """See `mindcoder.backend.composed_update.AdamWUpdate`.
+    """One parameter's AdamW update in place.
 
-    The operator takes its rate on the host. Reading it back waits for the device once a step, where the step waits
-    anyway to see whether the gradient is finite.
+    `scalars` is called once a step, ``construct`` once a parameter with what it gave. The operator takes its rate on
+    the host. Reading it back waits for the device once a step, where the step waits anyway to see whether the gradient
+    is finite.
+
+    Args:
+        beta1, beta2, eps: of Adam.
+        correction: of the moments' bias, see `mindcoder.train.optimizer.AdamWOptions`.
     """
 
     def __init__(self, beta1: float, beta2: float, eps: float, correction: Correction) -> None:
@@ -24,7 +30,7 @@ class AdamWUpdate(nn.Cell):
         self.adamw, self.to_host = aclnn.AdamW(), aclnn.TensorToScalar()
 
     def scalars(self, steps: Tensor, learning_rate: Tensor) -> tuple:
-        """What all parameters share."""
+        """What all parameters share, from the count of updates and the learning rate (float32 scalars)."""
         if self.correction == "both":
             # The kernel counts this update itself (CANN ops-nn, apply_adam_w_v2: "step_ += 1"; mindspore.mint's AdamW
             # gives 0 at the first update, too).
@@ -47,7 +53,15 @@ class AdamWUpdate(nn.Cell):
         ratio: float,
         last: Tensor,
     ) -> Tensor:
-        """Update ``weight`` and its moments; gives what has to be waited for."""
+        """Update ``weight`` and its moments, all float32; gives what has to be waited for.
+
+        Args:
+            gradient: float32.
+            scalars: of `scalars`.
+            decay: decoupled weight decay per learning rate; 0 for none.
+            ratio: this parameter's learning rate ÷ the step's.
+            last: of the parameter before.
+        """
         learning_rate, corrected_rate, steps = scalars
         own_rate = corrected_rate if ratio == 1.0 else corrected_rate * ratio
         # The operator decays by its rate, which must not have the correction.

@@ -1,0 +1,147 @@
+"""Normalization, activations and the rotary embedding: MindSpore's operators of an aclnn kernel.
+
+The CPU has the same operators through MindSpore's operator plugin (`mindcoder.backend.plugin`). Attention is in
+`mindcoder.backend.attention`, what surrounds the big products in `mindcoder.backend.row_operators`.
+"""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+from mindspore.ops import auto_generate as aclnn
+from mindspore.ops.operations import _grad_ops
+
+HALVES = 0  # aclnnRotaryPositionEmbedding's mode that pairs element i with i + D/2
+QUICK = 1.702
+SQRT_HALF = 0.7071067811865476
+NORMAL_DENSITY = 0.3989422804014327  # of the standard normal distribution at 0: 1 / sqrt(2 pi)
+
+
+class NormalizeRows(nn.Cell):
+    """LayerNorm over the last axis: ``(x - mean) / sqrt(var + epsilon) * weight + bias``.
+
+    ``construct(x [R, H], weight [H], bias [H]) -> [R, H]``, all of one dtype.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.epsilon = epsilon
+        self.layer_norm = aclnn.LayerNormExt()
+
+    def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return self.layer_norm(x, weight.shape, weight, bias, self.epsilon)[0]
+
+
+class NormalizeRootMeanSquare(nn.Cell):
+    """RMSNorm over the last axis: ``x / sqrt(mean(x²) + epsilon) * weight``.
+
+    ``construct(x [R, H], weight [H]) -> [R, H]``, both of one dtype.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.rms_norm = ops.RmsNorm(epsilon)
+
+    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self.rms_norm(x, weight)[0]
+
+
+class GeluTanh(nn.Cell):
+    """GELU in its tanh form (HF ``gelu_pytorch_tanh``; Hendrycks and Gimpel 2016); MindSpore's GeLU is that form."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.gelu = ops.GeLU()
+        self.gelu_grad = _grad_ops.GeLUGrad()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.gelu(x)
+
+    def gradient(self, x: Tensor, dout: Tensor) -> Tensor:
+        """``dout * gelu'(x)``."""
+        return self.gelu_grad(dout, x, x)  # the third is the result, which neither device reads (aclnnGeluBackward)
+
+
+class QuickGelu(nn.Cell):
+    """``x * sigmoid(1.702 x)`` (Hendrycks and Gimpel 2016): HF ``quick_gelu``, MindSpore's and MindFormers' FastGeLU.
+
+    MindSpore writes it as ``x / (1 + exp(-1.702 |x|)) * exp(0.851 (x - |x|))``, which is the same number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.sigmoid = ops.Sigmoid()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(x * QUICK)
+
+    def bprop(self, x, out, dout):
+        return (self.gradient(ops.depend(x, dout), dout),)
+
+    def gradient(self, x: Tensor, dout: Tensor) -> Tensor:
+        """``dout`` times the derivative at ``x``."""
+        gate = self.sigmoid(x * QUICK)
+        return dout * gate * (1.0 + x * QUICK * (1.0 - gate))
+
+
+class GeluExact(nn.Cell):
+    """``x * Phi(x)`` with the normal distribution's own Phi (HF ``gelu``; Hendrycks and Gimpel 2016)."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.erf, self.exp = ops.Erf(), ops.Exp()
+
+    def construct(self, x: Tensor) -> Tensor:
+        half = x * 0.5
+        return half + half * self.erf(x * SQRT_HALF)
+
+    def bprop(self, x, out, dout):
+        return (self.gradient(ops.depend(x, dout), dout),)
+
+    def gradient(self, x: Tensor, dout: Tensor) -> Tensor:
+        """``dout`` times the derivative at ``x``."""
+        phi = self.erf(x * SQRT_HALF) * 0.5 + 0.5
+        return dout * (phi + x * self.exp(ops.square(x) * -0.5) * NORMAL_DENSITY)
+
+
+class SwiGLU(nn.Cell):
+    """``silu(gate) * up`` (Shazeer 2020), element by element."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.silu, self.silu_grad = aclnn.SiLU(), aclnn.SiLUGrad()
+
+    def construct(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self.silu(gate) * up
+
+    def gradient(self, gate: Tensor, up: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of ``gate`` and ``up``."""
+        return self.silu_grad(dout * up, gate), dout * self.silu(gate)
+
+
+class RotatePairs(nn.Cell):
+    """Rotary embedding of heads in rows: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
+
+    ``construct(x [R, D], cos, sin) -> [R, D]`` with R = T * heads, and what `per_head` gives:
+    aclnnRotaryPositionEmbedding in layout BSND with B = 1, whose cosines and sines all heads of a token share.
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.head_dim = head_dim
+        self.rotary = aclnn.RotaryPositionEmbedding()
+
+    def per_head(self, values: Tensor) -> Tensor:
+        """A token's cosines or sines as ``construct`` wants them: ``[T, D] -> [1, T, 1, D]``."""
+        return values.reshape((1, values.shape[0], 1, values.shape[1]))
+
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """``[R, D]`` to ``[R, D]``."""
+        rows = x.reshape((1, cos.shape[1], x.shape[0] // cos.shape[1], self.head_dim))
+        return self.rotary(rows, cos, sin, HALVES).reshape(x.shape)
+
+    def construct(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return self.rotate(x, cos, sin)
+
+    def bprop(self, x, cos, sin, out, dout):
+        # The transpose of a rotation turns back: both elements of a pair have one angle.
+        return self.rotate(dout, cos, -sin), ops.zeros_like(cos), ops.zeros_like(sin)

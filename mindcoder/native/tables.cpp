@@ -1,0 +1,172 @@
+// Rows and ranges of tensors: read, added to, written over.
+#include <vector>
+
+#include "broadcast.h"
+#include "operator_list.h"
+
+namespace {
+
+// A tensor around one of its axes.
+struct Around {
+  int64_t outer, size, inner;
+
+  Around(const Arguments &arguments, int index, int axis)
+      : outer(arguments.product(index, 0, axis)), size(arguments.size(index, axis)),
+        inner(arguments.product(index, axis + 1, arguments.ndim(index))) {}
+};
+
+int64_t element_bytes(const Arguments &arguments, int index) {
+  int64_t result = 0;
+  with_real(arguments, index, [&](auto *type) { result = sizeof *type; });
+  return result;
+}
+
+// int32 or int64 indices, each below `size`.
+std::vector<int64_t> indices(const Arguments &arguments, int index, int64_t size) {
+  const int64_t count = arguments.size(index);
+  std::vector<int64_t> result(count);
+  if (arguments.is(index, "int64")) std::copy_n(arguments.data<int64_t>(index), count, result.begin());
+  else std::copy_n(arguments.data<int32_t>(index), count, result.begin());
+  for (int64_t place : result)
+    if (place < 0 || place >= size)
+      arguments.refuse(index, "expected indices from 0 to " + std::to_string(size - 1) + ", found " + std::to_string(place));
+  return result;
+}
+
+template <class T>
+void copy_all(const T *from, T *to, int64_t size) {
+  if (from == to) return;
+  parallel(size, 1024, 1, [&](int64_t begin, int64_t end) { std::copy(from + begin, from + end, to + begin); });
+}
+
+// to[places[i], at] += factor * rows[i, at]; each thread has its own columns, so that the order is that of the places.
+template <class T, class Sum>
+void add_rows(const std::vector<int64_t> &places, const T *rows, int64_t inner, float factor, Sum *to) {
+  parallel(inner, 16, places.size(), [&](int64_t begin, int64_t end) {
+    for (size_t row = 0; row < places.size(); row++) {
+      const T *from = rows + row * inner;
+      Sum *own = to + places[row] * inner;
+      vectors(end - begin, [&](int64_t at, int64_t count) {
+        at += begin;
+        store_up_to(own + at, load_up_to(own + at, count) + factor * load_up_to(from + at, count), count);
+      });
+    }
+  });
+}
+
+struct PlusScaled {
+  double factor;
+
+  Lanes operator()(Lanes a, Lanes b) const { return a + static_cast<float>(factor) * b; }
+  double operator()(double a, double b) const { return a + factor * b; }
+  template <class T> T operator()(T a, T b) const { return static_cast<T>(a + static_cast<T>(static_cast<int64_t>(factor)) * b); }
+};
+
+}  // namespace
+
+// x, axis, index [P] -> x at those places of the axis. Neighbors are copied together.
+void index_select(const Arguments &arguments) {
+  arguments.expect_count(4);
+  const Around source(arguments, 0, arguments.axis(1, arguments.ndim(0)));
+  const std::vector<int64_t> places = indices(arguments, 2, source.size);
+  const int64_t count = places.size(), width = source.inner * element_bytes(arguments, 0);
+  const char *from = static_cast<const char *>(arguments.raw(0));
+  char *to = static_cast<char *>(arguments.raw(3));
+  parallel(source.outer * count, 1, width, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end;) {
+      const int64_t outer = row / count, at = row % count, most = std::min(end - row, count - at);
+      int64_t run = 1;
+      while (run < most && places[at + run] == places[at] + run) run++;
+      std::memcpy(to + row * width, from + (outer * source.size + places[at]) * width, run * width);
+      row += run;
+    }
+  });
+}
+
+// dy [P.., H], index [P..], rows R, padding index (may be absent), scale_by_freq = false -> gradient of the table [R, H].
+void embedding_gradient(const Arguments &arguments) {
+  arguments.expect_count(6);
+  if (arguments.flag(4)) arguments.refuse(4, "expected no scaling by frequency");
+  with_float(arguments, 0, [&](auto *type) {
+    using T = Element<decltype(type)>;
+    const int64_t rows = arguments.size(5, 0), inner = arguments.size(5, 1);
+    const std::vector<int64_t> places = indices(arguments, 1, rows);
+    const T *dy = arguments.data<T>(0);
+    T *table = arguments.data<T>(5);
+    std::vector<float> wide(std::is_same_v<T, float> ? 0 : rows * inner);
+    float *sums = std::is_same_v<T, float> ? reinterpret_cast<float *>(table) : wide.data();
+    parallel(rows * inner, 1024, 1, [&](int64_t begin, int64_t end) { std::memset(sums + begin, 0, (end - begin) * sizeof(float)); });
+    add_rows(places, dy, inner, 1.0f, sums);
+    const int64_t padding = arguments.has(3) ? arguments.integer(3) : -1;
+    if (padding >= 0 && padding < rows) std::memset(sums + padding * inner, 0, inner * sizeof(float));
+    if constexpr (!std::is_same_v<T, float>) {
+      parallel(rows * inner, 64, 1, [&](int64_t begin, int64_t end) {
+        vectors(end - begin, [&](int64_t at, int64_t count) {
+          store_up_to(table + begin + at, load_up_to(sums + begin + at, count), count);
+        });
+      });
+    }
+  });
+}
+
+// table, axis 0, index [P], rows [P, ..], factor (int64) -> the table with the rows added.
+void index_add(const Arguments &arguments) {
+  arguments.expect_count(6);
+  if (arguments.axis(1, arguments.ndim(0)) != 0) arguments.refuse(1, "expected axis 0");
+  with_float(arguments, 0, [&](auto *type) {
+    using T = Element<decltype(type)>;
+    const Around table(arguments, 0, 0);
+    const float factor = arguments.is(4, "int64") ? static_cast<float>(arguments.integer(4)) : arguments.number(4);
+    T *to = arguments.data<T>(5);
+    copy_all<T>(arguments.data<T>(0), to, arguments.size(0));
+    add_rows(indices(arguments, 2, table.size), arguments.data<T>(3), table.inner, factor, to);
+  });
+}
+
+// x [R, V], axis 1, index [R, P], values [R, P] -> x with the values added at the row's indices.
+void scatter_add(const Arguments &arguments) {
+  arguments.expect_count(5);
+  if (arguments.ndim(0) != 2 || arguments.axis(1, 2) != 1) arguments.refuse(1, "expected axis 1 of two");
+  with_float(arguments, 0, [&](auto *type) {
+    using T = Element<decltype(type)>;
+    const int64_t rows = arguments.size(0, 0), size = arguments.size(0, 1), each = arguments.size(2, 1);
+    if (arguments.size(2, 0) != rows || arguments.size(3) != rows * each) arguments.refuse(3, "expected a value for each index");
+    const std::vector<int64_t> places = indices(arguments, 2, size);
+    const T *x = arguments.data<T>(0), *values = arguments.data<T>(3);
+    T *to = arguments.data<T>(4);
+    copy_all(x, to, rows * size);
+    for (int64_t row = 0; row < rows; row++) {
+      for (int64_t at = row * each; at < (row + 1) * each; at++) {
+        T &own = to[row * size + places[at]];
+        own = static_cast<T>(static_cast<float>(own) + static_cast<float>(values[at]));
+      }
+    }
+  });
+}
+
+// table, axis 0, index [P], rows [P, ..] -> the table itself, with the rows written over its own; the last one wins.
+void inplace_index_copy(const Arguments &arguments) {
+  arguments.expect_count(5);
+  if (arguments.axis(1, arguments.ndim(0)) != 0) arguments.refuse(1, "expected axis 0");
+  const Around table(arguments, 0, 0);
+  const std::vector<int64_t> places = indices(arguments, 2, table.size);
+  const int64_t width = table.inner * element_bytes(arguments, 0);
+  if (!arguments.is(3, arguments.dtype(0)) || arguments.size(3) != static_cast<int64_t>(places.size()) * table.inner)
+    arguments.refuse(3, "expected rows of the table's dtype, one for each index");
+  char *to = static_cast<char *>(arguments.raw(0));
+  const char *from = static_cast<const char *>(arguments.raw(3));
+  for (size_t row = 0; row < places.size(); row++) std::memcpy(to + places[row] * width, from + row * width, width);
+  if (arguments.raw(4) != arguments.raw(0)) std::memcpy(arguments.raw(4), to, arguments.size(0) * element_bytes(arguments, 0));
+}
+
+// target, other (broadcast to it), factor -> the target itself, with factor * other added.
+void inplace_add(const Arguments &arguments) {
+  arguments.expect_count(4);
+  const PlusScaled plus{arguments.is(2, "int64") ? static_cast<double>(arguments.integer(2)) : arguments.number(2)};
+  if (!arguments.is(1, arguments.dtype(0))) arguments.refuse(1, std::string("expected ") + arguments.dtype(0));
+  with_real(arguments, 0, [&](auto *type) {
+    using T = Element<decltype(type)>;
+    combine<T>(arguments, 0, 1, 0, plus);
+    if (arguments.raw(3) != arguments.raw(0)) copy_all(static_cast<T *>(arguments.raw(0)), static_cast<T *>(arguments.raw(3)), arguments.size(0));
+  });
+}
