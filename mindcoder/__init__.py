@@ -50,6 +50,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_TYPES[name]), name)
     raise AttributeError(f"module 'mindcoder' has no attribute {name!r}")
 
+
 # Before MindSpore runs anything, whoever imports it: its operators for CPU are read once.
 if not ascend_present() and not cann_present():
     offer_operators()

@@ -64,7 +64,7 @@ def library_row(host: Host, library: Path = LIBRARY) -> Row:
     """Whether the C++ operators are built and can be loaded, and for which instructions."""
     name = "C++ operators"
     if not os.path.isfile(library):
-        return Row(name, "note", "not built: MindSpore's own operators generate, slower", f"{REBUILD} with a compiler")
+        return Row(name, "note", "not built: nothing can be computed on CPU", f"{REBUILD} with a C++ compiler")
     answer = host.python(LOAD, LOAD_SECONDS, str(library))
     if answer.code != 0:
         if answer.code == -4:
