@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "arguments.h"
+#include "layouts.h"
 #include "operator_list.h"
 
 namespace {
@@ -15,9 +16,12 @@ namespace {
 using Operator = void(const Arguments &);
 
 // 0, or 1 after the reason was printed: MindSpore then ends the graph with its own error, which has the operator's name.
-int call(const char *name, Operator *compute, int count, void **data, int *ndims, int64_t **shapes, const char **dtypes) {
+int call(const char *name, Operator *compute, int count, void **data, int *ndims, int64_t **shapes, const char **dtypes,
+         void *extra) {
   try {
-    compute(Arguments(name, count, data, ndims, shapes, dtypes));
+    Layouts layouts(count, data, ndims, shapes, dtypes, extra);
+    compute(Arguments(name, count, layouts.data(), ndims, shapes, dtypes));
+    if (std::strncmp(name, "Inplace", 7) == 0 || std::strcmp(name, "AdamW") == 0) layouts.write_back();
     return 0;
   } catch (const Refused &refused) {
     std::fprintf(stderr, "mindcoder: operator %s on CPU: %s\n", name, refused.reason.c_str());
@@ -59,88 +63,88 @@ bool IsKernelRegistered(const char *name) {
   return false;
 }
 
-int LayerNormExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("LayerNormExt", layer_norm, count, data, ndims, shapes, dtypes);
+int LayerNormExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("LayerNormExt", layer_norm, count, data, ndims, shapes, dtypes, extra);
 }
-int LayerNormGradExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("LayerNormGradExt", layer_norm_gradient, count, data, ndims, shapes, dtypes);
+int LayerNormGradExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("LayerNormGradExt", layer_norm_gradient, count, data, ndims, shapes, dtypes, extra);
 }
-int RmsNorm(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("RmsNorm", rms_norm, count, data, ndims, shapes, dtypes);
+int RmsNorm(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("RmsNorm", rms_norm, count, data, ndims, shapes, dtypes, extra);
 }
-int RmsNormGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("RmsNormGrad", rms_norm_gradient, count, data, ndims, shapes, dtypes);
-}
-
-int GeLU(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("GeLU", gelu_tanh, count, data, ndims, shapes, dtypes);
-}
-int GeLUGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("GeLUGrad", gelu_tanh_gradient, count, data, ndims, shapes, dtypes);
-}
-int SiLU(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("SiLU", silu, count, data, ndims, shapes, dtypes);
-}
-int SiLUGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("SiLUGrad", silu_gradient, count, data, ndims, shapes, dtypes);
-}
-int RotaryPositionEmbedding(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("RotaryPositionEmbedding", rotary, count, data, ndims, shapes, dtypes);
+int RmsNormGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("RmsNormGrad", rms_norm_gradient, count, data, ndims, shapes, dtypes, extra);
 }
 
-int Add(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("Add", add, count, data, ndims, shapes, dtypes);
+int GeLU(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("GeLU", gelu_tanh, count, data, ndims, shapes, dtypes, extra);
 }
-int Sub(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("Sub", subtract, count, data, ndims, shapes, dtypes);
+int GeLUGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("GeLUGrad", gelu_tanh_gradient, count, data, ndims, shapes, dtypes, extra);
 }
-int Mul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("Mul", multiply, count, data, ndims, shapes, dtypes);
+int SiLU(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("SiLU", silu, count, data, ndims, shapes, dtypes, extra);
 }
-int FloorDiv(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("FloorDiv", floor_divide, count, data, ndims, shapes, dtypes);
+int SiLUGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("SiLUGrad", silu_gradient, count, data, ndims, shapes, dtypes, extra);
 }
-int Cast(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("Cast", cast, count, data, ndims, shapes, dtypes);
-}
-int Reshape(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("Reshape", reshape, count, data, ndims, shapes, dtypes);
-}
-int BitwiseAndScalar(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("BitwiseAndScalar", bitwise_and_scalar, count, data, ndims, shapes, dtypes);
-}
-int BitwiseXorTensor(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("BitwiseXorTensor", bitwise_xor, count, data, ndims, shapes, dtypes);
+int RotaryPositionEmbedding(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("RotaryPositionEmbedding", rotary, count, data, ndims, shapes, dtypes, extra);
 }
 
-int SumExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("SumExt", sum_over_axes, count, data, ndims, shapes, dtypes);
+int Add(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("Add", add, count, data, ndims, shapes, dtypes, extra);
 }
-int Norm(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("Norm", norm, count, data, ndims, shapes, dtypes);
+int Sub(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("Sub", subtract, count, data, ndims, shapes, dtypes, extra);
+}
+int Mul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("Mul", multiply, count, data, ndims, shapes, dtypes, extra);
+}
+int FloorDiv(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("FloorDiv", floor_divide, count, data, ndims, shapes, dtypes, extra);
+}
+int Cast(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("Cast", cast, count, data, ndims, shapes, dtypes, extra);
+}
+int Reshape(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("Reshape", reshape, count, data, ndims, shapes, dtypes, extra);
+}
+int BitwiseAndScalar(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("BitwiseAndScalar", bitwise_and_scalar, count, data, ndims, shapes, dtypes, extra);
+}
+int BitwiseXorTensor(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("BitwiseXorTensor", bitwise_xor, count, data, ndims, shapes, dtypes, extra);
 }
 
-int IndexSelect(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("IndexSelect", index_select, count, data, ndims, shapes, dtypes);
+int SumExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("SumExt", sum_over_axes, count, data, ndims, shapes, dtypes, extra);
 }
-int EmbeddingDenseBackward(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("EmbeddingDenseBackward", embedding_gradient, count, data, ndims, shapes, dtypes);
-}
-int IndexAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("IndexAddExt", index_add, count, data, ndims, shapes, dtypes);
-}
-int ScatterAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("ScatterAddExt", scatter_add, count, data, ndims, shapes, dtypes);
-}
-int InplaceIndexCopy(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("InplaceIndexCopy", inplace_index_copy, count, data, ndims, shapes, dtypes);
-}
-int InplaceAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("InplaceAddExt", inplace_add, count, data, ndims, shapes, dtypes);
+int Norm(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("Norm", norm, count, data, ndims, shapes, dtypes, extra);
 }
 
-int AdamW(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return call("AdamW", adamw, count, data, ndims, shapes, dtypes);
+int IndexSelect(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("IndexSelect", index_select, count, data, ndims, shapes, dtypes, extra);
+}
+int EmbeddingDenseBackward(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("EmbeddingDenseBackward", embedding_gradient, count, data, ndims, shapes, dtypes, extra);
+}
+int IndexAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("IndexAddExt", index_add, count, data, ndims, shapes, dtypes, extra);
+}
+int ScatterAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("ScatterAddExt", scatter_add, count, data, ndims, shapes, dtypes, extra);
+}
+int InplaceIndexCopy(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("InplaceIndexCopy", inplace_index_copy, count, data, ndims, shapes, dtypes, extra);
+}
+int InplaceAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("InplaceAddExt", inplace_add, count, data, ndims, shapes, dtypes, extra);
+}
+
+int AdamW(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
+  return call("AdamW", adamw, count, data, ndims, shapes, dtypes, extra);
 }
 
 }  // extern "C"

@@ -144,7 +144,8 @@ void scatter_add(const Arguments &arguments) {
   });
 }
 
-// table, axis 0, index [P], rows [P, ..] -> the table itself, with the rows written over its own; the last one wins.
+// table, axis 0, index [P], rows [P, ..]: writes the rows over the table's own; the last one wins. The result is the
+// table itself.
 void inplace_index_copy(const Arguments &arguments) {
   arguments.expect_count(5);
   if (arguments.axis(1, arguments.ndim(0)) != 0) arguments.refuse(1, "expected axis 0");
@@ -156,10 +157,9 @@ void inplace_index_copy(const Arguments &arguments) {
   char *to = static_cast<char *>(arguments.raw(0));
   const char *from = static_cast<const char *>(arguments.raw(3));
   for (size_t row = 0; row < places.size(); row++) std::memcpy(to + places[row] * width, from + row * width, width);
-  if (arguments.raw(4) != arguments.raw(0)) std::memcpy(arguments.raw(4), to, arguments.size(0) * element_bytes(arguments, 0));
 }
 
-// target, other (broadcast to it), factor -> the target itself, with factor * other added.
+// target, other (broadcast to it), factor: adds factor * other to the target, which is the result, too.
 void inplace_add(const Arguments &arguments) {
   arguments.expect_count(4);
   const PlusScaled plus{arguments.is(2, "int64") ? static_cast<double>(arguments.integer(2)) : arguments.number(2)};
@@ -167,6 +167,5 @@ void inplace_add(const Arguments &arguments) {
   with_real(arguments, 0, [&](auto *type) {
     using T = Element<decltype(type)>;
     combine<T>(arguments, 0, 1, 0, plus);
-    if (arguments.raw(3) != arguments.raw(0)) copy_all(static_cast<T *>(arguments.raw(0)), static_cast<T *>(arguments.raw(3)), arguments.size(0));
   });
 }

@@ -281,3 +281,22 @@ def test_casts(source):
         assert found.dtype == target
         expected = (plain != 0).astype(np.float32) if target == ms.bool_ else plain
         np.testing.assert_array_equal(found.astype(ms.float32).asnumpy(), expected)
+
+
+def test_views_in_pynative_mode():
+    """An operator gets the tensor that a view looks into, and has to read offset and strides."""
+    before = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        x = draw(10, 6)
+        given = Tensor(x)
+        np.testing.assert_array_equal((ops.transpose(given, (1, 0)) * 2.0).asnumpy(), x.T * 2)
+        np.testing.assert_array_equal((given[2:7] + given[3:8]).asnumpy(), x[2:7] + x[3:8])
+        np.testing.assert_allclose(given[:, 1:3].sum(0).asnumpy(), x[:, 1:3].sum(0), rtol=1e-6)
+        np.testing.assert_array_equal(given.T.astype(ms.float16).asnumpy(), x.T.astype(np.float16))
+        changed = Tensor(x.copy())
+        changed[2:4] += 5.0
+        x[2:4] += 5.0
+        np.testing.assert_array_equal(changed.asnumpy(), x)
+    finally:
+        ms.set_context(mode=before)
