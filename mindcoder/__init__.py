@@ -9,8 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mindcoder.api import convert, finetune, load, plan, pretrain
-from mindcoder.backend.device import ascend_present, cann_present
-from mindcoder.backend.plugin import offer_operators
 from mindcoder.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,8 +47,3 @@ def __getattr__(name: str) -> Any:
     if name in _TYPES:
         return getattr(import_module(_TYPES[name]), name)
     raise AttributeError(f"module 'mindcoder' has no attribute {name!r}")
-
-
-# Before MindSpore runs anything, whoever imports it: its operators for CPU are read once.
-if not ascend_present() and not cann_present():
-    offer_operators()

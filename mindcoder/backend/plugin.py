@@ -2,7 +2,8 @@
 
 Layers are written in operators of Ascend, most of which MindSpore 2.9 has no CPU kernel for. MS_OP_PLUGIN_PATH names a
 library that adds kernels, or replaces MindSpore's (its source: op_plugin_utils.cc). MindSpore reads it when a process
-runs its first operator, so that `import mindcoder` may come after `import mindspore`, not after the first computation.
+runs its first operator. With it set, PyNative mode no longer makes views contiguous for any operator on CPU,
+MindSpore's own included, so it is set for our processes only, not by `import mindcoder`.
 """
 
 from __future__ import annotations
