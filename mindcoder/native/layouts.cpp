@@ -4,7 +4,8 @@
 #include <optional>
 #include <string>
 
-namespace {
+// Not in an anonymous namespace: a compiler that sees all classes derived from one there calls none.
+namespace mindspore_interface {
 
 struct Layout {
   std::vector<int64_t> strides;  // in elements
@@ -28,6 +29,13 @@ class InputInfo {
   virtual int type(size_t) = 0;
   virtual std::optional<Layout> layout(size_t index) = 0;
 };
+
+}  // namespace mindspore_interface
+
+namespace {
+
+using mindspore_interface::InputInfo;
+using mindspore_interface::Layout;
 
 int64_t bytes(const std::string &dtype) {
   if (dtype == "complex128") return 16;
