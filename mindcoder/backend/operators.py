@@ -10,6 +10,8 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 from mindspore.ops.operations import _grad_ops
 
+from mindcoder.backend.operator_source import operator
+
 HALVES = 0  # aclnnRotaryPositionEmbedding's mode that pairs element i with i + D/2
 QUICK = 1.702
 SQRT_HALF = 0.7071067811865476
@@ -25,7 +27,7 @@ class NormalizeRows(nn.Cell):
     def __init__(self, epsilon: float) -> None:
         super().__init__(auto_prefix=False)
         self.epsilon = epsilon
-        self.layer_norm = aclnn.LayerNormExt()
+        self.layer_norm = operator("LayerNormExt")
 
     def construct(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return self.layer_norm(x, weight.shape, weight, bias, self.epsilon)[0]
@@ -39,7 +41,7 @@ class NormalizeRootMeanSquare(nn.Cell):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__(auto_prefix=False)
-        self.rms_norm = ops.RmsNorm(epsilon)
+        self.rms_norm = operator("RmsNorm", epsilon)
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.rms_norm(x, weight)[0]
@@ -128,7 +130,7 @@ class RotatePairs(nn.Cell):
     def __init__(self, head_dim: int) -> None:
         super().__init__(auto_prefix=False)
         self.head_dim = head_dim
-        self.rotary = aclnn.RotaryPositionEmbedding()
+        self.rotary = operator("RotaryPositionEmbedding")
 
     def per_head(self, values: Tensor) -> Tensor:
         """A token's cosines or sines as ``construct`` wants them: ``[T, D] -> [1, T, 1, D]``."""

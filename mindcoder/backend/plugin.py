@@ -25,9 +25,14 @@ def offer_operators(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault(VARIABLE, str(LIBRARY))
 
 
+def plugin_is_named(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Whether MindSpore has been told of the library."""
+    return environment.get(VARIABLE) == str(LIBRARY)
+
+
 def withdraw_operators(environment: MutableMapping[str, str] = os.environ) -> None:
     """For an Ascend, whose backend would look for kernels there, too."""
-    if environment.get(VARIABLE) == str(LIBRARY):
+    if plugin_is_named(environment):
         del environment[VARIABLE]
 
 

@@ -11,6 +11,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
+from mindcoder.backend.operator_source import operator
+
 
 class Fork(nn.Cell):
     """The same tensor for ``readers`` readers; its gradient is the sum of theirs.
@@ -54,7 +56,7 @@ class LookUp(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.select, self.gradient = aclnn.IndexSelect(), aclnn.EmbeddingDenseBackward()
+        self.select, self.gradient = operator("IndexSelect"), operator("EmbeddingDenseBackward")
 
     def construct(self, table: Tensor, places: Tensor) -> Tensor:
         return self.select(table, 0, places)
@@ -71,7 +73,7 @@ class AddRows(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.index_add = aclnn.IndexAddExt()
+        self.index_add = operator("IndexAddExt")
 
     def construct(self, table: Tensor, places: Tensor, rows: Tensor) -> Tensor:
         return self.index_add(table, 0, places, rows, 1)
@@ -90,7 +92,7 @@ class Cut(nn.Cell):
         self.join = ops.Concat(axis)
         # A view costs nothing, but MindSpore's CPU kernels do not read views as such.
         self.views = ms.get_context("device_target") == "Ascend"
-        self.view, self.copy = aclnn.Narrow(), aclnn.IndexSelect()
+        self.view, self.copy = aclnn.Narrow(), operator("IndexSelect")
 
     def narrow(self, x: Tensor, begin: int, length: int) -> Tensor:
         if self.views:
@@ -128,7 +130,7 @@ class HalfSquareSum(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.norm = aclnn.Norm()
+        self.norm = operator("Norm")
 
     def construct(self, x: Tensor) -> Tensor:
         return ops.square(self.norm(x)) * 0.5
@@ -142,7 +144,7 @@ class LabelGradient(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.scatter_add = aclnn.ScatterAddExt()
+        self.scatter_add = operator("ScatterAddExt")
 
     def construct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         places = labels.reshape((-1, 1))
@@ -170,7 +172,11 @@ class FoldBits(nn.Cell):
         super().__init__(auto_prefix=False)
         self.low_bits = (1 << shift) - 1
         self.divisor = Tensor(1 << shift, ms.int32)
-        self.both, self.either, self.divide = aclnn.BitwiseAndScalar(), aclnn.BitwiseXorTensor(), aclnn.FloorDiv()
+        self.both, self.either, self.divide = (
+            operator("BitwiseAndScalar"),
+            operator("BitwiseXorTensor"),
+            aclnn.FloorDiv(),
+        )
 
     def construct(self, x: Tensor) -> Tensor:
         return self.either(x, self.divide(x - self.both(x, self.low_bits), self.divisor))
@@ -206,7 +212,7 @@ class WriteRows(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.write = aclnn.InplaceIndexCopy()
+        self.write = operator("InplaceIndexCopy")
 
     def construct(self, table: Parameter, places: Tensor, rows: Tensor) -> Tensor:
         return self.write(table, 0, places, rows)

@@ -51,6 +51,16 @@ const char *const NAMES[] = {
 
 }  // namespace
 
+// An operator as MindSpore's plugin interface calls it; and, by itself, as `ops.Custom` does, whose last argument is
+// another object and whose inputs are contiguous.
+#define OPERATOR(NAME, COMPUTE)                                                                                          \
+  int NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {           \
+    return call(#NAME, COMPUTE, count, data, ndims, shapes, dtypes, extra);                                            \
+  }                                                                                                                    \
+  int Custom##NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {        \
+    return call(#NAME, COMPUTE, count, data, ndims, shapes, dtypes, nullptr);                                          \
+  }
+
 extern "C" {
 
 int GetRegisteredOpCount() { return sizeof NAMES / sizeof *NAMES; }
@@ -63,88 +73,31 @@ bool IsKernelRegistered(const char *name) {
   return false;
 }
 
-int LayerNormExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("LayerNormExt", layer_norm, count, data, ndims, shapes, dtypes, extra);
-}
-int LayerNormGradExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("LayerNormGradExt", layer_norm_gradient, count, data, ndims, shapes, dtypes, extra);
-}
-int RmsNorm(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("RmsNorm", rms_norm, count, data, ndims, shapes, dtypes, extra);
-}
-int RmsNormGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("RmsNormGrad", rms_norm_gradient, count, data, ndims, shapes, dtypes, extra);
-}
-
-int GeLU(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("GeLU", gelu_tanh, count, data, ndims, shapes, dtypes, extra);
-}
-int GeLUGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("GeLUGrad", gelu_tanh_gradient, count, data, ndims, shapes, dtypes, extra);
-}
-int SiLU(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("SiLU", silu, count, data, ndims, shapes, dtypes, extra);
-}
-int SiLUGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("SiLUGrad", silu_gradient, count, data, ndims, shapes, dtypes, extra);
-}
-int RotaryPositionEmbedding(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("RotaryPositionEmbedding", rotary, count, data, ndims, shapes, dtypes, extra);
-}
-
-int Add(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("Add", add, count, data, ndims, shapes, dtypes, extra);
-}
-int Sub(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("Sub", subtract, count, data, ndims, shapes, dtypes, extra);
-}
-int Mul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("Mul", multiply, count, data, ndims, shapes, dtypes, extra);
-}
-int FloorDiv(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("FloorDiv", floor_divide, count, data, ndims, shapes, dtypes, extra);
-}
-int Cast(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("Cast", cast, count, data, ndims, shapes, dtypes, extra);
-}
-int Reshape(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("Reshape", reshape, count, data, ndims, shapes, dtypes, extra);
-}
-int BitwiseAndScalar(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("BitwiseAndScalar", bitwise_and_scalar, count, data, ndims, shapes, dtypes, extra);
-}
-int BitwiseXorTensor(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("BitwiseXorTensor", bitwise_xor, count, data, ndims, shapes, dtypes, extra);
-}
-
-int SumExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("SumExt", sum_over_axes, count, data, ndims, shapes, dtypes, extra);
-}
-int Norm(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("Norm", norm, count, data, ndims, shapes, dtypes, extra);
-}
-
-int IndexSelect(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("IndexSelect", index_select, count, data, ndims, shapes, dtypes, extra);
-}
-int EmbeddingDenseBackward(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("EmbeddingDenseBackward", embedding_gradient, count, data, ndims, shapes, dtypes, extra);
-}
-int IndexAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("IndexAddExt", index_add, count, data, ndims, shapes, dtypes, extra);
-}
-int ScatterAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("ScatterAddExt", scatter_add, count, data, ndims, shapes, dtypes, extra);
-}
-int InplaceIndexCopy(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("InplaceIndexCopy", inplace_index_copy, count, data, ndims, shapes, dtypes, extra);
-}
-int InplaceAddExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("InplaceAddExt", inplace_add, count, data, ndims, shapes, dtypes, extra);
-}
-
-int AdamW(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *extra) {
-  return call("AdamW", adamw, count, data, ndims, shapes, dtypes, extra);
-}
+OPERATOR(LayerNormExt, layer_norm)
+OPERATOR(LayerNormGradExt, layer_norm_gradient)
+OPERATOR(RmsNorm, rms_norm)
+OPERATOR(RmsNormGrad, rms_norm_gradient)
+OPERATOR(GeLU, gelu_tanh)
+OPERATOR(GeLUGrad, gelu_tanh_gradient)
+OPERATOR(SiLU, silu)
+OPERATOR(SiLUGrad, silu_gradient)
+OPERATOR(RotaryPositionEmbedding, rotary)
+OPERATOR(Add, add)
+OPERATOR(Sub, subtract)
+OPERATOR(Mul, multiply)
+OPERATOR(FloorDiv, floor_divide)
+OPERATOR(Cast, cast)
+OPERATOR(Reshape, reshape)
+OPERATOR(BitwiseAndScalar, bitwise_and_scalar)
+OPERATOR(BitwiseXorTensor, bitwise_xor)
+OPERATOR(SumExt, sum_over_axes)
+OPERATOR(Norm, norm)
+OPERATOR(IndexSelect, index_select)
+OPERATOR(EmbeddingDenseBackward, embedding_gradient)
+OPERATOR(IndexAddExt, index_add)
+OPERATOR(ScatterAddExt, scatter_add)
+OPERATOR(InplaceIndexCopy, inplace_index_copy)
+OPERATOR(InplaceAddExt, inplace_add)
+OPERATOR(AdamW, adamw)
 
 }  // extern "C"

@@ -1,0 +1,221 @@
+"""Where an operator of a layer comes from: MindSpore, or the function of `mindcoder/native` called directly.
+
+MindSpore finds the CPU's operators through its plugin (`mindcoder.backend.plugin`), which is for processes of our own
+only: with it, PyNative mode computes views wrongly. In a user's process (MindFormers' Trainer) each of them is an
+``ops.Custom`` of the same function, with the parameters and the gradient of MindSpore's operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+from mindspore.ops import CustomRegOp, DataType
+from mindspore.ops import auto_generate as aclnn
+
+from mindcoder.backend.plugin import LIBRARY, plugin_is_named
+
+
+def is_direct() -> bool:
+    """Whether this process computes on CPU without the plugin."""
+    return ms.get_context("device_target") == "CPU" and not plugin_is_named()
+
+
+def operator(name: str, *arguments: Any) -> Any:
+    """MindSpore's operator ``name``, or the class of that name below.
+
+    Args:
+        arguments: of the operator's own constructor.
+    """
+    return (DIRECT[name] if name in DIRECT and is_direct() else getattr(aclnn, name))(*arguments)
+
+
+def function(name: str, inputs: int, shapes: Callable, dtypes: Callable | None = None, outputs: int = 1) -> ops.Custom:
+    """The function ``Custom<name>`` of the library.
+
+    Args:
+        inputs, outputs: number of tensors. Attributes are inputs, too.
+        shapes: of the outputs, from those of the inputs.
+        dtypes: of the outputs, from those of the inputs; the first's by default.
+    """
+    described = CustomRegOp(f"MindCoder{name}")
+    for index in range(inputs):
+        described = described.input(index, f"input_{index}")
+    for index in range(outputs):
+        described = described.output(index, f"output_{index}")
+    described = described.dtype_format(*[DataType.None_None] * (inputs + outputs)).target("CPU")
+    info = described.get_op_info()
+    return ops.Custom(
+        f"{LIBRARY}:Custom{name}", shapes, dtypes or (lambda *given: given[0]), func_type="aot", reg_info=info
+    )
+
+
+def integer(value: int) -> Tensor:
+    return Tensor(value, ms.int64)
+
+
+def number(value: float) -> Tensor:
+    return Tensor(value, ms.float32)
+
+
+class LayerNormExt(nn.Cell):
+    """``construct(x [R, H], (H,), weight, bias, epsilon) -> (y, mean [R, 1], rstd [R, 1])``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function(
+            *("LayerNormExt", 5),
+            lambda x, *_: (x, [x[0], 1], [x[0], 1]),
+            lambda x, *_: (x, ms.float32, ms.float32),
+            outputs=3,
+        )
+        self.backward = function(
+            *("LayerNormGradExt", 8),
+            lambda dy, x, shape, mean, rstd, weight, bias, mask: (x, weight, bias),
+            lambda dy, x, shape, mean, rstd, weight, bias, mask: (x, weight, bias),
+            outputs=3,
+        )
+        self.wanted = Tensor([1, 1, 1], ms.int64)
+
+    def construct(self, x: Tensor, shape: tuple, weight: Tensor, bias: Tensor, epsilon: float) -> tuple:
+        return self.forward(x, Tensor(shape, ms.int64), weight, bias, number(epsilon))
+
+    def bprop(self, x, shape, weight, bias, epsilon, out, dout):
+        sizes = Tensor(shape, ms.int64)
+        grads = self.backward(dout[0], x, sizes, out[1], out[2], weight, bias, self.wanted)
+        return grads[0], shape, grads[1], grads[2], epsilon
+
+
+class RmsNorm(nn.Cell):
+    """``construct(x [R, H], weight [H]) -> (y, rstd [R, 1])``."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.epsilon = number(epsilon)
+        self.forward = function("RmsNorm", 3, lambda x, *_: (x, [x[0], 1]), lambda x, *_: (x, ms.float32), outputs=2)
+        self.backward = function(
+            *("RmsNormGrad", 4),
+            lambda dy, x, rstd, weight: (x, weight),
+            lambda dy, x, rstd, weight: (x, ms.float32),
+            outputs=2,
+        )
+
+    def construct(self, x: Tensor, weight: Tensor) -> tuple:
+        return self.forward(x, weight, self.epsilon)
+
+    def bprop(self, x, weight, out, dout):
+        grads = self.backward(dout[0], x, out[1], weight)
+        return grads[0], ops.cast(grads[1], weight.dtype)
+
+
+class RotaryPositionEmbedding(nn.Cell):
+    """``construct(x [1, T, N, D], cos, sin, mode) -> [1, T, N, D]``; its caller has the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("RotaryPositionEmbedding", 4, lambda x, *_: x)
+
+    def construct(self, x: Tensor, cos: Tensor, sin: Tensor, mode: int) -> Tensor:
+        return self.forward(x, cos, sin, integer(mode))
+
+
+class IndexSelect(nn.Cell):
+    """``construct(x, axis, index) -> x`` at those places of axis 0 or 1; its callers have the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.rows = function("IndexSelect", 3, lambda x, axis, index: [index[0], *x[1:]])
+        self.columns = function("IndexSelect", 3, lambda x, axis, index: [x[0], index[0], *x[2:]])
+
+    def construct(self, x: Tensor, axis: int, index: Tensor) -> Tensor:
+        if axis == 0:
+            return self.rows(x, integer(0), index)
+        return self.columns(x, integer(1), index)
+
+
+class IndexAddExt(nn.Cell):
+    """``construct(table, 0, index, rows, factor) -> table``; its callers have the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("IndexAddExt", 5, lambda table, *_: table)
+
+    def construct(self, table: Tensor, axis: int, index: Tensor, rows: Tensor, factor: int) -> Tensor:
+        return self.forward(table, integer(axis), index, rows, integer(factor))
+
+
+class EmbeddingDenseBackward(nn.Cell):
+    """``construct(grad [P, H], index [P], rows) -> [rows, H]``. A Custom's shapes cannot depend on ``rows``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.add = IndexAddExt()
+
+    def construct(self, grad: Tensor, index: Tensor, rows: int) -> Tensor:
+        return self.add(ops.zeros((rows, grad.shape[1]), grad.dtype), 0, index, grad, 1)
+
+
+class ScatterAddExt(nn.Cell):
+    """``construct(x [R, V], 1, index [R, P], values [R, P]) -> [R, V]``; its caller has the gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("ScatterAddExt", 4, lambda x, *_: x)
+
+    def construct(self, x: Tensor, axis: int, index: Tensor, values: Tensor) -> Tensor:
+        return self.forward(x, integer(axis), index, values)
+
+
+class Norm(nn.Cell):
+    """``construct(x) -> ()``: the square root of the elements' squared sum."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.square, self.sum = ops.Square(), aclnn.SumExt()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return ops.sqrt(self.sum(self.square(x)))
+
+
+class InplaceIndexCopy(nn.Cell):
+    """``construct(table, 0, index, rows)`` writes the rows; what it gives is only to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("InplaceIndexCopy", 4, lambda *_: [1])
+
+    def construct(self, table: Tensor, axis: int, index: Tensor, rows: Tensor) -> Tensor:
+        return self.forward(table, integer(axis), index, rows)
+
+
+class BitwiseAndScalar(nn.Cell):
+    """``construct(x, mask)`` of int32."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("BitwiseAndScalar", 2, lambda x, mask: x)
+
+    def construct(self, x: Tensor, mask: int) -> Tensor:
+        return self.forward(x, integer(mask))
+
+
+class BitwiseXorTensor(nn.Cell):
+    """``construct(x, y)`` of int32."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("BitwiseXorTensor", 2, lambda x, y: x)
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.forward(x, y)
+
+
+DIRECT = {
+    own.__name__: own
+    for own in (
+        *(LayerNormExt, RmsNorm, RotaryPositionEmbedding, IndexSelect, IndexAddExt, EmbeddingDenseBackward),
+        *(ScatterAddExt, Norm, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
+    )
+}
