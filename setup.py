@@ -1,6 +1,9 @@
 """Package metadata; the pins are explained in docs/dependencies.md."""
 
+import os
 import platform
+import shutil
+import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -65,11 +68,24 @@ class WithConfigs(build_py):
         return [(str(file), str(Path(self.build_lib) / "mindcoder" / file.relative_to(ROOT))) for file in files]
 
 
+def find_compiler():
+    """The machine's own C++ compiler; None if there is none, and a wheel of one is used (Clang, in ``ziglang``)."""
+    return next(filter(shutil.which, [os.environ.get("CXX", "c++"), "g++", "clang++"]), None)
+
+
 class BuildOperators(build_ext):
     """Compiles ``mindcoder/native`` for this machine's processor; a plain library, not a Python module.
 
-    Without a C++20 compiler the installation goes on (``optional``), and MindSpore's own operators generate.
+    If it fails the installation goes on (``optional``), for an Ascend, which does not need it.
     """
+
+    def build_extensions(self):
+        if find_compiler() is None:
+            wheel = [sys.executable, "-m", "ziglang", "c++"]
+            names = ("compiler", "compiler_so", "compiler_cxx", "compiler_so_cxx")
+            self.compiler.set_executables(**dict.fromkeys(names, [*wheel, "-fPIC"]))
+            self.compiler.set_executables(**dict.fromkeys(("linker_so", "linker_so_cxx"), [*wheel, "-shared"]))
+        super().build_extensions()
 
     def get_ext_filename(self, fullname):
         return "/".join(fullname.split(".")) + ".so"
@@ -105,6 +121,7 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["mindcoder", "mindcoder.*"]),
     install_requires=RUNTIME,
+    setup_requires=[] if find_compiler() else ["ziglang>=0.13"],
     extras_require={"serve": SERVE, "bench": BENCH, "test": TEST, "lint": LINT},
     ext_modules=[OPERATORS],
     cmdclass={"build_ext": BuildOperators, "build_py": WithConfigs},

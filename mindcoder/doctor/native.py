@@ -52,7 +52,8 @@ def compiler_row(host: Host) -> Row:
     found = next(((name, path) for name in names if (path := host.program(name))), None)
     advice = "install g++ 11 or newer, then pip install -e . builds the C++ operators"
     if found is None:
-        return Row("C++ compiler", "note", f"no {' or '.join(names)}", advice)
+        fetched = "pip install -e . fetches one to build with (ziglang)"
+        return Row("C++ compiler", "note", f"no {' or '.join(names)}", fetched)
     answer = host.run([found[1], "--version"], COMPILER_SECONDS)
     if answer.code != 0:
         said = answer.failure or f"exit code {answer.code}"
@@ -64,7 +65,7 @@ def library_row(host: Host, library: Path = LIBRARY) -> Row:
     """Whether the C++ operators are built and can be loaded, and for which instructions."""
     name = "C++ operators"
     if not os.path.isfile(library):
-        return Row(name, "note", "not built: nothing can be computed on CPU", f"{REBUILD} with a C++ compiler")
+        return Row(name, "note", "not built: nothing can be computed on CPU", REBUILD)
     answer = host.python(LOAD, LOAD_SECONDS, str(library))
     if answer.code != 0:
         if answer.code == -4:
