@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interop.test_mindformers import without_plugin
 
 LOWEST, HIGHEST = 10.847, 10.876  # of the 20 losses that the original test has from Ascend
 SPREAD = 0.02  # three deviations of a step's loss: 1,024 random tokens
@@ -24,7 +25,7 @@ SPREAD = 0.02  # three deviations of a step's loss: 1,024 random tokens
 def run(*arguments: str, folder: Path) -> list[float] | str:
     """What ``upstream_child.py`` gives in a process of its own."""
     command = [sys.executable, str(Path(__file__).parent / "upstream_child.py"), *arguments, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600, env=without_plugin())
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(line.removeprefix("RESULT "))
