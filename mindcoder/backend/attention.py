@@ -5,7 +5,8 @@ Training is aclnnFlashAttentionScore (CANN's page of that name: layout BSH, N / 
 computing; the mask says what is visible in them: the causal order, the window and the documents of a packed row.
 
 A cache is attended to with aclnnFusedInferAttentionScore (page of V2): BSH, float16 or bfloat16, N / K at most 64,
-D a multiple of 16. float32 takes the composed products for both.
+D a multiple of 16. On Ascend, float32 and other head sizes take the composed products for both. The CPU's operators of
+these names (mindcoder/native) take any; dropout of the probabilities is composed there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mindspore import Tensor, ops
 from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend import composed_attention
+from mindcoder.backend.operator_source import is_direct, operator
 
 UNBOUNDED = 2147483647
 LARGEST_GROUP = 64  # query heads of a key head that FusedInferAttentionScore takes
@@ -25,6 +27,8 @@ SITE_STRIDE = 0x3C6EF372  # between the seeds of two sites
 
 def flashes(dtype: ms.dtype.Number, head_dim: int) -> bool:
     """Whether the fused kernels compute in this dtype and head size."""
+    if ms.get_context("device_target") == "CPU":
+        return True
     return dtype in (ms.float16, ms.bfloat16) and head_dim % DIM_MULTIPLE == 0
 
 
@@ -45,16 +49,19 @@ class CausalAttention(composed_attention.CausalAttention):
         super().__init__(num_heads, num_kv_heads, head_dim, dropout, site, softmax_dtype, compute_dtype, window)
         self.num_heads, self.rate, self.softmax_dtype = num_heads, dropout, softmax_dtype
         self.flashes = flashes(compute_dtype, head_dim)
-        self.infers = self.flashes and self.group_size <= LARGEST_GROUP
+        self.infers = self.flashes and self.group_size <= LARGEST_GROUP and not is_direct()
+        self.draws_bits = ms.get_context("device_target") == "Ascend"
         # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
         self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
         self.drop_bits = aclnn.DropoutGenMaskExt()
         self.keep = 1.0 - dropout
         before = UNBOUNDED if window is None else window - 1
-        self.causal = aclnn.FlashAttentionScore(num_heads, 1.0, 1.0, before, 0, 0, "BSH", 0)
-        self.causal_dropped = aclnn.FlashAttentionScore(num_heads, self.keep, 1.0, before, 0, 0, "BSH", 0)
-        self.masked = aclnn.FlashAttentionScore(num_heads, 1.0, 1.0, UNBOUNDED, UNBOUNDED, 0, "BSH", 0)
-        self.masked_dropped = aclnn.FlashAttentionScore(num_heads, self.keep, 1.0, UNBOUNDED, UNBOUNDED, 0, "BSH", 0)
+        self.causal = operator("FlashAttentionScore", num_heads, 1.0, 1.0, before, 0, 0, "BSH", 0)
+        self.causal_dropped = operator("FlashAttentionScore", num_heads, self.keep, 1.0, before, 0, 0, "BSH", 0)
+        self.masked = operator("FlashAttentionScore", num_heads, 1.0, 1.0, UNBOUNDED, UNBOUNDED, 0, "BSH", 0)
+        self.masked_dropped = operator(
+            "FlashAttentionScore", num_heads, self.keep, 1.0, UNBOUNDED, UNBOUNDED, 0, "BSH", 0
+        )
         self.inference = aclnn.FusedInferAttentionScore(num_heads, 1.0, UNBOUNDED, UNBOUNDED, "BSH", num_kv_heads, 0, 0)
 
     def construct(
@@ -65,7 +72,8 @@ class CausalAttention(composed_attention.CausalAttention):
         drops = self.rate > 0.0 and self.training
         bits = None
         if drops:
-            if total % KEYS_OF_A_BYTE != 0 or batch * self.num_heads * length * total % BITS_OF_A_PIECE != 0:
+            pieces = total % KEYS_OF_A_BYTE == 0 and batch * self.num_heads * length * total % BITS_OF_A_PIECE == 0
+            if not (self.draws_bits and pieces):
                 return self.composed(query, key, value, self.additive(mask), seed, batch, length, total)
             own_seed = ops.cast(seed, ms.int64) + self.site_offset
             shape = (batch, self.num_heads, length, total)

@@ -11,11 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend.plugin import LIBRARY, plugin_is_named
+
+LAYOUT_BSH = 0
+STATISTICS = 8  # numbers that stand for a row's maximum or sum
 
 
 def is_direct() -> bool:
@@ -179,6 +183,56 @@ class Norm(nn.Cell):
         return ops.sqrt(self.sum(self.square(x)))
 
 
+class FlashAttentionScore(nn.Cell):
+    """``construct(query, key, value, None, None, None, mask, None, None, None) -> (max, sum, _, out)``, layout BSH.
+
+    Args:
+        as MindSpore's: heads, share kept of the probabilities, scale, tokens before and after, precision, layout, mode.
+    """
+
+    def __init__(
+        self, heads: int, keep: float, scale: float, before: int, after: int, precise: int, layout: str, mode: int
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        assert layout == "BSH"
+        self.options = (
+            *(integer(heads), number(keep), number(scale), integer(before), integer(after), integer(precise)),
+            *(integer(LAYOUT_BSH), integer(mode)),
+        )
+        self.absent = Tensor(np.zeros(0, np.uint8))
+
+        def row_shape(query: list[int]) -> list[int]:
+            return [query[0], heads, query[1], STATISTICS]
+
+        self.forward = function(
+            *("FlashAttentionScore", 18),
+            lambda query, *_: (row_shape(query), row_shape(query), [1], query),
+            lambda query, *_: (ms.float32, ms.float32, query, query),
+            outputs=4,
+        )
+        self.backward = function(
+            *("FlashAttentionScoreGrad", 23),
+            lambda query, key, value, *_: (query, key, value, [1]),
+            lambda query, key, value, *_: (query, key, value, query),
+            outputs=4,
+        )
+
+    def construct(
+        self, query: Tensor, key: Tensor, value: Tensor, shift, drop, padding, mask, prefix, query_ends, key_ends
+    ) -> tuple:
+        none = self.absent
+        return self.forward(query, key, value, none, none, none, mask, none, none, none, *self.options)
+
+    def bprop(self, query, key, value, shift, drop, padding, mask, prefix, query_ends, key_ends, out, dout):
+        none = self.absent
+        grads = self.backward(
+            *(query, key, value, dout[3], none, none, none, mask, out[0], out[1], out[2], out[3]),
+            *(none, none, none),
+            *self.options,
+        )
+        return grads[0], grads[1], grads[2], shift, drop, padding, ops.zeros_like(mask), prefix, query_ends, key_ends
+
+
 class InplaceIndexCopy(nn.Cell):
     """``construct(table, 0, index, rows)`` writes the rows; what it gives is only to be waited for."""
 
@@ -216,6 +270,6 @@ DIRECT = {
     own.__name__: own
     for own in (
         *(LayerNormExt, RmsNorm, RotaryPositionEmbedding, IndexSelect, IndexAddExt, EmbeddingDenseBackward),
-        *(ScatterAddExt, Norm, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
+        *(ScatterAddExt, Norm, FlashAttentionScore, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
     )
 }

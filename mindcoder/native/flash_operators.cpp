@@ -47,3 +47,12 @@ extern "C" int FlashAttentionScoreGrad(int count, void **given, int *ndims, int6
                          {data[QUERY_GRADIENT], data[KEY_GRADIENT], data[VALUE_GRADIENT]});
   });
 }
+
+// By themselves, as `ops.Custom` calls them: the last argument is another object, and inputs are contiguous.
+extern "C" int CustomFlashAttentionScore(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return FlashAttentionScore(count, data, ndims, shapes, dtypes, nullptr, nullptr);
+}
+
+extern "C" int CustomFlashAttentionScoreGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return FlashAttentionScoreGrad(count, data, ndims, shapes, dtypes, nullptr, nullptr);
+}
