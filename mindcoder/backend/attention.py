@@ -6,7 +6,7 @@ computing; the mask says what is visible in them: the causal order, the window a
 
 A cache is attended to with aclnnFusedInferAttentionScore (page of V2): BSH, float16 or bfloat16, N / K at most 64,
 D a multiple of 16. On Ascend, float32 and other head sizes take the composed products for both. The CPU's operators of
-these names (mindcoder/native) take any; dropout of the probabilities is composed there.
+these names (mindcoder/native) take any.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CausalAttention(composed_attention.CausalAttention):
         self.num_heads, self.rate, self.softmax_dtype = num_heads, dropout, softmax_dtype
         self.flashes = flashes(compute_dtype, head_dim)
         self.infers = self.flashes and self.group_size <= LARGEST_GROUP and not is_direct()
-        self.draws_bits = ms.get_context("device_target") == "Ascend"
+        self.draws_bits = not is_direct()
         # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
         self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
         self.drop_bits = aclnn.DropoutGenMaskExt()

@@ -33,3 +33,5 @@ void inplace_index_copy(const Arguments &arguments);
 void inplace_add(const Arguments &arguments);
 
 void adamw(const Arguments &arguments);
+
+void dropout_bits(const Arguments &arguments);

@@ -45,6 +45,8 @@ const char *const NAMES[] = {
     "InplaceAddExt",
     // update
     "AdamW",
+    // dropout
+    "DropoutGenMaskExt",
     // attention: flash_operators.cpp, flash_inference.cpp
     "FlashAttentionScore", "FlashAttentionScoreGrad", "IncreFlashAttention", "FusedInferAttentionScore",
 };
@@ -99,5 +101,6 @@ OPERATOR(ScatterAddExt, scatter_add)
 OPERATOR(InplaceIndexCopy, inplace_index_copy)
 OPERATOR(InplaceAddExt, inplace_add)
 OPERATOR(AdamW, adamw)
+OPERATOR(DropoutGenMaskExt, dropout_bits)
 
 }  // extern "C"
