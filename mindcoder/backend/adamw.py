@@ -6,7 +6,8 @@ from typing import Literal
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops import auto_generate as aclnn
+
+from mindcoder.backend.operator_source import operator
 
 Correction = Literal["both", "rate", "none"]
 UNCORRECTED_STEP = 1e9  # the operator divides by 1 - beta ** step, which is 1 then
@@ -27,7 +28,7 @@ class AdamWUpdate(nn.Cell):
     def __init__(self, beta1: float, beta2: float, eps: float, correction: Correction) -> None:
         super().__init__(auto_prefix=False)
         self.beta1, self.beta2, self.eps, self.correction = beta1, beta2, eps, correction
-        self.adamw, self.to_host = aclnn.AdamW(), aclnn.TensorToScalar()
+        self.adamw, self.to_host = operator("AdamW"), operator("TensorToScalar")
 
     def scalars(self, steps: Tensor, learning_rate: Tensor) -> tuple:
         """What all parameters share, from the count of updates and the learning rate (float32 scalars)."""

@@ -16,7 +16,7 @@ from mindspore import Tensor, ops
 from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend import composed_attention
-from mindcoder.backend.operator_source import is_direct, operator
+from mindcoder.backend.operator_source import on_cpu, operator
 
 UNBOUNDED = 2147483647
 LARGEST_GROUP = 64  # query heads of a key head that FusedInferAttentionScore takes
@@ -27,7 +27,7 @@ SITE_STRIDE = 0x3C6EF372  # between the seeds of two sites
 
 def flashes(dtype: ms.dtype.Number, head_dim: int) -> bool:
     """Whether the fused kernels compute in this dtype and head size."""
-    if ms.get_context("device_target") == "CPU":
+    if on_cpu():
         return True
     return dtype in (ms.float16, ms.bfloat16) and head_dim % DIM_MULTIPLE == 0
 
@@ -49,8 +49,8 @@ class CausalAttention(composed_attention.CausalAttention):
         super().__init__(num_heads, num_kv_heads, head_dim, dropout, site, softmax_dtype, compute_dtype, window)
         self.num_heads, self.rate, self.softmax_dtype = num_heads, dropout, softmax_dtype
         self.flashes = flashes(compute_dtype, head_dim)
-        self.infers = self.flashes and self.group_size <= LARGEST_GROUP and not is_direct()
-        self.draws_bits = not is_direct()
+        self.infers = self.flashes and self.group_size <= LARGEST_GROUP and not on_cpu()
+        self.draws_bits = not on_cpu()  # their number is no function of the inputs' shapes, as ops.Custom wants it
         # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
         self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
         self.drop_bits = aclnn.DropoutGenMaskExt()

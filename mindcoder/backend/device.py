@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mindcoder.backend.cards import device_nodes
-from mindcoder.backend.plugin import require_operators, withdraw_operators
+from mindcoder.backend.library import require_library
 from mindcoder.errors import UserError, single_line
 
 BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
@@ -95,7 +95,6 @@ def setup_device(
     ms.set_context(mode=mode)
     ms.set_recursion_limit(max_call_depth)
     if device == "Ascend":
-        withdraw_operators()
         try:
             ms.set_device("Ascend", device_id)
             # MindSpore takes as many threads as cores allow; with one, it refuses every `if` of a graph.
@@ -104,7 +103,7 @@ def setup_device(
             reason = single_line(str(error), 200).partition(". ")[0]
             raise UserError(f"device_target: Ascend does not start: {reason}; CPU or auto would") from None
     else:
-        require_operators()
+        require_library()
         ms.set_device("CPU")
         if threads:
             ms.runtime.set_cpu_affinity(False)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from mindspore import ops
 from mindspore.ops import CustomRegOp, DataType
 
-from mindcoder.backend.plugin import LIBRARY
+from mindcoder.backend.library import LIBRARY
 
 SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
 

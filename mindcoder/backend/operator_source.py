@@ -1,8 +1,7 @@
-"""Where an operator of a layer comes from: MindSpore, or the function of `mindcoder/native` called directly.
+"""Where an operator of a layer comes from: MindSpore, or `mindcoder/native`.
 
-MindSpore finds the CPU's operators through its plugin (`mindcoder.backend.plugin`), which is for processes of our own
-only: with it, PyNative mode computes views wrongly. In a user's process (MindFormers' Trainer) each of them is an
-``ops.Custom`` of the same function, with the parameters and the gradient of MindSpore's operator.
+Layers are written in MindSpore's operators of an aclnn kernel. Those that MindSpore has no CPU kernel for are an
+``ops.Custom`` of the same name there, with the same arguments and the gradient that MindSpore's operator has.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.plugin import LIBRARY, plugin_is_named
+from mindcoder.backend.library import LIBRARY
 
 LAYOUT_BSH = 0
 STATISTICS = 8  # numbers that stand for a row's maximum or sum
 
 
-def is_direct() -> bool:
-    """Whether this process computes on CPU without the plugin."""
-    return ms.get_context("device_target") == "CPU" and not plugin_is_named()
+def on_cpu() -> bool:
+    """Whether this process computes on CPU."""
+    return ms.get_context("device_target") == "CPU"
 
 
 def operator(name: str, *arguments: Any) -> Any:
-    """MindSpore's operator ``name``, or the class of that name below.
+    """MindSpore's operator ``name``; on CPU the class of that name below, where there is one.
 
     Args:
         arguments: of the operator's own constructor.
     """
-    return (DIRECT[name] if name in DIRECT and is_direct() else getattr(aclnn, name))(*arguments)
+    return (OWN[name] if name in OWN and on_cpu() else getattr(aclnn, name))(*arguments)
 
 
 def function(name: str, inputs: int, shapes: Callable, dtypes: Callable | None = None, outputs: int = 1) -> ops.Custom:
@@ -177,10 +176,42 @@ class Norm(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.square, self.sum = ops.Square(), aclnn.SumExt()
+        self.forward = function("Norm", 5, lambda *_: [], outputs=1)
+        self.power, self.no_axes = number(2.0), Tensor(np.zeros(0, np.int64))
+        self.keep, self.same_dtype = Tensor(False), Tensor(np.zeros(0, np.int64))
 
     def construct(self, x: Tensor) -> Tensor:
-        return ops.sqrt(self.sum(self.square(x)))
+        return self.forward(x, self.power, self.no_axes, self.keep, self.same_dtype)
+
+
+class TensorToScalar(nn.Cell):
+    """``construct(x) -> x``: the operators here take their numbers as tensors."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x
+
+
+class AdamW(nn.Cell):
+    """``construct(weight, m, v, max_v, gradient, step, rate, beta1, beta2, decay, eps, amsgrad, maximize)``, in place.
+
+    What it gives is only to be waited for. The rate is a tensor, the decay one or a number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("AdamW", 13, lambda *_: ([1], [1], [1]), lambda weight, *_: (weight,) * 3, outputs=3)
+
+    def construct(
+        self, weight, m, v, max_v, gradient, step, rate, beta1, beta2, decay, eps, amsgrad, maximize
+    ) -> tuple:
+        lost = number(decay) if isinstance(decay, float) else decay
+        return self.forward(
+            *(weight, m, v, max_v, gradient, step, rate, number(beta1), number(beta2), lost, number(eps)),
+            *(Tensor(amsgrad), Tensor(maximize)),
+        )
 
 
 class FlashAttentionScore(nn.Cell):
@@ -266,10 +297,19 @@ class BitwiseXorTensor(nn.Cell):
         return self.forward(x, y)
 
 
-DIRECT = {
+OWN = {
     own.__name__: own
     for own in (
         *(LayerNormExt, RmsNorm, RotaryPositionEmbedding, IndexSelect, IndexAddExt, EmbeddingDenseBackward),
-        *(ScatterAddExt, Norm, FlashAttentionScore, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
+        *(
+            ScatterAddExt,
+            Norm,
+            TensorToScalar,
+            AdamW,
+            FlashAttentionScore,
+            InplaceIndexCopy,
+            BitwiseAndScalar,
+            BitwiseXorTensor,
+        ),
     )
 }

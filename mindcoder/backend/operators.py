@@ -1,6 +1,6 @@
 """Normalization, activations and the rotary embedding: MindSpore's operators of an aclnn kernel.
 
-The CPU has the same operators through MindSpore's operator plugin (`mindcoder.backend.plugin`). Attention is in
+`mindcoder.backend.operator_source` has those that MindSpore lacks on CPU. Attention is in
 `mindcoder.backend.attention`, what surrounds the big products in `mindcoder.backend.row_operators`.
 """
 

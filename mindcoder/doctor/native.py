@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from mindcoder.backend.plugin import LIBRARY
+from mindcoder.backend.library import LIBRARY
 from mindcoder.doctor.host import Host
 from mindcoder.doctor.report import Row
 

@@ -9,7 +9,6 @@ import numpy as np
 from mindformers import PreTrainedModel, PreTrainedTokenizerFast
 from mindspore import Tensor, ops
 
-from mindcoder.backend.plugin import VARIABLE, plugin_is_named
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import Engine
@@ -50,19 +49,6 @@ class DecoderForCausalLM(PreTrainedModel):
         self._engines: dict[tuple[int, int], Engine] = {}
         if weights is not None:
             load_weights(self.decoder, weights)
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """See `construct`.
-
-        Raises:
-            UserError: PyNative mode on CPU with MindSpore's operator plugin, which makes it compute views wrongly.
-        """
-        if plugin_is_named() and ms.get_context("mode") == ms.PYNATIVE_MODE:
-            raise UserError(
-                f"PyNative mode: found {VARIABLE}, with which MindSpore 2.9 computes wrongly on views; expected graph "
-                "mode, or a process in which no mindcoder run has set it"
-            )
-        return super().__call__(*arguments, **named)
 
     def construct(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, SAMPLES
 
-from mindcoder.backend.plugin import VARIABLE
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 
 HEAD = """
@@ -79,18 +77,12 @@ OTHER_FAMILIES = """
 """
 
 
-def without_plugin() -> dict[str, str]:
-    """The environment of a process that is not ours: this one, which ran `setup_device`, has named a plugin."""
-    return {name: value for name, value in os.environ.items() if name != VARIABLE}
-
-
 def run(code: str, folder: Path, research: str = "wizardcoder", environment: dict | None = None, **names) -> str:
     """What the program prints; ``environment`` is the emulated Ascend's, else it runs on CPU."""
     path, device = folder / "script.py", "CPU" if environment is None else "Ascend"
     names |= {"research": str(REPOSITORY / "research" / research), "device": device}
     path.write_text(textwrap.dedent(code).format(**names))
     command = [sys.executable, str(path)]
-    environment = environment or without_plugin()
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
