@@ -81,10 +81,14 @@ class BuildOperators(build_ext):
 
     def build_extensions(self):
         if find_compiler() is None:
-            wheel = [sys.executable, "-m", "ziglang", "c++"]
+            # One word, because the linker's command is the compiler's with its first word replaced.
+            wheel = Path(self.build_temp).absolute() / "c++"
+            wheel.parent.mkdir(parents=True, exist_ok=True)
+            wheel.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang c++ "$@"\n')
+            wheel.chmod(0o755)
             names = ("compiler", "compiler_so", "compiler_cxx", "compiler_so_cxx")
-            self.compiler.set_executables(**dict.fromkeys(names, [*wheel, "-fPIC"]))
-            self.compiler.set_executables(**dict.fromkeys(("linker_so", "linker_so_cxx"), [*wheel, "-shared"]))
+            self.compiler.set_executables(**dict.fromkeys(names, [str(wheel), "-fPIC"]))
+            self.compiler.set_executables(**dict.fromkeys(("linker_so", "linker_so_cxx"), [str(wheel), "-shared"]))
         super().build_extensions()
 
     def get_ext_filename(self, fullname):
@@ -105,6 +109,7 @@ OPERATORS = Extension(
         "-Wall",
         "-Wno-maybe-uninitialized",  # GCC 12 says both of its own immintrin.h
         "-Wno-uninitialized",
+        "-Wno-unknown-warning-option",  # Clang knows only one of them
         "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
     ],
     extra_link_args=["-pthread"],
