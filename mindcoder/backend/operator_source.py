@@ -26,17 +26,20 @@ def on_cpu() -> bool:
     return ms.get_context("device_target") == "CPU"
 
 
-def operator(name: str, *arguments: Any) -> Any:
+def operator(name: str, *arguments: Any, **options: Any) -> Any:
     """MindSpore's operator ``name``; on CPU the class of that name below, where there is one.
 
     Args:
-        arguments: of the operator's own constructor.
+        arguments, options: of the operator's own constructor.
     """
-    return (OWN[name] if name in OWN and on_cpu() else getattr(aclnn, name))(*arguments)
+    return (OWN[name] if name in OWN and on_cpu() else getattr(aclnn, name))(*arguments, **options)
 
 
 def function(name: str, inputs: int, shapes: Callable, dtypes: Callable | None = None, outputs: int = 1) -> ops.Custom:
     """The function ``Custom<name>`` of the library.
+
+    All of one name must infer the same: MindSpore 2.9 asks now and then another one of them (seen when a network was
+    compiled for a third shape). So ``shapes`` and ``dtypes`` must not close over anything.
 
     Args:
         inputs, outputs: number of tensors. Attributes are inputs, too.
@@ -113,6 +116,105 @@ class RmsNorm(nn.Cell):
         return grads[0], ops.cast(grads[1], weight.dtype)
 
 
+class Add(nn.Cell):
+    """``construct(x, y) -> x``, where ``y`` may have fewer axes; its caller has the gradient.
+
+    MindSpore's own kernel keeps a copy of what it broadcast as long as the graph lives, of each node.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("Add", 2, lambda x, y: x)
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.forward(x, y)
+
+
+class GeLU(nn.Cell):
+    """``construct(x) -> x``: GELU in its tanh form."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("GeLU", 1, lambda x: x)
+        self.backward = GeLUGrad()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def bprop(self, x, out, dout):
+        return (self.backward(dout, x, x),)
+
+
+class GeLUGrad(nn.Cell):
+    """``construct(dy, x, y) -> dx``; reads no ``y``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.backward = function("GeLUGrad", 3, lambda dy, x, y: x)
+
+    def construct(self, dy: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return self.backward(dy, x, y)
+
+
+class SiLU(nn.Cell):
+    """``construct(x) -> x``: ``x * sigmoid(x)``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward, self.backward = function("SiLU", 1, lambda x: x), SiLUGrad()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def bprop(self, x, out, dout):
+        return (self.backward(dout, x),)
+
+
+class SiLUGrad(nn.Cell):
+    """``construct(dy, x) -> dx``."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.backward = function("SiLUGrad", 2, lambda dy, x: x)
+
+    def construct(self, dy: Tensor, x: Tensor) -> Tensor:
+        return self.backward(dy, x)
+
+
+class MatMul(nn.Cell):
+    """``construct(a, b)``: product of two matrices, either of them transposed first.
+
+    MindSpore has one on CPU, at half the speed of ``mindcoder/native/gemm.h`` where there is a matrix unit.
+    """
+
+    # Flags as inputs: shapes can only depend on shapes, so the one of a transposed factor has two elements.
+    PLAIN, TRANSPOSED = np.zeros(1, np.bool_), np.ones(2, np.bool_)
+
+    def __init__(self, transpose_a: bool = False, transpose_b: bool = False) -> None:
+        super().__init__(auto_prefix=False)
+        self.transpose_a, self.transpose_b = transpose_a, transpose_b
+        self.plain, self.transposed = Tensor(self.PLAIN), Tensor(self.TRANSPOSED)
+        self.product = function(
+            "MatMul", 4, lambda a, b, flag_a, flag_b: [a[1] if flag_a[0] == 2 else a[0], b[2 - flag_b[0]]]
+        )
+
+    def flag(self, transposes: bool) -> Tensor:
+        return self.transposed if transposes else self.plain
+
+    def construct(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.product(a, b, self.flag(self.transpose_a), self.flag(self.transpose_b))
+
+    def bprop(self, a, b, out, dout):
+        turned_a, turned_b = self.transpose_a, self.transpose_b
+        if turned_a:
+            grad_a = self.product(b, dout, self.flag(turned_b), self.transposed)
+        else:
+            grad_a = self.product(dout, b, self.plain, self.flag(not turned_b))
+        if turned_b:
+            return grad_a, self.product(dout, a, self.transposed, self.flag(turned_a))
+        return grad_a, self.product(a, dout, self.flag(not turned_a), self.plain)
+
+
 class RotaryPositionEmbedding(nn.Cell):
     """``construct(x [1, T, N, D], cos, sin, mode) -> [1, T, N, D]``; its caller has the gradient."""
 
@@ -129,13 +231,15 @@ class IndexSelect(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.rows = function("IndexSelect", 3, lambda x, axis, index: [index[0], *x[1:]])
-        self.columns = function("IndexSelect", 3, lambda x, axis, index: [x[0], index[0], *x[2:]])
+        # Axis 1 as two elements, so that shapes follow from shapes.
+        self.select = function(
+            *("IndexSelect", 3),
+            lambda x, axis, index: [index[0], *x[1:]] if axis[0] == 1 else [x[0], index[0], *x[2:]],
+        )
+        self.axes = Tensor([0], ms.int64), Tensor([1, 1], ms.int64)
 
     def construct(self, x: Tensor, axis: int, index: Tensor) -> Tensor:
-        if axis == 0:
-            return self.rows(x, integer(0), index)
-        return self.columns(x, integer(1), index)
+        return self.select(x, self.axes[axis], index)
 
 
 class IndexAddExt(nn.Cell):
@@ -231,13 +335,13 @@ class FlashAttentionScore(nn.Cell):
             *(integer(LAYOUT_BSH), integer(mode)),
         )
         self.absent = Tensor(np.zeros(0, np.uint8))
-
-        def row_shape(query: list[int]) -> list[int]:
-            return [query[0], heads, query[1], STATISTICS]
-
+        self.no_shift = Tensor(np.zeros((0, heads), np.uint8))  # says the number of heads to what infers shapes
         self.forward = function(
             *("FlashAttentionScore", 18),
-            lambda query, *_: (row_shape(query), row_shape(query), [1], query),
+            lambda query, key, value, shift, *_: (
+                *([query[0], shift[1], query[1], STATISTICS], [query[0], shift[1], query[1], STATISTICS]),
+                *([1], query),
+            ),
             lambda query, *_: (ms.float32, ms.float32, query, query),
             outputs=4,
         )
@@ -252,7 +356,7 @@ class FlashAttentionScore(nn.Cell):
         self, query: Tensor, key: Tensor, value: Tensor, shift, drop, padding, mask, prefix, query_ends, key_ends
     ) -> tuple:
         none = self.absent
-        return self.forward(query, key, value, none, none, none, mask, none, none, none, *self.options)
+        return self.forward(query, key, value, self.no_shift, none, none, mask, none, none, none, *self.options)
 
     def bprop(self, query, key, value, shift, drop, padding, mask, prefix, query_ends, key_ends, out, dout):
         none = self.absent
@@ -300,16 +404,8 @@ class BitwiseXorTensor(nn.Cell):
 OWN = {
     own.__name__: own
     for own in (
-        *(LayerNormExt, RmsNorm, RotaryPositionEmbedding, IndexSelect, IndexAddExt, EmbeddingDenseBackward),
-        *(
-            ScatterAddExt,
-            Norm,
-            TensorToScalar,
-            AdamW,
-            FlashAttentionScore,
-            InplaceIndexCopy,
-            BitwiseAndScalar,
-            BitwiseXorTensor,
-        ),
+        *(LayerNormExt, RmsNorm, Add, GeLU, GeLUGrad, SiLU, SiLUGrad, MatMul, RotaryPositionEmbedding),
+        *(IndexSelect, IndexAddExt, EmbeddingDenseBackward, ScatterAddExt, Norm, TensorToScalar, AdamW),
+        *(FlashAttentionScore, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
     )
 }

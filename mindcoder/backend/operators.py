@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
-from mindspore.ops import auto_generate as aclnn
-from mindspore.ops.operations import _grad_ops
 
 from mindcoder.backend.operator_source import operator
 
@@ -52,8 +50,8 @@ class GeluTanh(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.gelu = ops.GeLU()
-        self.gelu_grad = _grad_ops.GeLUGrad()
+        self.gelu = operator("GeLU")
+        self.gelu_grad = operator("GeLUGrad")
 
     def construct(self, x: Tensor) -> Tensor:
         return self.gelu(x)
@@ -110,7 +108,7 @@ class SwiGLU(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.silu, self.silu_grad = aclnn.SiLU(), aclnn.SiLUGrad()
+        self.silu, self.silu_grad = operator("SiLU"), operator("SiLUGrad")
 
     def construct(self, gate: Tensor, up: Tensor) -> Tensor:
         return self.silu(gate) * up

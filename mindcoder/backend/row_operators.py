@@ -39,10 +39,10 @@ class AddBias(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.sum = aclnn.SumExt()
+        self.add, self.sum = operator("Add"), aclnn.SumExt()
 
     def construct(self, x: Tensor, bias: Tensor) -> Tensor:
-        return x + bias
+        return self.add(x, bias)
 
     def bprop(self, x, bias, out, dout):
         return dout, self.sum(dout, (0,), False)

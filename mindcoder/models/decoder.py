@@ -10,6 +10,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.attention import AttentionMasks
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.dropout import CounterDropout
+from mindcoder.backend.operator_source import operator
 from mindcoder.backend.row_operators import Cut, Fork
 from mindcoder.models.attention import SelfAttention
 from mindcoder.models.embedding import Embedding
@@ -146,7 +147,7 @@ class Decoder(nn.Cell):
         )
         self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
         self.join_logits = slices.join_logits()
-        self.head_product = ops.MatMul(transpose_b=True)
+        self.head_product = operator("MatMul", transpose_b=True)
         self.cut_rows, self.cut_columns = Cut(0), Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.backend.operator_source import operator
 from mindcoder.backend.row_operators import AddBias
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.slices import OUTPUT_AXIS
@@ -15,9 +16,9 @@ class WeightProduct(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.grad_input = ops.MatMul()
-        self.grad_weight = ops.MatMul(transpose_a=True)
+        self.matmul = operator("MatMul", transpose_b=True)
+        self.grad_input = operator("MatMul")
+        self.grad_weight = operator("MatMul", transpose_a=True)
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.matmul(x, weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.operator_source import operator
 from mindcoder.backend.row_operators import AddRows, Cut, LabelGradient, LookUp
 
 IGNORED_LABEL = -100
@@ -31,9 +32,9 @@ class LinearCrossEntropy(nn.Cell):
     def __init__(self, scaled: bool) -> None:
         super().__init__(auto_prefix=False)
         self.scaled = scaled
-        self.head = ops.MatMul(transpose_b=True)
-        self.product = ops.MatMul()
-        self.product_transposed = ops.MatMul(transpose_a=True)
+        self.head = operator("MatMul", transpose_b=True)
+        self.product = operator("MatMul")
+        self.product_transposed = operator("MatMul", transpose_a=True)
         self.softmax = ops.Softmax(-1)
         self.logits_gradient = LabelGradient()
         self.gather_label = ops.GatherD()

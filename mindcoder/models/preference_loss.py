@@ -12,6 +12,7 @@ from typing import Literal
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindcoder.backend.operator_source import operator
 from mindcoder.backend.row_operators import Cut, LabelGradient
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
 
@@ -45,9 +46,9 @@ class RowLogprobs(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.head = ops.MatMul(transpose_b=True)
-        self.product = ops.MatMul()
-        self.product_transposed = ops.MatMul(transpose_a=True)
+        self.head = operator("MatMul", transpose_b=True)
+        self.product = operator("MatMul")
+        self.product_transposed = operator("MatMul", transpose_a=True)
         self.softmax, self.log_softmax = ops.Softmax(-1), ops.LogSoftmax(-1)
         self.logits_gradient = LabelGradient()
         self.cut = Cut()

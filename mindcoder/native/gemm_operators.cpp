@@ -165,22 +165,21 @@ void dense(const Parameters &given) {  // x [..., inputs], weight [outputs, inpu
 
 }  // namespace
 
+// As MindSpore's plugin interface calls it, and as `ops.Custom` does.
+#define OPERATOR(NAME, EXPECTED, COMPUTE)                                                                              \
+  int NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {                \
+    return Parameters{#NAME, count, data, ndims, shapes, dtypes}.run(EXPECTED, COMPUTE);                               \
+  }                                                                                                                    \
+  int Custom##NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *a, void *b) {      \
+    return NAME(count, data, ndims, shapes, dtypes, a, b);                                                             \
+  }
+
 extern "C" {
 
-int MatMul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return Parameters{"MatMul", count, data, ndims, shapes, dtypes}.run(5, with_flags);
-}
-int BatchMatMul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return Parameters{"BatchMatMul", count, data, ndims, shapes, dtypes}.run(5, with_flags);
-}
-int MatMulExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return Parameters{"MatMulExt", count, data, ndims, shapes, dtypes}.run(3, without_flags);
-}
-int BatchMatMulExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return Parameters{"BatchMatMulExt", count, data, ndims, shapes, dtypes}.run(3, without_flags);
-}
-int Dense(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return Parameters{"Dense", count, data, ndims, shapes, dtypes}.run(4, dense);
-}
+OPERATOR(MatMul, 5, with_flags)
+OPERATOR(BatchMatMul, 5, with_flags)
+OPERATOR(MatMulExt, 3, without_flags)
+OPERATOR(BatchMatMulExt, 3, without_flags)
+OPERATOR(Dense, 4, dense)
 
 }  // extern "C"

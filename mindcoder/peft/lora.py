@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.dropout import CounterDropout
+from mindcoder.backend.operator_source import operator
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
@@ -107,7 +108,7 @@ class UpdatedLengths(nn.Cell):
     def __init__(self, scaling: float, tensor_sum: nn.Cell | None) -> None:
         super().__init__(auto_prefix=False)
         self.scaling, self.tensor_sum = scaling, tensor_sum
-        self.by_rows, self.product = ops.MatMul(transpose_b=True), ops.MatMul()
+        self.by_rows, self.product = operator("MatMul", transpose_b=True), operator("MatMul")
 
     def construct(self, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
         weight, a, b = (ops.cast(ops.stop_gradient(item), ms.float32) for item in (weight, a, b))
@@ -123,7 +124,7 @@ class Rescale(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.matmul, self.ones = ops.MatMul(), ops.Ones()
+        self.matmul, self.ones = operator("MatMul"), ops.Ones()
 
     def construct(self, x: Tensor, factors: Tensor) -> Tensor:
         return x * factors.reshape((1, -1))

@@ -17,6 +17,7 @@ from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend import operators, row_operators
 from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.operator_source import operator
 
 WITH_PLUGIN = os.environ.get("WITH_PLUGIN") == "1"
 if WITH_PLUGIN:
@@ -89,6 +90,27 @@ def test_rms_norm(dtype, rows, size):
     cell = operators.NormalizeRootMeanSquare(1e-6)
     arrays = (draw(rows, size), draw(size, seed=1))
     compare(cell, lambda x, w: torch.nn.functional.rms_norm(x, (size,), w, 1e-6), dtype, *arrays)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_matrix_product(dtype, transpose_a, transpose_b):
+    cell = operator("MatMul", transpose_a=transpose_a, transpose_b=transpose_b)
+
+    class Product(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own = cell
+
+        def construct(self, a, b):
+            return self.own(a, b)
+
+    def reference(a, b):
+        return (a.T if transpose_a else a) @ (b.T if transpose_b else b)
+
+    shapes = ((53, 31) if transpose_a else (31, 53), (17, 53) if transpose_b else (53, 17))
+    compare(Product(), reference, dtype, draw(*shapes[0]), draw(*shapes[1], seed=1))
 
 
 class Gelu(nn.Cell):
