@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.record import write_result
 from benchmarks.train_worker import SIZES, huggingface_config
 
-SIDES = ("torch", "ours", "ours-recompute")
-LORA_SIDES = ("torch-lora", "ours-lora")  # PEFT, and our adapters
+SIDES = ("torch", "ours", "torch-bfloat16", "ours-bfloat16", "ours-recompute")
+LORA_SIDES = ("torch-lora", "ours-lora", "torch-lora-bfloat16", "ours-lora-bfloat16")  # PEFT, and our adapters
 
 
 def gemm_rate() -> dict[str, float]:

@@ -1,7 +1,7 @@
 """One side of the training benchmark in a process of its own, so that its peak memory is its own.
 
 Prints one JSON line. ``python -m benchmarks.train_worker SIDE SIZE ROUNDS WEIGHTS``, SIDE one of torch, ours,
-ours-recompute, torch-lora, ours-lora.
+ours-recompute, torch-lora, ours-lora, and those of the first two and the last two with ``-bfloat16``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,8 +85,12 @@ def timed(step, rounds: int) -> tuple[list[float], list[float], float]:
     return losses, seconds, first
 
 
-def run_torch(size: Size, rounds: int, weights: str, lora: bool) -> dict:
-    """PyTorch + transformers, float32, its default fastest choices (sdpa attention, fused AdamW)."""
+def run_torch(size: Size, rounds: int, weights: str, lora: bool, brain: bool) -> dict:
+    """PyTorch + transformers, its default fastest choices (sdpa attention, fused AdamW).
+
+    Args:
+        brain: bfloat16 by autocast, with float32 weights; otherwise float32.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -103,8 +107,9 @@ def run_torch(size: Size, rounds: int, weights: str, lora: bool) -> dict:
     batch = torch.tensor(tokens(size)).long()
 
     def step() -> float:
-        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.view(-1, size.vocab), batch[:, 1:].reshape(-1))
+        with torch.autocast("cpu", torch.bfloat16, enabled=brain):
+            logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.view(-1, size.vocab), batch[:, 1:].reshape(-1))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -114,8 +119,8 @@ def run_torch(size: Size, rounds: int, weights: str, lora: bool) -> dict:
     return report(size, *timed(step, rounds))
 
 
-def run_ours(size: Size, rounds: int, weights: str, recompute: bool, lora: bool) -> dict:
-    """The step of ``mindcoder finetune``."""
+def run_ours(size: Size, rounds: int, weights: str, recompute: bool, lora: bool, brain: bool) -> dict:
+    """The step of ``mindcoder finetune``; ``brain`` is ``compute_dtype: bfloat16``."""
     from mindcoder.backend.device import compile_ahead, setup_device
 
     setup_device("CPU")
@@ -130,7 +135,8 @@ def run_ours(size: Size, rounds: int, weights: str, recompute: bool, lora: bool)
     from mindcoder.train.optimizer import AdamW, AdamWOptions
     from mindcoder.train.step import TrainStep
 
-    decoder = Decoder(HuggingFaceFolder(weights).transformer_config, empty=True)
+    config = HuggingFaceFolder(weights).transformer_config
+    decoder = Decoder(replace(config, compute_dtype="bfloat16" if brain else "float32"), empty=True)
     load_weights(decoder, weights)
     if lora:
         add_lora(decoder, LoraOptions(LORA_RANK, LORA_ALPHA, target_modules=(".*",)), 0)
@@ -179,7 +185,7 @@ def report(size: Size, losses: list[float], seconds: list[float], first: float) 
 if __name__ == "__main__":
     side, name, rounds, weights = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     if side.startswith("torch"):
-        result = run_torch(SIZES[name], rounds, weights, side == "torch-lora")
+        result = run_torch(SIZES[name], rounds, weights, "lora" in side, "bfloat16" in side)
     else:
-        result = run_ours(SIZES[name], rounds, weights, side == "ours-recompute", side == "ours-lora")
+        result = run_ours(SIZES[name], rounds, weights, "recompute" in side, "lora" in side, "bfloat16" in side)
     print(json.dumps(result))

@@ -17,8 +17,6 @@ from mindcoder.backend.cards import device_nodes
 from mindcoder.backend.library import require_library
 from mindcoder.errors import UserError, single_line
 
-BF16_ON_CPU = "CPU has no bfloat16 kernels: computing in float32"
-
 
 def quiet_environment() -> None:
     """Keep MindSpore's own log lines off the terminal; call before the first import of mindspore.
@@ -112,7 +110,9 @@ def setup_device(
 
 
 def resolve_dtype(name: str):
-    """The MindSpore dtype a device computes ``name`` in: bfloat16 becomes float32 on CPU.
+    """The MindSpore dtype of a device's tensors for ``name``: bfloat16 becomes float32 on CPU.
+
+    `mindcoder.backend.operators.matrix_product` rounds to bfloat16 there.
 
     Raises:
         ValueError: for a name that is no float dtype of ours.

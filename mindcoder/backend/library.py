@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from pathlib import Path
 
 from mindcoder.errors import UserError
@@ -18,3 +20,11 @@ def require_library() -> None:
     """
     if not LIBRARY.is_file():
         raise UserError(f"{LIBRARY}: found no such file, expected the operators for CPU; {BUILD}")
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32."""
+    asked = ctypes.CDLL(str(LIBRARY)).MindCoderHasBfloat16
+    asked.restype = ctypes.c_bool
+    return asked()

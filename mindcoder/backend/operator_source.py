@@ -185,34 +185,36 @@ class MatMul(nn.Cell):
     """``construct(a, b)``: product of two matrices, either of them transposed first.
 
     MindSpore has one on CPU, at half the speed of ``mindcoder/native/gemm.h`` where there is a matrix unit.
+
+    Args:
+        rounds: factors to bfloat16 first, where that is faster.
     """
 
     # Flags as inputs: shapes can only depend on shapes, so the one of a transposed factor has two elements.
     PLAIN, TRANSPOSED = np.zeros(1, np.bool_), np.ones(2, np.bool_)
 
-    def __init__(self, transpose_a: bool = False, transpose_b: bool = False) -> None:
+    def __init__(self, transpose_a: bool = False, transpose_b: bool = False, rounds: bool = False) -> None:
         super().__init__(auto_prefix=False)
+        self.terms = integer(1 if rounds else 3)
         self.transpose_a, self.transpose_b = transpose_a, transpose_b
         self.plain, self.transposed = Tensor(self.PLAIN), Tensor(self.TRANSPOSED)
         self.product = function(
-            "MatMul", 4, lambda a, b, flag_a, flag_b: [a[1] if flag_a[0] == 2 else a[0], b[2 - flag_b[0]]]
+            "MatMul", 5, lambda a, b, flag_a, flag_b, terms: [a[1] if flag_a[0] == 2 else a[0], b[2 - flag_b[0]]]
         )
 
-    def flag(self, transposes: bool) -> Tensor:
-        return self.transposed if transposes else self.plain
+    def multiply(self, a: Tensor, b: Tensor, transposes_a: bool, transposes_b: bool) -> Tensor:
+        flag_a = self.transposed if transposes_a else self.plain
+        flag_b = self.transposed if transposes_b else self.plain
+        return self.product(a, b, flag_a, flag_b, self.terms)
 
     def construct(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.product(a, b, self.flag(self.transpose_a), self.flag(self.transpose_b))
+        return self.multiply(a, b, self.transpose_a, self.transpose_b)
 
     def bprop(self, a, b, out, dout):
         turned_a, turned_b = self.transpose_a, self.transpose_b
-        if turned_a:
-            grad_a = self.product(b, dout, self.flag(turned_b), self.transposed)
-        else:
-            grad_a = self.product(dout, b, self.plain, self.flag(not turned_b))
-        if turned_b:
-            return grad_a, self.product(dout, a, self.transposed, self.flag(turned_a))
-        return grad_a, self.product(a, dout, self.flag(not turned_a), self.plain)
+        grad_a = self.multiply(b, dout, turned_b, True) if turned_a else self.multiply(dout, b, False, not turned_b)
+        grad_b = self.multiply(dout, a, True, turned_a) if turned_b else self.multiply(a, dout, not turned_a, False)
+        return grad_a, grad_b
 
 
 class RotaryPositionEmbedding(nn.Cell):

@@ -7,13 +7,27 @@
 from __future__ import annotations
 
 from mindspore import Tensor, nn, ops
+from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.library import has_bfloat16
+from mindcoder.backend.operator_source import on_cpu, operator
 
 HALVES = 0  # aclnnRotaryPositionEmbedding's mode that pairs element i with i + D/2
 QUICK = 1.702
 SQRT_HALF = 0.7071067811865476
 NORMAL_DENSITY = 0.3989422804014327  # of the standard normal distribution at 0: 1 / sqrt(2 pi)
+
+
+def matrix_product(transpose_a: bool = False, transpose_b: bool = False, compute_dtype: str = "float32") -> nn.Cell:
+    """The operator of ``(a, b)`` that multiplies two matrices.
+
+    Args:
+        compute_dtype: of the factors. On Ascend they are of that dtype; on CPU, which has float32 tensors, ``bfloat16``
+            rounds them to it where the processor multiplies bfloat16 faster (AMX, AMD's AVX512-BF16). Sums are float32.
+    """
+    if not on_cpu():
+        return aclnn.MatMul(transpose_a, transpose_b)
+    return operator("MatMul", transpose_a, transpose_b, rounds=compute_dtype == "bfloat16" and has_bfloat16())
 
 
 class NormalizeRows(nn.Cell):

@@ -46,7 +46,7 @@ class DecoderSection(mindformers.DecoderSection):
         None, description="dtype of the token embedding; default: param_init_type"
     )
     compute_dtype: DtypeName = Field(
-        "float32", description="dtype of the matrix products; bfloat16 is computed as float32 on CPU"
+        "float32", description="dtype of the matrix products; on CPU bfloat16 only rounds their factors"
     )
     layernorm_dtype: DtypeName | None = Field(None, description="dtype in which norms are computed; default: float32")
     layernorm_compute_type: DtypeName | None = Field(None, description="another name of layernorm_dtype")

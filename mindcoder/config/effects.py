@@ -116,8 +116,8 @@ def _reason(path: KeyPath, field: FieldInfo, value: Any, config: RunConfig, devi
         return "lr_schedule.learning_rate is given"
     if path[:2] == ("runner_wrapper", "scale_sense") and config.model.settings.compute_dtype != "float16":
         return "a loss scale is used only with float16"
-    if value == "bfloat16" and device == "CPU":
-        return "CPU has no bfloat16 kernels, float32 is used"
+    if value == "bfloat16" and device == "CPU" and path[-1] != "compute_dtype":
+        return "tensors are float32 on CPU"
     if path[-1] == "checkpoint_name_or_path" and config.load_checkpoint != value:
         return "load_checkpoint is given" if config.load_checkpoint else "there is no such path; give load_checkpoint"
     model = config.model.settings

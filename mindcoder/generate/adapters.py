@@ -13,7 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import LookUp
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.models.decoder import Decoder
@@ -38,7 +38,7 @@ class AdaptedLinear(nn.Cell):
         self.weight, self.bias, self.a, self.b, self.shares = linear.weight, linear.bias, a, b, shares
         self.activation = getattr(product, "activation", None)
         self.leave, self.add_bias = linear.leave, linear.add_bias
-        self.matmul = operator("MatMul", transpose_b=True)
+        self.matmul = matrix_product(transpose_b=True)
         self.look_up = LookUp()
         self.compute_dtype = linear.compute_dtype
 

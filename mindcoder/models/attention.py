@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mindspore as ms
 from mindspore import Tensor, nn
 
 from mindcoder.backend.attention import CausalAttention
+from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import RotatePairs
 from mindcoder.backend.row_operators import Fork
 from mindcoder.models.initializer import Initializer
@@ -35,9 +35,6 @@ class SelfAttention(nn.Cell):
         site: int,
         initializer: Initializer,
         output_stddev: float,
-        param_dtype: ms.dtype.Number,
-        compute_dtype: ms.dtype.Number,
-        softmax_dtype: ms.dtype.Number,
         slices: WholeLayers = WHOLE,
     ) -> None:
         super().__init__()
@@ -45,7 +42,7 @@ class SelfAttention(nn.Cell):
         self.head_dim = config.head_dim
         self.query_size, self.kv_size = local.query_size, local.kv_size
         self.query_scale = config.query_scale
-        dtypes = (initializer, param_dtype, compute_dtype, config.attention_bias)
+        dtypes = (initializer, config.param_dtype, config.compute_dtype, config.attention_bias)
         column, row = (OUTPUT_AXIS, INPUT_AXIS) if slices.size > 1 else (None, None)
         kv_axis = column if config.num_kv_heads % slices.size == 0 else None
         self.enter = slices.enter()
@@ -58,7 +55,7 @@ class SelfAttention(nn.Cell):
         self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = CausalAttention(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.attention_dropout, site),
-            *(softmax_dtype, compute_dtype, config.sliding_window),
+            *(resolve_dtype(config.softmax_dtype), resolve_dtype(config.compute_dtype), config.sliding_window),
         )
         self.share = Fork(3)
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`

@@ -10,7 +10,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.attention import AttentionMasks
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.dropout import CounterDropout
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import Cut, Fork
 from mindcoder.models.attention import SelfAttention
 from mindcoder.models.embedding import Embedding
@@ -35,8 +35,6 @@ class DecoderLayer(nn.Cell):
         self, config: TransformerConfig, index: int, initializer: Initializer, slices: WholeLayers = WHOLE
     ) -> None:
         super().__init__()
-        param_dtype = resolve_dtype(config.param_dtype)
-        compute_dtype = resolve_dtype(config.compute_dtype)
         # Residual branches are initialized smaller in deeper networks (GPT-2, section 2.3).
         output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
         site = 1 + index * SITES_PER_LAYER
@@ -46,13 +44,10 @@ class DecoderLayer(nn.Cell):
             site + slices.index * SITES_OF_A_SLICE,  # heads of different ranks drop different probabilities
             initializer,
             output_stddev,
-            param_dtype,
-            compute_dtype,
-            resolve_dtype(config.softmax_dtype),
             slices,
         )
         self.mlp_norm = Norm(config, initializer)
-        self.mlp = MLP(config, initializer, output_stddev, param_dtype, compute_dtype, slices)
+        self.mlp = MLP(config, initializer, output_stddev, slices)
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
@@ -147,7 +142,7 @@ class Decoder(nn.Cell):
         )
         self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
         self.join_logits = slices.join_logits()
-        self.head_product = operator("MatMul", transpose_b=True)
+        self.head_product = matrix_product(transpose_b=True, compute_dtype=config.compute_dtype)
         self.cut_rows, self.cut_columns = Cut(0), Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.device import resolve_dtype
+from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import AddBias
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.slices import OUTPUT_AXIS
 
 
 class WeightProduct(nn.Cell):
-    """``x @ weight.T``, with its gradients as two matrix products."""
+    """``x @ weight.T``, with its gradients as two matrix products.
 
-    def __init__(self) -> None:
+    Args:
+        compute_dtype: of the factors, a name, see `matrix_product`.
+    """
+
+    def __init__(self, compute_dtype: str = "float32") -> None:
         super().__init__(auto_prefix=False)
-        self.matmul = operator("MatMul", transpose_b=True)
-        self.grad_input = operator("MatMul")
-        self.grad_weight = operator("MatMul", transpose_a=True)
+        self.compute_dtype = compute_dtype
+        self.matmul = matrix_product(transpose_b=True, compute_dtype=compute_dtype)
+        self.grad_input = matrix_product(compute_dtype=compute_dtype)
+        self.grad_weight = matrix_product(transpose_a=True, compute_dtype=compute_dtype)
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.matmul(x, weight)
@@ -38,8 +43,8 @@ class Linear(nn.Cell):
         in_features: size of the last axis of the input.
         out_features: size of the last axis of the output.
         initializer: draws the initial weight ``[out_features, in_features]``.
-        param_dtype: storage dtype of weight and bias.
-        compute_dtype: dtype of the product.
+        param_dtype: storage dtype of weight and bias, a name.
+        compute_dtype: dtype of the product, a name.
         bias: whether there is one.
         stddev: initial standard deviation of the weight, if it differs from the initializer's.
         product: cell of (inputs, weight) that replaces the plain product.
@@ -55,8 +60,8 @@ class Linear(nn.Cell):
         in_features: int,
         out_features: int,
         initializer: Initializer,
-        param_dtype: ms.dtype.Number,
-        compute_dtype: ms.dtype.Number,
+        param_dtype: str,
+        compute_dtype: str,
         bias: bool = True,
         stddev: float | None = None,
         product: nn.Cell | None = None,
@@ -64,17 +69,18 @@ class Linear(nn.Cell):
         leave: nn.Cell | None = None,
     ) -> None:
         super().__init__()
-        weight = initializer.normal((out_features, in_features), param_dtype, stddev, axis)
+        stored = resolve_dtype(param_dtype)
+        weight = initializer.normal((out_features, in_features), stored, stddev, axis)
         self.weight = Parameter(weight, name="weight")
         self.bias = None
         if bias:
             bias_axis = OUTPUT_AXIS if axis == OUTPUT_AXIS else None
-            self.bias = Parameter(initializer.zeros((out_features,), param_dtype, bias_axis), name="bias")
+            self.bias = Parameter(initializer.zeros((out_features,), stored, bias_axis), name="bias")
         self.leave = leave
         self.add_bias = AddBias()
-        self.product = WeightProduct() if product is None else product
-        self.compute_dtype = compute_dtype
-        self.casts = param_dtype != compute_dtype
+        self.product = WeightProduct(compute_dtype) if product is None else product
+        self.compute_dtype = resolve_dtype(compute_dtype)
+        self.casts = stored != self.compute_dtype
 
     def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:  # for the dropout of a low-rank update
         weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import AddRows, Cut, LabelGradient, LookUp
 
 IGNORED_LABEL = -100
@@ -27,14 +27,15 @@ class LinearCrossEntropy(nn.Cell):
     Args:
         scaled: whether the loss is multiplied by anything (a loss scale) before its gradient is taken. False saves
             a pass over the gradient of the head weight; the gradient is then that of the unscaled loss.
+        compute_dtype: of the products' factors, see `matrix_product`.
     """
 
-    def __init__(self, scaled: bool) -> None:
+    def __init__(self, scaled: bool, compute_dtype: str = "float32") -> None:
         super().__init__(auto_prefix=False)
         self.scaled = scaled
-        self.head = operator("MatMul", transpose_b=True)
-        self.product = operator("MatMul")
-        self.product_transposed = operator("MatMul", transpose_a=True)
+        self.head = matrix_product(transpose_b=True, compute_dtype=compute_dtype)
+        self.product = matrix_product(compute_dtype=compute_dtype)
+        self.product_transposed = matrix_product(transpose_a=True, compute_dtype=compute_dtype)
         self.softmax = ops.Softmax(-1)
         self.logits_gradient = LabelGradient()
         self.gather_label = ops.GatherD()

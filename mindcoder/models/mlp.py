@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.operators import GeluExact, GeluTanh, QuickGelu, SwiGLU
@@ -27,10 +26,10 @@ class ActivatedProduct(nn.Cell):
     The output of the activation, the largest tensor of a layer, is recomputed there.
     """
 
-    def __init__(self, activation: nn.Cell) -> None:
+    def __init__(self, activation: nn.Cell, compute_dtype: str = "float32") -> None:
         super().__init__(auto_prefix=False)
         self.activation = activation
-        self.product = WeightProduct()
+        self.product = WeightProduct(compute_dtype)
 
     def construct(self, x: Tensor, weight: Tensor) -> Tensor:
         return self.product(self.activation(x), weight)
@@ -44,10 +43,10 @@ class ActivatedProduct(nn.Cell):
 class GatedProduct(nn.Cell):
     """``activation(gate, up) @ weight.T``, keeping only ``gate`` and ``up`` for the backward pass."""
 
-    def __init__(self, activation: nn.Cell) -> None:
+    def __init__(self, activation: nn.Cell, compute_dtype: str = "float32") -> None:
         super().__init__(auto_prefix=False)
         self.activation = activation
-        self.product = WeightProduct()
+        self.product = WeightProduct(compute_dtype)
 
     def construct(self, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
         return self.product(self.activation(gate, up), weight)
@@ -67,12 +66,10 @@ class MLP(nn.Cell):
         config: TransformerConfig,
         initializer: Initializer,
         output_stddev: float,
-        param_dtype: ms.dtype.Number,
-        compute_dtype: ms.dtype.Number,
         slices: WholeLayers = WHOLE,
     ) -> None:
         super().__init__()
-        dtypes = (initializer, param_dtype, compute_dtype, config.mlp_bias)
+        dtypes = (initializer, config.param_dtype, config.compute_dtype, config.mlp_bias)
         divided = slices.size > 1
         column, row = (OUTPUT_AXIS, INPUT_AXIS) if divided else (None, None)
         activation = ACTIVATIONS[config.activation, config.gated_mlp]()
@@ -81,7 +78,7 @@ class MLP(nn.Cell):
         self.share = Fork(2)
         self.gate = Linear(hidden, inner, *dtypes, axis=column) if config.gated_mlp else None
         self.up = Linear(hidden, inner, *dtypes, axis=column)
-        product = GatedProduct(activation) if config.gated_mlp else ActivatedProduct(activation)
+        product = (GatedProduct if config.gated_mlp else ActivatedProduct)(activation, config.compute_dtype)
         self.down = Linear(
             inner, hidden, *dtypes, stddev=output_stddev, product=product, axis=row, leave=slices.leave()
         )

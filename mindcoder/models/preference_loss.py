@@ -12,7 +12,7 @@ from typing import Literal
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import Cut, LabelGradient
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK
 
@@ -40,15 +40,16 @@ class RowLogprobs(nn.Cell):
     """Log-probability of each token's label, without ever materializing all logits.
 
     ``construct(hidden [R, H], weight [V, H], labels [R])`` returns float32 ``[R]``, 0 where there is no label.
-    ``gradients`` returns the gradients of hidden and weight, given the gradients ``coefficients [R]`` of the
+    The head multiplies in float32 on CPU: a preference is a small difference of two sums. ``gradients`` returns the
+    gradients of hidden and weight, given the gradients ``coefficients [R]`` of the
     log-probabilities; it recomputes the logits.
     """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.head = operator("MatMul", transpose_b=True)
-        self.product = operator("MatMul")
-        self.product_transposed = operator("MatMul", transpose_a=True)
+        self.head = matrix_product(transpose_b=True)
+        self.product = matrix_product()
+        self.product_transposed = matrix_product(transpose_a=True)
         self.softmax, self.log_softmax = ops.Softmax(-1), ops.LogSoftmax(-1)
         self.logits_gradient = LabelGradient()
         self.cut = Cut()

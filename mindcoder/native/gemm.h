@@ -42,7 +42,9 @@ struct GemmArguments {
   const void *bias = nullptr;  // [n], added to every row
   GemmType bias_element = GemmType::float32;
   bool accumulate = false;  // adds to c (float32 only) instead of overwriting it
-  int terms = 3;  // bfloat16 terms of a float32 on a matrix unit: 3 are as accurate as float32, 2 have 16 bits
+  // bfloat16 terms of a float32: 3 are as accurate as float32, 2 have 16 bits, 1 is the number rounded to bfloat16. A
+  // processor that multiplies float32 as fast uses float32.
+  int terms = 3;
 };
 
 // Sums are kept in float32; float16 factors are widened to it. The result does not depend on the number of threads or on timing. With three terms an

@@ -88,7 +88,7 @@ std::vector<int64_t> common_batch(const std::vector<int64_t> &a, const std::vect
 }
 
 void multiply(const Tensor &left, const Tensor &right, bool left_turned, bool right_turned, const Tensor *bias,
-              const Tensor &result) {
+              const Tensor &result, int terms = 3) {
   Matrices a(left, left_turned, true), b(right, right_turned, false);
   if (a.columns != b.rows)
     throw std::invalid_argument("columns of the first factor: " + std::to_string(a.columns) + ", rows of the second: " +
@@ -105,7 +105,8 @@ void multiply(const Tensor &left, const Tensor &right, bool left_turned, bool ri
                           .c = result.data,
                           .element = result.element(),
                           .row_stride = b.columns,
-                          .batch_stride = a.rows * b.columns};
+                          .batch_stride = a.rows * b.columns,
+                          .terms = terms};
   if (bias != nullptr) arguments.bias = bias->data, arguments.bias_element = bias->element();
   if (b.count() == 1 && (!a.turned || a.count() == 1)) {  // one weight for all: the batch is more rows
     arguments.m *= batch, arguments.batch = 1;
@@ -154,6 +155,12 @@ void with_flags(const Parameters &given) {  // x, y, transpose_a, transpose_b | 
   multiply(given[0], given[1], given.flag(2), given.flag(3), nullptr, given[4]);
 }
 
+// x, y, transpose_a, transpose_b, bfloat16 terms | result
+void with_terms(const Parameters &given) {
+  const int64_t terms = *static_cast<const int64_t *>(given.data[4]);
+  multiply(given[0], given[1], given.flag(2), given.flag(3), nullptr, given[5], static_cast<int>(terms));
+}
+
 void without_flags(const Parameters &given) {  // x, y | result
   multiply(given[0], given[1], false, false, nullptr, given[2]);
 }
@@ -165,21 +172,27 @@ void dense(const Parameters &given) {  // x [..., inputs], weight [outputs, inpu
 
 }  // namespace
 
-// As MindSpore's plugin interface calls it, and as `ops.Custom` does.
-#define OPERATOR(NAME, EXPECTED, COMPUTE)                                                                              \
-  int NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {                \
-    return Parameters{#NAME, count, data, ndims, shapes, dtypes}.run(EXPECTED, COMPUTE);                               \
-  }                                                                                                                    \
-  int Custom##NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *a, void *b) {      \
-    return NAME(count, data, ndims, shapes, dtypes, a, b);                                                             \
-  }
-
 extern "C" {
 
-OPERATOR(MatMul, 5, with_flags)
-OPERATOR(BatchMatMul, 5, with_flags)
-OPERATOR(MatMulExt, 3, without_flags)
-OPERATOR(BatchMatMulExt, 3, without_flags)
-OPERATOR(Dense, 4, dense)
+int MatMul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return Parameters{"MatMul", count, data, ndims, shapes, dtypes}.run(5, with_flags);
+}
+int BatchMatMul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return Parameters{"BatchMatMul", count, data, ndims, shapes, dtypes}.run(5, with_flags);
+}
+int MatMulExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return Parameters{"MatMulExt", count, data, ndims, shapes, dtypes}.run(3, without_flags);
+}
+int BatchMatMulExt(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return Parameters{"BatchMatMulExt", count, data, ndims, shapes, dtypes}.run(3, without_flags);
+}
+int Dense(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return Parameters{"Dense", count, data, ndims, shapes, dtypes}.run(4, dense);
+}
+
+// As `ops.Custom` calls it; MindSpore's has no say in the precision.
+int CustomMatMul(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
+  return Parameters{"MatMul", count, data, ndims, shapes, dtypes}.run(6, with_terms);
+}
 
 }  // extern "C"

@@ -1,4 +1,4 @@
-// Matrix products of bfloat16 by AVX512-BF16, which multiplies pairs of them and adds both products to a float32.
+// Matrix products of bfloat16, or of float32 rounded to it, by AVX512-BF16, which multiplies pairs of them and adds both products to a float32.
 #include "gemm_kernel.h"
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -18,7 +18,24 @@ inline void put(uint32_t *to, __m512i pairs, int64_t width) {
   _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1u << width) - 1), pairs);
 }
 
-template <int64_t WIDTH>
+// 32 numbers along a row, of which those in `exist`.
+template <bool FLOATS>
+inline __m512i read(const void *at, uint32_t exist) {
+  if constexpr (!FLOATS) return _mm512_maskz_loadu_epi16(exist, at);
+  const float *floats = static_cast<const float *>(at);
+  const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(exist), floats);
+  const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(exist >> 16), floats + LINE);
+  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+// 16 numbers across rows.
+template <bool FLOATS>
+inline __m256i read_across(const void *at, __mmask16 exist) {
+  if constexpr (!FLOATS) return _mm256_maskz_loadu_epi16(exist, at);
+  return (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(exist, at));
+}
+
+template <int64_t WIDTH, bool FLOATS>
 void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int64_t start, int64_t depth, void *memory) {
   uint32_t *to = static_cast<uint32_t *>(memory);
   for (int64_t group = 0; group < WIDTH; group += LINE) {
@@ -29,7 +46,7 @@ void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int6
         const uint32_t exist = count == 2 * LINE ? 0xFFFFFFFFu : (1u << count) - 1;
         __m512i lines[LINE];
         for (int64_t own = 0; own < LINE; own++)
-          lines[own] = own < own_rows ? _mm512_maskz_loadu_epi16(exist, from.at(item, row + group + own, start + at))
+          lines[own] = own < own_rows ? read<FLOATS>(from.at(item, row + group + own, start + at), exist)
                                       : _mm512_setzero_si512();
         transpose(lines);
         for (int64_t pair = 0; pair < (count + 1) / 2; pair++)
@@ -39,8 +56,8 @@ void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int6
       const __mmask16 exist = static_cast<__mmask16>((1u << own_rows) - 1);
       for (int64_t at = 0; at < depth; at += 2) {
         const __mmask16 second = at + 1 < depth ? exist : 0;
-        const __m256i even = _mm256_maskz_loadu_epi16(exist, from.at(item, row + group, start + at));
-        const __m256i odd = _mm256_maskz_loadu_epi16(second, from.at(item, row + group, start + at + 1));
+        const __m256i even = read_across<FLOATS>(from.at(item, row + group, start + at), exist);
+        const __m256i odd = read_across<FLOATS>(from.at(item, row + group, start + at + 1), second);
         const __m512i upper = _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16);
         put(to + at / 2 * WIDTH + group, _mm512_or_si512(_mm512_cvtepu16_epi32(even), upper), width);
       }
@@ -83,17 +100,31 @@ bool worth_it() {
   return __builtin_cpu_is("amd") && __builtin_cpu_supports("avx512bf16");
 }
 
-}  // namespace
-
-const GemmKernel *gemm_pairs(const GemmArguments &arguments) {
-  static const bool used = worth_it();
-  static const GemmKernel one{ROWS,        COLUMNS,       2,        ROWS * 2, COLUMNS * 2, 768,
-                              pack<ROWS>, pack<COLUMNS>, multiply, nothing,  nothing};
-  if (!used || arguments.a.element != GemmType::bfloat16 || arguments.b.element != GemmType::bfloat16) return nullptr;
+template <bool FLOATS>
+const GemmKernel *kernel() {
+  static const GemmKernel one{
+      ROWS,     COLUMNS, 2,      ROWS * 2, COLUMNS * 2, 768, pack<ROWS, FLOATS>, pack<COLUMNS, FLOATS>,
+      multiply, nothing, nothing};
   return &one;
 }
 
+}  // namespace
+
+bool pairs_available() {
+  static const bool used = worth_it();
+  return used;
+}
+
+const GemmKernel *gemm_pairs(const GemmArguments &arguments) {
+  const GemmType element = arguments.a.element;
+  if (!pairs_available() || arguments.b.element != element) return nullptr;
+  if (element == GemmType::bfloat16) return kernel<false>();
+  return element == GemmType::float32 && arguments.terms == 1 ? kernel<true>() : nullptr;
+}
+
 #else
+
+bool pairs_available() { return false; }
 
 const GemmKernel *gemm_pairs(const GemmArguments &) { return nullptr; }
 

@@ -1,4 +1,4 @@
-// Matrix products on Intel's matrix unit (AMX): bfloat16, and float32 as sums of bfloat16 terms.
+// Matrix products on Intel's matrix unit (AMX): bfloat16, float32 rounded to it, and float32 as sums of bfloat16 terms.
 //
 // A float32's 24 significant bits are exactly those of three bfloat16: a = a0 + a1 + a2. Of the nine products of two
 // such numbers a1 b2, a2 b1 and a2 b2 are below float32's own rounding and omitted (tiles.cpp computes prompts so, too).
@@ -24,16 +24,23 @@ using Bits = uint16_t;  // of a bfloat16
 
 // A panel is [blocks of depth][2 tiles][terms][TILE]. A's tiles are [16 rows][32], B's [16 pairs of depth][16 rows][2]:
 // as pairs of 32 bits each is the transpose of the other, and each is the order in which one storage has its numbers.
-template <int TERMS>
+template <int TERMS, class Number>  // of a factor: float or Bits
 struct Tiles {
+  static constexpr bool FLOATS = sizeof(Number) == 4;
   static constexpr int64_t BLOCK = 2 * TERMS * TILE;  // numbers for DEPTH units of depth
 
   static __m512i upper_bits() { return _mm512_set1_epi32(static_cast<int>(0xFFFF0000)); }
 
   // What a term, the float's upper half, leaves over. The first term of three and all but the last are cut off, so that
-  // the rest is exact; of two the last is rounded.
+  // the rest is exact; of two the last is rounded, and a single one to the nearest, of two equally near to the even one.
   static __m512i term_of(__m512i number, int term) {
     if (TERMS == 2 && term == 1) number = _mm512_add_epi32(number, _mm512_set1_epi32(0x8000));
+    if (TERMS == 1) {
+      const __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(number, 16), _mm512_set1_epi32(1));
+      const __m512i rounded = _mm512_add_epi32(number, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7FFF)));
+      const __mmask16 is_number = _mm512_cmp_ps_mask(_mm512_castsi512_ps(number), _mm512_castsi512_ps(number), _CMP_ORD_Q);
+      number = _mm512_mask_mov_epi32(number, is_number, rounded);
+    }
     return _mm512_and_si512(number, upper_bits());
   }
   static __m512i rest_of(__m512i number, __m512i term) {
@@ -53,8 +60,8 @@ struct Tiles {
       }
       const char *at = static_cast<const char *>(from.at(item, row + own, start));
       __builtin_prefetch(at + AHEAD);
-      if (TERMS > 1) __builtin_prefetch(at + AHEAD + 64);
-      if constexpr (TERMS == 1) {
+      if (FLOATS) __builtin_prefetch(at + AHEAD + 64);
+      if constexpr (!FLOATS) {
         lines[0][own] = _mm512_maskz_loadu_epi16(exist, at);
       } else {
         const float *floats = reinterpret_cast<const float *>(at);
@@ -78,7 +85,7 @@ struct Tiles {
       const void *even_at = from.at(item, row, start + 2 * pair), *odd_at = from.at(item, row, start + 2 * pair + 1);
       __builtin_prefetch(static_cast<const char *>(even_at) + AHEAD);
       __builtin_prefetch(static_cast<const char *>(odd_at) + AHEAD);
-      if constexpr (TERMS == 1) {
+      if constexpr (!FLOATS) {
         const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first, even_at));
         const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(second, odd_at));
         lines[0][pair] = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
@@ -181,9 +188,9 @@ void configure() {
 
 void release() { _tile_release(); }
 
-template <int TERMS, int64_t DEPTH_AT_ONCE>
+template <int TERMS, class Number, int64_t DEPTH_AT_ONCE>
 const GemmKernel *kernel() {
-  using Own = Tiles<TERMS>;
+  using Own = Tiles<TERMS, Number>;
   static const GemmKernel one{2 * SIDE, 2 * SIDE, DEPTH, Own::BLOCK * 2 / DEPTH, Own::BLOCK * 2 / DEPTH, DEPTH_AT_ONCE,
                               Own::template pack<false>, Own::template pack<true>, Own::multiply, configure, release};
   return &one;
@@ -194,10 +201,11 @@ const GemmKernel *kernel() {
 const GemmKernel *gemm_tiles(const GemmArguments &arguments) {
   constexpr int64_t NARROW = 16;  // from here on splitting a float32 costs less than it saves
   if (!tiles_available() || arguments.a.element != arguments.b.element) return nullptr;
-  if (arguments.a.element == GemmType::bfloat16) return kernel<1, 1024>();
+  if (arguments.a.element == GemmType::bfloat16) return kernel<1, Bits, 1024>();
   if (arguments.a.element != GemmType::float32) return nullptr;
+  if (arguments.terms == 1) return kernel<1, float, 1024>();
   if (std::min(std::min(arguments.m, arguments.n), arguments.k) <= NARROW) return nullptr;
-  return arguments.terms == 2 ? kernel<2, 512>() : kernel<3, 512>();
+  return arguments.terms == 2 ? kernel<2, float, 512>() : kernel<3, float, 512>();
 }
 
 #else

@@ -1,4 +1,5 @@
 // The instruction set this library was compiled for; `mindcoder doctor` prints it.
+#include "gemm_kernel.h"
 #include "lanes.h"
 #include "tiles.h"
 
@@ -12,3 +13,6 @@ extern "C" const char *MindCoderKind() {
   return "vectors of 128 bits";
 #endif
 }
+
+// Whether products of bfloat16 are faster than those of float32 here.
+extern "C" bool MindCoderHasBfloat16() { return tiles_available() || pairs_available(); }

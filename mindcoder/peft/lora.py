@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.dropout import CounterDropout
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operators import matrix_product
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
@@ -33,10 +33,12 @@ class LowRankSum(nn.Cell):
     shard too.
     """
 
-    def __init__(self, activation: Any, scaling: float, dropout: CounterDropout | None) -> None:
+    def __init__(
+        self, activation: Any, scaling: float, dropout: CounterDropout | None, compute_dtype: str = "float32"
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.activation, self.scaling, self.dropout = activation, scaling, dropout
-        self.product = WeightProduct()
+        self.product = WeightProduct(compute_dtype)
 
     def forward(self, x: Tensor, weight: Tensor, a: Tensor, b: Tensor, seed: Tensor) -> Tensor:
         """The sum of both products."""
@@ -108,7 +110,7 @@ class UpdatedLengths(nn.Cell):
     def __init__(self, scaling: float, tensor_sum: nn.Cell | None) -> None:
         super().__init__(auto_prefix=False)
         self.scaling, self.tensor_sum = scaling, tensor_sum
-        self.by_rows, self.product = operator("MatMul", transpose_b=True), operator("MatMul")
+        self.by_rows, self.product = matrix_product(transpose_b=True), matrix_product()
 
     def construct(self, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
         weight, a, b = (ops.cast(ops.stop_gradient(item), ms.float32) for item in (weight, a, b))
@@ -124,7 +126,7 @@ class Rescale(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.matmul, self.ones = operator("MatMul"), ops.Ones()
+        self.matmul, self.ones = matrix_product(), ops.Ones()
 
     def construct(self, x: Tensor, factors: Tensor) -> Tensor:
         return x * factors.reshape((1, -1))
@@ -138,10 +140,10 @@ def _low_rank_product(linear: Linear, scaling: float, dropout: CounterDropout | 
     """The LoRA counterpart of the linear layer's product."""
     product: Any = linear.product
     if isinstance(product, GatedProduct):
-        return GatedLowRankProduct(product.activation, scaling, dropout)
+        return GatedLowRankProduct(product.activation, scaling, dropout, product.product.compute_dtype)
     if isinstance(product, ActivatedProduct):
-        return ActivatedLowRankProduct(product.activation, scaling, dropout)
-    return LowRankProduct(None, scaling, dropout)
+        return ActivatedLowRankProduct(product.activation, scaling, dropout, product.product.compute_dtype)
+    return LowRankProduct(None, scaling, dropout, product.compute_dtype)
 
 
 def lora_linear(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import LargestPlace
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
@@ -56,7 +56,7 @@ class EvalStep(nn.Cell):
         self.measure = WholeAccuracy()
         if isinstance(decoder.slices, SlicedLayers) and decoder.slices.vocabulary:
             self.measure = SlicedAccuracy(sliced_statistics(decoder), decoder.slices.gather)
-        self.head_product = operator("MatMul", transpose_b=True)
+        self.head_product = matrix_product(transpose_b=True, compute_dtype=decoder.config.compute_dtype)
 
     def construct(
         self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor

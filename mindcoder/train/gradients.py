@@ -25,7 +25,7 @@ def head_loss(
         return LabelledCrossEntropy(head_loss(decoder, scaled))
     if isinstance(slices, SlicedLayers) and slices.vocabulary:
         return SlicedCrossEntropy(sliced_statistics(decoder), scaled)
-    return LinearCrossEntropy(scaled)
+    return LinearCrossEntropy(scaled, decoder.config.compute_dtype)
 
 
 def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
