@@ -1,4 +1,4 @@
-"""Operators of the C++ library, called as MindSpore's operator plugin calls them."""
+"""Operators of the C++ library, called as `ops.Custom` calls them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class OperatorLibrary:
 
 
 def as_tensor(parameter: Any) -> torch.Tensor | None:
-    """A parameter as the plugin passes it: scalars are int64, float32 or bool without axes, lists int64."""
+    """A parameter as it is passed: scalars are int64, float32 or bool without axes, lists int64."""
     if parameter is None:
         return None
     if isinstance(parameter, torch.Tensor):

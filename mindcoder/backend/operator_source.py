@@ -36,7 +36,7 @@ def operator(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def function(name: str, inputs: int, shapes: Callable, dtypes: Callable | None = None, outputs: int = 1) -> ops.Custom:
-    """The function ``Custom<name>`` of the library.
+    """The function ``name`` of the library.
 
     All of one name must infer the same: MindSpore 2.9 asks now and then another one of them (seen when a network was
     compiled for a third shape). So ``shapes`` and ``dtypes`` must not close over anything.
@@ -53,9 +53,7 @@ def function(name: str, inputs: int, shapes: Callable, dtypes: Callable | None =
         described = described.output(index, f"output_{index}")
     described = described.dtype_format(*[DataType.None_None] * (inputs + outputs)).target("CPU")
     info = described.get_op_info()
-    return ops.Custom(
-        f"{LIBRARY}:Custom{name}", shapes, dtypes or (lambda *given: given[0]), func_type="aot", reg_info=info
-    )
+    return ops.Custom(f"{LIBRARY}:{name}", shapes, dtypes or (lambda *given: given[0]), func_type="aot", reg_info=info)
 
 
 def integer(value: int) -> Tensor:

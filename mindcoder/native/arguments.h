@@ -1,4 +1,4 @@
-// What an operator of MindSpore's CPU operator plugin gets: the data, shapes and dtypes of its inputs, then those of its
+// What a layer's operator gets: the data, shapes and dtypes of its inputs, then those of its
 // outputs. Attributes are inputs too: numbers have no dimensions, tuples have one. An input that was left out has the
 // dtype "none" and no data.
 #pragma once

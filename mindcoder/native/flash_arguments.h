@@ -1,4 +1,4 @@
-// FlashAttentionScore's parameters, as MindSpore's operator plugin passes them, understood and checked.
+// FlashAttentionScore's parameters, as MindSpore passes them, understood and checked.
 //
 // Sparse modes and layouts: CANN's page of aclnnFlashAttentionScore. Refused because nothing here computes them: position
 // shifts (pse), padding masks, prefixes, sparse modes above 4, layouts TH, NSD and SH.

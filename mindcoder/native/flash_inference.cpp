@@ -1,4 +1,4 @@
-// IncreFlashAttention and FusedInferAttentionScore for MindSpore's operator plugin: one query a sequence and prompts, with
+// IncreFlashAttention and FusedInferAttentionScore as `ops.Custom` would call them: one query a sequence and prompts, with
 // dense keys and values or a paged cache. CANN's pages: aclnnIncreFlashAttentionV4, aclnnFusedInferAttentionScoreV2;
 // float32 is taken too. Shifts, quantization, padding sizes, shared prefixes and lists of several keys are refused.
 #include <algorithm>
@@ -7,7 +7,6 @@
 
 #include "flash_arguments.h"
 #include "flash_cached.h"
-#include "layouts.h"
 
 namespace {
 
@@ -186,12 +185,9 @@ void infer(Inference call) {
 
 }  // namespace
 
-extern "C" int IncreFlashAttention(int count, void **given, int *ndims, int64_t **shapes, const char **dtypes, void *,
-                                   void *extra) {
+extern "C" int IncreFlashAttention(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
   enum { QUERY, KEY, VALUE, MASK, LENGTHS, REFUSED, TABLE = 13, PADDING, HEADS, LAYOUT, SCALE, KV_HEADS, BLOCK_SIZE, PRECISE, OUT, COUNT };
   return answer("IncreFlashAttention", count, COUNT, [&] {
-    Layouts layouts(count, given, ndims, shapes, dtypes, extra);
-    void **data = layouts.data();
     const Parameters all{count, data, ndims, shapes, dtypes};
     for (int index = REFUSED; index < TABLE; index++) require_absent(all[index], "shift or quantization");
     require_absent(all[PADDING], "kv_padding_size");
@@ -204,13 +200,10 @@ extern "C" int IncreFlashAttention(int count, void **given, int *ndims, int64_t 
   });
 }
 
-extern "C" int FusedInferAttentionScore(int count, void **given, int *ndims, int64_t **shapes, const char **dtypes, void *,
-                                   void *extra) {
+extern "C" int FusedInferAttentionScore(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
   enum { QUERY, KEY, VALUE, SHIFT, MASK, Q_LENGTHS, KV_LENGTHS, REFUSED, TABLE = 14, REST, HEADS = 24, SCALE, BEFORE, AFTER, LAYOUT,
          KV_HEADS, MODE, PRECISE, BLOCK_SIZE, ANTIQUANT, WITH_LOGARITHMS, KEY_ANTIQUANT, VALUE_ANTIQUANT, OUT, LOGARITHMS, COUNT };
   return answer("FusedInferAttentionScore", count, COUNT, [&] {
-    Layouts layouts(count, given, ndims, shapes, dtypes, extra);
-    void **data = layouts.data();
     const Parameters all{count, data, ndims, shapes, dtypes};
     require_absent(all[SHIFT], "pse_shift");
     for (int index = REFUSED; index < TABLE; index++) require_absent(all[index], "quantization");

@@ -1,7 +1,7 @@
-// FlashAttentionScore and FlashAttentionScoreGrad for MindSpore's operator plugin: parameters in the order of its primitives
-// (mindspore/ops/auto_generate/gen_ops_prim.py), inputs, then attributes as scalars, then outputs. 0, or 1 after a message.
+// FlashAttentionScore and FlashAttentionScoreGrad as `ops.Custom` calls them: parameters in the order of MindSpore's
+// primitives (mindspore/ops/auto_generate/gen_ops_prim.py), inputs, then attributes as scalars, then outputs. 0, or 1 after
+// a message.
 #include "flash_arguments.h"
-#include "layouts.h"
 
 namespace {
 
@@ -13,12 +13,9 @@ float *floats(const Parameter &parameter) { return static_cast<float *>(paramete
 
 }  // namespace
 
-extern "C" int FlashAttentionScore(int count, void **given, int *ndims, int64_t **shapes, const char **dtypes, void *,
-                                   void *extra) {
+extern "C" int FlashAttentionScore(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
   enum { QUERY, KEY, VALUE, SHIFT, DROP, PADDING, MASK, PREFIX, Q_ENDS, KV_ENDS, HEADS, LARGEST = HEADS + 8, SUMS, SOFTMAX, OUT, COUNT };
   return answer("FlashAttentionScore", count, COUNT, [&] {
-    Layouts layouts(count, given, ndims, shapes, dtypes, extra);
-    void **data = layouts.data();
     const Parameters all{count, data, ndims, shapes, dtypes};
     flash::require_absent(all[SHIFT], "real_shift");
     flash::require_absent(all[PADDING], "padding_mask");
@@ -29,13 +26,10 @@ extern "C" int FlashAttentionScore(int count, void **given, int *ndims, int64_t 
   });
 }
 
-extern "C" int FlashAttentionScoreGrad(int count, void **given, int *ndims, int64_t **shapes, const char **dtypes, void *,
-                                   void *extra) {
+extern "C" int FlashAttentionScoreGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
   enum { QUERY, KEY, VALUE, GRADIENT, SHIFT, DROP, PADDING, MASK, LARGEST, SUMS, SOFTMAX, OUT, PREFIX, Q_ENDS, KV_ENDS, HEADS,
          QUERY_GRADIENT = HEADS + 8, KEY_GRADIENT, VALUE_GRADIENT, SHIFT_GRADIENT, COUNT };
   return answer("FlashAttentionScoreGrad", count, COUNT, [&] {
-    Layouts layouts(count, given, ndims, shapes, dtypes, extra);
-    void **data = layouts.data();
     const Parameters all{count, data, ndims, shapes, dtypes};
     flash::require_absent(all[SHIFT], "pse_shift");
     flash::require_absent(all[PADDING], "padding_mask");
@@ -46,13 +40,4 @@ extern "C" int FlashAttentionScoreGrad(int count, void **given, int *ndims, int6
                          {data[GRADIENT], data[OUT], floats(all[LARGEST]), floats(all[SUMS])},
                          {data[QUERY_GRADIENT], data[KEY_GRADIENT], data[VALUE_GRADIENT]});
   });
-}
-
-// By themselves, as `ops.Custom` calls them: the last argument is another object, and inputs are contiguous.
-extern "C" int CustomFlashAttentionScore(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return FlashAttentionScore(count, data, ndims, shapes, dtypes, nullptr, nullptr);
-}
-
-extern "C" int CustomFlashAttentionScoreGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  return FlashAttentionScoreGrad(count, data, ndims, shapes, dtypes, nullptr, nullptr);
 }

@@ -1,4 +1,4 @@
-// The operators of the plugin; what they compute is said where they are defined, the parameters in MindSpore's order.
+// The operators of layers; what they compute is said where they are defined, the parameters in MindSpore's order.
 #pragma once
 class Arguments;
 
@@ -7,6 +7,8 @@ void layer_norm_gradient(const Arguments &arguments);
 void rms_norm(const Arguments &arguments);
 void rms_norm_gradient(const Arguments &arguments);
 
+void matrix_product(const Arguments &arguments);
+
 void gelu_tanh(const Arguments &arguments);
 void gelu_tanh_gradient(const Arguments &arguments);
 void silu(const Arguments &arguments);
@@ -14,23 +16,15 @@ void silu_gradient(const Arguments &arguments);
 void rotary(const Arguments &arguments);
 
 void add(const Arguments &arguments);
-void subtract(const Arguments &arguments);
-void multiply(const Arguments &arguments);
-void floor_divide(const Arguments &arguments);
-void cast(const Arguments &arguments);
-void reshape(const Arguments &arguments);
 void bitwise_and_scalar(const Arguments &arguments);
 void bitwise_xor(const Arguments &arguments);
 
-void sum_over_axes(const Arguments &arguments);
 void norm(const Arguments &arguments);
 
 void index_select(const Arguments &arguments);
-void embedding_gradient(const Arguments &arguments);
 void index_add(const Arguments &arguments);
 void scatter_add(const Arguments &arguments);
 void inplace_index_copy(const Arguments &arguments);
-void inplace_add(const Arguments &arguments);
 
 void adamw(const Arguments &arguments);
 

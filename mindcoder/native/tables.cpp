@@ -83,32 +83,6 @@ void index_select(const Arguments &arguments) {
   });
 }
 
-// dy [P.., H], index [P..], rows R, padding index (may be absent), scale_by_freq = false -> gradient of the table [R, H].
-void embedding_gradient(const Arguments &arguments) {
-  arguments.expect_count(6);
-  if (arguments.flag(4)) arguments.refuse(4, "expected no scaling by frequency");
-  with_float(arguments, 0, [&](auto *type) {
-    using T = Element<decltype(type)>;
-    const int64_t rows = arguments.size(5, 0), inner = arguments.size(5, 1);
-    const std::vector<int64_t> places = indices(arguments, 1, rows);
-    const T *dy = arguments.data<T>(0);
-    T *table = arguments.data<T>(5);
-    std::vector<float> wide(std::is_same_v<T, float> ? 0 : rows * inner);
-    float *sums = std::is_same_v<T, float> ? reinterpret_cast<float *>(table) : wide.data();
-    parallel(rows * inner, 1024, 1, [&](int64_t begin, int64_t end) { std::memset(sums + begin, 0, (end - begin) * sizeof(float)); });
-    add_rows(places, dy, inner, 1.0f, sums);
-    const int64_t padding = arguments.has(3) ? arguments.integer(3) : -1;
-    if (padding >= 0 && padding < rows) std::memset(sums + padding * inner, 0, inner * sizeof(float));
-    if constexpr (!std::is_same_v<T, float>) {
-      parallel(rows * inner, 64, 1, [&](int64_t begin, int64_t end) {
-        vectors(end - begin, [&](int64_t at, int64_t count) {
-          store_up_to(table + begin + at, load_up_to(sums + begin + at, count), count);
-        });
-      });
-    }
-  });
-}
-
 // table, axis 0, index [P], rows [P, ..], factor (int64) -> the table with the rows added.
 void index_add(const Arguments &arguments) {
   arguments.expect_count(6);
@@ -157,15 +131,4 @@ void inplace_index_copy(const Arguments &arguments) {
   char *to = static_cast<char *>(arguments.raw(0));
   const char *from = static_cast<const char *>(arguments.raw(3));
   for (size_t row = 0; row < places.size(); row++) std::memcpy(to + places[row] * width, from + row * width, width);
-}
-
-// target, other (broadcast to it), factor: adds factor * other to the target, which is the result, too.
-void inplace_add(const Arguments &arguments) {
-  arguments.expect_count(4);
-  const PlusScaled plus{arguments.is(2, "int64") ? static_cast<double>(arguments.integer(2)) : arguments.number(2)};
-  if (!arguments.is(1, arguments.dtype(0))) arguments.refuse(1, std::string("expected ") + arguments.dtype(0));
-  with_real(arguments, 0, [&](auto *type) {
-    using T = Element<decltype(type)>;
-    combine<T>(arguments, 0, 1, 0, plus);
-  });
 }

@@ -1,0 +1,55 @@
+// The operators of layers as `ops.Custom` calls them (mindcoder/backend/operator_source.py), by MindSpore's names.
+#include <cstdio>
+#include <exception>
+
+#include "arguments.h"
+#include "operator_list.h"
+
+namespace {
+
+using Operator = void(const Arguments &);
+
+// 0, or 1 after the reason was printed: MindSpore then ends the graph with its own error, which has the operator's name.
+int call(const char *name, Operator *compute, int count, void **data, int *ndims, int64_t **shapes, const char **dtypes) {
+  try {
+    compute(Arguments(name, count, data, ndims, shapes, dtypes));
+    return 0;
+  } catch (const Refused &refused) {
+    std::fprintf(stderr, "mindcoder: operator %s on CPU: %s\n", name, refused.reason.c_str());
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "mindcoder: operator %s on CPU: %s\n", name, error.what());
+  }
+  return 1;
+}
+
+}  // namespace
+
+#define OPERATOR(NAME, COMPUTE)                                                                              \
+  int NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {    \
+    return call(#NAME, COMPUTE, count, data, ndims, shapes, dtypes);                                       \
+  }
+
+extern "C" {
+
+OPERATOR(LayerNormExt, layer_norm)
+OPERATOR(LayerNormGradExt, layer_norm_gradient)
+OPERATOR(RmsNorm, rms_norm)
+OPERATOR(RmsNormGrad, rms_norm_gradient)
+OPERATOR(MatMul, matrix_product)
+OPERATOR(GeLU, gelu_tanh)
+OPERATOR(GeLUGrad, gelu_tanh_gradient)
+OPERATOR(SiLU, silu)
+OPERATOR(SiLUGrad, silu_gradient)
+OPERATOR(RotaryPositionEmbedding, rotary)
+OPERATOR(Add, add)
+OPERATOR(BitwiseAndScalar, bitwise_and_scalar)
+OPERATOR(BitwiseXorTensor, bitwise_xor)
+OPERATOR(Norm, norm)
+OPERATOR(IndexSelect, index_select)
+OPERATOR(IndexAddExt, index_add)
+OPERATOR(ScatterAddExt, scatter_add)
+OPERATOR(InplaceIndexCopy, inplace_index_copy)
+OPERATOR(AdamW, adamw)
+OPERATOR(DropoutGenMaskExt, dropout_bits)
+
+}  // extern "C"
