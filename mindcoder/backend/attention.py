@@ -16,12 +16,12 @@ from mindspore import Tensor, ops
 from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend import composed_attention
-from mindcoder.backend.operator_source import on_cpu, operator
+from mindcoder.backend.operator_source import BITS_OF_A_PIECE, on_cpu, operator
 
 UNBOUNDED = 2147483647
 LARGEST_GROUP = 64  # query heads of a key head that FusedInferAttentionScore takes
 DIM_MULTIPLE = 16
-KEYS_OF_A_BYTE, BITS_OF_A_PIECE = 8, 128  # of the dropout mask
+KEYS_OF_A_BYTE = 8  # of the dropout mask
 SITE_STRIDE = 0x3C6EF372  # between the seeds of two sites
 
 
@@ -50,10 +50,10 @@ class CausalAttention(composed_attention.CausalAttention):
         self.num_heads, self.rate, self.softmax_dtype = num_heads, dropout, softmax_dtype
         self.flashes = flashes(compute_dtype, head_dim)
         self.infers = self.flashes and self.group_size <= LARGEST_GROUP and not on_cpu()
-        self.draws_bits = not on_cpu()  # their number is no function of the inputs' shapes, as ops.Custom wants it
+        self.any_size = on_cpu()  # of the dropout mask
         # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
         self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
-        self.drop_bits = aclnn.DropoutGenMaskExt()
+        self.drop_bits = operator("DropoutGenMaskExt")
         self.keep = 1.0 - dropout
         before = UNBOUNDED if window is None else window - 1
         self.causal = operator("FlashAttentionScore", num_heads, 1.0, 1.0, before, 0, 0, "BSH", 0)
@@ -73,7 +73,7 @@ class CausalAttention(composed_attention.CausalAttention):
         bits = None
         if drops:
             pieces = total % KEYS_OF_A_BYTE == 0 and batch * self.num_heads * length * total % BITS_OF_A_PIECE == 0
-            if not (self.draws_bits and pieces):
+            if not (self.any_size or pieces):
                 return self.composed(query, key, value, self.additive(mask), seed, batch, length, total)
             own_seed = ops.cast(seed, ms.int64) + self.site_offset
             shape = (batch, self.num_heads, length, total)

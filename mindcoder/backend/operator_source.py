@@ -19,6 +19,7 @@ from mindcoder.backend.library import LIBRARY
 
 LAYOUT_BSH = 0
 STATISTICS = 8  # numbers that stand for a row's maximum or sum
+BITS_OF_A_PIECE = 128  # a dropout mask is a whole number of them
 
 
 def on_cpu() -> bool:
@@ -318,8 +319,24 @@ class AdamW(nn.Cell):
         )
 
 
+class DropoutGenMaskExt(nn.Cell):
+    """``construct(shape, rate, seed, offset, dtype) -> uint8 [bytes]``: a bit for each element, 1 with 1 - rate."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("DropoutGenMaskExt", 4, lambda sized, *_: [sized[1]], lambda *_: ms.uint8)
+        self.nothing = Tensor(np.zeros((0, 1), np.uint8))
+
+    def construct(self, shape: tuple, rate: float, seed: Tensor, offset: Tensor, dtype: ms.dtype.Number) -> Tensor:
+        bits = 1
+        for size in shape:
+            bits = bits * size
+        pieces = (bits + BITS_OF_A_PIECE - 1) // BITS_OF_A_PIECE
+        return self.forward(self.nothing.reshape((0, pieces * BITS_OF_A_PIECE // 8)), number(rate), seed, offset)
+
+
 class FlashAttentionScore(nn.Cell):
-    """``construct(query, key, value, None, None, None, mask, None, None, None) -> (max, sum, _, out)``, layout BSH.
+    """``construct(query, key, value, None, drop, None, mask, None, None, None) -> (max, sum, _, out)``, layout BSH.
 
     Args:
         as MindSpore's: heads, share kept of the probabilities, scale, tokens before and after, precision, layout, mode.
@@ -356,16 +373,19 @@ class FlashAttentionScore(nn.Cell):
         self, query: Tensor, key: Tensor, value: Tensor, shift, drop, padding, mask, prefix, query_ends, key_ends
     ) -> tuple:
         none = self.absent
-        return self.forward(query, key, value, self.no_shift, none, none, mask, none, none, none, *self.options)
+        drop = none if drop is None else drop
+        return self.forward(query, key, value, self.no_shift, drop, none, mask, none, none, none, *self.options)
 
     def bprop(self, query, key, value, shift, drop, padding, mask, prefix, query_ends, key_ends, out, dout):
         none = self.absent
+        dropped = none if drop is None else drop
         grads = self.backward(
-            *(query, key, value, dout[3], none, none, none, mask, out[0], out[1], out[2], out[3]),
+            *(query, key, value, dout[3], none, dropped, none, mask, out[0], out[1], out[2], out[3]),
             *(none, none, none),
             *self.options,
         )
-        return grads[0], grads[1], grads[2], shift, drop, padding, ops.zeros_like(mask), prefix, query_ends, key_ends
+        no_grad = drop if drop is None else ops.zeros_like(drop)
+        return grads[0], grads[1], grads[2], shift, no_grad, padding, ops.zeros_like(mask), prefix, query_ends, key_ends
 
 
 class InplaceIndexCopy(nn.Cell):
@@ -406,6 +426,6 @@ OWN = {
     for own in (
         *(LayerNormExt, RmsNorm, Add, GeLU, GeLUGrad, SiLU, SiLUGrad, MatMul, RotaryPositionEmbedding),
         *(IndexSelect, IndexAddExt, EmbeddingDenseBackward, ScatterAddExt, Norm, TensorToScalar, AdamW),
-        *(FlashAttentionScore, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
+        *(DropoutGenMaskExt, FlashAttentionScore, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
     )
 }

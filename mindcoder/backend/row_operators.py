@@ -11,7 +11,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.operator_source import operator
+from mindcoder.backend.operator_source import function, on_cpu, operator
 
 
 class Fork(nn.Cell):
@@ -202,6 +202,21 @@ class AssignAdd(nn.Cell):
 
     def construct(self, target: Parameter, value: Tensor) -> Tensor:
         return self.add(target, value, 1)
+
+
+class ReadAfter(nn.Cell):
+    """A parameter as an operator left it that updates in place: ``construct(parameter, done) -> parameter``.
+
+    On CPU those operators are ``ops.Custom``, and MindSpore drops an ``ops.depend`` of a parameter on one, and the update
+    with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.copy = function("ReadAfter", 2, lambda x, done: x) if on_cpu() else ops.depend
+
+    def construct(self, parameter: Parameter, done: Tensor) -> Tensor:
+        return self.copy(parameter, done)
 
 
 class WriteRows(nn.Cell):

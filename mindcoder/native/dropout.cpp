@@ -18,15 +18,15 @@ constexpr uint64_t STEP = 0x9E3779B97F4A7C15u;
 
 }  // namespace
 
-// shape int64 [n], p, seed, offset, dtype -> uint8 [bytes], whose lowest bit comes first; 1 is kept, with 1 - p.
+// nothing [0, bytes], p, seed, offset -> uint8 [bytes], whose lowest bit comes first; 1 is kept, with 1 - p.
 void dropout_bits(const Arguments &arguments) {
-  arguments.expect_count(6);
+  arguments.expect_count(5);
   const double rate = arguments.number(1);
   if (!(rate >= 0.0 && rate <= 1.0)) arguments.refuse(1, "expected a probability");
   const uint64_t seed = mixed(static_cast<uint64_t>(arguments.integer(2))), offset = static_cast<uint64_t>(arguments.integer(3));
   const uint64_t threshold = static_cast<uint64_t>(rate * 4294967296.0);
-  uint8_t *bytes = arguments.data<uint8_t>(5);
-  const int64_t size = arguments.size(5), pieces = (size + PIECE / 8 - 1) / (PIECE / 8);
+  uint8_t *bytes = arguments.data<uint8_t>(4);
+  const int64_t size = arguments.size(4), pieces = (size + PIECE / 8 - 1) / (PIECE / 8);
   parallel(pieces, 16, PIECE, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; piece++) {
       uint8_t kept[PIECE];

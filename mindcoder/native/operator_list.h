@@ -22,6 +22,7 @@ void bitwise_xor(const Arguments &arguments);
 void norm(const Arguments &arguments);
 
 void index_select(const Arguments &arguments);
+void read_after(const Arguments &arguments);
 void index_add(const Arguments &arguments);
 void scatter_add(const Arguments &arguments);
 void inplace_index_copy(const Arguments &arguments);

@@ -83,6 +83,15 @@ void index_select(const Arguments &arguments) {
   });
 }
 
+// x, what has to be computed before -> x.
+void read_after(const Arguments &arguments) {
+  arguments.expect_count(3);
+  with_float(arguments, 0, [&](auto *type) {
+    using T = Element<decltype(type)>;
+    copy_all<T>(arguments.data<T>(0), arguments.data<T>(2), arguments.size(0));
+  });
+}
+
 // table, axis 0, index [P], rows [P, ..], factor (int64) -> the table with the rows added.
 void index_add(const Arguments &arguments) {
   arguments.expect_count(6);

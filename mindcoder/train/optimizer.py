@@ -9,7 +9,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.adamw import AdamWUpdate, Correction
-from mindcoder.backend.row_operators import Assign, AssignAdd
+from mindcoder.backend.row_operators import Assign, AssignAdd, ReadAfter
 
 
 def _zeros_like(prefix: str, parameters: Sequence[Parameter]) -> ms.ParameterTuple:
@@ -89,7 +89,7 @@ class AdamW(nn.Cell):
         )
         self.steps = Parameter(Tensor(0.0, ms.float32), name="adam_steps", requires_grad=False)
         self.update = AdamWUpdate(options.beta1, options.beta2, options.eps, options.correction)
-        self.assign, self.assign_add = Assign(), AssignAdd()
+        self.assign, self.assign_add, self.read_after = Assign(), AssignAdd(), ReadAfter()
 
     def state(self) -> dict[str, Parameter]:
         """State to save in a checkpoint, by name (master weights only where they differ from the parameter)."""
@@ -115,9 +115,11 @@ class AdamW(nn.Cell):
                     *(self.decays[index], self.rate_ratios[index], updated),
                 )
                 if self.has_master[index]:
-                    updated = self.assign(parameter, ops.cast(ops.depend(weight, updated), parameter.dtype))
+                    updated = self.assign(parameter, ops.cast(self.read_after(weight, updated), parameter.dtype))
             if self.spread is not None:
                 # All but the owner add zeros: a broadcast for backends without one inside a graph.
-                value = ops.depend(parameter, updated) * ops.cast(one if self.owned[index] else zero, parameter.dtype)
+                value = self.read_after(parameter, updated) * ops.cast(
+                    one if self.owned[index] else zero, parameter.dtype
+                )
                 updated = self.assign(parameter, self.spread(ops.depend(value, updated)))
         return ops.depend(steps, updated)
