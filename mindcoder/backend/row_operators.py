@@ -207,8 +207,7 @@ class AssignAdd(nn.Cell):
 class ReadAfter(nn.Cell):
     """A parameter as an operator left it that updates in place: ``construct(parameter, done) -> parameter``.
 
-    On CPU those operators are ``ops.Custom``, and MindSpore drops an ``ops.depend`` of a parameter on one, and the update
-    with it.
+    On CPU those operators are ``ops.Custom``. MindSpore drops an ``ops.depend`` of a parameter on one, with the update.
     """
 
     def __init__(self) -> None:
