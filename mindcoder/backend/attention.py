@@ -12,17 +12,18 @@ these names (mindcoder/native) take any.
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
+from mindspore.ops.operations import _sequence_ops
 
 from mindcoder.backend import composed_attention
-from mindcoder.backend.operator_source import BITS_OF_A_PIECE, on_cpu, operator
+from mindcoder.backend.dropout import AttentionDropBits
+from mindcoder.backend.operator_source import on_cpu, operator
 
 UNBOUNDED = 2147483647
 LARGEST_GROUP = 64  # query heads of a key head that FusedInferAttentionScore takes
 DIM_MULTIPLE = 16
-KEYS_OF_A_BYTE = 8  # of the dropout mask
-SITE_STRIDE = 0x3C6EF372  # between the seeds of two sites
+LARGEST_BLOCK = 512  # tokens of a cache's block, for one query a sequence
 
 
 def flashes(dtype: ms.dtype.Number, head_dim: int) -> bool:
@@ -50,10 +51,7 @@ class CausalAttention(composed_attention.CausalAttention):
         self.num_heads, self.rate, self.softmax_dtype = num_heads, dropout, softmax_dtype
         self.flashes = flashes(compute_dtype, head_dim)
         self.infers = self.flashes and self.group_size <= LARGEST_GROUP and not on_cpu()
-        self.any_size = on_cpu()  # of the dropout mask
-        # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
-        self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
-        self.drop_bits = operator("DropoutGenMaskExt")
+        self.drop_bits = AttentionDropBits(dropout, site, num_heads, num_kv_heads)
         self.keep = 1.0 - dropout
         before = UNBOUNDED if window is None else window - 1
         self.causal = operator("FlashAttentionScore", num_heads, 1.0, 1.0, before, 0, 0, "BSH", 0)
@@ -72,13 +70,9 @@ class CausalAttention(composed_attention.CausalAttention):
         drops = self.rate > 0.0 and self.training
         bits = None
         if drops:
-            pieces = total % KEYS_OF_A_BYTE == 0 and batch * self.num_heads * length * total % BITS_OF_A_PIECE == 0
-            if not (self.any_size or pieces):
+            if not self.drop_bits.fits(batch, length, total):
                 return self.composed(query, key, value, self.additive(mask), seed, batch, length, total)
-            own_seed = ops.cast(seed, ms.int64) + self.site_offset
-            shape = (batch, self.num_heads, length, total)
-            # One axis, as CANN documents; MindSpore takes four axes as well.
-            bits = self.drop_bits(shape, self.rate, own_seed, self.no_offset, query.dtype)
+            bits = self.drop_bits(seed, batch, length, total, query.dtype)
         query = query.reshape((batch, length, -1))
         key, value = key.reshape((batch, total, -1)), value.reshape((batch, total, -1))
         if length == total:
@@ -108,6 +102,47 @@ class CausalAttention(composed_attention.CausalAttention):
         else:
             attended = self.masked(query, key, value, None, None, None, mask, None, None, None)[3]
         return attended.reshape((batch * length, -1))
+
+
+class PagedAttention(nn.Cell):
+    """Attention of one token a sequence to a cache in blocks, through their tables: aclnnIncreFlashAttentionV4.
+
+    ``construct(query, keys, values, mask, lengths, tables)``: query ``[B, N*D]``, already scaled; caches
+    ``[blocks * block_size, K*D]``; mask uint8 ``[B, 1, 1, M * block_size]``, 1 = hidden, or None where the order is all
+    there is to it; int32 lengths ``[B]``, the token included; int32 tables ``[B, M]``. Gives ``[B, N*D]``.
+
+    Args:
+        num_heads, num_kv_heads, block_size: of this process.
+    """
+
+    def __init__(self, num_heads: int, num_kv_heads: int, block_size: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.block_size = block_size
+        # CANN's kernel takes lengths on the host: one copy a step (equal ones are merged) instead of one a layer.
+        self.to_host = None if on_cpu() else _sequence_ops.TensorToTuple()
+        self.attend = operator("IncreFlashAttention", num_heads, "BSH", 1.0, num_kv_heads, block_size, 0)
+
+    @staticmethod
+    def fits(attention: CausalAttention, block_size: int) -> bool:
+        """Whether there is such a kernel for this attention and block size; CANN's page has the limits."""
+        if on_cpu():
+            return True
+        return attention.infers and block_size <= LARGEST_BLOCK and block_size % DIM_MULTIPLE == 0
+
+    def construct(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, lengths: Tensor, tables: Tensor
+    ) -> Tensor:
+        batch = tables.shape[0]
+        seen = ops.cast(lengths, ms.int64)
+        if self.to_host is not None:  # on CPU the cache would be copied for another shape, before it is written
+            seen = self.to_host(seen)
+            shape = (-1, self.block_size, keys.shape[1])
+            keys, values = keys.reshape(shape), values.reshape(shape)
+        attended = self.attend(
+            *(query.reshape((batch, 1, -1)), (keys,), (values,), mask, seen),
+            *(None, None, None, None, None, None, None, None, tables),
+        )
+        return attended.reshape((batch, -1))
 
 
 class AttentionMasks(composed_attention.AttentionMasks):

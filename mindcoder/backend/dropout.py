@@ -5,12 +5,15 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore.ops import auto_generate as aclnn
 
+from mindcoder.backend.operator_source import function, on_cpu
 from mindcoder.backend.row_operators import FoldBits
 
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
 MULTIPLIER, INCREMENT, FINALIZER = 747796405, np.int32(np.uint32(2891336453).view(np.int32)), 277803737
 SITE_STRIDE = 0x3C6EF372  # keeps the sites of one network apart; any constant with mixed bits would do
+BITS_OF_A_PIECE = 128  # flash attention's mask is a whole number of them
 
 
 class CounterDropout(nn.Cell):
@@ -52,3 +55,45 @@ class CounterDropout(nn.Cell):
         if not self.training:
             return x
         return x * ops.stop_gradient(self.mask(x, seed))
+
+
+class AttentionDropBits(nn.Cell):
+    """The mask of flash attention's dropout, a bit for each probability ``[B, N, S, T]``, 1 where it is kept.
+
+    ``construct(seed, batch, length, total, dtype) -> uint8 [bytes]``. On CPU the bits are those of `CounterDropout` for
+    probabilities ``[B*K, S*G, T]``, on Ascend those of the device's generator (aclnnDropoutGenMaskV2).
+
+    Args:
+        rate, site: as `CounterDropout`.
+        num_heads, num_kv_heads: N = K * G, and K.
+    """
+
+    def __init__(self, rate: float, site: int, num_heads: int, num_kv_heads: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.rate, self.num_heads, self.num_kv_heads = rate, num_heads, num_kv_heads
+        self.counts = on_cpu()
+        if self.counts:
+            same = CounterDropout(rate, site)
+            self.threshold, self.site_offset = same.threshold, same.site_offset
+            self.bits = function("CounterBits", 5, lambda sized, *_: [sized[1]], lambda *_: ms.uint8)
+            self.nothing = Tensor(np.zeros((0, 1), np.uint8))
+        else:
+            # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
+            self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
+            self.bits = aclnn.DropoutGenMaskExt()
+
+    def fits(self, batch: int, length: int, total: int) -> bool:
+        """Whether the device's flash attention takes a mask of this size; CANN's pages have the limits."""
+        return self.counts or (total % 8 == 0 and batch * self.num_heads * length * total % BITS_OF_A_PIECE == 0)
+
+    def construct(self, seed: Tensor, batch: int, length: int, total: int, dtype: ms.dtype.Number) -> Tensor:
+        if self.counts:
+            group = self.num_heads // self.num_kv_heads
+            bits = batch * self.num_heads * length * total
+            size = (bits + BITS_OF_A_PIECE - 1) // BITS_OF_A_PIECE * BITS_OF_A_PIECE // 8
+            sizes = Tensor((batch, self.num_kv_heads, group, length, total), ms.int64)
+            # A Custom's shapes follow from shapes: that of nothing says how many bytes are wanted.
+            return self.bits(self.nothing.reshape((0, size)), sizes, self.threshold, seed, self.site_offset)
+        # One axis, as CANN documents; MindSpore takes four axes as well.
+        shape = (batch, self.num_heads, length, total)
+        return self.bits(shape, self.rate, ops.cast(seed, ms.int64) + self.site_offset, self.no_offset, dtype)

@@ -19,7 +19,6 @@ from mindcoder.backend.library import LIBRARY
 
 LAYOUT_BSH = 0
 STATISTICS = 8  # numbers that stand for a row's maximum or sum
-BITS_OF_A_PIECE = 128  # a dropout mask is a whole number of them
 
 
 def on_cpu() -> bool:
@@ -319,22 +318,6 @@ class AdamW(nn.Cell):
         )
 
 
-class DropoutGenMaskExt(nn.Cell):
-    """``construct(shape, rate, seed, offset, dtype) -> uint8 [bytes]``: a bit for each element, 1 with 1 - rate."""
-
-    def __init__(self) -> None:
-        super().__init__(auto_prefix=False)
-        self.forward = function("DropoutGenMaskExt", 4, lambda sized, *_: [sized[1]], lambda *_: ms.uint8)
-        self.nothing = Tensor(np.zeros((0, 1), np.uint8))
-
-    def construct(self, shape: tuple, rate: float, seed: Tensor, offset: Tensor, dtype: ms.dtype.Number) -> Tensor:
-        bits = 1
-        for size in shape:
-            bits = bits * size
-        pieces = (bits + BITS_OF_A_PIECE - 1) // BITS_OF_A_PIECE
-        return self.forward(self.nothing.reshape((0, pieces * BITS_OF_A_PIECE // 8)), number(rate), seed, offset)
-
-
 class FlashAttentionScore(nn.Cell):
     """``construct(query, key, value, None, drop, None, mask, None, None, None) -> (max, sum, _, out)``, layout BSH.
 
@@ -388,6 +371,36 @@ class FlashAttentionScore(nn.Cell):
         return grads[0], grads[1], grads[2], shift, no_grad, padding, ops.zeros_like(mask), prefix, query_ends, key_ends
 
 
+class IncreFlashAttention(nn.Cell):
+    """``construct(query [B, 1, N*D], (keys,), (values,), mask, lengths [B], None, ..., tables [B, M]) -> [B, 1, N*D]``.
+
+    Attention of one token a sequence to a cache ``[blocks * block_size, K*D]``, layout BSH.
+    """
+
+    def __init__(
+        self, heads: int, layout: str, scale: float, kv_heads: int, block_size: int, inner_precise: int
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        assert layout == "BSH"
+        self.forward = function("IncreFlashAttention", 21, lambda query, *_: query)
+        self.absent = Tensor(np.zeros(0, np.uint8))
+        self.options = (
+            *(integer(heads), integer(LAYOUT_BSH), number(scale), integer(kv_heads), integer(block_size)),
+            integer(inner_precise),
+        )
+
+    def construct(
+        self, query, keys, values, mask, lengths, shift, scale_1, scale_2, scale_3, scale_4, offset, antiquant_scale,
+        antiquant_offset, tables,
+    ) -> Tensor:  # fmt: skip
+        none = self.absent
+        seen = none if mask is None else mask
+        return self.forward(
+            *(query, keys[0], values[0], seen, lengths, none, none, none, none, none, none, none, none, tables, none),
+            *self.options,
+        )
+
+
 class InplaceIndexCopy(nn.Cell):
     """``construct(table, 0, index, rows)`` writes the rows; what it gives is only to be waited for."""
 
@@ -426,6 +439,6 @@ OWN = {
     for own in (
         *(LayerNormExt, RmsNorm, Add, GeLU, GeLUGrad, SiLU, SiLUGrad, MatMul, RotaryPositionEmbedding),
         *(IndexSelect, IndexAddExt, EmbeddingDenseBackward, ScatterAddExt, Norm, TensorToScalar, AdamW),
-        *(DropoutGenMaskExt, FlashAttentionScore, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
+        *(FlashAttentionScore, IncreFlashAttention, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
     )
 }

@@ -5,16 +5,12 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops import auto_generate as aclnn
-from mindspore.ops.operations import _sequence_ops
 
-from mindcoder.backend.attention import DIM_MULTIPLE
+from mindcoder.backend.attention import PagedAttention
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.row_operators import Cut, LookUp, WriteRows
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
-
-LARGEST_BLOCK = 512  # tokens; CANN's pages, for one query a sequence
 
 
 class OperatorDecoder(nn.Cell):
@@ -23,8 +19,8 @@ class OperatorDecoder(nn.Cell):
     A step is a grid of B sequences with S tokens each: ``tables`` has B rows, tokens come sequence by sequence. Padding
     writes to the scratch block, which no table names.
 
-    Steps of one token a sequence read the cache through its tables where aclnnIncreFlashAttentionV4 does it: in float16
-    and bfloat16, cache ``[blocks, block_size, K*D]``, tables ``[B, M]``. For several tokens a sequence
+    Steps of one token a sequence read the cache through its tables with `PagedAttention`: on Ascend in float16 and
+    bfloat16, on CPU always. For several tokens a sequence
     aclnnFusedInferAttentionScore wants blocks of 128 tokens, so a prompt's chunk attends to the gathered cache, as
     float32 always does. PagedAttention and ReshapeAndCache of MindSpore 2.9 are no alternative: without the internal
     kernels of ``infer_boost`` there is no such function in CANN's releases, and the latter refuses float32;
@@ -47,12 +43,8 @@ class OperatorDecoder(nn.Cell):
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
         local = decoder.local_config
         self.windowed = local.sliding_window is not None
-        core = decoder.layers[0].attention.core
-        self.pages = core.infers and block_size <= LARGEST_BLOCK and block_size % DIM_MULTIPLE == 0
-        self.pool_shape = (blocks, block_size, local.kv_size)
-        # The kernel takes lengths on the host: one copy a step (equal ones are merged) instead of one a layer.
-        self.to_host = _sequence_ops.TensorToTuple()
-        self.paged = aclnn.IncreFlashAttention(local.num_heads, "BSH", 1.0, local.num_kv_heads, block_size, 0)
+        self.pages = PagedAttention.fits(decoder.layers[0].attention.core, block_size)
+        self.paged = PagedAttention(local.num_heads, local.num_kv_heads, block_size)
 
     def construct(
         self, inputs: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
@@ -121,14 +113,9 @@ class OperatorDecoder(nn.Cell):
         if not self.pages or normed.shape[0] != batch:
             return self.attend_gathered(layer, normed, keys, values, step)
         # Queries come scaled, by the rotation or before.
-        query = layer.attention.rotated_query(normed, rotation).reshape((batch, 1, -1))
-        keys, values = keys.reshape(self.pool_shape), values.reshape(self.pool_shape)
+        query = layer.attention.rotated_query(normed, rotation)
         window = mask if self.windowed else None  # the order alone is in the lengths
-        attended = self.paged(
-            *(query, (keys,), (values,), window, self.to_host(ops.cast(lengths, ms.int64))),
-            *(None, None, None, None, None, None, None, None, tables),
-        )
-        return layer.attention.output(attended.reshape((batch, -1)))
+        return layer.attention.output(self.paged(query, keys, values, window, lengths, tables))
 
     def attend_gathered(
         self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple

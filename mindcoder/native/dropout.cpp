@@ -1,44 +1,51 @@
-// The bits of a dropout mask, from a counter: bit i depends on the seed and on offset + i alone, so that resuming and
-// recomputing repeat it, on any number of threads.
+// The bits of attention's dropout mask: mindcoder/backend/dropout.py's hash of seed and index, so that resuming and
+// recomputing repeat it, on any number of threads, and attention without a fused kernel drops the same.
+#include <algorithm>
+#include <vector>
+
 #include "arguments.h"
 #include "operator_list.h"
 
 namespace {
 
-constexpr int64_t PIECE = 64;  // bits that are drawn together
+// x ^ (x >> shift), the shift arithmetic.
+inline uint32_t folded(uint32_t x, int shift) { return x ^ static_cast<uint32_t>(static_cast<int32_t>(x) >> shift); }
 
-// The mixing function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-inline uint64_t mixed(uint64_t value) {
-  value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9u;
-  value = (value ^ (value >> 27)) * 0x94D049BB133111EBu;
-  return value ^ (value >> 31);
+// Jarzynski and Olano, "Hash Functions for GPU Rendering" (2020): PCG. The sign is clear.
+inline int32_t mixed(uint32_t value) {
+  value = value * 747796405u + 2891336453u;
+  return static_cast<int32_t>(folded(folded(value, 15) * 277803737u, 13));
 }
-
-constexpr uint64_t STEP = 0x9E3779B97F4A7C15u;
 
 }  // namespace
 
-// nothing [0, bytes], p, seed, offset -> uint8 [bytes], whose lowest bit comes first; 1 is kept, with 1 - p.
-void dropout_bits(const Arguments &arguments) {
-  arguments.expect_count(5);
-  const double rate = arguments.number(1);
-  if (!(rate >= 0.0 && rate <= 1.0)) arguments.refuse(1, "expected a probability");
-  const uint64_t seed = mixed(static_cast<uint64_t>(arguments.integer(2))), offset = static_cast<uint64_t>(arguments.integer(3));
-  const uint64_t threshold = static_cast<uint64_t>(rate * 4294967296.0);
-  uint8_t *bytes = arguments.data<uint8_t>(4);
-  const int64_t size = arguments.size(4), pieces = (size + PIECE / 8 - 1) / (PIECE / 8);
-  parallel(pieces, 16, PIECE, [&](int64_t begin, int64_t end) {
-    for (int64_t piece = begin; piece < end; piece++) {
-      uint8_t kept[PIECE];
-      for (int64_t at = 0; at < PIECE; at++) {
-        const uint64_t number = mixed(seed + STEP * (offset + static_cast<uint64_t>(piece * PIECE + at)));
-        kept[at] = (number >> 32) >= threshold;
+// nothing [0, bytes]; sizes int64 [B, K, G, S, T]; threshold, seed and the site's offset, int32 -> uint8 [bytes], the lowest
+// bit first: bit ((b K + k) G + g) S + s) T + t is 1 where the hash of ((b K + k) S + s) G + g) T + t reaches the threshold.
+void counter_bits(const Arguments &arguments) {
+  arguments.expect_count(6);
+  if (arguments.size(1) != 5) arguments.refuse(1, "expected five sizes");
+  const int64_t *sizes = arguments.data<int64_t>(1);
+  const int64_t heads = sizes[0] * sizes[1], group = sizes[2], length = sizes[3], total = sizes[4];
+  const int32_t threshold = arguments.data<int32_t>(2)[0];
+  const uint32_t offset = static_cast<uint32_t>(arguments.data<int32_t>(3)[0]) + static_cast<uint32_t>(arguments.data<int32_t>(4)[0]);
+  const uint32_t seed = static_cast<uint32_t>(mixed(offset));
+  uint8_t *bytes = arguments.data<uint8_t>(5);
+  const int64_t rows = heads * group * length;
+  if (arguments.size(5) * 8 < rows * total) arguments.refuse(5, "expected a bit for each probability");
+  parallel((rows + 7) / 8, 1, 8 * total, [&](int64_t begin, int64_t end) {  // eight rows end with a whole byte
+    std::vector<uint8_t> kept(8 * total);
+    for (int64_t eight = begin; eight < end; eight++) {
+      std::fill(kept.begin(), kept.end(), uint8_t{0});
+      for (int64_t row = eight * 8; row < std::min(eight * 8 + 8, rows); row++) {
+        const int64_t position = row % length, member = row / length % group, head = row / length / group;
+        const uint32_t first = static_cast<uint32_t>(((head * length + position) * group + member) * total) + seed;
+        uint8_t *to = kept.data() + (row - eight * 8) * total;
+        for (int64_t at = 0; at < total; at++) to[at] = mixed(first + static_cast<uint32_t>(at)) >= threshold;
       }
-      const int64_t first = piece * (PIECE / 8), count = std::min(PIECE / 8, size - first);
-      for (int64_t at = 0; at < count; at++) {
-        uint8_t byte = 0;
-        for (int bit = 0; bit < 8; bit++) byte |= static_cast<uint8_t>(kept[at * 8 + bit] << bit);
-        bytes[first + at] = byte;
+      for (int64_t byte = 0; byte < total && eight * total + byte < arguments.size(5); byte++) {
+        int bits = 0;
+        for (int bit = 0; bit < 8; bit++) bits |= kept[byte * 8 + bit] << bit;
+        bytes[eight * total + byte] = static_cast<uint8_t>(bits);
       }
     }
   });

@@ -52,7 +52,8 @@ Axes query_axes(const Inference &call) {
   return query;
 }
 
-// The cache [blocks, block size, K * D], or [blocks, K, block size, D] beside a query in layout BNSD.
+// The cache [blocks, block size, K * D], which may come as [tokens, K * D], or [blocks, K, block size, D] beside a query in
+// layout BNSD.
 struct Pages {
   Strides strides;
   int64_t block, blocks, columns;  // elements of a block, blocks in the cache, blocks of a row of the table
@@ -62,7 +63,8 @@ Pages pages_of(const Inference &call, const Axes &query, int64_t kv_heads) {
   const Parameter &key = call.key, &table = call.table;
   const int64_t size = call.block_size, width = query.width;
   if (size < 1) refuse("block_size", std::to_string(size), "the tokens of a block");
-  const bool flat = key.ndim == 3 && key.shape[1] == size && key.shape[2] == kv_heads * width;
+  const bool rows = key.ndim == 2 && key.shape[0] % size == 0 && key.shape[1] == kv_heads * width;
+  const bool flat = rows || (key.ndim == 3 && key.shape[1] == size && key.shape[2] == kv_heads * width);
   const bool by_head = key.ndim == 4 && call.options.layout == BNSD && key.shape[1] == kv_heads && key.shape[2] == size && key.shape[3] == width;
   if (!flat && !by_head)
     refuse("key", "shape " + key.text(), "[blocks, " + std::to_string(size) + ", " + std::to_string(kv_heads * width) + "]");
@@ -71,7 +73,7 @@ Pages pages_of(const Inference &call, const Axes &query, int64_t kv_heads) {
     refuse("block_table", "shape " + table.text(), "a row for each of " + std::to_string(query.batch) + " sequences");
   if (!call.kv_lengths.given()) refuse("actual_seq_lengths", "nothing", "the length of each sequence, beside a block table");
   const Strides strides = flat ? Strides{kv_heads * width, width} : Strides{width, size * width};
-  return {strides, size * kv_heads * width, key.shape[0], table.shape[1]};
+  return {strides, size * kv_heads * width, rows ? key.shape[0] / size : key.shape[0], table.shape[1]};
 }
 
 // The blocks of a sequence of `length` tokens.

@@ -2,6 +2,7 @@
 // primitives (mindspore/ops/auto_generate/gen_ops_prim.py), inputs, then attributes as scalars, then outputs. 0, or 1 after
 // a message.
 #include "flash_arguments.h"
+#include "timing.h"
 
 namespace {
 
@@ -15,6 +16,7 @@ float *floats(const Parameter &parameter) { return static_cast<float *>(paramete
 
 extern "C" int FlashAttentionScore(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
   enum { QUERY, KEY, VALUE, SHIFT, DROP, PADDING, MASK, PREFIX, Q_ENDS, KV_ENDS, HEADS, LARGEST = HEADS + 8, SUMS, SOFTMAX, OUT, COUNT };
+  const Timing timing("FlashAttentionScore", count, ndims, shapes, dtypes);
   return answer("FlashAttentionScore", count, COUNT, [&] {
     const Parameters all{count, data, ndims, shapes, dtypes};
     flash::require_absent(all[SHIFT], "real_shift");
@@ -29,6 +31,7 @@ extern "C" int FlashAttentionScore(int count, void **data, int *ndims, int64_t *
 extern "C" int FlashAttentionScoreGrad(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
   enum { QUERY, KEY, VALUE, GRADIENT, SHIFT, DROP, PADDING, MASK, LARGEST, SUMS, SOFTMAX, OUT, PREFIX, Q_ENDS, KV_ENDS, HEADS,
          QUERY_GRADIENT = HEADS + 8, KEY_GRADIENT, VALUE_GRADIENT, SHIFT_GRADIENT, COUNT };
+  const Timing timing("FlashAttentionScoreGrad", count, ndims, shapes, dtypes);
   return answer("FlashAttentionScoreGrad", count, COUNT, [&] {
     const Parameters all{count, data, ndims, shapes, dtypes};
     flash::require_absent(all[SHIFT], "pse_shift");

@@ -4,6 +4,7 @@
 
 #include "arguments.h"
 #include "operator_list.h"
+#include "timing.h"
 
 namespace {
 
@@ -11,6 +12,7 @@ using Operator = void(const Arguments &);
 
 // 0, or 1 after the reason was printed: MindSpore then ends the graph with its own error, which has the operator's name.
 int call(const char *name, Operator *compute, int count, void **data, int *ndims, int64_t **shapes, const char **dtypes) {
+  const Timing timing(name, count, ndims, shapes, dtypes);
   try {
     compute(Arguments(name, count, data, ndims, shapes, dtypes));
     return 0;
@@ -51,6 +53,6 @@ OPERATOR(IndexAddExt, index_add)
 OPERATOR(ScatterAddExt, scatter_add)
 OPERATOR(InplaceIndexCopy, inplace_index_copy)
 OPERATOR(AdamW, adamw)
-OPERATOR(DropoutGenMaskExt, dropout_bits)
+OPERATOR(CounterBits, counter_bits)
 
 }  // extern "C"

@@ -29,4 +29,4 @@ void inplace_index_copy(const Arguments &arguments);
 
 void adamw(const Arguments &arguments);
 
-void dropout_bits(const Arguments &arguments);
+void counter_bits(const Arguments &arguments);

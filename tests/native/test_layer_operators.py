@@ -9,6 +9,7 @@ import torch
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend import operators, row_operators
+from mindcoder.backend.dropout import AttentionDropBits, CounterDropout
 from mindcoder.backend.operator_source import operator
 
 DTYPES = {
@@ -266,37 +267,12 @@ def test_views_in_pynative_mode():
         ms.set_context(mode=before)
 
 
-class DropBits(nn.Cell):
-    """The bits of a mask as 0 and 1, in the order of the elements."""
-
-    def __init__(self, shape: tuple, rate: float) -> None:
-        super().__init__()
-        self.draw, self.shape, self.rate = operator("DropoutGenMaskExt"), shape, rate
-
-    def construct(self, seed: Tensor, offset: Tensor) -> Tensor:
-        return self.draw(self.shape, self.rate, seed, offset, ms.float32)
-
-
-def drop_bits(rate: float, seed: int, offset: int = 0, shape: tuple = (2, 3, 40, 64)) -> np.ndarray:
-    given = Tensor(seed, ms.int64), Tensor(offset, ms.int64)
-    return np.unpackbits(DropBits(shape, rate)(*given).asnumpy(), bitorder="little")
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
-def test_drop_bits_keep_their_share(rate):
-    bits = drop_bits(rate, 7, shape=(2, 3, 128, 128))
-    assert bits.size == 2 * 3 * 128 * 128
-    assert abs(bits.mean() - (1 - rate)) <= 4 * np.sqrt(rate * (1 - rate) / bits.size)
-
-
-def test_drop_bits_repeat_with_their_seed_and_offset():
-    bits = drop_bits(0.3, 5)
-    np.testing.assert_array_equal(bits, drop_bits(0.3, 5))
-    for other in (drop_bits(0.3, 6), drop_bits(0.3, 5, offset=1 << 20), drop_bits(0.3, -5)):
-        # Independent bits agree in 0.7² + 0.3² of the places.
-        assert abs((bits == other).mean() - 0.58) < 0.03
-    np.testing.assert_array_equal(bits[64:], drop_bits(0.3, 5, offset=64)[:-64])
-    # Neighbors, columns and rows are independent, too.
-    for stride in (1, 2, 8, 64, 64 * 40):
-        both = np.stack([bits[:-stride], bits[stride:]]).astype(float)
-        assert abs(np.corrcoef(both)[0, 1]) < 0.05
+@pytest.mark.parametrize("length, total", [(5, 7), (16, 24), (1, 3)])
+def test_bits_of_attention_dropout_are_those_of_the_composed_mask(length, total):
+    batch, heads, groups, rate = 2, 6, 3, 0.3
+    bits = AttentionDropBits(rate, 5, heads, groups)(Tensor(11, ms.int32), batch, length, total, ms.float32)
+    found = np.unpackbits(bits.asnumpy(), bitorder="little")[: batch * heads * length * total]
+    folded = Tensor(np.ones((batch * groups, length * heads // groups, total), np.float32))
+    mask = CounterDropout(rate, 5).mask(folded, Tensor(11, ms.int32)).asnumpy() > 0
+    expected = mask.reshape(batch, groups, length, heads // groups, total).transpose(0, 1, 3, 2, 4)
+    np.testing.assert_array_equal(found.astype(bool), expected.reshape(-1))
