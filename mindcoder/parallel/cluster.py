@@ -8,11 +8,11 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.slices import WHOLE, WholeLayers
 from mindcoder.models.stage import Stage, stage_of
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.collectives import Collectives, single_process, start_collectives
+from mindcoder.parallel.collectives import ProcessGroups, create_process_groups, single_process
 from mindcoder.parallel.tensor_parallel import SlicedLayers
 
 
-def meet_cluster(config: RunConfig) -> Collectives:
+def meet_cluster(config: RunConfig) -> ProcessGroups:
     """The processes that ``parallel_config`` describes; this one alone without ``use_parallel``.
 
     Raises:
@@ -21,30 +21,30 @@ def meet_cluster(config: RunConfig) -> Collectives:
     if not config.use_parallel:
         return single_process()
     mesh = config.parallel_config
-    return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
+    return create_process_groups(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
 
 
-def slices_of(together: Collectives, network: TransformerConfig, config: RunConfig, trains: bool = True) -> WholeLayers:
+def slices_of(comm: ProcessGroups, network: TransformerConfig, config: RunConfig, trains: bool = True) -> WholeLayers:
     """This process's part of every layer.
 
     Args:
         trains: sequence parallelism is for training and evaluation; a single new token cannot be divided.
     """
-    if together.mesh.tensor == 1:
+    if comm.mesh.tensor == 1:
         return WHOLE
     section = config.parallel_config
     sequence = bool(section.use_seq_parallel or config.model.settings.use_seq_parallel)
-    return SlicedLayers(together, network, sequence and trains, section.vocab_emb_dp is False)
+    return SlicedLayers(comm, network, sequence and trains, section.vocab_emb_dp is False)
 
 
-def stage_here(together: Collectives, config: RunConfig) -> Stage:
+def stage_here(comm: ProcessGroups, config: RunConfig) -> Stage:
     """This process's layers."""
     model = config.model.settings
-    return stage_of(spread_layers(model.num_layers, together.mesh.pipeline, model.offset), together.mesh.stage)
+    return stage_of(spread_layers(model.num_layers, comm.mesh.pipeline, model.offset), comm.mesh.stage)
 
 
 def build_part(
-    together: Collectives,
+    comm: ProcessGroups,
     network: TransformerConfig,
     config: RunConfig,
     seed: int = 0,
@@ -58,5 +58,5 @@ def build_part(
         empty: weights are loaded right after.
         trains: as `slices_of`.
     """
-    slices = slices_of(together, network, config, trains)
-    return Decoder(network, seed, empty, slices, stage_here(together, config))
+    slices = slices_of(comm, network, config, trains)
+    return Decoder(network, seed, empty, slices, stage_here(comm, config))

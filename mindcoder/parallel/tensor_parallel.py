@@ -15,7 +15,7 @@ from mindcoder.backend.row_operators import Cut
 from mindcoder.config.layout import check_divides
 from mindcoder.models.slices import WholeLayers
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.collectives import Collectives, GatherOver, ScatterSumOver, SumOver
+from mindcoder.parallel.collectives import GatherOver, ProcessGroups, ScatterSumOver, SumOver
 
 
 class EnterSlices(nn.Cell):
@@ -120,7 +120,7 @@ class SlicedLayers(WholeLayers):
     """This rank's slice of every layer.
 
     Args:
-        together: the mesh and its groups.
+        comm: the mesh and its groups.
         config: the whole network.
         sequence: divide the rows of the residual stream and the norms too (``use_seq_parallel``).
         vocabulary: divide the token tables too (``vocab_emb_dp: False``).
@@ -130,14 +130,14 @@ class SlicedLayers(WholeLayers):
     """
 
     def __init__(
-        self, together: Collectives, config: TransformerConfig, sequence: bool = False, vocabulary: bool = False
+        self, comm: ProcessGroups, config: TransformerConfig, sequence: bool = False, vocabulary: bool = False
     ) -> None:
-        mesh = together.mesh
+        mesh = comm.mesh
         self.index, self.size = mesh.tensor_index, mesh.tensor
         self.sequence, self.vocabulary = sequence, vocabulary
-        self.tensor_sum = together.sum_over(mesh.tensor_ranks())
-        self.gather = together.gather_over(mesh.tensor_ranks())
-        self.scatter_sum = together.scatter_sum_over(mesh.tensor_ranks())
+        self.tensor_sum = comm.sum_over(mesh.tensor_ranks())
+        self.gather = comm.gather_over(mesh.tensor_ranks())
+        self.scatter_sum = comm.scatter_sum_over(mesh.tensor_ranks())
         check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, self.size)
 
     def local(self, config: TransformerConfig) -> TransformerConfig:

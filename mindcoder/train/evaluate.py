@@ -13,8 +13,8 @@ from mindcoder.backend.row_operators import LargestPlace
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
-from mindcoder.parallel.collectives import Collectives
-from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.parallel.tensor_parallel import SlicedLayers
 from mindcoder.parallel.vocabulary import SlicedAccuracy
 from mindcoder.progress import tqdm
@@ -88,8 +88,8 @@ class PipelineEval:
     The sums are returned on the last stage; zeros on the others.
     """
 
-    def __init__(self, decoder: Decoder, together: Collectives) -> None:
-        self.decoder, self.together = decoder, together
+    def __init__(self, decoder: Decoder, comm: ProcessGroups) -> None:
+        self.decoder, self.comm = decoder, comm
         self.last = EvalStep(decoder) if decoder.stage.is_last else None
 
     def set_train(self, train: bool) -> None:
@@ -99,7 +99,7 @@ class PipelineEval:
     def __call__(
         self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        previous, following = (link_to(self.decoder, self.together, step, input_ids.size) for step in (-1, 1))
+        previous, following = (link_to(self.decoder, self.comm, step, input_ids.size) for step in (-1, 1))
         entered = None if previous is None else previous.exchange(None, True)
         inputs = input_ids if entered is None else entered
         if self.last is not None:
@@ -111,15 +111,18 @@ class PipelineEval:
         return zero, zero, zero
 
 
-def build_eval_step(decoder: Decoder, together: Collectives) -> EvalStep | PipelineEval:
+def build_eval_step(decoder: Decoder, comm: ProcessGroups) -> EvalStep | PipelineEval:
     """The evaluation step of this rank's part of the network."""
-    return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, together)
+    return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, comm)
 
 
 def evaluate(
-    step: EvalStep | PipelineEval, loader: BatchLoader, show_progress: bool = True, agreement: Agreement | None = None
+    step: EvalStep | PipelineEval,
+    loader: BatchLoader,
+    show_progress: bool = True,
+    host_comm: HostCollectives | None = None,
 ) -> EvalResult:
-    """Evaluate one pass over ``loader`` (over all ranks, with ``agreement``). The network's training flag is
+    """Evaluate one pass over ``loader`` (over all ranks, with ``host_comm``). The network's training flag is
     restored.
     """
     was_training = step.decoder.training
@@ -141,6 +144,6 @@ def evaluate(
             loss, right, count = (total + float(part.asnumpy()) for total, part in zip((loss, right, count), sums))
     finally:
         step.decoder.set_train(was_training)
-    if agreement is not None:
-        loss, right, count = agreement.total(loss, right, count, from_last_stage=True)
+    if host_comm is not None:
+        loss, right, count = host_comm.all_reduce(loss, right, count, from_last_stage=True)
     return EvalResult(loss / max(count, 1.0), right / max(count, 1.0), int(count))

@@ -31,8 +31,8 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
 from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
-from mindcoder.parallel.collectives import Collectives
-from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions
@@ -123,8 +123,8 @@ def _set_up(
     """The trainer, resumed if that is asked for, and the pairs of preference tuning; arguments as of `train`."""
     runner, output = config.runner_config, Path(config.output_dir)
     root = output / "checkpoint"
-    together = meet_cluster(config)
-    mesh = together.mesh
+    comm = meet_cluster(config)
+    mesh = comm.mesh
     section = config.train_dataset
     accumulate, streams = micro_batches(config), section.data_loader.streaming
     loader: Loader
@@ -142,7 +142,7 @@ def _set_up(
             f"{loader.batches_per_epoch} batches are fewer than the {accumulate} of one update "
             "(gradient_accumulation_steps, times micro_batch_num in a pipeline)"
         )
-    resume_from = _resume_source(config, request, root, together)
+    resume_from = _resume_source(config, request, root, comm)
     network, schedule = config_from_section(config.model.settings), build_schedule(config, steps)
     lora, prefix, preference = lora_options(config), prefix_options(config), preference_options(config)
     needs_base = lora is not None or prefix is not None or preference is not None
@@ -181,7 +181,7 @@ def _set_up(
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
-    decoder = build_part(together, network, config, config.seed)
+    decoder = build_part(comm, network, config, config.seed)
     if options.preference is not None:
         check_preference(config, loader)
     elif loader.holds_pairs:
@@ -225,7 +225,7 @@ def _set_up(
         options,
         callbacks if mesh.rank == 0 else [],
         eval_loader,
-        together,
+        comm,
         reference,
     )
     if resume_from is not None:
@@ -328,10 +328,10 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
     )
 
 
-def _resume_source(config: RunConfig, request: TrainRequest, root: Path, together: Collectives) -> Checkpoint | None:
+def _resume_source(config: RunConfig, request: TrainRequest, root: Path, comm: ProcessGroups) -> Checkpoint | None:
     """The checkpoint that all processes resume from, or None for a fresh start; rank 0 finds it."""
-    location, mesh = _resume_location(config, request, root), together.mesh
-    check = DividedCheck(Agreement(together), mesh.rank, mesh.size)
+    location, mesh = _resume_location(config, request, root), comm.mesh
+    check = DividedCheck(HostCollectives(comm), mesh.rank, mesh.size)
     if mesh.rank > 0:
         place = root if location is None else location
         step = check.follow(lambda step: step_folder(place, step))
@@ -386,10 +386,10 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     """
     if not config.load_checkpoint:
         raise UserError("eval needs weights: --load_checkpoint")
-    together = meet_cluster(config)
-    loader = build_loader(config, config.eval_dataset, False, False, together.mesh)
+    comm = meet_cluster(config)
+    loader = build_loader(config, config.eval_dataset, False, False, comm.mesh)
     network = config_from_section(config.model.settings)
     weights = fitting_weights(config.load_checkpoint, network)
-    decoder = build_part(together, network, config, empty=True)
+    decoder = build_part(comm, network, config, empty=True)
     log.info("weights from %s", load_weights(decoder, weights).describe())
-    return evaluate(build_eval_step(decoder, together), loader, together.mesh.rank == 0, Agreement(together))
+    return evaluate(build_eval_step(decoder, comm), loader, comm.mesh.rank == 0, HostCollectives(comm))

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PreferenceOptions
-from mindcoder.parallel.collectives import Collectives, single_process
+from mindcoder.parallel.collectives import ProcessGroups, single_process
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
@@ -61,7 +61,7 @@ class TrainStep(nn.Cell):
         accumulates: accumulate gradients of several micro batches in buffers; otherwise every call updates.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: recompute every layer in the backward pass instead of keeping its activations.
-        together: the processes that share each step.
+        comm: the processes that share each step.
         preference: train on preference pairs.
         picks_rows: compute the head only for the tokens that micro batches name.
     """
@@ -74,18 +74,18 @@ class TrainStep(nn.Cell):
         accumulates: bool = False,
         loss_scaled: bool = False,
         recompute: bool = False,
-        together: Collectives | None = None,
+        comm: ProcessGroups | None = None,
         preference: PreferenceOptions | None = None,
         picks_rows: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
-        together = together or single_process()
+        comm = comm or single_process()
         self.weights = optimizer.parameters
         self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute, preference, picks_rows)
         self.has_pairs, self.picks_rows = preference is not None, picks_rows
-        self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, together)
-        mesh = together.mesh
-        self.data_sum = together.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
+        self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, comm)
+        mesh = comm.mesh
+        self.data_sum = comm.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
         self.accumulates = accumulates
         self.buffers = gradient_buffers(self.weights) if accumulates else None
         self.accumulate: Any = Accumulate(self.buffers, self.micro_batch.partial) if accumulates else None

@@ -35,8 +35,8 @@ from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Collectives, single_process
-from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.collectives import ProcessGroups, single_process
+from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.peft.lora import rate_ratios
 from mindcoder.train.callbacks.base import Callback, StepRecord
@@ -65,7 +65,7 @@ class Trainer:
         options: everything else.
         callbacks: notified of training events.
         eval_loader: evaluation batches, if any.
-        together: the process groups of the run; the loaders return this rank's part.
+        comm: the process groups of the run; the loaders return this rank's part.
         reference: of DPO, float32 ``[rows of the dataset, 2]``.
     """
 
@@ -79,7 +79,7 @@ class Trainer:
         options: TrainOptions,
         callbacks: Sequence[Callback] = (),
         eval_loader: BatchLoader | None = None,
-        together: Collectives | None = None,
+        comm: ProcessGroups | None = None,
         reference: np.ndarray | None = None,
     ) -> None:
         self.reference = reference
@@ -87,18 +87,18 @@ class Trainer:
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
         self.callbacks = list(callbacks)
-        together = together or single_process()
-        self.mesh, self.agreement = together.mesh, Agreement(together)
-        self.optimizer = self._build_optimizer(optimizer, together)
-        self.train_step = self._build_step(together)
-        self.eval_step = build_eval_step(decoder, together) if eval_loader else None
+        comm = comm or single_process()
+        self.mesh, self.host_comm = comm.mesh, HostCollectives(comm)
+        self.optimizer = self._build_optimizer(optimizer, comm)
+        self.train_step = self._build_step(comm)
+        self.eval_step = build_eval_step(decoder, comm) if eval_loader else None
         self.step = 0
         self.position = Position()
         self.updates = 0  # by this process, not counting those before a resume
         self._stop_signal: int | None = None
         self._stopped = False
 
-    def _build_optimizer(self, options: AdamWOptions, together: Collectives) -> AdamW:
+    def _build_optimizer(self, options: AdamWOptions, comm: ProcessGroups) -> AdamW:
         parameters = ms.ParameterTuple(self.decoder.trainable_params())
         lora = self.options.lora
         ratios = rate_ratios(parameters, lora) if lora else None
@@ -106,14 +106,12 @@ class Trainer:
             return AdamW(parameters, options, rate_ratios=ratios)
         owner = owners([tuple(item.shape) for item in parameters], self.mesh.data)
         owned = [rank == self.mesh.data_index for rank in owner]
-        return AdamW(parameters, options, owned, together.sum_over(self.mesh.data_ranks()), ratios)
+        return AdamW(parameters, options, owned, comm.sum_over(self.mesh.data_ranks()), ratios)
 
-    def _build_step(self, together: Collectives) -> Step:
+    def _build_step(self, comm: ProcessGroups) -> Step:
         options, scaled = self.options, self.loss_scale.scales
         if self.mesh.pipeline > 1:
-            return PipelineStep(
-                self.decoder, self.optimizer, options.max_grad_norm, scaled, options.recompute, together
-            )
+            return PipelineStep(self.decoder, self.optimizer, options.max_grad_norm, scaled, options.recompute, comm)
         accumulates = options.accumulate > 1
         return TrainStep(
             self.decoder,
@@ -122,7 +120,7 @@ class Trainer:
             accumulates,
             scaled,
             options.recompute,
-            together,
+            comm,
             options.preference,
             options.head_rows is not None,
         )
@@ -167,7 +165,9 @@ class Trainer:
             try:
                 self._tell("on_start", self.step, self.options.total_steps)
                 for batches, position in self._steps():
-                    labels, stops = self.agreement.total(sum(map(self._weight, batches)), self._stop_signal is not None)
+                    labels, stops = self.host_comm.all_reduce(
+                        sum(map(self._weight, batches)), self._stop_signal is not None
+                    )
                     if stops:  # all processes see the same sum, so all of them stop before the same update
                         self._stopped = True
                         break
@@ -232,12 +232,12 @@ class Trainer:
         try:
             if mesh.rank == 0:
                 begin_checkpoint(root, self.step)
-            self.agreement.meet()
+            self.host_comm.barrier()
             write_parts(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
-            self.agreement.meet()
+            self.host_comm.barrier()
             if mesh.rank == 0:
                 finish_checkpoint(folder, state, self.options.keep)
-            self.agreement.meet()
+            self.host_comm.barrier()
         except BaseException:
             if mesh.size == 1:  # other processes may still be writing; the next checkpoint cleans up
                 discard_checkpoint(folder)
@@ -327,7 +327,7 @@ class Trainer:
             position = self.position
             self.resume(checkpoint)
             self.position = position  # continue with the data after the spike
-        self.agreement.meet()
+        self.host_comm.barrier()
 
     def _checkpoint_before(self) -> Checkpoint | None:
         """The latest checkpoint to rewind to; None if none is intact, and the run continues without."""
@@ -369,7 +369,7 @@ class Trainer:
         if self.eval_step is None or self.eval_loader is None:
             return None
         with GRAPH_LOCK:
-            result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.agreement)
+            result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.host_comm)
         self.train_step.set_train(True)
         self._tell("on_eval", self.step, result)
         return result
