@@ -27,7 +27,7 @@ class NativeDecoder(nn.Cell):
     a step's time.
 
     Args:
-        decoder: the network, or a pipeline stage of it; its slices hold whole layers.
+        decoder: the network, or a pipeline stage of it; without tensor parallelism.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block, a multiple of `KEYS_TOGETHER`.
         bank: the network's adapters.

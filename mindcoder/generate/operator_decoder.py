@@ -1,4 +1,4 @@
-"""A decoder's step as a graph of operators, on any device; slices of layers too."""
+"""A decoder's step as a graph of operators, on any device; shards of layers, too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OperatorDecoder(nn.Cell):
     aclnnInplaceIndexCopy writes the cache in every dtype.
 
     Args:
-        decoder: the network, a pipeline stage or a slice of it; its cells know their adapters.
+        decoder: the network, a pipeline stage or a shard of it; its cells know their adapters.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block.
     """

@@ -12,7 +12,7 @@ from mindcoder.backend.operators import RotatePairs
 from mindcoder.backend.row_operators import Fork
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
-from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
+from mindcoder.models.tensor_parallel import INPUT_AXIS, NO_TP, OUTPUT_AXIS, NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
 
 
@@ -23,7 +23,7 @@ class SelfAttention(nn.Cell):
         config: sizes, dropout and initializer range.
         site: index of this layer's attention dropout.
         output_stddev: initial standard deviation of the output projection (scaled down with depth).
-        slices: which heads this rank holds.
+        tp: which heads this rank holds.
 
     ``rotation`` in the methods below is the cos/sin that `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
     positions, or an empty tuple with learned position embeddings.
@@ -35,22 +35,27 @@ class SelfAttention(nn.Cell):
         site: int,
         initializer: Initializer,
         output_stddev: float,
-        slices: WholeLayers = WHOLE,
+        tp: NoTensorParallel = NO_TP,
     ) -> None:
         super().__init__()
-        local = slices.local(config)
+        local = tp.local(config)
         self.head_dim = config.head_dim
         self.query_size, self.kv_size = local.query_size, local.kv_size
         self.query_scale = config.query_scale
         dtypes = (initializer, config.param_dtype, config.compute_dtype, config.attention_bias)
-        column, row = (OUTPUT_AXIS, INPUT_AXIS) if slices.size > 1 else (None, None)
-        kv_axis = column if config.num_kv_heads % slices.size == 0 else None
-        self.enter = slices.enter()
+        column, row = (OUTPUT_AXIS, INPUT_AXIS) if tp.size > 1 else (None, None)
+        kv_axis = column if config.num_kv_heads % tp.size == 0 else None
+        self.copy_to_region = tp.copy_to_region()
         self.query = Linear(config.hidden_size, config.query_size, *dtypes, axis=column)
         self.key = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
         self.value = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
         self.output = Linear(
-            config.query_size, config.hidden_size, *dtypes, stddev=output_stddev, axis=row, leave=slices.leave()
+            config.query_size,
+            config.hidden_size,
+            *dtypes,
+            stddev=output_stddev,
+            axis=row,
+            reduce_from_region=tp.reduce_from_region(),
         )
         self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = CausalAttention(
@@ -76,8 +81,8 @@ class SelfAttention(nn.Cell):
 
     def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from `AttentionMasks`."""
-        if self.enter is not None:
-            rows = self.enter(rows)
+        if self.copy_to_region is not None:
+            rows = self.copy_to_region(rows)
         for_query, for_key, for_value = self.share(rows)
         key, value = self.rotated_key(for_key, rotation, seed), self.value(for_value, seed=seed)
         total = length

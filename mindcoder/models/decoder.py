@@ -18,13 +18,13 @@ from mindcoder.models.initializer import Initializer
 from mindcoder.models.mlp import MLP
 from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
-from mindcoder.models.slices import WHOLE, WholeLayers
 from mindcoder.models.stage import Stage
+from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
-SITES_OF_A_SLICE = 1 << 16
-SLICE_SEED = 0x3C6EF35F  # offset between the dropout seeds of ranks that hold different tokens
+SITES_PER_RANK = 1 << 16
+RANK_SEED = 0x3C6EF35F  # offset between the dropout seeds of ranks that hold different tokens
 TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # seeds of the initializer
 
 
@@ -32,7 +32,7 @@ class DecoderLayer(nn.Cell):
     """Pre-norm attention and MLP, each added to the residual stream ``[B*S, H]``."""
 
     def __init__(
-        self, config: TransformerConfig, index: int, initializer: Initializer, slices: WholeLayers = WHOLE
+        self, config: TransformerConfig, index: int, initializer: Initializer, tp: NoTensorParallel = NO_TP
     ) -> None:
         super().__init__()
         # Residual branches are initialized smaller in deeper networks (GPT-2, section 2.3).
@@ -41,18 +41,18 @@ class DecoderLayer(nn.Cell):
         self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
             config,
-            site + slices.index * SITES_OF_A_SLICE,  # heads of different ranks drop different probabilities
+            site + tp.index * SITES_PER_RANK,  # heads of different ranks drop different probabilities
             initializer,
             output_stddev,
-            slices,
+            tp,
         )
         self.mlp_norm = Norm(config, initializer)
-        self.mlp = MLP(config, initializer, output_stddev, slices)
+        self.mlp = MLP(config, initializer, output_stddev, tp)
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
         self.attention_share, self.mlp_share = Fork(2), Fork(2)
-        self.seed_offset = slices.index * SLICE_SEED & 0x7FFFFFFF if slices.sequence else 0
+        self.seed_offset = tp.index * RANK_SEED & 0x7FFFFFFF if tp.sequence else 0
 
     def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         rows, entering = self.attention_share(rows)
@@ -78,7 +78,7 @@ class Decoder(nn.Cell):
         config: the architecture.
         seed: of the initial weights.
         empty: leave weights at zero because they are loaded right after.
-        slices: this rank's part of every layer (tensor parallelism).
+        tp: this rank's part of every layer (tensor parallelism).
         stage: the layers on this rank (pipeline parallelism); all by default.
 
     Parameter names are global, those of ``config.parameter_shapes()``: the same in every parallel layout and in
@@ -90,20 +90,20 @@ class Decoder(nn.Cell):
         config: TransformerConfig,
         seed: int = 0,
         empty: bool = False,
-        slices: WholeLayers = WHOLE,
+        tp: NoTensorParallel = NO_TP,
         stage: Stage | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.slices = config, slices
+        self.config, self.tp = config, tp
         # global shapes of the parameters that `mindcoder.peft` adds
         self.adapter_shapes: dict[str, tuple[int, ...]] = {}
         self.prefix_length = 0  # positions reserved for a learned prefix
         self.stage = stage = stage or Stage(range(config.num_layers))
-        local = self.local_config = slices.local(config)
-        initializer = Initializer(seed, config.initializer_range, empty, slices)
+        local = self.local_config = tp.local(config)
+        initializer = Initializer(seed, config.initializer_range, empty, tp)
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        table_axis, stddev = slices.axis(TOKEN_TABLES[0], config), config.embedding_deviation or None
+        table_axis, stddev = tp.axis(TOKEN_TABLES[0], config), config.embedding_deviation or None
         self.token_embedding: Any = None
         self.position_embedding: Any = None
         self.rotary: Any = None
@@ -115,7 +115,7 @@ class Decoder(nn.Cell):
                 resolve_dtype(config.embedding_dtype or config.param_dtype),
                 compute_dtype,
                 table_axis,
-                slices,
+                tp,
                 stddev,
             )
         if config.position == "rope":
@@ -130,7 +130,7 @@ class Decoder(nn.Cell):
                 stddev=stddev,
             )
         self.layers = nn.CellList(
-            [DecoderLayer(config, layer, initializer.at(FIRST_LAYER_PART + layer), slices) for layer in stage.layers]
+            [DecoderLayer(config, layer, initializer.at(FIRST_LAYER_PART + layer), tp) for layer in stage.layers]
         )
         self.final_norm: Any = Norm(config, initializer) if stage.is_last else None
         has_head = stage.is_last and not config.tied_head
@@ -140,15 +140,15 @@ class Decoder(nn.Cell):
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.sliding_window),
             *(resolve_dtype(config.softmax_dtype), compute_dtype),
         )
-        self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
-        self.join_logits = slices.join_logits()
+        self.scatter_sequence, self.gather_sequence = tp.scatter_sequence(), tp.gather_sequence()
+        self.gather_logits = tp.gather_logits()
         self.head_product = matrix_product(transpose_b=True, compute_dtype=config.compute_dtype)
         self.cut_rows, self.cut_columns = Cut(0), Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.own_tokens = config.vocab_size
         if table_axis is not None:
-            begin, end = slices.part(config.token_rows)
+            begin, end = tp.shard_range_of(config.token_rows)
             self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
         _name_globally(self)
         _clear_padding(self)
@@ -160,8 +160,8 @@ class Decoder(nn.Cell):
             rows = rows + self.position_embedding(position_ids)
         if self.embedding_dropout is not None:
             rows = self.embedding_dropout(rows, seed)
-        if self.spread_rows is not None:
-            rows = self.spread_rows(rows)
+        if self.scatter_sequence is not None:
+            rows = self.scatter_sequence(rows)
         return rows
 
     def freeze(self) -> None:
@@ -206,7 +206,7 @@ class Decoder(nn.Cell):
     def finish(self, rows: Tensor) -> Tensor:
         """Apply the final norm to the last layer's output, giving the input of the head."""
         rows = self.final_norm(rows)
-        return rows if self.before_head is None else self.before_head(rows)
+        return rows if self.gather_sequence is None else self.gather_sequence(rows)
 
     def look_up(self, inputs: Tensor) -> Tensor:
         """Input of `run_layers`: embeddings of int32 ids on the first stage, the hidden states themselves on others."""
@@ -241,7 +241,7 @@ class Decoder(nn.Cell):
 
     def logits_weight(self) -> Tensor:
         """The weight that `logits` multiplies by."""
-        if self.join_logits is not None:
+        if self.gather_logits is not None:
             return ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the shards the same size
         return self.head_weight()
 
@@ -252,8 +252,8 @@ class Decoder(nn.Cell):
         if weight is None:
             weight = self.logits_weight()
         logits = ops.cast(self.head_product(rows, weight), ms.float32)
-        if self.join_logits is not None:
-            return self.cut_columns(self.join_logits(logits), 0, self.vocab_size)
+        if self.gather_logits is not None:
+            return self.cut_columns(self.gather_logits(logits), 0, self.vocab_size)
         return logits
 
 

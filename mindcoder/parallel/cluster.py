@@ -5,11 +5,11 @@ from __future__ import annotations
 from mindcoder.config.layout import spread_layers
 from mindcoder.config.schema import RunConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.slices import WHOLE, WholeLayers
 from mindcoder.models.stage import Stage, stage_of
+from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import ProcessGroups, create_process_groups, single_process
-from mindcoder.parallel.tensor_parallel import SlicedLayers
+from mindcoder.parallel.tensor_parallel import TensorParallel
 
 
 def meet_cluster(config: RunConfig) -> ProcessGroups:
@@ -24,17 +24,19 @@ def meet_cluster(config: RunConfig) -> ProcessGroups:
     return create_process_groups(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
 
 
-def slices_of(comm: ProcessGroups, network: TransformerConfig, config: RunConfig, trains: bool = True) -> WholeLayers:
+def build_tensor_parallel(
+    comm: ProcessGroups, network: TransformerConfig, config: RunConfig, trains: bool = True
+) -> NoTensorParallel:
     """This process's part of every layer.
 
     Args:
         trains: sequence parallelism is for training and evaluation; a single new token cannot be divided.
     """
     if comm.mesh.tensor == 1:
-        return WHOLE
+        return NO_TP
     section = config.parallel_config
     sequence = bool(section.use_seq_parallel or config.model.settings.use_seq_parallel)
-    return SlicedLayers(comm, network, sequence and trains, section.vocab_emb_dp is False)
+    return TensorParallel(comm, network, sequence and trains, section.vocab_emb_dp is False)
 
 
 def stage_here(comm: ProcessGroups, config: RunConfig) -> Stage:
@@ -56,7 +58,7 @@ def build_part(
     Args:
         seed: of the start values.
         empty: weights are loaded right after.
-        trains: as `slices_of`.
+        trains: as `build_tensor_parallel`.
     """
-    slices = slices_of(comm, network, config, trains)
-    return Decoder(network, seed, empty, slices, stage_here(comm, config))
+    tp = build_tensor_parallel(comm, network, config, trains)
+    return Decoder(network, seed, empty, tp, stage_here(comm, config))

@@ -1,4 +1,4 @@
-"""Cross entropy over a vocabulary that tensor-parallel ranks divide; logits are never gathered."""
+"""Cross entropy over a vocabulary sharded by tensor-parallel ranks; logits are never gathered."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEn
 from mindcoder.parallel.collectives import GatherOver
 
 
-class SlicedStatistics(nn.Cell):
-    """What a row's loss needs of all slices, in one message: two numbers a row and slice.
+class VocabParallelStatistics(nn.Cell):
+    """What a token's loss needs from all ranks, in one message: two numbers per token and rank.
 
     Args:
-        gather: joins over the slices.
-        first_token: id of this slice's first token.
+        gather: all-gather over the tensor-parallel group.
+        first_token: id of the first token in this rank's shard.
     """
 
     def __init__(self, gather: GatherOver, first_token: int) -> None:
@@ -26,12 +26,12 @@ class SlicedStatistics(nn.Cell):
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, targets: Tensor) -> tuple:
-        """Of float32 ``[R, V / slices]`` and int32 ``[R]`` at least 0.
+        """Of float32 ``[R, V / ranks]`` and int32 ``[R]`` at least 0.
 
         Returns:
-            log-probabilities among this slice's tokens ``[R, V / slices]``; log of this slice's share of the
-            probability and of the target's probability, both ``[R]``; the target's place in this slice and whether it
-            is here (float32), both ``[R, 1]``.
+            log-probabilities within this shard ``[R, V / ranks]``; log of this shard's total probability and of the
+            target's probability, both ``[R]``; the target's index in this shard and whether it is here (float32), both
+            ``[R, 1]``.
         """
         rows, own = logits.shape
         local = targets.reshape((-1, 1)) - self.first_token
@@ -49,14 +49,14 @@ class SlicedStatistics(nn.Cell):
         return inner, log_sum.reshape((rows,)) - total, target_logit - total, place, here
 
 
-class SlicedCrossEntropy(LinearCrossEntropy):
-    """`LinearCrossEntropy` where ``weight [V / slices, H]`` is this slice's.
+class VocabParallelCrossEntropy(LinearCrossEntropy):
+    """`LinearCrossEntropy` where ``weight [V / ranks, H]`` is this rank's shard.
 
-    The same call and results; the gradient of ``hidden`` is this slice's part of a sum (`EnterSlices` adds it up).
-    Softmax within the slice, times a number a row that acts on the small ``[rows, H]`` side, is the whole softmax.
+    The same call and results; the gradient of ``hidden`` is partial (`CopyToRegion` all-reduces it). The softmax within
+    the shard, times one number per token that acts on the small ``[rows, H]`` side, is the whole softmax.
     """
 
-    def __init__(self, statistics: SlicedStatistics, scaled: bool) -> None:
+    def __init__(self, statistics: VocabParallelStatistics, scaled: bool) -> None:
         super().__init__(scaled)
         self.statistics = statistics
         self.look_up = LookUp()
@@ -95,15 +95,15 @@ class SlicedCrossEntropy(LinearCrossEntropy):
         return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
 
 
-class SlicedAccuracy(nn.Cell):
-    """Loss and right predictions of rows, for evaluation.
+class VocabParallelAccuracy(nn.Cell):
+    """Loss and correct predictions per token, for evaluation.
 
     Args:
-        statistics: of the slices.
-        gather: joins over the slices.
+        statistics: of all shards.
+        gather: all-gather over the tensor-parallel group.
     """
 
-    def __init__(self, statistics: SlicedStatistics, gather: GatherOver) -> None:
+    def __init__(self, statistics: VocabParallelStatistics, gather: GatherOver) -> None:
         super().__init__(auto_prefix=False)
         self.statistics, self.gather = statistics, gather
         self.argmax = LargestPlace()
@@ -111,7 +111,7 @@ class SlicedAccuracy(nn.Cell):
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Own logits ``[R, V / slices]`` and labels ``[R]`` to two float32 ``[R]``; ignored rows have no loss."""
+        """This rank's logits ``[R, V / ranks]`` and labels ``[R]`` -> two float32 ``[R]``; no loss without a label."""
         rows = logits.shape[0]
         _, _, log_target, place, here = self.statistics(logits, ops.maximum(labels, Tensor(0, ms.int32)))
         best = self.argmax(logits).reshape((-1, 1))
@@ -120,7 +120,7 @@ class SlicedAccuracy(nn.Cell):
         both = self.gather(ops.depend(ops.concat((value, hit)), log_target)).reshape((-1, 2, rows))
         values = self.cut(both, 0, 1).reshape((-1, rows))
         hits = self.cut(both, 1, 2).reshape((-1, rows))
-        # The target's slice has the largest logit of all, and in it the target is the largest.
+        # The target's shard has the largest logit of all, and in it the target is the largest.
         right = (hits * ops.cast(values >= values.max(0).reshape((1, rows)), ms.float32)).sum(0)
         labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
         return -log_target * labelled, right * labelled

@@ -93,7 +93,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
         ValueError: with tensor parallelism.
     """
     config = decoder.config
-    if decoder.slices.size > 1:
+    if decoder.tp.size > 1:
         raise ValueError("a prefix does not support tensor parallelism: model_parallel must be 1")
     shapes = prefix_shapes(options, config)
     decoder.freeze()

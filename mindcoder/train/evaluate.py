@@ -15,11 +15,11 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
 from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
-from mindcoder.parallel.tensor_parallel import SlicedLayers
-from mindcoder.parallel.vocabulary import SlicedAccuracy
+from mindcoder.parallel.tensor_parallel import TensorParallel
+from mindcoder.parallel.vocabulary import VocabParallelAccuracy
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
-from mindcoder.train.gradients import sliced_statistics
+from mindcoder.train.gradients import vocab_parallel_statistics
 from mindcoder.train.pipeline_step import link_to
 
 
@@ -54,8 +54,8 @@ class EvalStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.decoder = decoder
         self.measure = WholeAccuracy()
-        if isinstance(decoder.slices, SlicedLayers) and decoder.slices.vocabulary:
-            self.measure = SlicedAccuracy(sliced_statistics(decoder), decoder.slices.gather)
+        if isinstance(decoder.tp, TensorParallel) and decoder.tp.vocabulary:
+            self.measure = VocabParallelAccuracy(vocab_parallel_statistics(decoder), decoder.tp.gather)
         self.head_product = matrix_product(transpose_b=True, compute_dtype=decoder.config.compute_dtype)
 
     def construct(

@@ -9,8 +9,8 @@ from mindcoder.backend.row_operators import AddRows
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LabelledCrossEntropy, LinearCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
-from mindcoder.parallel.tensor_parallel import SlicedLayers
-from mindcoder.parallel.vocabulary import SlicedCrossEntropy, SlicedStatistics
+from mindcoder.parallel.tensor_parallel import TensorParallel
+from mindcoder.parallel.vocabulary import VocabParallelCrossEntropy, VocabParallelStatistics
 from mindcoder.train.recompute import RecomputedGradients
 
 
@@ -18,21 +18,21 @@ def head_loss(
     decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, picks_rows: bool = False
 ) -> nn.Cell:
     """Head fused with the loss: cross entropy over a whole or parallel vocabulary, or a preference loss."""
-    slices = decoder.slices
+    tp = decoder.tp
     if preference is not None:
         return PreferenceLoss(preference, scaled)
     if picks_rows:
         return LabelledCrossEntropy(head_loss(decoder, scaled))
-    if isinstance(slices, SlicedLayers) and slices.vocabulary:
-        return SlicedCrossEntropy(sliced_statistics(decoder), scaled)
+    if isinstance(tp, TensorParallel) and tp.vocabulary:
+        return VocabParallelCrossEntropy(vocab_parallel_statistics(decoder), scaled)
     return LinearCrossEntropy(scaled, decoder.config.compute_dtype)
 
 
-def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
+def vocab_parallel_statistics(decoder: Decoder) -> VocabParallelStatistics:
     """Softmax statistics of a parallel vocabulary."""
-    slices = decoder.slices
-    assert isinstance(slices, SlicedLayers)
-    return SlicedStatistics(slices.gather, slices.part(decoder.config.token_rows)[0])
+    tp = decoder.tp
+    assert isinstance(tp, TensorParallel)
+    return VocabParallelStatistics(tp.gather, tp.shard_range_of(decoder.config.token_rows)[0])
 
 
 class PlainGradients(nn.Cell):
@@ -107,9 +107,9 @@ class MicroBatchGradients(nn.Cell):
         names = [weight.name for weight in weights]
         table = decoder.token_embedding.weight.name if self.is_first else None
         self.embedding_index = names.index(table) if table in names else -1  # frozen, or on another stage
-        slices, config = decoder.slices, decoder.config
-        self.partial = tuple(slices.is_partial(name, config) for name in names)
-        self.tensor_sum = slices.tensor_sum
+        tp, config = decoder.tp, decoder.config
+        self.partial = tuple(tp.has_partial_gradient(name, config) for name in names)
+        self.tensor_sum = tp.tensor_sum
         self.add_rows = AddRows()
 
     def construct(

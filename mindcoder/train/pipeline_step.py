@@ -40,7 +40,7 @@ def link_to(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) -> Ro
     neighbour = comm.neighbour(step)
     if neighbour is None:
         return None
-    rows = tokens // (decoder.slices.size if decoder.slices.sequence else 1)
+    rows = tokens // (decoder.tp.size if decoder.tp.sequence else 1)
     return RowsLink(neighbour, (rows, decoder.config.hidden_size), decoder.compute_dtype)
 
 
