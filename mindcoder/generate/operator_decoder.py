@@ -76,12 +76,12 @@ class OperatorDecoder(nn.Cell):
         positions, written = self.cut(places, 0, 1).reshape((-1,)), self.cut(places, 1, 2).reshape((-1,))
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
-        rows = decoder.look_up(inputs)
+        rows = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
-            rows = decoder.begin(rows, positions, Tensor(0, ms.int32))
+            rows = decoder.embed(rows, positions, Tensor(0, ms.int32))
         batch, blocks = tables.shape
         length = places.shape[1] // batch
-        rotation = () if decoder.rotary is None else decoder.rotary.spread(angles)
+        cos_sin = () if decoder.rotary is None else decoder.rotary.spread(angles)
         mask = decoder.attention_masks.cached(positions.reshape((batch, length)), blocks * self.block_size)
         offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))
         read = (tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
@@ -89,14 +89,14 @@ class OperatorDecoder(nn.Cell):
         for index in range(len(decoder.layers)):
             layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
             normed = layer.attention_norm(rows)
-            key, value = layer.attention.rotated_key(normed, rotation), layer.attention.value(normed)
+            key, value = layer.attention.key_with_rope(normed, cos_sin), layer.attention.value(normed)
             stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            attended = self.attend(layer, normed, keys, values, (rotation, slots, tables, lengths, mask))
-            rows = layer.finish_cached(rows, attended)
+            attn_output = self.attend(layer, normed, keys, values, (cos_sin, slots, tables, lengths, mask))
+            rows = layer.after_attention(rows, attn_output)
         if not decoder.stage.is_last:
             return rows
-        return decoder.logits(decoder.finish(self.look_up(rows, chosen)), head)
+        return decoder.logits(decoder.final_norm_output(self.look_up(rows, chosen)), head)
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
@@ -116,29 +116,29 @@ class OperatorDecoder(nn.Cell):
             step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their tables ``[B, M]``; how many
                 tokens each token sees, itself included, ``[T]``; and the masks of the grid.
         """
-        rotation, _, tables, lengths, mask = step
+        cos_sin, _, tables, lengths, mask = step
         batch = tables.shape[0]
         if not self.pages or normed.shape[0] != batch:
             return self.attend_gathered(layer, normed, keys, values, step)
-        # Queries come scaled, by the rotation or before.
-        query = layer.attention.rotated_query(normed, rotation).reshape((batch, 1, -1))
+        # Queries come scaled, by cos/sin or before.
+        query = layer.attention.query_with_rope(normed, cos_sin).reshape((batch, 1, -1))
         keys, values = keys.reshape(self.pool_shape), values.reshape(self.pool_shape)
         window = mask if self.windowed else None  # the order alone is in the lengths
-        attended = self.paged(
+        attn_output = self.paged(
             *(query, (keys,), (values,), window, self.to_host(ops.cast(lengths, ms.int64))),
             *(None, None, None, None, None, None, None, None, tables),
         )
-        return layer.attention.output(attended.reshape((batch, -1)))
+        return layer.attention.output(attn_output.reshape((batch, -1)))
 
     def attend_gathered(
         self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple
     ) -> Tensor:
         """The same for any grid: the sequences' keys and values are brought together first."""
-        rotation, slots, tables, _, mask = step
+        cos_sin, slots, tables, _, mask = step
         batch = tables.shape[0]
         own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
         length = normed.shape[0] // batch
-        return layer.attention.attend_cache(normed, rotation, own_keys, own_values, mask, batch, length)
+        return layer.attention.attend_to_cache(normed, cos_sin, own_keys, own_values, mask, batch, length)
 
     def sequences(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
         """What the sequences' blocks hold: ``[B, M * block_size, K*D]``."""

@@ -25,7 +25,7 @@ class SelfAttention(nn.Cell):
         output_stddev: initial standard deviation of the output projection (scaled down with depth).
         tp: which heads this rank holds.
 
-    ``rotation`` in the methods below is the cos/sin that `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
+    ``cos_sin`` in the methods below is what `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
     positions, or an empty tuple with learned position embeddings.
     """
 
@@ -65,37 +65,37 @@ class SelfAttention(nn.Cell):
         self.share = Fork(3)
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
-    def rotated_query(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
+    def query_with_rope(self, rows: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
         """Queries with RoPE and the attention scale applied: ``[B*S, H] -> [B*S, N*D]``."""
         query = self.query(rows, seed=seed)
         if self.rotate is None:
             return query * self.query_scale
-        return self.rotate(query.reshape((-1, self.head_dim)), rotation[0], rotation[1]).reshape((-1, self.query_size))
+        return self.rotate(query.reshape((-1, self.head_dim)), cos_sin[0], cos_sin[1]).reshape((-1, self.query_size))
 
-    def rotated_key(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
+    def key_with_rope(self, rows: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
         """Keys with RoPE applied, as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
         key = self.key(rows, seed=seed)
         if self.rotate is None:
             return key
-        return self.rotate(key.reshape((-1, self.head_dim)), rotation[2], rotation[3]).reshape((-1, self.kv_size))
+        return self.rotate(key.reshape((-1, self.head_dim)), cos_sin[2], cos_sin[3]).reshape((-1, self.kv_size))
 
-    def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+    def construct(self, rows: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from `AttentionMasks`."""
         if self.copy_to_region is not None:
             rows = self.copy_to_region(rows)
         for_query, for_key, for_value = self.share(rows)
-        key, value = self.rotated_key(for_key, rotation, seed), self.value(for_value, seed=seed)
+        key, value = self.key_with_rope(for_key, cos_sin, seed), self.value(for_value, seed=seed)
         total = length
         if self.prefix is not None:
             key, value = self.prefix(key, value, batch, seed)
             total = key.shape[0] // batch
-        query = self.rotated_query(for_query, rotation, seed)
+        query = self.query_with_rope(for_query, cos_sin, seed)
         return self.output(self.core(query, key, value, mask, seed, batch, length, total), seed=seed)
 
-    def attend_cache(
+    def attend_to_cache(
         self,
         rows: Tensor,
-        rotation: tuple,
+        cos_sin: tuple,
         key_cache: Tensor,
         value_cache: Tensor,
         mask: Tensor,
@@ -105,5 +105,5 @@ class SelfAttention(nn.Cell):
         """Attention to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``."""
         total = key_cache.shape[1]
         key, value = key_cache.reshape((-1, self.kv_size)), value_cache.reshape((-1, self.kv_size))
-        query = self.rotated_query(rows, rotation)
+        query = self.query_with_rope(rows, cos_sin)
         return self.output(self.core.cached(query, key, value, mask, batch, length, total))

@@ -54,20 +54,20 @@ class DecoderLayer(nn.Cell):
         self.attention_share, self.mlp_share = Fork(2), Fork(2)
         self.seed_offset = tp.index * RANK_SEED & 0x7FFFFFFF if tp.sequence else 0
 
-    def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+    def construct(self, rows: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
         rows, entering = self.attention_share(rows)
-        attended = self.attention(self.attention_norm(entering), rotation, mask, seed, batch, length)
+        attn_output = self.attention(self.attention_norm(entering), cos_sin, mask, seed, batch, length)
         if self.attention_dropout is not None:
-            attended = self.attention_dropout(attended, seed + self.seed_offset)
-        rows, entering = self.mlp_share(rows + attended)
-        expanded = self.mlp(self.mlp_norm(entering), seed)
+            attn_output = self.attention_dropout(attn_output, seed + self.seed_offset)
+        rows, entering = self.mlp_share(rows + attn_output)
+        mlp_output = self.mlp(self.mlp_norm(entering), seed)
         if self.mlp_dropout is not None:
-            expanded = self.mlp_dropout(expanded, seed + self.seed_offset)
-        return rows + expanded
+            mlp_output = self.mlp_dropout(mlp_output, seed + self.seed_offset)
+        return rows + mlp_output
 
-    def finish_cached(self, rows: Tensor, attended: Tensor) -> Tensor:
+    def after_attention(self, rows: Tensor, attn_output: Tensor) -> Tensor:
         """The rest of the layer after attention to a KV cache; no dropout."""
-        rows = rows + attended
+        rows = rows + attn_output
         return rows + self.mlp(self.mlp_norm(rows))
 
 
@@ -153,7 +153,7 @@ class Decoder(nn.Cell):
         _name_globally(self)
         _clear_padding(self)
 
-    def begin(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
+    def embed(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
         """Input of the first layer, from token embeddings that have been looked up; both ``[B*S, H]``."""
         rows = token_rows
         if self.position_embedding is not None:
@@ -169,15 +169,15 @@ class Decoder(nn.Cell):
         for parameter in self.get_parameters():
             parameter.requires_grad = False
 
-    def set_prefix_length(self, tokens: int) -> None:
+    def reserve_prefix(self, tokens: int) -> None:
         """Reserve the first ``tokens`` positions for a learned prefix, which every sequence attends to."""
         self.prefix_length = self.attention_masks.prefix_length = tokens
 
-    def behind_prefix(self, position_ids: Tensor) -> Tensor:
+    def shift_positions(self, position_ids: Tensor) -> Tensor:
         """Position ids shifted past the learned prefix."""
         return position_ids if self.prefix_length == 0 else position_ids + self.prefix_length
 
-    def rotation(self, position_ids: Tensor, longest: Tensor) -> tuple:
+    def cos_sin(self, position_ids: Tensor, longest: Tensor) -> tuple:
         """cos/sin for all layers, see `RotaryAngles`; an empty tuple with learned position embeddings."""
         if self.rotary is None:
             return ()
@@ -194,21 +194,21 @@ class Decoder(nn.Cell):
             Hidden states for the next stage; on the last stage the output of the final norm ``[B*S, H]``.
         """
         batch, length = position_ids.shape
-        position_ids = self.behind_prefix(position_ids)
+        position_ids = self.shift_positions(position_ids)
         if self.stage.is_first:
-            rows = self.begin(rows, position_ids, seed)
-        rotation = self.rotation(position_ids, position_ids.max() + 1)
+            rows = self.embed(rows, position_ids, seed)
+        cos_sin = self.cos_sin(position_ids, position_ids.max() + 1)
         mask = self.attention_masks(document_ids)
         for layer in self.layers:
-            rows = layer(rows, rotation, mask, seed, batch, length)
-        return self.finish(rows) if self.stage.is_last else rows
+            rows = layer(rows, cos_sin, mask, seed, batch, length)
+        return self.final_norm_output(rows) if self.stage.is_last else rows
 
-    def finish(self, rows: Tensor) -> Tensor:
+    def final_norm_output(self, rows: Tensor) -> Tensor:
         """Apply the final norm to the last layer's output, giving the input of the head."""
         rows = self.final_norm(rows)
         return rows if self.gather_sequence is None else self.gather_sequence(rows)
 
-    def look_up(self, inputs: Tensor) -> Tensor:
+    def embed_tokens(self, inputs: Tensor) -> Tensor:
         """Input of `run_layers`: embeddings of int32 ids on the first stage, the hidden states themselves on others."""
         return self.token_embedding(inputs) if self.stage.is_first else inputs
 
@@ -224,7 +224,7 @@ class Decoder(nn.Cell):
         Returns:
             ``[B*S, H]`` in the compute dtype.
         """
-        return self.run_layers(self.look_up(inputs), position_ids, document_ids, seed)
+        return self.run_layers(self.embed_tokens(inputs), position_ids, document_ids, seed)
 
     def head_parameter(self) -> Parameter:
         """The head's matrix, or the tied embedding table, including padding rows."""

@@ -39,14 +39,14 @@ class Embedding(nn.Cell):
         self.rows, self.first_row = self.weight.shape[0], tp.index * self.weight.shape[0]
         self.reduce_embeddings = tp.reduce_embeddings() if axis is not None else None
 
-    def places(self, ids: Tensor) -> Tensor:
-        """Local row indices ``[ids.size]``, clamped to this rank's shard; ids outside it are masked by `own`."""
+    def local_indices(self, ids: Tensor) -> Tensor:
+        """Row indices ``[ids.size]`` in this rank's shard, clamped to it; `mask_foreign` masks ids outside it."""
         ids = ids.reshape((-1,))
         if self.reduce_embeddings is None:
             return ids
         return ops.clip(ids - self.first_row, 0, self.rows - 1)
 
-    def own(self, ids: Tensor, values: Tensor) -> Tensor:
+    def mask_foreign(self, ids: Tensor, values: Tensor) -> Tensor:
         """Keep ``values [ids.size, size]`` of ids in this rank's shard, zero the others."""
         if self.reduce_embeddings is None:
             return values
@@ -55,7 +55,7 @@ class Embedding(nn.Cell):
         return values * ops.cast(inside, values.dtype)
 
     def construct(self, ids: Tensor) -> Tensor:
-        found = ops.cast(self.look_up(self.weight, self.places(ids)), self.compute_dtype)
+        found = ops.cast(self.look_up(self.weight, self.local_indices(ids)), self.compute_dtype)
         if self.reduce_embeddings is None:
             return found
-        return self.reduce_embeddings(self.own(ids, found))
+        return self.reduce_embeddings(self.mask_foreign(ids, found))

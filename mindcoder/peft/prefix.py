@@ -107,7 +107,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
             parameter.set_data(Tensor(_start_value(seed, layer, place, shapes[parameter.name])))
             added.append(parameter)
     decoder.adapter_shapes = shapes
-    decoder.set_prefix_length(options.tokens)
+    decoder.reserve_prefix(options.tokens)
     return added
 
 

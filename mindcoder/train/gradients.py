@@ -140,7 +140,7 @@ class MicroBatchGradients(nn.Cell):
         The gradient of the embedding lookup is scattered into the table's gradient so far: that of the tied head, or
         zeros. A separate gradient of the table and the sum of the two would cost two more tensors of its size.
         """
-        rows = self.decoder.look_up(inputs)
+        rows = self.decoder.embed_tokens(inputs)
         loss, (grad_rows, grads) = self.stage_gradients(
             rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
@@ -155,7 +155,7 @@ class MicroBatchGradients(nn.Cell):
                 grad = last
             if index == self.embedding_index:
                 table = self.decoder.token_embedding
-                own_rows = table.own(inputs, ops.cast(grad_rows, grad.dtype))
-                grad = self.add_rows(grad, table.places(inputs), own_rows)
+                own_rows = table.mask_foreign(inputs, ops.cast(grad_rows, grad.dtype))
+                grad = self.add_rows(grad, table.local_indices(inputs), own_rows)
             merged += (grad,)
         return loss, grad_rows, merged

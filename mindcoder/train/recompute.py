@@ -41,9 +41,9 @@ class RecomputedGradients(nn.Cell):
             self.head_gradient = ms.value_and_grad(self.head, 0, weights=listed)
         table = decoder.position_embedding
         trains_table = table is not None and table.weight.requires_grad
-        self.begin_weights = ms.ParameterTuple([table.weight]) if trains_table else None
+        self.embed_weights = ms.ParameterTuple([table.weight]) if trains_table else None
         # The order in which `construct` computes gradients; `places` maps it to the order of ``weights``.
-        found = [*head_weights, *(self.begin_weights or ()), *(item for layer in self.layer_weights for item in layer)]
+        found = [*head_weights, *(self.embed_weights or ()), *(item for layer in self.layer_weights for item in layer)]
         names = [weight.name for weight in found]
         self.lookup = decoder.token_embedding
         lookup = () if self.lookup is None else (self.lookup.weight.name,)
@@ -56,7 +56,7 @@ class RecomputedGradients(nn.Cell):
 
     def head(self, rows: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
         """Scaled loss from the output of the last layer."""
-        hidden = self.decoder.finish(rows)
+        hidden = self.decoder.final_norm_output(rows)
         loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
@@ -79,15 +79,15 @@ class RecomputedGradients(nn.Cell):
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
-        position_ids = decoder.behind_prefix(position_ids)
+        position_ids = decoder.shift_positions(position_ids)
         longest = position_ids.max() + 1
-        rotation = decoder.rotation(position_ids, longest)
+        cos_sin = decoder.cos_sin(position_ids, longest)
         mask = decoder.attention_masks(document_ids)
         loss, inputs, grad_rows, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
-            inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
+            inputs = (decoder.embed(rows, position_ids, seed) if self.is_first else rows,)
             for index in range(len(decoder.layers)):
-                inputs += (decoder.layers[index](inputs[index], rotation, mask, seed, batch, length),)
+                inputs += (decoder.layers[index](inputs[index], cos_sin, mask, seed, batch, length),)
             last = inputs[len(decoder.layers)]
             if self.trains_head:
                 loss, (grad_rows, head_grads) = self.head_gradient(last, labels, loss_scale)
@@ -98,24 +98,24 @@ class RecomputedGradients(nn.Cell):
             index = len(decoder.layers) - 1 - back
             # `depend` keeps the compiler from reusing the activations and the dropout masks of the forward pass.
             layer_rows, layer_seed = ops.depend(inputs[index], grad_rows), ops.depend(seed, grad_rows)
-            arguments = (layer_rows, rotation, mask, layer_seed, batch, length, grad_rows)
+            arguments = (layer_rows, cos_sin, mask, layer_seed, batch, length, grad_rows)
             if len(self.layer_weights[index]) > 0:
                 grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(*arguments)
                 layer_grads = grads + layer_grads
             else:  # frozen
                 grad_inputs = self.input_gradient(decoder.layers[index])(*arguments)
             grad_rows = grad_inputs[0]
-        begin_grads = ()
+        embed_grads = ()
         if self.is_first:
             start = ops.depend(rows, grad_rows)
-            if self.begin_weights is None:
-                grad_inputs = self.input_gradient(decoder.begin)(start, position_ids, seed, grad_rows)
+            if self.embed_weights is None:
+                grad_inputs = self.input_gradient(decoder.embed)(start, position_ids, seed, grad_rows)
             else:
-                grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
+                grad_inputs, embed_grads = self.gradient(decoder.embed, self.embed_weights)(
                     start, position_ids, seed, grad_rows
                 )
             grad_rows = grad_inputs[0]
-        found = head_grads + begin_grads + layer_grads
+        found = head_grads + embed_grads + layer_grads
         ordered = ()
         for place in self.places:
             # An untied embedding has only the gradient of its lookups, which the caller adds.
@@ -134,14 +134,14 @@ class ForwardStage(nn.Cell):
         """See `Decoder.construct` for the arguments."""
         decoder = self.decoder
         batch, length = position_ids.shape
-        position_ids = decoder.behind_prefix(position_ids)
-        rows = decoder.look_up(inputs)
+        position_ids = decoder.shift_positions(position_ids)
+        rows = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
-            rows = decoder.begin(rows, position_ids, seed)
-        rotation = decoder.rotation(position_ids, position_ids.max() + 1)
+            rows = decoder.embed(rows, position_ids, seed)
+        cos_sin = decoder.cos_sin(position_ids, position_ids.max() + 1)
         mask = decoder.attention_masks(document_ids)
         layer_inputs = ()
         for layer in decoder.layers:
             layer_inputs += (rows,)
-            rows = layer(rows, rotation, mask, seed, batch, length)
+            rows = layer(rows, cos_sin, mask, seed, batch, length)
         return rows, layer_inputs
