@@ -46,8 +46,8 @@ class LinearCrossEntropy(nn.Cell):
         rows, vocab = hidden.shape[0], weight.shape[0]
         chunks = (rows * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
         size = (rows + chunks - 1) // chunks
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        row_weight = labelled / ops.maximum(labelled.sum(), Tensor(1.0, ms.float32))
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        row_weight = labeled / ops.maximum(labeled.sum(), Tensor(1.0, ms.float32))
         targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
         losses, grad_hidden = (), ()
         grad_weight = None
@@ -75,38 +75,38 @@ class LinearCrossEntropy(nn.Cell):
         return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), ops.zeros_like(labels)
 
 
-class PickRows(nn.Cell):
-    """Gather tokens: ``rows [R, H]``, indices ``places [P]`` int32 -> ``[P, H]``."""
+class GatherTokens(nn.Cell):
+    """Gather tokens: ``hidden_states [R, H]`` at ``indices [P]`` int32 -> ``[P, H]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
         self.look_up, self.add_rows = LookUp(), AddRows()
 
-    def construct(self, rows: Tensor, places: Tensor) -> Tensor:
-        return self.look_up(rows, places)
+    def construct(self, hidden_states: Tensor, indices: Tensor) -> Tensor:
+        return self.look_up(hidden_states, indices)
 
-    def bprop(self, rows, places, out, dout):
-        return self.add_rows(ops.zeros_like(rows), places, dout), ops.zeros_like(places)
+    def bprop(self, hidden_states, indices, out, dout):
+        return self.add_rows(ops.zeros_like(hidden_states), indices, dout), ops.zeros_like(indices)
 
 
-class LabelledCrossEntropy(nn.Cell):
+class SelectedCrossEntropy(nn.Cell):
     """Applies a loss to labeled tokens only; head and softmax are not computed for the others.
 
-    ``construct(hidden [R, H], weight [V, H], (labels [B, S], places [P]))``; ``places`` holds the indices of all
-    labeled tokens, filled up to P with indices of unlabeled ones. Returns what ``loss`` returns.
+    ``construct(hidden [R, H], weight [V, H], (labels [B, S], label_indices [P]))``; ``label_indices`` are
+    those of all labeled tokens, filled up to P with unlabeled ones. Returns what ``loss`` returns.
     """
 
     def __init__(self, loss: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
-        self.loss, self.pick, self.look_up = loss, PickRows(), LookUp()
+        self.loss, self.gather_tokens, self.look_up = loss, GatherTokens(), LookUp()
 
     def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
-        labels, places = targets
-        own_labels = self.look_up(labels.reshape((-1, 1)), places)
-        return self.loss(self.pick(hidden, places), weight, own_labels.reshape((-1,)))
+        labels, label_indices = targets
+        selected = self.look_up(labels.reshape((-1, 1)), label_indices)
+        return self.loss(self.gather_tokens(hidden, label_indices), weight, selected.reshape((-1,)))
 
 
-class RowCrossEntropy(nn.Cell):
+class TokenCrossEntropy(nn.Cell):
     """Per-token cross entropy for evaluation: logits ``[R, V]`` float32, labels ``[R]`` -> ``[R]`` float32."""
 
     def __init__(self) -> None:

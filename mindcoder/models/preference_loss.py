@@ -36,7 +36,7 @@ class PreferenceOptions:
     label_smoothing: float = 0.0
 
 
-class RowLogprobs(nn.Cell):
+class TokenLogprobs(nn.Cell):
     """Log-probability of each token's label, without ever materializing all logits.
 
     ``construct(hidden [R, H], weight [V, H], labels [R])`` returns float32 ``[R]``, 0 where there is no label.
@@ -108,18 +108,18 @@ def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
     return ops.concat(sums, 1)
 
 
-class PairScores(nn.Cell):
+class PairLogprobs(nn.Cell):
     """Log-probability of each answer and its number of labeled tokens, both ``[B, 2]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.row_logprobs = RowLogprobs()
+        self.token_logprobs = TokenLogprobs()
 
     def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor, document_ids: Tensor) -> tuple[Tensor, Tensor]:
         flat = labels.reshape((-1,))
-        labelled = ops.cast(flat != IGNORED_LABEL, ms.float32)
-        logprobs = self.row_logprobs(hidden, weight, flat)
-        return sum_by_document(logprobs, document_ids), sum_by_document(labelled, document_ids)
+        labeled = ops.cast(flat != IGNORED_LABEL, ms.float32)
+        logprobs = self.token_logprobs(hidden, weight, flat)
+        return sum_by_document(logprobs, document_ids), sum_by_document(labeled, document_ids)
 
 
 class PreferenceLoss(nn.Cell):
@@ -133,7 +133,7 @@ class PreferenceLoss(nn.Cell):
     def __init__(self, options: PreferenceOptions, scaled: bool) -> None:
         super().__init__(auto_prefix=False)
         self.options, self.scaled = options, scaled
-        self.scores = PairScores()
+        self.scores = PairLogprobs()
         self.log_softmax = ops.LogSoftmax(-1)
         self.cut = Cut(1)
 
@@ -165,9 +165,9 @@ class PreferenceLoss(nn.Cell):
         of_chosen, of_rejected = self.columns(weights * slope.reshape((-1, 1)))
         chosen = ops.cast(document_ids == CHOSEN, ms.float32) * of_chosen
         rejected = ops.cast(document_ids == REJECTED, ms.float32) * of_rejected
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        coefficients = ((chosen + rejected) * labelled).reshape((-1,))
-        grads = self.scores.row_logprobs.gradients(hidden, weight, labels.reshape((-1,)), coefficients)
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        coefficients = ((chosen + rejected) * labeled).reshape((-1,))
+        grads = self.scores.token_logprobs.gradients(hidden, weight, labels.reshape((-1,)), coefficients)
         return (losses * share).sum(), grads[0], grads[1]
 
     def margin(self, sums: Tensor, counts: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from mindcoder.parallel.collectives import ProcessGroups, SumOver
 
 
 class GradientSum(nn.Cell):
-    """Sum of all ranks' gradients, each weighted by its rank's share of the step's labelled tokens.
+    """Sum of all ranks' gradients, each weighted by its rank's share of the step's labeled tokens.
 
     Vectors (biases, norms) travel together in one bucket, matrices alone: a message of a few kilobytes costs as much as
     one of a hundred. All sums form one chain, in the same order on every rank.

@@ -67,8 +67,8 @@ class VocabParallelCrossEntropy(LinearCrossEntropy):
         rows, own = hidden.shape[0], weight.shape[0]
         chunks = (rows * own + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
         size = (rows + chunks - 1) // chunks
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        row_weight = labelled / ops.maximum(labelled.sum(), Tensor(1.0, ms.float32))
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        row_weight = labeled / ops.maximum(labeled.sum(), Tensor(1.0, ms.float32))
         targets = ops.maximum(labels, Tensor(0, ms.int32))
         losses: tuple = ()
         grad_hidden: tuple = ()
@@ -122,5 +122,5 @@ class VocabParallelAccuracy(nn.Cell):
         hits = self.cut(both, 1, 2).reshape((-1, rows))
         # The target's shard has the largest logit of all, and in it the target is the largest.
         right = (hits * ops.cast(values >= values.max(0).reshape((1, rows)), ms.float32)).sum(0)
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        return -log_target * labelled, right * labelled
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        return -log_target * labeled, right * labeled

@@ -12,7 +12,7 @@ from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import LargestPlace
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
+from mindcoder.models.loss import IGNORED_LABEL, TokenCrossEntropy
 from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.parallel.tensor_parallel import TensorParallel
@@ -20,7 +20,7 @@ from mindcoder.parallel.vocabulary import VocabParallelAccuracy
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
 from mindcoder.train.gradients import vocab_parallel_statistics
-from mindcoder.train.pipeline_step import link_to
+from mindcoder.train.pipeline_step import stage_link
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class EvalStep(nn.Cell):
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
-        self.measure = WholeAccuracy()
+        self.measure = VocabAccuracy()
         if isinstance(decoder.tp, TensorParallel) and decoder.tp.vocabulary:
             self.measure = VocabParallelAccuracy(vocab_parallel_statistics(decoder), decoder.tp.gather)
         self.head_product = matrix_product(transpose_b=True, compute_dtype=decoder.config.compute_dtype)
@@ -70,16 +70,16 @@ class EvalStep(nn.Cell):
         return losses.sum(), right.sum(), count.sum()
 
 
-class WholeAccuracy(nn.Cell):
+class VocabAccuracy(nn.Cell):
     """Losses and correct predictions ``[R]`` from logits ``[R, V]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.row_loss = RowCrossEntropy()
+        self.token_loss = TokenCrossEntropy()
         self.argmax = LargestPlace()
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.row_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
+        return self.token_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
 
 
 class PipelineEval:
@@ -99,7 +99,7 @@ class PipelineEval:
     def __call__(
         self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        previous, following = (link_to(self.decoder, self.comm, step, input_ids.size) for step in (-1, 1))
+        previous, following = (stage_link(self.decoder, self.comm, step, input_ids.size) for step in (-1, 1))
         entered = None if previous is None else previous.exchange(None, True)
         inputs = input_ids if entered is None else entered
         if self.last is not None:

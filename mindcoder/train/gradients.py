@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import AddRows
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import LabelledCrossEntropy, LinearCrossEntropy
+from mindcoder.models.loss import LinearCrossEntropy, SelectedCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
 from mindcoder.parallel.tensor_parallel import TensorParallel
 from mindcoder.parallel.vocabulary import VocabParallelCrossEntropy, VocabParallelStatistics
@@ -15,14 +15,14 @@ from mindcoder.train.recompute import RecomputedGradients
 
 
 def head_loss(
-    decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, picks_rows: bool = False
+    decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, selects_labels: bool = False
 ) -> nn.Cell:
     """Head fused with the loss: cross entropy over a whole or parallel vocabulary, or a preference loss."""
     tp = decoder.tp
     if preference is not None:
         return PreferenceLoss(preference, scaled)
-    if picks_rows:
-        return LabelledCrossEntropy(head_loss(decoder, scaled))
+    if selects_labels:
+        return SelectedCrossEntropy(head_loss(decoder, scaled))
     if isinstance(tp, TensorParallel) and tp.vocabulary:
         return VocabParallelCrossEntropy(vocab_parallel_statistics(decoder), scaled)
     return LinearCrossEntropy(scaled, decoder.config.compute_dtype)
@@ -86,7 +86,8 @@ class MicroBatchGradients(nn.Cell):
         recompute: recompute every layer in the backward pass instead of keeping its activations; all pipeline stages
             but the last do so anyway, because their backward pass is a separate graph.
         preference: train on preference pairs; ``labels`` then holds the targets of `PreferenceLoss`.
-        picks_rows: compute the head for labeled tokens only; ``labels`` is then the input of `LabelledCrossEntropy`.
+        selects_labels: compute the head for labeled tokens only; ``labels`` then holds the targets of
+            `SelectedCrossEntropy`.
     """
 
     def __init__(
@@ -96,12 +97,12 @@ class MicroBatchGradients(nn.Cell):
         loss_scaled: bool = False,
         recompute: bool = False,
         preference: PreferenceOptions | None = None,
-        picks_rows: bool = False,
+        selects_labels: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.loss_scaled = decoder, loss_scaled
         self.is_first = decoder.stage.is_first
-        loss = head_loss(decoder, loss_scaled, preference, picks_rows)
+        loss = head_loss(decoder, loss_scaled, preference, selects_labels)
         kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]

@@ -18,7 +18,7 @@ from mindcoder.train.step import MicroBatch
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
 
 
-class RowsLink:
+class StageLink:
     """Point-to-point transfer of hidden states, and of their gradients, to a neighboring stage.
 
     Args:
@@ -35,13 +35,13 @@ class RowsLink:
         return self.neighbour.exchange(sent, self.shape if receives else None, self.dtype)
 
 
-def link_to(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) -> RowsLink | None:
+def stage_link(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) -> StageLink | None:
     """Link to the previous (-1) or next (1) stage for micro batches of ``tokens``; None beyond the ends."""
     neighbour = comm.neighbour(step)
     if neighbour is None:
         return None
     rows = tokens // (decoder.tp.size if decoder.tp.sequence else 1)
-    return RowsLink(neighbour, (rows, decoder.config.hidden_size), decoder.compute_dtype)
+    return StageLink(neighbour, (rows, decoder.config.hidden_size), decoder.compute_dtype)
 
 
 class BackwardStage(nn.Cell):
@@ -164,7 +164,7 @@ class PipelineStep:
     def _prepare(self, batch: MicroBatch, loss_scale: Tensor) -> OneForwardOneBackward[Tensor]:
         """Set up links for micro batches of this size and compile both graphs before any rank waits for another."""
         mesh, tokens = self.comm.mesh, batch.input_ids.size
-        previous, following = (link_to(self.decoder, self.comm, step, tokens) for step in (-1, 1))
+        previous, following = (stage_link(self.decoder, self.comm, step, tokens) for step in (-1, 1))
         entered = None if previous is None else ops.zeros(previous.shape, previous.dtype)
         gradient = None if following is None else ops.zeros(following.shape, following.dtype)
         layer_inputs: tuple[Tensor, ...] = ()
