@@ -43,14 +43,14 @@ class AdaptedLinear(nn.Cell):
         self.compute_dtype = linear.compute_dtype
 
     def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:
-        rows = inputs[0] if self.activation is None else self.activation(*inputs)
-        reduced = self.matmul(rows, ops.cast(self.a, self.compute_dtype))
-        shares, tokens = self.shares, rows.shape[0]
+        hidden_states = inputs[0] if self.activation is None else self.activation(*inputs)
+        reduced = self.matmul(hidden_states, ops.cast(self.a, self.compute_dtype))
+        shares, tokens = self.shares, hidden_states.shape[0]
         if tokens < shares.shape[0]:
             # On Ascend a slice is a kernel of the old aclop path, and a view of a parameter a copy by one.
             shares = self.look_up(shares, ops.arange(0, tokens, 1, dtype=ms.int32))
         reduced = reduced * ops.cast(shares, self.compute_dtype)
-        result = self.matmul(rows, ops.cast(self.weight, self.compute_dtype))
+        result = self.matmul(hidden_states, ops.cast(self.weight, self.compute_dtype))
         result = result + self.matmul(reduced, ops.cast(self.b, self.compute_dtype))
         if self.reduce_from_region is not None:
             result = self.reduce_from_region(result)

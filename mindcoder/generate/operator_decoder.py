@@ -60,7 +60,7 @@ class OperatorDecoder(nn.Cell):
         """One step.
 
         Args:
-            inputs: int32 ids ``[T]``; on a stage that is not the first one, the rows of the one before.
+            inputs: int32 ids ``[T]``; on a stage that is not the first one, the hidden states of the one before.
             places: int32 ``[3, T]``: each token's position, its slot in the cache, its sequence's row of ``tables``.
             tables: int32 ``[B, M]``: the blocks of each sequence.
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
@@ -70,15 +70,15 @@ class OperatorDecoder(nn.Cell):
                 prompts, which come first where steps may mix; and whether any token has an adapter.
 
         Returns:
-            float32 ``[R, V]``; on a stage that is not the last one, rows ``[T, H]`` for the next.
+            float32 ``[R, V]``; on a stage that is not the last one, hidden states ``[T, H]`` for the next.
         """
         decoder = self.decoder
         positions, written = self.cut(places, 0, 1).reshape((-1,)), self.cut(places, 1, 2).reshape((-1,))
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
-        rows = decoder.embed_tokens(inputs)
+        hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
-            rows = decoder.embed(rows, positions, Tensor(0, ms.int32))
+            hidden_states = decoder.embed(hidden_states, positions, Tensor(0, ms.int32))
         batch, blocks = tables.shape
         length = places.shape[1] // batch
         cos_sin = () if decoder.rotary is None else decoder.rotary.spread(angles)
@@ -88,15 +88,15 @@ class OperatorDecoder(nn.Cell):
         lengths = positions + 1
         for index in range(len(decoder.layers)):
             layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
-            normed = layer.attention_norm(rows)
+            normed = layer.attention_norm(hidden_states)
             key, value = layer.attention.key_with_rope(normed, cos_sin), layer.attention.value(normed)
             stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
             attn_output = self.attend(layer, normed, keys, values, (cos_sin, slots, tables, lengths, mask))
-            rows = layer.after_attention(rows, attn_output)
+            hidden_states = layer.after_attention(hidden_states, attn_output)
         if not decoder.stage.is_last:
-            return rows
-        return decoder.logits(decoder.final_norm_output(self.look_up(rows, chosen)), head)
+            return hidden_states
+        return decoder.logits(decoder.final_norm_output(self.look_up(hidden_states, chosen)), head)
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""

@@ -1,4 +1,4 @@
-"""Generation through pipeline stages: rows travel from stage to stage, logits back to all of them."""
+"""Generation through pipeline stages: hidden states travel from stage to stage, logits back to all of them."""
 
 from __future__ import annotations
 

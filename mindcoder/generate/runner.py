@@ -28,7 +28,7 @@ class Piece:
         start: position of the first.
         blocks: the sequence's cache blocks.
         wanted: how many of the last tokens to give logits for.
-        prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its rows are computed).
+        prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its tokens are computed).
         adapter: number of the sequence's adapter; 0 is the base model.
     """
 

@@ -65,25 +65,27 @@ class SelfAttention(nn.Cell):
         self.share = Fork(3)
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
-    def query_with_rope(self, rows: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
+    def query_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
         """Queries with RoPE and the attention scale applied: ``[B*S, H] -> [B*S, N*D]``."""
-        query = self.query(rows, seed=seed)
+        query = self.query(hidden_states, seed=seed)
         if self.rotate is None:
             return query * self.query_scale
         return self.rotate(query.reshape((-1, self.head_dim)), cos_sin[0], cos_sin[1]).reshape((-1, self.query_size))
 
-    def key_with_rope(self, rows: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
+    def key_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
         """Keys with RoPE applied, as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
-        key = self.key(rows, seed=seed)
+        key = self.key(hidden_states, seed=seed)
         if self.rotate is None:
             return key
         return self.rotate(key.reshape((-1, self.head_dim)), cos_sin[2], cos_sin[3]).reshape((-1, self.kv_size))
 
-    def construct(self, rows: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+    def construct(
+        self, hidden_states: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int
+    ) -> Tensor:
         """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from `AttentionMasks`."""
         if self.copy_to_region is not None:
-            rows = self.copy_to_region(rows)
-        for_query, for_key, for_value = self.share(rows)
+            hidden_states = self.copy_to_region(hidden_states)
+        for_query, for_key, for_value = self.share(hidden_states)
         key, value = self.key_with_rope(for_key, cos_sin, seed), self.value(for_value, seed=seed)
         total = length
         if self.prefix is not None:
@@ -94,7 +96,7 @@ class SelfAttention(nn.Cell):
 
     def attend_to_cache(
         self,
-        rows: Tensor,
+        hidden_states: Tensor,
         cos_sin: tuple,
         key_cache: Tensor,
         value_cache: Tensor,
@@ -105,5 +107,5 @@ class SelfAttention(nn.Cell):
         """Attention to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``."""
         total = key_cache.shape[1]
         key, value = key_cache.reshape((-1, self.kv_size)), value_cache.reshape((-1, self.kv_size))
-        query = self.query_with_rope(rows, cos_sin)
+        query = self.query_with_rope(hidden_states, cos_sin)
         return self.output(self.core.cached(query, key, value, mask, batch, length, total))

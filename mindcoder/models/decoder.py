@@ -54,21 +54,23 @@ class DecoderLayer(nn.Cell):
         self.attention_share, self.mlp_share = Fork(2), Fork(2)
         self.seed_offset = tp.index * RANK_SEED & 0x7FFFFFFF if tp.sequence else 0
 
-    def construct(self, rows: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        rows, entering = self.attention_share(rows)
-        attn_output = self.attention(self.attention_norm(entering), cos_sin, mask, seed, batch, length)
+    def construct(
+        self, hidden_states: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int
+    ) -> Tensor:
+        residual, hidden_states = self.attention_share(hidden_states)
+        attn_output = self.attention(self.attention_norm(hidden_states), cos_sin, mask, seed, batch, length)
         if self.attention_dropout is not None:
             attn_output = self.attention_dropout(attn_output, seed + self.seed_offset)
-        rows, entering = self.mlp_share(rows + attn_output)
-        mlp_output = self.mlp(self.mlp_norm(entering), seed)
+        residual, hidden_states = self.mlp_share(residual + attn_output)
+        mlp_output = self.mlp(self.mlp_norm(hidden_states), seed)
         if self.mlp_dropout is not None:
             mlp_output = self.mlp_dropout(mlp_output, seed + self.seed_offset)
-        return rows + mlp_output
+        return residual + mlp_output
 
-    def after_attention(self, rows: Tensor, attn_output: Tensor) -> Tensor:
+    def after_attention(self, hidden_states: Tensor, attn_output: Tensor) -> Tensor:
         """The rest of the layer after attention to a KV cache; no dropout."""
-        rows = rows + attn_output
-        return rows + self.mlp(self.mlp_norm(rows))
+        hidden_states = hidden_states + attn_output
+        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
 class Decoder(nn.Cell):
@@ -153,16 +155,16 @@ class Decoder(nn.Cell):
         _name_globally(self)
         _clear_padding(self)
 
-    def embed(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
-        """Input of the first layer, from token embeddings that have been looked up; both ``[B*S, H]``."""
-        rows = token_rows
+    def embed(self, token_embeddings: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
+        """Hidden states that enter the first layer, from the token embeddings; both ``[B*S, H]``."""
+        hidden_states = token_embeddings
         if self.position_embedding is not None:
-            rows = rows + self.position_embedding(position_ids)
+            hidden_states = hidden_states + self.position_embedding(position_ids)
         if self.embedding_dropout is not None:
-            rows = self.embedding_dropout(rows, seed)
+            hidden_states = self.embedding_dropout(hidden_states, seed)
         if self.scatter_sequence is not None:
-            rows = self.scatter_sequence(rows)
-        return rows
+            hidden_states = self.scatter_sequence(hidden_states)
+        return hidden_states
 
     def freeze(self) -> None:
         """Freeze all current parameters; parameters added later are trainable."""
@@ -183,11 +185,11 @@ class Decoder(nn.Cell):
             return ()
         return self.rotary(position_ids, longest)
 
-    def run_layers(self, rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
+    def run_layers(self, hidden_states: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
         """Run the layers of this pipeline stage.
 
         Args:
-            rows: token embeddings ``[B*S, H]`` on the first stage, else the output of the previous stage.
+            hidden_states: token embeddings ``[B*S, H]`` on the first stage, else the output of the previous stage.
             position_ids, document_ids, seed: see `construct`.
 
         Returns:
@@ -196,17 +198,17 @@ class Decoder(nn.Cell):
         batch, length = position_ids.shape
         position_ids = self.shift_positions(position_ids)
         if self.stage.is_first:
-            rows = self.embed(rows, position_ids, seed)
+            hidden_states = self.embed(hidden_states, position_ids, seed)
         cos_sin = self.cos_sin(position_ids, position_ids.max() + 1)
         mask = self.attention_masks(document_ids)
         for layer in self.layers:
-            rows = layer(rows, cos_sin, mask, seed, batch, length)
-        return self.final_norm_output(rows) if self.stage.is_last else rows
+            hidden_states = layer(hidden_states, cos_sin, mask, seed, batch, length)
+        return self.final_norm_output(hidden_states) if self.stage.is_last else hidden_states
 
-    def final_norm_output(self, rows: Tensor) -> Tensor:
+    def final_norm_output(self, hidden_states: Tensor) -> Tensor:
         """Apply the final norm to the last layer's output, giving the input of the head."""
-        rows = self.final_norm(rows)
-        return rows if self.gather_sequence is None else self.gather_sequence(rows)
+        hidden_states = self.final_norm(hidden_states)
+        return hidden_states if self.gather_sequence is None else self.gather_sequence(hidden_states)
 
     def embed_tokens(self, inputs: Tensor) -> Tensor:
         """Input of `run_layers`: embeddings of int32 ids on the first stage, the hidden states themselves on others."""
@@ -245,13 +247,13 @@ class Decoder(nn.Cell):
             return ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the shards the same size
         return self.head_weight()
 
-    def logits(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Logits ``[rows, H] -> [rows, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
+    def logits(self, hidden_states: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Logits ``[tokens, H] -> [tokens, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
         already.
         """
         if weight is None:
             weight = self.logits_weight()
-        logits = ops.cast(self.head_product(rows, weight), ms.float32)
+        logits = ops.cast(self.head_product(hidden_states, weight), ms.float32)
         if self.gather_logits is not None:
             return self.cut_columns(self.gather_logits(logits), 0, self.vocab_size)
         return logits

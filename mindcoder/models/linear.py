@@ -37,7 +37,7 @@ class WeightProduct(nn.Cell):
 
 
 class Linear(nn.Cell):
-    """Linear layer on ``[rows, in_features]``.
+    """Linear layer on ``[tokens, in_features]``.
 
     Args:
         in_features: size of the last axis of the input.
@@ -51,8 +51,8 @@ class Linear(nn.Cell):
         axis: axis of the weight that is sharded over ranks (`mindcoder.models.tensor_parallel`); sizes are global.
         reduce_from_region: cell that reduces the partial results over ranks before the bias is added.
 
-    ``construct`` takes ``[rows, in_features]`` (or the inputs of ``product``) and returns ``[rows, out_features]`` in
-    ``compute_dtype``.
+    ``construct`` takes ``[tokens, in_features]`` (or the inputs of ``product``) and returns ``[tokens, out_features]``
+    in ``compute_dtype``.
     """
 
     def __init__(

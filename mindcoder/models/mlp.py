@@ -59,7 +59,7 @@ class GatedProduct(nn.Cell):
 
 
 class MLP(nn.Cell):
-    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[rows, H] -> [rows, H]``."""
+    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[tokens, H] -> [tokens, H]``."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class MLP(nn.Cell):
             reduce_from_region=tp.reduce_from_region(),
         )
 
-    def construct(self, rows: Tensor, seed: Tensor | None = None) -> Tensor:
+    def construct(self, hidden_states: Tensor, seed: Tensor | None = None) -> Tensor:
         if self.copy_to_region is not None:
-            rows = self.copy_to_region(rows)
+            hidden_states = self.copy_to_region(hidden_states)
         if self.gate is None:
-            return self.down(self.up(rows, seed=seed), seed=seed)
-        for_gate, for_up = self.share(rows)
+            return self.down(self.up(hidden_states, seed=seed), seed=seed)
+        for_gate, for_up = self.share(hidden_states)
         return self.down(self.gate(for_gate, seed=seed), self.up(for_up, seed=seed), seed=seed)

@@ -104,16 +104,16 @@ class GatherSequence(ScatterSequence):
 
 
 class GatherLogits(nn.Cell):
-    """``[rows, V / ranks]`` of every rank to ``[rows, V]``; for generation, without a gradient."""
+    """``[tokens, V / ranks]`` of every rank to ``[tokens, V]``; for generation, without a gradient."""
 
     def __init__(self, gather: GatherOver, size: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.size = gather, size
 
     def construct(self, logits: Tensor) -> Tensor:
-        rows, own = logits.shape
-        joined = self.gather(logits).reshape((self.size, rows, own))
-        return ops.transpose(joined, (1, 0, 2)).reshape((rows, self.size * own))
+        tokens, own = logits.shape
+        joined = self.gather(logits).reshape((self.size, tokens, own))
+        return ops.transpose(joined, (1, 0, 2)).reshape((tokens, self.size * own))
 
 
 class TensorParallel(NoTensorParallel):

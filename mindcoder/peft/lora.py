@@ -122,7 +122,7 @@ class UpdatedLengths(nn.Cell):
 
 
 class Rescale(nn.Cell):
-    """``x [rows, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
+    """``x [tokens, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -161,7 +161,7 @@ def lora_linear(
     LoRADense: Any = mindpet_cell("lora", "LoRADense")
 
     class LoraLinear(LoRADense):
-        """mindpet's layer with the interface of `Linear`: ``[rows, in] -> [rows, out]`` (or the inputs of its
+        """mindpet's layer with the interface of `Linear`: ``[tokens, in] -> [tokens, out]`` (or the inputs of its
         product).
         """
 

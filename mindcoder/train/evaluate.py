@@ -62,8 +62,8 @@ class EvalStep(nn.Cell):
         self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Three float32 scalars for int32 arrays ``[B, S]``."""
-        hidden = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
-        logits = ops.cast(self.head_product(hidden, self.decoder.head_weight()), ms.float32)
+        hidden_states = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
+        logits = ops.cast(self.head_product(hidden_states, self.decoder.head_weight()), ms.float32)
         labels = labels.reshape((-1,))
         losses, right = self.measure(logits, labels)
         count = ops.cast(labels != IGNORED_LABEL, ms.float32)
@@ -71,7 +71,7 @@ class EvalStep(nn.Cell):
 
 
 class VocabAccuracy(nn.Cell):
-    """Losses and correct predictions ``[R]`` from logits ``[R, V]``."""
+    """Losses and correct predictions ``[tokens]`` from logits ``[tokens, V]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -104,9 +104,9 @@ class PipelineEval:
         inputs = input_ids if entered is None else entered
         if self.last is not None:
             return self.last(inputs, position_ids, document_ids, labels)
-        rows = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
+        hidden_states = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
         assert following is not None
-        following.exchange(rows, False)
+        following.exchange(hidden_states, False)
         zero = Tensor(0.0, ms.float32)
         return zero, zero, zero
 

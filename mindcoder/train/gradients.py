@@ -38,9 +38,10 @@ def vocab_parallel_statistics(decoder: Decoder) -> VocabParallelStatistics:
 class PlainGradients(nn.Cell):
     """Gradients of inputs and weights of the last stage (or the whole network), with all activations kept.
 
-    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes the
-    arguments of `Decoder.run_layers`, the labels and the loss scale; it returns the scaled loss and (gradient of
-    ``rows``, gradients of ``weights``). Arguments that only other stages need (`RecomputedGradients`) are ignored.
+    ``construct(hidden_states, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes
+    the arguments of `Decoder.run_layers`, the labels and the loss scale; it returns the scaled loss and (gradient of
+    ``hidden_states``, gradients of ``weights``). Arguments that only other stages need (`RecomputedGradients`) are
+    ignored.
     """
 
     def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
@@ -50,7 +51,7 @@ class PlainGradients(nn.Cell):
 
     def scaled_loss(
         self,
-        rows: Tensor,
+        hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
         labels: Tensor,
@@ -58,13 +59,13 @@ class PlainGradients(nn.Cell):
         loss_scale: Tensor,
     ) -> Tensor:
         """Scaled mean loss over the labeled tokens."""
-        hidden = self.decoder.run_layers(rows, position_ids, document_ids, seed)
-        loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
+        hidden_states = self.decoder.run_layers(hidden_states, position_ids, document_ids, seed)
+        loss = self.loss(hidden_states, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def construct(
         self,
-        rows: Tensor,
+        hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
         labels: Tensor,
@@ -73,7 +74,7 @@ class PlainGradients(nn.Cell):
         grad_output: Tensor,
         layer_inputs: tuple,
     ) -> tuple:
-        return self.value_and_grad(rows, position_ids, document_ids, labels, seed, loss_scale)
+        return self.value_and_grad(hidden_states, position_ids, document_ids, labels, seed, loss_scale)
 
 
 class MicroBatchGradients(nn.Cell):
@@ -141,14 +142,14 @@ class MicroBatchGradients(nn.Cell):
         The gradient of the embedding lookup is scattered into the table's gradient so far: that of the tied head, or
         zeros. A separate gradient of the table and the sum of the two would cost two more tensors of its size.
         """
-        rows = self.decoder.embed_tokens(inputs)
-        loss, (grad_rows, grads) = self.stage_gradients(
-            rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
+        hidden_states = self.decoder.embed_tokens(inputs)
+        loss, (grad_hidden, grads) = self.stage_gradients(
+            hidden_states, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
         if self.loss_scaled:
             loss = loss / loss_scale
         merged: tuple = ()
-        last = grad_rows
+        last = grad_hidden
         for index in range(len(grads)):
             grad = grads[index]
             if self.partial[index]:
@@ -156,7 +157,7 @@ class MicroBatchGradients(nn.Cell):
                 grad = last
             if index == self.embedding_index:
                 table = self.decoder.token_embedding
-                own_rows = table.mask_foreign(inputs, ops.cast(grad_rows, grad.dtype))
-                grad = self.add_rows(grad, table.local_indices(inputs), own_rows)
+                own_grad = table.mask_foreign(inputs, ops.cast(grad_hidden, grad.dtype))
+                grad = self.add_rows(grad, table.local_indices(inputs), own_grad)
             merged += (grad,)
-        return loss, grad_rows, merged
+        return loss, grad_hidden, merged

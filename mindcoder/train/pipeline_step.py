@@ -40,8 +40,8 @@ def stage_link(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) ->
     neighbour = comm.neighbour(step)
     if neighbour is None:
         return None
-    rows = tokens // (decoder.tp.size if decoder.tp.sequence else 1)
-    return StageLink(neighbour, (rows, decoder.config.hidden_size), decoder.compute_dtype)
+    local_tokens = tokens // (decoder.tp.size if decoder.tp.sequence else 1)
+    return StageLink(neighbour, (local_tokens, decoder.config.hidden_size), decoder.compute_dtype)
 
 
 class BackwardStage(nn.Cell):
@@ -64,10 +64,10 @@ class BackwardStage(nn.Cell):
         *layer_inputs: Tensor,  # a tuple would be a constant, and the graph compiled again for each
     ) -> tuple[Tensor, Tensor]:
         """Weighted loss and the gradient of the stage's input."""
-        loss, grad_rows, grads = self.gradients(
+        loss, grad_hidden, grads = self.gradients(
             inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
-        return self.accumulate(loss * share, grads, share), grad_rows
+        return self.accumulate(loss * share, grads, share), grad_hidden
 
 
 class FinishStep(nn.Cell):

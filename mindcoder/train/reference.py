@@ -28,8 +28,8 @@ class PairStep(nn.Cell):
         self.decoder, self.scores = decoder, PairLogprobs()
 
     def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor) -> tuple:
-        hidden = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
-        return self.scores(hidden, self.decoder.head_weight(), labels, document_ids)
+        hidden_states = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
+        return self.scores(hidden_states, self.decoder.head_weight(), labels, document_ids)
 
 
 @dataclass(frozen=True)

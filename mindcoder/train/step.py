@@ -130,10 +130,10 @@ class TrainStep(nn.Cell):
             targets = (labels, document_ids, extra[0])
         elif self.selects_labels:
             targets = (labels, extra[0])
-        loss, grad_rows, grads = self.micro_batch(
+        loss, grad_hidden, grads = self.micro_batch(
             input_ids, position_ids, document_ids, targets, seed, loss_scale, loss_scale
         )
-        return ops.depend(loss, grad_rows), grads
+        return ops.depend(loss, grad_hidden), grads
 
     def construct(
         self,
