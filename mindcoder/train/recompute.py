@@ -42,7 +42,7 @@ class RecomputedGradients(nn.Cell):
         table = decoder.position_embedding
         trains_table = table is not None and table.weight.requires_grad
         self.embed_weights = ms.ParameterTuple([table.weight]) if trains_table else None
-        # The order in which `construct` computes gradients; `places` maps it to the order of ``weights``.
+        # The order in which `construct` computes gradients; `order` maps it to the order of ``weights``.
         found = [*head_weights, *(self.embed_weights or ()), *(item for layer in self.layer_weights for item in layer)]
         names = [weight.name for weight in found]
         self.lookup = decoder.token_embedding
@@ -50,7 +50,7 @@ class RecomputedGradients(nn.Cell):
         unknown = [weight.name for weight in weights if weight.name not in (*names, *lookup)]
         if unknown:
             raise ValueError(f"no gradient is computed for {', '.join(unknown)}")
-        self.places = tuple(names.index(weight.name) if weight.name in names else -1 for weight in weights)
+        self.order = tuple(names.index(weight.name) if weight.name in names else -1 for weight in weights)
         self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
         self.input_gradient = ops.GradOperation(get_all=True, sens_param=True)
 
@@ -117,9 +117,9 @@ class RecomputedGradients(nn.Cell):
             grad_hidden = grad_inputs[0]
         found = head_grads + embed_grads + layer_grads
         ordered = ()
-        for place in self.places:
+        for number in self.order:
             # An untied embedding has only the gradient of its lookups, which the caller adds.
-            ordered += (self.zeros(ops.depend(longest, grad_hidden)) if place < 0 else found[place],)
+            ordered += (self.zeros(ops.depend(longest, grad_hidden)) if number < 0 else found[number],)
         return loss, (grad_hidden, ordered)
 
 
