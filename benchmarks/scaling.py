@@ -151,12 +151,12 @@ def sum_bandwidth(folder: Path) -> float:
         "from mindcoder.backend.device import setup_device\n"
         "setup_device('CPU')\n"
         "import mindspore as ms\n"
-        "from mindcoder.parallel.collectives import start_collectives\n"
-        "together = start_collectives(2, 1, 1)\n"
-        "total = together.sum_over((0, 1)); x = ms.Tensor(np.ones(8 * 2**20, np.float32)); times = []\n"
+        "from mindcoder.parallel.collectives import create_process_groups\n"
+        "comm = create_process_groups(2, 1, 1)\n"
+        "total = comm.sum_over((0, 1)); x = ms.Tensor(np.ones(8 * 2**20, np.float32)); times = []\n"
         "for _ in range(8):\n"
         "    began = time.perf_counter(); total(x).asnumpy(); times.append(time.perf_counter() - began)\n"
-        "print('SECONDS', min(times)) if together.mesh.rank == 0 else None\n"
+        "print('SECONDS', min(times)) if comm.mesh.rank == 0 else None\n"
         "time.sleep(3)  # the other one may still be receiving\n"
     )
     command = [sys.executable, "-m", "mindcoder.cli.main", "launch", "--command", f"{sys.executable} {script}"]

@@ -173,8 +173,8 @@ def convert(
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
         adapter: LoRA run or PEFT folder to merge into ``source``.
-        model_parallel, pipeline_stage: split the result over this many slices of every layer and stages; one file per
-            rank.
+        model_parallel, pipeline_stage: split the result over this many tensor-parallel ranks and pipeline stages; one
+            file per rank.
         progress: show a bar where standard error is a terminal.
 
     Returns:

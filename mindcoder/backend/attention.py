@@ -4,7 +4,7 @@ Training is aclnnFlashAttentionScore (CANN's page of that name: layout BSH, N / 
 ``[B, 1, S, T]``). With sparse mode 0 the tokens before and after that may be visible only name the blocks worth
 computing; the mask says what is visible in them: the causal order, the window and the documents of a packed row.
 
-A cache is attended to with aclnnFusedInferAttentionScore (page of V2): BSH, float16 or bfloat16, N / K at most 64,
+Attention to a cache is aclnnFusedInferAttentionScore (page of V2): BSH, float16 or bfloat16, N / K at most 64,
 D a multiple of 16. On Ascend, float32 and other head sizes take the composed products for both. The CPU's operators of
 these names (mindcoder/native) take any.
 """
@@ -79,8 +79,8 @@ class CausalAttention(composed_attention.CausalAttention):
             operator = self.causal_dropped if drops else self.causal
         else:  # a prefix lies before the texts' keys, so that token i is not key i
             operator = self.masked_dropped if drops else self.masked
-        attended = operator(query, key, value, None, bits, None, mask, None, None, None)[3]
-        return attended.reshape((batch * length, -1))
+        attn_output = operator(query, key, value, None, bits, None, mask, None, None, None)[3]
+        return attn_output.reshape((batch * length, -1))
 
     def additive(self, mask: Tensor) -> Tensor:
         """What `GroupedAttention` takes, from ``[B, 1, S, T]``."""
@@ -98,10 +98,10 @@ class CausalAttention(composed_attention.CausalAttention):
         query = query.reshape((batch, length, -1))
         key, value = key.reshape((batch, total, -1)), value.reshape((batch, total, -1))
         if self.infers:
-            attended = self.inference(query, (key,), (value,), None, mask)[0]
+            attn_output = self.inference(query, (key,), (value,), None, mask)[0]
         else:
-            attended = self.masked(query, key, value, None, None, None, mask, None, None, None)[3]
-        return attended.reshape((batch * length, -1))
+            attn_output = self.masked(query, key, value, None, None, None, mask, None, None, None)[3]
+        return attn_output.reshape((batch * length, -1))
 
 
 class PagedAttention(nn.Cell):

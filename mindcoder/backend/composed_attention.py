@@ -19,7 +19,7 @@ class GroupedAttention(nn.Cell):
     """``softmax(q @ k.T + bias) @ v`` for queries folded into rows.
 
     Shapes: query ``[B*K, S*G, D]`` (already scaled), key and value ``[B*K, T, D]``, bias ``[B*K, S*G, T]``,
-    seed an int32 scalar. Gives the attended values ``[B*K, S*G, D]``. G = N / K query heads share a key head.
+    seed an int32 scalar. Returns the attention output ``[B*K, S*G, D]``. G = N / K query heads share a key head.
 
     The gradient computes the probabilities again (a tenth of the layer's time) instead of keeping ``[B*N, S, T]``
     numbers a layer alive. The softmax gradient needs each row's sum of ``grad_probs * probs``; that equals the row's
@@ -103,12 +103,12 @@ class CausalAttention(nn.Cell):
             query = ops.transpose(query, (0, 2, 1, 3))
         return query.reshape((batch * self.num_kv_heads, length * self.group_size, self.head_dim))
 
-    def unfold(self, attended: Tensor, batch: int, length: int) -> Tensor:
+    def unfold(self, attn_output: Tensor, batch: int, length: int) -> Tensor:
         """``[B*K, S*G, D] -> [B*S, N*D]``, the inverse of `fold`."""
         if self.num_kv_heads > 1:
-            attended = attended.reshape((batch, self.num_kv_heads, length, self.group_size * self.head_dim))
-            attended = ops.transpose(attended, (0, 2, 1, 3))
-        return attended.reshape((batch * length, self.num_kv_heads * self.group_size * self.head_dim))
+            attn_output = attn_output.reshape((batch, self.num_kv_heads, length, self.group_size * self.head_dim))
+            attn_output = ops.transpose(attn_output, (0, 2, 1, 3))
+        return attn_output.reshape((batch * length, self.num_kv_heads * self.group_size * self.head_dim))
 
     def split(self, projected: Tensor, batch: int, length: int) -> Tensor:
         """``[B*T, K*D] -> [B*K, T, D]``."""
@@ -136,8 +136,8 @@ class CausalAttention(nn.Cell):
     ) -> Tensor:
         """The same through `GroupedAttention`."""
         folded = self.fold(query, batch, length)
-        attended = self.grouped(folded, self.split(key, batch, total), self.split(value, batch, total), mask, seed)
-        return self.unfold(attended, batch, length)
+        attn_output = self.grouped(folded, self.split(key, batch, total), self.split(value, batch, total), mask, seed)
+        return self.unfold(attn_output, batch, length)
 
     def cached(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, batch: int, length: int, total: int
@@ -193,10 +193,10 @@ class AttentionMasks(nn.Cell):
         places = ops.arange(0, length, 1, dtype=ms.int32)
         visible = self.reachable(places.reshape((1, length, 1)), places.reshape((1, 1, length)), length)
         same = document_ids.reshape((batch, length, 1)) == document_ids.reshape((batch, 1, length))
-        return self.behind_prefix(self.finish(ops.logical_and(visible, same)))
+        return self.prepend_prefix(self.finish(ops.logical_and(visible, same)))
 
-    def behind_prefix(self, mask: Tensor) -> Tensor:
-        """Zeros, which hide nothing, before the last axis."""
+    def prepend_prefix(self, mask: Tensor) -> Tensor:
+        """The mask with columns for the prefix, which nothing hides, before the keys of the texts."""
         if self.prefix_length == 0:
             return mask
         return self.join((ops.zeros((*mask.shape[:-1], self.prefix_length), mask.dtype), mask))

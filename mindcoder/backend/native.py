@@ -42,7 +42,7 @@ def native_available() -> bool:
 
 def step_operator(layers: int, infer_shape: Callable, adapted: bool = False) -> ops.Custom:
     """``MindCoderStep``: `STEP_INPUTS`, then `LAYER_INPUTS` of each layer (and `ADAPTER_INPUTS`, where there are any)
-    -> logits or rows, float32.
+    -> logits or hidden states, float32.
 
     Writes the step's keys and values into the pools.
 

@@ -133,7 +133,7 @@ class SwiGLU(nn.Cell):
 
 
 class RotatePairs(nn.Cell):
-    """Rotary embedding of heads in rows: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
+    """Rotary embedding of heads ``[*, D]``: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
 
     ``construct(x [R, D], cos, sin) -> [R, D]`` with R = T * heads, and what `per_head` gives:
     aclnnRotaryPositionEmbedding in layout BSND with B = 1, whose cosines and sines all heads of a token share.
@@ -150,8 +150,8 @@ class RotatePairs(nn.Cell):
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """``[R, D]`` to ``[R, D]``."""
-        rows = x.reshape((1, cos.shape[1], x.shape[0] // cos.shape[1], self.head_dim))
-        return self.rotary(rows, cos, sin, HALVES).reshape(x.shape)
+        heads = x.reshape((1, cos.shape[1], x.shape[0] // cos.shape[1], self.head_dim))
+        return self.rotary(heads, cos, sin, HALVES).reshape(x.shape)
 
     def construct(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return self.rotate(x, cos, sin)

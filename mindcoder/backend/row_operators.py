@@ -35,7 +35,7 @@ class Fork(nn.Cell):
 
 
 class AddBias(nn.Cell):
-    """``x [rows, size] + bias [size]``."""
+    """``x [tokens, size] + bias [size]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -137,7 +137,7 @@ class HalfSquareSum(nn.Cell):
 
 
 class LabelGradient(nn.Cell):
-    """Gradient of the rows' summed cross entropy for the logits: the probabilities, one taken off at each label.
+    """Gradient of the summed cross entropy for the logits: the probabilities, one taken off at each label.
 
     ``construct(probabilities [R, V], labels [R] int32) -> [R, V]``.
     """

@@ -12,7 +12,7 @@ from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.parts import Part
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.slices import WholeLayers
+from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners
 
@@ -36,7 +36,7 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
         owned: whether ``items`` are already sharded over the data-parallel ranks (ZeRO-1); else these divide the
             writing.
     """
-    config, slices, stage = decoder.config, decoder.slices, decoder.stage
+    config, tp, stage = decoder.config, decoder.tp, decoder.stage
     shapes = config.parameter_shapes() | decoder.adapter_shapes
     parts: dict[str, Part] = {}
     items = list(items)
@@ -49,27 +49,27 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
             if mesh.rank == 0:
                 parts[item.name] = Part(item.asnumpy(), tuple(item.shape))
             continue
-        axis = slices.axis(name, config)
-        is_copy = (axis is None and slices.index > 0) or not stage.holds(name, tied_head=False)
+        axis = tp.axis(name, config)
+        is_copy = (axis is None and tp.index > 0) or not stage.holds(name, tied_head=False)
         if is_copy or writer != mesh.data_index:
             continue
-        parts[item.name] = _part(item.asnumpy(), shapes[name], axis, slices)
+        parts[item.name] = _part(item.asnumpy(), shapes[name], axis, tp)
     return parts
 
 
-def _part(values: np.ndarray, shape: tuple[int, ...], axis: int | None, slices: WholeLayers) -> Part:
+def _part(values: np.ndarray, shape: tuple[int, ...], axis: int | None, tp: NoTensorParallel) -> Part:
     if axis is None:
         return Part(values, shape)
-    begin, end = slices.part(shape[axis])
+    begin, end = tp.shard_range_of(shape[axis])
     return Part(values[: end - begin] if axis == 0 else values[:, : end - begin], shape, axis, begin)
 
 
-def read_own(plan: TensorPlan, slices: WholeLayers, axis: int | None) -> np.ndarray:
+def read_own(plan: TensorPlan, tp: NoTensorParallel, axis: int | None) -> np.ndarray:
     """This rank's shard of a tensor, without holding the rest; bfloat16 as bits."""
-    if axis is None or slices.size == 1:
+    if axis is None or tp.size == 1:
         return plan.read()
-    begin, end = slices.part(plan.shape[axis])
-    return slices.fill(plan.read_part(axis, begin, end), axis, plan.shape[axis])
+    begin, end = tp.shard_range_of(plan.shape[axis])
+    return tp.pad_shard(plan.read_part(axis, begin, end), axis, plan.shape[axis])
 
 
 def read_own_parts(
@@ -80,13 +80,13 @@ def read_own_parts(
     Raises:
         UserError: tensors are missing or have another shape.
     """
-    config, slices = decoder.config, decoder.slices
+    config, tp = decoder.config, decoder.tp
     targets = list(targets)
     missing = [target.name for target in targets if target.name not in plans]
     shapes = []
     for target in targets:
         if target.name in plans:
-            values = read_own(plans[target.name], slices, slices.axis(parameter_of(target.name), config))
+            values = read_own(plans[target.name], tp, tp.axis(parameter_of(target.name), config))
             if values.shape != tuple(target.shape):
                 shapes.append(f"{target.name} {list(values.shape)} instead of {list(target.shape)}")
             else:

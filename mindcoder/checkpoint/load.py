@@ -64,7 +64,7 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     weights, plans = fitting.weights, fitting.plans
     for target in decoder.get_parameters():
         plan = plans[target.name]
-        values = _as_numpy(read_own(plan, decoder.slices, decoder.slices.axis(target.name, decoder.config)), plan)
+        values = _as_numpy(read_own(plan, decoder.tp, decoder.tp.axis(target.name, decoder.config)), plan)
         target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
     if weights.prefix is not None:
         _load_prefix(decoder, weights.prefix, weights.place)

@@ -21,7 +21,7 @@ from mindcoder.checkpoint.split import Division, rank_parts
 from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.files import file_there, read_json_object
-from mindcoder.models.slices import cut_axis
+from mindcoder.models.tensor_parallel import shard_axis
 from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
 
 LAYOUT_FILE = "layout.json"
@@ -73,7 +73,7 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
     naming = naming_of(config.model_type).NAMING
     for old, ours in naming.pairs(config.num_layers):
         pieces = [tensors[old] for tensors in ranks if old in tensors]
-        axis = cut_axis(ours, config, division.tensor)
+        axis = shard_axis(ours, config, division.tensor)
         if ours not in shapes or not pieces:
             continue
         if axis is None:  # all ranks that have it have all of it

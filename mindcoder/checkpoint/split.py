@@ -9,8 +9,8 @@ import numpy as np
 
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.config.layout import check_divides, spread_layers
-from mindcoder.models.slices import cut_axis, part_of
 from mindcoder.models.stage import stage_of
+from mindcoder.models.tensor_parallel import shard_axis, shard_range
 from mindcoder.models.transformer_config import TransformerConfig
 
 
@@ -61,12 +61,12 @@ def rank_parts(
     for name, plan in parameters.items():
         if not stage.holds(name, config.tied_head and copies):
             continue
-        axis = cut_axis(name, config, division.tensor)
+        axis = shard_axis(name, config, division.tensor)
         if axis is None:
             if copies or index == 0:
                 parts[name] = PartPlan(plan, plan.shape, None)
             continue
-        begin, end = part_of(plan.shape[axis], index, division.tensor)
+        begin, end = shard_range(plan.shape[axis], index, division.tensor)
         shape = tuple(end - begin if place == axis else size for place, size in enumerate(plan.shape))
         cut = TensorPlan(name, shape, plan.dtype, plan.sources, _then_cut(plan, axis, begin, end))
         parts[name] = PartPlan(cut, plan.shape, axis, begin)

@@ -28,7 +28,7 @@ class AdaptedLinear(nn.Cell):
 
     Args:
         linear: what they are added to.
-        a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this process's slices of them.
+        a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this rank's shards of them.
         shares: ``[T, R]``, see `AdapterBank`.
     """
 
@@ -37,23 +37,23 @@ class AdaptedLinear(nn.Cell):
         product: Any = linear.product
         self.weight, self.bias, self.a, self.b, self.shares = linear.weight, linear.bias, a, b, shares
         self.activation = getattr(product, "activation", None)
-        self.leave, self.add_bias = linear.leave, linear.add_bias
+        self.reduce_from_region, self.add_bias = linear.reduce_from_region, linear.add_bias
         self.matmul = matrix_product(transpose_b=True)
         self.look_up = LookUp()
         self.compute_dtype = linear.compute_dtype
 
     def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:
-        rows = inputs[0] if self.activation is None else self.activation(*inputs)
-        reduced = self.matmul(rows, ops.cast(self.a, self.compute_dtype))
-        shares, tokens = self.shares, rows.shape[0]
+        hidden_states = inputs[0] if self.activation is None else self.activation(*inputs)
+        reduced = self.matmul(hidden_states, ops.cast(self.a, self.compute_dtype))
+        shares, tokens = self.shares, hidden_states.shape[0]
         if tokens < shares.shape[0]:
             # On Ascend a slice is a kernel of the old aclop path, and a view of a parameter a copy by one.
             shares = self.look_up(shares, ops.arange(0, tokens, 1, dtype=ms.int32))
         reduced = reduced * ops.cast(shares, self.compute_dtype)
-        result = self.matmul(rows, ops.cast(self.weight, self.compute_dtype))
+        result = self.matmul(hidden_states, ops.cast(self.weight, self.compute_dtype))
         result = result + self.matmul(reduced, ops.cast(self.b, self.compute_dtype))
-        if self.leave is not None:
-            result = self.leave(result)
+        if self.reduce_from_region is not None:
+            result = self.reduce_from_region(result)
         if self.bias is not None:
             result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype))
         return result
@@ -97,7 +97,7 @@ def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int)
         adapters: by name; they fit the network.
         tokens: the most that a step has.
     """
-    slices, config = decoder.slices, decoder.config
+    tp, config = decoder.tp, decoder.config
     ranges, columns = _ranges(adapters)
     bank = AdapterBank(ranges, columns, tokens)
     shapes = config.linear_shapes()
@@ -114,7 +114,7 @@ def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int)
                     whole[LORA_B][:, begin : begin + update.rank] = update.b * np.float32(update.scaling)
             a, b = (
                 Parameter(
-                    Tensor(np.ascontiguousarray(slices.cut(values, slices.axis(f"{name}.{matrix}", config)))),
+                    Tensor(np.ascontiguousarray(tp.shard(values, tp.axis(f"{name}.{matrix}", config)))),
                     name=f"{name}.adapters.{matrix}",
                     requires_grad=False,
                 )

@@ -16,7 +16,7 @@ from mindcoder.generate.runner import Piece, Runner
 from mindcoder.generate.sampler import Sampler, SamplingOptions
 from mindcoder.generate.scheduler import Part, Scheduler
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Collectives
+from mindcoder.parallel.collectives import ProcessGroups
 
 LARGEST_CHUNK = 256
 BLOCK_SIZE = 16
@@ -65,7 +65,7 @@ class Engine:
         stop_ids: each ends a sequence, unless its request names others; without any it runs to its limit.
         vocab_size: ids the tokenizer knows; others are never generated.
         longest_prompt: hint for the tokens of a step.
-        together: the processes that hold the other stages of the network.
+        comm: the processes that hold the other stages of the network.
         blocks: cache blocks; by default ``batch`` sequences of ``max_length`` fit.
         block_size: tokens of a block.
         reuses_prefixes: whether prompts that begin alike share their beginning's cache.
@@ -83,7 +83,7 @@ class Engine:
         stop_ids: Collection[int],
         vocab_size: int,
         longest_prompt: int = LARGEST_CHUNK,
-        together: Collectives | None = None,
+        comm: ProcessGroups | None = None,
         blocks: int | None = None,
         block_size: int = BLOCK_SIZE,
         reuses_prefixes: bool = True,
@@ -106,9 +106,7 @@ class Engine:
         keys_depend_on_length = scaling is not None and scaling.kind == "dynamic"
         self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
         self.bank = add_adapters(decoder, adapters, self.chunk) if adapters else None
-        self.runner = Runner(
-            decoder, blocks + 1, block_size, max_length, batch, self.chunk, together=together, bank=self.bank
-        )
+        self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, comm=comm, bank=self.bank)
         self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.mixes)
         self.timing = Timing(0.0, 0.0, 0)
 

@@ -27,7 +27,7 @@ class NativeDecoder(nn.Cell):
     a step's time.
 
     Args:
-        decoder: the network, or a pipeline stage of it; its slices hold whole layers.
+        decoder: the network, or a pipeline stage of it; without tensor parallelism.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block, a multiple of `KEYS_TOGETHER`.
         bank: the network's adapters.
@@ -82,7 +82,7 @@ class NativeDecoder(nn.Cell):
             pool.set_data(Tensor(cached))
 
     def _result_shape(self, hidden_size: int, vocab_size: int) -> Callable:
-        """Logits of the chosen tokens on the last stage, rows of all on others."""
+        """Logits of the chosen tokens on the last stage, hidden states of all on others."""
         chosen, places = STEP_INPUTS.index("chosen"), STEP_INPUTS.index("places")
         if self.is_last:
             return lambda *shapes: [shapes[chosen][0], vocab_size]

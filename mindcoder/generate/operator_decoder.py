@@ -1,4 +1,4 @@
-"""A decoder's step as a graph of operators, on any device; slices of layers too."""
+"""A decoder's step as a graph of operators, on any device; shards of layers, too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OperatorDecoder(nn.Cell):
     aclnnInplaceIndexCopy writes the cache in every dtype.
 
     Args:
-        decoder: the network, a pipeline stage or a slice of it; its cells know their adapters.
+        decoder: the network, a pipeline stage or a shard of it; its cells know their adapters.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block.
     """
@@ -52,7 +52,7 @@ class OperatorDecoder(nn.Cell):
         """One step.
 
         Args:
-            inputs: int32 ids ``[T]``; on a stage that is not the first one, the rows of the one before.
+            inputs: int32 ids ``[T]``; on a stage that is not the first one, the hidden states of the one before.
             places: int32 ``[3, T]``: each token's position, its slot in the cache, its sequence's row of ``tables``.
             tables: int32 ``[B, M]``: the blocks of each sequence.
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
@@ -62,33 +62,33 @@ class OperatorDecoder(nn.Cell):
                 prompts, which come first where steps may mix; and whether any token has an adapter.
 
         Returns:
-            float32 ``[R, V]``; on a stage that is not the last one, rows ``[T, H]`` for the next.
+            float32 ``[R, V]``; on a stage that is not the last one, hidden states ``[T, H]`` for the next.
         """
         decoder = self.decoder
         positions, written = self.cut(places, 0, 1).reshape((-1,)), self.cut(places, 1, 2).reshape((-1,))
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
-        rows = decoder.look_up(inputs)
+        hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
-            rows = decoder.begin(rows, positions, Tensor(0, ms.int32))
+            hidden_states = decoder.embed(hidden_states, positions, Tensor(0, ms.int32))
         batch, blocks = tables.shape
         length = places.shape[1] // batch
-        rotation = () if decoder.rotary is None else decoder.rotary.spread(angles)
+        cos_sin = () if decoder.rotary is None else decoder.rotary.spread(angles)
         mask = decoder.attention_masks.cached(positions.reshape((batch, length)), blocks * self.block_size)
         offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))
         read = (tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
         lengths = positions + 1
         for index in range(len(decoder.layers)):
             layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
-            normed = layer.attention_norm(rows)
-            key, value = layer.attention.rotated_key(normed, rotation), layer.attention.value(normed)
+            normed = layer.attention_norm(hidden_states)
+            key, value = layer.attention.key_with_rope(normed, cos_sin), layer.attention.value(normed)
             stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            attended = self.attend(layer, normed, keys, values, (rotation, slots, tables, lengths, mask))
-            rows = layer.finish_cached(rows, attended)
+            attn_output = self.attend(layer, normed, keys, values, (cos_sin, slots, tables, lengths, mask))
+            hidden_states = layer.after_attention(hidden_states, attn_output)
         if not decoder.stage.is_last:
-            return rows
-        return decoder.logits(decoder.finish(self.look_up(rows, chosen)), head)
+            return hidden_states
+        return decoder.logits(decoder.final_norm_output(self.look_up(hidden_states, chosen)), head)
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
@@ -108,12 +108,12 @@ class OperatorDecoder(nn.Cell):
             step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their tables ``[B, M]``; how many
                 tokens each token sees, itself included, ``[T]``; and the masks of the grid.
         """
-        rotation, _, tables, lengths, mask = step
+        cos_sin, _, tables, lengths, mask = step
         batch = tables.shape[0]
         if not self.pages or normed.shape[0] != batch:
             return self.attend_gathered(layer, normed, keys, values, step)
-        # Queries come scaled, by the rotation or before.
-        query = layer.attention.rotated_query(normed, rotation)
+        # Queries come scaled, by cos/sin or before.
+        query = layer.attention.query_with_rope(normed, cos_sin)
         window = mask if self.windowed else None  # the order alone is in the lengths
         return layer.attention.output(self.paged(query, keys, values, window, lengths, tables))
 
@@ -121,11 +121,11 @@ class OperatorDecoder(nn.Cell):
         self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple
     ) -> Tensor:
         """The same for any grid: the sequences' keys and values are brought together first."""
-        rotation, slots, tables, _, mask = step
+        cos_sin, slots, tables, _, mask = step
         batch = tables.shape[0]
         own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
         length = normed.shape[0] // batch
-        return layer.attention.attend_cache(normed, rotation, own_keys, own_values, mask, batch, length)
+        return layer.attention.attend_to_cache(normed, cos_sin, own_keys, own_values, mask, batch, length)
 
     def sequences(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
         """What the sequences' blocks hold: ``[B, M * block_size, K*D]``."""

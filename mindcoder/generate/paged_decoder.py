@@ -15,7 +15,7 @@ PagedDecoder = NativeDecoder | OperatorDecoder
 
 def paged_decoder(decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> PagedDecoder:
     """The fastest way there is to compute the decoder's step here, with the adapters it was given."""
-    fits = decoder.slices.size == 1 and block_size % KEYS_TOGETHER == 0
+    fits = decoder.tp.size == 1 and block_size % KEYS_TOGETHER == 0
     if native_available() and fits and decoder.config.activation in NATIVE_ACTIVATIONS:
         return NativeDecoder(decoder, blocks, block_size, bank)
     return OperatorDecoder(decoder, blocks, block_size)

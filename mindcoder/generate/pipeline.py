@@ -1,4 +1,4 @@
-"""Generation through pipeline stages: rows travel from stage to stage, logits back to all of them."""
+"""Generation through pipeline stages: hidden states travel from stage to stage, logits back to all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mindspore import Tensor, ops
 
 from mindcoder.generate.paged_decoder import PagedDecoder
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Collectives
+from mindcoder.parallel.collectives import ProcessGroups
 
 
 class StagedDecoder:
@@ -16,13 +16,13 @@ class StagedDecoder:
     Args:
         network: this process's stage with its caches.
         decoder: the stage.
-        together: all processes.
+        comm: all processes.
     """
 
-    def __init__(self, network: PagedDecoder, decoder: Decoder, together: Collectives) -> None:
+    def __init__(self, network: PagedDecoder, decoder: Decoder, comm: ProcessGroups) -> None:
         self.network, self.decoder = network, decoder
-        self.previous, self.following = together.neighbour(-1), together.neighbour(1)
-        self.sum = together.sum_over(together.mesh.pipeline_ranks())
+        self.previous, self.following = comm.neighbour(-1), comm.neighbour(1)
+        self.sum = comm.sum_over(comm.mesh.pipeline_ranks())
 
     def __call__(
         self, input_ids: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor

@@ -137,9 +137,9 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
             raise UserError(f"prompt {index} asks for adapter {prompt.adapter!r}; there are: {known} (--adapter)")
     exchange = Path(config.output_dir)
     forget_answers(exchange)
-    together = meet_cluster(config)
-    mine = range(together.mesh.data_index, len(prompts), together.mesh.data)
-    decoder = build_part(together, network, config, empty=True, trains=False)
+    comm = meet_cluster(config)
+    mine = range(comm.mesh.data_index, len(prompts), comm.mesh.data)
+    decoder = build_part(comm, network, config, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, weights).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)
@@ -151,7 +151,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         stop_ids(weights.weights, tokenizer, not config.processor.tokenizer.is_given).union(several),
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
-        together,
+        comm,
         model.num_blocks,
         model.block_size or BLOCK_SIZE,
         adapters=adapters,
@@ -159,9 +159,9 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     options = sampling_options(config)
     if from_file:
         lines = _answer_file(engine, prompts, encoded, mine, options, model.max_new_tokens, tokenizer)
-        if not share_answers(exchange, together.mesh, lines):
+        if not share_answers(exchange, comm.mesh, lines):
             return
-        text = "\n".join(collect_answers(exchange, together.mesh, lines)) + "\n"
+        text = "\n".join(collect_answers(exchange, comm.mesh, lines)) + "\n"
         if request.output is None:
             out.write(text)
         else:

@@ -15,7 +15,7 @@ from mindcoder.generate.paged_decoder import paged_decoder
 from mindcoder.generate.pipeline import StagedDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.rotary import rotary_angles
-from mindcoder.parallel.collectives import Collectives
+from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.peft.prefix import prefix_values
 
 
@@ -28,7 +28,7 @@ class Piece:
         start: position of the first.
         blocks: the sequence's cache blocks.
         wanted: how many of the last tokens to give logits for.
-        prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its rows are computed).
+        prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its tokens are computed).
         adapter: number of the sequence's adapter; 0 is the base model.
     """
 
@@ -51,7 +51,7 @@ class Runner:
         rows: sequences of a step.
         chunk: tokens of a step.
         wanted: logits a sequence may ask for in one step.
-        together: the processes that hold the other stages.
+        comm: the processes that hold the other stages.
         bank: the network's adapters.
 
     A learnt prefix of the network lies in blocks of its own, which all sequences begin with; pieces do not count it.
@@ -69,7 +69,7 @@ class Runner:
         rows: int,
         chunk: int,
         wanted: int = 1,
-        together: Collectives | None = None,
+        comm: ProcessGroups | None = None,
         bank: AdapterBank | None = None,
     ) -> None:
         self.config, self.block_size, self.rows, self.chunk = (
@@ -89,8 +89,8 @@ class Runner:
             self._cache_prefix(decoder)
         self.network.set_train(False)
         self.mixes = self.network.mixes
-        staged = together is not None and together.mesh.pipeline > 1
-        self._forward = StagedDecoder(self.network, decoder, together) if staged and together else self.network
+        staged = comm is not None and comm.mesh.pipeline > 1
+        self._forward = StagedDecoder(self.network, decoder, comm) if staged and comm else self.network
 
     def run(self, pieces: Sequence[Piece]) -> np.ndarray:
         """Logits float32 ``[wanted of all pieces, V]``, in the pieces' order."""

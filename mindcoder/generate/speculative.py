@@ -1,7 +1,7 @@
 """Speculative decoding: a small draft model proposes tokens, the model checks them all in one step.
 
 Leviathan et al. 2023. Greedy only: a proposal is kept while it is what the model itself would have chosen, so the
-tokens are those of plain decoding (with the C++ operators to the bit, whose rows do not depend on one another).
+tokens are those of plain decoding (with the C++ operators to the bit, where tokens do not depend on one another).
 """
 
 from __future__ import annotations

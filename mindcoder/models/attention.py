@@ -12,7 +12,7 @@ from mindcoder.backend.operators import RotatePairs
 from mindcoder.backend.row_operators import Fork
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
-from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
+from mindcoder.models.tensor_parallel import INPUT_AXIS, NO_TP, OUTPUT_AXIS, NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
 
 
@@ -23,9 +23,9 @@ class SelfAttention(nn.Cell):
         config: sizes, dropout and initializer range.
         site: index of this layer's attention dropout.
         output_stddev: initial standard deviation of the output projection (scaled down with depth).
-        slices: which heads this rank holds.
+        tp: which heads this rank holds.
 
-    ``rotation`` in the methods below is the cos/sin that `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
+    ``cos_sin`` in the methods below is what `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
     positions, or an empty tuple with learned position embeddings.
     """
 
@@ -35,22 +35,27 @@ class SelfAttention(nn.Cell):
         site: int,
         initializer: Initializer,
         output_stddev: float,
-        slices: WholeLayers = WHOLE,
+        tp: NoTensorParallel = NO_TP,
     ) -> None:
         super().__init__()
-        local = slices.local(config)
+        local = tp.local(config)
         self.head_dim = config.head_dim
         self.query_size, self.kv_size = local.query_size, local.kv_size
         self.query_scale = config.query_scale
         dtypes = (initializer, config.param_dtype, config.compute_dtype, config.attention_bias)
-        column, row = (OUTPUT_AXIS, INPUT_AXIS) if slices.size > 1 else (None, None)
-        kv_axis = column if config.num_kv_heads % slices.size == 0 else None
-        self.enter = slices.enter()
+        column, row = (OUTPUT_AXIS, INPUT_AXIS) if tp.size > 1 else (None, None)
+        kv_axis = column if config.num_kv_heads % tp.size == 0 else None
+        self.copy_to_region = tp.copy_to_region()
         self.query = Linear(config.hidden_size, config.query_size, *dtypes, axis=column)
         self.key = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
         self.value = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
         self.output = Linear(
-            config.query_size, config.hidden_size, *dtypes, stddev=output_stddev, axis=row, leave=slices.leave()
+            config.query_size,
+            config.hidden_size,
+            *dtypes,
+            stddev=output_stddev,
+            axis=row,
+            reduce_from_region=tp.reduce_from_region(),
         )
         self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = CausalAttention(
@@ -60,37 +65,39 @@ class SelfAttention(nn.Cell):
         self.share = Fork(3)
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
-    def rotated_query(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
+    def query_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
         """Queries with RoPE and the attention scale applied: ``[B*S, H] -> [B*S, N*D]``."""
-        query = self.query(rows, seed=seed)
+        query = self.query(hidden_states, seed=seed)
         if self.rotate is None:
             return query * self.query_scale
-        return self.rotate(query.reshape((-1, self.head_dim)), rotation[0], rotation[1]).reshape((-1, self.query_size))
+        return self.rotate(query.reshape((-1, self.head_dim)), cos_sin[0], cos_sin[1]).reshape((-1, self.query_size))
 
-    def rotated_key(self, rows: Tensor, rotation: tuple, seed: Tensor | None = None) -> Tensor:
+    def key_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
         """Keys with RoPE applied, as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
-        key = self.key(rows, seed=seed)
+        key = self.key(hidden_states, seed=seed)
         if self.rotate is None:
             return key
-        return self.rotate(key.reshape((-1, self.head_dim)), rotation[2], rotation[3]).reshape((-1, self.kv_size))
+        return self.rotate(key.reshape((-1, self.head_dim)), cos_sin[2], cos_sin[3]).reshape((-1, self.kv_size))
 
-    def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
+    def construct(
+        self, hidden_states: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int
+    ) -> Tensor:
         """Attention within the sequence: ``[B*S, H] -> [B*S, H]``; ``mask`` comes from `AttentionMasks`."""
-        if self.enter is not None:
-            rows = self.enter(rows)
-        for_query, for_key, for_value = self.share(rows)
-        key, value = self.rotated_key(for_key, rotation, seed), self.value(for_value, seed=seed)
+        if self.copy_to_region is not None:
+            hidden_states = self.copy_to_region(hidden_states)
+        for_query, for_key, for_value = self.share(hidden_states)
+        key, value = self.key_with_rope(for_key, cos_sin, seed), self.value(for_value, seed=seed)
         total = length
         if self.prefix is not None:
             key, value = self.prefix(key, value, batch, seed)
             total = key.shape[0] // batch
-        query = self.rotated_query(for_query, rotation, seed)
+        query = self.query_with_rope(for_query, cos_sin, seed)
         return self.output(self.core(query, key, value, mask, seed, batch, length, total), seed=seed)
 
-    def attend_cache(
+    def attend_to_cache(
         self,
-        rows: Tensor,
-        rotation: tuple,
+        hidden_states: Tensor,
+        cos_sin: tuple,
         key_cache: Tensor,
         value_cache: Tensor,
         mask: Tensor,
@@ -100,5 +107,5 @@ class SelfAttention(nn.Cell):
         """Attention to cached keys and values ``[B, T, K*D]``: ``[B*S, H] -> [B*S, H]``."""
         total = key_cache.shape[1]
         key, value = key_cache.reshape((-1, self.kv_size)), value_cache.reshape((-1, self.kv_size))
-        query = self.rotated_query(rows, rotation)
+        query = self.query_with_rope(hidden_states, cos_sin)
         return self.output(self.core.cached(query, key, value, mask, batch, length, total))

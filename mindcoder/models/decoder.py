@@ -18,13 +18,13 @@ from mindcoder.models.initializer import Initializer
 from mindcoder.models.mlp import MLP
 from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
-from mindcoder.models.slices import WHOLE, WholeLayers
 from mindcoder.models.stage import Stage
+from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
-SITES_OF_A_SLICE = 1 << 16
-SLICE_SEED = 0x3C6EF35F  # offset between the dropout seeds of ranks that hold different tokens
+SITES_PER_RANK = 1 << 16
+RANK_SEED = 0x3C6EF35F  # offset between the dropout seeds of ranks that hold different tokens
 TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # seeds of the initializer
 
 
@@ -32,7 +32,7 @@ class DecoderLayer(nn.Cell):
     """Pre-norm attention and MLP, each added to the residual stream ``[B*S, H]``."""
 
     def __init__(
-        self, config: TransformerConfig, index: int, initializer: Initializer, slices: WholeLayers = WHOLE
+        self, config: TransformerConfig, index: int, initializer: Initializer, tp: NoTensorParallel = NO_TP
     ) -> None:
         super().__init__()
         # Residual branches are initialized smaller in deeper networks (GPT-2, section 2.3).
@@ -41,34 +41,36 @@ class DecoderLayer(nn.Cell):
         self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
             config,
-            site + slices.index * SITES_OF_A_SLICE,  # heads of different ranks drop different probabilities
+            site + tp.index * SITES_PER_RANK,  # heads of different ranks drop different probabilities
             initializer,
             output_stddev,
-            slices,
+            tp,
         )
         self.mlp_norm = Norm(config, initializer)
-        self.mlp = MLP(config, initializer, output_stddev, slices)
+        self.mlp = MLP(config, initializer, output_stddev, tp)
         drops = config.hidden_dropout > 0.0
         self.attention_dropout = CounterDropout(config.hidden_dropout, site + 1) if drops else None
         self.mlp_dropout = CounterDropout(config.hidden_dropout, site + 2) if drops else None
         self.attention_share, self.mlp_share = Fork(2), Fork(2)
-        self.seed_offset = slices.index * SLICE_SEED & 0x7FFFFFFF if slices.sequence else 0
+        self.seed_offset = tp.index * RANK_SEED & 0x7FFFFFFF if tp.sequence else 0
 
-    def construct(self, rows: Tensor, rotation: tuple, mask: Tensor, seed: Tensor, batch: int, length: int) -> Tensor:
-        rows, entering = self.attention_share(rows)
-        attended = self.attention(self.attention_norm(entering), rotation, mask, seed, batch, length)
+    def construct(
+        self, hidden_states: Tensor, cos_sin: tuple, mask: Tensor, seed: Tensor, batch: int, length: int
+    ) -> Tensor:
+        residual, hidden_states = self.attention_share(hidden_states)
+        attn_output = self.attention(self.attention_norm(hidden_states), cos_sin, mask, seed, batch, length)
         if self.attention_dropout is not None:
-            attended = self.attention_dropout(attended, seed + self.seed_offset)
-        rows, entering = self.mlp_share(rows + attended)
-        expanded = self.mlp(self.mlp_norm(entering), seed)
+            attn_output = self.attention_dropout(attn_output, seed + self.seed_offset)
+        residual, hidden_states = self.mlp_share(residual + attn_output)
+        mlp_output = self.mlp(self.mlp_norm(hidden_states), seed)
         if self.mlp_dropout is not None:
-            expanded = self.mlp_dropout(expanded, seed + self.seed_offset)
-        return rows + expanded
+            mlp_output = self.mlp_dropout(mlp_output, seed + self.seed_offset)
+        return residual + mlp_output
 
-    def finish_cached(self, rows: Tensor, attended: Tensor) -> Tensor:
+    def after_attention(self, hidden_states: Tensor, attn_output: Tensor) -> Tensor:
         """The rest of the layer after attention to a KV cache; no dropout."""
-        rows = rows + attended
-        return rows + self.mlp(self.mlp_norm(rows))
+        hidden_states = hidden_states + attn_output
+        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
 
 
 class Decoder(nn.Cell):
@@ -78,7 +80,7 @@ class Decoder(nn.Cell):
         config: the architecture.
         seed: of the initial weights.
         empty: leave weights at zero because they are loaded right after.
-        slices: this rank's part of every layer (tensor parallelism).
+        tp: this rank's part of every layer (tensor parallelism).
         stage: the layers on this rank (pipeline parallelism); all by default.
 
     Parameter names are global, those of ``config.parameter_shapes()``: the same in every parallel layout and in
@@ -90,20 +92,20 @@ class Decoder(nn.Cell):
         config: TransformerConfig,
         seed: int = 0,
         empty: bool = False,
-        slices: WholeLayers = WHOLE,
+        tp: NoTensorParallel = NO_TP,
         stage: Stage | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.slices = config, slices
+        self.config, self.tp = config, tp
         # global shapes of the parameters that `mindcoder.peft` adds
         self.adapter_shapes: dict[str, tuple[int, ...]] = {}
         self.prefix_length = 0  # positions reserved for a learned prefix
         self.stage = stage = stage or Stage(range(config.num_layers))
-        local = self.local_config = slices.local(config)
-        initializer = Initializer(seed, config.initializer_range, empty, slices)
+        local = self.local_config = tp.local(config)
+        initializer = Initializer(seed, config.initializer_range, empty, tp)
         param_dtype = resolve_dtype(config.param_dtype)
         compute_dtype = resolve_dtype(config.compute_dtype)
-        table_axis, stddev = slices.axis(TOKEN_TABLES[0], config), config.embedding_deviation or None
+        table_axis, stddev = tp.axis(TOKEN_TABLES[0], config), config.embedding_deviation or None
         self.token_embedding: Any = None
         self.position_embedding: Any = None
         self.rotary: Any = None
@@ -115,7 +117,7 @@ class Decoder(nn.Cell):
                 resolve_dtype(config.embedding_dtype or config.param_dtype),
                 compute_dtype,
                 table_axis,
-                slices,
+                tp,
                 stddev,
             )
         if config.position == "rope":
@@ -130,7 +132,7 @@ class Decoder(nn.Cell):
                 stddev=stddev,
             )
         self.layers = nn.CellList(
-            [DecoderLayer(config, layer, initializer.at(FIRST_LAYER_PART + layer), slices) for layer in stage.layers]
+            [DecoderLayer(config, layer, initializer.at(FIRST_LAYER_PART + layer), tp) for layer in stage.layers]
         )
         self.final_norm: Any = Norm(config, initializer) if stage.is_last else None
         has_head = stage.is_last and not config.tied_head
@@ -140,75 +142,75 @@ class Decoder(nn.Cell):
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.sliding_window),
             *(resolve_dtype(config.softmax_dtype), compute_dtype),
         )
-        self.spread_rows, self.before_head = slices.spread_rows(), slices.before_head()
-        self.join_logits = slices.join_logits()
+        self.scatter_sequence, self.gather_sequence = tp.scatter_sequence(), tp.gather_sequence()
+        self.gather_logits = tp.gather_logits()
         self.head_product = matrix_product(transpose_b=True, compute_dtype=config.compute_dtype)
         self.cut_rows, self.cut_columns = Cut(0), Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.own_tokens = config.vocab_size
         if table_axis is not None:
-            begin, end = slices.part(config.token_rows)
+            begin, end = tp.shard_range_of(config.token_rows)
             self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
         _name_globally(self)
         _clear_padding(self)
 
-    def begin(self, token_rows: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
-        """Input of the first layer, from token embeddings that have been looked up; both ``[B*S, H]``."""
-        rows = token_rows
+    def embed(self, token_embeddings: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
+        """Hidden states that enter the first layer, from the token embeddings; both ``[B*S, H]``."""
+        hidden_states = token_embeddings
         if self.position_embedding is not None:
-            rows = rows + self.position_embedding(position_ids)
+            hidden_states = hidden_states + self.position_embedding(position_ids)
         if self.embedding_dropout is not None:
-            rows = self.embedding_dropout(rows, seed)
-        if self.spread_rows is not None:
-            rows = self.spread_rows(rows)
-        return rows
+            hidden_states = self.embedding_dropout(hidden_states, seed)
+        if self.scatter_sequence is not None:
+            hidden_states = self.scatter_sequence(hidden_states)
+        return hidden_states
 
     def freeze(self) -> None:
         """Freeze all current parameters; parameters added later are trainable."""
         for parameter in self.get_parameters():
             parameter.requires_grad = False
 
-    def set_prefix_length(self, tokens: int) -> None:
+    def reserve_prefix(self, tokens: int) -> None:
         """Reserve the first ``tokens`` positions for a learned prefix, which every sequence attends to."""
         self.prefix_length = self.attention_masks.prefix_length = tokens
 
-    def behind_prefix(self, position_ids: Tensor) -> Tensor:
+    def shift_positions(self, position_ids: Tensor) -> Tensor:
         """Position ids shifted past the learned prefix."""
         return position_ids if self.prefix_length == 0 else position_ids + self.prefix_length
 
-    def rotation(self, position_ids: Tensor, longest: Tensor) -> tuple:
+    def cos_sin(self, position_ids: Tensor, longest: Tensor) -> tuple:
         """cos/sin for all layers, see `RotaryAngles`; an empty tuple with learned position embeddings."""
         if self.rotary is None:
             return ()
         return self.rotary(position_ids, longest)
 
-    def run_layers(self, rows: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
+    def run_layers(self, hidden_states: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
         """Run the layers of this pipeline stage.
 
         Args:
-            rows: token embeddings ``[B*S, H]`` on the first stage, else the output of the previous stage.
+            hidden_states: token embeddings ``[B*S, H]`` on the first stage, else the output of the previous stage.
             position_ids, document_ids, seed: see `construct`.
 
         Returns:
             Hidden states for the next stage; on the last stage the output of the final norm ``[B*S, H]``.
         """
         batch, length = position_ids.shape
-        position_ids = self.behind_prefix(position_ids)
+        position_ids = self.shift_positions(position_ids)
         if self.stage.is_first:
-            rows = self.begin(rows, position_ids, seed)
-        rotation = self.rotation(position_ids, position_ids.max() + 1)
+            hidden_states = self.embed(hidden_states, position_ids, seed)
+        cos_sin = self.cos_sin(position_ids, position_ids.max() + 1)
         mask = self.attention_masks(document_ids)
         for layer in self.layers:
-            rows = layer(rows, rotation, mask, seed, batch, length)
-        return self.finish(rows) if self.stage.is_last else rows
+            hidden_states = layer(hidden_states, cos_sin, mask, seed, batch, length)
+        return self.final_norm_output(hidden_states) if self.stage.is_last else hidden_states
 
-    def finish(self, rows: Tensor) -> Tensor:
+    def final_norm_output(self, hidden_states: Tensor) -> Tensor:
         """Apply the final norm to the last layer's output, giving the input of the head."""
-        rows = self.final_norm(rows)
-        return rows if self.before_head is None else self.before_head(rows)
+        hidden_states = self.final_norm(hidden_states)
+        return hidden_states if self.gather_sequence is None else self.gather_sequence(hidden_states)
 
-    def look_up(self, inputs: Tensor) -> Tensor:
+    def embed_tokens(self, inputs: Tensor) -> Tensor:
         """Input of `run_layers`: embeddings of int32 ids on the first stage, the hidden states themselves on others."""
         return self.token_embedding(inputs) if self.stage.is_first else inputs
 
@@ -224,7 +226,7 @@ class Decoder(nn.Cell):
         Returns:
             ``[B*S, H]`` in the compute dtype.
         """
-        return self.run_layers(self.look_up(inputs), position_ids, document_ids, seed)
+        return self.run_layers(self.embed_tokens(inputs), position_ids, document_ids, seed)
 
     def head_parameter(self) -> Parameter:
         """The head's matrix, or the tied embedding table, including padding rows."""
@@ -241,19 +243,19 @@ class Decoder(nn.Cell):
 
     def logits_weight(self) -> Tensor:
         """The weight that `logits` multiplies by."""
-        if self.join_logits is not None:
+        if self.gather_logits is not None:
             return ops.cast(self.head_parameter(), self.compute_dtype)  # padding keeps the shards the same size
         return self.head_weight()
 
-    def logits(self, rows: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Logits ``[rows, H] -> [rows, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
+    def logits(self, hidden_states: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Logits ``[tokens, H] -> [tokens, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
         already.
         """
         if weight is None:
             weight = self.logits_weight()
-        logits = ops.cast(self.head_product(rows, weight), ms.float32)
-        if self.join_logits is not None:
-            return self.cut_columns(self.join_logits(logits), 0, self.vocab_size)
+        logits = ops.cast(self.head_product(hidden_states, weight), ms.float32)
+        if self.gather_logits is not None:
+            return self.cut_columns(self.gather_logits(logits), 0, self.vocab_size)
         return logits
 
 

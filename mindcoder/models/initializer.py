@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
-from mindcoder.models.slices import WHOLE, WholeLayers
+from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 
 
 class Initializer:
@@ -16,23 +16,23 @@ class Initializer:
         seed: of the numpy generator.
         stddev: standard deviation of `normal` (HF ``initializer_range``).
         empty: leave values at zero, for a network whose weights are loaded right after.
-        slices: this rank's part of the layers. Whole tensors are drawn and then sliced, so that every layout starts
+        tp: this rank's part of the layers. Whole tensors are drawn and then sharded, so that every layout starts
             from the same values.
         part: index of the part of the network.
     """
 
     def __init__(
-        self, seed: int, stddev: float, empty: bool = False, slices: WholeLayers = WHOLE, part: int = 0
+        self, seed: int, stddev: float, empty: bool = False, tp: NoTensorParallel = NO_TP, part: int = 0
     ) -> None:
         self._generator = np.random.default_rng([seed, part])
         self._seed = seed
         self._stddev = stddev
         self._empty = empty
-        self._slices = slices
+        self._tp = tp
 
     def at(self, part: int) -> Initializer:
         """The initializer of another part, so that a pipeline stage gets the values it has in the whole network."""
-        return Initializer(self._seed, self._stddev, self._empty, self._slices, part)
+        return Initializer(self._seed, self._stddev, self._empty, self._tp, part)
 
     def normal(
         self, shape: tuple[int, ...], dtype: ms.dtype.Number, stddev: float | None = None, axis: int | None = None
@@ -42,11 +42,11 @@ class Initializer:
             return self.zeros(shape, dtype, axis)
         values = self._generator.standard_normal(shape, dtype=np.float32)
         values *= self._stddev if stddev is None else stddev
-        return Tensor(np.ascontiguousarray(self._slices.cut(values, axis)), dtype)
+        return Tensor(np.ascontiguousarray(self._tp.shard(values, axis)), dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: ms.dtype.Number, axis: int | None = None) -> Tensor:
         """Zeros; shape and axis as in `normal`."""
-        return Tensor(np.ascontiguousarray(self._slices.cut(np.zeros(shape, np.float32), axis)), dtype)
+        return Tensor(np.ascontiguousarray(self._tp.shard(np.zeros(shape, np.float32), axis)), dtype)
 
     def ones(self, shape: tuple[int, ...], dtype: ms.dtype.Number) -> Tensor:
         """Ones."""

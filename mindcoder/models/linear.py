@@ -8,7 +8,7 @@ from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import AddBias
 from mindcoder.models.initializer import Initializer
-from mindcoder.models.slices import OUTPUT_AXIS
+from mindcoder.models.tensor_parallel import OUTPUT_AXIS
 
 
 class WeightProduct(nn.Cell):
@@ -37,7 +37,7 @@ class WeightProduct(nn.Cell):
 
 
 class Linear(nn.Cell):
-    """Linear layer on ``[rows, in_features]``.
+    """Linear layer on ``[tokens, in_features]``.
 
     Args:
         in_features: size of the last axis of the input.
@@ -48,11 +48,11 @@ class Linear(nn.Cell):
         bias: whether there is one.
         stddev: initial standard deviation of the weight, if it differs from the initializer's.
         product: cell of (inputs, weight) that replaces the plain product.
-        axis: axis of the weight that is sharded over ranks (`mindcoder.models.slices`); sizes are global.
-        leave: cell that reduces the partial results over ranks before the bias is added.
+        axis: axis of the weight that is sharded over ranks (`mindcoder.models.tensor_parallel`); sizes are global.
+        reduce_from_region: cell that reduces the partial results over ranks before the bias is added.
 
-    ``construct`` takes ``[rows, in_features]`` (or the inputs of ``product``) and returns ``[rows, out_features]`` in
-    ``compute_dtype``.
+    ``construct`` takes ``[tokens, in_features]`` (or the inputs of ``product``) and returns ``[tokens, out_features]``
+    in ``compute_dtype``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Linear(nn.Cell):
         stddev: float | None = None,
         product: nn.Cell | None = None,
         axis: int | None = None,
-        leave: nn.Cell | None = None,
+        reduce_from_region: nn.Cell | None = None,
     ) -> None:
         super().__init__()
         stored = resolve_dtype(param_dtype)
@@ -76,7 +76,7 @@ class Linear(nn.Cell):
         if bias:
             bias_axis = OUTPUT_AXIS if axis == OUTPUT_AXIS else None
             self.bias = Parameter(initializer.zeros((out_features,), stored, bias_axis), name="bias")
-        self.leave = leave
+        self.reduce_from_region = reduce_from_region
         self.add_bias = AddBias()
         self.product = WeightProduct(compute_dtype) if product is None else product
         self.compute_dtype = resolve_dtype(compute_dtype)
@@ -85,8 +85,8 @@ class Linear(nn.Cell):
     def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:  # for the dropout of a low-rank update
         weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight
         result = self.product(*inputs, weight)
-        if self.leave is not None:
-            result = self.leave(result)
+        if self.reduce_from_region is not None:
+            result = self.reduce_from_region(result)
         if self.bias is not None:
             result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
         return result

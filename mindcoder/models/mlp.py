@@ -8,7 +8,7 @@ from mindcoder.backend.operators import GeluExact, GeluTanh, QuickGelu, SwiGLU
 from mindcoder.backend.row_operators import Fork
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear, WeightProduct
-from mindcoder.models.slices import INPUT_AXIS, OUTPUT_AXIS, WHOLE, WholeLayers
+from mindcoder.models.tensor_parallel import INPUT_AXIS, NO_TP, OUTPUT_AXIS, NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
 
 # (TransformerConfig.activation, gated_mlp) -> cell
@@ -59,34 +59,40 @@ class GatedProduct(nn.Cell):
 
 
 class MLP(nn.Cell):
-    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[rows, H] -> [rows, H]``."""
+    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[tokens, H] -> [tokens, H]``."""
 
     def __init__(
         self,
         config: TransformerConfig,
         initializer: Initializer,
         output_stddev: float,
-        slices: WholeLayers = WHOLE,
+        tp: NoTensorParallel = NO_TP,
     ) -> None:
         super().__init__()
         dtypes = (initializer, config.param_dtype, config.compute_dtype, config.mlp_bias)
-        divided = slices.size > 1
+        divided = tp.size > 1
         column, row = (OUTPUT_AXIS, INPUT_AXIS) if divided else (None, None)
         activation = ACTIVATIONS[config.activation, config.gated_mlp]()
         hidden, inner = config.hidden_size, config.intermediate_size
-        self.enter = slices.enter()
+        self.copy_to_region = tp.copy_to_region()
         self.share = Fork(2)
         self.gate = Linear(hidden, inner, *dtypes, axis=column) if config.gated_mlp else None
         self.up = Linear(hidden, inner, *dtypes, axis=column)
         product = (GatedProduct if config.gated_mlp else ActivatedProduct)(activation, config.compute_dtype)
         self.down = Linear(
-            inner, hidden, *dtypes, stddev=output_stddev, product=product, axis=row, leave=slices.leave()
+            inner,
+            hidden,
+            *dtypes,
+            stddev=output_stddev,
+            product=product,
+            axis=row,
+            reduce_from_region=tp.reduce_from_region(),
         )
 
-    def construct(self, rows: Tensor, seed: Tensor | None = None) -> Tensor:
-        if self.enter is not None:
-            rows = self.enter(rows)
+    def construct(self, hidden_states: Tensor, seed: Tensor | None = None) -> Tensor:
+        if self.copy_to_region is not None:
+            hidden_states = self.copy_to_region(hidden_states)
         if self.gate is None:
-            return self.down(self.up(rows, seed=seed), seed=seed)
-        for_gate, for_up = self.share(rows)
+            return self.down(self.up(hidden_states, seed=seed), seed=seed)
+        for_gate, for_up = self.share(hidden_states)
         return self.down(self.gate(for_gate, seed=seed), self.up(for_up, seed=seed), seed=seed)

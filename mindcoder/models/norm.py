@@ -13,7 +13,7 @@ from mindcoder.models.transformer_config import TransformerConfig
 class Norm(nn.Cell):
     """LayerNorm with weight and bias, or RMSNorm (Zhang and Sennrich 2019) with weight, as ``config.norm`` says.
 
-    ``[rows, H]`` in, ``[rows, H]`` out in the compute dtype; computed in ``norm_dtype``.
+    ``[tokens, H]`` in, ``[tokens, H]`` out in the compute dtype; computed in ``norm_dtype``.
     """
 
     def __init__(self, config: TransformerConfig, initializer: Initializer) -> None:

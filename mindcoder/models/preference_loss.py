@@ -36,12 +36,12 @@ class PreferenceOptions:
     label_smoothing: float = 0.0
 
 
-class RowLogprobs(nn.Cell):
+class TokenLogprobs(nn.Cell):
     """Log-probability of each token's label, without ever materializing all logits.
 
-    ``construct(hidden [R, H], weight [V, H], labels [R])`` returns float32 ``[R]``, 0 where there is no label.
-    The head multiplies in float32 on CPU: a preference is a small difference of two sums. ``gradients`` returns the
-    gradients of hidden and weight, given the gradients ``coefficients [R]`` of the
+    ``construct(hidden_states [tokens, H], weight [V, H], labels [tokens])`` returns float32 ``[tokens]``, 0 where there
+    is no label. The head multiplies in float32 on CPU: a preference is a small difference of two sums. ``gradients``
+    returns the gradients of hidden states and weight, given the gradients ``coefficients [tokens]`` of the
     log-probabilities; it recomputes the logits.
     """
 
@@ -55,35 +55,35 @@ class RowLogprobs(nn.Cell):
         self.cut = Cut()
         self.gather_label = ops.GatherD()
 
-    def chunk(self, rows: int, vocab: int) -> int:
+    def chunk(self, tokens: int, vocab: int) -> int:
         """Number of tokens whose logits are in memory at once."""
-        chunks = (rows * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
-        return (rows + chunks - 1) // chunks
+        chunks = (tokens * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
+        return (tokens + chunks - 1) // chunks
 
-    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        rows = hidden.shape[0]
-        size = self.chunk(rows, weight.shape[0])
+    def construct(self, hidden_states: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        tokens = hidden_states.shape[0]
+        size = self.chunk(tokens, weight.shape[0])
         targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
         found = ()
         last = labels
-        for start in range(0, rows, size):
-            stop = min(start + size, rows)
-            part = ops.depend(self.cut(hidden, start, stop), last)  # one chunk at a time
+        for start in range(0, tokens, size):
+            stop = min(start + size, tokens)
+            part = ops.depend(self.cut(hidden_states, start, stop), last)  # one chunk at a time
             logprobs = self.log_softmax(ops.cast(self.head(part, weight), ms.float32))
             last = self.gather_label(logprobs, 1, self.cut(targets, start, stop))
             found += (last.reshape((-1,)),)
         return ops.concat(found) * ops.cast(labels != IGNORED_LABEL, ms.float32)
 
-    def gradients(self, hidden: Tensor, weight: Tensor, labels: Tensor, coefficients: Tensor) -> tuple:
+    def gradients(self, hidden_states: Tensor, weight: Tensor, labels: Tensor, coefficients: Tensor) -> tuple:
         """Gradients of the hidden states and the weight, float32."""
-        rows = hidden.shape[0]
-        size = self.chunk(rows, weight.shape[0])
+        tokens = hidden_states.shape[0]
+        size = self.chunk(tokens, weight.shape[0])
         targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
         coefficients = coefficients.reshape((-1, 1))
         grad_hidden, grad_weight = (), None
-        for start in range(0, rows, size):
-            stop = min(start + size, rows)
-            part = self.cut(hidden, start, stop)
+        for start in range(0, tokens, size):
+            stop = min(start + size, tokens)
+            part = self.cut(hidden_states, start, stop)
             if grad_weight is not None:
                 part = ops.depend(part, grad_weight)
             logits = ops.cast(self.head(part, weight), ms.float32)
@@ -108,32 +108,35 @@ def sum_by_document(values: Tensor, document_ids: Tensor) -> Tensor:
     return ops.concat(sums, 1)
 
 
-class PairScores(nn.Cell):
+class PairLogprobs(nn.Cell):
     """Log-probability of each answer and its number of labeled tokens, both ``[B, 2]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.row_logprobs = RowLogprobs()
+        self.token_logprobs = TokenLogprobs()
 
-    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor, document_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(
+        self, hidden_states: Tensor, weight: Tensor, labels: Tensor, document_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
         flat = labels.reshape((-1,))
-        labelled = ops.cast(flat != IGNORED_LABEL, ms.float32)
-        logprobs = self.row_logprobs(hidden, weight, flat)
-        return sum_by_document(logprobs, document_ids), sum_by_document(labelled, document_ids)
+        labeled = ops.cast(flat != IGNORED_LABEL, ms.float32)
+        logprobs = self.token_logprobs(hidden_states, weight, flat)
+        return sum_by_document(logprobs, document_ids), sum_by_document(labeled, document_ids)
 
 
 class PreferenceLoss(nn.Cell):
     """Mean preference loss over the pairs of a batch.
 
-    ``construct(hidden [B*S, H], weight [V, H], (labels [B, S], document_ids [B, S], reference [B, 2]))``; ``reference``
-    holds the reference model's log-probabilities of the answers. Returns the loss and, for ``bprop``, the gradients of
-    hidden and weight in float32, computed here in a second pass over the logits. Rows without labels do not count.
+    ``construct(hidden_states [B*S, H], weight [V, H], (labels [B, S], document_ids [B, S], reference [B, 2]))``;
+    ``reference`` holds the reference model's log-probabilities of the answers. Returns the loss and, for ``bprop``, the
+    gradients of hidden states and weight in float32, computed here in a second pass over the logits. Rows without
+    labels do not count.
     """
 
     def __init__(self, options: PreferenceOptions, scaled: bool) -> None:
         super().__init__(auto_prefix=False)
         self.options, self.scaled = options, scaled
-        self.scores = PairScores()
+        self.scores = PairLogprobs()
         self.log_softmax = ops.LogSoftmax(-1)
         self.cut = Cut(1)
 
@@ -152,9 +155,9 @@ class PreferenceLoss(nn.Cell):
         first, second = self.columns(both)
         return first.reshape((-1,)), second.reshape((-1,))
 
-    def construct(self, hidden: Tensor, weight: Tensor, targets: tuple) -> tuple:
+    def construct(self, hidden_states: Tensor, weight: Tensor, targets: tuple) -> tuple:
         labels, document_ids, reference = targets
-        sums, counts = self.scores(hidden, weight, labels, document_ids)
+        sums, counts = self.scores(hidden_states, weight, labels, document_ids)
         exists = ops.cast(self.columns(counts)[1].reshape((-1,)) > 0.0, ms.float32)
         share = exists / ops.maximum(exists.sum(), Tensor(1.0, ms.float32))
         margin, weights = self.margin(sums, counts, reference)
@@ -165,9 +168,9 @@ class PreferenceLoss(nn.Cell):
         of_chosen, of_rejected = self.columns(weights * slope.reshape((-1, 1)))
         chosen = ops.cast(document_ids == CHOSEN, ms.float32) * of_chosen
         rejected = ops.cast(document_ids == REJECTED, ms.float32) * of_rejected
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        coefficients = ((chosen + rejected) * labelled).reshape((-1,))
-        grads = self.scores.row_logprobs.gradients(hidden, weight, labels.reshape((-1,)), coefficients)
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        coefficients = ((chosen + rejected) * labeled).reshape((-1,))
+        grads = self.scores.token_logprobs.gradients(hidden_states, weight, labels.reshape((-1,)), coefficients)
         return (losses * share).sum(), grads[0], grads[1]
 
     def margin(self, sums: Tensor, counts: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,10 +186,10 @@ class PreferenceLoss(nn.Cell):
         first, second = self.columns(sums * weights)
         return (first + second).reshape((-1,)) - self.options.gamma, weights
 
-    def bprop(self, hidden, weight, targets, out, dout):
+    def bprop(self, hidden_states, weight, targets, out, dout):
         labels, document_ids, reference = targets
         grad_hidden, grad_weight = out[1], out[2]
         if self.scaled:
             grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
         zeros = (ops.zeros_like(labels), ops.zeros_like(document_ids), ops.zeros_like(reference))
-        return ops.cast(grad_hidden, hidden.dtype), ops.cast(grad_weight, weight.dtype), zeros
+        return ops.cast(grad_hidden, hidden_states.dtype), ops.cast(grad_weight, weight.dtype), zeros

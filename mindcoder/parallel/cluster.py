@@ -5,14 +5,14 @@ from __future__ import annotations
 from mindcoder.config.layout import spread_layers
 from mindcoder.config.schema import RunConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.slices import WHOLE, WholeLayers
 from mindcoder.models.stage import Stage, stage_of
+from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.collectives import Collectives, single_process, start_collectives
-from mindcoder.parallel.tensor_parallel import SlicedLayers
+from mindcoder.parallel.collectives import ProcessGroups, create_process_groups, single_process
+from mindcoder.parallel.tensor_parallel import TensorParallel
 
 
-def meet_cluster(config: RunConfig) -> Collectives:
+def meet_cluster(config: RunConfig) -> ProcessGroups:
     """The processes that ``parallel_config`` describes; this one alone without ``use_parallel``.
 
     Raises:
@@ -21,30 +21,32 @@ def meet_cluster(config: RunConfig) -> Collectives:
     if not config.use_parallel:
         return single_process()
     mesh = config.parallel_config
-    return start_collectives(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
+    return create_process_groups(mesh.data_parallel, mesh.pipeline_stage, mesh.model_parallel)
 
 
-def slices_of(together: Collectives, network: TransformerConfig, config: RunConfig, trains: bool = True) -> WholeLayers:
+def build_tensor_parallel(
+    comm: ProcessGroups, network: TransformerConfig, config: RunConfig, trains: bool = True
+) -> NoTensorParallel:
     """This process's part of every layer.
 
     Args:
         trains: sequence parallelism is for training and evaluation; a single new token cannot be divided.
     """
-    if together.mesh.tensor == 1:
-        return WHOLE
+    if comm.mesh.tensor == 1:
+        return NO_TP
     section = config.parallel_config
     sequence = bool(section.use_seq_parallel or config.model.settings.use_seq_parallel)
-    return SlicedLayers(together, network, sequence and trains, section.vocab_emb_dp is False)
+    return TensorParallel(comm, network, sequence and trains, section.vocab_emb_dp is False)
 
 
-def stage_here(together: Collectives, config: RunConfig) -> Stage:
+def stage_here(comm: ProcessGroups, config: RunConfig) -> Stage:
     """This process's layers."""
     model = config.model.settings
-    return stage_of(spread_layers(model.num_layers, together.mesh.pipeline, model.offset), together.mesh.stage)
+    return stage_of(spread_layers(model.num_layers, comm.mesh.pipeline, model.offset), comm.mesh.stage)
 
 
 def build_part(
-    together: Collectives,
+    comm: ProcessGroups,
     network: TransformerConfig,
     config: RunConfig,
     seed: int = 0,
@@ -56,7 +58,7 @@ def build_part(
     Args:
         seed: of the start values.
         empty: weights are loaded right after.
-        trains: as `slices_of`.
+        trains: as `build_tensor_parallel`.
     """
-    slices = slices_of(together, network, config, trains)
-    return Decoder(network, seed, empty, slices, stage_here(together, config))
+    tp = build_tensor_parallel(comm, network, config, trains)
+    return Decoder(network, seed, empty, tp, stage_here(comm, config))

@@ -129,7 +129,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class Collectives:
+class ProcessGroups:
     """Groups of a mesh by name.
 
     Attributes:
@@ -167,12 +167,12 @@ class Collectives:
         return tuple(range(self.mesh.size))
 
 
-def single_process() -> Collectives:
+def single_process() -> ProcessGroups:
     """A mesh of one, where every collective is the identity."""
-    return Collectives(SINGLE, {}, False)
+    return ProcessGroups(SINGLE, {}, False)
 
 
-def start_collectives(data: int, pipeline: int, tensor: int) -> Collectives:
+def create_process_groups(data: int, pipeline: int, tensor: int) -> ProcessGroups:
     """Meet the other processes and create every group once, in one order.
 
     Raises:
@@ -197,4 +197,4 @@ def start_collectives(data: int, pipeline: int, tensor: int) -> Collectives:
         if mesh.rank in ranks:
             create_group(name, list(ranks))
             names[ranks] = name
-    return Collectives(mesh, names, ms.get_context("device_target") == "Ascend")
+    return ProcessGroups(mesh, names, ms.get_context("device_target") == "Ascend")

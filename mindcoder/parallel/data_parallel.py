@@ -8,11 +8,11 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Cut
-from mindcoder.parallel.collectives import Collectives, SumOver
+from mindcoder.parallel.collectives import ProcessGroups, SumOver
 
 
 class GradientSum(nn.Cell):
-    """Sum of all ranks' gradients, each weighted by its rank's share of the step's labelled tokens.
+    """Sum of all ranks' gradients, each weighted by its rank's share of the step's labeled tokens.
 
     Vectors (biases, norms) travel together in one bucket, matrices alone: a message of a few kilobytes costs as much as
     one of a hundred. All sums form one chain, in the same order on every rank.
@@ -59,17 +59,17 @@ class GradientSum(nn.Cell):
         return summed
 
 
-class Agreement:
-    """Adds up a few numbers over all processes, so that all of them act on the same ones; also their barrier.
+class HostCollectives:
+    """Collectives on a few numbers of the host over all ranks, so that all of them act on the same ones.
 
-    Processes that work on the same data (slices of one layer, stages of one pipeline) count once.
+    Ranks that work on the same data (tensor-parallel ranks, stages of one pipeline) count once.
     """
 
-    def __init__(self, together: Collectives) -> None:
-        self._mesh = together.mesh
-        self._sum = together.sum_over(together.everyone) if together.mesh.size > 1 else None
+    def __init__(self, comm: ProcessGroups) -> None:
+        self._mesh = comm.mesh
+        self._sum = comm.sum_over(comm.everyone) if comm.mesh.size > 1 else None
 
-    def total(self, *values: float, from_last_stage: bool = False) -> list[float]:
+    def all_reduce(self, *values: float, from_last_stage: bool = False) -> list[float]:
         """The sums (as exact as float32: whole numbers below 16 million stay whole).
 
         Args:
@@ -83,10 +83,10 @@ class Agreement:
             stages = 1
         return (self._sum(Tensor(np.array(values, np.float32))).asnumpy() / (self._mesh.tensor * stages)).tolist()
 
-    def from_first(self, value: float) -> float:
-        """Rank 0's number; what others give does not count."""
-        return self.total(value * self._mesh.tensor * self._mesh.pipeline if self._mesh.rank == 0 else 0.0)[0]
+    def broadcast(self, value: float) -> float:
+        """Rank 0's number; what other ranks pass does not count."""
+        return self.all_reduce(value * self._mesh.tensor * self._mesh.pipeline if self._mesh.rank == 0 else 0.0)[0]
 
-    def meet(self) -> None:
-        """Return when every process is here."""
-        self.total(0.0)
+    def barrier(self) -> None:
+        """Return when every rank has called this."""
+        self.all_reduce(0.0)

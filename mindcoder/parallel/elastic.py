@@ -13,7 +13,7 @@ class Replicas:
 
     Attributes:
         data: how many there are.
-        devices_each: tensor slices times pipeline stages.
+        devices_each: tensor-parallel ranks times pipeline stages.
         batch_size: sequences of a micro batch of each.
     """
 

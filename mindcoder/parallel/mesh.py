@@ -1,4 +1,4 @@
-"""The device mesh: which ranks share data, a pipeline and a layer's slices."""
+"""The device mesh: which ranks share data, a pipeline and a layer."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Mesh:
         return (stage * self.data + data_index) * self.tensor + tensor_index
 
     def data_ranks(self) -> tuple[int, ...]:
-        """Ranks with this one's stage and slice, and other data."""
+        """Ranks with this one's stage and shards, and other data."""
         return tuple(self.rank_at(self.stage, index, self.tensor_index) for index in range(self.data))
 
     def tensor_ranks(self) -> tuple[int, ...]:
-        """Ranks that hold the other slices of this one's layers."""
+        """Ranks that hold the other shards of this one's layers."""
         return tuple(self.rank_at(self.stage, self.data_index, index) for index in range(self.tensor))
 
     def pipeline_ranks(self) -> tuple[int, ...]:

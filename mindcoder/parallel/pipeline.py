@@ -1,7 +1,7 @@
 """Pipeline parallelism: the order of one-forward-one-backward (Narayanan et al. 2019, PipeDream-Flush).
 
-Each stage runs its compiled graphs and sends rows to the next stage, gradients to the one before. Stage s has at most
-``stages - s`` micro batches under way, whatever their number.
+Each stage runs its compiled graphs and sends hidden states to the next stage, gradients to the one before. Stage s has
+at most ``stages - s`` micro batches under way, whatever their number.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class OneForwardOneBackward(Generic[T]):
         """Forward and backward of all micro batches.
 
         Args:
-            forward: of (micro batch, rows that enter; None on the first stage) gives the rows that leave. Not called
-                on the last stage, whose backward does both.
-            backward: of (micro batch, rows that entered, gradient of the rows that left; None on the last stage) gives
-                the gradient of the rows that entered.
+            forward: of (micro batch, hidden states that enter; None on the first stage) returns those that leave. Not
+                called on the last stage, whose backward does both.
+            backward: of (micro batch, hidden states that entered, gradient of those that left; None on the last stage)
+                returns the gradient of those that entered.
         """
-        under_way: list[T | None] = []  # rows that entered, oldest micro batch first
+        under_way: list[T | None] = []  # hidden states that entered, oldest micro batch first
         ahead = min(self.stages - 1 - self.stage, micro_batches)
 
         def go_forward(index: int, entered: T | None) -> T | None:

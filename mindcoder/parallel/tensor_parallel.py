@@ -1,8 +1,8 @@
-"""Tensor parallelism (Shoeybi et al. 2019, Megatron-LM): heads and inner features divided over neighbouring ranks.
+"""Tensor parallelism (Shoeybi et al. 2019, Megatron-LM): heads and MLP features sharded over neighbouring ranks.
 
-The backward pass of a bare AllReduce would sum once more, so both ends of a sliced block are cells with their own. With
-sequence parallelism (Korthikanti et al. 2022) what lies between two sliced blocks is divided by rows: the sum becomes
-one of which each rank keeps its rows, and the rows are gathered again before the next block.
+The backward pass of a bare AllReduce would sum once more, so both ends of a tensor-parallel region are cells with their
+own. With sequence parallelism (Korthikanti et al. 2022) what lies between two regions is sharded by tokens: the
+all-reduce becomes a reduce-scatter, and the tokens are gathered again before the next region.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Cut
 from mindcoder.config.layout import check_divides
-from mindcoder.models.slices import WholeLayers
+from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.collectives import Collectives, GatherOver, ScatterSumOver, SumOver
+from mindcoder.parallel.collectives import GatherOver, ProcessGroups, ScatterSumOver, SumOver
 
 
-class EnterSlices(nn.Cell):
-    """Megatron-LM's f: nothing forward, sum of the slices' gradients backward."""
+class CopyToRegion(nn.Cell):
+    """Megatron-LM's f: identity forward, all-reduce of the gradient backward."""
 
     def __init__(self, tensor_sum: SumOver) -> None:
         super().__init__(auto_prefix=False)
@@ -32,8 +32,8 @@ class EnterSlices(nn.Cell):
         return (self.tensor_sum(dout),)
 
 
-class LeaveSlices(nn.Cell):
-    """Megatron-LM's g: sum of the slices' partial results forward, nothing backward."""
+class ReduceFromRegion(nn.Cell):
+    """Megatron-LM's g: all-reduce of the partial results forward, identity backward."""
 
     def __init__(self, tensor_sum: SumOver) -> None:
         super().__init__(auto_prefix=False)
@@ -46,8 +46,8 @@ class LeaveSlices(nn.Cell):
         return (dout,)
 
 
-class EnterSlicesFromRows(nn.Cell):
-    """f with sequence parallelism: all slices' rows forward, own rows of the summed gradient backward."""
+class GatherFromSequence(nn.Cell):
+    """f with sequence parallelism: all-gather of the tokens forward, reduce-scatter of the gradient backward."""
 
     def __init__(self, gather: GatherOver, scatter_sum: ScatterSumOver) -> None:
         super().__init__(auto_prefix=False)
@@ -60,8 +60,8 @@ class EnterSlicesFromRows(nn.Cell):
         return (self.scatter_sum(dout),)
 
 
-class LeaveSlicesToRows(nn.Cell):
-    """g with sequence parallelism: own rows of the sum forward, all slices' gradient rows backward."""
+class ReduceScatterToSequence(nn.Cell):
+    """g with sequence parallelism: reduce-scatter of partial results forward, all-gather of the gradient backward."""
 
     def __init__(self, gather: GatherOver, scatter_sum: ScatterSumOver) -> None:
         super().__init__(auto_prefix=False)
@@ -74,8 +74,8 @@ class LeaveSlicesToRows(nn.Cell):
         return (self.gather(dout),)
 
 
-class SpreadRows(nn.Cell):
-    """Own rows of what all slices have; backward the rows of all."""
+class ScatterSequence(nn.Cell):
+    """This rank's tokens of a replicated tensor; all-gather of the gradient backward."""
 
     def __init__(self, gather: GatherOver, index: int, size: int) -> None:
         super().__init__(auto_prefix=False)
@@ -83,9 +83,9 @@ class SpreadRows(nn.Cell):
         self.cut = Cut()
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.own(x)
+        return self.shard(x)
 
-    def own(self, x: Tensor) -> Tensor:
+    def shard(self, x: Tensor) -> Tensor:
         piece = x.shape[0] // self.size
         return self.cut(x, self.index * piece, (self.index + 1) * piece)
 
@@ -93,55 +93,55 @@ class SpreadRows(nn.Cell):
         return (self.gather(dout),)
 
 
-class GatherRows(SpreadRows):
-    """The inverse of `SpreadRows`, where every slice then does the same with all rows."""
+class GatherSequence(ScatterSequence):
+    """The inverse of `ScatterSequence`, where every rank then computes the same with all tokens."""
 
     def construct(self, x: Tensor) -> Tensor:
         return self.gather(x)
 
     def bprop(self, x, out, dout):
-        return (self.own(dout),)
+        return (self.shard(dout),)
 
 
-class JoinLogits(nn.Cell):
-    """``[rows, V / slices]`` of every slice to ``[rows, V]``; for generation, without a gradient."""
+class GatherLogits(nn.Cell):
+    """``[tokens, V / ranks]`` of every rank to ``[tokens, V]``; for generation, without a gradient."""
 
     def __init__(self, gather: GatherOver, size: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.size = gather, size
 
     def construct(self, logits: Tensor) -> Tensor:
-        rows, own = logits.shape
-        joined = self.gather(logits).reshape((self.size, rows, own))
-        return ops.transpose(joined, (1, 0, 2)).reshape((rows, self.size * own))
+        tokens, own = logits.shape
+        joined = self.gather(logits).reshape((self.size, tokens, own))
+        return ops.transpose(joined, (1, 0, 2)).reshape((tokens, self.size * own))
 
 
-class SlicedLayers(WholeLayers):
-    """This rank's slice of every layer.
+class TensorParallel(NoTensorParallel):
+    """This rank's shard of every layer.
 
     Args:
-        together: the mesh and its groups.
+        comm: the mesh and its groups.
         config: the whole network.
-        sequence: divide the rows of the residual stream and the norms too (``use_seq_parallel``).
-        vocabulary: divide the token tables too (``vocab_emb_dp: False``).
+        sequence: shard the tokens of the residual stream and the norms too (``use_seq_parallel``).
+        vocabulary: shard the token tables too (``vocab_emb_dp: False``).
 
     Raises:
-        ValueError: heads, key heads or inner features do not divide.
+        ValueError: heads, key/value heads or intermediate features are not divisible.
     """
 
     def __init__(
-        self, together: Collectives, config: TransformerConfig, sequence: bool = False, vocabulary: bool = False
+        self, comm: ProcessGroups, config: TransformerConfig, sequence: bool = False, vocabulary: bool = False
     ) -> None:
-        mesh = together.mesh
+        mesh = comm.mesh
         self.index, self.size = mesh.tensor_index, mesh.tensor
         self.sequence, self.vocabulary = sequence, vocabulary
-        self.tensor_sum = together.sum_over(mesh.tensor_ranks())
-        self.gather = together.gather_over(mesh.tensor_ranks())
-        self.scatter_sum = together.scatter_sum_over(mesh.tensor_ranks())
+        self.tensor_sum = comm.sum_over(mesh.tensor_ranks())
+        self.gather = comm.gather_over(mesh.tensor_ranks())
+        self.scatter_sum = comm.scatter_sum_over(mesh.tensor_ranks())
         check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, self.size)
 
     def local(self, config: TransformerConfig) -> TransformerConfig:
-        """Own heads and inner features; one key head is everybody's."""
+        """With this rank's heads and intermediate features; a single key/value head is replicated."""
         return replace(
             config,
             num_heads=config.num_heads // self.size,
@@ -149,28 +149,32 @@ class SlicedLayers(WholeLayers):
             intermediate_size=config.intermediate_size // self.size,
         )
 
-    def enter(self) -> nn.Cell:
-        """f: `EnterSlices`, or with sequence parallelism `EnterSlicesFromRows`."""
-        return EnterSlicesFromRows(self.gather, self.scatter_sum) if self.sequence else EnterSlices(self.tensor_sum)
+    def copy_to_region(self) -> nn.Cell:
+        """f: `CopyToRegion`, or with sequence parallelism `GatherFromSequence`."""
+        return GatherFromSequence(self.gather, self.scatter_sum) if self.sequence else CopyToRegion(self.tensor_sum)
 
-    def leave(self) -> nn.Cell:
-        """g: `LeaveSlices`, or with sequence parallelism `LeaveSlicesToRows`."""
-        return LeaveSlicesToRows(self.gather, self.scatter_sum) if self.sequence else LeaveSlices(self.tensor_sum)
+    def reduce_from_region(self) -> nn.Cell:
+        """g: `ReduceFromRegion`, or with sequence parallelism `ReduceScatterToSequence`."""
+        return (
+            ReduceScatterToSequence(self.gather, self.scatter_sum)
+            if self.sequence
+            else ReduceFromRegion(self.tensor_sum)
+        )
 
-    def spread_rows(self) -> nn.Cell | None:
-        """See `SpreadRows`."""
-        return SpreadRows(self.gather, self.index, self.size) if self.sequence else None
+    def scatter_sequence(self) -> nn.Cell | None:
+        """See `ScatterSequence`."""
+        return ScatterSequence(self.gather, self.index, self.size) if self.sequence else None
 
-    def before_head(self) -> nn.Cell | None:
-        """f where slices divide the head; all rows where each has all of it."""
+    def gather_sequence(self) -> nn.Cell | None:
+        """f with a parallel vocabulary; the gathered sequence where every rank has the whole head."""
         if self.vocabulary:
-            return self.enter()
-        return GatherRows(self.gather, self.index, self.size) if self.sequence else None
+            return self.copy_to_region()
+        return GatherSequence(self.gather, self.index, self.size) if self.sequence else None
 
-    def join_logits(self) -> nn.Cell | None:
-        """See `JoinLogits`."""
-        return JoinLogits(self.gather, self.size) if self.vocabulary else None
+    def gather_logits(self) -> nn.Cell | None:
+        """See `GatherLogits`."""
+        return GatherLogits(self.gather, self.size) if self.vocabulary else None
 
-    def sum_lookups(self) -> nn.Cell | None:
-        """g on the embeddings of all tokens."""
-        return LeaveSlices(self.tensor_sum) if self.vocabulary else None
+    def reduce_embeddings(self) -> nn.Cell | None:
+        """g on the token embeddings of all ranks."""
+        return ReduceFromRegion(self.tensor_sum) if self.vocabulary else None

@@ -1,4 +1,4 @@
-"""Cross entropy over a vocabulary that tensor-parallel ranks divide; logits are never gathered."""
+"""Cross entropy over a vocabulary sharded by tensor-parallel ranks; logits are never gathered."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEn
 from mindcoder.parallel.collectives import GatherOver
 
 
-class SlicedStatistics(nn.Cell):
-    """What a row's loss needs of all slices, in one message: two numbers a row and slice.
+class VocabParallelStatistics(nn.Cell):
+    """What a token's loss needs from all ranks, in one message: two numbers per token and rank.
 
     Args:
-        gather: joins over the slices.
-        first_token: id of this slice's first token.
+        gather: all-gather over the tensor-parallel group.
+        first_token: id of the first token in this rank's shard.
     """
 
     def __init__(self, gather: GatherOver, first_token: int) -> None:
@@ -26,84 +26,84 @@ class SlicedStatistics(nn.Cell):
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, targets: Tensor) -> tuple:
-        """Of float32 ``[R, V / slices]`` and int32 ``[R]`` at least 0.
+        """Of float32 ``[tokens, V / ranks]`` and int32 ``[tokens]`` at least 0.
 
         Returns:
-            log-probabilities among this slice's tokens ``[R, V / slices]``; log of this slice's share of the
-            probability and of the target's probability, both ``[R]``; the target's place in this slice and whether it
-            is here (float32), both ``[R, 1]``.
+            log-probabilities within this shard ``[tokens, V / ranks]``; log of this shard's total probability and of
+            the target's probability, both ``[tokens]``; the target's index in this shard and whether it is here
+            (float32), both ``[tokens, 1]``.
         """
-        rows, own = logits.shape
+        tokens, own = logits.shape
         local = targets.reshape((-1, 1)) - self.first_token
         here = ops.cast(ops.logical_and(local >= 0, local < own), ms.float32)
         place = ops.clip(local, 0, own - 1)
         inner = self.log_softmax(logits)
         log_sum = self.cut(logits, 0, 1) - self.cut(inner, 0, 1)  # log of the sum of exponentials, from any column
-        log_sum = log_sum.reshape((1, rows))
-        picked = (self.pick(logits, 1, place) * here).reshape((1, rows))
-        both = self.gather(ops.concat((log_sum, picked))).reshape((-1, 2, rows))
-        log_sums = self.cut(both, 0, 1).reshape((-1, rows))
-        target_logit = self.cut(both, 1, 2).reshape((-1, rows)).sum(0)
+        log_sum = log_sum.reshape((1, tokens))
+        picked = (self.pick(logits, 1, place) * here).reshape((1, tokens))
+        both = self.gather(ops.concat((log_sum, picked))).reshape((-1, 2, tokens))
+        log_sums = self.cut(both, 0, 1).reshape((-1, tokens))
+        target_logit = self.cut(both, 1, 2).reshape((-1, tokens)).sum(0)
         largest = ops.stop_gradient(log_sums.max(0))
-        total = largest + ops.log(ops.exp(log_sums - largest.reshape((1, rows))).sum(0))
-        return inner, log_sum.reshape((rows,)) - total, target_logit - total, place, here
+        total = largest + ops.log(ops.exp(log_sums - largest.reshape((1, tokens))).sum(0))
+        return inner, log_sum.reshape((tokens,)) - total, target_logit - total, place, here
 
 
-class SlicedCrossEntropy(LinearCrossEntropy):
-    """`LinearCrossEntropy` where ``weight [V / slices, H]`` is this slice's.
+class VocabParallelCrossEntropy(LinearCrossEntropy):
+    """`LinearCrossEntropy` where ``weight [V / ranks, H]`` is this rank's shard.
 
-    The same call and results; the gradient of ``hidden`` is this slice's part of a sum (`EnterSlices` adds it up).
-    Softmax within the slice, times a number a row that acts on the small ``[rows, H]`` side, is the whole softmax.
+    The same call and results; the gradient of ``hidden_states`` is partial (`CopyToRegion` all-reduces it). The softmax
+    within the shard, times one number per token that acts on the small ``[tokens, H]`` side, is the whole softmax.
     """
 
-    def __init__(self, statistics: SlicedStatistics, scaled: bool) -> None:
+    def __init__(self, statistics: VocabParallelStatistics, scaled: bool) -> None:
         super().__init__(scaled)
         self.statistics = statistics
         self.look_up = LookUp()
         self.add_rows = AddRows()
 
-    def construct(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple:
+    def construct(self, hidden_states: Tensor, weight: Tensor, labels: Tensor) -> tuple:
         labels = labels.reshape((-1,))
-        rows, own = hidden.shape[0], weight.shape[0]
-        chunks = (rows * own + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
-        size = (rows + chunks - 1) // chunks
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        row_weight = labelled / ops.maximum(labelled.sum(), Tensor(1.0, ms.float32))
+        tokens, own = hidden_states.shape[0], weight.shape[0]
+        chunks = (tokens * own + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
+        size = (tokens + chunks - 1) // chunks
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        token_weight = labeled / ops.maximum(labeled.sum(), Tensor(1.0, ms.float32))
         targets = ops.maximum(labels, Tensor(0, ms.int32))
         losses: tuple = ()
         grad_hidden: tuple = ()
         grad_weight = None
-        for start in range(0, rows, size):
-            stop = min(start + size, rows)
-            part = self.cut(hidden, start, stop)
+        for start in range(0, tokens, size):
+            stop = min(start + size, tokens)
+            part = self.cut(hidden_states, start, stop)
             if grad_weight is not None:
                 part = ops.depend(part, grad_weight)  # one chunk, and one message, at a time
             logits = ops.cast(self.head(part, weight), ms.float32)
             inner, log_share, log_target, place, here = self.statistics(logits, self.cut(targets, start, stop))
             losses += (-log_target,)
-            part_weight = self.cut(row_weight, start, stop).reshape((-1, 1))
+            part_weight = self.cut(token_weight, start, stop).reshape((-1, 1))
             share = ops.exp(log_share).reshape((-1, 1)) * part_weight
             target_weight = here * part_weight
             probabilities = ops.cast(ops.exp(inner), weight.dtype)
-            rows_out = ops.cast(self.product(probabilities, weight), ms.float32) * share
-            target_rows = ops.cast(self.look_up(weight, place.reshape((-1,))), ms.float32)
-            grad_hidden += (rows_out - target_rows * target_weight,)
+            expected = ops.cast(self.product(probabilities, weight), ms.float32) * share
+            target_vectors = ops.cast(self.look_up(weight, place.reshape((-1,))), ms.float32)
+            grad_hidden += (expected - target_vectors * target_weight,)
             wide = ops.cast(part, ms.float32)
             outer = self.product_transposed(probabilities, ops.cast(wide * share, weight.dtype))
             outer = self.add_rows(ops.cast(outer, ms.float32), place.reshape((-1,)), -wide * target_weight)
             grad_weight = outer if grad_weight is None else grad_weight + outer
-        return (ops.concat(losses) * row_weight).sum(), ops.concat(grad_hidden), grad_weight
+        return (ops.concat(losses) * token_weight).sum(), ops.concat(grad_hidden), grad_weight
 
 
-class SlicedAccuracy(nn.Cell):
-    """Loss and right predictions of rows, for evaluation.
+class VocabParallelAccuracy(nn.Cell):
+    """Loss and correct predictions per token, for evaluation.
 
     Args:
-        statistics: of the slices.
-        gather: joins over the slices.
+        statistics: of all shards.
+        gather: all-gather over the tensor-parallel group.
     """
 
-    def __init__(self, statistics: SlicedStatistics, gather: GatherOver) -> None:
+    def __init__(self, statistics: VocabParallelStatistics, gather: GatherOver) -> None:
         super().__init__(auto_prefix=False)
         self.statistics, self.gather = statistics, gather
         self.argmax = LargestPlace()
@@ -111,16 +111,16 @@ class SlicedAccuracy(nn.Cell):
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Own logits ``[R, V / slices]`` and labels ``[R]`` to two float32 ``[R]``; ignored rows have no loss."""
-        rows = logits.shape[0]
+        """This rank's logits ``[tokens, V / ranks]``, labels ``[tokens]`` -> two float32 ``[tokens]``."""
+        tokens = logits.shape[0]
         _, _, log_target, place, here = self.statistics(logits, ops.maximum(labels, Tensor(0, ms.int32)))
         best = self.argmax(logits).reshape((-1, 1))
-        value = self.pick(logits, 1, best).reshape((1, rows))
-        hit = (ops.cast(best == place, ms.float32) * here).reshape((1, rows))
-        both = self.gather(ops.depend(ops.concat((value, hit)), log_target)).reshape((-1, 2, rows))
-        values = self.cut(both, 0, 1).reshape((-1, rows))
-        hits = self.cut(both, 1, 2).reshape((-1, rows))
-        # The target's slice has the largest logit of all, and in it the target is the largest.
-        right = (hits * ops.cast(values >= values.max(0).reshape((1, rows)), ms.float32)).sum(0)
-        labelled = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        return -log_target * labelled, right * labelled
+        value = self.pick(logits, 1, best).reshape((1, tokens))
+        hit = (ops.cast(best == place, ms.float32) * here).reshape((1, tokens))
+        both = self.gather(ops.depend(ops.concat((value, hit)), log_target)).reshape((-1, 2, tokens))
+        values = self.cut(both, 0, 1).reshape((-1, tokens))
+        hits = self.cut(both, 1, 2).reshape((-1, tokens))
+        # The target's shard has the largest logit of all, and in it the target is the largest.
+        right = (hits * ops.cast(values >= values.max(0).reshape((1, tokens)), ms.float32)).sum(0)
+        labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
+        return -log_target * labeled, right * labeled

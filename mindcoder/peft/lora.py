@@ -17,13 +17,13 @@ from mindcoder.backend.operators import matrix_product
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
-from mindcoder.models.slices import ROW_PARALLEL, WholeLayers
+from mindcoder.models.tensor_parallel import ROW_PARALLEL, NoTensorParallel
 from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
 
 FIRST_SITE = 1 << 12  # first dropout site; those of the network itself come before
 SITES_OF_A_LAYER = 8
-SITES_OF_A_SLICE = 1 << 16
+SITES_PER_RANK = 1 << 16
 
 
 class LowRankSum(nn.Cell):
@@ -122,7 +122,7 @@ class UpdatedLengths(nn.Cell):
 
 
 class Rescale(nn.Cell):
-    """``x [rows, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
+    """``x [tokens, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -161,7 +161,7 @@ def lora_linear(
     LoRADense: Any = mindpet_cell("lora", "LoRADense")
 
     class LoraLinear(LoRADense):
-        """mindpet's layer with the interface of `Linear`: ``[rows, in] -> [rows, out]`` (or the inputs of its
+        """mindpet's layer with the interface of `Linear`: ``[tokens, in] -> [tokens, out]`` (or the inputs of its
         product).
         """
 
@@ -169,7 +169,7 @@ def lora_linear(
             outputs, inputs = linear.weight.shape
             super().__init__(inputs, outputs, options.rank, options.alpha, 0.0, a, weight_init="zeros", has_bias=False)
             self.weight, self.bias = linear.weight, linear.bias
-            self.leave, self.add_bias = linear.leave, linear.add_bias
+            self.reduce_from_region, self.add_bias = linear.reduce_from_region, linear.add_bias
             self.compute_dtype, self.casts = linear.compute_dtype, linear.casts
             self.lora_casts = linear.compute_dtype != ms.float32
             dropout = CounterDropout(options.dropout, site) if options.dropout > 0.0 else None
@@ -190,8 +190,8 @@ def lora_linear(
             if self.lora_casts:
                 low_a, low_b = ops.cast(low_a, self.compute_dtype), ops.cast(low_b, self.compute_dtype)
             result = self.product(*inputs, weight, low_a, low_b, seed)
-            if self.leave is not None:
-                result = self.leave(result)
+            if self.reduce_from_region is not None:
+                result = self.reduce_from_region(result)
             if self.magnitude is not None:
                 lengths = self.lengths(self.weight, self.mindpet_delta_lora_a, self.mindpet_delta_lora_b)
                 result = self.rescale(result, ops.cast(self.magnitude / lengths, result.dtype))
@@ -223,7 +223,7 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
     Raises:
         ValueError: as `mindcoder.peft.options.matching_linears`.
     """
-    config, slices, stage = decoder.config, decoder.slices, decoder.stage
+    config, tp, stage = decoder.config, decoder.tp, decoder.stage
     shapes = adapter_shapes(options, config)
     decoder.freeze()
     added: list[Parameter] = []
@@ -236,14 +236,14 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
         owner = getattr(decoder.layers[layer - stage.layers.start], part)
         place = modules.index(module)
         whole = start_value(seed, layer, place, *shapes[f"{name}.{LORA_A}"])
-        values = np.ascontiguousarray(slices.cut(whole, slices.axis(f"{name}.{LORA_A}", config)))
-        site = FIRST_SITE + layer * SITES_OF_A_LAYER + place + _own_site(module, slices)
+        values = np.ascontiguousarray(tp.shard(whole, tp.axis(f"{name}.{LORA_A}", config)))
+        site = FIRST_SITE + layer * SITES_OF_A_LAYER + place + _own_site(module, tp)
         adapted: Any = lora_linear(
             getattr(owner, attribute),
             options,
             Tensor(values),
             site,
-            slices.tensor_sum if module in ROW_PARALLEL else None,
+            tp.tensor_sum if module in ROW_PARALLEL else None,
         )
         replace_linear(owner, attribute, adapted)
         parts = {LORA_A: adapted.mindpet_delta_lora_a, LORA_B: adapted.mindpet_delta_lora_b}
@@ -256,11 +256,11 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
     return added
 
 
-def _own_site(module: str, slices: WholeLayers) -> int:
+def _own_site(module: str, tp: NoTensorParallel) -> int:
     """Dropout site of this rank: ranks with different input features drop different ones, ranks with the same input
     the same.
     """
-    return slices.index * SITES_OF_A_SLICE if module in ROW_PARALLEL else 0
+    return tp.index * SITES_PER_RANK if module in ROW_PARALLEL else 0
 
 
 def rate_ratios(parameters: ms.ParameterTuple, options: LoraOptions) -> list[float]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mindcoder.models.registry import family_of
-from mindcoder.models.slices import INPUT_MATRIX as LORA_A
-from mindcoder.models.slices import OUTPUT_MATRIX as LORA_B
+from mindcoder.models.tensor_parallel import INPUT_MATRIX as LORA_A
+from mindcoder.models.tensor_parallel import OUTPUT_MATRIX as LORA_B
 from mindcoder.models.transformer_config import TransformerConfig
 
 MAGNITUDE = "lora_magnitude"  # magnitude of a DoRA update, beside its two matrices

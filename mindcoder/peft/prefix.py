@@ -53,14 +53,14 @@ class LayerPrefix(nn.Cell):
     def pair(self) -> Tensor:
         """Keys and values ``[2, K, P, D]``: the computation of mindpet's cell, in the device's operators."""
         encoder = self.encoder
-        rows = encoder.mindpet_delta_ptuning2_embedding.embedding_table
+        prefix = encoder.mindpet_delta_ptuning2_embedding.embedding_table
         if encoder.prefix_projection:
             dense_in, dense_out = encoder.mindpet_delta_ptuning2_dense_in, encoder.mindpet_delta_ptuning2_dense_out
-            rows = ops.tanh(self.add_bias(self.product(rows, dense_in.weight), dense_in.bias))
-            rows = self.add_bias(self.product(rows, dense_out.weight), dense_out.bias)
-        rows = ops.cast(rows, self.compute_dtype)
-        shape = (rows.shape[0], 2, self.num_kv_heads, rows.shape[1] // (2 * self.num_kv_heads))
-        return ops.transpose(rows.reshape(shape), (1, 2, 0, 3))
+            prefix = ops.tanh(self.add_bias(self.product(prefix, dense_in.weight), dense_in.bias))
+            prefix = self.add_bias(self.product(prefix, dense_out.weight), dense_out.bias)
+        prefix = ops.cast(prefix, self.compute_dtype)
+        shape = (prefix.shape[0], 2, self.num_kv_heads, prefix.shape[1] // (2 * self.num_kv_heads))
+        return ops.transpose(prefix.reshape(shape), (1, 2, 0, 3))
 
     def construct(self, key: Tensor, value: Tensor, batch: int, seed: Tensor) -> tuple[Tensor, Tensor]:
         """Prepend the prefix to each sequence's keys and values: ``[B*T, K*D] -> [B*(P+T), K*D]``."""
@@ -72,10 +72,10 @@ class LayerPrefix(nn.Cell):
         before_keys, before_values = self.cut(for_keys, 0, 1), self.cut(for_values, 1, 2)
         return self.joined(before_keys, key, batch), self.joined(before_values, value, batch)
 
-    def joined(self, before: Tensor, rows: Tensor, batch: int) -> Tensor:
-        """Prepend ``before [1, P, K*D]`` to each of the B sequences of ``rows [B*T, K*D]``."""
+    def joined(self, before: Tensor, sequences: Tensor, batch: int) -> Tensor:
+        """Prepend ``before [1, P, K*D]`` to each of the B ``sequences [B*T, K*D]``."""
         before = ops.broadcast_to(before, (batch, *before.shape[1:]))
-        return self.join((before, rows.reshape((batch, -1, before.shape[2])))).reshape((-1, before.shape[2]))
+        return self.join((before, sequences.reshape((batch, -1, before.shape[2])))).reshape((-1, before.shape[2]))
 
 
 def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Parameter]:
@@ -93,7 +93,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
         ValueError: with tensor parallelism.
     """
     config = decoder.config
-    if decoder.slices.size > 1:
+    if decoder.tp.size > 1:
         raise ValueError("a prefix does not support tensor parallelism: model_parallel must be 1")
     shapes = prefix_shapes(options, config)
     decoder.freeze()
@@ -107,7 +107,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
             parameter.set_data(Tensor(_start_value(seed, layer, place, shapes[parameter.name])))
             added.append(parameter)
     decoder.adapter_shapes = shapes
-    decoder.set_prefix_length(options.tokens)
+    decoder.reserve_prefix(options.tokens)
     return added
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mindcoder.config.layout import check_divides, spread_layers
-from mindcoder.models.slices import cut_axis
 from mindcoder.models.stage import stage_of
+from mindcoder.models.tensor_parallel import shard_axis
 from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.mesh import Mesh
 
@@ -138,7 +138,7 @@ def stage_shapes(config: TransformerConfig, layout: Layout, shapes: Shapes | Non
                 name: tuple(-(-size // layout.tensor) if place == axis else size for place, size in enumerate(shape))
                 for name, shape in shapes.items()
                 if stage.holds(name, config.tied_head)
-                for axis in [cut_axis(name, config, layout.tensor, layout.vocabulary)]
+                for axis in [shard_axis(name, config, layout.tensor, layout.vocabulary)]
             }
         )
     return held

@@ -13,8 +13,8 @@ from mindcoder.errors import UserError
 from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.tokenizer import CodeTokenizer
 
-HEAD_ROWS_MULTIPLE = 64
-WORTH_PICKING = 0.9  # fraction of labeled tokens above which selecting them does not pay
+HEAD_TOKENS_MULTIPLE = 64
+WORTH_SELECTING = 0.9  # fraction of labeled tokens above which selecting them does not pay
 
 
 def build_loader(
@@ -112,7 +112,7 @@ def _check_weights(data: DataLoaderSection) -> None:
         )
 
 
-def head_rows(loader: Loader, epochs: int) -> dict[int, int] | None:
+def head_tokens(loader: Loader, epochs: int) -> dict[int, int] | None:
     """Number of tokens to compute the head for, by batch length: the most labeled tokens of any batch.
 
     None if that would be most of them, or if it is unknown before the data are read.
@@ -121,8 +121,8 @@ def head_rows(loader: Loader, epochs: int) -> dict[int, int] | None:
         return None
     most = loader.most_labels(epochs)
     needed = {
-        length: min(-(-count // HEAD_ROWS_MULTIPLE) * HEAD_ROWS_MULTIPLE, loader.batch_size * length)
+        length: min(-(-count // HEAD_TOKENS_MULTIPLE) * HEAD_TOKENS_MULTIPLE, loader.batch_size * length)
         for length, count in most.items()
     }
-    worth = any(count < WORTH_PICKING * loader.batch_size * length for length, count in needed.items())
+    worth = any(count < WORTH_SELECTING * loader.batch_size * length for length, count in needed.items())
     return needed if worth else None

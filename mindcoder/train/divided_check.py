@@ -17,14 +17,14 @@ from mindcoder.errors import UserError
 NOTHING = 0.0  # from rank 0: start from scratch; step n is sent as n + 1 to be verified, as -(n + 1) once accepted
 
 
-class Sums(Protocol):
-    """The part of `mindcoder.parallel.data_parallel.Agreement` that is used here."""
+class Communicator(Protocol):
+    """The part of `mindcoder.parallel.data_parallel.HostCollectives` that is used here."""
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce(self, *values: float) -> list[float]:
         """The sums over all processes."""
         ...
 
-    def from_first(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """The value of rank 0."""
         ...
 
@@ -33,12 +33,12 @@ class DividedCheck:
     """A `mindcoder.checkpoint.store.ContentCheck` for rank 0; the other ranks `follow`.
 
     Args:
-        agreement: collectives of the processes.
+        host_comm: collectives of the processes.
         rank, size: this rank and the number of ranks.
     """
 
-    def __init__(self, agreement: Sums, rank: int, size: int) -> None:
-        self.agreement, self.rank, self.size = agreement, rank, size
+    def __init__(self, host_comm: Communicator, rank: int, size: int) -> None:
+        self.host_comm, self.rank, self.size = host_comm, rank, size
 
     def __call__(self, folder: Path, entries: Mapping[str, Entry]) -> None:
         """On rank 0: verify the contents together with the other ranks.
@@ -46,12 +46,12 @@ class DividedCheck:
         Raises:
             UserError: names the first damaged file.
         """
-        self.agreement.from_first(read_state(folder)["step"] + 1.0)
+        self.host_comm.broadcast(read_state(folder)["step"] + 1.0)
         self._compare(folder, entries)
 
     def settle(self, found: Checkpoint | None) -> None:
         """On rank 0: announce the accepted checkpoint."""
-        self.agreement.from_first(NOTHING if found is None else -(found.step + 1.0))
+        self.host_comm.broadcast(NOTHING if found is None else -(found.step + 1.0))
 
     def follow(self, folder_of: Callable[[int], Path]) -> int | None:
         """On the other ranks: verify a part of each candidate until rank 0 has settled; returns the step, None for
@@ -60,7 +60,7 @@ class DividedCheck:
         Args:
             folder_of: the folder of a step.
         """
-        while (told := int(self.agreement.from_first(NOTHING))) > 0:
+        while (told := int(self.host_comm.broadcast(NOTHING))) > 0:
             folder = folder_of(told - 1)
             try:
                 self._compare(folder, read_manifest(folder))
@@ -73,6 +73,6 @@ class DividedCheck:
         damaged = [0.0] * len(names)
         for index in range(self.rank, len(names), self.size):
             damaged[index] = float(digest(folder / names[index]) != entries[names[index]].sha256)
-        for name, count in zip(names, self.agreement.total(*damaged)):
+        for name, count in zip(names, self.host_comm.all_reduce(*damaged)):
             if count > 0:
                 raise damaged_content(folder / name)

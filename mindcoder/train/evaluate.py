@@ -12,15 +12,15 @@ from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import LargestPlace
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import IGNORED_LABEL, RowCrossEntropy
-from mindcoder.parallel.collectives import Collectives
-from mindcoder.parallel.data_parallel import Agreement
-from mindcoder.parallel.tensor_parallel import SlicedLayers
-from mindcoder.parallel.vocabulary import SlicedAccuracy
+from mindcoder.models.loss import IGNORED_LABEL, TokenCrossEntropy
+from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.tensor_parallel import TensorParallel
+from mindcoder.parallel.vocabulary import VocabParallelAccuracy
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
-from mindcoder.train.gradients import sliced_statistics
-from mindcoder.train.pipeline_step import link_to
+from mindcoder.train.gradients import vocab_parallel_statistics
+from mindcoder.train.pipeline_step import stage_link
 
 
 @dataclass(frozen=True)
@@ -53,33 +53,33 @@ class EvalStep(nn.Cell):
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(auto_prefix=False)
         self.decoder = decoder
-        self.measure = WholeAccuracy()
-        if isinstance(decoder.slices, SlicedLayers) and decoder.slices.vocabulary:
-            self.measure = SlicedAccuracy(sliced_statistics(decoder), decoder.slices.gather)
+        self.measure = VocabAccuracy()
+        if isinstance(decoder.tp, TensorParallel) and decoder.tp.vocabulary:
+            self.measure = VocabParallelAccuracy(vocab_parallel_statistics(decoder), decoder.tp.gather)
         self.head_product = matrix_product(transpose_b=True, compute_dtype=decoder.config.compute_dtype)
 
     def construct(
         self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Three float32 scalars for int32 arrays ``[B, S]``."""
-        hidden = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
-        logits = ops.cast(self.head_product(hidden, self.decoder.head_weight()), ms.float32)
+        hidden_states = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
+        logits = ops.cast(self.head_product(hidden_states, self.decoder.head_weight()), ms.float32)
         labels = labels.reshape((-1,))
         losses, right = self.measure(logits, labels)
         count = ops.cast(labels != IGNORED_LABEL, ms.float32)
         return losses.sum(), right.sum(), count.sum()
 
 
-class WholeAccuracy(nn.Cell):
-    """Losses and correct predictions ``[R]`` from logits ``[R, V]``."""
+class VocabAccuracy(nn.Cell):
+    """Losses and correct predictions ``[tokens]`` from logits ``[tokens, V]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.row_loss = RowCrossEntropy()
+        self.token_loss = TokenCrossEntropy()
         self.argmax = LargestPlace()
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.row_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
+        return self.token_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
 
 
 class PipelineEval:
@@ -88,8 +88,8 @@ class PipelineEval:
     The sums are returned on the last stage; zeros on the others.
     """
 
-    def __init__(self, decoder: Decoder, together: Collectives) -> None:
-        self.decoder, self.together = decoder, together
+    def __init__(self, decoder: Decoder, comm: ProcessGroups) -> None:
+        self.decoder, self.comm = decoder, comm
         self.last = EvalStep(decoder) if decoder.stage.is_last else None
 
     def set_train(self, train: bool) -> None:
@@ -99,27 +99,30 @@ class PipelineEval:
     def __call__(
         self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        previous, following = (link_to(self.decoder, self.together, step, input_ids.size) for step in (-1, 1))
+        previous, following = (stage_link(self.decoder, self.comm, step, input_ids.size) for step in (-1, 1))
         entered = None if previous is None else previous.exchange(None, True)
         inputs = input_ids if entered is None else entered
         if self.last is not None:
             return self.last(inputs, position_ids, document_ids, labels)
-        rows = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
+        hidden_states = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
         assert following is not None
-        following.exchange(rows, False)
+        following.exchange(hidden_states, False)
         zero = Tensor(0.0, ms.float32)
         return zero, zero, zero
 
 
-def build_eval_step(decoder: Decoder, together: Collectives) -> EvalStep | PipelineEval:
+def build_eval_step(decoder: Decoder, comm: ProcessGroups) -> EvalStep | PipelineEval:
     """The evaluation step of this rank's part of the network."""
-    return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, together)
+    return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, comm)
 
 
 def evaluate(
-    step: EvalStep | PipelineEval, loader: BatchLoader, show_progress: bool = True, agreement: Agreement | None = None
+    step: EvalStep | PipelineEval,
+    loader: BatchLoader,
+    show_progress: bool = True,
+    host_comm: HostCollectives | None = None,
 ) -> EvalResult:
-    """Evaluate one pass over ``loader`` (over all ranks, with ``agreement``). The network's training flag is
+    """Evaluate one pass over ``loader`` (over all ranks, with ``host_comm``). The network's training flag is
     restored.
     """
     was_training = step.decoder.training
@@ -141,6 +144,6 @@ def evaluate(
             loss, right, count = (total + float(part.asnumpy()) for total, part in zip((loss, right, count), sums))
     finally:
         step.decoder.set_train(was_training)
-    if agreement is not None:
-        loss, right, count = agreement.total(loss, right, count, from_last_stage=True)
+    if host_comm is not None:
+        loss, right, count = host_comm.all_reduce(loss, right, count, from_last_stage=True)
     return EvalResult(loss / max(count, 1.0), right / max(count, 1.0), int(count))

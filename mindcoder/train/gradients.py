@@ -7,40 +7,41 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import AddRows
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import LabelledCrossEntropy, LinearCrossEntropy
+from mindcoder.models.loss import LinearCrossEntropy, SelectedCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
-from mindcoder.parallel.tensor_parallel import SlicedLayers
-from mindcoder.parallel.vocabulary import SlicedCrossEntropy, SlicedStatistics
+from mindcoder.parallel.tensor_parallel import TensorParallel
+from mindcoder.parallel.vocabulary import VocabParallelCrossEntropy, VocabParallelStatistics
 from mindcoder.train.recompute import RecomputedGradients
 
 
 def head_loss(
-    decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, picks_rows: bool = False
+    decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, selects_labels: bool = False
 ) -> nn.Cell:
     """Head fused with the loss: cross entropy over a whole or parallel vocabulary, or a preference loss."""
-    slices = decoder.slices
+    tp = decoder.tp
     if preference is not None:
         return PreferenceLoss(preference, scaled)
-    if picks_rows:
-        return LabelledCrossEntropy(head_loss(decoder, scaled))
-    if isinstance(slices, SlicedLayers) and slices.vocabulary:
-        return SlicedCrossEntropy(sliced_statistics(decoder), scaled)
+    if selects_labels:
+        return SelectedCrossEntropy(head_loss(decoder, scaled))
+    if isinstance(tp, TensorParallel) and tp.vocabulary:
+        return VocabParallelCrossEntropy(vocab_parallel_statistics(decoder), scaled)
     return LinearCrossEntropy(scaled, decoder.config.compute_dtype)
 
 
-def sliced_statistics(decoder: Decoder) -> SlicedStatistics:
+def vocab_parallel_statistics(decoder: Decoder) -> VocabParallelStatistics:
     """Softmax statistics of a parallel vocabulary."""
-    slices = decoder.slices
-    assert isinstance(slices, SlicedLayers)
-    return SlicedStatistics(slices.gather, slices.part(decoder.config.token_rows)[0])
+    tp = decoder.tp
+    assert isinstance(tp, TensorParallel)
+    return VocabParallelStatistics(tp.gather, tp.shard_range_of(decoder.config.token_rows)[0])
 
 
 class PlainGradients(nn.Cell):
     """Gradients of inputs and weights of the last stage (or the whole network), with all activations kept.
 
-    ``construct(rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes the
-    arguments of `Decoder.run_layers`, the labels and the loss scale; it returns the scaled loss and (gradient of
-    ``rows``, gradients of ``weights``). Arguments that only other stages need (`RecomputedGradients`) are ignored.
+    ``construct(hidden_states, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes
+    the arguments of `Decoder.run_layers`, the labels and the loss scale; it returns the scaled loss and (gradient of
+    ``hidden_states``, gradients of ``weights``). Arguments that only other stages need (`RecomputedGradients`) are
+    ignored.
     """
 
     def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
@@ -50,7 +51,7 @@ class PlainGradients(nn.Cell):
 
     def scaled_loss(
         self,
-        rows: Tensor,
+        hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
         labels: Tensor,
@@ -58,13 +59,13 @@ class PlainGradients(nn.Cell):
         loss_scale: Tensor,
     ) -> Tensor:
         """Scaled mean loss over the labeled tokens."""
-        hidden = self.decoder.run_layers(rows, position_ids, document_ids, seed)
-        loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
+        hidden_states = self.decoder.run_layers(hidden_states, position_ids, document_ids, seed)
+        loss = self.loss(hidden_states, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def construct(
         self,
-        rows: Tensor,
+        hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
         labels: Tensor,
@@ -73,7 +74,7 @@ class PlainGradients(nn.Cell):
         grad_output: Tensor,
         layer_inputs: tuple,
     ) -> tuple:
-        return self.value_and_grad(rows, position_ids, document_ids, labels, seed, loss_scale)
+        return self.value_and_grad(hidden_states, position_ids, document_ids, labels, seed, loss_scale)
 
 
 class MicroBatchGradients(nn.Cell):
@@ -86,7 +87,8 @@ class MicroBatchGradients(nn.Cell):
         recompute: recompute every layer in the backward pass instead of keeping its activations; all pipeline stages
             but the last do so anyway, because their backward pass is a separate graph.
         preference: train on preference pairs; ``labels`` then holds the targets of `PreferenceLoss`.
-        picks_rows: compute the head for labeled tokens only; ``labels`` is then the input of `LabelledCrossEntropy`.
+        selects_labels: compute the head for labeled tokens only; ``labels`` then holds the targets of
+            `SelectedCrossEntropy`.
     """
 
     def __init__(
@@ -96,20 +98,20 @@ class MicroBatchGradients(nn.Cell):
         loss_scaled: bool = False,
         recompute: bool = False,
         preference: PreferenceOptions | None = None,
-        picks_rows: bool = False,
+        selects_labels: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.loss_scaled = decoder, loss_scaled
         self.is_first = decoder.stage.is_first
-        loss = head_loss(decoder, loss_scaled, preference, picks_rows)
+        loss = head_loss(decoder, loss_scaled, preference, selects_labels)
         kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]
         table = decoder.token_embedding.weight.name if self.is_first else None
         self.embedding_index = names.index(table) if table in names else -1  # frozen, or on another stage
-        slices, config = decoder.slices, decoder.config
-        self.partial = tuple(slices.is_partial(name, config) for name in names)
-        self.tensor_sum = slices.tensor_sum
+        tp, config = decoder.tp, decoder.config
+        self.partial = tuple(tp.has_partial_gradient(name, config) for name in names)
+        self.tensor_sum = tp.tensor_sum
         self.add_rows = AddRows()
 
     def construct(
@@ -140,14 +142,14 @@ class MicroBatchGradients(nn.Cell):
         The gradient of the embedding lookup is scattered into the table's gradient so far: that of the tied head, or
         zeros. A separate gradient of the table and the sum of the two would cost two more tensors of its size.
         """
-        rows = self.decoder.look_up(inputs)
-        loss, (grad_rows, grads) = self.stage_gradients(
-            rows, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
+        hidden_states = self.decoder.embed_tokens(inputs)
+        loss, (grad_hidden, grads) = self.stage_gradients(
+            hidden_states, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
         if self.loss_scaled:
             loss = loss / loss_scale
         merged: tuple = ()
-        last = grad_rows
+        last = grad_hidden
         for index in range(len(grads)):
             grad = grads[index]
             if self.partial[index]:
@@ -155,7 +157,7 @@ class MicroBatchGradients(nn.Cell):
                 grad = last
             if index == self.embedding_index:
                 table = self.decoder.token_embedding
-                own_rows = table.own(inputs, ops.cast(grad_rows, grad.dtype))
-                grad = self.add_rows(grad, table.places(inputs), own_rows)
+                own_grad = table.mask_foreign(inputs, ops.cast(grad_hidden, grad.dtype))
+                grad = self.add_rows(grad, table.local_indices(inputs), own_grad)
             merged += (grad,)
-        return loss, grad_rows, merged
+        return loss, grad_hidden, merged

@@ -33,7 +33,7 @@ class TrainOptions:
         base: location of an adapter's frozen weights.
         preference: train on preference pairs.
         health: reaction to loss spikes and NaN losses.
-        head_rows: number of tokens to compute the head for, by micro batch length; at least the number of labeled
+        head_tokens: number of tokens to compute the head for, by micro batch length; at least the number of labeled
             tokens; None for all.
         identity: everything that determines the run's numbers; stored in checkpoints.
         text_format: how the texts of the data became token ids; stored in checkpoints.
@@ -59,7 +59,7 @@ class TrainOptions:
     identity: Identity | None = None
     text_format: TextFormat = UNKNOWN
     peak_tflops: float = 0.0
-    head_rows: Mapping[int, int] | None = None
+    head_tokens: Mapping[int, int] | None = None
 
     @property
     def freezes(self) -> bool:

@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Collectives, Neighbour
+from mindcoder.parallel.collectives import Neighbour, ProcessGroups
 from mindcoder.parallel.pipeline import OneForwardOneBackward
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
@@ -18,7 +18,7 @@ from mindcoder.train.step import MicroBatch
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
 
 
-class RowsLink:
+class StageLink:
     """Point-to-point transfer of hidden states, and of their gradients, to a neighboring stage.
 
     Args:
@@ -35,13 +35,13 @@ class RowsLink:
         return self.neighbour.exchange(sent, self.shape if receives else None, self.dtype)
 
 
-def link_to(decoder: Decoder, together: Collectives, step: int, tokens: int) -> RowsLink | None:
+def stage_link(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) -> StageLink | None:
     """Link to the previous (-1) or next (1) stage for micro batches of ``tokens``; None beyond the ends."""
-    neighbour = together.neighbour(step)
+    neighbour = comm.neighbour(step)
     if neighbour is None:
         return None
-    rows = tokens // (decoder.slices.size if decoder.slices.sequence else 1)
-    return RowsLink(neighbour, (rows, decoder.config.hidden_size), decoder.compute_dtype)
+    local_tokens = tokens // (decoder.tp.size if decoder.tp.sequence else 1)
+    return StageLink(neighbour, (local_tokens, decoder.config.hidden_size), decoder.compute_dtype)
 
 
 class BackwardStage(nn.Cell):
@@ -64,21 +64,21 @@ class BackwardStage(nn.Cell):
         *layer_inputs: Tensor,  # a tuple would be a constant, and the graph compiled again for each
     ) -> tuple[Tensor, Tensor]:
         """Weighted loss and the gradient of the stage's input."""
-        loss, grad_rows, grads = self.gradients(
+        loss, grad_hidden, grads = self.gradients(
             inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
         )
-        return self.accumulate(loss * share, grads, share), grad_rows
+        return self.accumulate(loss * share, grads, share), grad_hidden
 
 
 class FinishStep(nn.Cell):
     """All-reduces over processes, then the update."""
 
-    def __init__(self, update: ClippedUpdate, accumulate: Accumulate, together: Collectives) -> None:
+    def __init__(self, update: ClippedUpdate, accumulate: Accumulate, comm: ProcessGroups) -> None:
         super().__init__(auto_prefix=False)
         self.update, self.accumulate = update, accumulate
-        mesh = together.mesh
-        self.pipeline_sum = together.sum_over(mesh.pipeline_ranks())
-        self.data_sum = together.sum_over(mesh.data_ranks())
+        mesh = comm.mesh
+        self.pipeline_sum = comm.sum_over(mesh.pipeline_ranks())
+        self.data_sum = comm.sum_over(mesh.data_ranks())
 
     def construct(self, loss: Tensor, loss_scale: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the step, the same on every rank."""
@@ -98,7 +98,7 @@ class PipelineStep:
         max_grad_norm: clip to this global norm; 0 disables clipping.
         loss_scaled: whether the loss scale may differ from 1 (float16).
         recompute: keep only layer inputs on the last stage too; the others always do.
-        together: all processes.
+        comm: all processes.
     """
 
     def __init__(
@@ -108,14 +108,14 @@ class PipelineStep:
         max_grad_norm: float,
         loss_scaled: bool,
         recompute: bool,
-        together: Collectives,
+        comm: ProcessGroups,
     ) -> None:
-        self.decoder, self.together = decoder, together
+        self.decoder, self.comm = decoder, comm
         gradients = MicroBatchGradients(decoder, optimizer.parameters, loss_scaled, recompute)
         accumulate = Accumulate(gradient_buffers(optimizer.parameters), gradients.partial)
         self.forward = ForwardStage(decoder)
         self.backward = BackwardStage(gradients, accumulate)
-        self.finish = FinishStep(ClippedUpdate(decoder, optimizer, max_grad_norm, together), accumulate, together)
+        self.finish = FinishStep(ClippedUpdate(decoder, optimizer, max_grad_norm, comm), accumulate, comm)
         self._schedule: OneForwardOneBackward[Tensor] | None = None
 
     def set_train(self, train: bool) -> None:
@@ -163,8 +163,8 @@ class PipelineStep:
 
     def _prepare(self, batch: MicroBatch, loss_scale: Tensor) -> OneForwardOneBackward[Tensor]:
         """Set up links for micro batches of this size and compile both graphs before any rank waits for another."""
-        mesh, tokens = self.together.mesh, batch.input_ids.size
-        previous, following = (link_to(self.decoder, self.together, step, tokens) for step in (-1, 1))
+        mesh, tokens = self.comm.mesh, batch.input_ids.size
+        previous, following = (stage_link(self.decoder, self.comm, step, tokens) for step in (-1, 1))
         entered = None if previous is None else ops.zeros(previous.shape, previous.dtype)
         gradient = None if following is None else ops.zeros(following.shape, following.dtype)
         layer_inputs: tuple[Tensor, ...] = ()

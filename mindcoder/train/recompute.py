@@ -41,23 +41,23 @@ class RecomputedGradients(nn.Cell):
             self.head_gradient = ms.value_and_grad(self.head, 0, weights=listed)
         table = decoder.position_embedding
         trains_table = table is not None and table.weight.requires_grad
-        self.begin_weights = ms.ParameterTuple([table.weight]) if trains_table else None
-        # The order in which `construct` computes gradients; `places` maps it to the order of ``weights``.
-        found = [*head_weights, *(self.begin_weights or ()), *(item for layer in self.layer_weights for item in layer)]
+        self.embed_weights = ms.ParameterTuple([table.weight]) if trains_table else None
+        # The order in which `construct` computes gradients; `order` maps it to the order of ``weights``.
+        found = [*head_weights, *(self.embed_weights or ()), *(item for layer in self.layer_weights for item in layer)]
         names = [weight.name for weight in found]
         self.lookup = decoder.token_embedding
         lookup = () if self.lookup is None else (self.lookup.weight.name,)
         unknown = [weight.name for weight in weights if weight.name not in (*names, *lookup)]
         if unknown:
             raise ValueError(f"no gradient is computed for {', '.join(unknown)}")
-        self.places = tuple(names.index(weight.name) if weight.name in names else -1 for weight in weights)
+        self.order = tuple(names.index(weight.name) if weight.name in names else -1 for weight in weights)
         self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
         self.input_gradient = ops.GradOperation(get_all=True, sens_param=True)
 
-    def head(self, rows: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
+    def head(self, hidden_states: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
         """Scaled loss from the output of the last layer."""
-        hidden = self.decoder.finish(rows)
-        loss = self.loss(hidden, self.decoder.head_weight(), labels)[0]
+        hidden_states = self.decoder.final_norm_output(hidden_states)
+        loss = self.loss(hidden_states, self.decoder.head_weight(), labels)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def zeros(self, longest: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class RecomputedGradients(nn.Cell):
 
     def construct(
         self,
-        rows: Tensor,
+        hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
         labels: Tensor,
@@ -79,48 +79,48 @@ class RecomputedGradients(nn.Cell):
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
-        position_ids = decoder.behind_prefix(position_ids)
+        position_ids = decoder.shift_positions(position_ids)
         longest = position_ids.max() + 1
-        rotation = decoder.rotation(position_ids, longest)
+        cos_sin = decoder.cos_sin(position_ids, longest)
         mask = decoder.attention_masks(document_ids)
-        loss, inputs, grad_rows, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
+        loss, inputs, grad_hidden, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
-            inputs = (decoder.begin(rows, position_ids, seed) if self.is_first else rows,)
+            inputs = (decoder.embed(hidden_states, position_ids, seed) if self.is_first else hidden_states,)
             for index in range(len(decoder.layers)):
-                inputs += (decoder.layers[index](inputs[index], rotation, mask, seed, batch, length),)
+                inputs += (decoder.layers[index](inputs[index], cos_sin, mask, seed, batch, length),)
             last = inputs[len(decoder.layers)]
             if self.trains_head:
-                loss, (grad_rows, head_grads) = self.head_gradient(last, labels, loss_scale)
+                loss, (grad_hidden, head_grads) = self.head_gradient(last, labels, loss_scale)
             else:
-                loss, grad_rows = self.head_gradient(last, labels, loss_scale)
+                loss, grad_hidden = self.head_gradient(last, labels, loss_scale)
         layer_grads = ()
         for back in range(len(decoder.layers)):
             index = len(decoder.layers) - 1 - back
             # `depend` keeps the compiler from reusing the activations and the dropout masks of the forward pass.
-            layer_rows, layer_seed = ops.depend(inputs[index], grad_rows), ops.depend(seed, grad_rows)
-            arguments = (layer_rows, rotation, mask, layer_seed, batch, length, grad_rows)
+            layer_input, layer_seed = ops.depend(inputs[index], grad_hidden), ops.depend(seed, grad_hidden)
+            arguments = (layer_input, cos_sin, mask, layer_seed, batch, length, grad_hidden)
             if len(self.layer_weights[index]) > 0:
                 grad_inputs, grads = self.gradient(decoder.layers[index], self.layer_weights[index])(*arguments)
                 layer_grads = grads + layer_grads
             else:  # frozen
                 grad_inputs = self.input_gradient(decoder.layers[index])(*arguments)
-            grad_rows = grad_inputs[0]
-        begin_grads = ()
+            grad_hidden = grad_inputs[0]
+        embed_grads = ()
         if self.is_first:
-            start = ops.depend(rows, grad_rows)
-            if self.begin_weights is None:
-                grad_inputs = self.input_gradient(decoder.begin)(start, position_ids, seed, grad_rows)
+            start = ops.depend(hidden_states, grad_hidden)
+            if self.embed_weights is None:
+                grad_inputs = self.input_gradient(decoder.embed)(start, position_ids, seed, grad_hidden)
             else:
-                grad_inputs, begin_grads = self.gradient(decoder.begin, self.begin_weights)(
-                    start, position_ids, seed, grad_rows
+                grad_inputs, embed_grads = self.gradient(decoder.embed, self.embed_weights)(
+                    start, position_ids, seed, grad_hidden
                 )
-            grad_rows = grad_inputs[0]
-        found = head_grads + begin_grads + layer_grads
+            grad_hidden = grad_inputs[0]
+        found = head_grads + embed_grads + layer_grads
         ordered = ()
-        for place in self.places:
+        for number in self.order:
             # An untied embedding has only the gradient of its lookups, which the caller adds.
-            ordered += (self.zeros(ops.depend(longest, grad_rows)) if place < 0 else found[place],)
-        return loss, (grad_rows, ordered)
+            ordered += (self.zeros(ops.depend(longest, grad_hidden)) if number < 0 else found[number],)
+        return loss, (grad_hidden, ordered)
 
 
 class ForwardStage(nn.Cell):
@@ -134,14 +134,14 @@ class ForwardStage(nn.Cell):
         """See `Decoder.construct` for the arguments."""
         decoder = self.decoder
         batch, length = position_ids.shape
-        position_ids = decoder.behind_prefix(position_ids)
-        rows = decoder.look_up(inputs)
+        position_ids = decoder.shift_positions(position_ids)
+        hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
-            rows = decoder.begin(rows, position_ids, seed)
-        rotation = decoder.rotation(position_ids, position_ids.max() + 1)
+            hidden_states = decoder.embed(hidden_states, position_ids, seed)
+        cos_sin = decoder.cos_sin(position_ids, position_ids.max() + 1)
         mask = decoder.attention_masks(document_ids)
         layer_inputs = ()
         for layer in decoder.layers:
-            layer_inputs += (rows,)
-            rows = layer(rows, rotation, mask, seed, batch, length)
-        return rows, layer_inputs
+            layer_inputs += (hidden_states,)
+            hidden_states = layer(hidden_states, cos_sin, mask, seed, batch, length)
+        return hidden_states, layer_inputs

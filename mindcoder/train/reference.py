@@ -14,7 +14,7 @@ from mindspore import Tensor, nn
 from mindcoder.data.loader import BatchLoader
 from mindcoder.files import replacing
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.preference_loss import PairScores
+from mindcoder.models.preference_loss import PairLogprobs
 from mindcoder.progress import tqdm
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,11 @@ class PairStep(nn.Cell):
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__(auto_prefix=False)
-        self.decoder, self.scores = decoder, PairScores()
+        self.decoder, self.scores = decoder, PairLogprobs()
 
     def construct(self, input_ids: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor) -> tuple:
-        hidden = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
-        return self.scores(hidden, self.decoder.head_weight(), labels, document_ids)
+        hidden_states = self.decoder(input_ids, position_ids, document_ids, Tensor(0, ms.int32))
+        return self.scores(hidden_states, self.decoder.head_weight(), labels, document_ids)
 
 
 @dataclass(frozen=True)

@@ -31,19 +31,20 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
 from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
-from mindcoder.parallel.collectives import Collectives
-from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions
 from mindcoder.peft.prefix import add_prefix
+from mindcoder.planning.memory import BYTES_PER_PARAMETER
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
 from mindcoder.train.callbacks.trackers import TRACKERS, tracker
-from mindcoder.train.datasets import build_loader, build_stream, head_rows
+from mindcoder.train.datasets import build_loader, build_stream, head_tokens
 from mindcoder.train.description import write_run_description
 from mindcoder.train.divided_check import DividedCheck
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
@@ -56,8 +57,6 @@ from mindcoder.train.request import TrainRequest
 from mindcoder.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
 
 
 def micro_batches(config: RunConfig) -> int:
@@ -97,7 +96,7 @@ def train(
             *(trainer.step, trainer.options.total_steps),
         )
         return trainer, None
-    _announce(config, trainer)
+    _log_run_size(config, trainer)
     main = trainer.mesh.rank == 0
     if main:
         output = Path(config.output_dir)
@@ -123,8 +122,8 @@ def _set_up(
     """The trainer, resumed if that is asked for, and the pairs of preference tuning; arguments as of `train`."""
     runner, output = config.runner_config, Path(config.output_dir)
     root = output / "checkpoint"
-    together = meet_cluster(config)
-    mesh = together.mesh
+    comm = meet_cluster(config)
+    mesh = comm.mesh
     section = config.train_dataset
     accumulate, streams = micro_batches(config), section.data_loader.streaming
     loader: Loader
@@ -142,7 +141,7 @@ def _set_up(
             f"{loader.batches_per_epoch} batches are fewer than the {accumulate} of one update "
             "(gradient_accumulation_steps, times micro_batch_num in a pipeline)"
         )
-    resume_from = _resume_source(config, request, root, together)
+    resume_from = _resume_source(config, request, root, comm)
     network, schedule = config_from_section(config.model.settings), build_schedule(config, steps)
     lora, prefix, preference = lora_options(config), prefix_options(config), preference_options(config)
     needs_base = lora is not None or prefix is not None or preference is not None
@@ -158,7 +157,7 @@ def _set_up(
         for line in compare(resume_from.state, identity, request.allowed, resume_from.folder):
             log.info(line)
     saving = _checkpoint_callback(config)
-    picks_rows = config.preference is None and mesh.pipeline == 1
+    selects_labels = config.preference is None and mesh.pipeline == 1
     options = TrainOptions(
         total_steps=steps,
         epochs=runner.epochs,
@@ -177,11 +176,11 @@ def _set_up(
         identity=identity,
         text_format=text_format,
         peak_tflops=runner.peak_tflops or 0.0,
-        head_rows=head_rows(loader, runner.epochs) if picks_rows else None,
+        head_tokens=head_tokens(loader, runner.epochs) if selects_labels else None,
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
-    decoder = build_part(together, network, config, config.seed)
+    decoder = build_part(comm, network, config, config.seed)
     if options.preference is not None:
         check_preference(config, loader)
     elif loader.holds_pairs:
@@ -201,9 +200,9 @@ def _set_up(
             place = f"{config.load_checkpoint} {_state_of(start)} {config.seed} {signature(pairs.files)}"
             reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
     if options.lora is not None:
-        _adapt(decoder, options.lora, config.seed)
+        _add_lora(decoder, options.lora, config.seed)
     if options.prefix is not None:
-        _prepend(decoder, options.prefix, config)
+        _add_prefix(decoder, options.prefix, config)
     printing = next((item.per_print_times for item in config.callbacks if item.type == "MFLossMonitor"), 10)
     callbacks: list[Callback] = [
         ConsoleProgress(printing),
@@ -225,7 +224,7 @@ def _set_up(
         options,
         callbacks if mesh.rank == 0 else [],
         eval_loader,
-        together,
+        comm,
         reference,
     )
     if resume_from is not None:
@@ -276,17 +275,19 @@ def check_preference(config: RunConfig, loader: Loader) -> None:
         raise UserError("preference: pairs need a model to start from: --load_checkpoint")
 
 
-def _adapt(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
+def _add_lora(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
     """Add the LoRA adapter and log its share of the parameters."""
     try:
         add_lora(decoder, lora, seed)
     except ValueError as error:
         raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
     linears = sum(name.endswith(LORA_A) for name in decoder.adapter_shapes)
-    _tell_share(f"{'DoRA' if lora.magnitudes else 'LoRA'} rank {lora.rank} on {linears} linear layers", decoder)
+    _log_trainable_share(
+        f"{'DoRA' if lora.magnitudes else 'LoRA'} rank {lora.rank} on {linears} linear layers", decoder
+    )
 
 
-def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None:
+def _add_prefix(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None:
     """Add the prefix and log its share of the parameters."""
     model, network = config.model.settings, decoder.config
     limits = [limit for limit in (network.longest_text, network.sliding_window) if limit is not None]
@@ -299,24 +300,24 @@ def _prepend(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> None
         add_prefix(decoder, prefix, config.seed)
     except ValueError as error:
         raise UserError(f"model.model_config.pet_config: {error}") from None
-    _tell_share(f"a prefix of {prefix.tokens} tokens in {network.num_layers} layers", decoder)
+    _log_trainable_share(f"a prefix of {prefix.tokens} tokens in {network.num_layers} layers", decoder)
 
 
-def _tell_share(what: str, decoder: Decoder) -> None:
+def _log_trainable_share(what: str, decoder: Decoder) -> None:
     """Log the share of trainable parameters."""
     trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
     total = decoder.config.num_parameters() + trained
     log.info("%s: %d of %d parameters are trained (%.3f %%)", what, trained, total, 100 * trained / total)
 
 
-def _announce(config: RunConfig, trainer: Trainer) -> None:
+def _log_run_size(config: RunConfig, trainer: Trainer) -> None:
     """Log model size, static memory and the cost of the first (compiling) step."""
     options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
     trained = sum(math.prod(shape) for shape in trainer.decoder.adapter_shapes.values()) or parameters
     log.info(
         "%.2f M parameters, %.2f GB with gradients and Adam's moments, activations not included",
         parameters / 1e6,
-        (trained * BYTES_A_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
+        (trained * BYTES_PER_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
     )
     log.info(
         "%d steps of %d x %d x %d tokens%s; the first one compiles the graph and takes longest",
@@ -328,17 +329,17 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
     )
 
 
-def _resume_source(config: RunConfig, request: TrainRequest, root: Path, together: Collectives) -> Checkpoint | None:
+def _resume_source(config: RunConfig, request: TrainRequest, root: Path, comm: ProcessGroups) -> Checkpoint | None:
     """The checkpoint that all processes resume from, or None for a fresh start; rank 0 finds it."""
-    location, mesh = _resume_location(config, request, root), together.mesh
-    check = DividedCheck(Agreement(together), mesh.rank, mesh.size)
+    location, mesh = _resume_location(config, request, root), comm.mesh
+    check = DividedCheck(HostCollectives(comm), mesh.rank, mesh.size)
     if mesh.rank > 0:
         place = root if location is None else location
         step = check.follow(lambda step: step_folder(place, step))
         return None if step is None else open_step(place, step)
     found: Checkpoint | None = None
     if location is None:
-        _clear(root, request)
+        _remove_old_checkpoints(root, request)
     elif location == root:
         found = newest_checkpoint(root, check)
         if found is None:
@@ -361,7 +362,7 @@ def _resume_location(config: RunConfig, request: TrainRequest, root: Path) -> st
     return root if request.resume or config.resume_training else None
 
 
-def _clear(root: Path, request: TrainRequest) -> None:
+def _remove_old_checkpoints(root: Path, request: TrainRequest) -> None:
     """Remove the checkpoints of an earlier run if the request allows it.
 
     Raises:
@@ -386,10 +387,10 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     """
     if not config.load_checkpoint:
         raise UserError("eval needs weights: --load_checkpoint")
-    together = meet_cluster(config)
-    loader = build_loader(config, config.eval_dataset, False, False, together.mesh)
+    comm = meet_cluster(config)
+    loader = build_loader(config, config.eval_dataset, False, False, comm.mesh)
     network = config_from_section(config.model.settings)
     weights = fitting_weights(config.load_checkpoint, network)
-    decoder = build_part(together, network, config, empty=True)
+    decoder = build_part(comm, network, config, empty=True)
     log.info("weights from %s", load_weights(decoder, weights).describe())
-    return evaluate(build_eval_step(decoder, together), loader, together.mesh.rank == 0, Agreement(together))
+    return evaluate(build_eval_step(decoder, comm), loader, comm.mesh.rank == 0, HostCollectives(comm))

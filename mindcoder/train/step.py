@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PreferenceOptions
-from mindcoder.parallel.collectives import Collectives, single_process
+from mindcoder.parallel.collectives import ProcessGroups, single_process
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
@@ -27,8 +27,8 @@ class MicroBatch:
         seed: int32 scalar of its dropout masks.
         share: float32 scalar, its fraction of the step's labeled tokens (of its pairs with `PreferenceOptions`).
         reference: float32 ``[B, 2]``, the reference model's log-probabilities of a pair's answers; None without pairs.
-        places: int32 ``[P]``, indices into the ``B * S`` tokens that include all labeled ones; None to compute the head
-            for all tokens.
+        label_indices: int32 ``[P]``, indices into the ``B * S`` tokens that include all labeled ones; None to compute
+            the head for all tokens.
     """
 
     input_ids: Tensor
@@ -38,7 +38,7 @@ class MicroBatch:
     seed: Tensor
     share: Tensor
     reference: Tensor | None = None
-    places: Tensor | None = None
+    label_indices: Tensor | None = None
 
 
 class Step(Protocol):
@@ -61,9 +61,9 @@ class TrainStep(nn.Cell):
         accumulates: accumulate gradients of several micro batches in buffers; otherwise every call updates.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: recompute every layer in the backward pass instead of keeping its activations.
-        together: the processes that share each step.
+        comm: the processes that share each step.
         preference: train on preference pairs.
-        picks_rows: compute the head only for the tokens that micro batches name.
+        selects_labels: compute the head only for the tokens at each micro batch's ``label_indices``.
     """
 
     def __init__(
@@ -74,18 +74,20 @@ class TrainStep(nn.Cell):
         accumulates: bool = False,
         loss_scaled: bool = False,
         recompute: bool = False,
-        together: Collectives | None = None,
+        comm: ProcessGroups | None = None,
         preference: PreferenceOptions | None = None,
-        picks_rows: bool = False,
+        selects_labels: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
-        together = together or single_process()
+        comm = comm or single_process()
         self.weights = optimizer.parameters
-        self.micro_batch = MicroBatchGradients(decoder, self.weights, loss_scaled, recompute, preference, picks_rows)
-        self.has_pairs, self.picks_rows = preference is not None, picks_rows
-        self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, together)
-        mesh = together.mesh
-        self.data_sum = together.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
+        self.micro_batch = MicroBatchGradients(
+            decoder, self.weights, loss_scaled, recompute, preference, selects_labels
+        )
+        self.has_pairs, self.selects_labels = preference is not None, selects_labels
+        self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, comm)
+        mesh = comm.mesh
+        self.data_sum = comm.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
         self.accumulates = accumulates
         self.buffers = gradient_buffers(self.weights) if accumulates else None
         self.accumulate: Any = Accumulate(self.buffers, self.micro_batch.partial) if accumulates else None
@@ -100,7 +102,7 @@ class TrainStep(nn.Cell):
                 *(batch.input_ids, batch.position_ids, batch.document_ids, batch.labels, batch.seed),
                 *(learning_rate, loss_scale, batch.share, Tensor(index == len(micro_batches) - 1)),
             )
-            extra = batch.reference if self.has_pairs else batch.places if self.picks_rows else None
+            extra = batch.reference if self.has_pairs else batch.label_indices if self.selects_labels else None
             if extra is not None:
                 inputs = (*inputs, extra)
             if batch.input_ids.shape not in self._compiled_for:  # batches may differ in length
@@ -126,12 +128,12 @@ class TrainStep(nn.Cell):
         targets = labels
         if self.has_pairs:
             targets = (labels, document_ids, extra[0])
-        elif self.picks_rows:
+        elif self.selects_labels:
             targets = (labels, extra[0])
-        loss, grad_rows, grads = self.micro_batch(
+        loss, grad_hidden, grads = self.micro_batch(
             input_ids, position_ids, document_ids, targets, seed, loss_scale, loss_scale
         )
-        return ops.depend(loss, grad_rows), grads
+        return ops.depend(loss, grad_hidden), grads
 
     def construct(
         self,
@@ -157,7 +159,7 @@ class TrainStep(nn.Cell):
             share: float32 scalar, this micro batch's fraction of the step's labeled tokens, over all micro batches and
                 ranks.
             is_last: bool scalar, whether to update after this micro batch (accumulation).
-            extra: the reference with pairs, the token indices with ``picks_rows``; see `MicroBatch`.
+            extra: the reference with pairs, the token indices with ``selects_labels``; see `MicroBatch`.
 
         Returns:
             The micro batch's mean loss (over several ranks: its share of the step's loss, all-reduced) and the

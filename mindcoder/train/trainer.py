@@ -35,8 +35,8 @@ from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Collectives, single_process
-from mindcoder.parallel.data_parallel import Agreement
+from mindcoder.parallel.collectives import ProcessGroups, single_process
+from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.peft.lora import rate_ratios
 from mindcoder.train.callbacks.base import Callback, StepRecord
@@ -65,7 +65,7 @@ class Trainer:
         options: everything else.
         callbacks: notified of training events.
         eval_loader: evaluation batches, if any.
-        together: the process groups of the run; the loaders return this rank's part.
+        comm: the process groups of the run; the loaders return this rank's part.
         reference: of DPO, float32 ``[rows of the dataset, 2]``.
     """
 
@@ -79,7 +79,7 @@ class Trainer:
         options: TrainOptions,
         callbacks: Sequence[Callback] = (),
         eval_loader: BatchLoader | None = None,
-        together: Collectives | None = None,
+        comm: ProcessGroups | None = None,
         reference: np.ndarray | None = None,
     ) -> None:
         self.reference = reference
@@ -87,18 +87,18 @@ class Trainer:
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
         self.callbacks = list(callbacks)
-        together = together or single_process()
-        self.mesh, self.agreement = together.mesh, Agreement(together)
-        self.optimizer = self._build_optimizer(optimizer, together)
-        self.train_step = self._build_step(together)
-        self.eval_step = build_eval_step(decoder, together) if eval_loader else None
+        comm = comm or single_process()
+        self.mesh, self.host_comm = comm.mesh, HostCollectives(comm)
+        self.optimizer = self._build_optimizer(optimizer, comm)
+        self.train_step = self._build_step(comm)
+        self.eval_step = build_eval_step(decoder, comm) if eval_loader else None
         self.step = 0
         self.position = Position()
         self.updates = 0  # by this process, not counting those before a resume
         self._stop_signal: int | None = None
         self._stopped = False
 
-    def _build_optimizer(self, options: AdamWOptions, together: Collectives) -> AdamW:
+    def _build_optimizer(self, options: AdamWOptions, comm: ProcessGroups) -> AdamW:
         parameters = ms.ParameterTuple(self.decoder.trainable_params())
         lora = self.options.lora
         ratios = rate_ratios(parameters, lora) if lora else None
@@ -106,14 +106,12 @@ class Trainer:
             return AdamW(parameters, options, rate_ratios=ratios)
         owner = owners([tuple(item.shape) for item in parameters], self.mesh.data)
         owned = [rank == self.mesh.data_index for rank in owner]
-        return AdamW(parameters, options, owned, together.sum_over(self.mesh.data_ranks()), ratios)
+        return AdamW(parameters, options, owned, comm.sum_over(self.mesh.data_ranks()), ratios)
 
-    def _build_step(self, together: Collectives) -> Step:
+    def _build_step(self, comm: ProcessGroups) -> Step:
         options, scaled = self.options, self.loss_scale.scales
         if self.mesh.pipeline > 1:
-            return PipelineStep(
-                self.decoder, self.optimizer, options.max_grad_norm, scaled, options.recompute, together
-            )
+            return PipelineStep(self.decoder, self.optimizer, options.max_grad_norm, scaled, options.recompute, comm)
         accumulates = options.accumulate > 1
         return TrainStep(
             self.decoder,
@@ -122,9 +120,9 @@ class Trainer:
             accumulates,
             scaled,
             options.recompute,
-            together,
+            comm,
             options.preference,
-            options.head_rows is not None,
+            options.head_tokens is not None,
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -165,16 +163,18 @@ class Trainer:
         self.train_step.set_train(True)
         with self._signals():
             try:
-                self._tell("on_start", self.step, self.options.total_steps)
+                self._notify("on_start", self.step, self.options.total_steps)
                 for batches, position in self._steps():
-                    labels, stops = self.agreement.total(sum(map(self._weight, batches)), self._stop_signal is not None)
+                    labels, stops = self.host_comm.all_reduce(
+                        sum(map(self._loss_weight, batches)), self._stop_signal is not None
+                    )
                     if stops:  # all processes see the same sum, so all of them stop before the same update
                         self._stopped = True
                         break
                     with GRAPH_LOCK:
                         record = self._update(batches, position, labels)
-                    self._tell("on_step", record)
-                    self._look_after(record, batches)
+                    self._notify("on_step", record)
+                    self._handle_bad_loss(record, batches)
                     if self.options.eval_every and self.step % self.options.eval_every == 0:
                         result, evaluated = self._evaluate(), self.step
                     if self.options.save_every and self.step % self.options.save_every == 0:
@@ -185,7 +185,7 @@ class Trainer:
                 if evaluated != self.step and not self._stopped:
                     result = self._evaluate()
             finally:
-                self._tell("on_end")
+                self._notify("on_end")
         if self._stopped:
             name = signal.Signals(self._stop_signal).name if self._stop_signal else "a signal to another process"
             log.warning("%s: %s", name, self._where_stopped())
@@ -232,17 +232,17 @@ class Trainer:
         try:
             if mesh.rank == 0:
                 begin_checkpoint(root, self.step)
-            self.agreement.meet()
+            self.host_comm.barrier()
             write_parts(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
-            self.agreement.meet()
+            self.host_comm.barrier()
             if mesh.rank == 0:
                 finish_checkpoint(folder, state, self.options.keep)
-            self.agreement.meet()
+            self.host_comm.barrier()
         except BaseException:
             if mesh.size == 1:  # other processes may still be writing; the next checkpoint cleans up
                 discard_checkpoint(folder)
             raise
-        self._tell("on_checkpoint", self.step, folder)
+        self._notify("on_checkpoint", self.step, folder)
         return folder
 
     def _data_layout(self) -> DataLayout:
@@ -273,9 +273,9 @@ class Trainer:
                 Tensor(batch.document_ids),
                 Tensor(batch.labels),
                 Tensor(self._dropout_seed(index), ms.int32),
-                Tensor(self._weight(batch) / max(labels, 1), ms.float32),
+                Tensor(self._loss_weight(batch) / max(labels, 1), ms.float32),
                 self._reference_of(batch),
-                self._places_of(batch),
+                self._label_indices(batch),
             )
             for index, batch in enumerate(batches)
         ]
@@ -297,7 +297,7 @@ class Trainer:
             *(tflops, mfu, resident_bytes() / 1e9),
         )
 
-    def _look_after(self, record: StepRecord, batches: list[Batch]) -> None:
+    def _handle_bad_loss(self, record: StepRecord, batches: list[Batch]) -> None:
         """Record NaN losses and spikes; rewind to the latest checkpoint if `rewind` is set.
 
         All processes see the same loss and so take the same action.
@@ -309,14 +309,14 @@ class Trainer:
         if verdict == "fine" or (verdict == "not finite" and self.loss_scale.scales):
             return
         rows = [int(number) for batch in batches if batch.rows is not None for number in batch.rows]
-        hopeless = verdict == "not finite" and self.health.hopeless
-        checkpoint = self._checkpoint_before() if self._rewinds(verdict) else None
-        action = "stopped" if hopeless else "skipped" if verdict == "not finite" else "noted"
+        gives_up = verdict == "not finite" and self.health.exceeds_patience
+        checkpoint = self._rewind_target() if self._rewinds(verdict) else None
+        action = "stopped" if gives_up else "skipped" if verdict == "not finite" else "noted"
         if checkpoint is not None:
             action = f"went back to step {checkpoint.step}"
         if self.mesh.rank == 0:
-            self.health.note(record, verdict, action, rows, self.loader.location)
-        if hopeless:
+            self.health.record(record, verdict, action, rows, self.loader.location)
+        if gives_up:
             raise UserError(
                 f"step {record.step}: the gradient is not finite (loss {record.loss}); nothing was updated. Lower the "
                 f"learning rate ({record.learning_rate:g} here) or look at rows {rows[:8]} of the data; "
@@ -327,9 +327,9 @@ class Trainer:
             position = self.position
             self.resume(checkpoint)
             self.position = position  # continue with the data after the spike
-        self.agreement.meet()
+        self.host_comm.barrier()
 
-    def _checkpoint_before(self) -> Checkpoint | None:
+    def _rewind_target(self) -> Checkpoint | None:
         """The latest checkpoint to rewind to; None if none is intact, and the run continues without."""
         try:
             return newest_checkpoint(self.options.checkpoint_root)
@@ -340,7 +340,7 @@ class Trainer:
     def _rewinds(self, verdict: str) -> bool:
         return verdict == "spike" and self.options.health.rewind
 
-    def _weight(self, batch: Batch) -> int:
+    def _loss_weight(self, batch: Batch) -> int:
         """Weight of a batch within its step: number of labeled tokens, or of pairs."""
         return batch.label_count if self.options.preference is None else batch.row_count
 
@@ -353,12 +353,12 @@ class Trainer:
             values[: len(batch.rows)] = self.reference[batch.rows]
         return Tensor(values)
 
-    def _places_of(self, batch: Batch) -> Tensor | None:
+    def _label_indices(self, batch: Batch) -> Tensor | None:
         """Indices of all labeled tokens, filled up with others."""
-        if self.options.head_rows is None:
+        if self.options.head_tokens is None:
             return None
         order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
-        return Tensor(order[: self.options.head_rows[batch.labels.shape[1]]].astype(np.int32))
+        return Tensor(order[: self.options.head_tokens[batch.labels.shape[1]]].astype(np.int32))
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """Dropout seed of this micro batch, which is the same in a resumed run."""
@@ -369,12 +369,12 @@ class Trainer:
         if self.eval_step is None or self.eval_loader is None:
             return None
         with GRAPH_LOCK:
-            result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.agreement)
+            result = evaluate(self.eval_step, self.eval_loader, self.mesh.rank == 0, self.host_comm)
         self.train_step.set_train(True)
-        self._tell("on_eval", self.step, result)
+        self._notify("on_eval", self.step, result)
         return result
 
-    def _tell(self, event: str, *arguments: object) -> None:
+    def _notify(self, event: str, *arguments: object) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(*arguments)
 

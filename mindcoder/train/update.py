@@ -10,7 +10,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.row_operators import Assign, AssignAdd, HalfSquareSum
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TOKEN_TABLES
-from mindcoder.parallel.collectives import Collectives
+from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import GradientSum
 from mindcoder.train.optimizer import AdamW
 
@@ -22,25 +22,25 @@ class ClippedUpdate(nn.Cell):
         decoder: the network, or this rank's part of it.
         optimizer: updates its parameters, in the order of ``optimizer.parameters``.
         max_grad_norm: clip to this global L2 norm; 0 or less disables clipping.
-        together: the process groups.
+        comm: the process groups.
     """
 
-    def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float, together: Collectives) -> None:
+    def __init__(self, decoder: Decoder, optimizer: AdamW, max_grad_norm: float, comm: ProcessGroups) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
         self.half_square_sum = HalfSquareSum()
-        mesh, slices, stage = together.mesh, decoder.slices, decoder.stage
+        mesh, tp, stage = comm.mesh, decoder.tp, decoder.stage
         names = [weight.name for weight in optimizer.parameters]
         shapes = [tuple(weight.shape) for weight in optimizer.parameters]
-        self.sliced = tuple(slices.axis(name, decoder.config) is not None for name in names)
+        self.sharded = tuple(tp.axis(name, decoder.config) is not None for name in names)
         tied_ends = decoder.config.tied_head and not stage.is_whole and (stage.is_first or stage.is_last)
         self.tied_index = names.index(TOKEN_TABLES[0]) if tied_ends and TOKEN_TABLES[0] in names else -1
         # The last stage's copy of a tied embedding has the same gradient as the first stage's: count it once.
         self.counted = tuple(stage.is_first or name != TOKEN_TABLES[0] for name in names)
-        self.ends_sum = together.sum_over(mesh.end_ranks())
-        self.tensor_sum = slices.tensor_sum
-        self.pipeline_sum = together.sum_over(mesh.pipeline_ranks()) if mesh.pipeline > 1 else None
-        self.gradient_sum = GradientSum(together.sum_over(mesh.data_ranks()), shapes) if mesh.data > 1 else None
+        self.ends_sum = comm.sum_over(mesh.end_ranks())
+        self.tensor_sum = tp.tensor_sum
+        self.pipeline_sum = comm.sum_over(mesh.pipeline_ranks()) if mesh.pipeline > 1 else None
+        self.gradient_sum = GradientSum(comm.sum_over(mesh.data_ranks()), shapes) if mesh.data > 1 else None
 
     def sum_all(self, grads: tuple, share: Tensor, last: Tensor) -> tuple:
         """Gradients of the whole step from those of the ranks, weighted by their ``share``.
@@ -59,19 +59,19 @@ class ClippedUpdate(nn.Cell):
         """Divide by ``divisor``, clip, update; returns the global norm before clipping. A norm that is not finite
         leaves parameters and optimizer unchanged.
         """
-        square_sum = sliced_sum = Tensor(0.0, ms.float32)
+        square_sum = sharded_sum = Tensor(0.0, ms.float32)
         for index in range(len(grads)):
             if self.counted[index]:
                 half_square = self.half_square_sum(ops.cast(grads[index], ms.float32))
-                if self.sliced[index]:
-                    sliced_sum = sliced_sum + half_square
+                if self.sharded[index]:
+                    sharded_sum = sharded_sum + half_square
                 else:
                     square_sum = square_sum + half_square
         # The all-reduce of the norm must follow those of the gradients on every rank, whatever it counts itself.
         square_sum = ops.depend(square_sum, grads)
         if self.tensor_sum is not None:
-            sliced_sum = self.tensor_sum(ops.depend(sliced_sum, square_sum))
-        square_sum = square_sum + sliced_sum
+            sharded_sum = self.tensor_sum(ops.depend(sharded_sum, square_sum))
+        square_sum = square_sum + sharded_sum
         if self.pipeline_sum is not None:
             square_sum = self.pipeline_sum(square_sum)
         norm = ops.sqrt(square_sum * 2.0) / divisor

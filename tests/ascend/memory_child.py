@@ -37,8 +37,8 @@ def main() -> None:
     from mindcoder.train.trainer import Trainer
 
     began = time.monotonic()
-    together = meet_cluster(config)
-    decoder = build_part(together, config_from_section(config.model.settings), config, empty=True)
+    comm = meet_cluster(config)
+    decoder = build_part(comm, config_from_section(config.model.settings), config, empty=True)
     lora, accumulate = lora_options(config), micro_batches(config)
     if lora is not None:
         add_lora(decoder, lora, 0)
@@ -53,12 +53,12 @@ def main() -> None:
         eval_every=0,
         checkpoint_root=Path("checkpoint"),
         recompute=bool(config.recompute_config.recompute),
-        shard_optimizer=bool(config.parallel_config.optimizer_shard) and together.mesh.data > 1,
+        shard_optimizer=bool(config.parallel_config.optimizer_shard) and comm.mesh.data > 1,
         lora=lora,
     )
     schedule, scale = build_schedule(config, 1), build_loss_scale(config)
     no_data = None  # the micro batches are made here
-    step = Trainer(decoder, no_data, build_optimizer(config), schedule, scale, options, together=together).train_step
+    step = Trainer(decoder, no_data, build_optimizer(config), schedule, scale, options, comm=comm).train_step
     step.set_train(True)
     shape = (config.runner_config.batch_size, config.model.settings.seq_length)
     ids = Tensor(np.zeros(shape, np.int32))

@@ -10,27 +10,27 @@ from parallel.cluster import run_code
 CODE = """
     import mindspore as ms, numpy as np
     from mindspore import Tensor
-    from mindcoder.parallel.collectives import start_collectives
+    from mindcoder.parallel.collectives import create_process_groups
     from mindcoder.parallel.mesh import Mesh
 
     DATA, PIPELINE, TENSOR = {axes}
-    together = start_collectives(DATA, PIPELINE, TENSOR)
-    mesh = together.mesh
+    comm = create_process_groups(DATA, PIPELINE, TENSOR)
+    mesh = comm.mesh
     assert mesh.rank == rank
     def values(of, dtype):
         return np.random.default_rng(of).integers(-50, 50, (8, 3)).astype(dtype)
     for dtype in (np.float32, np.float16):
-        for ranks in (mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), together.everyone):
+        for ranks in (mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), comm.everyone):
             mine = Tensor(values(rank, dtype))
-            total = together.sum_over(ranks)(mine).asnumpy()
+            total = comm.sum_over(ranks)(mine).asnumpy()
             assert (total == sum(values(of, dtype) for of in ranks)).all(), (rank, ranks)
-            joined = together.gather_over(ranks)(mine).asnumpy()
+            joined = comm.gather_over(ranks)(mine).asnumpy()
             assert (joined == np.concatenate([values(of, dtype) for of in ranks])).all(), (rank, ranks)
-            own = together.scatter_sum_over(ranks)(mine).asnumpy()
+            own = comm.scatter_sum_over(ranks)(mine).asnumpy()
             wanted = np.split(sum(values(of, dtype) for of in ranks), len(ranks))[ranks.index(rank)]
             assert (own == wanted).all(), (rank, ranks)
         # Around the pipeline and back, as often as there is no barrier between.
-        before, after = together.neighbour(-1), together.neighbour(1)
+        before, after = comm.neighbour(-1), comm.neighbour(1)
         ranks = mesh.pipeline_ranks()
         assert (before is None) == (mesh.stage == 0) and (after is None) == (mesh.stage == PIPELINE - 1)
         for turn in range(3):

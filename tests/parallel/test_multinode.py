@@ -44,9 +44,9 @@ CODE = """
     from mindcoder.backend.device import setup_device
     setup_device("CPU")
     import mindspore as ms, numpy as np
-    from mindcoder.parallel.collectives import start_collectives
-    together = start_collectives(4, 1, 1)
-    total = together.sum_over(together.everyone)(ms.Tensor(np.full(3, 10.0 ** together.mesh.rank, np.float32)))
+    from mindcoder.parallel.collectives import create_process_groups
+    comm = create_process_groups(4, 1, 1)
+    total = comm.sum_over(comm.everyone)(ms.Tensor(np.full(3, 10.0 ** comm.mesh.rank, np.float32)))
     print("sum", total.asnumpy().tolist())
 """
 

@@ -1,4 +1,4 @@
-"""Cross entropy over a divided vocabulary against PyTorch, slice by slice in one process."""
+"""Cross entropy over a parallel vocabulary against PyTorch, shard by shard in one process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 import torch
 from mindspore import Tensor, nn
 
-from mindcoder.models.slices import part_of
-from mindcoder.parallel.vocabulary import SlicedAccuracy, SlicedCrossEntropy, SlicedStatistics
+from mindcoder.models.tensor_parallel import shard_range
+from mindcoder.parallel.vocabulary import VocabParallelAccuracy, VocabParallelCrossEntropy, VocabParallelStatistics
 
 ROWS, HIDDEN = 24, 16
 
 
 class OthersKnown(nn.Cell):
-    """Stands for the gather: what all slices would send, worked out by numpy."""
+    """Stands for the gather: what all ranks would send, worked out by numpy."""
 
     def __init__(self, joined: np.ndarray) -> None:
         super().__init__(auto_prefix=False)
@@ -25,8 +25,8 @@ class OthersKnown(nn.Cell):
         return self.joined
 
 
-def slices_of(weight: np.ndarray, size: int) -> list[tuple[int, np.ndarray]]:
-    bounds = [part_of(len(weight), index, size) for index in range(size)]
+def shards_of(weight: np.ndarray, size: int) -> list[tuple[int, np.ndarray]]:
+    bounds = [shard_range(len(weight), index, size) for index in range(size)]
     return [(begin, weight[begin:end]) for begin, end in bounds]
 
 
@@ -51,7 +51,7 @@ def test_loss_and_gradients_of_49153_tokens_equal_pytorch(size, rng):
         picked = np.where(here, own[np.arange(ROWS), np.clip(places, 0, len(part) - 1)], 0.0)
         return np.stack([log_sum, picked])
 
-    parts = slices_of(weight, size)
+    parts = shards_of(weight, size)
     joined = np.concatenate([sent(begin, part, labels) for begin, part in parts])
     grad_hidden, grad_weights, rights = np.zeros((ROWS, HIDDEN)), [], []
     tops = np.concatenate(
@@ -61,14 +61,14 @@ def test_loss_and_gradients_of_49153_tokens_equal_pytorch(size, rng):
         ]
     )
     for begin, part in parts:
-        statistics = SlicedStatistics(OthersKnown(joined), begin)
+        statistics = VocabParallelStatistics(OthersKnown(joined), begin)
         inputs = (Tensor(hidden, ms.float32), Tensor(part, ms.float32), Tensor(labels, ms.int32))
-        found, of_hidden, of_weight = SlicedCrossEntropy(statistics, scaled=False)(*inputs)
+        found, of_hidden, of_weight = VocabParallelCrossEntropy(statistics, scaled=False)(*inputs)
         assert float(found.asnumpy()) == pytest.approx(float(loss.detach()), rel=1e-5)
         grad_hidden += of_hidden.asnumpy()
         grad_weights.append(of_weight.asnumpy())
         own_logits = Tensor(hidden @ part.T, ms.float32)
-        _, right = SlicedAccuracy(statistics, OthersKnown(tops))(own_logits, inputs[2])
+        _, right = VocabParallelAccuracy(statistics, OthersKnown(tops))(own_logits, inputs[2])
         rights.append(right.asnumpy())
     np.testing.assert_allclose(grad_hidden, rows.grad.numpy(), atol=1e-5)
     np.testing.assert_allclose(np.concatenate(grad_weights), table.grad.numpy(), atol=1e-5)

@@ -18,10 +18,10 @@ from mindcoder.config.load import load_config
 from mindcoder.config.shipped import is_part, shipped
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.from_section import config_from_section
-from mindcoder.parallel.collectives import Collectives
+from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners
-from mindcoder.parallel.tensor_parallel import SlicedLayers
+from mindcoder.parallel.tensor_parallel import TensorParallel
 from mindcoder.peft.from_section import lora_options
 from mindcoder.peft.options import adapter_shapes
 from mindcoder.planning.layout import Layout, Machine, Workload, num_items, stage_shapes
@@ -47,8 +47,8 @@ def size_of(parameters) -> int:
 @pytest.mark.parametrize("tensor", [1, 2])
 def test_parameters_of_a_rank_are_those_of_its_network(model, tensor):
     config = tiny(model)
-    slices = SlicedLayers(Collectives(Mesh(tensor=2), {}, False), config) if tensor == 2 else None
-    decoder = Decoder(config, slices=slices) if slices else Decoder(config)
+    tp = TensorParallel(ProcessGroups(Mesh(tensor=2), {}, False), config) if tensor == 2 else None
+    decoder = Decoder(config, tp=tp) if tp else Decoder(config)
     held = sum(math.prod(item.shape) for item in decoder.get_parameters())
     (shapes,) = stage_shapes(config, Layout(1, tensor, 1, False))
     assert num_items(shapes) == held

@@ -16,14 +16,14 @@ from mindcoder.train.divided_check import DividedCheck
 RANKS = 3
 
 
-class Meeting:
-    """What `Agreement` does, between threads."""
+class ThreadCollectives:
+    """What `HostCollectives` does, between threads."""
 
     def __init__(self) -> None:
         self.barrier = threading.Barrier(RANKS, timeout=20)
         self.given: dict[int, tuple[float, ...]] = {}
 
-    def total(self, *values: float) -> list[float]:
+    def all_reduce(self, *values: float) -> list[float]:
         self.given[threading.get_ident()] = values
         self.barrier.wait()
         sums = [sum(column) for column in zip(*self.given.values(), strict=True)]
@@ -31,13 +31,13 @@ class Meeting:
         return sums
 
     def of(self, rank: int):
-        class Sums:
-            total = staticmethod(self.total)
+        class OfRank:
+            all_reduce = staticmethod(self.all_reduce)
 
-            def from_first(_, value: float) -> float:
-                return self.total(value if rank == 0 else 0.0)[0]
+            def broadcast(_, value: float) -> float:
+                return self.all_reduce(value if rank == 0 else 0.0)[0]
 
-        return Sums()
+        return OfRank()
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def run(tmp_path):
 
 def look(location, search, monkeypatch):
     """What each rank ends with, and how many files each has read."""
-    meeting, read = Meeting(), [0] * RANKS
+    comm, read = ThreadCollectives(), [0] * RANKS
     plain, ranks = divided_check.digest, {}
 
     def digest(path):
@@ -63,13 +63,13 @@ def look(location, search, monkeypatch):
 
     def rank_main(rank: int):
         ranks[threading.get_ident()] = rank
-        check = DividedCheck(meeting.of(rank), rank, RANKS)
+        check = DividedCheck(comm.of(rank), rank, RANKS)
         if rank > 0:
             return check.follow(lambda step: step_folder(location, step))
         try:
             found = search(location, check)
         except UserError as error:
-            meeting.barrier.abort()  # the launcher ends the other ranks
+            comm.barrier.abort()  # the launcher ends the other ranks
             return str(error)
         check.settle(found)
         return found and found.step

@@ -16,7 +16,7 @@ from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import read_records
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.train.datasets import head_rows
+from mindcoder.train.datasets import head_tokens
 from mindcoder.train.evaluate import EvalStep
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
@@ -52,8 +52,8 @@ def test_packed_rows_have_the_loss_of_the_records(family, small_tokenizer):
         for row in rows:
             columns = (row.input_ids, row.position_ids, row.document_ids)
             inputs = [Tensor(item[None]) for item in columns] + [Tensor(shift_labels(row.labels[None]))]
-            loss, _, labelled = (float(item.asnumpy()) for item in step(*inputs))
-            total, count = total + loss, count + labelled
+            loss, _, labeled = (float(item.asnumpy()) for item in step(*inputs))
+            total, count = total + loss, count + labeled
         means.append((len(rows), count, total / count))
     assert means[1][0] < means[0][0] and means[0][1] == means[1][1]
     assert abs(means[0][2] - means[1][2]) < 1e-5
@@ -68,7 +68,7 @@ def test_the_first_label_of_a_packed_document_is_not_the_last_of_the_one_before(
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_head_at_labelled_rows_only_gives_the_same_loss_and_gradients(recompute, rng):
+def test_a_head_at_labeled_tokens_only_gives_the_same_loss_and_gradients(recompute, rng):
     decoder = Decoder(FAMILIES["llama"], seed=1)
     optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions())
     ids = rng.integers(0, 700, (2, 64)).astype(np.int32)
@@ -77,29 +77,29 @@ def test_a_head_at_labelled_rows_only_gives_the_same_loss_and_gradients(recomput
     inputs = [Tensor(item) for item in (ids, positions, np.zeros_like(ids), labels)]
     inputs += [Tensor(0, ms.int32), Tensor(1.0, ms.float32)]
     whole = Gradients(TrainStep(decoder, optimizer, recompute=recompute))(*inputs)
-    places = np.argsort(labels.reshape(-1) == -100, kind="stable")[:64].astype(np.int32)
-    picked = PickedGradients(TrainStep(decoder, optimizer, recompute=recompute, picks_rows=True))(
-        *inputs, Tensor(places)
+    label_indices = np.argsort(labels.reshape(-1) == -100, kind="stable")[:64].astype(np.int32)
+    picked = SelectedGradients(TrainStep(decoder, optimizer, recompute=recompute, selects_labels=True))(
+        *inputs, Tensor(label_indices)
     )
     np.testing.assert_allclose(picked[0].asnumpy(), whole[0].asnumpy(), rtol=1e-6)
     for ours, theirs in zip(picked[1], whole[1]):
         np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), atol=1e-6)
 
 
-class PickedGradients(Gradients):
-    """`Gradients` with the labelled rows' places behind."""
+class SelectedGradients(Gradients):
+    """`Gradients` with the labeled tokens' indices behind."""
 
-    def construct(self, ids, positions, documents, labels, seed, scale, places):
-        return self.step.gradients(ids, positions, documents, labels, seed, scale, places)
+    def construct(self, ids, positions, documents, labels, seed, scale, label_indices):
+        return self.step.gradients(ids, positions, documents, labels, seed, scale, label_indices)
 
 
-def test_the_fullest_batch_of_all_epochs_says_how_many_rows_the_head_needs(small_tokenizer, tmp_path):
+def test_the_fullest_batch_of_all_epochs_says_how_many_tokens_the_head_needs(small_tokenizer, tmp_path):
     target = tmp_path / "samples.mindrecord"
     preprocess(PreprocessOptions(str(SAMPLES), target, 256, workers=1, show_progress=False), small_tokenizer)
     loader = BatchLoader(str(target), 4, 256, 700, seed=3)
     counts = [batch.label_count for batch, _ in loader.batches(epochs=3)]
     most = loader.most_labels(3)[256]
-    assert max(counts) == most and head_rows(loader, 3)[256] == -(-most // 64) * 64 < 4 * 256
+    assert max(counts) == most and head_tokens(loader, 3)[256] == -(-most // 64) * 64 < 4 * 256
 
 
 def test_steps_of_changing_length_train_as_those_of_one_length(hf_folder, rng):

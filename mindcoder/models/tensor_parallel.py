@@ -1,4 +1,4 @@
-"""Which part of every layer this rank holds: all of it, unless a tensor-parallel subclass says otherwise."""
+"""Which shard of every layer this rank holds: all of it, unless `mindcoder.parallel.tensor_parallel` says otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INPUT_MATRIX, OUTPUT_MATRIX = "mindpet_delta_lora_a", "mindpet_delta_lora_b"  # 
 KEY_VALUE = ("attention.key", "attention.value")
 
 
-def cut_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool = False) -> int | None:
+def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool = False) -> int | None:
     """The axis along which parameter ``name`` is sharded over ``size`` ranks; None if it is replicated.
 
     Args:
@@ -37,13 +37,13 @@ def cut_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool =
     return INPUT_AXIS if module in ROW_PARALLEL and part in ("weight", INPUT_MATRIX) else None
 
 
-def part_of(axis_size: int, index: int, size: int) -> tuple[int, int]:
+def shard_range(axis_size: int, index: int, size: int) -> tuple[int, int]:
     """Begin and end of shard ``index`` of ``size`` along an axis; the last shards may be shorter, or empty."""
     piece = -(-axis_size // size)
     return min(index * piece, axis_size), min((index + 1) * piece, axis_size)
 
 
-class WholeLayers:
+class NoTensorParallel:
     """No tensor parallelism: one rank holds whole layers.
 
     Attributes:
@@ -61,39 +61,39 @@ class WholeLayers:
         """The configuration as this rank sees it: with its own heads and intermediate features."""
         return config
 
-    def enter(self) -> nn.Cell | None:
+    def copy_to_region(self) -> nn.Cell | None:
         """Cell before a column-parallel layer (Megatron-LM's copy to the tensor-parallel region); None if there is
         nothing to do.
         """
         return None
 
-    def leave(self) -> nn.Cell | None:
+    def reduce_from_region(self) -> nn.Cell | None:
         """Cell after a row-parallel layer that reduces the partial sums; None if there is nothing to do."""
         return None
 
-    def spread_rows(self) -> nn.Cell | None:
+    def scatter_sequence(self) -> nn.Cell | None:
         """Cell that scatters the sequence after the embedding (sequence parallelism); None if every rank has all
         tokens.
         """
         return None
 
-    def before_head(self) -> nn.Cell | None:
+    def gather_sequence(self) -> nn.Cell | None:
         """Cell between the final norm and the head; None if there is nothing to do."""
         return None
 
-    def join_logits(self) -> nn.Cell | None:
+    def gather_logits(self) -> nn.Cell | None:
         """Cell that gathers logits over a parallel vocabulary; None if every rank has all of them."""
         return None
 
-    def sum_lookups(self) -> nn.Cell | None:
+    def reduce_embeddings(self) -> nn.Cell | None:
         """Cell that sums token embeddings of which each rank has a part; None if every rank has all of them."""
         return None
 
     def axis(self, name: str, config: TransformerConfig) -> int | None:
         """The axis along which parameter ``name`` is sharded; None if it is replicated."""
-        return cut_axis(name, config, self.size, self.vocabulary)
+        return shard_axis(name, config, self.size, self.vocabulary)
 
-    def is_partial(self, name: str, config: TransformerConfig) -> bool:
+    def has_partial_gradient(self, name: str, config: TransformerConfig) -> bool:
         """Whether parameter ``name`` is replicated but each rank has only a part of its gradient, to be all-reduced."""
         if self.size == 1 or self.axis(name, config) is not None or name in TOKEN_TABLES:
             return False
@@ -104,23 +104,23 @@ class WholeLayers:
         # norms and biases see this rank's tokens only
         return self.sequence and not name.startswith("position_embedding.")
 
-    def part(self, axis_size: int) -> tuple[int, int]:
-        """Begin and end of this rank's part of an axis, see `part_of`."""
-        return part_of(axis_size, self.index, self.size)
+    def shard_range_of(self, axis_size: int) -> tuple[int, int]:
+        """Begin and end of this rank's shard of an axis, see `shard_range`."""
+        return shard_range(axis_size, self.index, self.size)
 
-    def cut(self, values: np.ndarray, axis: int | None) -> np.ndarray:
+    def shard(self, values: np.ndarray, axis: int | None) -> np.ndarray:
         """This rank's shard of a whole tensor, zero-padded where the axis does not divide evenly."""
         if axis is None:
             return values
-        begin, end = self.part(values.shape[axis])
-        return self.fill(values[begin:end] if axis == 0 else values[:, begin:end], axis, values.shape[axis])
+        begin, end = self.shard_range_of(values.shape[axis])
+        return self.pad_shard(values[begin:end] if axis == 0 else values[:, begin:end], axis, values.shape[axis])
 
-    def fill(self, part: np.ndarray, axis: int, axis_size: int) -> np.ndarray:
+    def pad_shard(self, shard: np.ndarray, axis: int, axis_size: int) -> np.ndarray:
         """A shard along an axis of global size ``axis_size``, zero-padded where that does not divide evenly."""
-        missing = -(-axis_size // self.size) - part.shape[axis]
+        missing = -(-axis_size // self.size) - shard.shape[axis]
         if not missing:
-            return part
-        return np.pad(part, [(0, missing if place == axis else 0) for place in range(part.ndim)])
+            return shard
+        return np.pad(shard, [(0, missing if place == axis else 0) for place in range(shard.ndim)])
 
 
-WHOLE = WholeLayers()
+NO_TP = NoTensorParallel()
