@@ -72,7 +72,7 @@ class DataLayout:
     lengths: Sequence[int] = ()
 
 
-def same_place(position: Position, before: DataLayout, now: DataLayout) -> Position:
+def convert_position(position: Position, before: DataLayout, now: DataLayout) -> Position:
     """Convert a position between two updates to another layout that takes the same rows in the same order.
 
     Raises:

@@ -60,11 +60,11 @@ class LossHealth:
         return "fine"
 
     @property
-    def hopeless(self) -> bool:
+    def exceeds_patience(self) -> bool:
         """Whether more consecutive updates were skipped than allowed."""
         return self.skipped_in_a_row > self.options.patience
 
-    def note(self, record: StepRecord, verdict: Verdict, action: str, rows: Sequence[int], dataset: str) -> None:
+    def log_event(self, record: StepRecord, verdict: Verdict, action: str, rows: Sequence[int], dataset: str) -> None:
         """Append a line with the event, the reaction, and the dataset rows that were in the step."""
         entry = {
             "step": record.step,

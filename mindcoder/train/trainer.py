@@ -30,7 +30,7 @@ from mindcoder.checkpoint.store import (
     write_parts,
 )
 from mindcoder.data.encode import IGNORED_LABEL
-from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
+from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, convert_position
 from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
@@ -136,7 +136,7 @@ class Trainer:
         state = checkpoint.state
         check_architecture(state, self.decoder.config, checkpoint.folder)
         try:
-            position = same_place(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
+            position = convert_position(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
             loss_scale = LossScale(**state["loss_scale"])
         except ValueError as error:
             raise UserError(f"cannot resume at the same data position: {error}", checkpoint.folder) from None
@@ -309,14 +309,14 @@ class Trainer:
         if verdict == "fine" or (verdict == "not finite" and self.loss_scale.scales):
             return
         rows = [int(number) for batch in batches if batch.rows is not None for number in batch.rows]
-        hopeless = verdict == "not finite" and self.health.hopeless
+        stops = verdict == "not finite" and self.health.exceeds_patience
         checkpoint = self._checkpoint_before() if self._rewinds(verdict) else None
-        action = "stopped" if hopeless else "skipped" if verdict == "not finite" else "noted"
+        action = "stopped" if stops else "skipped" if verdict == "not finite" else "noted"
         if checkpoint is not None:
             action = f"went back to step {checkpoint.step}"
         if self.mesh.rank == 0:
-            self.health.note(record, verdict, action, rows, self.loader.location)
-        if hopeless:
+            self.health.log_event(record, verdict, action, rows, self.loader.location)
+        if stops:
             raise UserError(
                 f"step {record.step}: the gradient is not finite (loss {record.loss}); nothing was updated. Lower the "
                 f"learning rate ({record.learning_rate:g} here) or look at rows {rows[:8]} of the data; "
