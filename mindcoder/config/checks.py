@@ -34,7 +34,7 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
         refuse(
             f"{name}.n_kv_heads: num_heads {model.num_heads} is not divisible by {model.kv_heads}", *at, "n_kv_heads"
         )
-    limit = model.position_limit
+    limit = model.max_positions
     if limit is not None and model.seq_length > limit:
         refuse(
             f"{name}.seq_length: {model.seq_length} is over n_position {limit}, the number of learned positions",
