@@ -53,11 +53,11 @@ def naming_of(model_type: str) -> ModuleType:
     return NAMINGS[model_type]
 
 
-def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
+def open_mindformers(file: Path, config_folder: Path | None = None) -> MindFormersFile:
     """Inspect a ``.ckpt``.
 
     Args:
-        beside: another folder that may hold ``config.json``.
+        config_folder: another folder that may hold ``config.json``.
 
     Raises:
         UserError: it is damaged or of an unknown model, or ``config.json`` is of another family.
@@ -72,8 +72,8 @@ def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
         config = module.config_from_tensors(tensors, file)
     except ValueError as error:
         raise UserError(f"the shapes do not form a network: {error}", file) from None
-    places = [folder / "config.json" for folder in (file.parent, *([beside] if beside else []))]
-    described = next((place for place in places if file_there(place)), None)
+    candidates = [folder / "config.json" for folder in (file.parent, *([config_folder] if config_folder else []))]
+    described = next(filter(file_there, candidates), None)
     if described is None:
         return MindFormersFile(file, config, tensors, describe_states(states), module.UNSTATED, module.NEEDED)
     values, told = read_config(described)

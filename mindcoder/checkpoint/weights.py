@@ -245,7 +245,7 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
         told = f"base model {said} is not there{hub_hint(said)}" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     below = open_weights(said)
-    own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))
+    own = find_companions(path if checkpoint is None else _tokenizer_folder(checkpoint))
     adapted = replace(
         below,
         place=path if checkpoint is None else checkpoint.folder,
@@ -360,15 +360,15 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
         config = config_from_dict(state.get("config") or state["architecture"])
     except (KeyError, ValueError) as error:
         raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
-    beside = _tokenizer_beside(checkpoint)
+    tokenizer = _tokenizer_folder(checkpoint)
     plans = checkpoint.tensors(MODEL)
     return Weights(
         "training checkpoint",
         checkpoint.folder,
         config,
         stored_pieces(plans),
-        find_companions(beside),
-        _original_config(beside),
+        find_companions(tokenizer),
+        _original_config(tokenizer),
         checkpoint.step,
         plans=plans,
         text_format=_format_of(checkpoint),
@@ -380,7 +380,7 @@ def _format_of(checkpoint: Checkpoint) -> TextFormat:
     return text_format_of(checkpoint.state.get(STATE_KEY) or {}, checkpoint.folder)
 
 
-def _tokenizer_beside(checkpoint: Checkpoint) -> Path:
+def _tokenizer_folder(checkpoint: Checkpoint) -> Path:
     """``<run>/checkpoint/step_N`` -> ``<run>/tokenizer``."""
     return checkpoint.folder.parent.parent / "tokenizer"
 
