@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor
 
 from mindcoder.checkpoint.adapter import Prefix
-from mindcoder.checkpoint.layout import read_own
+from mindcoder.checkpoint.layout import read_local
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import Weights, open_weights
@@ -64,7 +64,7 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     weights, plans = fitting.weights, fitting.plans
     for target in decoder.get_parameters():
         plan = plans[target.name]
-        values = _as_numpy(read_own(plan, decoder.slices, decoder.slices.axis(target.name, decoder.config)), plan)
+        values = _as_numpy(read_local(plan, decoder.slices, decoder.slices.axis(target.name, decoder.config)), plan)
         target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
     if weights.prefix is not None:
         _load_prefix(decoder, weights.prefix, weights.place)

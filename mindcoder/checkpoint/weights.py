@@ -25,13 +25,13 @@ from mindcoder.checkpoint.huggingface import WEIGHT_FILES, HuggingFaceFolder, re
 from mindcoder.checkpoint.mindformers_file import naming_of, open_mindformers
 from mindcoder.checkpoint.mindformers_tree import find_ckpt
 from mindcoder.checkpoint.mismatch import mismatch_error
-from mindcoder.checkpoint.parts import merge_parts
 from mindcoder.checkpoint.peft_format import peft_base, read_peft
 from mindcoder.checkpoint.peft_prefix import is_peft_prefix, read_peft_prefix
 from mindcoder.checkpoint.peft_settings import is_peft
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
+from mindcoder.checkpoint.shards import merge_shards
 from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
@@ -73,7 +73,7 @@ class Weights:
         companions: tokenizer and configuration files that belong to them, by file name.
         huggingface_config: the ``config.json`` they originally came with.
         step: of a training checkpoint.
-        plans: of the parameters, if several files hold parts of them.
+        plans: of the parameters, if several files hold shards of them.
         prefix: learned for these weights, if it is the checkpoint of one.
         left_out: one line about entries that are not weights.
         unstated: fields of ``config`` that are not stated there; they are not compared.
@@ -339,9 +339,9 @@ def _open_own_folder(path: Path) -> Weights:
         config = config_from_dict(read_json_object(file).get("config", {}))
     except ValueError as error:
         raise UserError(f"is not a valid network description: {error}", file) from None
-    parts = sorted(path.glob(RANK_FILES))
-    if parts:
-        plans = merge_parts(parts)
+    rank_files = sorted(path.glob(RANK_FILES))
+    if rank_files:
+        plans = merge_shards(rank_files)
         pieces = stored_pieces(plans)
         return Weights("mindcoder", path, config, pieces, find_companions(path), _original_config(path), plans=plans)
     if file_there(path / INDEX_FILE):

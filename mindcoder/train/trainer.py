@@ -17,7 +17,7 @@ import numpy as np
 from mindspore import Tensor
 
 from mindcoder.backend.device import resident_bytes
-from mindcoder.checkpoint.layout import own_parts, read_own_parts
+from mindcoder.checkpoint.layout import load_local_shards, local_shards
 from mindcoder.checkpoint.load import check_architecture
 from mindcoder.checkpoint.store import (
     MODEL,
@@ -27,7 +27,7 @@ from mindcoder.checkpoint.store import (
     discard_checkpoint,
     finish_checkpoint,
     newest_checkpoint,
-    write_parts,
+    write_shards,
 )
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, convert_position
@@ -143,8 +143,8 @@ class Trainer:
         except (KeyError, TypeError) as error:
             raise UserError(f"state.json does not describe a run: {error}", checkpoint.folder) from None
         place = checkpoint.folder
-        read_own_parts(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
-        read_own_parts(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
+        load_local_shards(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
+        load_local_shards(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
         self.step = checkpoint.step
         self.position = position
         self.loss_scale = loss_scale
@@ -227,13 +227,13 @@ class Trainer:
         mesh, owned = self.mesh, self.options.shard_optimizer
         root = self.options.checkpoint_root
         folder = root / f"step_{self.step:08d}"
-        model = own_parts(self.optimizer.parameters, self.decoder, mesh, False)
-        optimizer = own_parts(self.optimizer.state().values(), self.decoder, mesh, owned)
+        model = local_shards(self.optimizer.parameters, self.decoder, mesh, False)
+        optimizer = local_shards(self.optimizer.state().values(), self.decoder, mesh, owned)
         try:
             if mesh.rank == 0:
                 begin_checkpoint(root, self.step)
             self.agreement.meet()
-            write_parts(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
+            write_shards(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
             self.agreement.meet()
             if mesh.rank == 0:
                 finish_checkpoint(folder, state, self.options.keep)

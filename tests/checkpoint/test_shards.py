@@ -1,13 +1,13 @@
-"""A process of a tensor-parallel layout reads its slice of a tensor and not the rest."""
+"""A process of a tensor-parallel layout reads its shard of a tensor and not the rest."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mindcoder.checkpoint.layout import read_own
-from mindcoder.checkpoint.parts import Part, merge_parts, save_parts, whole
+from mindcoder.checkpoint.layout import read_local
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.shards import Shard, merge_shards, save_shards, unsharded
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.models.slices import WholeLayers, part_of
 
@@ -19,37 +19,38 @@ class Slice(WholeLayers):
         self.index, self.size = index, size
 
 
-def saved(folder, axis: int | None, pieces: int = 2) -> TensorPlan:
+def saved(folder, axis: int | None, shards: int = 2) -> TensorPlan:
     """The plan of ``VALUES``, written whole or by several processes."""
     files = []
-    for index in range(pieces if axis is not None else 1):
+    for index in range(shards if axis is not None else 1):
         file = folder / f"model-rank_{index:04d}.safetensors"
-        part = whole(VALUES)
+        shard = unsharded(VALUES)
         if axis is not None:
-            begin, end = part_of(VALUES.shape[axis], index, pieces)
+            begin, end = part_of(VALUES.shape[axis], index, shards)
             values = VALUES[begin:end] if axis == 0 else VALUES[:, begin:end]
-            part = Part(values, VALUES.shape, axis, begin)
-        save_parts(file, {"weight": part, "another": whole(np.ones(3, np.float32))} if index == 0 else {"weight": part})
+            shard = Shard(values, VALUES.shape, axis, begin)
+        another = {"another": unsharded(np.ones(3, np.float32))} if index == 0 else {}
+        save_shards(file, {"weight": shard, **another})
         files.append(file)
-    return merge_parts(files)["weight"]
+    return merge_shards(files)["weight"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("written", [None, 0, 1])
-def test_slices_of_every_layout_are_those_of_the_whole(written, axis, size, tmp_path):
+def test_shards_of_every_layout_are_those_of_the_whole(written, axis, size, tmp_path):
     plan = saved(tmp_path, written)
     for index in range(size):
         slices = Slice(index, size)
-        np.testing.assert_array_equal(read_own(plan, slices, axis), slices.cut(VALUES, axis))
-        np.testing.assert_array_equal(read_own(plan, slices, None), VALUES)
+        np.testing.assert_array_equal(read_local(plan, slices, axis), slices.cut(VALUES, axis))
+        np.testing.assert_array_equal(read_local(plan, slices, None), VALUES)
 
 
 @pytest.mark.parametrize("written", [None, 0, 1])
 def test_nothing_is_read_whole(written, tmp_path, monkeypatch):
     plan = saved(tmp_path, written)
     monkeypatch.setattr(StoredTensor, "read", lambda self: pytest.fail(f"{self.name} is read whole"))
-    np.testing.assert_array_equal(read_own(plan, Slice(1, 2), 0), np.pad(VALUES[4:], [(0, 1), (0, 0)]))
+    np.testing.assert_array_equal(read_local(plan, Slice(1, 2), 0), np.pad(VALUES[4:], [(0, 1), (0, 0)]))
 
 
 def test_a_part_is_converted_and_rearranged_as_the_whole_is(tmp_path):
