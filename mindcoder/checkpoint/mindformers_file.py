@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mindcoder.checkpoint import old_llama, old_wizardcoder
+from mindcoder.checkpoint import mindformers_llama, mindformers_wizardcoder
 from mindcoder.checkpoint.huggingface import read_config
 from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.stored_tensor import StoredTensor
@@ -17,7 +17,8 @@ from mindcoder.errors import UserError
 from mindcoder.files import file_there
 from mindcoder.models.transformer_config import TransformerConfig
 
-NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in (old_wizardcoder, old_llama)}
+MODULES = (mindformers_wizardcoder, mindformers_llama)
+NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in MODULES}
 
 
 @dataclass(frozen=True)

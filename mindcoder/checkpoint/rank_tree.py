@@ -71,14 +71,14 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
     shapes = config.parameter_shapes()
     plans = {}
     naming = naming_of(config.model_type).NAMING
-    for old, ours in naming.pairs(config.num_layers):
-        pieces = [tensors[old] for tensors in ranks if old in tensors]
+    for theirs, ours in naming.pairs(config.num_layers):
+        pieces = [tensors[theirs] for tensors in ranks if theirs in tensors]
         axis = cut_axis(ours, config, division.tensor)
         if ours not in shapes or not pieces:
             continue
         if axis is None:  # all ranks that have it have all of it
             pieces = pieces[:1]
-        build = _joined(axis, naming.is_transposed(old))
+        build = _joined(axis, naming.is_transposed(theirs))
         plans[ours] = TensorPlan(ours, _joined_shape(build, pieces), pieces[0].dtype, tuple(pieces), build)
     stored = {
         f"{name} of rank {rank}": tensor for rank, tensors in enumerate(ranks) for name, tensor in tensors.items()

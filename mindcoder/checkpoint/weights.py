@@ -1,4 +1,4 @@
-"""Opens weights of any kind: a Hugging Face folder, our own folder, a training checkpoint, an old ``.ckpt``."""
+"""Opens weights of any kind: a Hugging Face folder, our own folder, a training checkpoint, MindFormers' ``.ckpt``."""
 
 from __future__ import annotations
 
