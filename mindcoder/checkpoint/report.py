@@ -13,8 +13,7 @@ from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.checkpoint.weights import Weights
 from mindcoder.errors import UserError
 from mindcoder.models.transformer_config import TransformerConfig
-
-TRAIN_BYTES = 16  # float32 weight, gradient and Adam's two moments
+from mindcoder.planning.memory import BYTES_PER_PARAMETER
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def report(weights: Weights) -> Report:
         other_shapes={name: plan.shape for name, plan in parameters.items() if not re.match(r"layers\.\d+\.", name)},
         run_bytes={"float32": 4 * count, "float16": 2 * count},
         cache_bytes=1000 * 2 * 2 * config.num_layers * config.kv_size,
-        train_bytes=TRAIN_BYTES * count,
+        train_bytes=BYTES_PER_PARAMETER * count,
         left_out=weights.left_out,
         not_told=tuple(sorted(weights.needed)),
     )

@@ -37,6 +37,7 @@ from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions
 from mindcoder.peft.prefix import add_prefix
+from mindcoder.planning.memory import BYTES_PER_PARAMETER
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
@@ -56,8 +57,6 @@ from mindcoder.train.request import TrainRequest
 from mindcoder.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-BYTES_A_PARAMETER = 16  # float32 weight, gradient and two moments
 
 
 def micro_batches(config: RunConfig) -> int:
@@ -316,7 +315,7 @@ def _announce(config: RunConfig, trainer: Trainer) -> None:
     log.info(
         "%.2f M parameters, %.2f GB with gradients and Adam's moments, activations not included",
         parameters / 1e6,
-        (trained * BYTES_A_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
+        (trained * BYTES_PER_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
     )
     log.info(
         "%d steps of %d x %d x %d tokens%s; the first one compiles the graph and takes longest",
