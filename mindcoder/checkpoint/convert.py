@@ -106,8 +106,8 @@ def convert(request: ConvertRequest) -> Conversion:
             weights.place,
         )
     weights.require_complete()
-    if weights.left_out:
-        log.info("%s: left out %s", weights.place, weights.left_out)
+    if weights.skipped_entries:
+        log.info("%s: left out %s", weights.place, weights.skipped_entries)
     to = _target_format(request, weights)
     split = request.division.ranks > 1
     is_file = to in ("ckpt", "torch") and not split

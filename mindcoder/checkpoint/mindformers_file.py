@@ -28,18 +28,18 @@ class MindFormersFile:
     Attributes:
         config: the architecture, as far as the file and ``config.json`` beside it state it.
         tensors: the weights.
-        left_out: one line about everything else.
-        unstated: fields of ``config`` that neither file states.
-        needed: those of them that differ between models of the same shapes.
+        skipped_entries: one line about everything else.
+        unknown_fields: fields of ``config`` that neither file states.
+        required_fields: those of them that differ between models of the same shapes.
         huggingface_config: ``config.json`` beside the file.
     """
 
     file: Path
     config: TransformerConfig
     tensors: Mapping[str, StoredTensor]
-    left_out: str
-    unstated: frozenset[str]
-    needed: frozenset[str]
+    skipped_entries: str
+    unknown_fields: frozenset[str]
+    required_fields: frozenset[str]
     huggingface_config: Mapping[str, Any] | None = None
 
 
@@ -76,7 +76,8 @@ def open_mindformers(file: Path, config_folder: Path | None = None) -> MindForme
     candidates = [folder / "config.json" for folder in (file.parent, *([config_folder] if config_folder else []))]
     described = next(filter(file_there, candidates), None)
     if described is None:
-        return MindFormersFile(file, config, tensors, describe_states(states), module.UNSTATED, module.NEEDED)
+        unknown, required = module.UNKNOWN_FIELDS, module.REQUIRED_FIELDS
+        return MindFormersFile(file, config, tensors, describe_states(states), unknown, required)
     values, told = read_config(described)
     if told.model_type != config.model_type:
         raise UserError(f"describes {told.model_type}, {file.name} beside it is {config.model_type}", described)

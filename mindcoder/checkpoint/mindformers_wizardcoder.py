@@ -50,8 +50,8 @@ NAMING = Naming(
     head=HEADS[0],
 )
 # Fields that the file does not state: the same in every WizardCoder and StarCoder.
-UNSTATED = frozenset({"norm_epsilon", "scale_attention", "activation"})
-NEEDED: frozenset[str] = frozenset()
+UNKNOWN_FIELDS = frozenset({"norm_epsilon", "scale_attention", "activation"})
+REQUIRED_FIELDS: frozenset[str] = frozenset()
 
 
 def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:

@@ -75,9 +75,9 @@ class Weights:
         step: of a training checkpoint.
         plans: of the parameters, if several files hold shards of them.
         prefix: learned for these weights, if it is the checkpoint of one.
-        left_out: one line about entries that are not weights.
-        unstated: fields of ``config`` that are not stated there; they are not compared.
-        needed: those of ``unstated`` without which the weights cannot be interpreted.
+        skipped_entries: one line about entries that are not weights.
+        unknown_fields: fields of ``config`` that are not stated there; they are not compared.
+        required_fields: those of ``unknown_fields`` without which the weights cannot be interpreted.
         text_format: prompt template and tokenizer that they were trained with, if recorded.
     """
 
@@ -91,9 +91,9 @@ class Weights:
     folder: HuggingFaceFolder | None = None
     plans: Mapping[str, TensorPlan] | None = None
     prefix: Prefix | None = None
-    left_out: str = ""
-    unstated: frozenset[str] = frozenset()
-    needed: frozenset[str] = frozenset()
+    skipped_entries: str = ""
+    unknown_fields: frozenset[str] = frozenset()
+    required_fields: frozenset[str] = frozenset()
     text_format: TextFormat = UNKNOWN
 
     def require_complete(self) -> None:
@@ -102,9 +102,10 @@ class Weights:
         Raises:
             UserError: names the fields that are not stated.
         """
-        if self.needed:
+        if self.required_fields:
             raise UserError(
-                f"does not tell {', '.join(sorted(self.needed))}: put the model's config.json beside it", self.place
+                f"does not tell {', '.join(sorted(self.required_fields))}: put the model's config.json beside it",
+                self.place,
             )
 
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
@@ -149,13 +150,13 @@ class Weights:
             raise UserError(
                 f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.place
             )
-        skipped = set(self.unstated) | ({"max_position_embeddings"} if config.position == "rope" else set())
+        ignored = set(self.unknown_fields) | ({"max_position_embeddings"} if config.position == "rope" else set())
         if abs(theirs["vocab_size"] - ours["vocab_size"]) <= PADDING_AT_MOST:
-            skipped.add("vocab_size")
+            ignored.add("vocab_size")
         differing = [
             f"{name} {theirs[name]} instead of {value}" + (f" ({YAML_KEYS[name]})" if name in YAML_KEYS else "")
             for name, value in ours.items()
-            if name not in skipped and theirs[name] != value
+            if name not in ignored and theirs[name] != value
         ]
         if differing:
             raise UserError(
@@ -174,7 +175,8 @@ class Weights:
         }
         if self.kind == "training checkpoint":
             return f"checkpoint {self.place} (step {self.step})"
-        return f"{names[self.kind]} {self.place}" + (f" (left out: {self.left_out})" if self.left_out else "")
+        skipped = f" (left out: {self.skipped_entries})" if self.skipped_entries else ""
+        return f"{names[self.kind]} {self.place}{skipped}"
 
 
 def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
@@ -321,9 +323,9 @@ def _open_ckpt(place: Path, file: Path) -> Weights:
         found.tensors,
         {**find_companions(folder), **find_companions(file.parent)},
         found.huggingface_config,
-        left_out=found.left_out,
-        unstated=found.unstated,
-        needed=found.needed,
+        skipped_entries=found.skipped_entries,
+        unknown_fields=found.unknown_fields,
+        required_fields=found.required_fields,
     )
 
 
