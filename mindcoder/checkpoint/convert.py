@@ -103,15 +103,15 @@ def convert(request: ConvertRequest) -> Conversion:
     if weights.prefix is not None:
         raise UserError(
             "is a prefix: it cannot be merged into weights; --load_checkpoint, chat and serve take it as it is",
-            weights.place,
+            weights.path,
         )
     weights.require_complete()
     if weights.skipped_entries:
-        log.info("%s: left out %s", weights.place, weights.skipped_entries)
+        log.info("%s: left out %s", weights.path, weights.skipped_entries)
     to = _target_format(request, weights)
     split = request.division.ranks > 1
     is_file = to in ("ckpt", "torch") and not split
-    sources = [Path(request.source), weights.place, *{tensor.file for tensor in weights.tensors.values()}]
+    sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, is_file, request.overwrite, sources)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     if split:

@@ -73,7 +73,7 @@ def read_local(plan: TensorPlan, slices: WholeLayers, axis: int | None) -> np.nd
 
 
 def load_local_shards(
-    targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, place: Path
+    targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, path: Path
 ) -> None:
     """Load this rank's shard of each global tensor into the target of its name, one tensor in memory at a time.
 
@@ -92,4 +92,4 @@ def load_local_shards(
             else:
                 target.set_data(Tensor(np.asarray(values, order="C"), target.dtype))
     if missing or shapes:
-        raise mismatch_error(place, {"missing": missing, "unexpected": [], "of another shape": shapes})
+        raise mismatch_error(path, {"missing": missing, "unexpected": [], "of another shape": shapes})

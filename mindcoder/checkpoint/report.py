@@ -101,7 +101,7 @@ def report(weights: Weights) -> Report:
     count, first = config.num_parameters(), "layers.0."
     return Report(
         kind=weights.kind,
-        place=str(weights.place),
+        place=str(weights.path),
         model_type=config.model_type,
         config=config,
         parameters=count,

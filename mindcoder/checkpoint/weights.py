@@ -67,7 +67,7 @@ class Weights:
 
     Attributes:
         kind: of the location.
-        place: path of the folder or file.
+        path: of the folder or file.
         config: architecture, as described there.
         tensors: as they are stored, under their stored names.
         companions: tokenizer and configuration files that belong to them, by file name.
@@ -82,7 +82,7 @@ class Weights:
     """
 
     kind: Kind
-    place: Path
+    path: Path
     config: TransformerConfig
     tensors: Mapping[str, StoredTensor]
     companions: Mapping[str, Path]
@@ -105,7 +105,7 @@ class Weights:
         if self.required_fields:
             raise UserError(
                 f"does not tell {', '.join(sorted(self.required_fields))}: put the model's config.json beside it",
-                self.place,
+                self.path,
             )
 
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
@@ -141,14 +141,14 @@ class Weights:
             if plan.shape != expected[name]
         ]
         if missing or unexpected or shapes:
-            raise mismatch_error(self.place, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
+            raise mismatch_error(self.path, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
         return plans
 
     def _check_architecture(self, config: TransformerConfig) -> None:
         theirs, ours = self.config.architecture(), config.architecture()
         if theirs["model_type"] != ours["model_type"]:
             raise UserError(
-                f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.place
+                f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.path
             )
         ignored = set(self.unknown_fields) | ({"max_position_embeddings"} if config.position == "rope" else set())
         if abs(theirs["vocab_size"] - ours["vocab_size"]) <= PADDING_AT_MOST:
@@ -160,7 +160,7 @@ class Weights:
         ]
         if differing:
             raise UserError(
-                f"is another model than model.model_config describes: it has {', '.join(differing)}", self.place
+                f"is another model than model.model_config describes: it has {', '.join(differing)}", self.path
             )
 
     def describe(self) -> str:
@@ -174,9 +174,9 @@ class Weights:
             "prefix": "base model with the prefix",
         }
         if self.kind == "training checkpoint":
-            return f"checkpoint {self.place} (step {self.step})"
+            return f"checkpoint {self.path} (step {self.step})"
         skipped = f" (left out: {self.skipped_entries})" if self.skipped_entries else ""
-        return f"{names[self.kind]} {self.place}{skipped}"
+        return f"{names[self.kind]} {self.path}{skipped}"
 
 
 def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
@@ -250,7 +250,7 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
     own = find_companions(path if checkpoint is None else _tokenizer_folder(checkpoint))
     adapted = replace(
         below,
-        place=path if checkpoint is None else checkpoint.folder,
+        path=path if checkpoint is None else checkpoint.folder,
         companions={**below.companions, **own},
         step=None if checkpoint is None else checkpoint.step,
         text_format=adapter_format(path).over(below.text_format),
@@ -274,7 +274,7 @@ def open_weights(location: str | Path) -> Weights:
 
 def _folder_of(weights: Weights) -> Path:
     """Folder of the files that belong to weights."""
-    return weights.place if weights.place.is_dir() else weights.place.parent
+    return weights.path if weights.path.is_dir() else weights.path.parent
 
 
 def _open(path: Path) -> Weights:
@@ -312,13 +312,13 @@ def _open(path: Path) -> Weights:
     )
 
 
-def _open_ckpt(place: Path, file: Path) -> Weights:
-    """MindFormers' weights in ``file``, which ``place`` is or refers to."""
-    folder = place if place.is_dir() else file.parent
+def _open_ckpt(path: Path, file: Path) -> Weights:
+    """MindFormers' weights in ``file``, which ``path`` is or refers to."""
+    folder = path if path.is_dir() else file.parent
     found = open_mindformers(file, folder)
     return Weights(
         "ckpt",
-        place,
+        path,
         found.config,
         found.tensors,
         {**find_companions(folder), **find_companions(file.parent)},

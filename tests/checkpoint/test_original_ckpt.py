@@ -68,8 +68,8 @@ def equal(first, second):
         assert first[name].dtype == second[name].dtype and np.array_equal(first[name], second[name]), name
 
 
-def values_of(place, config=None):
-    return {name: plan.read() for name, plan in open_weights(place).parameters(config).items()}
+def values_of(path, config=None):
+    return {name: plan.read() for name, plan in open_weights(path).parameters(config).items()}
 
 
 def save(tensors, file):
@@ -83,7 +83,7 @@ def test_files_of_upstreams_converter_and_training_are_the_folder_they_come_from
     equal(values_of(originals / name, open_weights(folder).config), values_of(folder))
     with caplog.at_level(logging.INFO):
         run(originals / name, tmp_path / "hf")
-    theirs, ours = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "hf"))
+    theirs, ours = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "hf"))
     assert set(theirs) == set(ours) and all(torch.equal(theirs[key], ours[key]) for key in theirs)
     said = (
         "left out 104 optimizer moments, global_step, epoch_num, step_num, loss_scale, scale_sense, "
