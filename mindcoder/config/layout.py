@@ -53,8 +53,8 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
     mesh, model = config.parallel_config, config.model.settings
 
     def refuse(key: str, message: str) -> None:
-        place, line = source.place(("parallel_config", key))
-        raise UserError(f"parallel_config.{key}: {message}", place, line)
+        file, line = source.location(("parallel_config", key))
+        raise UserError(f"parallel_config.{key}: {message}", file, line)
 
     for key, size in (("context_parallel", mesh.context_parallel), ("expert_parallel", mesh.expert_parallel or 1)):
         if size > 1:
