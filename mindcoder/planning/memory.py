@@ -19,7 +19,7 @@ from mindcoder.planning.activations import (
 from mindcoder.planning.layout import ITEM_BYTES, Layout, Shapes, Workload, item_bytes
 
 FLOAT32 = ITEM_BYTES["float32"]
-BYTES_PER_PARAMETER = 4 * FLOAT32  # float32 weight, gradient and AdamW's two moments
+BYTES_PER_PARAMETER = 4 * FLOAT32  # weight, gradient and Adam's two moments, all in float32
 # Of one parameter at a time, in numbers of float32: the scaled gradient, and three outputs of its size that MindSpore
 # allocates for AdamW although aclnnApplyAdamWV2 updates in place.
 UPDATE_COPIES = 4

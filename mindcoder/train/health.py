@@ -64,7 +64,7 @@ class LossHealth:
         """Whether more consecutive updates were skipped than allowed."""
         return self.skipped_in_a_row > self.options.patience
 
-    def log_event(self, record: StepRecord, verdict: Verdict, action: str, rows: Sequence[int], dataset: str) -> None:
+    def record(self, record: StepRecord, verdict: Verdict, action: str, rows: Sequence[int], dataset: str) -> None:
         """Append a line with the event, the reaction, and the dataset rows that were in the step."""
         entry = {
             "step": record.step,

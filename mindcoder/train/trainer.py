@@ -309,14 +309,14 @@ class Trainer:
         if verdict == "fine" or (verdict == "not finite" and self.loss_scale.scales):
             return
         rows = [int(number) for batch in batches if batch.rows is not None for number in batch.rows]
-        stops = verdict == "not finite" and self.health.exceeds_patience
+        gives_up = verdict == "not finite" and self.health.exceeds_patience
         checkpoint = self._checkpoint_before() if self._rewinds(verdict) else None
-        action = "stopped" if stops else "skipped" if verdict == "not finite" else "noted"
+        action = "stopped" if gives_up else "skipped" if verdict == "not finite" else "noted"
         if checkpoint is not None:
             action = f"went back to step {checkpoint.step}"
         if self.mesh.rank == 0:
-            self.health.log_event(record, verdict, action, rows, self.loader.location)
-        if stops:
+            self.health.record(record, verdict, action, rows, self.loader.location)
+        if gives_up:
             raise UserError(
                 f"step {record.step}: the gradient is not finite (loss {record.loss}); nothing was updated. Lower the "
                 f"learning rate ({record.learning_rate:g} here) or look at rows {rows[:8]} of the data; "
