@@ -27,7 +27,7 @@ void dropout_bits(const Arguments &arguments) {
   const uint64_t threshold = static_cast<uint64_t>(rate * 4294967296.0);
   uint8_t *bytes = arguments.data<uint8_t>(4);
   const int64_t size = arguments.size(4), pieces = (size + PIECE / 8 - 1) / (PIECE / 8);
-  parallel(pieces, 16, PIECE, [&](int64_t begin, int64_t end) {
+  parallel_for(pieces, 16, PIECE, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; piece++) {
       uint8_t kept[PIECE];
       for (int64_t at = 0; at < PIECE; at++) {
