@@ -19,10 +19,10 @@ class UserError(Exception):
 
     def __init__(self, message: str, file: str | Path | None = None, line: int | None = None) -> None:
         self.file, self.line = file, line
-        place = ""
+        location = ""
         if file is not None:
-            place = f"{file}:{line}: " if line is not None else f"{file}: "
-        super().__init__(place + message)
+            location = f"{file}:{line}: " if line is not None else f"{file}: "
+        super().__init__(location + message)
 
 
 class NoSpaceError(UserError):

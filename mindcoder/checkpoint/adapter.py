@@ -48,7 +48,7 @@ class Update:
 class Adapter:
     """Updates by the global name of their linear layer, and the location of the base model (empty: unknown)."""
 
-    place: Path
+    path: Path
     base: str
     updates: Mapping[str, Update]
 
@@ -120,7 +120,7 @@ def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
     return Adapter(checkpoint.folder, base_of(checkpoint), updates)
 
 
-def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int, ...]], place: Path) -> None:
+def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
     """Compare the names and shapes of a checkpoint with the expected ones.
 
     Raises:
@@ -134,7 +134,7 @@ def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int,
         if name in plans and plans[name].shape != shape
     ]
     if missing or unexpected or wrong:
-        raise mismatch_error(place, {"missing": missing, "unexpected": unexpected, "of another shape": wrong})
+        raise mismatch_error(path, {"missing": missing, "unexpected": unexpected, "of another shape": wrong})
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
         name, shape = f"{linear}.weight", (update.b.shape[0], update.a.shape[1])
         if shapes.get(name) != shape:
             found = list(shapes[name]) if name in shapes else "no such layer"
-            raise UserError(f"does not fit its base model: {name} is {list(shape)} here, there {found}", adapter.place)
+            raise UserError(f"does not fit its base model: {name} is {list(shape)} here, there {found}", adapter.path)
 
 
 def merge_plans(plans: Mapping[str, TensorPlan], adapter: Adapter) -> dict[str, TensorPlan]:

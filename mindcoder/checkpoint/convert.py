@@ -14,11 +14,11 @@ from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, co
 from mindcoder.checkpoint.huggingface import huggingface_plans
 from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import write_mindspore
-from mindcoder.checkpoint.parts import part_metadata
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import write_rank_tree
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
-from mindcoder.checkpoint.split import Division, rank_parts
+from mindcoder.checkpoint.shards import shard_metadata
+from mindcoder.checkpoint.split import Division, rank_shards
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.checkpoint.torch_writer import write_torch
 from mindcoder.checkpoint.weights import (
@@ -103,15 +103,15 @@ def convert(request: ConvertRequest) -> Conversion:
     if weights.prefix is not None:
         raise UserError(
             "is a prefix: it cannot be merged into weights; --load_checkpoint, chat and serve take it as it is",
-            weights.place,
+            weights.path,
         )
     weights.require_complete()
-    if weights.left_out:
-        log.info("%s: left out %s", weights.place, weights.left_out)
+    if weights.skipped_entries:
+        log.info("%s: left out %s", weights.path, weights.skipped_entries)
     to = _target_format(request, weights)
     split = request.division.ranks > 1
     is_file = to in ("ckpt", "torch") and not split
-    sources = [Path(request.source), weights.place, *{tensor.file for tensor in weights.tensors.values()}]
+    sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, is_file, request.overwrite, sources)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     if split:
@@ -244,9 +244,9 @@ def _write_split(
     if to == "ckpt":
         return write_rank_tree(parameters, config, division, staging, progress)
     for rank in range(division.ranks):
-        parts = rank_parts(parameters, config, division, rank, copies=False)
+        shards = rank_shards(parameters, config, division, rank, copies=False)
         file = staging / RANK_FILES.replace("*", f"{rank:04d}")
-        write_file(file, [part.plan for part in parts.values()], progress, part_metadata(parts))
+        write_file(file, [shard.plan for shard in shards.values()], progress, shard_metadata(shards))
     write_architecture(staging, config)
     return division.ranks
 

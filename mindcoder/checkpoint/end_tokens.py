@@ -47,7 +47,7 @@ def end_tokens(weights: Weights) -> frozenset[int]:
     file = weights.companions.get(GENERATION_FILE)
     if file is not None:
         return _ids(read_json_object(file), file, weights.config.vocab_size)
-    return _ids(weights.huggingface_config or {}, weights.place / CONFIG_FILE, weights.config.vocab_size)
+    return _ids(weights.huggingface_config or {}, weights.path / CONFIG_FILE, weights.config.vocab_size)
 
 
 def ends_alike(weights: Weights, tokenizer: CodeTokenizer) -> bool:
@@ -85,10 +85,10 @@ def companions_beside(
     return {}, None if original is None else {**original, KEY: own.eos_id}
 
 
-def _ids(values: Mapping[str, Any], place: Any, vocabulary: int) -> frozenset[int]:
+def _ids(values: Mapping[str, Any], file: Any, vocabulary: int) -> frozenset[int]:
     given = values.get(KEY)
     ids = given if isinstance(given, list) else [] if given is None else [given]
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
         found = single_line(repr(given), 80)
-        raise UserError(f"{KEY}: expected a token id or a list of them, found {found}", place)
+        raise UserError(f"{KEY}: expected a token id or a list of them, found {found}", file)
     return frozenset(item for item in ids if 0 <= item < vocabulary)

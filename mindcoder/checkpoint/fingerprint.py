@@ -27,7 +27,7 @@ def weight_files(weights: Weights, plans: Mapping[str, TensorPlan]) -> list[Path
     """The files that determine the values of ``plans``, sorted, including those of an adapter."""
     files = {file for plan in plans.values() for file in _sources(plan)}
     if weights.kind == "adapter":
-        files |= {file for file in weights.place.iterdir() if file.is_file()}
+        files |= {file for file in weights.path.iterdir() if file.is_file()}
     return sorted(files)
 
 

@@ -23,8 +23,8 @@ def add_safetensors(folder: Path) -> list[Path]:
         raise UserError("is there already: the folder needs no conversion", there[0])
     if not any(folder.glob("*.bin")):
         raise UserError("holds no .bin weights", folder)
-    with tempfile.TemporaryDirectory(prefix=".safetensors-", dir=folder) as beside:
-        target = Path(beside) / "converted"
+    with tempfile.TemporaryDirectory(prefix=".safetensors-", dir=folder) as staging:
+        target = Path(staging) / "converted"
         convert(ConvertRequest(str(folder), target, to="huggingface"))
         made = [*sorted(target.glob("*.safetensors")), *target.glob("*.safetensors.index.json")]
         return [file.rename(folder / file.name) for file in made]

@@ -9,8 +9,8 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from mindcoder.checkpoint.mismatch import mismatch_error
-from mindcoder.checkpoint.parts import Part
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.shards import Shard
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.parallel.mesh import Mesh
@@ -26,7 +26,7 @@ def parameter_of(name: str) -> str:
     return name
 
 
-def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: bool) -> dict[str, Part]:
+def local_shards(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: bool) -> dict[str, Shard]:
     """The shards of ``items`` that this rank writes; every tensor is written exactly once over all ranks.
 
     Args:
@@ -38,7 +38,7 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
     """
     config, tp, stage = decoder.config, decoder.tp, decoder.stage
     shapes = config.parameter_shapes() | decoder.adapter_shapes
-    parts: dict[str, Part] = {}
+    shards: dict[str, Shard] = {}
     items = list(items)
     writers = [mesh.data_index if owned else 0] * len(items)
     if not owned and len(items) >= mesh.data:
@@ -47,24 +47,24 @@ def own_parts(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned: b
         name = parameter_of(item.name)
         if name not in shapes:  # the update counter, the same on all ranks
             if mesh.rank == 0:
-                parts[item.name] = Part(item.asnumpy(), tuple(item.shape))
+                shards[item.name] = Shard(item.asnumpy(), tuple(item.shape))
             continue
         axis = tp.axis(name, config)
         is_copy = (axis is None and tp.index > 0) or not stage.holds(name, tied_head=False)
         if is_copy or writer != mesh.data_index:
             continue
-        parts[item.name] = _part(item.asnumpy(), shapes[name], axis, tp)
-    return parts
+        shards[item.name] = _shard(item.asnumpy(), shapes[name], axis, tp)
+    return shards
 
 
-def _part(values: np.ndarray, shape: tuple[int, ...], axis: int | None, tp: NoTensorParallel) -> Part:
+def _shard(values: np.ndarray, shape: tuple[int, ...], axis: int | None, tp: NoTensorParallel) -> Shard:
     if axis is None:
-        return Part(values, shape)
+        return Shard(values, shape)
     begin, end = tp.shard_range_of(shape[axis])
-    return Part(values[: end - begin] if axis == 0 else values[:, : end - begin], shape, axis, begin)
+    return Shard(values[: end - begin] if axis == 0 else values[:, : end - begin], shape, axis, begin)
 
 
-def read_own(plan: TensorPlan, tp: NoTensorParallel, axis: int | None) -> np.ndarray:
+def read_local(plan: TensorPlan, tp: NoTensorParallel, axis: int | None) -> np.ndarray:
     """This rank's shard of a tensor, without holding the rest; bfloat16 as bits."""
     if axis is None or tp.size == 1:
         return plan.read()
@@ -72,8 +72,8 @@ def read_own(plan: TensorPlan, tp: NoTensorParallel, axis: int | None) -> np.nda
     return tp.pad_shard(plan.read_part(axis, begin, end), axis, plan.shape[axis])
 
 
-def read_own_parts(
-    targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, place: Path
+def load_local_shards(
+    targets: Iterable[Parameter], plans: Mapping[str, TensorPlan], decoder: Decoder, path: Path
 ) -> None:
     """Load this rank's shard of each global tensor into the target of its name, one tensor in memory at a time.
 
@@ -86,10 +86,10 @@ def read_own_parts(
     shapes = []
     for target in targets:
         if target.name in plans:
-            values = read_own(plans[target.name], tp, tp.axis(parameter_of(target.name), config))
+            values = read_local(plans[target.name], tp, tp.axis(parameter_of(target.name), config))
             if values.shape != tuple(target.shape):
                 shapes.append(f"{target.name} {list(values.shape)} instead of {list(target.shape)}")
             else:
                 target.set_data(Tensor(np.asarray(values, order="C"), target.dtype))
     if missing or shapes:
-        raise mismatch_error(place, {"missing": missing, "unexpected": [], "of another shape": shapes})
+        raise mismatch_error(path, {"missing": missing, "unexpected": [], "of another shape": shapes})

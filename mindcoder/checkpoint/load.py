@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor
 
 from mindcoder.checkpoint.adapter import Prefix
-from mindcoder.checkpoint.layout import read_own
+from mindcoder.checkpoint.layout import read_local
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import Weights, open_weights
@@ -20,7 +20,7 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.transformer_config import TransformerConfig
 
 
-def check_architecture(state: Mapping[str, Any], config: TransformerConfig, place: Path | str) -> None:
+def check_architecture(state: Mapping[str, Any], config: TransformerConfig, path: Path | str) -> None:
     """Compare the architecture in a training checkpoint with the model; resuming requires them to be equal.
 
     Raises:
@@ -33,7 +33,7 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, plac
         if name in saved and saved[name] != value
     ]
     if differing:
-        raise UserError(f"checkpoint of another shape: {', '.join(differing)}", place)
+        raise UserError(f"checkpoint of another shape: {', '.join(differing)}", path)
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,20 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     weights, plans = fitting.weights, fitting.plans
     for target in decoder.get_parameters():
         plan = plans[target.name]
-        values = _as_numpy(read_own(plan, decoder.tp, decoder.tp.axis(target.name, decoder.config)), plan)
+        values = _as_numpy(read_local(plan, decoder.tp, decoder.tp.axis(target.name, decoder.config)), plan)
         target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
     if weights.prefix is not None:
-        _load_prefix(decoder, weights.prefix, weights.place)
+        _load_prefix(decoder, weights.prefix, weights.path)
     return weights
 
 
-def _load_prefix(decoder: Decoder, prefix: Prefix, place: Path) -> None:
+def _load_prefix(decoder: Decoder, prefix: Prefix, path: Path) -> None:
     from mindcoder.peft.prefix import add_prefix
 
     try:
         added = add_prefix(decoder, prefix.options, 0)
     except ValueError as error:
-        raise UserError(str(error), place) from None
+        raise UserError(str(error), path) from None
     for target in added:
         target.set_data(Tensor(_single_or_half(prefix.plans[target.name]), target.dtype))
 

@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 
 
 def is_part(name: str, kind: str) -> bool:
-    """Whether a file holds tensors of a kind, all of them or one rank's part."""
+    """Whether a file holds tensors of a kind, all of them or one rank's shards."""
     return name == f"{kind}.safetensors" or (name.startswith(f"{kind}-rank_") and name.endswith(".safetensors"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mindcoder.checkpoint import old_llama, old_wizardcoder
+from mindcoder.checkpoint import mindformers_llama, mindformers_wizardcoder
 from mindcoder.checkpoint.huggingface import read_config
 from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.stored_tensor import StoredTensor
@@ -17,7 +17,8 @@ from mindcoder.errors import UserError
 from mindcoder.files import file_there
 from mindcoder.models.transformer_config import TransformerConfig
 
-NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in (old_wizardcoder, old_llama)}
+MODULES = (mindformers_wizardcoder, mindformers_llama)
+NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in MODULES}
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,18 @@ class MindFormersFile:
     Attributes:
         config: the architecture, as far as the file and ``config.json`` beside it state it.
         tensors: the weights.
-        left_out: one line about everything else.
-        unstated: fields of ``config`` that neither file states.
-        needed: those of them that differ between models of the same shapes.
+        skipped_entries: one line about everything else.
+        unknown_fields: fields of ``config`` that neither file states.
+        required_fields: those of them that differ between models of the same shapes.
         huggingface_config: ``config.json`` beside the file.
     """
 
     file: Path
     config: TransformerConfig
     tensors: Mapping[str, StoredTensor]
-    left_out: str
-    unstated: frozenset[str]
-    needed: frozenset[str]
+    skipped_entries: str
+    unknown_fields: frozenset[str]
+    required_fields: frozenset[str]
     huggingface_config: Mapping[str, Any] | None = None
 
 
@@ -53,11 +54,11 @@ def naming_of(model_type: str) -> ModuleType:
     return NAMINGS[model_type]
 
 
-def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
+def open_mindformers(file: Path, config_folder: Path | None = None) -> MindFormersFile:
     """Inspect a ``.ckpt``.
 
     Args:
-        beside: another folder that may hold ``config.json``.
+        config_folder: another folder that may hold ``config.json``.
 
     Raises:
         UserError: it is damaged or of an unknown model, or ``config.json`` is of another family.
@@ -72,10 +73,11 @@ def open_mindformers(file: Path, beside: Path | None = None) -> MindFormersFile:
         config = module.config_from_tensors(tensors, file)
     except ValueError as error:
         raise UserError(f"the shapes do not form a network: {error}", file) from None
-    places = [folder / "config.json" for folder in (file.parent, *([beside] if beside else []))]
-    described = next((place for place in places if file_there(place)), None)
+    candidates = [folder / "config.json" for folder in (file.parent, *([config_folder] if config_folder else []))]
+    described = next(filter(file_there, candidates), None)
     if described is None:
-        return MindFormersFile(file, config, tensors, describe_states(states), module.UNSTATED, module.NEEDED)
+        unknown, required = module.UNKNOWN_FIELDS, module.REQUIRED_FIELDS
+        return MindFormersFile(file, config, tensors, describe_states(states), unknown, required)
     values, told = read_config(described)
     if told.model_type != config.model_type:
         raise UserError(f"describes {told.model_type}, {file.name} beside it is {config.model_type}", described)

@@ -113,11 +113,11 @@ def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int | tuple[int, 
             raise ValueError(f"unexpected wire type {wire} at byte {stream.tell()}")
 
 
-def _text(stream: BinaryIO, place: int | tuple[int, int]) -> str:
-    if isinstance(place, int) or place[1] > LONGEST_NAME:
+def _text(stream: BinaryIO, extent: int | tuple[int, int]) -> str:
+    if isinstance(extent, int) or extent[1] > LONGEST_NAME:
         raise ValueError(f"byte {stream.tell()}: expected a name")
-    stream.seek(place[0])
-    return stream.read(place[1]).decode()
+    stream.seek(extent[0])
+    return stream.read(extent[1]).decode()
 
 
 def _read_value(stream: BinaryIO, size: int, file: Path) -> StoredTensor | None:

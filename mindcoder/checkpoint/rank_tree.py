@@ -17,7 +17,7 @@ import numpy as np
 from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import list_mindspore, write_mindspore
 from mindcoder.checkpoint.plan import Build, TensorPlan
-from mindcoder.checkpoint.split import Division, rank_parts
+from mindcoder.checkpoint.split import Division, rank_shards
 from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.files import file_there, read_json_object
@@ -38,8 +38,8 @@ def write_rank_tree(
     """Write one ``.ckpt`` per rank under MindFormers' names, and `LAYOUT_FILE`; returns the number of files."""
     naming = naming_of(config.model_type).NAMING
     for rank in range(division.ranks):
-        parts = rank_parts(parameters, config, division, rank, copies=True)
-        plans = naming.plans_from_ours({name: part.plan for name, part in parts.items()}, config)
+        shards = rank_shards(parameters, config, division, rank, copies=True)
+        plans = naming.plans_from_ours({name: shard.plan for name, shard in shards.items()}, config)
         file = _rank_file(folder, rank)
         file.parent.mkdir()
         write_mindspore(plans, file, progress)
@@ -71,14 +71,14 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
     shapes = config.parameter_shapes()
     plans = {}
     naming = naming_of(config.model_type).NAMING
-    for old, ours in naming.pairs(config.num_layers):
-        pieces = [tensors[old] for tensors in ranks if old in tensors]
+    for theirs, ours in naming.pairs(config.num_layers):
+        pieces = [tensors[theirs] for tensors in ranks if theirs in tensors]
         axis = shard_axis(ours, config, division.tensor)
         if ours not in shapes or not pieces:
             continue
         if axis is None:  # all ranks that have it have all of it
             pieces = pieces[:1]
-        build = _joined(axis, naming.is_transposed(old))
+        build = _joined(axis, naming.is_transposed(theirs))
         plans[ours] = TensorPlan(ours, _joined_shape(build, pieces), pieces[0].dtype, tuple(pieces), build)
     stored = {
         f"{name} of rank {rank}": tensor for rank, tensors in enumerate(ranks) for name, tensor in tensors.items()

@@ -101,7 +101,7 @@ def report(weights: Weights) -> Report:
     count, first = config.num_parameters(), "layers.0."
     return Report(
         kind=weights.kind,
-        place=str(weights.place),
+        place=str(weights.path),
         model_type=config.model_type,
         config=config,
         parameters=count,
@@ -115,8 +115,8 @@ def report(weights: Weights) -> Report:
         run_bytes={"float32": 4 * count, "float16": 2 * count},
         cache_bytes=1000 * 2 * 2 * config.num_layers * config.kv_size,
         train_bytes=BYTES_PER_PARAMETER * count,
-        left_out=weights.left_out,
-        not_told=tuple(sorted(weights.needed)),
+        left_out=weights.skipped_entries,
+        not_told=tuple(sorted(weights.required_fields)),
     )
 
 

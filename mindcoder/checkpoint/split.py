@@ -37,8 +37,8 @@ class Division:
 
 
 @dataclass(frozen=True)
-class PartPlan:
-    """Plan of one rank's part of a tensor, and its offset in the whole; ``axis`` None for the whole tensor."""
+class ShardPlan:
+    """Plan of one rank's shard of a tensor, and its offset in the whole; ``axis`` None for the whole tensor."""
 
     plan: TensorPlan
     shape: tuple[int, ...]
@@ -46,10 +46,10 @@ class PartPlan:
     begin: int = 0
 
 
-def rank_parts(
+def rank_shards(
     parameters: Mapping[str, TensorPlan], config: TransformerConfig, division: Division, rank: int, copies: bool
-) -> dict[str, PartPlan]:
-    """The parts that rank ``rank`` holds, by global name.
+) -> dict[str, ShardPlan]:
+    """The shards that rank ``rank`` holds, by global name.
 
     Args:
         copies: include replicas (norms of other ranks, a tied head on the last stage); otherwise every value belongs to
@@ -57,20 +57,20 @@ def rank_parts(
     """
     stage = stage_of(spread_layers(config.num_layers, division.pipeline), rank // division.tensor)
     index = rank % division.tensor
-    parts = {}
+    shards = {}
     for name, plan in parameters.items():
         if not stage.holds(name, config.tied_head and copies):
             continue
         axis = shard_axis(name, config, division.tensor)
         if axis is None:
             if copies or index == 0:
-                parts[name] = PartPlan(plan, plan.shape, None)
+                shards[name] = ShardPlan(plan, plan.shape, None)
             continue
         begin, end = shard_range(plan.shape[axis], index, division.tensor)
-        shape = tuple(end - begin if place == axis else size for place, size in enumerate(plan.shape))
+        shape = tuple(end - begin if number == axis else size for number, size in enumerate(plan.shape))
         cut = TensorPlan(name, shape, plan.dtype, plan.sources, _then_cut(plan, axis, begin, end))
-        parts[name] = PartPlan(cut, plan.shape, axis, begin)
-    return parts
+        shards[name] = ShardPlan(cut, plan.shape, axis, begin)
+    return shards
 
 
 def _then_cut(plan: TensorPlan, axis: int, begin: int, end: int) -> Build:

@@ -2,8 +2,8 @@
 
 ``<root>/step_00000100/`` holds ``model.safetensors`` (global parameter names), ``optimizer.safetensors``,
 ``state.json`` (step, data position, loss scale, architecture) and ``manifest.json`` (size and SHA-256 of each). With
-several processes each writes the parts it holds into ``model-rank_0003.safetensors`` and so on
-(`mindcoder.checkpoint.parts`); the manifest lists all of them, and any layout can read them.
+several processes each writes the shards it holds into ``model-rank_0003.safetensors`` and so on
+(`mindcoder.checkpoint.shards`); the manifest lists all of them, and any layout can read them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from mindcoder.checkpoint.manifest import (
     read_manifest,
     read_state,
 )
-from mindcoder.checkpoint.parts import Part, merge_parts, save_parts, whole
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.shards import Shard, merge_shards, save_shards, unsharded
 from mindcoder.checkpoint.trained_shapes import trained_shapes
 from mindcoder.errors import UserError
 from mindcoder.files import no_space_error, require_space
@@ -67,9 +67,9 @@ class Checkpoint:
         """Whole tensors of `MODEL` (by global name) or `OPTIMIZER` (by name); nothing is read yet.
 
         Raises:
-            UserError: parts are missing.
+            UserError: shards are missing.
         """
-        return merge_parts(self.files(kind))
+        return merge_shards(self.files(kind))
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -99,8 +99,8 @@ def save_checkpoint(
     """
     target = begin_checkpoint(root, state["step"])
     try:
-        parts = [{name: whole(value) for name, value in values.items()} for values in (model, optimizer)]
-        write_parts(target, parts[0], parts[1])
+        shards = [{name: unsharded(value) for name, value in values.items()} for values in (model, optimizer)]
+        write_shards(target, shards[0], shards[1])
         return finish_checkpoint(target, state, keep)
     except BaseException:
         discard_checkpoint(target)
@@ -129,10 +129,10 @@ def clear_partial(root: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def write_parts(
-    target: Path, model: Mapping[str, Part], optimizer: Mapping[str, Part], rank: int | None = None
+def write_shards(
+    target: Path, model: Mapping[str, Shard], optimizer: Mapping[str, Shard], rank: int | None = None
 ) -> None:
-    """Write this rank's parts, between `begin_checkpoint` and `finish_checkpoint`; called by all ranks concurrently.
+    """Write this rank's shards, between `begin_checkpoint` and `finish_checkpoint`; called by all ranks concurrently.
 
     Args:
         rank: this rank, if there are several.
@@ -142,13 +142,14 @@ def write_parts(
     """
     staging = _staging(target)
     suffix = "" if rank is None else f"-rank_{rank:04d}"
-    require_space(target, sum(part.values.nbytes for parts in (model, optimizer) for part in parts.values()) + 2**16)
+    size = sum(shard.values.nbytes for shards in (model, optimizer) for shard in shards.values())
+    require_space(target, size + 2**16)
     digests = {}
     with no_space_error(target):
-        for kind, parts in ((MODEL, model), (OPTIMIZER, optimizer)):
-            if parts or rank is None:
+        for kind, shards in ((MODEL, model), (OPTIMIZER, optimizer)):
+            if shards or rank is None:
                 file = staging / f"{kind}{suffix}.safetensors"
-                save_parts(file, parts)
+                save_shards(file, shards)
                 digests[file.name] = _describe(file)
         # What follows is small; the last process to finish must not run out of space.
         (staging / f".written{suffix}.json").write_text(json.dumps(digests))

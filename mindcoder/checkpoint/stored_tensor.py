@@ -110,10 +110,10 @@ class StoredTensor:
 
     def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
         """Indices ``begin`` to ``end`` of an axis; in row-major order no others are held in memory."""
-        place = (*(slice(None) for _ in range(axis)), slice(begin, end))
+        index = (*(slice(None) for _ in range(axis)), slice(begin, end))
         if not self.is_plain or len(self.extents) != 1 or not self.nbytes:
-            return np.ascontiguousarray(self.read()[place])
-        return np.array(np.memmap(self.file, NUMPY_DTYPES[self.dtype], "r", self.extents[0][0], self.shape)[place])
+            return np.ascontiguousarray(self.read()[index])
+        return np.array(np.memmap(self.file, NUMPY_DTYPES[self.dtype], "r", self.extents[0][0], self.shape)[index])
 
     def chunks(self) -> Iterator[np.ndarray]:
         """The values in row-major order, as flat pieces."""

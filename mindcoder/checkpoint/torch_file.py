@@ -53,7 +53,7 @@ def list_torch(file: Path) -> dict[str, StoredTensor]:
     if any(getattr(tensor.untyped_storage(), "_checkpoint_offset", None) is None for tensor in state.values()):
         return _load_old_format(file, torch)
     size = file.stat().st_size
-    tensors = {name: _place(name, file, tensor) for name, tensor in state.items()}
+    tensors = {name: _lazy_tensor(name, file, tensor) for name, tensor in state.items()}
     for tensor in tensors.values():
         if tensor.nbytes > size:  # strides of 0 make a large tensor from few bytes
             raise UserError(f"tensor {tensor.name} of shape {tensor.shape} is larger than the file", file)
@@ -79,7 +79,7 @@ def _check_stored(file: Path) -> None:
         raise UserError(f"member {packed[:60]!r} is compressed, which PyTorch's files are not", file)
 
 
-def _place(name: str, file: Path, tensor: Any) -> StoredTensor:
+def _lazy_tensor(name: str, file: Path, tensor: Any) -> StoredTensor:
     dtype = _dtype(name, file, tensor)
     size = item_size(dtype)
     begin = tensor.untyped_storage()._checkpoint_offset + tensor.storage_offset() * size

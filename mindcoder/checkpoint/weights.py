@@ -1,4 +1,4 @@
-"""Opens weights of any kind: a Hugging Face folder, our own folder, a training checkpoint, an old ``.ckpt``."""
+"""Opens weights of any kind: a Hugging Face folder, our own folder, a training checkpoint, MindFormers' ``.ckpt``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mindcoder.checkpoint.huggingface import WEIGHT_FILES, HuggingFaceFolder, re
 from mindcoder.checkpoint.mindformers_file import naming_of, open_mindformers
 from mindcoder.checkpoint.mindformers_tree import find_ckpt
 from mindcoder.checkpoint.mismatch import mismatch_error
-from mindcoder.checkpoint.parts import merge_parts
 from mindcoder.checkpoint.peft_format import peft_base, read_peft
 from mindcoder.checkpoint.peft_prefix import is_peft_prefix, read_peft_prefix
 from mindcoder.checkpoint.peft_settings import is_peft
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import LAYOUT_FILE, open_rank_tree
 from mindcoder.checkpoint.safetensors_file import INDEX_FILE, SINGLE_FILE, list_safetensors
+from mindcoder.checkpoint.shards import merge_shards
 from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
@@ -67,22 +67,22 @@ class Weights:
 
     Attributes:
         kind: of the location.
-        place: path of the folder or file.
+        path: of the folder or file.
         config: architecture, as described there.
         tensors: as they are stored, under their stored names.
         companions: tokenizer and configuration files that belong to them, by file name.
         huggingface_config: the ``config.json`` they originally came with.
         step: of a training checkpoint.
-        plans: of the parameters, if several files hold parts of them.
+        plans: of the parameters, if several files hold shards of them.
         prefix: learned for these weights, if it is the checkpoint of one.
-        left_out: one line about entries that are not weights.
-        unstated: fields of ``config`` that are not stated there; they are not compared.
-        needed: those of ``unstated`` without which the weights cannot be interpreted.
+        skipped_entries: one line about entries that are not weights.
+        unknown_fields: fields of ``config`` that are not stated there; they are not compared.
+        required_fields: those of ``unknown_fields`` without which the weights cannot be interpreted.
         text_format: prompt template and tokenizer that they were trained with, if recorded.
     """
 
     kind: Kind
-    place: Path
+    path: Path
     config: TransformerConfig
     tensors: Mapping[str, StoredTensor]
     companions: Mapping[str, Path]
@@ -91,9 +91,9 @@ class Weights:
     folder: HuggingFaceFolder | None = None
     plans: Mapping[str, TensorPlan] | None = None
     prefix: Prefix | None = None
-    left_out: str = ""
-    unstated: frozenset[str] = frozenset()
-    needed: frozenset[str] = frozenset()
+    skipped_entries: str = ""
+    unknown_fields: frozenset[str] = frozenset()
+    required_fields: frozenset[str] = frozenset()
     text_format: TextFormat = UNKNOWN
 
     def require_complete(self) -> None:
@@ -102,9 +102,10 @@ class Weights:
         Raises:
             UserError: names the fields that are not stated.
         """
-        if self.needed:
+        if self.required_fields:
             raise UserError(
-                f"does not tell {', '.join(sorted(self.needed))}: put the model's config.json beside it", self.place
+                f"does not tell {', '.join(sorted(self.required_fields))}: put the model's config.json beside it",
+                self.path,
             )
 
     def parameters(self, config: TransformerConfig | None = None) -> dict[str, TensorPlan]:
@@ -140,26 +141,26 @@ class Weights:
             if plan.shape != expected[name]
         ]
         if missing or unexpected or shapes:
-            raise mismatch_error(self.place, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
+            raise mismatch_error(self.path, {"missing": missing, "unexpected": unexpected, "of another shape": shapes})
         return plans
 
     def _check_architecture(self, config: TransformerConfig) -> None:
         theirs, ours = self.config.architecture(), config.architecture()
         if theirs["model_type"] != ours["model_type"]:
             raise UserError(
-                f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.place
+                f"is a {theirs['model_type']} model, model.model_config describes {ours['model_type']}", self.path
             )
-        skipped = set(self.unstated) | ({"max_position_embeddings"} if config.position == "rope" else set())
+        ignored = set(self.unknown_fields) | ({"max_position_embeddings"} if config.position == "rope" else set())
         if abs(theirs["vocab_size"] - ours["vocab_size"]) <= PADDING_AT_MOST:
-            skipped.add("vocab_size")
+            ignored.add("vocab_size")
         differing = [
             f"{name} {theirs[name]} instead of {value}" + (f" ({YAML_KEYS[name]})" if name in YAML_KEYS else "")
             for name, value in ours.items()
-            if name not in skipped and theirs[name] != value
+            if name not in ignored and theirs[name] != value
         ]
         if differing:
             raise UserError(
-                f"is another model than model.model_config describes: it has {', '.join(differing)}", self.place
+                f"is another model than model.model_config describes: it has {', '.join(differing)}", self.path
             )
 
     def describe(self) -> str:
@@ -173,8 +174,9 @@ class Weights:
             "prefix": "base model with the prefix",
         }
         if self.kind == "training checkpoint":
-            return f"checkpoint {self.place} (step {self.step})"
-        return f"{names[self.kind]} {self.place}" + (f" (left out: {self.left_out})" if self.left_out else "")
+            return f"checkpoint {self.path} (step {self.step})"
+        skipped = f" (left out: {self.skipped_entries})" if self.skipped_entries else ""
+        return f"{names[self.kind]} {self.path}{skipped}"
 
 
 def _fit_vocabulary(plan: TensorPlan, config: TransformerConfig) -> TensorPlan:
@@ -245,10 +247,10 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
         told = f"base model {said} is not there{hub_hint(said)}" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     below = open_weights(said)
-    own = find_companions(path if checkpoint is None else _tokenizer_beside(checkpoint))
+    own = find_companions(path if checkpoint is None else _tokenizer_folder(checkpoint))
     adapted = replace(
         below,
-        place=path if checkpoint is None else checkpoint.folder,
+        path=path if checkpoint is None else checkpoint.folder,
         companions={**below.companions, **own},
         step=None if checkpoint is None else checkpoint.step,
         text_format=adapter_format(path).over(below.text_format),
@@ -272,7 +274,7 @@ def open_weights(location: str | Path) -> Weights:
 
 def _folder_of(weights: Weights) -> Path:
     """Folder of the files that belong to weights."""
-    return weights.place if weights.place.is_dir() else weights.place.parent
+    return weights.path if weights.path.is_dir() else weights.path.parent
 
 
 def _open(path: Path) -> Weights:
@@ -310,20 +312,20 @@ def _open(path: Path) -> Weights:
     )
 
 
-def _open_ckpt(place: Path, file: Path) -> Weights:
-    """MindFormers' weights in ``file``, which ``place`` is or refers to."""
-    folder = place if place.is_dir() else file.parent
+def _open_ckpt(path: Path, file: Path) -> Weights:
+    """MindFormers' weights in ``file``, which ``path`` is or refers to."""
+    folder = path if path.is_dir() else file.parent
     found = open_mindformers(file, folder)
     return Weights(
         "ckpt",
-        place,
+        path,
         found.config,
         found.tensors,
         {**find_companions(folder), **find_companions(file.parent)},
         found.huggingface_config,
-        left_out=found.left_out,
-        unstated=found.unstated,
-        needed=found.needed,
+        skipped_entries=found.skipped_entries,
+        unknown_fields=found.unknown_fields,
+        required_fields=found.required_fields,
     )
 
 
@@ -339,9 +341,9 @@ def _open_own_folder(path: Path) -> Weights:
         config = config_from_dict(read_json_object(file).get("config", {}))
     except ValueError as error:
         raise UserError(f"is not a valid network description: {error}", file) from None
-    parts = sorted(path.glob(RANK_FILES))
-    if parts:
-        plans = merge_parts(parts)
+    rank_files = sorted(path.glob(RANK_FILES))
+    if rank_files:
+        plans = merge_shards(rank_files)
         pieces = stored_pieces(plans)
         return Weights("mindcoder", path, config, pieces, find_companions(path), _original_config(path), plans=plans)
     if file_there(path / INDEX_FILE):
@@ -360,15 +362,15 @@ def _open_training_checkpoint(checkpoint: Checkpoint) -> Weights:
         config = config_from_dict(state.get("config") or state["architecture"])
     except (KeyError, ValueError) as error:
         raise UserError(f"does not describe its network: {error}", checkpoint.folder) from None
-    beside = _tokenizer_beside(checkpoint)
+    tokenizer = _tokenizer_folder(checkpoint)
     plans = checkpoint.tensors(MODEL)
     return Weights(
         "training checkpoint",
         checkpoint.folder,
         config,
         stored_pieces(plans),
-        find_companions(beside),
-        _original_config(beside),
+        find_companions(tokenizer),
+        _original_config(tokenizer),
         checkpoint.step,
         plans=plans,
         text_format=_format_of(checkpoint),
@@ -380,7 +382,7 @@ def _format_of(checkpoint: Checkpoint) -> TextFormat:
     return text_format_of(checkpoint.state.get(STATE_KEY) or {}, checkpoint.folder)
 
 
-def _tokenizer_beside(checkpoint: Checkpoint) -> Path:
+def _tokenizer_folder(checkpoint: Checkpoint) -> Path:
     """``<run>/checkpoint/step_N`` -> ``<run>/tokenizer``."""
     return checkpoint.folder.parent.parent / "tokenizer"
 

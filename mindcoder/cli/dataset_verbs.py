@@ -80,7 +80,7 @@ def _stats(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from mindcoder.data.show import documents, html_page, pieces, read_rows, terminal_text
+    from mindcoder.data.show import documents, html_page, read_rows, spans, terminal_text
     from mindcoder.tokenizer import load_tokenizer
 
     if arguments.html:
@@ -88,7 +88,7 @@ def _show(arguments: argparse.Namespace) -> int:
     tokenizer = load_tokenizer(arguments.vocab_file, arguments.merge_file)
     wanted = _rows(arguments.rows) if arguments.rows else range(arguments.count)
     samples = [
-        pieces(ids, labels, tokenizer)
+        spans(ids, labels, tokenizer)
         for number, row in enumerate(read_rows(arguments.dataset, max(wanted) + 1))
         if number in wanted
         for ids, labels in documents(row)

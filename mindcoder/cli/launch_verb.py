@@ -175,7 +175,7 @@ def _computes_on_ascend(found: tuple[RunConfig, YamlSource] | None) -> bool:
     if found is None:
         return ascend_present()
     config, source = found
-    check_device(config.context.device_target, *source.place(("context", "device_target")))
+    check_device(config.context.device_target, *source.location(("context", "device_target")))
     return choose_device(config.context.device_target) == "Ascend"
 
 
@@ -188,8 +188,8 @@ def _check_run(config: RunConfig, source: YamlSource, world: int) -> None:
     if config.use_parallel:
         check_layout(config, source, world)
     elif world > 1:
-        place, line = source.place(("use_parallel",))
-        raise UserError(f"use_parallel is False: all {world} processes would do the same work", place, line)
+        file, line = source.location(("use_parallel",))
+        raise UserError(f"use_parallel is False: all {world} processes would do the same work", file, line)
 
 
 def _scheduler_host(table: RankTable) -> str:

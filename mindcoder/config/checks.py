@@ -19,8 +19,8 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
     model = config.model.settings
 
     def refuse(message: str, *path: str) -> None:
-        place, line = source.place(path)
-        raise UserError(message, place, line)
+        file, line = source.location(path)
+        raise UserError(message, file, line)
 
     at = ("model", "model_config")
     name = ".".join(at)
@@ -34,7 +34,7 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
         refuse(
             f"{name}.n_kv_heads: num_heads {model.num_heads} is not divisible by {model.kv_heads}", *at, "n_kv_heads"
         )
-    limit = model.position_limit
+    limit = model.max_positions
     if limit is not None and model.seq_length > limit:
         refuse(
             f"{name}.seq_length: {model.seq_length} is over n_position {limit}, the number of learned positions",
@@ -116,9 +116,9 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
             "context_parallel",
         )
     for kind in ("CheckpointMonitor", "MFLossMonitor"):
-        places = [index for index, item in enumerate(config.callbacks) if item.kind == kind]
-        if len(places) > 1:
-            refuse(f"callbacks: {kind} is there {len(places)} times, expected once", "callbacks")
+        count = sum(item.kind == kind for item in config.callbacks)
+        if count > 1:
+            refuse(f"callbacks: {kind} is there {count} times, expected once", "callbacks")
     for path, flag in source.overridden.items():
         if path[0] in ("train_dataset_task", "eval_dataset_task"):
             raise UserError(f"{path[0]} is not read: set {str(path[0]).removesuffix('_task')} instead", flag)
@@ -134,9 +134,9 @@ def check_repeated_datasets(source: YamlSource) -> None:
         task = source.data.get(f"{section}_task")
         repeated = task.get("dataset_config") if isinstance(task, dict) else None
         if repeated is not None and repeated != source.data.get(section):
-            place, line = source.place((f"{section}_task", "dataset_config"))
+            file, line = source.location((f"{section}_task", "dataset_config"))
             raise UserError(
                 f"{section}_task.dataset_config differs from {section}, which is read; give the same (a YAML anchor)",
-                place,
+                file,
                 line,
             )

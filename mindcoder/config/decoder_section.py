@@ -91,12 +91,12 @@ class DecoderSection(mindformers.DecoderSection):
         return self.n_kv_heads or self.num_heads
 
     @property
-    def inner_size(self) -> int:
+    def ffn_hidden_size(self) -> int:
         """Intermediate size of the MLP."""
         return self.intermediate_size or 4 * self.hidden_size
 
     @property
-    def position_limit(self) -> int | None:
+    def max_positions(self) -> int | None:
         """Maximum sequence length of learned positions; None with rotary positions."""
         return None
 
@@ -147,14 +147,14 @@ class DecoderSection(mindformers.DecoderSection):
         return [] if given is None else given if isinstance(given, list) else [given]
 
     @property
-    def weight_deviation(self) -> float:
+    def init_std(self) -> float:
         """Initial standard deviation of the weight matrices."""
         return self.initializer_range if self.initializer_range is not None else 0.02
 
     @property
-    def embedding_deviation(self) -> float:
+    def embedding_init_std(self) -> float:
         """Initial standard deviation of the token and position embeddings."""
-        return self.weight_deviation
+        return self.init_std
 
 
 # Aliases: a file may give several of these if they have the same value.

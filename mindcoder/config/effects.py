@@ -67,8 +67,8 @@ def notes_on_effects(config: RunConfig, source: YamlSource, device: str) -> list
     notes = []
     given = sorted(_given(config, source.data), key=lambda item: source.order(item[0]))
     for path, section, field, value in given:
-        place, line = source.place(path)
-        at, name = (f"{place}:{line}: " if line else f"{place}: "), ".".join(map(str, path))
+        file, line = source.location(path)
+        at, name = (f"{file}:{line}: " if line else f"{file}: "), ".".join(map(str, path))
         winner = OVERRULED.get(str(path[-1]))
         if winner in type(section).model_fields and getattr(section, winner) not in (None, "", []):
             notes.append(f"{at}{name} has no effect: {winner} is given")

@@ -32,13 +32,14 @@ def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None 
     return counts
 
 
-def check_divides(num_heads: int, num_kv_heads: int, inner_size: int, slices: int) -> None:
+def check_divides(num_heads: int, num_kv_heads: int, intermediate_size: int, slices: int) -> None:
     """Refuse a network that tensor parallelism of size ``slices`` cannot divide; a single key head is replicated.
 
     Raises:
         ValueError: heads, key heads or the MLP's intermediate size are not divisible.
     """
-    for name, size in (("num_heads", num_heads), ("n_kv_heads", num_kv_heads), ("intermediate_size", inner_size)):
+    sizes = {"num_heads": num_heads, "n_kv_heads": num_kv_heads, "intermediate_size": intermediate_size}
+    for name, size in sizes.items():
         if size % slices and not (name == "n_kv_heads" and size == 1):
             raise ValueError(f"{name} {size} is not divisible by {slices}")
 
@@ -52,8 +53,8 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
     mesh, model = config.parallel_config, config.model.settings
 
     def refuse(key: str, message: str) -> None:
-        place, line = source.place(("parallel_config", key))
-        raise UserError(f"parallel_config.{key}: {message}", place, line)
+        file, line = source.location(("parallel_config", key))
+        raise UserError(f"parallel_config.{key}: {message}", file, line)
 
     for key, size in (("context_parallel", mesh.context_parallel), ("expert_parallel", mesh.expert_parallel or 1)):
         if size > 1:
@@ -66,7 +67,7 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
             f"{product} but the number of processes is {world} (scripts/run_singlenode.sh starts them)",
         )
     try:
-        check_divides(model.num_heads, model.kv_heads, model.inner_size, mesh.model_parallel)
+        check_divides(model.num_heads, model.kv_heads, model.ffn_hidden_size, mesh.model_parallel)
     except ValueError as error:
         refuse("model_parallel", str(error))
     adapter = config.adapter.pet_type if config.adapter is not None else ""

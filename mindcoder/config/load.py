@@ -75,10 +75,10 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
     found = []
     for problem in problems:
         path = _data_path(problem["loc"], source.data)
-        place, line = source.place(path)
-        found.append((source.order(path), path, problem, place, line))
+        file, line = source.location(path)
+        found.append((source.order(path), path, problem, file, line))
     # Every member of a union complains: the one that got furthest, or whose type matched, gives the best message.
-    _, path, problem, place, line = min(
+    _, path, problem, file, line = min(
         found, key=lambda item: (item[0], -len(item[1]), str(item[2]["type"]).endswith("_type"))
     )
     name = ".".join(str(part) for part in path)
@@ -87,13 +87,13 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
     elif problem["type"] == "union_tag_invalid":
         message = f"{name}.type: found {problem['ctx']['tag']!r}, expected one of {problem['ctx']['expected_tags']}"
         message += _nearest_value(problem["ctx"]["tag"], problem["ctx"]["expected_tags"])
-        place, line = source.place((*path, "type"))
+        file, line = source.location((*path, "type"))
     else:
         message = f"{name}: found {_short(problem['input'])}, expected {_expectation(problem)}"
     distinct = {str(item[1]) for item in found}
     if len(distinct) > 1:
         message += f" (and {len(distinct) - 1} more)"
-    return UserError(message, place, line)
+    return UserError(message, file, line)
 
 
 def _data_path(location: tuple[str | int, ...], data: Any) -> KeyPath:

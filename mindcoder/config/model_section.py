@@ -41,17 +41,17 @@ class ModelConfigSection(DecoderSection, ResidualDropout):
         return self.n_kv_heads or (1 if self.multi_query else self.num_heads)
 
     @property
-    def inner_size(self) -> int:
+    def ffn_hidden_size(self) -> int:
         """Intermediate size of the MLP."""
         return self.intermediate_size or self.expand_ratio * self.hidden_size
 
     @property
-    def position_limit(self) -> int | None:
+    def max_positions(self) -> int | None:
         """Rows of the learned position embedding."""
         return self.n_position
 
     @property
-    def embedding_deviation(self) -> float:
+    def embedding_init_std(self) -> float:
         """Initial standard deviation of the token and position embeddings.
 
         MindFormers' WizardCoderEmbeddingLayer initializes both with ``initializer("normal")``, whose deviation is 0.01
@@ -98,7 +98,7 @@ class RotarySection(DecoderSection, mindformers.RotarySection):
         return self.max_position_embedding or self.seq_length
 
     @property
-    def weight_deviation(self) -> float:
+    def init_std(self) -> float:
         """Initial standard deviation of the weight matrices and embeddings."""
         return first_given(self.init_method_std, self.initializer_range, default=0.02)
 
@@ -154,14 +154,14 @@ class LlamaSection(RotarySection, mindformers.LlamaSection):
         return self.given_pad_id == self.vocab_size
 
     @property
-    def weight_deviation(self) -> float:
+    def init_std(self) -> float:
         """Initial standard deviation of the weight matrices and embeddings; MindFormers' default of init_method_std
         is 0.01.
         """
         return first_given(self.init_method_std, self.initializer_range, default=0.01)
 
     @property
-    def inner_size(self) -> int:
+    def ffn_hidden_size(self) -> int:
         """Two thirds of 4 H, times ``ffn_dim_multiplier``, rounded up to ``multiple_of`` (Llama's reference code)."""
         if self.intermediate_size:
             return self.intermediate_size

@@ -37,7 +37,7 @@ def read_bases(names: Sequence[str], shown: str) -> YamlSource:
     """Join bases that no file names; paths are relative to the working directory.
 
     Args:
-        shown: what messages call the place where the names are given.
+        shown: what messages call the source of the names.
 
     Raises:
         UserError: as `read_recipe`.
@@ -73,10 +73,10 @@ class _Reader:
         joined = YamlSource(own.file, {}, {}, files=[own.file])
         trail = (*trail, config)
         files: list[str] = []
-        for name, found, place in bases:
+        for name, found, location in bases:
             if any(_same(found, before) for before in trail):
                 names = " → ".join(_title(item) for item in (*trail, found))
-                raise UserError(f"base {name!r} leads in a circle: {names}", *place)
+                raise UserError(f"base {name!r} leads in a circle: {names}", *location)
             part = self.read(found, trail)
             _join(joined, part)
             files += [file for file in part.files if file not in files]
@@ -94,16 +94,16 @@ def _named(source: YamlSource, config: Config) -> list[tuple[str, Config, tuple[
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise UserError(
             f"base: expected names such as [models/llama2_7b, methods/lora], found {str(given)[:60]!r}",
-            *source.place((BASE,)),
+            *source.location((BASE,)),
         )
     found = []
     for index, name in enumerate(names):
-        place = source.place((BASE, index) if isinstance(given, list) else (BASE,))
-        found.append((name, _find(name, config, place), place))
+        location = source.location((BASE, index) if isinstance(given, list) else (BASE,))
+        found.append((name, _find(name, config, location), location))
     return found
 
 
-def _find(name: str, config: Config, place: tuple[str, int | None]) -> Config:
+def _find(name: str, config: Config, location: tuple[str, int | None]) -> Config:
     """The base: a path if it ends or begins like one, else a shipped name."""
     folder = config.file.parent
     if not name.endswith(ENDINGS) and not name.startswith((".", "/")):
@@ -111,10 +111,10 @@ def _find(name: str, config: Config, place: tuple[str, int | None]) -> Config:
             return shipped()[name]
         near = next((name + ending for ending in ENDINGS if (folder / (name + ending)).is_file()), None)
         hint = f"; a file is named with its ending: {near}" if near else nearest_name(name)
-        raise UserError(f"base: no shipped configuration {name!r}{hint}", *place)
+        raise UserError(f"base: no shipped configuration {name!r}{hint}", *location)
     path = folder / name
     if not path.is_file():
-        raise UserError(f"base: no such file as {os.path.normpath(path)}", *place)
+        raise UserError(f"base: no such file as {os.path.normpath(path)}", *location)
     return Config(path, given=os.path.normpath(Path(config.shown).parent / name))
 
 
@@ -131,8 +131,8 @@ def _join(below: YamlSource, above: YamlSource) -> None:
     replaced: set[KeyPath] = set()
     _join_sections(below.data, above.data, (), replaced)
     kept = {
-        path: place
-        for path, place in below.lines.items()
+        path: location
+        for path, location in below.lines.items()
         if not any(path[:end] in replaced for end in range(1, len(path) + 1))
     }
     below.lines = kept | above.lines

@@ -207,9 +207,9 @@ def _no_effect_table(words: Words) -> Iterator[str]:
 
     title, text, head = words.no_effect
     yield from (f"### {title}", "", text, "", head, "|---|---|")
-    for reason, places in _marked(words, wanted).items():
+    for reason, names_by_path in _marked(words, wanted).items():
         by_keys: dict[tuple[str, ...], list[str]] = {}
-        for path, names in places.items():
+        for path, names in names_by_path.items():
             by_keys.setdefault(tuple(names), []).append(path)
         cells = []
         for keys, paths in by_keys.items():

@@ -100,20 +100,20 @@ def _may_be_a_name(given: str) -> bool:
 
 def _entry(name: str, value: Any, source: YamlSource, folder: Path) -> DatasetEntry:
     if not isinstance(value, dict):
-        raise UserError(f"{name}: expected the keys {', '.join(KEYS)}", *source.place((name,)))
+        raise UserError(f"{name}: expected the keys {', '.join(KEYS)}", *source.location((name,)))
     for key, text in value.items():
-        place = source.place((name, key))
+        location = source.location((name, key))
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
-            raise UserError(f"{name}: unknown key {key!r}; there are {', '.join(near or KEYS)}", *place)
+            raise UserError(f"{name}: unknown key {key!r}; there are {', '.join(near or KEYS)}", *location)
         if not isinstance(text, (str, type(None))):
-            raise UserError(f"{name}.{key}: expected a text, found {str(text)[:40]!r}", *place)
+            raise UserError(f"{name}.{key}: expected a text, found {str(text)[:40]!r}", *location)
     texts = {key: value.get(key) or "" for key in KEYS}
     for key in ("licence", "source"):
         if not texts[key]:
             raise UserError(
-                f"{name}: {key} is missing; write 'unverified' where it is not known", *source.place((name,))
+                f"{name}: {key} is missing; write 'unverified' where it is not known", *source.location((name,))
             )
     path = str(folder / texts["path"]) if texts["path"] else ""
-    file, line = source.place((name,))
+    file, line = source.location((name,))
     return DatasetEntry(name, path, texts["format"], texts["columns"], texts["licence"], texts["source"], file, line)

@@ -46,8 +46,8 @@ def check_schedule(config: RunConfig, source: YamlSource) -> None:
     kind = schedule_type(section.type)
 
     def refuse(message: str, key: str) -> None:
-        place, line = source.place(("lr_schedule", key))
-        raise UserError(f"lr_schedule.{key}: {message}", place, line)
+        file, line = source.location(("lr_schedule", key))
+        raise UserError(f"lr_schedule.{key}: {message}", file, line)
 
     for key in sorted(section.model_fields_set - KEYS[kind]):
         value = getattr(section, key)
@@ -61,8 +61,8 @@ def check_schedule(config: RunConfig, source: YamlSource) -> None:
     if peak is None:
         peak = config.optimizer.learning_rate
     if peak is None and trains:
-        place, line = source.place(("lr_schedule",))
-        raise UserError("lr_schedule.learning_rate is missing (or optimizer.learning_rate)", place, line)
+        file, line = source.location(("lr_schedule",))
+        raise UserError("lr_schedule.learning_rate is missing (or optimizer.learning_rate)", file, line)
     if kind in ("PolynomialWithWarmUpLR", "WarmUpStableDecayLR") and section.lr_end is not None and peak is not None:
         if section.lr_end >= peak:
             refuse(f"found {section.lr_end:g}, expected less than learning_rate {peak:g}", "lr_end")

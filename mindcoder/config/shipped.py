@@ -60,7 +60,7 @@ class Config:
         source = parse_yaml(before + text[start:end], self.shown)
         data = source.data[self.entry]
         if not isinstance(data, dict):
-            raise UserError(f"{self.entry}: expected keys and values", *source.place((self.entry,)))
+            raise UserError(f"{self.entry}: expected keys and values", *source.location((self.entry,)))
         lines = {path[1:]: line for path, line in source.lines.items() if path[:1] == (self.entry,)}
         return YamlSource(source.file, data, lines)
 

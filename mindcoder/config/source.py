@@ -37,7 +37,7 @@ class YamlSource:
     def __post_init__(self) -> None:
         self.files = self.files or [self.file]
 
-    def place(self, path: KeyPath) -> tuple[str, int | None]:
+    def location(self, path: KeyPath) -> tuple[str, int | None]:
         """File (or flag) and line of ``path``, or of its nearest ancestor that has one."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.overridden:
@@ -48,8 +48,8 @@ class YamlSource:
 
     def order(self, path: KeyPath) -> tuple[int, int]:
         """Sort key of a path: the file itself before its bases, then by line; flags come first."""
-        place, line = self.place(path)
-        return (len(self.files) - self.files.index(place) if place in self.files else 0), line or 0
+        file, line = self.location(path)
+        return (len(self.files) - self.files.index(file) if file in self.files else 0), line or 0
 
 
 SIZE_LIMIT = 1 << 18  # bytes of a file; MindFormers' longest has 10 KB

@@ -72,7 +72,7 @@ class DataLayout:
     lengths: Sequence[int] = ()
 
 
-def same_place(position: Position, before: DataLayout, now: DataLayout) -> Position:
+def convert_position(position: Position, before: DataLayout, now: DataLayout) -> Position:
     """Convert a position between two updates to another layout that takes the same rows in the same order.
 
     Raises:
@@ -276,7 +276,7 @@ class BatchLoader:
 
     def _plan(self, epoch: int) -> list[tuple[np.ndarray, int]]:
         """Rows and length of each global batch of an epoch; the last one may be short."""
-        order, size = self._order.of(epoch), self.global_batch
+        order, size = self._order.rows_of_epoch(epoch), self.global_batch
         if self._buckets is not None:
             return self._buckets.batches(order, epoch)[: self.batches_per_epoch]
         return [(order[begin : begin + size], self.seq_length) for begin in range(0, len(order), size)][

@@ -23,7 +23,7 @@ pre{{white-space:pre-wrap;border:1px solid #ccc;border-radius:6px;padding:.8rem}
 
 
 @dataclass(frozen=True)
-class Piece:
+class Span:
     """Text of consecutive tokens that are either all learned or all masked."""
 
     text: str
@@ -46,40 +46,40 @@ def read_rows(location: str, limit: int | None = None) -> Iterator[dict[str, np.
 def documents(row: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Ids and labels of every document of a row, without padding."""
     ids, labels = row["input_ids"].reshape(-1), row.get("labels", row["input_ids"]).reshape(-1)
-    places = row.get("document_ids", np.zeros_like(ids)).reshape(-1)
-    for number in range(places.max() + 1):
-        inside = places == number
+    document_ids = row.get("document_ids", np.zeros_like(ids)).reshape(-1)
+    for number in range(document_ids.max() + 1):
+        inside = document_ids == number
         yield ids[inside], labels[inside]
 
 
-def pieces(ids: np.ndarray, labels: np.ndarray, tokenizer: CodeTokenizer) -> list[Piece]:
+def spans(ids: np.ndarray, labels: np.ndarray, tokenizer: CodeTokenizer) -> list[Span]:
     """A document's text, split where the loss mask changes."""
     learned = labels != IGNORED_LABEL
     learned[:1] = learned[1:2]  # the first token is never predicted
     cuts = [0, *(np.flatnonzero(np.diff(learned.astype(np.int8))) + 1).tolist(), len(ids)]
     texts = [tokenizer.decode(ids[:end].tolist()) for end in cuts]
     return [
-        Piece(texts[number + 1][len(texts[number]) :], bool(learned[begin]))
+        Span(texts[number + 1][len(texts[number]) :], bool(learned[begin]))
         for number, begin in enumerate(cuts[:-1])
         if begin < len(ids)
     ]
 
 
-def terminal_text(found: Sequence[Piece], colours: bool) -> str:
+def terminal_text(sample: Sequence[Span], colours: bool) -> str:
     """Terminal output: masked text dimmed, or in brackets ⟦ ⟧ without colors."""
     marks = (DIM, PLAIN) if colours else ("⟦", "⟧")
-    return "".join(piece.text if piece.learned else f"{marks[0]}{piece.text}{marks[1]}" for piece in found)
+    return "".join(span.text if span.learned else f"{marks[0]}{span.text}{marks[1]}" for span in sample)
 
 
-def html_page(title: str, samples: Sequence[Sequence[Piece]]) -> str:
+def html_page(title: str, samples: Sequence[Sequence[Span]]) -> str:
     """A self-contained page of samples."""
     blocks = []
-    for found in samples:
-        spans = (
-            f'<span class="{"learned" if piece.learned else "masked"}">{html.escape(piece.text)}</span>'
-            for piece in found
+    for sample in samples:
+        tags = (
+            f'<span class="{"learned" if span.learned else "masked"}">{html.escape(span.text)}</span>'
+            for span in sample
         )
-        blocks.append(f"<pre>{''.join(spans)}</pre>")
+        blocks.append(f"<pre>{''.join(tags)}</pre>")
     return PAGE.format(title=html.escape(title), samples="\n".join(blocks))
 
 
@@ -91,10 +91,10 @@ def statistics(location: str) -> list[str]:
     """
     lengths: list[int] = []
     learned: list[int] = []
-    rows = tokens = places = 0
+    rows = tokens = positions = 0
     for row in read_rows(location):
         rows += 1
-        places += row["input_ids"].size
+        positions += row["input_ids"].size
         for ids, labels in documents(row):
             lengths.append(len(ids))
             learned.append(int((labels != IGNORED_LABEL).sum()))
@@ -103,6 +103,6 @@ def statistics(location: str) -> list[str]:
     return [
         f"rows {rows}, documents {len(lengths)} ({len(lengths) / max(rows, 1):.2f} a row)",
         f"tokens {tokens}, learned {sum(learned)} ({sum(learned) / max(tokens, 1):.1%}), "
-        f"padding {1 - tokens / max(places, 1):.1%}",
+        f"padding {1 - tokens / max(positions, 1):.1%}",
         "document length: median {}, 90 % {}, 99 % {}, longest {}".format(*quantiles),
     ]

@@ -81,7 +81,7 @@ class StreamLoader:
         self.rows = self.order.rows  # records per pass
         self.batches_per_epoch = options.batches
         self._remarks = Remarks()
-        self._order_of = lru_cache(maxsize=4)(self.order.of)
+        self._order_of = lru_cache(maxsize=4)(self.order.rows_of_epoch)
 
     @property
     def files(self) -> list[Path]:

@@ -204,7 +204,7 @@ def _config(weights: Weights, dtype: str) -> TransformerConfig:
 
 
 def _name(weights: Weights) -> str:
-    place = weights.place
+    path = weights.path
     if weights.step is not None:  # <run>/checkpoint/step_N
-        place = place.parent.parent
-    return place.resolve().name
+        path = path.parent.parent
+    return path.resolve().name

@@ -124,7 +124,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
             raise UserError(
                 f"prompt {index} has {len(ids)} tokens, which leaves no room for an answer within "
                 f"{max_length}; raise --predict_length"
-                + (f" (up to {model.position_limit})" if model.position_limit else "")
+                + (f" (up to {model.max_positions})" if model.max_positions else "")
             )
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")

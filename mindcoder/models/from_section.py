@@ -49,8 +49,8 @@ def _common(section: DecoderSection) -> dict[str, Any]:
         "num_heads": section.num_heads,
         "num_kv_heads": section.kv_heads,
         "attention_dropout": section.attention_dropout,
-        "initializer_range": section.weight_deviation,
-        "embedding_deviation": section.embedding_deviation,
+        "initializer_range": section.init_std,
+        "embedding_deviation": section.embedding_init_std,
         "param_dtype": section.param_init_type,
         "embedding_dtype": section.embedding_init_type or section.param_init_type,
         "compute_dtype": section.compute_dtype,
@@ -102,7 +102,7 @@ def _rope_scaling(section: RotarySection) -> RopeScaling | None:
 def _gpt_bigcode(section: ModelConfigSection) -> TransformerConfig:
     return TransformerConfig(
         model_type=gpt_bigcode.MODEL_TYPE,
-        intermediate_size=section.inner_size,
+        intermediate_size=section.ffn_hidden_size,
         max_position_embeddings=section.n_position,
         **_common(section),
         **_residual_dropout(section, section.dropout),
@@ -112,7 +112,7 @@ def _gpt_bigcode(section: ModelConfigSection) -> TransformerConfig:
 def _starcoder2(section: StarCoder2Section) -> TransformerConfig:
     return TransformerConfig(
         model_type=starcoder2.MODEL_TYPE,
-        intermediate_size=section.inner_size,
+        intermediate_size=section.ffn_hidden_size,
         attention_bias=section.use_bias,
         mlp_bias=section.use_bias,
         sliding_window=section.sliding_window,
@@ -126,7 +126,7 @@ def _starcoder2(section: StarCoder2Section) -> TransformerConfig:
 def _llama(section: LlamaSection) -> TransformerConfig:
     return TransformerConfig(
         model_type=llama.MODEL_TYPE,
-        intermediate_size=section.inner_size,
+        intermediate_size=section.ffn_hidden_size,
         norm="rms_norm",
         norm_epsilon=section.rms_norm_eps,
         activation="silu",

@@ -63,7 +63,7 @@ void map(const Arguments &arguments, Function function, Inputs... from) {
     using T = Element<decltype(type)>;
     T *result = arguments.data<T>(to);
     const auto all_of = [&](auto... x) {
-      parallel(size, 64, COST, [&](int64_t begin, int64_t end) {
+      parallel_for(size, 64, COST, [&](int64_t begin, int64_t end) {
         vectors(end - begin, [&](int64_t at, int64_t count) {
           store_up_to(result + begin + at, function(load_up_to(x + begin + at, count)...), count);
         });
@@ -116,7 +116,7 @@ void rotary(const Arguments &arguments) {
     const T *x = arguments.data<T>(0), *cos = arguments.data<T>(1), *sin = arguments.data<T>(2);
     T *y = arguments.data<T>(4);
     const bool shared = arguments.size(1, 0) == 1;
-    parallel(batch * tokens, 1, heads * size * 2, [&](int64_t begin, int64_t end) {
+    parallel_for(batch * tokens, 1, heads * size * 2, [&](int64_t begin, int64_t end) {
       for (int64_t token = begin; token < end; token++) {
         const int64_t angle = (shared ? token % tokens : token) * size;
         for (int64_t head = 0; head < heads; head++) {

@@ -17,7 +17,7 @@ void bitwise_and_scalar(const Arguments &arguments) {
   arguments.expect_count(3);
   const int32_t *x = arguments.data<int32_t>(0), mask = static_cast<int32_t>(arguments.integer(1));
   int32_t *y = arguments.data<int32_t>(2);
-  parallel(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) y[at] = x[at] & mask;
   });
 }
@@ -28,7 +28,7 @@ void bitwise_xor(const Arguments &arguments) {
   if (arguments.size(0) != arguments.size(1)) arguments.refuse(1, "expected the shape of the other");
   const int32_t *a = arguments.data<int32_t>(0), *b = arguments.data<int32_t>(1);
   int32_t *y = arguments.data<int32_t>(2);
-  parallel(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) y[at] = a[at] ^ b[at];
   });
 }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "lanes.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -33,8 +33,8 @@ std::vector<Tile> cut_into_tiles(const Step &step, const Heads &heads) {
 
 class Worker {
  public:
-  Worker(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values, float *attended)
-      : step_(step), heads_(heads), query_(query), keys_(keys), values_(values), attended_(attended) {}
+  Worker(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values, float *attn_output)
+      : step_(step), heads_(heads), query_(query), keys_(keys), values_(values), attn_output_(attn_output) {}
 
   void run(const Tile &tile) {
     count_ = 0;
@@ -46,7 +46,7 @@ class Worker {
       first = std::min(first, oldest);
       for (int64_t head = tile.first_head; head < tile.first_head + tile.heads; head++) {
         queries_[count_] = query_ + (token * heads_.query + head) * heads_.size;
-        results_[count_] = attended_ + (token * heads_.query + head) * heads_.size;
+        results_[count_] = attn_output_ + (token * heads_.query + head) * heads_.size;
         oldest_[count_] = oldest;
         newest_[count_++] = position;
       }
@@ -131,7 +131,7 @@ class Worker {
   const Step &step_;
   const Heads &heads_;
   const float *query_, *keys_, *values_;
-  float *attended_;
+  float *attn_output_;
   const int32_t *table_ = nullptr;
   int count_ = 0;
   int64_t first_ = 0, end_ = 0, visible_end_ = 0;
@@ -156,11 +156,11 @@ void write_cache(const Step &step, const Heads &heads, const float *key, const f
 }
 
 void attend(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values,
-            float *attended) {
+            float *attn_output) {
   const std::vector<Tile> tiles = cut_into_tiles(step, heads);
   std::atomic<size_t> next{0};
-  share([&](int) {
-    Worker worker(step, heads, query, keys, values, attended);
+  run_on_all_threads([&](int) {
+    Worker worker(step, heads, query, keys, values, attn_output);
     for (size_t tile = next++; tile < tiles.size(); tile = next++) worker.run(tiles[tile]);
   });
 }

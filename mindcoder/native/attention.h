@@ -24,7 +24,7 @@ struct Step {
 // Writes key[count, kv * size] and value[count, kv * size] into their slots.
 void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, float *keys, float *values);
 
-// attended[count, query * size] of query[count, query * size], which is scaled already. A token attends to the tokens
-// of its sequence up to itself, all of them in the cache. The result of a token does not depend on the other tokens.
+// attn_output[count, query * size] of query[count, query * size], which is scaled already. A token attends to the
+// tokens of its sequence up to itself, all of them in the cache. The result of a token does not depend on the others.
 void attend(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values,
-            float *attended);
+            float *attn_output);

@@ -70,10 +70,10 @@ void combine_range(const BroadcastAxes &axes, const T *a, const T *b, T *result,
   const int last = static_cast<int>(axes.sizes.size()) - 1;
   const int64_t row = axes.sizes[last];
   for (int64_t at = begin; at < end;) {
-    int64_t rest = at / row, a_at = at % row * axes.first_steps[last], b_at = at % row * axes.second_steps[last];
+    int64_t remainder = at / row, a_at = at % row * axes.first_steps[last], b_at = at % row * axes.second_steps[last];
     for (int axis = last - 1; axis >= 0; axis--) {
-      const int64_t place = rest % axes.sizes[axis];
-      rest /= axes.sizes[axis];
+      const int64_t place = remainder % axes.sizes[axis];
+      remainder /= axes.sizes[axis];
       a_at += place * axes.first_steps[axis];
       b_at += place * axes.second_steps[axis];
     }
@@ -92,6 +92,6 @@ void combine(const Arguments &arguments, int first, int second, int result, Func
   const BroadcastAxes axes(arguments, first, second, result);
   const T *a = static_cast<const T *>(arguments.raw(first)), *b = static_cast<const T *>(arguments.raw(second));
   T *to = static_cast<T *>(arguments.raw(result));
-  parallel(arguments.size(result), 64, 1,
+  parallel_for(arguments.size(result), 64, 1,
            [&](int64_t begin, int64_t end) { combine_range(axes, a, b, to, begin, end, function); });
 }

@@ -32,7 +32,7 @@ void counter_bits(const Arguments &arguments) {
   uint8_t *bytes = arguments.data<uint8_t>(5);
   const int64_t rows = heads * group * length;
   if (arguments.size(5) * 8 < rows * total) arguments.refuse(5, "expected a bit for each probability");
-  parallel((rows + 7) / 8, 1, 8 * total, [&](int64_t begin, int64_t end) {  // eight rows end with a whole byte
+  parallel_for((rows + 7) / 8, 1, 8 * total, [&](int64_t begin, int64_t end) {  // eight rows end with a whole byte
     std::vector<uint8_t> kept(8 * total);
     for (int64_t eight = begin; eight < end; eight++) {
       std::fill(kept.begin(), kept.end(), uint8_t{0});

@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "brain.h"
+#include "bfloat16.h"
 #include "lanes.h"
-#include "team.h"
+#include "thread_pool.h"
 
-// bfloat16 as a number; brain.h has its bits.
+// bfloat16 as a number; bfloat16.h has its bits.
 struct Bfloat16 {
   uint16_t bits;
 
@@ -43,9 +43,9 @@ template <> struct Computed<Half> { using Type = float; };
 template <> struct Computed<Bfloat16> { using Type = float; };
 template <class T> using ComputedIn = typename Computed<T>::Type;
 
-static inline Lanes load(const Bfloat16 *from) { return load(reinterpret_cast<const Brain *>(from)); }
+static inline Lanes load(const Bfloat16 *from) { return load(reinterpret_cast<const Bfloat16Bits *>(from)); }
 
-static inline void store(Bfloat16 *to, Lanes values) { store_some(reinterpret_cast<Brain *>(to), values, LANES); }
+static inline void store(Bfloat16 *to, Lanes values) { store_some(reinterpret_cast<Bfloat16Bits *>(to), values, LANES); }
 
 static inline void store(Half *to, Lanes values) {
 #if defined(__AVX512F__)
@@ -77,18 +77,18 @@ static inline void store_up_to(T *to, Lanes values, int64_t count) {
   else store_some(to, values, count);
 }
 
-constexpr int64_t WORTH_SHARING = 1 << 15;  // operations below which waking the team costs more than it saves
+constexpr int64_t WORTH_SHARING = 1 << 15;  // operations below which waking the pool costs more than it saves
 
-// Calls work(begin, end) for parts of 0..size with boundaries at multiples of `grain`, on all threads of the team;
+// Calls work(begin, end) for parts of 0..size with boundaries at multiples of `grain`, on all threads of the pool;
 // `each` is the number of simple operations that one of `size` takes.
 template <class Work>
-void parallel(int64_t size, int64_t grain, int64_t each, const Work &work) {
-  const int members = team_size();
+void parallel_for(int64_t size, int64_t grain, int64_t each, const Work &work) {
+  const int members = thread_count();
   if (members == 1 || size <= grain || size * each < WORTH_SHARING) {
     if (size > 0) work(int64_t{0}, size);
     return;
   }
-  share([&](int member) {
+  run_on_all_threads([&](int member) {
     const Range own = part_of(size, member, members, grain);
     if (own.begin < own.end) work(own.begin, own.end);
   });

@@ -3,7 +3,7 @@
 #include <atomic>
 
 #include "flash_dispatch.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace flash {
 namespace {
@@ -33,7 +33,7 @@ class Heads {
       for (int64_t kv_head = 0; kv_head < call_.kv_heads; kv_head++) {
         const int64_t own = size_of(sequence) * parts_;
         const int64_t pieces = static_cast<int64_t>(units.size()) * parts_;
-        if (pieces >= 2 * team_size() && (size + own) * 4 > AT_ONCE) {
+        if (pieces >= 2 * thread_count() && (size + own) * 4 > AT_ONCE) {
           differentiate(units, size);
           units.clear(), size = 0;
         }
@@ -68,7 +68,7 @@ class Heads {
     }
     const int64_t count = static_cast<int64_t>(units.size()) * parts_;
     std::atomic<int64_t> next{0};
-    share([&](int member) {
+    run_on_all_threads([&](int member) {
       if (member >= count) return;
       Backward<Products> backward(call_, visible_, inputs_, saved_, gradients_, queries, keys);
       Products::begin();
@@ -82,7 +82,7 @@ class Heads {
       Products::end();
     });
     std::atomic<size_t> next_block{0};
-    share([&](int) {
+    run_on_all_threads([&](int) {
       const Buffer<float> rows(BLOCK * std::max(padded(call_.width), padded(call_.value_width)));
       for (size_t at = next_block++; at < blocks.size(); at = next_block++)
         write(units[blocks[at].unit], blocks[at].first, memory.get(), rows.get());

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "flash_elements.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace flash {
 namespace {
@@ -152,7 +152,7 @@ void attend_cached(const CachedCall &call, const void *query, void *out, float *
   }
   const Buffer<float> results(size);
   std::atomic<size_t> next{0};
-  share([&](int) {
+  run_on_all_threads([&](int) {
     Worker worker(call);
     for (size_t at = next++; at < pieces.size(); at = next++) worker.run(pieces[at], query, results.get() + pieces[at].result, stride);
   });

@@ -2,9 +2,9 @@
 #pragma once
 #include <cstdlib>
 
-#include "flash_brains.h"
+#include "flash_bfloat16.h"
 #include "flash_floats.h"
-#include "tiles.h"
+#include "amx.h"
 
 namespace flash {
 
@@ -22,14 +22,14 @@ inline bool pairs_pay() {
 // Calls work(Products{}).
 template <class Work>
 void with_products(Element element, const Work &work) {
-#if defined(FLASH_TILES)
-  if (tiles_available()) {
-    if (element == Element::bfloat16) return work(TileProducts<1>{});
-    return work(TileProducts<3>{});
+#if defined(FLASH_AMX)
+  if (amx_available()) {
+    if (element == Element::bfloat16) return work(AmxProducts<1>{});
+    return work(AmxProducts<3>{});
   }
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512BF16__)
-  if (element == Element::bfloat16 && pairs_pay()) return work(BrainProducts{});
+  if (element == Element::bfloat16 && pairs_pay()) return work(Bfloat16Products{});
 #endif
   work(FloatProducts{});
 }

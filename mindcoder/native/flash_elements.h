@@ -34,14 +34,14 @@ inline char *at(void *data, Element element, int64_t index) {
 }
 
 // Sixteen bits, the upper half of a float.
-inline float of_brain(uint16_t bits) {
+inline float from_bfloat16(uint16_t bits) {
   const uint32_t whole = static_cast<uint32_t>(bits) << 16;
   float value;
   std::memcpy(&value, &whole, 4);
   return value;
 }
 
-inline uint16_t to_brain(float value) {  // to the nearest, ties to even
+inline uint16_t to_bfloat16(float value) {  // to the nearest, ties to even
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
   if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
@@ -53,8 +53,8 @@ inline void read_row(Element element, const char *from, int64_t count, int64_t p
   if (element == Element::float32) {
     std::memcpy(to, from, count * 4);
   } else if (element == Element::bfloat16) {
-    const uint16_t *brains = reinterpret_cast<const uint16_t *>(from);
-    for (int64_t index = 0; index < count; index++) to[index] = of_brain(brains[index]);
+    const uint16_t *stored = reinterpret_cast<const uint16_t *>(from);
+    for (int64_t index = 0; index < count; index++) to[index] = from_bfloat16(stored[index]);
   } else {
     const Half *halves = reinterpret_cast<const Half *>(from);
     int64_t index = 0;
@@ -70,8 +70,8 @@ inline void write_row(Element element, const float *from, float factor, int64_t 
     float *floats = reinterpret_cast<float *>(to);
     for (int64_t index = 0; index < count; index++) floats[index] = from[index] * factor;
   } else if (element == Element::bfloat16) {
-    uint16_t *brains = reinterpret_cast<uint16_t *>(to);
-    for (int64_t index = 0; index < count; index++) brains[index] = to_brain(from[index] * factor);
+    uint16_t *stored = reinterpret_cast<uint16_t *>(to);
+    for (int64_t index = 0; index < count; index++) stored[index] = to_bfloat16(from[index] * factor);
   } else {
     Half *halves = reinterpret_cast<Half *>(to);
     int64_t index = 0;

@@ -3,7 +3,7 @@
 #include <atomic>
 
 #include "flash_dispatch.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace flash {
 namespace {
@@ -66,13 +66,13 @@ class Heads {
       for (int64_t first = (own.queries - 1) / QUERIES * QUERIES; first >= 0 && own.queries > 0; first -= QUERIES)
         for (int64_t head = 0; head < call_.group(); head++) pieces.push_back({unit, units[index].kv_head * call_.group() + head, first});
     }
-    share([&](int member) {
+    run_on_all_threads([&](int member) {
       Packer<Products> packer(std::max(call_.width, call_.value_width));
-      const Range own = part_of(static_cast<int64_t>(blocks.size()), member, team_size(), 1);
+      const Range own = part_of(static_cast<int64_t>(blocks.size()), member, thread_count(), 1);
       for (int64_t at = own.begin; at < own.end; at++) pack(units[blocks[at].unit], blocks[at].first, packer, memory.get());
     });
     std::atomic<size_t> next{0};
-    share([&](int) {
+    run_on_all_threads([&](int) {
       Forward<Products> forward(call_, visible_, inputs_, results_);
       Products::begin();
       for (size_t at = next++; at < pieces.size(); at = next++) {

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "flash_elements.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace flash {
 
@@ -31,8 +31,8 @@ void Visible::look_at_masks() {
       for (int64_t row = 0; row < table.rows; row++) rows.push_back({static_cast<int64_t>(index), head, row});
   }
   if (rows.empty()) return;
-  share([&](int member) {
-    const Range own = part_of(static_cast<int64_t>(rows.size()), member, team_size(), 1);
+  run_on_all_threads([&](int member) {
+    const Range own = part_of(static_cast<int64_t>(rows.size()), member, thread_count(), 1);
     for (int64_t at = own.begin; at < own.end; at++) {
       const Row &row = rows[at];
       Table &table = tables_[row.sequence];

@@ -10,7 +10,7 @@
 
 #include "gemm_kernel.h"
 #include "scratch.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -28,7 +28,7 @@ int64_t equal_part(int64_t size, int64_t limit, int64_t grain) {
   return rounded(parts_of(size, parts_of(size, most)), grain);
 }
 
-// Executes work(task) for all tasks, alone or with the team.
+// Executes work(task) for all tasks, alone or with all threads.
 template <class Work>
 void for_each_task(int64_t tasks, bool alone, const GemmKernel &kernel, const Work &work) {
   std::atomic<int64_t> next{0};
@@ -38,7 +38,7 @@ void for_each_task(int64_t tasks, bool alone, const GemmKernel &kernel, const Wo
     kernel.end();
   };
   if (alone || tasks == 1) member(0);
-  else share(member);
+  else run_on_all_threads(member);
 }
 
 // Part of A's or B's rows, packed.
@@ -132,7 +132,7 @@ struct Multiplication {
     const int64_t wide = std::min(b_panels, std::max(IN_CACHE / b.panel_bytes, int64_t{1}));
     const int64_t bands = parts_of(b_panels, wide);
     // Enough tasks for an even end, but long ones: each reads its panels of B again.
-    const int64_t tall = std::max(parts_of(a_panels * bands, int64_t{8} * team_size()), int64_t{1});
+    const int64_t tall = std::max(parts_of(a_panels * bands, int64_t{8} * thread_count()), int64_t{1});
     const int64_t tasks = bands * parts_of(a_panels, tall);
     for_each_task(tasks, alone, kernel, [&](int64_t task) {
       alignas(64) float block[MOST];
@@ -171,7 +171,7 @@ struct Multiplication {
 };
 
 const GemmKernel &kernel_for(const GemmArguments &arguments) {
-  if (const GemmKernel *tiles = gemm_tiles(arguments)) return *tiles;
+  if (const GemmKernel *amx = gemm_amx(arguments)) return *amx;
   if (const GemmKernel *pairs = gemm_pairs(arguments)) return *pairs;
   return *gemm_vectors(arguments);
 }
@@ -185,9 +185,9 @@ void gemm(const GemmArguments &arguments) {
   const int64_t size = g.m * g.n * g.k;
   const bool small = size < TOGETHER;
   // Many small products: each is one thread's. Otherwise all threads work on one after the other.
-  if (g.batch >= 2 * team_size() && size < 64 * TOGETHER && size * g.batch >= TOGETHER) {
+  if (g.batch >= 2 * thread_count() && size < 64 * TOGETHER && size * g.batch >= TOGETHER) {
     std::atomic<int64_t> next{0};
-    share([&](int) {
+    run_on_all_threads([&](int) {
       for (int64_t item = next.fetch_add(1); item < g.batch; item = next.fetch_add(1))
         Multiplication{g, kernel, item, true}.run();
     });

@@ -22,7 +22,7 @@ struct GemmKernel {
 };
 
 // Null where this was not compiled for such a processor or does not run on one.
-const GemmKernel *gemm_tiles(const GemmArguments &arguments);  // AMX: bfloat16, or float32 as terms of bfloat16
+const GemmKernel *gemm_amx(const GemmArguments &arguments);  // AMX: bfloat16, or float32 as terms of bfloat16
 const GemmKernel *gemm_pairs(const GemmArguments &arguments);  // AVX512-BF16: bfloat16, or float32 as one term of it
 
 // Whether `gemm_pairs` has a kernel here.

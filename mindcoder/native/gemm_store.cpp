@@ -1,5 +1,5 @@
 // The end of a product: sums become elements of C.
-#include "brain.h"
+#include "bfloat16.h"
 #include "gemm_kernel.h"
 #include "lanes.h"
 
@@ -47,10 +47,10 @@ void store_sums(const GemmArguments &arguments, int64_t item, int64_t row, int64
   };
   const auto with_bias = [&](auto number) {
     if (arguments.bias_element == GemmType::float32) store(number, float{});
-    else if (arguments.bias_element == GemmType::bfloat16) store(number, Brain{});
+    else if (arguments.bias_element == GemmType::bfloat16) store(number, Bfloat16Bits{});
     else store(number, Half{});
   };
   if (arguments.element == GemmType::float32) with_bias(float{});
-  else if (arguments.element == GemmType::bfloat16) with_bias(Brain{});
+  else if (arguments.element == GemmType::bfloat16) with_bias(Bfloat16Bits{});
   else with_bias(Half{});
 }

@@ -1,7 +1,7 @@
 // Matrix products in float32 by vector instructions, for any processor; bfloat16 factors are widened when packed.
 #include <algorithm>
 
-#include "brain.h"
+#include "bfloat16.h"
 #include "gemm_kernel.h"
 #include "transpose.h"
 #include "lanes.h"
@@ -58,7 +58,7 @@ void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int6
   if (from.element == GemmType::float32)
     pack_numbers<WIDTH, float>(from, item, row, rows, start, depth, static_cast<float *>(to));
   else if (from.element == GemmType::bfloat16)
-    pack_numbers<WIDTH, Brain>(from, item, row, rows, start, depth, static_cast<float *>(to));
+    pack_numbers<WIDTH, Bfloat16Bits>(from, item, row, rows, start, depth, static_cast<float *>(to));
   else
     pack_numbers<WIDTH, Half>(from, item, row, rows, start, depth, static_cast<float *>(to));
 }

@@ -1,10 +1,10 @@
 // The instruction set this library was compiled for; `mindcoder doctor` prints it.
 #include "gemm_kernel.h"
 #include "lanes.h"
-#include "tiles.h"
+#include "amx.h"
 
 extern "C" const char *MindCoderKind() {
-  if (tiles_available()) return "AVX-512 and AMX";
+  if (amx_available()) return "AVX-512 and AMX";
   if (LANES == 16) return "AVX-512";
   if (LANES == 8) return "AVX";
 #if defined(__aarch64__)
@@ -15,4 +15,4 @@ extern "C" const char *MindCoderKind() {
 }
 
 // Whether products of bfloat16 are faster than those of float32 here.
-extern "C" bool MindCoderHasBfloat16() { return tiles_available() || pairs_available(); }
+extern "C" bool MindCoderHasBfloat16() { return amx_available() || pairs_available(); }

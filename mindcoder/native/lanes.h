@@ -96,15 +96,15 @@ static inline Lanes exponential(Lanes x) {
   x = x > highest ? highest : x;
   x = x < lowest ? lowest : x;
   Lanes whole = (x * 1.44269504088896341f + shifter) - shifter;
-  Lanes rest = x - whole * 0.693359375f;
-  rest = rest + whole * 2.12194440e-4f;
+  Lanes remainder = x - whole * 0.693359375f;
+  remainder = remainder + whole * 2.12194440e-4f;
   Lanes value = all(1.9875691500e-4f);
-  value = value * rest + 1.3981999507e-3f;
-  value = value * rest + 8.3334519073e-3f;
-  value = value * rest + 4.1665795894e-2f;
-  value = value * rest + 1.6666665459e-1f;
-  value = value * rest + 5.0000001201e-1f;
-  value = value * rest * rest + rest + 1.0f;
+  value = value * remainder + 1.3981999507e-3f;
+  value = value * remainder + 8.3334519073e-3f;
+  value = value * remainder + 4.1665795894e-2f;
+  value = value * remainder + 1.6666665459e-1f;
+  value = value * remainder + 5.0000001201e-1f;
+  value = value * remainder * remainder + remainder + 1.0f;
   IntLanes power = (__builtin_convertvector(whole, IntLanes) + 127) << 23;
   return (Lanes)((IntLanes)(value * (Lanes)power) & visible);
 }

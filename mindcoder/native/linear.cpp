@@ -1,9 +1,9 @@
 #include "linear.h"
 
-#include "tiles.h"
+#include "amx.h"
 #include "vectors.h"
 
-void Product::finish(int64_t begin, int64_t end) const {
+void Product::add_bias_and_residual(int64_t begin, int64_t end) const {
   if (bias.data == nullptr && residual == nullptr) return;
   for (int64_t row = 0; row < rows; row++) {
     const int64_t first = row * weight.outputs;
@@ -19,9 +19,9 @@ void Product::finish(int64_t begin, int64_t end) const {
 }
 
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y) {
-  const int64_t by_tiles = tiles_available() ? rows.prompts : 0, others = rows.count - by_tiles;
-  if (by_tiles > 0) multiply_by_tiles({x, by_tiles, weight, bias, residual, y});
+  const int64_t by_amx = amx_available() ? rows.prompts : 0, others = rows.count - by_amx;
+  if (by_amx > 0) multiply_amx({x, by_amx, weight, bias, residual, y});
   if (others == 0) return;
-  const float *own_residual = residual == nullptr ? nullptr : residual + by_tiles * weight.outputs;
-  multiply_by_vectors({x + by_tiles * weight.inputs, others, weight, bias, own_residual, y + by_tiles * weight.outputs});
+  const float *own_residual = residual == nullptr ? nullptr : residual + by_amx * weight.outputs;
+  multiply_by_vectors({x + by_amx * weight.inputs, others, weight, bias, own_residual, y + by_amx * weight.outputs});
 }

@@ -20,7 +20,7 @@ struct Product {
   float *y;
 
   // Adds bias and residual to the outputs begin..end of all rows.
-  void finish(int64_t begin, int64_t end) const;
+  void add_bias_and_residual(int64_t begin, int64_t end) const;
 };
 
 // Activations of one step, one row per token. The first `prompts` rows are prefill tokens, which come in large numbers

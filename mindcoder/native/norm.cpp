@@ -21,7 +21,7 @@ void norm(const Arguments &arguments) {
     const T *x = arguments.data<T>(0);
     const int64_t size = arguments.size(0), blocks = (size + BLOCK - 1) / BLOCK;
     std::vector<float> partial(blocks);
-    parallel(blocks, 1, BLOCK * 2, [&](int64_t begin, int64_t end) {
+    parallel_for(blocks, 1, BLOCK * 2, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; block++) {
         Lanes sums = {};
         vectors(std::min(BLOCK, size - block * BLOCK), [&](int64_t at, int64_t count) {

@@ -30,13 +30,13 @@ template <class Add>
 void sum_rows(int64_t rows, int64_t size, int count, float *const *sums, Add add) {
   const int64_t blocks = (rows + ROWS_OF_A_BLOCK - 1) / ROWS_OF_A_BLOCK;
   std::vector<float> partial(blocks * count * size);
-  parallel(blocks, 1, ROWS_OF_A_BLOCK * size * 4, [&](int64_t begin, int64_t end) {
+  parallel_for(blocks, 1, ROWS_OF_A_BLOCK * size * 4, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; block++) {
       float *own = partial.data() + block * count * size;
       for (int64_t row = block * ROWS_OF_A_BLOCK; row < std::min(rows, (block + 1) * ROWS_OF_A_BLOCK); row++) add(row, own);
     }
   });
-  parallel(size, LANES, blocks * count, [&](int64_t begin, int64_t end) {
+  parallel_for(size, LANES, blocks * count, [&](int64_t begin, int64_t end) {
     for (int sum = 0; sum < count; sum++) {
       std::memset(sums[sum] + begin, 0, (end - begin) * sizeof(float));
       for (int64_t block = 0; block < blocks; block++) {
@@ -65,7 +65,7 @@ void layer_norm(const Arguments &arguments) {
     const float epsilon = arguments.number(4);
     T *y = arguments.data<T>(5);
     float *means = arguments.data<float>(6), *scales = arguments.data<float>(7);
-    parallel(rows, 1, size * 4, [&](int64_t begin, int64_t end) {
+    parallel_for(rows, 1, size * 4, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const T *from = x + row * size;
         T *to = y + row * size;
@@ -134,7 +134,7 @@ void rms_norm(const Arguments &arguments) {
     const float epsilon = arguments.number(2);
     T *y = arguments.data<T>(3);
     float *scales = arguments.data<float>(4);
-    parallel(rows, 1, size * 3, [&](int64_t begin, int64_t end) {
+    parallel_for(rows, 1, size * 3, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const T *from = x + row * size;
         T *to = y + row * size;

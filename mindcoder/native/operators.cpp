@@ -7,7 +7,7 @@
 #include "attention.h"
 #include "linear.h"
 #include "rows.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -41,11 +41,11 @@ struct Norm {
       for (int64_t row = begin; row < end; row++)
         normalize(x + row * size, size, weight, bias, epsilon, normed.data() + row * size);
     };
-    if (rows < team_size()) {
+    if (rows < thread_count()) {
       work(0, rows);
     } else {
-      share([&](int member) {
-        const Range own = part_of(rows, member, team_size(), 1);
+      run_on_all_threads([&](int member) {
+        const Range own = part_of(rows, member, thread_count(), 1);
         work(own.begin, own.end);
       });
     }
@@ -54,9 +54,9 @@ struct Norm {
 };
 
 // Embedding lookup.
-void look_up(const Numbers &table, const int32_t *places, int64_t count, int64_t size, float *rows) {
+void embed(const Numbers &table, const int32_t *indices, int64_t count, int64_t size, float *rows) {
   for (int64_t row = 0; row < count; row++) {
-    for (int64_t at = 0; at < size; at++) rows[row * size + at] = number(table, places[row] * size + at);
+    for (int64_t at = 0; at < size; at++) rows[row * size + at] = number(table, indices[row] * size + at);
   }
 }
 
@@ -111,9 +111,9 @@ struct Layer {
     for (float &number : query) number *= query_scale;
     float *keys = arguments.output(first + KEY_POOL), *values = arguments.output(first + VALUE_POOL);
     write_cache(step, heads, key.data(), value.data(), keys, values);
-    std::vector<float> attended(query.size());
-    attend(step, heads, query.data(), keys, values, attended.data());
-    project(OUTPUT, OUTPUT_A, attended.data(), all, rows, to);
+    std::vector<float> attn_output(query.size());
+    attend(step, heads, query.data(), keys, values, attn_output.data());
+    project(OUTPUT, OUTPUT_A, attn_output.data(), all, rows, to);
   }
 
   // to = rows + down(activation(up(norm(rows)))), or gated.
@@ -123,8 +123,8 @@ struct Layer {
     std::vector<float> gate;
     const bool gated = arguments.shapes[first + GATE][0] > 1;
     if (gated) gate = projected(GATE, GATE_A, normed, all);
-    share([&](int member) {
-      const Range own = part_of(inner.size(), member, team_size(), 64);
+    run_on_all_threads([&](int member) {
+      const Range own = part_of(inner.size(), member, thread_count(), 64);
       if (gated) gated_silu(gate.data() + own.begin, inner.data() + own.begin, own.end - own.begin);
       else gelu(inner.data() + own.begin, own.end - own.begin);
     });
@@ -153,9 +153,9 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
 
   std::vector<float> rows(count * hidden), between(count * hidden);
   if (shapes[TOKEN_TABLE][0] > 1) {
-    look_up(arguments.numbers(TOKEN_TABLE), arguments.ints(INPUTS), count, hidden, rows.data());
+    embed(arguments.numbers(TOKEN_TABLE), arguments.ints(INPUTS), count, hidden, rows.data());
     if (shapes[POSITION_TABLE][0] > 1) {
-      look_up(arguments.numbers(POSITION_TABLE), places, count, hidden, between.data());
+      embed(arguments.numbers(POSITION_TABLE), places, count, hidden, between.data());
       for (int64_t at = 0; at < count * hidden; at++) rows[at] += between[at];
     }
   } else {

@@ -36,13 +36,13 @@ std::vector<int64_t> indices(const Arguments &arguments, int index, int64_t size
 template <class T>
 void copy_all(const T *from, T *to, int64_t size) {
   if (from == to) return;
-  parallel(size, 1024, 1, [&](int64_t begin, int64_t end) { std::copy(from + begin, from + end, to + begin); });
+  parallel_for(size, 1024, 1, [&](int64_t begin, int64_t end) { std::copy(from + begin, from + end, to + begin); });
 }
 
 // to[places[i], at] += factor * rows[i, at]; each thread has its own columns, so that the order is that of the places.
 template <class T, class Sum>
 void add_rows(const std::vector<int64_t> &places, const T *rows, int64_t inner, float factor, Sum *to) {
-  parallel(inner, 16, places.size(), [&](int64_t begin, int64_t end) {
+  parallel_for(inner, 16, places.size(), [&](int64_t begin, int64_t end) {
     for (size_t row = 0; row < places.size(); row++) {
       const T *from = rows + row * inner;
       Sum *own = to + places[row] * inner;
@@ -72,7 +72,7 @@ void index_select(const Arguments &arguments) {
   const int64_t count = places.size(), width = source.inner * element_bytes(arguments, 0);
   const char *from = static_cast<const char *>(arguments.raw(0));
   char *to = static_cast<char *>(arguments.raw(3));
-  parallel(source.outer * count, 1, width, [&](int64_t begin, int64_t end) {
+  parallel_for(source.outer * count, 1, width, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end;) {
       const int64_t outer = row / count, at = row % count, most = std::min(end - row, count - at);
       int64_t run = 1;

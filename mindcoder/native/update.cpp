@@ -23,7 +23,7 @@ void adamw(const Arguments &arguments) {
   const float sign = arguments.flag(12) ? -1.0f : 1.0f;
   float *weight = arguments.data<float>(0), *first_moment = arguments.data<float>(1);
   float *second_moment = arguments.data<float>(2);
-  parallel(size, 64, 8, [&](int64_t begin, int64_t end) {
+  parallel_for(size, 64, 8, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) {
       const float slope = sign * gradient[at];
       const float m = first_moment[at] * first + slope * (1.0f - first);

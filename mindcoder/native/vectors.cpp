@@ -1,7 +1,7 @@
 #include "vectors.h"
 
 #include "lanes.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -76,13 +76,13 @@ struct Tiled : Product {
       for (int64_t start = 0; start < weight.inputs; start += BLOCK)
         for (int64_t first = own.begin; first < own.end; first += OUTPUTS) block(first, start);
     }
-    finish(own.begin, own.end);
+    add_bias_and_residual(own.begin, own.end);
   }
 };
 
 template <class Number>
 void multiply(const Tiled<Number> &product) {
-  share([&](int member) { product.part(member, team_size()); });
+  run_on_all_threads([&](int member) { product.part(member, thread_count()); });
 }
 
 }  // namespace

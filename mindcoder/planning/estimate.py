@@ -144,8 +144,8 @@ def estimate(
     try:
         plan = make_plan(network, layout, work, machine)
     except ValueError as error:
-        place, line = source.place(("parallel_config", "optimizer_shard"))
-        raise UserError(f"parallel_config.optimizer_shard: {error}", place, line) from None
+        file, line = source.location(("parallel_config", "optimizer_shard"))
+        raise UserError(f"parallel_config.optimizer_shard: {error}", file, line) from None
     global_batch = work.batch * work.micro_batches * layout.data
     found = fitting_layouts(network, devices, global_batch, work, machine)
     return Estimate(network, work, machine, plan, devices, tuple(found))
@@ -158,8 +158,8 @@ def _tensor_pool(configuration: Configuration) -> float:
         return 0.0
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*GB", text.strip(), re.IGNORECASE)
     if match is None or float(match[1]) == 0:
-        place, line = configuration.source.place(("context", "max_device_memory"))
-        raise UserError(f"context.max_device_memory: found {text!r}, expected a size such as '58GB'", place, line)
+        file, line = configuration.source.location(("context", "max_device_memory"))
+        raise UserError(f"context.max_device_memory: found {text!r}, expected a size such as '58GB'", file, line)
     return float(match[1]) * GIBIBYTE
 
 

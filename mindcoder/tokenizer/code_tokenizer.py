@@ -121,11 +121,11 @@ class CodeTokenizer:
             "pad_token": backend.id_to_token(self.pad_id),
             "clean_up_tokenization_spaces": False,
         }
-        with tempfile.TemporaryDirectory(prefix=".", dir=directory) as beside:
-            backend.save(f"{beside}/tokenizer.json")
-            backend.model.save(beside)
-            Path(beside, "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            finished = sorted(Path(beside).iterdir())
+        with tempfile.TemporaryDirectory(prefix=".", dir=directory) as staging:
+            backend.save(f"{staging}/tokenizer.json")
+            backend.model.save(staging)
+            Path(staging, "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            finished = sorted(Path(staging).iterdir())
             for file in finished:
                 output_place(directory / file.name)
             for file in finished:

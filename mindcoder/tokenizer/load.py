@@ -9,10 +9,10 @@ from tokenizers import AddedToken, Tokenizer
 from mindcoder.errors import UserError, single_line
 from mindcoder.files import file_there, read_text
 from mindcoder.places import hub_hint
-from mindcoder.tokenizer.beside import Beside, read_beside
 from mindcoder.tokenizer.bpe import check_ids, read_vocab_and_merges
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, SpecialTokens
+from mindcoder.tokenizer.tokenizer_files import TokenizerFiles, read_tokenizer_files
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # order of preference if a folder has several
 
@@ -46,10 +46,10 @@ def load_tokenizer(
         backend = read_vocab_and_merges(file, Path(merge_file or file.with_name("merges.txt")))
     else:
         backend = read_tokenizer_json(file)
-    beside = read_beside(file)
-    _add_late_tokens(backend, file, beside)
+    files = read_tokenizer_files(file)
+    _append_added_tokens(backend, file, files)
     try:
-        tokenizer = CodeTokenizer(backend, _special_tokens(backend, beside, pad_token, add_bos))
+        tokenizer = CodeTokenizer(backend, _special_tokens(backend, files, pad_token, add_bos))
     except UserError as error:
         raise error if error.file is not None else UserError(str(error), file) from None
     return tokenizer
@@ -100,9 +100,9 @@ def _main_file(vocab_file: str | Path | None, merge_file: str | Path | None, tok
     return path
 
 
-def _add_late_tokens(backend: Tokenizer, file: Path, beside: Beside) -> None:
+def _append_added_tokens(backend: Tokenizer, file: Path, files: TokenizerFiles) -> None:
     """Add tokens that were added after the vocabulary was built, such as WizardCoder-Python's ``[PAD]`` as 32000."""
-    for index, token in sorted(beside.late.items()):
+    for index, token in sorted(files.added_tokens.items()):
         if backend.token_to_id(token) is None:
             backend.add_special_tokens([AddedToken(token, normalized=False, special=True)])
             if backend.token_to_id(token) != index:
@@ -113,14 +113,16 @@ def _add_late_tokens(backend: Tokenizer, file: Path, beside: Beside) -> None:
                 )
 
 
-def _special_tokens(backend: Tokenizer, beside: Beside, pad_token: str | None, add_bos: bool | None) -> SpecialTokens:
+def _special_tokens(
+    backend: Tokenizer, files: TokenizerFiles, pad_token: str | None, add_bos: bool | None
+) -> SpecialTokens:
     starcoder = backend.token_to_id(END_OF_TEXT) is not None
-    eos = beside.tokens.get("eos_token") or (END_OF_TEXT if starcoder else "</s>")
-    bos = beside.tokens.get("bos_token") or (eos if starcoder else "<s>")
+    eos = files.tokens.get("eos_token") or (END_OF_TEXT if starcoder else "</s>")
+    bos = files.tokens.get("bos_token") or (eos if starcoder else "<s>")
     if add_bos is None:
-        if "Llama" in beside.tokenizer_class or (not beside.is_there and not starcoder):
-            add_bos = True if beside.add_bos is None else beside.add_bos
+        if "Llama" in files.tokenizer_class or (not files.is_there and not starcoder):
+            add_bos = True if files.add_bos is None else files.add_bos
         else:
             begun = backend.encode("a", add_special_tokens=True).ids
             add_bos = bool(begun) and begun[0] == backend.token_to_id(bos)
-    return SpecialTokens(eos, pad_token or beside.tokens.get("pad_token") or (PAD if starcoder else None), bos, add_bos)
+    return SpecialTokens(eos, pad_token or files.tokens.get("pad_token") or (PAD if starcoder else None), bos, add_bos)

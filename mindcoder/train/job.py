@@ -177,16 +177,16 @@ def checked(mode: str, configuration: Configuration) -> Job:
         place_of(config.load_checkpoint)  # its tokenizer is looked up next
     tokenizer = _tokenizer(config, required=mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
-        place, line = source.place(("model", "model_config", "vocab_size"))
+        file, line = source.location(("model", "model_config", "vocab_size"))
         raise UserError(
             f"model.model_config.vocab_size: {config.model.settings.vocab_size} is smaller than the "
             f"tokenizer's {tokenizer.vocab_size}",
-            place,
+            file,
             line,
         )
     config = with_registered_data(config)
     _check_data(config, mode)
-    check_device(config.context.device_target, *source.place(("context", "device_target")))
+    check_device(config.context.device_target, *source.location(("context", "device_target")))
     return Job(mode, config, source, tokenizer, rank)
 
 

@@ -188,7 +188,7 @@ def _set_up(
     if start is not None:
         weights = load_weights(decoder, start)
         if weights.prefix is not None:
-            raise UserError("is a prefix: train from the base model it belongs to", weights.place)
+            raise UserError("is a prefix: train from the base model it belongs to", weights.path)
         log.info("weights from %s", weights.describe())
         if mesh.rank == 0:
             own = tokenizer if config.processor.tokenizer.is_given else None

@@ -17,7 +17,7 @@ import numpy as np
 from mindspore import Tensor
 
 from mindcoder.backend.device import resident_bytes
-from mindcoder.checkpoint.layout import own_parts, read_own_parts
+from mindcoder.checkpoint.layout import load_local_shards, local_shards
 from mindcoder.checkpoint.load import check_architecture
 from mindcoder.checkpoint.store import (
     MODEL,
@@ -27,10 +27,10 @@ from mindcoder.checkpoint.store import (
     discard_checkpoint,
     finish_checkpoint,
     newest_checkpoint,
-    write_parts,
+    write_shards,
 )
 from mindcoder.data.encode import IGNORED_LABEL
-from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, same_place
+from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, convert_position
 from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
@@ -134,15 +134,15 @@ class Trainer:
         state = checkpoint.state
         check_architecture(state, self.decoder.config, checkpoint.folder)
         try:
-            position = same_place(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
+            position = convert_position(Position(**state["position"]), DataLayout(**state["data"]), self._data_layout())
             loss_scale = LossScale(**state["loss_scale"])
         except ValueError as error:
             raise UserError(f"cannot resume at the same data position: {error}", checkpoint.folder) from None
         except (KeyError, TypeError) as error:
             raise UserError(f"state.json does not describe a run: {error}", checkpoint.folder) from None
         place = checkpoint.folder
-        read_own_parts(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
-        read_own_parts(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
+        load_local_shards(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
+        load_local_shards(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
         self.step = checkpoint.step
         self.position = position
         self.loss_scale = loss_scale
@@ -227,13 +227,13 @@ class Trainer:
         mesh, owned = self.mesh, self.options.shard_optimizer
         root = self.options.checkpoint_root
         folder = root / f"step_{self.step:08d}"
-        model = own_parts(self.optimizer.parameters, self.decoder, mesh, False)
-        optimizer = own_parts(self.optimizer.state().values(), self.decoder, mesh, owned)
+        model = local_shards(self.optimizer.parameters, self.decoder, mesh, False)
+        optimizer = local_shards(self.optimizer.state().values(), self.decoder, mesh, owned)
         try:
             if mesh.rank == 0:
                 begin_checkpoint(root, self.step)
             self.host_comm.barrier()
-            write_parts(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
+            write_shards(folder, model, optimizer, mesh.rank if mesh.size > 1 else None)
             self.host_comm.barrier()
             if mesh.rank == 0:
                 finish_checkpoint(folder, state, self.options.keep)

@@ -45,8 +45,8 @@ def no_network(monkeypatch):
     monkeypatch.setattr(Decoder, "__init__", refuse)
 
 
-def settings(name, place, tmp_path):
-    return load_config(CONFIGS / name, [f"load_checkpoint={place}", f"output_dir={tmp_path}"])[0]
+def settings(name, checkpoint, tmp_path):
+    return load_config(CONFIGS / name, [f"load_checkpoint={checkpoint}", f"output_dir={tmp_path}"])[0]
 
 
 @pytest.mark.parametrize("form", ["hf", "own", "a.ckpt", "tree"])

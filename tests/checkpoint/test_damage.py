@@ -27,7 +27,7 @@ def run(source, target, **options):
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory, tokenizer_folder):
+def intact(tmp_path_factory, tokenizer_folder):
     """One whole folder of every kind."""
     import peft
 
@@ -57,12 +57,12 @@ def places(tmp_path_factory, tokenizer_folder):
     return root
 
 
-def read(place: Path) -> None:
+def read(folder: Path) -> None:
     """What the verbs do with it."""
-    if place.name in ("tokenizer", "vocab", "sentencepiece"):
-        load_tokenizer(place)
+    if folder.name in ("tokenizer", "vocab", "sentencepiece"):
+        load_tokenizer(folder)
     else:
-        open_weights(place).parameters()
+        open_weights(folder).parameters()
 
 
 def copy_of(folder: Path, name: str, tmp_path: Path) -> tuple[Path, Path]:
@@ -73,9 +73,9 @@ def copy_of(folder: Path, name: str, tmp_path: Path) -> tuple[Path, Path]:
     return target, target / name
 
 
-def refused(place: Path, file: Path) -> str:
+def refused(folder: Path, file: Path) -> str:
     with pytest.raises(UserError) as error:
-        read(place)
+        read(folder)
     message = str(error.value)
     assert file.name in message and "\n" not in message and len(message) < 1000, message
     return message
@@ -127,9 +127,9 @@ CONTENTS = {
 BINARY = ("empty", "html", "zeros", "noise", "deep", "list")
 
 
-@pytest.mark.parametrize("place, name", JSON_FILES + OTHER_FILES)
-def test_other_content(place, name, places, tmp_path):
-    folder, file = copy_of(places / place, name, tmp_path)
+@pytest.mark.parametrize("kind, name", JSON_FILES + OTHER_FILES)
+def test_other_content(kind, name, intact, tmp_path):
+    folder, file = copy_of(intact / kind, name, tmp_path)
     contents = CONTENTS if name.endswith(".json") else {kind: CONTENTS[kind] for kind in BINARY}
     for content in contents.values():
         file.write_bytes(content)
@@ -138,9 +138,9 @@ def test_other_content(place, name, places, tmp_path):
         refused(folder, file)
 
 
-@pytest.mark.parametrize("place, name", [*JSON_FILES, *OTHER_FILES, ("vocab", "merges.txt")])
-def test_no_file_where_one_is_expected(place, name, places, tmp_path):
-    folder, file = copy_of(places / place, name, tmp_path)
+@pytest.mark.parametrize("kind, name", [*JSON_FILES, *OTHER_FILES, ("vocab", "merges.txt")])
+def test_no_file_where_one_is_expected(kind, name, intact, tmp_path):
+    folder, file = copy_of(intact / kind, name, tmp_path)
     file.mkdir()
     assert "is a folder, a file is expected" in refused(folder, file)
     file.rmdir()
@@ -159,20 +159,20 @@ def test_no_file_where_one_is_expected(place, name, places, tmp_path):
         refused(folder, file)
 
 
-@pytest.mark.parametrize("place, name", [*OTHER_FILES, ("tokenizer", "tokenizer.json"), ("vocab", "vocab.json")])
-def test_cut_short(place, name, places, tmp_path):
-    whole = (places / place / name).read_bytes()
-    folder, file = copy_of(places / place, name, tmp_path)
+@pytest.mark.parametrize("kind, name", [*OTHER_FILES, ("tokenizer", "tokenizer.json"), ("vocab", "vocab.json")])
+def test_cut_short(kind, name, intact, tmp_path):
+    whole = (intact / kind / name).read_bytes()
+    folder, file = copy_of(intact / kind, name, tmp_path)
     for share in (0.01, 0.3, 0.7, 0.99):
         file.write_bytes(whole[: int(len(whole) * share)])
         refused(folder, file)
 
 
-@pytest.mark.parametrize("place, name", [*OTHER_FILES, ("tokenizer", "tokenizer.json")])
-def test_changed_bytes_are_refused_or_harmless(place, name, places, tmp_path):
+@pytest.mark.parametrize("kind, name", [*OTHER_FILES, ("tokenizer", "tokenizer.json")])
+def test_changed_bytes_are_refused_or_harmless(kind, name, intact, tmp_path):
     """Random bytes at random places, mostly where the description of the tensors is."""
-    whole = (places / place / name).read_bytes()
-    folder, file = copy_of(places / place, name, tmp_path)
+    whole = (intact / kind / name).read_bytes()
+    folder, file = copy_of(intact / kind, name, tmp_path)
     rng = np.random.default_rng(0)
     for _ in range(60):
         damaged = bytearray(whole)
@@ -186,9 +186,9 @@ def test_changed_bytes_are_refused_or_harmless(place, name, places, tmp_path):
             assert "\n" not in str(error)
 
 
-def test_a_header_that_lies(places, tmp_path):
-    folder, file = copy_of(places / "hf", "model.safetensors", tmp_path)
-    whole = (places / "hf" / "model.safetensors").read_bytes()
+def test_a_header_that_lies(intact, tmp_path):
+    folder, file = copy_of(intact / "hf", "model.safetensors", tmp_path)
+    whole = (intact / "hf" / "model.safetensors").read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
     name = "model.norm.weight"
@@ -217,15 +217,15 @@ def test_a_header_that_lies(places, tmp_path):
     {"weight_map": {"a": ".."}}, {"weight_map": {"a": ""}}, {"weight_map": "model"}, {"metadata": {}},
     {"weight_map": {"model.norm.weight": "none.safetensors"}},
 ])  # fmt: skip
-def test_an_index_that_lies(values, places, tmp_path):
-    folder, file = copy_of(places / "shards", "model.safetensors.index.json", tmp_path)
+def test_an_index_that_lies(values, intact, tmp_path):
+    folder, file = copy_of(intact / "shards", "model.safetensors.index.json", tmp_path)
     file.write_text(json.dumps(values))
     refused(folder, file)
 
 
-def changed(places, place, name, tmp_path, change):
-    folder, file = copy_of(places / place, name, tmp_path)
-    values = json.loads((places / place / name).read_text())
+def changed(intact, kind, name, tmp_path, change):
+    folder, file = copy_of(intact / kind, name, tmp_path)
+    values = json.loads((intact / kind / name).read_text())
     change(values)
     file.write_text(json.dumps(values))
     return folder, file
@@ -259,8 +259,8 @@ def changed(places, place, name, tmp_path, change):
     ({"task_type": "SEQ_CLS"}, "task_type: expected CAUSAL_LM, found 'SEQ_CLS'"), ({"task_type": []}, "task_type"),
     ({"base_model_name_or_path": "bigcode/starcoder"}, "hf download bigcode/starcoder --local-dir starcoder"),
 ])  # fmt: skip
-def test_settings_of_an_adapter(change, expected, places, tmp_path):
-    folder, file = changed(places, "peft", "adapter_config.json", tmp_path, lambda values: values.update(change))
+def test_settings_of_an_adapter(change, expected, intact, tmp_path):
+    folder, file = changed(intact, "peft", "adapter_config.json", tmp_path, lambda values: values.update(change))
     with pytest.raises(UserError, match=expected) as error:
         read(folder)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
@@ -271,18 +271,18 @@ def test_settings_of_an_adapter(change, expected, places, tmp_path):
     {"target_modules": ["q_proj"], "layers_to_transform": 1, "layers_pattern": "layers"}, {"exclude_modules": []},
     {"layers_to_transform": [0, 1], "layers_pattern": ["layers"]}, {"task_type": None}, {"task_type": "CAUSAL_LM"},
 ])  # fmt: skip
-def test_settings_as_peft_writes_them(change, places, tmp_path):
-    folder, _ = changed(places, "peft", "adapter_config.json", tmp_path, lambda values: values.update(change))
+def test_settings_as_peft_writes_them(change, intact, tmp_path):
+    folder, _ = changed(intact, "peft", "adapter_config.json", tmp_path, lambda values: values.update(change))
     assert open_weights(folder).parameters()
 
 
-def test_matrices_of_an_adapter(places, tmp_path):
+def test_matrices_of_an_adapter(intact, tmp_path):
     from safetensors.numpy import load_file
 
-    folder, file = copy_of(places / "peft", "adapter_model.safetensors", tmp_path)
-    whole = load_file(places / "peft" / "adapter_model.safetensors")
+    folder, file = copy_of(intact / "peft", "adapter_model.safetensors", tmp_path)
+    whole = load_file(intact / "peft" / "adapter_model.safetensors")
     first = next(name for name in whole if "q_proj.lora_A" in name)
-    config = open_weights(places / "hf").config
+    config = open_weights(intact / "hf").config
     for change, expected in (
         ({first: np.zeros((0, 48), np.float32)}, "expected"),
         ({first: np.zeros(48, np.float32)}, "expected"),
@@ -310,13 +310,13 @@ def test_matrices_of_an_adapter(places, tmp_path):
     ("tokenizer_config.json", {"add_bos_token": "yes"}), ("special_tokens_map.json", {"eos_token": {"content": 1}}),
     ("added_tokens.json", {"<x>": "700"}), ("added_tokens.json", {"<x>": -1}), ("added_tokens.json", {"<x>": 10**20}),
 ])  # fmt: skip
-def test_companions_of_a_tokenizer(name, change, places, tmp_path):
+def test_companions_of_a_tokenizer(name, change, intact, tmp_path):
     def apply(values):
         if name == "special_tokens_map.json":
             (tmp_path / "tokenizer" / "tokenizer_config.json").unlink()
         values.update(change)
 
-    folder, file = changed(places, "tokenizer", name, tmp_path, apply)
+    folder, file = changed(intact, "tokenizer", name, tmp_path, apply)
     with pytest.raises(UserError) as error:
         read(folder)
     message = str(error.value)
@@ -326,22 +326,22 @@ def test_companions_of_a_tokenizer(name, change, places, tmp_path):
 @pytest.mark.parametrize("change", [
     {"a": -1}, {"a": 2**40}, {"a": 1.5}, {"a": True}, {"a": "5"}, {"a": None}, {"a": 0}, {"a": 10**7},
 ])  # fmt: skip
-def test_ids_of_a_vocabulary(change, places, tmp_path):
-    folder, file = changed(places, "vocab", "vocab.json", tmp_path, lambda values: values.update({"zzz": change["a"]}))
+def test_ids_of_a_vocabulary(change, intact, tmp_path):
+    folder, file = changed(intact, "vocab", "vocab.json", tmp_path, lambda values: values.update({"zzz": change["a"]}))
     assert "zzz" in refused(folder, file) or "an id as large" in refused(folder, file)
 
 
-def test_merges_that_belong_to_no_vocabulary(places, tmp_path):
-    folder, file = copy_of(places / "vocab", "merges.txt", tmp_path)
+def test_merges_that_belong_to_no_vocabulary(intact, tmp_path):
+    folder, file = copy_of(intact / "vocab", "merges.txt", tmp_path)
     for content in (b"a b c\n", b"never\n", b"\xff\xfe", "é\u20ac zz".encode(), b"a" * 10_000):
         file.write_bytes(content)
         refused(folder, file)
 
 
-def test_torch_files_that_are_more_or_less_than_tensors(places, tmp_path):
+def test_torch_files_that_are_more_or_less_than_tensors(intact, tmp_path):
     import zipfile
 
-    folder, file = copy_of(places / "bin", "pytorch_model.bin", tmp_path)
+    folder, file = copy_of(intact / "bin", "pytorch_model.bin", tmp_path)
     for state in (
         [1, 2],
         {1: torch.ones(2)},

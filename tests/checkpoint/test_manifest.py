@@ -11,7 +11,7 @@ from families import random_model
 
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.manifest import digest
-from mindcoder.checkpoint.parts import Part
+from mindcoder.checkpoint.shards import Shard
 from mindcoder.checkpoint.store import (
     begin_checkpoint,
     finish_checkpoint,
@@ -19,7 +19,7 @@ from mindcoder.checkpoint.store import (
     newest_checkpoint,
     open_checkpoint,
     save_checkpoint,
-    write_parts,
+    write_shards,
 )
 from mindcoder.errors import UserError
 
@@ -47,13 +47,13 @@ def save_slices(root, network):
     for rank in range(2):
         halves = []
         for values in (model, optimizer):
-            parts = {}
+            shards = {}
             for name, value in values.items():
                 half = (value.shape[0] + 1) // 2
                 rows = value[:half] if rank == 0 else value[half:]
-                parts[name] = Part(rows, value.shape, 0, rank * half)
-            halves.append(parts)
-        write_parts(folder, *halves, rank)
+                shards[name] = Shard(rows, value.shape, 0, rank * half)
+            halves.append(shards)
+        write_shards(folder, *halves, rank)
     return finish_checkpoint(folder, {"step": 5, "config": asdict(network)}, 5)
 
 

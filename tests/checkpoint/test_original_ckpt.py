@@ -68,8 +68,8 @@ def equal(first, second):
         assert first[name].dtype == second[name].dtype and np.array_equal(first[name], second[name]), name
 
 
-def values_of(place, config=None):
-    return {name: plan.read() for name, plan in open_weights(place).parameters(config).items()}
+def values_of(path, config=None):
+    return {name: plan.read() for name, plan in open_weights(path).parameters(config).items()}
 
 
 def save(tensors, file):
@@ -83,7 +83,7 @@ def test_files_of_upstreams_converter_and_training_are_the_folder_they_come_from
     equal(values_of(originals / name, open_weights(folder).config), values_of(folder))
     with caplog.at_level(logging.INFO):
         run(originals / name, tmp_path / "hf")
-    theirs, ours = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "hf"))
+    theirs, ours = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "hf"))
     assert set(theirs) == set(ours) and all(torch.equal(theirs[key], ours[key]) for key in theirs)
     said = (
         "left out 104 optimizer moments, global_step, epoch_num, step_num, loss_scale, scale_sense, "
@@ -153,7 +153,7 @@ def test_states_of_every_optimizer_are_left_out(prefixes, originals, tmp_path):
     save({**extra, **tensors, **scalars}, tmp_path / "a.ckpt")
     weights = open_weights(tmp_path / "a.ckpt")
     equal(values_of(tmp_path / "a.ckpt"), values_of(originals / "huggingface"))
-    assert weights.left_out.endswith("learning_rate, beta1_power, beta2_power, weight_decay")
+    assert weights.skipped_entries.endswith("learning_rate, beta1_power, beta2_power, weight_decay")
     unknown = {"backbone.blocks.0.attention.dense1.mindpet_delta_lora_a": np.ones((8, 48), np.float32)}
     save({**tensors, **unknown}, tmp_path / "b.ckpt")
     with pytest.raises(UserError, match="1 unexpected: backbone.blocks.0.attention.dense1.mindpet_delta_lora_a"):
@@ -214,7 +214,8 @@ def test_llama_files_of_upstream(overrides, tmp_path):
     file = tmp_path / "ms" / "llama.ckpt"
     written = llama_file(model, file, extra=("adam_m.", "adam_v."))
     weights = open_weights(file)
-    assert weights.left_out.startswith(f"{2 * sum('layers.0.' in name for name in written) // 3} optimizer moments")
+    moments = 2 * sum("layers.0." in name for name in written) // 3
+    assert weights.skipped_entries.startswith(f"{moments} optimizer moments")
     equal(values_of(file, config), expected)
     with pytest.raises(UserError, match="does not tell head_dim, .*rope_theta: put the model's config.json beside it"):
         run(file, tmp_path / "out")

@@ -29,7 +29,7 @@ def test_what_is_split_over_six_ranks_merges_bitwise(to, family, sizes, hf_folde
     _, decoder, folder = hf_folder(family, **sizes)
     done = run(folder, tmp_path / "split", to=to, division=Division(2, 3))
     assert done.files == 6
-    found, expected = (read_parameters(place, decoder.config) for place in (tmp_path / "split", folder))
+    found, expected = (read_parameters(path, decoder.config) for path in (tmp_path / "split", folder))
     assert set(found) == set(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)

@@ -22,10 +22,10 @@ def installed(tmp_path_factory):
     return folder
 
 
-def run(installed, place, *command: str) -> subprocess.CompletedProcess:
+def run(installed, folder, *command: str) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     call = [sys.executable, "-m", "mindcoder.cli.main", *command]
-    return subprocess.run(call, cwd=place, env=environment, capture_output=True, text=True)
+    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_the_wheel_has_every_configuration(installed):

@@ -43,9 +43,9 @@ def test_sections_are_joined_key_by_key_and_the_later_wins(tmp_path):
         "callbacks": [{"type": "MFLossMonitor", "per_print_times": 3}],
         "seed": 3,
     }
-    assert source.place(("optimizer", "beta1")) == (str(tmp_path / "one.yaml"), 1)
-    assert source.place(("optimizer", "beta2")) == (str(tmp_path / "parts" / "two.yaml"), 2)
-    assert source.place(("seed",)) == (str(recipe), 3)
+    assert source.location(("optimizer", "beta1")) == (str(tmp_path / "one.yaml"), 1)
+    assert source.location(("optimizer", "beta2")) == (str(tmp_path / "parts" / "two.yaml"), 2)
+    assert source.location(("seed",)) == (str(recipe), 3)
     assert [Path(file).name for file in source.files] == ["one.yaml", "two.yaml", "recipe.yaml"]
 
 

@@ -85,10 +85,9 @@ def test_a_file_of_a_collection_is_found_by_its_old_path():
     config = find_config("configs/llama/llama2_7b_lora.yaml")
     assert config.entry == "llama/llama2_7b_lora" and config.file.name == "recipes.yaml"
     source = read_recipe("configs/llama/llama2_7b_lora.yaml")
-    place, line = source.place(("output_dir",))
-    assert "lora_llama_llama2_7b" in Path(place).read_text().splitlines()[line - 1]
-    place, line = source.place(("model", "model_config", "intermediate_size"))
+    file, line = source.location(("output_dir",))
+    assert "lora_llama_llama2_7b" in Path(file).read_text().splitlines()[line - 1]
+    file, line = source.location(("model", "model_config", "intermediate_size"))
     assert (
-        Path(place).name == "llama.yaml"
-        and "intermediate_size: 11008" in Path(place).read_text().splitlines()[line - 1]
+        Path(file).name == "llama.yaml" and "intermediate_size: 11008" in Path(file).read_text().splitlines()[line - 1]
     )

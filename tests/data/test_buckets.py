@@ -7,7 +7,7 @@ import pytest
 
 from mindcoder.data.buckets import LengthBuckets
 from mindcoder.data.encode import IGNORED_LABEL, Example
-from mindcoder.data.loader import BatchLoader, DataLayout, Position, same_place
+from mindcoder.data.loader import BatchLoader, DataLayout, Position, convert_position
 from mindcoder.data.mindrecord_file import write_dataset
 from mindcoder.data.packing import pack
 
@@ -88,8 +88,8 @@ def test_rows_that_fill_no_batch_go_into_the_next():
 
 def test_another_batch_size_ends_a_run_in_buckets():
     before = DataLayout(50, 2, 4, (8, 16))
-    assert same_place(Position(1, 12), before, DataLayout(50, 2, 4, [8, 16])) == Position(1, 12)
+    assert convert_position(Position(1, 12), before, DataLayout(50, 2, 4, [8, 16])) == Position(1, 12)
     with pytest.raises(ValueError, match="batches of 2 rows in length_buckets"):
-        same_place(Position(1, 12), before, DataLayout(50, 1, 8, (8, 16)))
+        convert_position(Position(1, 12), before, DataLayout(50, 1, 8, (8, 16)))
     with pytest.raises(ValueError, match="length_buckets"):
-        same_place(Position(1, 12), before, DataLayout(50, 2, 4))
+        convert_position(Position(1, 12), before, DataLayout(50, 2, 4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mindcoder.data.encode import Example
-from mindcoder.data.loader import BatchLoader, DataLayout, Position, same_place
+from mindcoder.data.loader import BatchLoader, DataLayout, Position, convert_position
 from mindcoder.data.mindrecord_file import write_dataset
 from mindcoder.data.packing import pack
 from mindcoder.errors import UserError
@@ -94,10 +94,10 @@ def test_datasets_that_do_not_fit_are_refused(dataset, tmp_path):
 
 def test_a_position_means_the_same_rows_on_another_layout():
     before = DataLayout(rows=50, batch_size=2, accumulate=4)
-    assert same_place(Position(1, 12), before, DataLayout(50, 1, 8)) == Position(1, 24)
+    assert convert_position(Position(1, 12), before, DataLayout(50, 1, 8)) == Position(1, 24)
     with pytest.raises(ValueError, match="batches of 2 and of 8 rows end epochs at other rows"):
-        same_place(Position(1, 12), DataLayout(52, 2, 4), DataLayout(52, 8, 1))
+        convert_position(Position(1, 12), DataLayout(52, 2, 4), DataLayout(52, 8, 1))
     with pytest.raises(ValueError, match="an update of 8 rows .* instead of 4"):
-        same_place(Position(1, 12), before, DataLayout(50, 2, 2))
+        convert_position(Position(1, 12), before, DataLayout(50, 2, 2))
     with pytest.raises(ValueError, match="rows 50 instead of 48"):
-        same_place(Position(), before, DataLayout(48, 2, 4))
+        convert_position(Position(), before, DataLayout(48, 2, 4))

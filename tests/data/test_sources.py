@@ -17,7 +17,7 @@ from mindcoder.data.overlap import Finding, contaminated, near_duplicates
 from mindcoder.data.prepared import TextOptions, prepare_texts
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import BadRecord, Conversation, Document, Record, read_records
-from mindcoder.data.show import documents, pieces, read_rows
+from mindcoder.data.show import documents, read_rows, spans
 from mindcoder.errors import UserError
 
 TALK = [
@@ -200,9 +200,9 @@ def test_show_and_stats_tell_what_is_learned(small_tokenizer, tokenizer_folder, 
     target = tmp_path / "d.mindrecord"
     preprocess(PreprocessOptions(str(file), target, 256, True, workers=1, show_progress=False), small_tokenizer)
     (row,) = read_rows(str(target))
-    first, second = (pieces(ids, labels, small_tokenizer) for ids, labels in documents(row))
-    assert [piece.learned for piece in first] == [False, True] and first[1].text == "print('hi')<|endoftext|>"
-    assert [(piece.text, piece.learned) for piece in second] == [("x<|endoftext|>", True)]
+    first, second = (spans(ids, labels, small_tokenizer) for ids, labels in documents(row))
+    assert [span.learned for span in first] == [False, True] and first[1].text == "print('hi')<|endoftext|>"
+    assert [(span.text, span.learned) for span in second] == [("x<|endoftext|>", True)]
     vocabulary = str(tokenizer_folder / "tokenizer.json")
     assert main(["data", "show", str(target), "--vocab_file", vocabulary]) == 0
     assert "### Response:⟧print('hi')<|endoftext|>" in capsys.readouterr().out

@@ -79,7 +79,7 @@ def _moss_turn(turn: dict[str, Any], where: str, fields: Fields) -> list[Message
     parts = {name: _moss_part(turn.get(name), f"{where}.{name}") for name in MOSS_PARTS}
     for name in turn:
         if name not in MOSS_PARTS:
-            fields.note_unread(f"chat.{name}")
+            fields.mark_unread(f"chat.{name}")
     thoughts = f"<think>\n{parts['Inner Thoughts']}\n</think>\n" if parts["Inner Thoughts"] else ""
     question, answer = Message("user", parts["Human"]), parts["MOSS"]
     if not parts["Commands"]:

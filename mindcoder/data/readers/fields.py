@@ -25,7 +25,7 @@ METADATA_PREFIXES = ("max_stars_", "max_issues_", "max_forks_")
 NOT_TEXT = ("images", "image", "videos", "video", "audios", "audio")
 
 
-class Unusable(ValueError):
+class UnusableRecord(ValueError):
     """The record is well formed but there is nothing to learn from it."""
 
 
@@ -71,14 +71,14 @@ class Fields:
 
         Raises:
             ValueError: it is not a string.
-            Unusable: it is empty.
+            UnusableRecord: it is empty.
         """
         value = self.raw(name)
         if not isinstance(value, str):
             found = "nothing" if name not in self._values else type(value).__name__
             raise ValueError(f"{name}: expected a text, found {found}")
         if not value.strip():
-            raise Unusable(f"{name} is empty")
+            raise UnusableRecord(f"{name} is empty")
         return value
 
     def optional(self, *names: str) -> str:
@@ -93,7 +93,7 @@ class Fields:
             raise ValueError(f"{name}: expected a text, found {type(value).__name__}")
         return value
 
-    def note_unread(self, name: str) -> None:
+    def mark_unread(self, name: str) -> None:
         """Report a nested field as unread."""
         if name not in self._unread_inside:
             self._unread_inside.append(name)

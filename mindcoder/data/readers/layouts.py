@@ -10,7 +10,7 @@ from typing import Any
 
 from mindcoder.data.readers.conversations import moss, moss_002, turns_of
 from mindcoder.data.readers.documents import whole_text
-from mindcoder.data.readers.fields import Fields, Unusable
+from mindcoder.data.readers.fields import Fields, UnusableRecord
 from mindcoder.data.readers.pairs import pair
 from mindcoder.data.readers.reading import Reading
 from mindcoder.data.readers.record import AnyRecord, BadRecord, Document, Pair
@@ -82,7 +82,7 @@ def read_item(
         _check_characters(record)
     except ValueError as error:
         text = json.dumps(item, ensure_ascii=False)[:SHOWN].encode("utf-8", "backslashreplace").decode()
-        return BadRecord(str(file), index, line, str(error), text, broken=not isinstance(error, Unusable))
+        return BadRecord(str(file), index, line, str(error), text, broken=not isinstance(error, UnusableRecord))
     unread = fields.unread()
     if not (unread or fields.remark or reading.keep_raw):
         return record
@@ -117,7 +117,7 @@ def _check_verdict(fields: Fields, reading: Reading) -> None:
 
     Raises:
         ValueError: it is not configured what to do with them.
-        Unusable: it is undesirable and those are dropped.
+        UnusableRecord: it is undesirable and those are dropped.
     """
     name = "kto_tag" if fields.has("kto_tag") else "label"
     value = fields.peek(name) if name == "label" else fields.raw(name)
@@ -132,7 +132,7 @@ def _check_verdict(fields: Fields, reading: Reading) -> None:
             "marked true and leaves the others out"
         )
     if not value:
-        raise Unusable(f"marked as undesirable ({name})")
+        raise UnusableRecord(f"marked as undesirable ({name})")
 
 
 def _check_characters(record: AnyRecord) -> None:

@@ -92,7 +92,7 @@ def self_instruct(fields: Fields, place: Place) -> Record | Conversation:
     if not (isinstance(instances, list) and instances and isinstance(instances[0], dict)):
         raise ValueError("instances: expected a list of objects")
     if len(instances) > 1:
-        fields.note_unread("instances after the first")
+        fields.mark_unread("instances after the first")
     inner = Fields({"instruction": fields.raw("instruction"), **instances[0]})
     return single_turn("instruction", "output", "input")(inner, place)
 

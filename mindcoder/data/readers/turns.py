@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mindcoder.data.conversation import Message, Role, check_turns
-from mindcoder.data.readers.fields import Fields, Unusable, is_metadata
+from mindcoder.data.readers.fields import Fields, UnusableRecord, is_metadata
 from mindcoder.data.readers.tools import SEPARATOR, call_text, result_text, tools_text
 
 # OpenAI's names, ShareGPT's (with those of the models it was collected from), LLaMA-Factory's and Llama 3's.
@@ -51,7 +51,7 @@ def finished(messages: list[Message], fields: Fields) -> tuple[Message, ...]:
 
     Raises:
         ValueError: questions and answers do not alternate.
-        Unusable: an answer is empty.
+        UnusableRecord: an answer is empty.
     """
     opening, rest = with_system(messages, fields)
     if len(rest) > 1 and rest[0].role == "assistant":
@@ -60,7 +60,7 @@ def finished(messages: list[Message], fields: Fields) -> tuple[Message, ...]:
     checked = check_turns((*opening, *rest))
     for message in checked:
         if message.role == "assistant" and message.learned and not message.content.strip():
-            raise Unusable("an answer is empty")
+            raise UnusableRecord("an answer is empty")
     return checked
 
 
@@ -143,4 +143,4 @@ def _note(turn: dict[str, Any], known: set[str], fields: Fields) -> None:
     for name, value in turn.items():
         if name in known or name in TURN_METADATA or is_metadata(name) or value in (None, "", [], {}, True, False):
             continue
-        fields.note_unread(f"turn.{name}")
+        fields.mark_unread(f"turn.{name}")

@@ -5,33 +5,34 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mindcoder.checkpoint.layout import read_own
-from mindcoder.checkpoint.parts import Part, merge_parts, save_parts, whole
+from mindcoder.checkpoint.layout import read_local
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.shards import Shard, merge_shards, save_shards, unsharded
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.models.tensor_parallel import NoTensorParallel, shard_range
 
 VALUES = np.arange(7 * 10, dtype=np.float32).reshape(7, 10)
 
 
-class Shard(NoTensorParallel):
+class Rank(NoTensorParallel):
     def __init__(self, index: int, size: int) -> None:
         self.index, self.size = index, size
 
 
-def saved(folder, axis: int | None, pieces: int = 2) -> TensorPlan:
+def saved(folder, axis: int | None, shards: int = 2) -> TensorPlan:
     """The plan of ``VALUES``, written whole or by several processes."""
     files = []
-    for index in range(pieces if axis is not None else 1):
+    for index in range(shards if axis is not None else 1):
         file = folder / f"model-rank_{index:04d}.safetensors"
-        part = whole(VALUES)
+        shard = unsharded(VALUES)
         if axis is not None:
-            begin, end = shard_range(VALUES.shape[axis], index, pieces)
+            begin, end = shard_range(VALUES.shape[axis], index, shards)
             values = VALUES[begin:end] if axis == 0 else VALUES[:, begin:end]
-            part = Part(values, VALUES.shape, axis, begin)
-        save_parts(file, {"weight": part, "another": whole(np.ones(3, np.float32))} if index == 0 else {"weight": part})
+            shard = Shard(values, VALUES.shape, axis, begin)
+        another = {"another": unsharded(np.ones(3, np.float32))} if index == 0 else {}
+        save_shards(file, {"weight": shard, **another})
         files.append(file)
-    return merge_parts(files)["weight"]
+    return merge_shards(files)["weight"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
@@ -40,16 +41,16 @@ def saved(folder, axis: int | None, pieces: int = 2) -> TensorPlan:
 def test_shards_of_every_layout_are_those_of_the_whole(written, axis, size, tmp_path):
     plan = saved(tmp_path, written)
     for index in range(size):
-        tp = Shard(index, size)
-        np.testing.assert_array_equal(read_own(plan, tp, axis), tp.shard(VALUES, axis))
-        np.testing.assert_array_equal(read_own(plan, tp, None), VALUES)
+        tp = Rank(index, size)
+        np.testing.assert_array_equal(read_local(plan, tp, axis), tp.shard(VALUES, axis))
+        np.testing.assert_array_equal(read_local(plan, tp, None), VALUES)
 
 
 @pytest.mark.parametrize("written", [None, 0, 1])
 def test_nothing_is_read_whole(written, tmp_path, monkeypatch):
     plan = saved(tmp_path, written)
     monkeypatch.setattr(StoredTensor, "read", lambda self: pytest.fail(f"{self.name} is read whole"))
-    np.testing.assert_array_equal(read_own(plan, Shard(1, 2), 0), np.pad(VALUES[4:], [(0, 1), (0, 0)]))
+    np.testing.assert_array_equal(read_local(plan, Rank(1, 2), 0), np.pad(VALUES[4:], [(0, 1), (0, 0)]))
 
 
 def test_a_part_is_converted_and_rearranged_as_the_whole_is(tmp_path):

@@ -42,7 +42,7 @@ NAMING = Naming(
     },
 )
 # Fields that the file does not state and that differ between models of the same shapes.
-UNSTATED = frozenset(
+UNKNOWN_FIELDS = frozenset(
     {
         "num_heads",
         "num_kv_heads",
@@ -55,7 +55,7 @@ UNSTATED = frozenset(
         "tied_head",
     }
 )
-NEEDED = UNSTATED - {"sliding_window", "tied_head"}
+REQUIRED_FIELDS = UNKNOWN_FIELDS - {"sliding_window", "tied_head"}
 FUSED = ("attention.w_qkv", "feed_forward.w_gate_hidden")
 # Llama 1 of old transformers versions saved this buffer, and convert_weight.py kept it
 IGNORED = ("rotary_emb.inv_freq",)
@@ -69,7 +69,7 @@ def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:
 
 
 def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> TransformerConfig:
-    """The architecture as far as the shapes determine it; the fields of `UNSTATED` are placeholders.
+    """The architecture as far as the shapes determine it; the fields of `UNKNOWN_FIELDS` are placeholders.
 
     Raises:
         UserError: a tensor is missing, or the projections are fused.

@@ -1,4 +1,4 @@
-#include "tiles.h"
+#include "amx.h"
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BW__) && defined(__linux__)
 
@@ -11,7 +11,7 @@
 
 #include "lanes.h"
 #include "transpose.h"
-#include "team.h"
+#include "thread_pool.h"
 
 namespace {
 
@@ -23,7 +23,7 @@ constexpr int64_t BLOCK = 1024;        // inputs that are accumulated in tiles b
 constexpr int64_t PIECE = 128;         // inputs of a band that are split at once if there are few rows
 constexpr int PARTS = 3;               // bfloat16 parts of a float32
 
-typedef uint16_t Brain;  // the bits of a bfloat16
+typedef uint16_t Bfloat16Bits;  // the bits of a bfloat16
 
 struct alignas(64) Shapes {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -43,13 +43,13 @@ void configure(int64_t width, int first_of_activations) {
 }
 
 // The upper halves of 32 numbers: bfloat16 by truncation.
-inline __m512i upper(__m512i low, __m512i high) {
+inline __m512i high_halves(__m512i low, __m512i high) {
   alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
                                                    33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
   return _mm512_permutex2var_epi16(low, _mm512_load_si512(odd), high);
 }
 
-inline __m512i rest(__m512i number) {
+inline __m512i remainder_of(__m512i number) {
   const __m512 whole = _mm512_castsi512_ps(number);
   const __m512 cut = _mm512_castsi512_ps(_mm512_and_si512(number, _mm512_set1_epi32(static_cast<int>(0xFFFF0000))));
   return _mm512_castps_si512(_mm512_sub_ps(whole, cut));
@@ -57,7 +57,7 @@ inline __m512i rest(__m512i number) {
 
 // Splits 32 numbers (of which `count` exist) into PARTS rows of bfloat16, `stride` apart, that add up to them.
 template <class Number>
-inline void split(const Number *from, int64_t count, Brain *to, int64_t stride) {
+inline void split(const Number *from, int64_t count, Bfloat16Bits *to, int64_t stride) {
   __m512i low, high;
   if (count >= DEPTH) {
     low = _mm512_castps_si512((__m512)load(from)), high = _mm512_castps_si512((__m512)load(from + LANES));
@@ -66,8 +66,8 @@ inline void split(const Number *from, int64_t count, Brain *to, int64_t stride) 
     high = _mm512_castps_si512((__m512)load_some(from + LANES, count > LANES ? count - LANES : 0));
   }
   for (int part = 0; part < PARTS; part++) {
-    _mm512_store_si512(to + part * stride, upper(low, high));
-    low = rest(low), high = rest(high);
+    _mm512_store_si512(to + part * stride, high_halves(low, high));
+    low = remainder_of(low), high = remainder_of(high);
   }
 }
 
@@ -79,18 +79,18 @@ struct Activations {
   int64_t groups = (rows + SIDE - 1) / SIDE, blocks = (inputs + DEPTH - 1) / DEPTH;
   int64_t part = SIDE * width * 2;
   // Aligned: a tile row that crosses a cache line is read twice.
-  std::unique_ptr<Brain, decltype(&std::free)> parts{
-      static_cast<Brain *>(std::aligned_alloc(64, (groups * blocks * PARTS * part * sizeof(Brain) + 63) / 64 * 64)),
+  std::unique_ptr<Bfloat16Bits, decltype(&std::free)> parts{
+      static_cast<Bfloat16Bits *>(std::aligned_alloc(64, (groups * blocks * PARTS * part * sizeof(Bfloat16Bits) + 63) / 64 * 64)),
       &std::free};
 
-  Brain *tiles(int64_t group, int64_t block) const { return parts.get() + (group * blocks + block) * PARTS * part; }
+  Bfloat16Bits *tiles(int64_t group, int64_t block) const { return parts.get() + (group * blocks + block) * PARTS * part; }
 
   void pack(int64_t group, int64_t block) {
     __m512i pairs[PARTS][SIDE] = {};  // per token
     const int64_t first = group * SIDE, tokens = rows - first < SIDE ? rows - first : SIDE;
     for (int64_t token = 0; token < tokens; token++) {
       const float *from = x + (first + token) * inputs + block * DEPTH;
-      split(from, inputs - block * DEPTH, reinterpret_cast<Brain *>(&pairs[0][token]), SIDE * DEPTH);
+      split(from, inputs - block * DEPTH, reinterpret_cast<Bfloat16Bits *>(&pairs[0][token]), SIDE * DEPTH);
     }
     const __mmask16 exist = static_cast<__mmask16>((1u << width) - 1);
     for (int own = 0; own < PARTS; own++) {
@@ -108,7 +108,7 @@ struct Bands : Product {
   // Splits `size` inputs of BAND outputs from `first`: [tile][block][part][output][DEPTH]. `fetch` prefetches the next
   // piece,
   // which pays for short pieces of many rows: the hardware prefetcher handles only long ones.
-  void split_weight(int64_t first, int64_t start, int64_t size, bool fetch, Brain *to) const {
+  void split_weight(int64_t first, int64_t start, int64_t size, bool fetch, Bfloat16Bits *to) const {
     const int64_t blocks = (size + DEPTH - 1) / DEPTH, inputs = weight.inputs;
     const Number *numbers = static_cast<const Number *>(weight.numbers.data);
     for (int64_t own = 0; own < BAND; own++) {
@@ -118,7 +118,7 @@ struct Bands : Product {
         const Number *next = start + size < inputs ? from + size : from + size + (BAND - 1) * inputs;
         for (int64_t at = 0; at < size; at += 64 / static_cast<int64_t>(sizeof(Number))) __builtin_prefetch(next + at);
       }
-      Brain *row = to + own / SIDE * blocks * PARTS * TILE + own % SIDE * DEPTH;
+      Bfloat16Bits *row = to + own / SIDE * blocks * PARTS * TILE + own % SIDE * DEPTH;
       for (int64_t block = 0; block < blocks; block++)
         split(from + block * DEPTH, size - block * DEPTH, row + block * PARTS * TILE, TILE);
     }
@@ -138,11 +138,11 @@ struct Bands : Product {
   }
 
   // Four tiles of outputs by one group of tokens, added to tiles 0 to 3.
-  void four_by_one(const Brain *split, int64_t blocks, int64_t first_block) const {
+  void four_by_one(const Bfloat16Bits *split, int64_t blocks, int64_t first_block) const {
     const int64_t stride = activations.width * 4;
     const int64_t part = activations.part, next = blocks * PARTS * TILE;
     for (int64_t block = 0; block < blocks; block++) {
-      const Brain *x = activations.tiles(0, first_block + block), *w = split + block * PARTS * TILE;
+      const Bfloat16Bits *x = activations.tiles(0, first_block + block), *w = split + block * PARTS * TILE;
       _tile_loadd(5, x, stride);
       _tile_loadd(6, x + part, stride);
       _tile_loadd(7, x + 2 * part, stride);
@@ -168,7 +168,7 @@ struct Bands : Product {
   }
 
   // Two tiles of outputs by two groups of tokens.
-  void two_by_two(const Brain *split, int64_t blocks, int64_t first_block, int64_t group, int64_t other) const {
+  void two_by_two(const Bfloat16Bits *split, int64_t blocks, int64_t first_block, int64_t group, int64_t other) const {
     const int64_t part = activations.part, next = blocks * PARTS * TILE;
 #define TWO_BY_TWO           \
   _tile_dpbf16ps(0, 4, 6);   \
@@ -182,8 +182,8 @@ struct Bands : Product {
   _tile_loadd(6, x + (part_of_it) * part, 64);    \
   _tile_loadd(7, z + (part_of_it) * part, 64)
     for (int64_t block = 0; block < blocks; block++) {
-      const Brain *x = activations.tiles(group, first_block + block), *z = activations.tiles(other, first_block + block);
-      const Brain *w = split + block * PARTS * TILE;
+      const Bfloat16Bits *x = activations.tiles(group, first_block + block), *z = activations.tiles(other, first_block + block);
+      const Bfloat16Bits *w = split + block * PARTS * TILE;
       WEIGHTS(0); TOKENS(2); TWO_BY_TWO; TOKENS(0); TWO_BY_TWO; TOKENS(1); TWO_BY_TWO;
       WEIGHTS(1); TWO_BY_TWO; TOKENS(0); TWO_BY_TWO;
       if (sizeof(Number) == 2) continue;
@@ -192,7 +192,7 @@ struct Bands : Product {
   }
 
   // Small batch, one group of tokens: the weights are read once, in order, and split on the fly.
-  void few(int64_t begin, int64_t end, Brain *scratch, float *sums) const {
+  void multiply_small_batch(int64_t begin, int64_t end, Bfloat16Bits *scratch, float *sums) const {
     configure(activations.width, 5);
     const int64_t inputs = weight.inputs, stride = activations.width * 4;
     for (int64_t first = begin; first < end; first += BAND) {
@@ -215,7 +215,8 @@ struct Bands : Product {
     }
   }
 
-  void many(int64_t begin, int64_t end, Brain *scratch, float *sums) const {
+  // Large batch: a band's weights are split once and multiply all groups of tokens, in pairs.
+  void multiply_large_batch(int64_t begin, int64_t end, Bfloat16Bits *scratch, float *sums) const {
     configure(SIDE, 6);
     for (int64_t start = 0; start < weight.inputs; start += BLOCK) {
       const int64_t size = weight.inputs - start < BLOCK ? weight.inputs - start : BLOCK;
@@ -260,39 +261,39 @@ void multiply(const Product &product) {
   if (product.rows <= SIDE) {
     pack(0, tiles);
   } else {
-    share([&](int member) {
-      const Range own = part_of(tiles, member, team_size(), 1);
+    run_on_all_threads([&](int member) {
+      const Range own = part_of(tiles, member, thread_count(), 1);
       pack(own.begin, own.end);
     });
   }
   const Bands<Number> bands{product, activations};
-  share([&](int member) {
-    alignas(64) static thread_local Brain scratch[BAND * BLOCK * PARTS];
+  run_on_all_threads([&](int member) {
+    alignas(64) static thread_local Bfloat16Bits scratch[BAND * BLOCK * PARTS];
     alignas(64) static thread_local float sums[4 * SIDE * SIDE];
-    const Range own = part_of(product.weight.outputs, member, team_size(), SIDE);
-    if (product.rows <= SIDE) bands.few(own.begin, own.end, scratch, sums);
-    else bands.many(own.begin, own.end, scratch, sums);
+    const Range own = part_of(product.weight.outputs, member, thread_count(), SIDE);
+    if (product.rows <= SIDE) bands.multiply_small_batch(own.begin, own.end, scratch, sums);
+    else bands.multiply_large_batch(own.begin, own.end, scratch, sums);
     _tile_release();
-    product.finish(own.begin, own.end);
+    product.add_bias_and_residual(own.begin, own.end);
   });
 }
 
 }  // namespace
 
-bool tiles_available() {
+bool amx_available() {
   static const bool available = permitted();
   return available;
 }
 
-void multiply_by_tiles(const Product &product) {
+void multiply_amx(const Product &product) {
   if (product.weight.numbers.format == Format::float16) multiply<Half>(product);
   else multiply<float>(product);
 }
 
 #else
 
-bool tiles_available() { return false; }
+bool amx_available() { return false; }
 
-void multiply_by_tiles(const Product &) {}
+void multiply_amx(const Product &) {}
 
 #endif

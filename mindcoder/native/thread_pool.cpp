@@ -1,4 +1,4 @@
-#include "team.h"
+#include "thread_pool.h"
 
 #include <sched.h>
 #include <unistd.h>
@@ -47,15 +47,15 @@ uint32_t wait_for_change(const std::atomic<uint32_t> &value, uint32_t old) {
   return value.load(std::memory_order_acquire);
 }
 
-class Team {
+class ThreadPool {
  public:
-  Team() : size_(count_threads()) {
+  ThreadPool() : size_(count_threads()) {
     for (int member = 1; member < size_; member++) std::thread([this, member] { follow(member); }).detach();
   }
 
   int size() const { return size_; }
 
-  void share(const std::function<void(int)> &work) {
+  void run_on_all_threads(const std::function<void(int)> &work) {
     if (size_ == 1) return work(0);
     std::lock_guard<std::mutex> one_operator(busy_);
     work_ = &work;
@@ -86,13 +86,13 @@ class Team {
 };
 
 // Never destroyed: its threads may still be waiting when the process exits.
-Team &team() {
-  static Team *one = new Team;
+ThreadPool &thread_pool() {
+  static ThreadPool *one = new ThreadPool;
   return *one;
 }
 
 }  // namespace
 
-int team_size() { return team().size(); }
+int thread_count() { return thread_pool().size(); }
 
-void share(const std::function<void(int)> &work) { team().share(work); }
+void run_on_all_threads(const std::function<void(int)> &work) { thread_pool().run_on_all_threads(work); }

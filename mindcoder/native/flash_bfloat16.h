@@ -2,7 +2,7 @@
 //
 // `PARTS` bfloat16 of eight significant bits each stand for one number: 1 where bfloat16 is meant, 3 for float32, whose 24
 // bits they hold exactly. Of the nine products of two such numbers the three smallest, below float32's own rounding, are
-// omitted, as in tiles.cpp.
+// omitted, as in amx.cpp.
 #pragma once
 #include "flash_elements.h"
 
@@ -11,7 +11,7 @@
 namespace flash {
 
 template <int PARTS_OF_ONE>
-struct BrainBlocks {
+struct Bfloat16Blocks {
   using Number = uint16_t;  // the bits of a bfloat16
   static constexpr int PARTS = PARTS_OF_ONE;
   static constexpr bool PRECISE = PARTS > 1;
@@ -32,7 +32,7 @@ struct BrainBlocks {
     __m512i low = _mm512_castps_si512((__m512)values[0]), high = _mm512_castps_si512((__m512)values[1]);
     for (int part = 0; part < PARTS; part++, to += PART) {
       const __m512i low_part = rounded(low), high_part = rounded(high);
-      _mm512_store_si512(to, upper(low_part, high_part));
+      _mm512_store_si512(to, high_halves(low_part, high_part));
       low = without(low, low_part), high = without(high, high_part);
     }
   }
@@ -60,7 +60,7 @@ struct BrainBlocks {
     return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(number), _mm512_castsi512_ps(part)));
   }
 
-  static __m512i upper(__m512i low, __m512i high) {
+  static __m512i high_halves(__m512i low, __m512i high) {
     alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
                                                      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
     return _mm512_permutex2var_epi16(low, _mm512_load_si512(odd), high);
@@ -69,7 +69,7 @@ struct BrainBlocks {
 
 #if defined(__AVX512BF16__)
 
-struct BrainProducts : BrainBlocks<1> {
+struct Bfloat16Products : Bfloat16Blocks<1> {
   static void begin() {}
   static void end() {}
 
@@ -110,11 +110,11 @@ struct BrainProducts : BrainBlocks<1> {
 #endif
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
-#define FLASH_TILES
+#define FLASH_AMX
 
 template <int PARTS_OF_ONE>
-struct TileProducts : BrainBlocks<PARTS_OF_ONE> {
-  using Blocks = BrainBlocks<PARTS_OF_ONE>;
+struct AmxProducts : Bfloat16Blocks<PARTS_OF_ONE> {
+  using Blocks = Bfloat16Blocks<PARTS_OF_ONE>;
   using typename Blocks::Number;
   using Blocks::PART, Blocks::SIDE, Blocks::TILE;
 

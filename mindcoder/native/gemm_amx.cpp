@@ -1,10 +1,10 @@
 // Matrix products on Intel's matrix unit (AMX): bfloat16, float32 rounded to it, and float32 as sums of bfloat16 terms.
 //
 // A float32's 24 significant bits are exactly those of three bfloat16: a = a0 + a1 + a2. Of the nine products of two
-// such numbers a1 b2, a2 b1 and a2 b2 are below float32's own rounding and omitted (tiles.cpp computes prompts so, too).
+// such numbers a1 b2, a2 b1 and a2 b2 are below float32's own rounding and omitted (amx.cpp computes prompts so, too).
 // With two terms, 16 bits, three products remain.
 #include "gemm_kernel.h"
-#include "tiles.h"
+#include "amx.h"
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__linux__)
 
@@ -43,7 +43,7 @@ struct Tiles {
     }
     return _mm512_and_si512(number, upper_bits());
   }
-  static __m512i rest_of(__m512i number, __m512i term) {
+  static __m512i remainder_of(__m512i number, __m512i term) {
     return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(number), _mm512_castsi512_ps(term)));
   }
 
@@ -70,7 +70,7 @@ struct Tiles {
         for (int term = 0; term < TERMS; term++) {
           const __m512i low_term = term_of(low, term), high_term = term_of(high, term);
           lines[term][own] = _mm512_permutex2var_epi16(low_term, _mm512_load_si512(odd), high_term);
-          low = rest_of(low, low_term), high = rest_of(high, high_term);
+          low = remainder_of(low, low_term), high = remainder_of(high, high_term);
         }
       }
     }
@@ -94,7 +94,7 @@ struct Tiles {
         for (int term = 0; term < TERMS; term++) {
           const __m512i even_term = term_of(even, term), odd_term = term_of(odd, term);
           lines[term][pair] = _mm512_or_si512(_mm512_srli_epi32(even_term, 16), odd_term);
-          even = rest_of(even, even_term), odd = rest_of(odd, odd_term);
+          even = remainder_of(even, even_term), odd = remainder_of(odd, odd_term);
         }
       }
     }
@@ -198,9 +198,9 @@ const GemmKernel *kernel() {
 
 }  // namespace
 
-const GemmKernel *gemm_tiles(const GemmArguments &arguments) {
+const GemmKernel *gemm_amx(const GemmArguments &arguments) {
   constexpr int64_t NARROW = 16;  // from here on splitting a float32 costs less than it saves
-  if (!tiles_available() || arguments.a.element != arguments.b.element) return nullptr;
+  if (!amx_available() || arguments.a.element != arguments.b.element) return nullptr;
   if (arguments.a.element == GemmType::bfloat16) return kernel<1, Bits, 1024>();
   if (arguments.a.element != GemmType::float32) return nullptr;
   if (arguments.terms == 1) return kernel<1, float, 1024>();
@@ -210,6 +210,6 @@ const GemmKernel *gemm_tiles(const GemmArguments &arguments) {
 
 #else
 
-const GemmKernel *gemm_tiles(const GemmArguments &) { return nullptr; }
+const GemmKernel *gemm_amx(const GemmArguments &) { return nullptr; }
 
 #endif

@@ -4,10 +4,10 @@
 #include <functional>
 
 // Threads in the pool: MINDCODER_THREADS, else the CPUs available to this process.
-int team_size();
+int thread_count();
 
-// Parallel for: calls work(0) ... work(team_size() - 1), each on its own thread, and returns when all are done.
-void share(const std::function<void(int)> &work);
+// Calls work(0) ... work(thread_count() - 1), each on its own thread, and returns when all are done.
+void run_on_all_threads(const std::function<void(int)> &work);
 
 struct Range {
   int64_t begin, end;

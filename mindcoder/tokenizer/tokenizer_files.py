@@ -1,4 +1,4 @@
-"""Files beside a vocabulary: ``tokenizer_config.json``, ``special_tokens_map.json``, ``added_tokens.json``."""
+"""Files next to a vocabulary: ``tokenizer_config.json``, ``special_tokens_map.json``, ``added_tokens.json``."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ LARGEST_ID = 2**24
 
 
 @dataclass(frozen=True)
-class Beside:
+class TokenizerFiles:
     """Contents of these files.
 
     Attributes:
         tokens: ``eos_token``, ``bos_token`` and ``pad_token``, as far as they are given.
         add_bos: ``add_bos_token``; None if not given.
         tokenizer_class: name of the class in transformers.
-        late: tokens added after the vocabulary was built, by id.
+        added_tokens: tokens added after the vocabulary was built, by id.
         is_there: whether any of the files exists.
     """
 
     tokens: dict[str, str] = field(default_factory=dict)
     add_bos: bool | None = None
     tokenizer_class: str = ""
-    late: dict[int, str] = field(default_factory=dict)
+    added_tokens: dict[int, str] = field(default_factory=dict)
     is_there: bool = False
 
 
-def read_beside(file: Path) -> Beside:
+def read_tokenizer_files(file: Path) -> TokenizerFiles:
     """Read the files in the folder of a vocabulary file.
 
     Raises:
@@ -57,8 +57,8 @@ def read_beside(file: Path) -> Beside:
     tokenizer_class, path = values.get("tokenizer_class", ("", file))
     if not isinstance(tokenizer_class, str):
         raise UserError(f"tokenizer_class: expected a text, found {json_kind(tokenizer_class)}", path)
-    late = _decoder(*values.get("added_tokens_decoder", ({}, file))) | _added(file.with_name(ADDED_FILE))
-    return Beside(tokens, add_bos, tokenizer_class, late, bool(values))
+    added_tokens = _decoder(*values.get("added_tokens_decoder", ({}, file))) | _added(file.with_name(ADDED_FILE))
+    return TokenizerFiles(tokens, add_bos, tokenizer_class, added_tokens, bool(values))
 
 
 def _token(value: Any, name: str, file: Path) -> str:
@@ -71,24 +71,24 @@ def _decoder(values: Any, file: Path) -> dict[int, str]:
     """``added_tokens_decoder``: id (a string) -> {"content": token, ...}."""
     if not isinstance(values, dict):
         raise UserError(f"added_tokens_decoder: expected an object, found {json_kind(values)}", file)
-    late = {}
+    added_tokens = {}
     for index, item in values.items():
         name = f"added_tokens_decoder.{index[:30]}"
         if not index.isdecimal() or not index.isascii() or len(index) > 9 or int(index) > LARGEST_ID:
             raise UserError(f"{name}: expected a token id", file)
         if not isinstance(item, dict):
             raise UserError(f"{name}: expected an object, found {json_kind(item)}", file)
-        late[int(index)] = _token(item.get("content"), f"{name}.content", file)
-    return late
+        added_tokens[int(index)] = _token(item.get("content"), f"{name}.content", file)
+    return added_tokens
 
 
 def _added(file: Path) -> dict[int, str]:
     """``added_tokens.json``: token -> id."""
     if not file_there(file):
         return {}
-    late = {}
+    added_tokens = {}
     for token, index in read_json_object(file, JSON_LIMIT).items():
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= LARGEST_ID:
             raise UserError(f"{token[:30]!r}: expected a token id, found {json_kind(index)} {index!r:.30}", file)
-        late[index] = _token(token, "a token", file)
-    return late
+        added_tokens[index] = _token(token, "a token", file)
+    return added_tokens

@@ -8,6 +8,6 @@
 #include "linear.h"
 
 // Whether this was compiled for such a processor, runs on one, and MINDCODER_TILES is not 0.
-bool tiles_available();
+bool amx_available();
 
-void multiply_by_tiles(const Product &product);
+void multiply_amx(const Product &product);

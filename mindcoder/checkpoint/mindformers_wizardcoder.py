@@ -50,8 +50,8 @@ NAMING = Naming(
     head=HEADS[0],
 )
 # Fields that the file does not state: the same in every WizardCoder and StarCoder.
-UNSTATED = frozenset({"norm_epsilon", "scale_attention", "activation"})
-NEEDED: frozenset[str] = frozenset()
+UNKNOWN_FIELDS = frozenset({"norm_epsilon", "scale_attention", "activation"})
+REQUIRED_FIELDS: frozenset[str] = frozenset()
 
 
 def recognizes(tensors: Mapping[str, StoredTensor]) -> bool:
@@ -104,15 +104,15 @@ def plans_to_ours(
     inner_first = (config.intermediate_size, config.hidden_size)
     turned = mapping is not None and (mapping.shape != inner_first or config.intermediate_size == config.hidden_size)
     used = set(HEADS) if config.tied_head else set()
-    for old, ours in NAMING.pairs(config.num_layers):
+    for theirs, ours in NAMING.pairs(config.num_layers):
         if ours not in expected:
             continue
-        source, build, name = tensors.get(old), None, old
-        if source is None and ".dense" in old:
-            name = re.sub(r"dense\d", "c_attn", old)
+        source, build, name = tensors.get(theirs), None, theirs
+        if source is None and ".dense" in theirs:
+            name = re.sub(r"dense\d", "c_attn", theirs)
             source = tensors.get(name)
-            shape, build = expected[ours], None if source is None else _rows_of_fused(old, config, source)
-        elif source is not None and turned and NAMING.is_transposed(old):
+            shape, build = expected[ours], None if source is None else _rows_of_fused(theirs, config, source)
+        elif source is not None and turned and NAMING.is_transposed(theirs):
             shape, build = source.shape[::-1], transpose
         elif source is not None:
             shape = source.shape
@@ -126,10 +126,10 @@ def plans_to_ours(
     return plans, [name for name in tensors if name not in used]
 
 
-def _rows_of_fused(old: str, config: TransformerConfig, source: StoredTensor) -> Build | None:
+def _rows_of_fused(theirs: str, config: TransformerConfig, source: StoredTensor) -> Build | None:
     """Rows of ``attention.c_attn`` that correspond to ``dense1``, ``dense2`` or ``dense3``."""
     begin = {"dense1": 0, "dense2": config.query_size, "dense3": config.query_size + config.kv_size}
-    first = begin[old.split(".")[4]]
+    first = begin[theirs.split(".")[4]]
     last = first + (config.query_size if first == 0 else config.kv_size)
     upright = source.shape[0] == config.query_size + 2 * config.kv_size
 
