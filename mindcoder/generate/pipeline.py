@@ -21,8 +21,8 @@ class StagedDecoder:
 
     def __init__(self, network: PagedDecoder, decoder: Decoder, comm: ProcessGroups) -> None:
         self.network, self.decoder = network, decoder
-        self.previous, self.following = comm.neighbour(-1), comm.neighbour(1)
-        self.sum = comm.sum_over(comm.mesh.pipeline_ranks())
+        self.previous, self.following = comm.peer(-1), comm.peer(1)
+        self.sum = comm.all_reduce_among(comm.mesh.pipeline_ranks())
 
     def __call__(
         self, input_ids: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor

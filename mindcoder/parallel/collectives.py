@@ -3,7 +3,7 @@
 On CPU (MCCL) a compiled graph can sum over any group (AllReduce) and nothing else; gathering is a sum of padded
 pieces there, and so is the sum of which each rank keeps a piece. MCCL matches messages by their order between two ranks
 and ignores the group, so within a graph collectives must form one chain (`ops.depend`), the same on all ranks. Between
-two graphs, Python sends and receives tensors from rank to rank (`Neighbour`).
+two graphs, Python sends and receives tensors from rank to rank (`PipelinePeer`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mindcoder.parallel.mesh import SINGLE, Mesh
 DEFAULT_GROUP = "hccl_world_group"
 
 
-class SumOver(nn.Cell):
+class AllReduce(nn.Cell):
     """Sum of a tensor over a group of ranks, the same result on each; float32 or float16.
 
     Args:
@@ -38,7 +38,7 @@ class SumOver(nn.Cell):
         return self.all_reduce(x)
 
 
-class GatherOver(nn.Cell):
+class AllGather(nn.Cell):
     """The tensors of all ranks of a group, joined along the first axis in the group's order.
 
     Args:
@@ -49,12 +49,12 @@ class GatherOver(nn.Cell):
 
     def __init__(self, group: str | None, index: int, size: int, has_all_gather: bool) -> None:
         super().__init__(auto_prefix=False)
-        self.sum = SumOver(group)
+        self.sum = AllReduce(group)
         self.size = size
         self.all_gather = ops.AllGather(group) if has_all_gather and group is not None else None
-        one_hot = np.zeros((size, 1), np.float32)
-        one_hot[index] = 1.0
-        self.own_place = Tensor(one_hot)
+        own = np.zeros((size, 1), np.float32)
+        own[index] = 1.0
+        self.one_hot = Tensor(own)
         self.matmul = ops.MatMul()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -62,19 +62,19 @@ class GatherOver(nn.Cell):
             return x
         if self.all_gather is not None:
             return self.all_gather(x)
-        placed = self.matmul(ops.cast(self.own_place, x.dtype), x.reshape((1, -1)))
+        placed = self.matmul(ops.cast(self.one_hot, x.dtype), x.reshape((1, -1)))
         return self.sum(placed).reshape((self.size * x.shape[0], *x.shape[1:]))
 
 
-class ScatterSumOver(nn.Cell):
-    """This rank's piece, along the first axis, of the sum over a group; the inverse of `GatherOver`.
+class ReduceScatter(nn.Cell):
+    """This rank's piece, along the first axis, of the sum over a group; the inverse of `AllGather`.
 
-    Args: as `GatherOver`; the first axis must be divisible by ``size``.
+    Args: as `AllGather`; the first axis must be divisible by ``size``.
     """
 
     def __init__(self, group: str | None, index: int, size: int, has_reduce_scatter: bool) -> None:
         super().__init__(auto_prefix=False)
-        self.sum = SumOver(group)
+        self.sum = AllReduce(group)
         self.index, self.size = index, size
         scatters = has_reduce_scatter and group is not None
         self.reduce_scatter = ops.ReduceScatter(ops.ReduceOp.SUM, group) if scatters else None
@@ -88,7 +88,7 @@ class ScatterSumOver(nn.Cell):
         return self.sum(x)[self.index * piece : (self.index + 1) * piece]
 
 
-class Neighbour:
+class PipelinePeer:
     """The rank before or behind this one in the pipeline; tensors travel between compiled graphs.
 
     Args:
@@ -142,24 +142,24 @@ class ProcessGroups:
     names: dict[tuple[int, ...], str]
     has_all_gather: bool
 
-    def sum_over(self, ranks: tuple[int, ...]) -> SumOver:
+    def all_reduce_among(self, ranks: tuple[int, ...]) -> AllReduce:
         """A cell that sums over ``ranks``, which are one of the mesh's groups or all of it."""
-        return SumOver(self.names.get(ranks))
+        return AllReduce(self.names.get(ranks))
 
-    def gather_over(self, ranks: tuple[int, ...]) -> GatherOver:
+    def all_gather_among(self, ranks: tuple[int, ...]) -> AllGather:
         """A cell that joins along the first axis over ``ranks``."""
-        return GatherOver(self.names.get(ranks), ranks.index(self.mesh.rank), len(ranks), self.has_all_gather)
+        return AllGather(self.names.get(ranks), ranks.index(self.mesh.rank), len(ranks), self.has_all_gather)
 
-    def scatter_sum_over(self, ranks: tuple[int, ...]) -> ScatterSumOver:
+    def reduce_scatter_among(self, ranks: tuple[int, ...]) -> ReduceScatter:
         """A cell that gives this rank's piece of the sum over ``ranks``."""
-        return ScatterSumOver(self.names.get(ranks), ranks.index(self.mesh.rank), len(ranks), self.has_all_gather)
+        return ReduceScatter(self.names.get(ranks), ranks.index(self.mesh.rank), len(ranks), self.has_all_gather)
 
-    def neighbour(self, step: int) -> Neighbour | None:
+    def peer(self, step: int) -> PipelinePeer | None:
         """The rank ``step`` stages on (1) or back (-1); None beyond the ends."""
         ranks, stage = self.mesh.pipeline_ranks(), self.mesh.stage + step
         if not 0 <= stage < self.mesh.pipeline:
             return None
-        return Neighbour(ranks[stage], self.names[ranks], self.has_all_gather)
+        return PipelinePeer(ranks[stage], self.names[ranks], self.has_all_gather)
 
     @property
     def everyone(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Cut
-from mindcoder.parallel.collectives import ProcessGroups, SumOver
+from mindcoder.parallel.collectives import AllReduce, ProcessGroups
 
 
 class GradientSum(nn.Cell):
@@ -22,7 +22,7 @@ class GradientSum(nn.Cell):
         shapes: of the gradients, in their order.
     """
 
-    def __init__(self, data_sum: SumOver, shapes: Sequence[tuple[int, ...]]) -> None:
+    def __init__(self, data_sum: AllReduce, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__(auto_prefix=False)
         self.data_sum = data_sum
         self.shapes = tuple(shapes)
@@ -67,7 +67,7 @@ class HostCollectives:
 
     def __init__(self, comm: ProcessGroups) -> None:
         self._mesh = comm.mesh
-        self._sum = comm.sum_over(comm.everyone) if comm.mesh.size > 1 else None
+        self._sum = comm.all_reduce_among(comm.everyone) if comm.mesh.size > 1 else None
 
     def all_reduce(self, *values: float, from_last_stage: bool = False) -> list[float]:
         """The sums (as exact as float32: whole numbers below 16 million stay whole).

@@ -15,13 +15,13 @@ from mindcoder.backend.row_operators import Cut
 from mindcoder.config.layout import check_divides
 from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.parallel.collectives import GatherOver, ProcessGroups, ScatterSumOver, SumOver
+from mindcoder.parallel.collectives import AllGather, AllReduce, ProcessGroups, ReduceScatter
 
 
 class CopyToRegion(nn.Cell):
     """Megatron-LM's f: identity forward, all-reduce of the gradient backward."""
 
-    def __init__(self, tensor_sum: SumOver) -> None:
+    def __init__(self, tensor_sum: AllReduce) -> None:
         super().__init__(auto_prefix=False)
         self.tensor_sum = tensor_sum
 
@@ -35,7 +35,7 @@ class CopyToRegion(nn.Cell):
 class ReduceFromRegion(nn.Cell):
     """Megatron-LM's g: all-reduce of the partial results forward, identity backward."""
 
-    def __init__(self, tensor_sum: SumOver) -> None:
+    def __init__(self, tensor_sum: AllReduce) -> None:
         super().__init__(auto_prefix=False)
         self.tensor_sum = tensor_sum
 
@@ -49,7 +49,7 @@ class ReduceFromRegion(nn.Cell):
 class GatherFromSequence(nn.Cell):
     """f with sequence parallelism: all-gather of the tokens forward, reduce-scatter of the gradient backward."""
 
-    def __init__(self, gather: GatherOver, scatter_sum: ScatterSumOver) -> None:
+    def __init__(self, gather: AllGather, scatter_sum: ReduceScatter) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.scatter_sum = gather, scatter_sum
 
@@ -63,7 +63,7 @@ class GatherFromSequence(nn.Cell):
 class ReduceScatterToSequence(nn.Cell):
     """g with sequence parallelism: reduce-scatter of partial results forward, all-gather of the gradient backward."""
 
-    def __init__(self, gather: GatherOver, scatter_sum: ScatterSumOver) -> None:
+    def __init__(self, gather: AllGather, scatter_sum: ReduceScatter) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.scatter_sum = gather, scatter_sum
 
@@ -77,7 +77,7 @@ class ReduceScatterToSequence(nn.Cell):
 class ScatterSequence(nn.Cell):
     """This rank's tokens of a replicated tensor; all-gather of the gradient backward."""
 
-    def __init__(self, gather: GatherOver, index: int, size: int) -> None:
+    def __init__(self, gather: AllGather, index: int, size: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.index, self.size = gather, index, size
         self.cut = Cut()
@@ -106,7 +106,7 @@ class GatherSequence(ScatterSequence):
 class GatherLogits(nn.Cell):
     """``[tokens, V / ranks]`` of every rank to ``[tokens, V]``; for generation, without a gradient."""
 
-    def __init__(self, gather: GatherOver, size: int) -> None:
+    def __init__(self, gather: AllGather, size: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.size = gather, size
 
@@ -135,9 +135,9 @@ class TensorParallel(NoTensorParallel):
         mesh = comm.mesh
         self.index, self.size = mesh.tensor_index, mesh.tensor
         self.sequence, self.vocabulary = sequence, vocabulary
-        self.tensor_sum = comm.sum_over(mesh.tensor_ranks())
-        self.gather = comm.gather_over(mesh.tensor_ranks())
-        self.scatter_sum = comm.scatter_sum_over(mesh.tensor_ranks())
+        self.tensor_sum = comm.all_reduce_among(mesh.tensor_ranks())
+        self.gather = comm.all_gather_among(mesh.tensor_ranks())
+        self.scatter_sum = comm.reduce_scatter_among(mesh.tensor_ranks())
         check_divides(config.num_heads, config.num_kv_heads, config.intermediate_size, self.size)
 
     def local(self, config: TransformerConfig) -> TransformerConfig:

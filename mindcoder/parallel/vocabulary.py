@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import AddRows, Cut, LargestPlace, LookUp
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEntropy
-from mindcoder.parallel.collectives import GatherOver
+from mindcoder.parallel.collectives import AllGather
 
 
 class VocabParallelStatistics(nn.Cell):
@@ -18,7 +18,7 @@ class VocabParallelStatistics(nn.Cell):
         first_token: id of the first token in this rank's shard.
     """
 
-    def __init__(self, gather: GatherOver, first_token: int) -> None:
+    def __init__(self, gather: AllGather, first_token: int) -> None:
         super().__init__(auto_prefix=False)
         self.gather, self.first_token = gather, first_token
         self.log_softmax = ops.LogSoftmax(-1)
@@ -103,7 +103,7 @@ class VocabParallelAccuracy(nn.Cell):
         gather: all-gather over the tensor-parallel group.
     """
 
-    def __init__(self, statistics: VocabParallelStatistics, gather: GatherOver) -> None:
+    def __init__(self, statistics: VocabParallelStatistics, gather: AllGather) -> None:
         super().__init__(auto_prefix=False)
         self.statistics, self.gather = statistics, gather
         self.argmax = LargestPlace()

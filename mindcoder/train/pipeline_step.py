@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import Neighbour, ProcessGroups
+from mindcoder.parallel.collectives import PipelinePeer, ProcessGroups
 from mindcoder.parallel.pipeline import OneForwardOneBackward
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
@@ -22,26 +22,26 @@ class StageLink:
     """Point-to-point transfer of hidden states, and of their gradients, to a neighboring stage.
 
     Args:
-        neighbour: rank of that stage.
+        peer: rank of that stage.
         shape: of the hidden states, ``[B*S, H]`` (this rank's part with sequence parallelism).
         dtype: of the hidden states.
     """
 
-    def __init__(self, neighbour: Neighbour, shape: tuple[int, ...], dtype: ms.dtype.Number) -> None:
-        self.neighbour, self.shape, self.dtype = neighbour, shape, dtype
+    def __init__(self, peer: PipelinePeer, shape: tuple[int, ...], dtype: ms.dtype.Number) -> None:
+        self.peer, self.shape, self.dtype = peer, shape, dtype
 
     def exchange(self, sent: Tensor | None, receives: bool) -> Tensor | None:
         """Send and receive, see `mindcoder.parallel.pipeline.Link`."""
-        return self.neighbour.exchange(sent, self.shape if receives else None, self.dtype)
+        return self.peer.exchange(sent, self.shape if receives else None, self.dtype)
 
 
 def stage_link(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) -> StageLink | None:
     """Link to the previous (-1) or next (1) stage for micro batches of ``tokens``; None beyond the ends."""
-    neighbour = comm.neighbour(step)
-    if neighbour is None:
+    peer = comm.peer(step)
+    if peer is None:
         return None
     local_tokens = tokens // (decoder.tp.size if decoder.tp.sequence else 1)
-    return StageLink(neighbour, (local_tokens, decoder.config.hidden_size), decoder.compute_dtype)
+    return StageLink(peer, (local_tokens, decoder.config.hidden_size), decoder.compute_dtype)
 
 
 class BackwardStage(nn.Cell):
@@ -77,8 +77,8 @@ class FinishStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.update, self.accumulate = update, accumulate
         mesh = comm.mesh
-        self.pipeline_sum = comm.sum_over(mesh.pipeline_ranks())
-        self.data_sum = comm.sum_over(mesh.data_ranks())
+        self.pipeline_sum = comm.all_reduce_among(mesh.pipeline_ranks())
+        self.data_sum = comm.all_reduce_among(mesh.data_ranks())
 
     def construct(self, loss: Tensor, loss_scale: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the step, the same on every rank."""

@@ -87,7 +87,7 @@ class TrainStep(nn.Cell):
         self.has_pairs, self.selects_labels = preference is not None, selects_labels
         self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, comm)
         mesh = comm.mesh
-        self.data_sum = comm.sum_over(mesh.data_ranks()) if mesh.data > 1 else None
+        self.data_sum = comm.all_reduce_among(mesh.data_ranks()) if mesh.data > 1 else None
         self.accumulates = accumulates
         self.buffers = gradient_buffers(self.weights) if accumulates else None
         self.accumulate: Any = Accumulate(self.buffers, self.micro_batch.partial) if accumulates else None

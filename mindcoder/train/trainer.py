@@ -106,7 +106,7 @@ class Trainer:
             return AdamW(parameters, options, rate_ratios=ratios)
         owner = owners([tuple(item.shape) for item in parameters], self.mesh.data)
         owned = [rank == self.mesh.data_index for rank in owner]
-        return AdamW(parameters, options, owned, comm.sum_over(self.mesh.data_ranks()), ratios)
+        return AdamW(parameters, options, owned, comm.all_reduce_among(self.mesh.data_ranks()), ratios)
 
     def _build_step(self, comm: ProcessGroups) -> Step:
         options, scaled = self.options, self.loss_scale.scales

@@ -37,10 +37,10 @@ class ClippedUpdate(nn.Cell):
         self.tied_index = names.index(TOKEN_TABLES[0]) if tied_ends and TOKEN_TABLES[0] in names else -1
         # The last stage's copy of a tied embedding has the same gradient as the first stage's: count it once.
         self.counted = tuple(stage.is_first or name != TOKEN_TABLES[0] for name in names)
-        self.ends_sum = comm.sum_over(mesh.end_ranks())
+        self.ends_sum = comm.all_reduce_among(mesh.end_ranks())
         self.tensor_sum = tp.tensor_sum
-        self.pipeline_sum = comm.sum_over(mesh.pipeline_ranks()) if mesh.pipeline > 1 else None
-        self.gradient_sum = GradientSum(comm.sum_over(mesh.data_ranks()), shapes) if mesh.data > 1 else None
+        self.pipeline_sum = comm.all_reduce_among(mesh.pipeline_ranks()) if mesh.pipeline > 1 else None
+        self.gradient_sum = GradientSum(comm.all_reduce_among(mesh.data_ranks()), shapes) if mesh.data > 1 else None
 
     def sum_all(self, grads: tuple, share: Tensor, last: Tensor) -> tuple:
         """Gradients of the whole step from those of the ranks, weighted by their ``share``.

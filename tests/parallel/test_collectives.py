@@ -22,11 +22,11 @@ CODE = """
     for dtype in (np.float32, np.float16):
         for ranks in (mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), comm.everyone):
             mine = Tensor(values(rank, dtype))
-            total = comm.sum_over(ranks)(mine).asnumpy()
+            total = comm.all_reduce_among(ranks)(mine).asnumpy()
             assert (total == sum(values(of, dtype) for of in ranks)).all(), (rank, ranks)
-            joined = comm.gather_over(ranks)(mine).asnumpy()
+            joined = comm.all_gather_among(ranks)(mine).asnumpy()
             assert (joined == np.concatenate([values(of, dtype) for of in ranks])).all(), (rank, ranks)
-            own = comm.scatter_sum_over(ranks)(mine).asnumpy()
+            own = comm.reduce_scatter_among(ranks)(mine).asnumpy()
             wanted = np.split(sum(values(of, dtype) for of in ranks), len(ranks))[ranks.index(rank)]
             assert (own == wanted).all(), (rank, ranks)
         # Around the pipeline and back, as often as there is no barrier between.

@@ -46,7 +46,7 @@ CODE = """
     import mindspore as ms, numpy as np
     from mindcoder.parallel.collectives import create_process_groups
     comm = create_process_groups(4, 1, 1)
-    total = comm.sum_over(comm.everyone)(ms.Tensor(np.full(3, 10.0 ** comm.mesh.rank, np.float32)))
+    total = comm.all_reduce_among(comm.everyone)(ms.Tensor(np.full(3, 10.0 ** comm.mesh.rank, np.float32)))
     print("sum", total.asnumpy().tolist())
 """
 
