@@ -11,7 +11,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import auto_generate as aclnn
 
@@ -412,6 +412,17 @@ class InplaceIndexCopy(nn.Cell):
         return self.forward(table, integer(axis), index, rows)
 
 
+class InplaceAddExt(nn.Cell):
+    """``construct(target, value, 1) -> target``; MindSpore's has no CPU kernel in PyNative mode."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.add = ops.AssignAdd()
+
+    def construct(self, target: Parameter, value: Tensor, factor: int) -> Tensor:
+        return self.add(target, value)
+
+
 class BitwiseAndScalar(nn.Cell):
     """``construct(x, mask)`` of int32."""
 
@@ -439,6 +450,13 @@ OWN = {
     for own in (
         *(LayerNormExt, RmsNorm, Add, GeLU, GeLUGrad, SiLU, SiLUGrad, MatMul, RotaryPositionEmbedding),
         *(IndexSelect, IndexAddExt, EmbeddingDenseBackward, ScatterAddExt, Norm, TensorToScalar, AdamW),
-        *(FlashAttentionScore, IncreFlashAttention, InplaceIndexCopy, BitwiseAndScalar, BitwiseXorTensor),
+        *(
+            FlashAttentionScore,
+            IncreFlashAttention,
+            InplaceAddExt,
+            InplaceIndexCopy,
+            BitwiseAndScalar,
+            BitwiseXorTensor,
+        ),
     )
 }

@@ -198,7 +198,7 @@ class AssignAdd(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.add = aclnn.InplaceAddExt()
+        self.add = operator("InplaceAddExt")
 
     def construct(self, target: Parameter, value: Tensor) -> Tensor:
         return self.add(target, value, 1)
