@@ -1,8 +1,10 @@
 """Causal attention: flash attention in training, the fused inference kernel for cached keys.
 
-Training is aclnnFlashAttentionScore (CANN's page of that name: layout BSH, N / K a whole number, mask 1 = hidden of
-``[B, 1, S, T]``). With sparse mode 0 the tokens before and after that may be visible only name the blocks worth
-computing; the mask says what is visible in them: the causal order, the window and the documents of a packed row.
+Training is aclnnFlashAttentionVarLenScore (CANN's page of that name: layout TND, N / K a whole number), which takes the
+documents of all rows one after the other by their ends: memory grows with the tokens, not with their square. Where a
+learned prefix lies before every document, or with attention dropout, it is aclnnFlashAttentionScore: layout BSH, mask
+1 = hidden of ``[B, 1, S, T]``. With its sparse mode 0 the tokens before and after that may be visible only name the
+blocks worth computing; the mask says what is visible in them: the causal order, the window and the documents.
 
 Attention to a cache is aclnnFusedInferAttentionScore (page of V2): BSH, float16 or bfloat16, N / K at most 64,
 D a multiple of 16. On Ascend, float32 and other head sizes take the composed products for both. The CPU's operators of
@@ -11,18 +13,24 @@ these names (mindcoder/native) take any.
 
 from __future__ import annotations
 
+import functools
+
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 from mindspore.ops.operations import _sequence_ops
 
 from mindcoder.backend import composed_attention
+from mindcoder.backend.documents import DocumentEnds, check_documents
 from mindcoder.backend.dropout import AttentionDropBits
 from mindcoder.backend.operator_source import on_cpu, operator
 
 UNBOUNDED = 2147483647
 LARGEST_GROUP = 64  # query heads of a key head that FusedInferAttentionScore takes
 DIM_MULTIPLE = 16
+BOTTOM_RIGHT_CAUSAL, BAND = 3, 4  # sparse modes
+COMPRESSED = 2048  # rows and columns of the mask that those modes want to have
 LARGEST_BLOCK = 512  # tokens of a cache's block, for one query a sequence
 
 
@@ -31,6 +39,12 @@ def flashes(dtype: ms.dtype.Number, head_dim: int) -> bool:
     if on_cpu():
         return True
     return dtype in (ms.float16, ms.bfloat16) and head_dim % DIM_MULTIPLE == 0
+
+
+@functools.cache
+def triangle() -> Tensor:
+    """The mask of the modes that need none: 1 above the diagonal."""
+    return Tensor(np.triu(np.ones((COMPRESSED, COMPRESSED), np.uint8), 1))
 
 
 class CausalAttention(composed_attention.CausalAttention):
@@ -60,6 +74,10 @@ class CausalAttention(composed_attention.CausalAttention):
         self.masked_dropped = operator(
             "FlashAttentionScore", num_heads, self.keep, 1.0, UNBOUNDED, UNBOUNDED, 0, "BSH", 0
         )
+        mode = BOTTOM_RIGHT_CAUSAL if window is None else BAND
+        self.packed = operator("FlashAttentionScore", num_heads, 1.0, 1.0, before, 0, 0, "TND", mode)
+        self.triangle = triangle()
+        self.to_host = None if on_cpu() else _sequence_ops.TensorToTuple()  # one copy a step: equal ones are merged
         self.inference = aclnn.FusedInferAttentionScore(num_heads, 1.0, UNBOUNDED, UNBOUNDED, "BSH", num_kv_heads, 0, 0)
 
     def construct(
@@ -67,6 +85,8 @@ class CausalAttention(composed_attention.CausalAttention):
     ) -> Tensor:
         if not self.flashes:
             return self.composed(query, key, value, mask, seed, batch, length, total)
+        if mask.ndim == 1:
+            return self.by_documents(query, key, value, mask)
         drops = self.rate > 0.0 and self.training
         bits = None
         if drops:
@@ -81,6 +101,14 @@ class CausalAttention(composed_attention.CausalAttention):
             operator = self.masked_dropped if drops else self.masked
         attn_output = operator(query, key, value, None, bits, None, mask, None, None, None)[3]
         return attn_output.reshape((batch * length, -1))
+
+    def by_documents(self, query: Tensor, key: Tensor, value: Tensor, ends: Tensor) -> Tensor:
+        """The same within each document, from the int64 ends that `DocumentEnds` gives."""
+        query, key, value = (part.reshape((part.shape[0], -1, self.head_dim)) for part in (query, key, value))
+        if self.to_host is not None:
+            ends = self.to_host(ends)
+        attn_output = self.packed(query, key, value, None, None, None, self.triangle, None, ends, ends)[3]
+        return attn_output.reshape((query.shape[0], -1))
 
     def additive(self, mask: Tensor) -> Tensor:
         """What `GroupedAttention` takes, from ``[B, 1, S, T]``."""
@@ -148,7 +176,8 @@ class PagedAttention(nn.Cell):
 class AttentionMasks(composed_attention.AttentionMasks):
     """See `mindcoder.backend.composed_attention.AttentionMasks`.
 
-    Where a fused kernel attends: uint8 ``[B, 1, S, T]``, 1 = hidden.
+    Where a fused kernel attends: uint8 ``[B, 1, S, T]``, 1 = hidden; without a prefix or dropout the ends of the
+    documents, see `DocumentEnds`.
     """
 
     def __init__(
@@ -159,12 +188,29 @@ class AttentionMasks(composed_attention.AttentionMasks):
         window: int | None,
         softmax_dtype: ms.dtype.Number,
         compute_dtype: ms.dtype.Number,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(num_heads, num_kv_heads, head_dim, window, softmax_dtype, compute_dtype)
         self.flashes = flashes(compute_dtype, head_dim)
+        self.takes_ends = self.flashes and dropout == 0.0
+        self.ends = DocumentEnds()
+
+    def construct(self, document_ids: Tensor) -> Tensor:
+        if self.takes_ends and self.prefix_length == 0:
+            return self.ends(document_ids)
+        return self.within_documents(document_ids)
 
     def finish(self, visible: Tensor) -> Tensor:
         if not self.flashes:
             return self.additive(visible)
         batch, length, total = visible.shape
         return ops.cast(ops.logical_not(visible), ms.uint8).reshape((batch, 1, length, total))
+
+    def check(self, document_ids: np.ndarray) -> None:
+        """Whether attention takes such a batch, int32 ``[B, S]``.
+
+        Raises:
+            UserError: too many documents.
+        """
+        if self.takes_ends and self.prefix_length == 0:
+            check_documents(document_ids)

@@ -189,6 +189,10 @@ class AttentionMasks(nn.Cell):
 
         The prefix comes before the S keys of the texts.
         """
+        return self.within_documents(document_ids)
+
+    def within_documents(self, document_ids: Tensor) -> Tensor:
+        """See ``construct``."""
         batch, length = document_ids.shape
         places = ops.arange(0, length, 1, dtype=ms.int32)
         visible = self.reachable(places.reshape((1, length, 1)), places.reshape((1, 1, length)), length)

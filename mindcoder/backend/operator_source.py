@@ -17,7 +17,7 @@ from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend.library import LIBRARY
 
-LAYOUT_BSH = 0
+LAYOUTS = {"BSH": 0, "TND": 4}  # MindSpore's FASInputLayoutMode
 STATISTICS = 8  # numbers that stand for a row's maximum or sum
 
 
@@ -319,27 +319,28 @@ class AdamW(nn.Cell):
 
 
 class FlashAttentionScore(nn.Cell):
-    """``construct(query, key, value, None, drop, None, mask, None, None, None) -> (max, sum, _, out)``, layout BSH.
+    """``construct(query, key, value, None, drop, None, mask, None, query_ends, key_ends) -> (max, sum, _, out)``.
 
     Args:
-        as MindSpore's: heads, share kept of the probabilities, scale, tokens before and after, precision, layout, mode.
+        as MindSpore's: heads, share kept of the probabilities, scale, tokens before and after, precision, layout (BSH,
+        or TND with ends), sparse mode.
     """
 
     def __init__(
         self, heads: int, keep: float, scale: float, before: int, after: int, precise: int, layout: str, mode: int
     ) -> None:
         super().__init__(auto_prefix=False)
-        assert layout == "BSH"
         self.options = (
             *(integer(heads), number(keep), number(scale), integer(before), integer(after), integer(precise)),
-            *(integer(LAYOUT_BSH), integer(mode)),
+            *(integer(LAYOUTS[layout]), integer(mode)),
         )
         self.absent = Tensor(np.zeros(0, np.uint8))
-        self.no_shift = Tensor(np.zeros((0, heads), np.uint8))  # says the number of heads to what infers shapes
+        # Says to what infers shapes the number of heads of BSH.
+        self.no_shift = Tensor(np.zeros((0, heads) if layout == "BSH" else 0, np.uint8))
         self.forward = function(
             *("FlashAttentionScore", 18),
             lambda query, key, value, shift, *_: (
-                *([query[0], shift[1], query[1], STATISTICS], [query[0], shift[1], query[1], STATISTICS]),
+                *(([query[0], *shift[1:], query[1], STATISTICS],) * 2),
                 *([1], query),
             ),
             lambda query, *_: (ms.float32, ms.float32, query, query),
@@ -357,18 +358,23 @@ class FlashAttentionScore(nn.Cell):
     ) -> tuple:
         none = self.absent
         drop = none if drop is None else drop
-        return self.forward(query, key, value, self.no_shift, drop, none, mask, none, none, none, *self.options)
+        query_ends, key_ends = (none, none) if query_ends is None else (query_ends, key_ends)
+        return self.forward(
+            *(query, key, value, self.no_shift, drop, none, mask, none, query_ends, key_ends), *self.options
+        )
 
     def bprop(self, query, key, value, shift, drop, padding, mask, prefix, query_ends, key_ends, out, dout):
         none = self.absent
         dropped = none if drop is None else drop
+        ends = (none, none) if query_ends is None else (query_ends, key_ends)
         grads = self.backward(
             *(query, key, value, dout[3], none, dropped, none, mask, out[0], out[1], out[2], out[3]),
-            *(none, none, none),
+            *(none, *ends),
             *self.options,
         )
-        no_grad = drop if drop is None else ops.zeros_like(drop)
-        return grads[0], grads[1], grads[2], shift, no_grad, padding, ops.zeros_like(mask), prefix, query_ends, key_ends
+        no_drop = drop if drop is None else ops.zeros_like(drop)
+        no_ends = query_ends if query_ends is None else ops.zeros_like(query_ends)
+        return grads[0], grads[1], grads[2], shift, no_drop, padding, ops.zeros_like(mask), prefix, no_ends, no_ends
 
 
 class IncreFlashAttention(nn.Cell):
@@ -385,7 +391,7 @@ class IncreFlashAttention(nn.Cell):
         self.forward = function("IncreFlashAttention", 21, lambda query, *_: query)
         self.absent = Tensor(np.zeros(0, np.uint8))
         self.options = (
-            *(integer(heads), integer(LAYOUT_BSH), number(scale), integer(kv_heads), integer(block_size)),
+            *(integer(heads), integer(LAYOUTS[layout]), number(scale), integer(kv_heads), integer(block_size)),
             integer(inner_precise),
         )
 
@@ -423,6 +429,18 @@ class InplaceAddExt(nn.Cell):
         return self.add(target, value)
 
 
+class CumsumExt(nn.Cell):
+    """``construct(x [P] int32, 0) -> x``: the sums of its elements up to each."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.forward = function("CumsumExt", 3, lambda x, *_: x)
+        self.same_dtype = Tensor(np.zeros(0, np.int64))
+
+    def construct(self, x: Tensor, axis: int) -> Tensor:
+        return self.forward(x, integer(axis), self.same_dtype)
+
+
 class BitwiseAndScalar(nn.Cell):
     """``construct(x, mask)`` of int32."""
 
@@ -455,6 +473,7 @@ OWN = {
             IncreFlashAttention,
             InplaceAddExt,
             InplaceIndexCopy,
+            CumsumExt,
             BitwiseAndScalar,
             BitwiseXorTensor,
         ),

@@ -334,7 +334,26 @@ class BatchLoader:
             wrong = known.max() if known.max() >= high else known.min()
             limit = f"the model has vocab_size {high}" if high == self.vocab_size else f"rows have {high} tokens"
             raise UserError(f"column {name} holds {wrong}, {limit}", self._location)
+        if name == "document_ids":
+            self._check_order(stacked)
         return stacked.astype(np.int32)
+
+    def _check_order(self, document_ids: np.ndarray) -> None:
+        """Attention takes a document's tokens side by side, so each number stands in one place of a row.
+
+        Raises:
+            UserError: it stands in several.
+        """
+        for row in document_ids:
+            runs = row[np.flatnonzero(np.diff(row, prepend=row[0] + 1))]
+            numbers, times = np.unique(runs, return_counts=True)
+            if times.max() > 1:
+                twice = numbers[times > 1][0]
+                raise UserError(
+                    f"column document_ids has {twice} in {times.max()} places of a row; expected one, as the tokens of "
+                    "a document lie side by side",
+                    self._location,
+                )
 
     def _fill(self, array: np.ndarray, value: int) -> np.ndarray:
         missing = self.batch_size - len(array)

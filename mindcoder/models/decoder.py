@@ -140,7 +140,7 @@ class Decoder(nn.Cell):
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
         self.attention_masks = AttentionMasks(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.sliding_window),
-            *(resolve_dtype(config.softmax_dtype), compute_dtype),
+            *(resolve_dtype(config.softmax_dtype), compute_dtype, config.attention_dropout),
         )
         self.scatter_sequence, self.gather_sequence = tp.scatter_sequence(), tp.gather_sequence()
         self.gather_logits = tp.gather_logits()
@@ -220,7 +220,8 @@ class Decoder(nn.Cell):
         Args:
             inputs: int32 ids ``[B, S]``; after the first stage, the hidden states of the previous one.
             position_ids: int32 ``[B, S]``, restarting at 0 in every document.
-            document_ids: int32 ``[B, S]``; tokens attend to earlier tokens of the same document only.
+            document_ids: int32 ``[B, S]``; tokens attend to earlier tokens of the same document only. The tokens of a
+                document lie side by side.
             seed: int32 scalar, the dropout seed of this step.
 
         Returns:

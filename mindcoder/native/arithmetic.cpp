@@ -1,4 +1,5 @@
-// Sums with broadcasting, which MindSpore's own CPU kernel keeps a copy of in every node; bits of integers.
+// Sums with broadcasting, which MindSpore's own CPU kernel keeps a copy of in every node; running sums and bits of
+// integers.
 #include "broadcast.h"
 #include "operator_list.h"
 
@@ -31,4 +32,13 @@ void bitwise_xor(const Arguments &arguments) {
   parallel_for(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) y[at] = a[at] ^ b[at];
   });
+}
+
+// x (int32, one axis), axis, dtype -> the sums of its elements up to each.
+void running_sum(const Arguments &arguments) {
+  arguments.expect_count(4);
+  if (arguments.ndim(0) != 1) arguments.refuse(0, "expected one axis");
+  const int32_t *x = arguments.data<int32_t>(0);
+  int32_t *y = arguments.data<int32_t>(3), sum = 0;
+  for (int64_t at = 0; at < arguments.size(0); at++) y[at] = sum += x[at];
 }

@@ -77,6 +77,7 @@ void add_documents(Call &call, const Axes &query, const Axes &key, const Axes &v
   int64_t first = 0, first_key = 0, bit = 0;
   for (size_t index = 0; index < q_ends.size(); index++) {
     const int64_t queries = q_ends[index] - first, keys = kv_ends[index] - first_key;
+    if (queries == 0 && keys == 0) continue;  // ends are repeated where there are fewer documents than a graph has room for
     call.sequences.push_back({queries, keys, first * query.strides.token, first_key * key.strides.token,
                               first_key * value.strides.token, 0, first * call.heads * COPIES, bit, 0});
     bit += call.heads * queries * keys;

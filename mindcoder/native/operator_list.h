@@ -18,6 +18,7 @@ void rotary(const Arguments &arguments);
 void add(const Arguments &arguments);
 void bitwise_and_scalar(const Arguments &arguments);
 void bitwise_xor(const Arguments &arguments);
+void running_sum(const Arguments &arguments);
 
 void norm(const Arguments &arguments);
 

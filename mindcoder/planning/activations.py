@@ -11,6 +11,7 @@ from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, recomputes
 LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder.models.loss`)
 FLASH_DIM_MULTIPLE = 16  # of head sizes that the fused kernel takes (`mindcoder.backend.attention`)
 SOFTMAX_STATISTICS = 2 * 8 * 4  # maximum and sum of a row of scores, each eight float32 (aclnnFlashAttentionScore)
+COMPRESSED_MASK = 2048 * 2048  # bytes (`mindcoder.backend.attention.triangle`)
 INT32 = 4
 HASH_BYTES = 3 * INT32  # of an element whose dropout is being drawn (`mindcoder.backend.dropout`)
 
@@ -111,10 +112,14 @@ def rows_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> flo
 
 
 def mask_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
-    """Of the mask that all layers share: a byte a pair of tokens for the fused kernel, else a number a score."""
+    """Of the mask that all layers share.
+
+    The fused kernel takes the ends of documents beside a mask of its own size, with dropout a byte per pair of tokens.
+    Without it there is a number per score.
+    """
     pairs = float(work.batch * work.length**2)
     if flashes(config):
-        return pairs
+        return pairs if config.attention_dropout > 0 else float(COMPRESSED_MASK)
     return pairs * config.num_heads / layout.tensor * ITEM_BYTES[config.softmax_dtype]
 
 

@@ -138,6 +138,7 @@ def evaluate(
     )
     try:
         for batch, _ in batches:
+            step.decoder.attention_masks.check(batch.document_ids)
             sums = step(
                 Tensor(batch.input_ids), Tensor(batch.position_ids), Tensor(batch.document_ids), Tensor(batch.labels)
             )

@@ -51,6 +51,7 @@ def score_pairs(decoder: Decoder, loader: BatchLoader, title: str, show_progress
     )  # fmt: skip
     try:
         for batch, _ in batches:
+            decoder.attention_masks.check(batch.document_ids)
             inputs = (batch.input_ids, batch.position_ids, batch.document_ids, batch.labels)
             sums, numbers = step(*map(Tensor, inputs))
             logprobs.append(sums.asnumpy())

@@ -266,6 +266,8 @@ class Trainer:
         began = time.perf_counter()
         rate = self.schedule.at(self.step)
         scale = self.loss_scale.value
+        for batch in batches:
+            self.decoder.attention_masks.check(batch.document_ids)
         micro_batches = [
             MicroBatch(
                 Tensor(batch.input_ids),

@@ -122,6 +122,21 @@ def test_numbers_that_a_column_cannot_hold_are_refused(changes, reason, tmp_path
         read(file)
 
 
+def test_a_document_in_two_places_of_a_row_is_refused(tmp_path):
+    file = tmp_path / "d.mindrecord"
+    write_dataset(
+        (
+            Row(row.input_ids, row.labels, row.position_ids, np.array([0, 0, 1, 1, 0, 0, -1, -1], np.int32), LENGTH)
+            for row in rows()
+        ),
+        file,
+        LENGTH,
+        VOCAB,
+    )
+    with pytest.raises(UserError, match="column document_ids has 0 in 2 places of a row; expected one"):
+        read(file)
+
+
 def test_whole_files_are_read(dataset, tmp_path):
     assert len(read(dataset)) == 3
     (tmp_path / "copy").mkdir()
