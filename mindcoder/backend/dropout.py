@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend.operator_source import function, on_cpu
-from mindcoder.backend.row_operators import FoldBits
+from mindcoder.backend.row_operators import Cut, FoldBits
 
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
 MULTIPLIER, INCREMENT, FINALIZER = 747796405, np.int32(np.uint32(2891336453).view(np.int32)), 277803737
@@ -81,19 +81,28 @@ class AttentionDropBits(nn.Cell):
             # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.
             self.site_offset, self.no_offset = Tensor(site * SITE_STRIDE, ms.int64), Tensor(0, ms.int64)
             self.bits = aclnn.DropoutGenMaskExt()
+            self.cut, self.join_keys, self.join_mask = Cut(), ops.Concat(1), ops.Concat(-1)
 
-    def fits(self, batch: int, length: int, total: int) -> bool:
-        """Whether the device's flash attention takes a mask of this size; CANN's pages have the limits."""
-        return self.counts or (total % 8 == 0 and batch * self.num_heads * length * total % BITS_OF_A_PIECE == 0)
+    def fill_keys(self, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden keys at the end of each sequence, up to a whole number of bytes of the mask, as CANN's kernel needs.
+
+        key, value: ``[B, T, K*D]``; mask ``[B, 1, S, T]``, 1 = hidden.
+        """
+        missing = 0 if self.counts else -key.shape[1] % 8
+        if missing == 0:
+            return key, value, mask
+        shape = (key.shape[0], missing, key.shape[2])
+        key, value = (self.join_keys((x, ops.zeros(shape, x.dtype))) for x in (key, value))
+        return key, value, self.join_mask((mask, ops.ones((*mask.shape[:-1], missing), mask.dtype)))
 
     def construct(self, seed: Tensor, batch: int, length: int, total: int, dtype: ms.dtype.Number) -> Tensor:
+        bits = batch * self.num_heads * length * total
+        size = (bits + BITS_OF_A_PIECE - 1) // BITS_OF_A_PIECE * BITS_OF_A_PIECE
         if self.counts:
             group = self.num_heads // self.num_kv_heads
-            bits = batch * self.num_heads * length * total
-            size = (bits + BITS_OF_A_PIECE - 1) // BITS_OF_A_PIECE * BITS_OF_A_PIECE // 8
             sizes = Tensor((batch, self.num_kv_heads, group, length, total), ms.int64)
             # A Custom's shapes follow from shapes: that of nothing says how many bytes are wanted.
-            return self.bits(self.nothing.reshape((0, size)), sizes, self.threshold, seed, self.site_offset)
+            return self.bits(self.nothing.reshape((0, size // 8)), sizes, self.threshold, seed, self.site_offset)
         # One axis, as CANN documents; MindSpore takes four axes as well.
-        shape = (batch, self.num_heads, length, total)
-        return self.bits(shape, self.rate, ops.cast(seed, ms.int64) + self.site_offset, self.no_offset, dtype)
+        drawn = self.bits((size,), self.rate, ops.cast(seed, ms.int64) + self.site_offset, self.no_offset, dtype)
+        return self.cut(drawn, 0, bits // 8)

@@ -51,7 +51,9 @@ class DecoderSection(mindformers.DecoderSection):
     layernorm_dtype: DtypeName | None = Field(None, description="dtype in which norms are computed; default: float32")
     layernorm_compute_type: DtypeName | None = Field(None, description="another name of layernorm_dtype")
     layernorm_compute_dtype: DtypeName | None = Field(None, description="another name of layernorm_dtype")
-    softmax_dtype: DtypeName | None = Field(None, description="dtype of the attention softmax; default: float32")
+    softmax_dtype: DtypeName | None = Field(
+        None, description="accepted as MindFormers has it; the softmax of flash attention is float32"
+    )
     softmax_compute_type: DtypeName | None = Field(None, description="another name of softmax_dtype")
     softmax_compute_dtype: DtypeName | None = Field(None, description="another name of softmax_dtype")
     bos_token_id: TokenId | None = Field(0, description="token that begins a text")

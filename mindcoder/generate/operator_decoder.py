@@ -6,8 +6,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcoder.backend.attention import PagedAttention
 from mindcoder.backend.device import resolve_dtype
+from mindcoder.backend.paged_attention import PagedAttention
 from mindcoder.backend.row_operators import Cut, LookUp, WriteRows
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer

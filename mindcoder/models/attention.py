@@ -60,7 +60,7 @@ class SelfAttention(nn.Cell):
         self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = CausalAttention(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.attention_dropout, site),
-            *(resolve_dtype(config.softmax_dtype), resolve_dtype(config.compute_dtype), config.sliding_window),
+            *(resolve_dtype(config.compute_dtype), config.sliding_window),
         )
         self.share = Fork(3)
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`

@@ -138,10 +138,7 @@ class Decoder(nn.Cell):
         has_head = stage.is_last and not config.tied_head
         self.head = Head(config, initializer.at(HEAD_PART), param_dtype, table_axis) if has_head else None
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
-        self.attention_masks = AttentionMasks(
-            *(local.num_heads, local.num_kv_heads, config.head_dim, config.sliding_window),
-            *(resolve_dtype(config.softmax_dtype), compute_dtype, config.attention_dropout),
-        )
+        self.attention_masks = AttentionMasks(config.sliding_window, config.attention_dropout)
         self.scatter_sequence, self.gather_sequence = tp.scatter_sequence(), tp.gather_sequence()
         self.gather_logits = tp.gather_logits()
         self.head_product = matrix_product(transpose_b=True, compute_dtype=config.compute_dtype)

@@ -9,21 +9,10 @@ from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, recomputes
 
 LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder.models.loss`)
-FLASH_DIM_MULTIPLE = 16  # of head sizes that the fused kernel takes (`mindcoder.backend.attention`)
 SOFTMAX_STATISTICS = 2 * 8 * 4  # maximum and sum of a row of scores, each eight float32 (aclnnFlashAttentionScore)
 COMPRESSED_MASK = 2048 * 2048  # bytes (`mindcoder.backend.attention.triangle`)
 INT32 = 4
 HASH_BYTES = 3 * INT32  # of an element whose dropout is being drawn (`mindcoder.backend.dropout`)
-
-
-def flashes(config: TransformerConfig) -> bool:
-    """Whether attention is the fused kernel, which never has all scores."""
-    return config.compute_dtype != "float32" and config.head_dim % FLASH_DIM_MULTIPLE == 0
-
-
-def scores(config: TransformerConfig, layout: Layout, work: Workload) -> float:
-    """Attention scores of a layer on a rank, a number each."""
-    return work.batch * config.num_heads / layout.tensor * work.length**2
 
 
 def own_rows(layout: Layout, work: Workload) -> float:
@@ -44,10 +33,9 @@ def kept_by_layer(config: TransformerConfig, layout: Layout, work: Workload) -> 
     heads = config.num_heads / layout.tensor
     kept = 2 * norm * own_rows(layout, work) * config.hidden_size
     kept += work.tokens * item * (2 * config.hidden_size + sliced)
-    if flashes(config):
-        kept += SOFTMAX_STATISTICS * work.tokens * heads
-        if config.attention_dropout > 0:
-            kept += work.tokens * heads * work.length / 8
+    kept += SOFTMAX_STATISTICS * work.tokens * heads
+    if config.attention_dropout > 0:
+        kept += work.tokens * heads * work.length / 8
     return kept
 
 
@@ -66,21 +54,14 @@ def kept_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers
 def layer_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
     """The backward pass of one layer: what it keeps, made again, and the larger of two moments.
 
-    In the MLP: its activation, the gradient of that and of what goes into it, and the gradient of the rows. In a
-    dropout of the residual stream: three int32 numbers an element of the hash. In attention without the fused kernel:
-    two numbers a score, or with dropout the probability and three int32 of the hash, when what the MLP kept is free.
+    In the MLP: its activation, the gradient of that and of what goes into it, and the gradient of the hidden states. In
+    a dropout of the residual stream: three int32 per element for the hash.
     """
     item = ITEM_BYTES[config.compute_dtype]
     features = (5 if config.gated_mlp else 3) * config.intermediate_size / layout.tensor
     working = work.tokens * item * (features + 2 * config.hidden_size)
     if config.hidden_dropout > 0:
         working = max(working, HASH_BYTES * own_rows(layout, work) * config.hidden_size)
-    if not flashes(config):
-        number = ITEM_BYTES[config.softmax_dtype]
-        number = number + HASH_BYTES if config.attention_dropout > 0 else 2 * number
-        inner = config.intermediate_size * (2 if config.gated_mlp else 1) / layout.tensor
-        freed = work.tokens * item * (config.hidden_size + inner)
-        working = max(working, number * scores(config, layout, work) - freed)
     return working + (kept_by_layer(config, layout, work) if recomputes(layout, work, stage) else 0.0)
 
 
@@ -114,13 +95,9 @@ def rows_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> flo
 def mask_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
     """Of the mask that all layers share.
 
-    The fused kernel takes the ends of documents beside a mask of its own size, with dropout a byte per pair of tokens.
-    Without it there is a number per score.
+    The ends of documents beside a mask of the kernel's own size, or with dropout a byte per pair of tokens.
     """
-    pairs = float(work.batch * work.length**2)
-    if flashes(config):
-        return pairs if config.attention_dropout > 0 else float(COMPRESSED_MASK)
-    return pairs * config.num_heads / layout.tensor * ITEM_BYTES[config.softmax_dtype]
+    return float(work.batch * work.length**2) if config.attention_dropout > 0 else float(COMPRESSED_MASK)
 
 
 def dropout_constants(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
@@ -128,6 +105,5 @@ def dropout_constants(config: TransformerConfig, layout: Layout, work: Workload,
     stage whose forward and backward pass are graphs of their own."""
     embedding = work.tokens if config.embedding_dropout > 0 and stage == 0 else 0
     hidden = own_rows(layout, work) if config.hidden_dropout > 0 else 0
-    attention = scores(config, layout, work) if config.attention_dropout > 0 and not flashes(config) else 0
     graphs = 2 if stage < layout.pipeline - 1 else 1
-    return graphs * INT32 * (config.hidden_size * (embedding + hidden) + attention)
+    return graphs * INT32 * (config.hidden_size * (embedding + hidden))

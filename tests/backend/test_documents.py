@@ -13,7 +13,6 @@ from mindcoder.backend.documents import DocumentEnds, check_documents
 from mindcoder.errors import UserError
 
 SIZES = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
-DTYPES = {"softmax_dtype": ms.float32, "compute_dtype": ms.float32}
 BATCH, LENGTH = 2, 40
 PACKED = np.array([[0] * 7 + [1] * 20 + [2] * 13, [0] * 33 + [-1] * 7], np.int32)
 
@@ -23,9 +22,8 @@ class Attend(nn.Cell):
 
     def __init__(self, window: int | None, with_ends: bool) -> None:
         super().__init__()
-        self.masks = AttentionMasks(**SIZES, window=window, **DTYPES)
-        self.masks.takes_ends = with_ends
-        self.core = CausalAttention(**SIZES, dropout=0.0, site=0, window=window, **DTYPES)
+        self.masks = AttentionMasks(window, dropout=0.0 if with_ends else 0.1)
+        self.core = CausalAttention(**SIZES, dropout=0.0, site=0, window=window, compute_dtype=ms.float32)
 
     def construct(self, query: Tensor, key: Tensor, value: Tensor, document_ids: Tensor) -> Tensor:
         mask = self.masks(document_ids)
