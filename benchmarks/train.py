@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.record import write_result
-from benchmarks.train_worker import SIZES, huggingface_config
+from benchmarks.train_worker import huggingface_config, size_of
 
 SIDES = ("torch", "ours", "torch-bfloat16", "ours-bfloat16", "ours-recompute")
 LORA_SIDES = ("torch-lora", "ours-lora", "torch-lora-bfloat16", "ours-lora-bfloat16")  # PEFT, and our adapters
@@ -65,7 +65,7 @@ def compare(size: str, rounds: int, repeats: int, sides: Sequence[str] = SIDES) 
 
     with tempfile.TemporaryDirectory() as weights:
         torch.manual_seed(0)
-        config = AutoConfig.for_model(**huggingface_config(SIZES[size]))
+        config = AutoConfig.for_model(**huggingface_config(size_of(size)))
         AutoModelForCausalLM.from_config(config).save_pretrained(weights)
         runs: dict[str, list[dict]] = {side: [] for side in sides}
         for repeat in range(repeats):
@@ -82,7 +82,7 @@ def compare(size: str, rounds: int, repeats: int, sides: Sequence[str] = SIDES) 
         item["speed_ratio"] = item["tokens_per_s"] / reference["tokens_per_s"]
         item["memory_ratio"] = item["peak_rss_gb"] / reference["peak_rss_gb"]
         item["largest_loss_difference"] = float(np.abs(np.subtract(item["losses"], reference["losses"])).max())
-    return {"config": SIZES[size].__dict__, "sides": best}
+    return {"config": size_of(size).__dict__, "sides": best}
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """One side of the training benchmark in a process of its own, so that its peak memory is its own.
 
 Prints one JSON line. ``python -m benchmarks.train_worker SIDE SIZE ROUNDS WEIGHTS``, SIDE one of torch, ours,
-ours-recompute, torch-lora, ours-lora, and those of the first two and the last two with ``-bfloat16``.
+ours-recompute, torch-lora, ours-lora, and those of the first two and the last two with ``-bfloat16``. SIZE is one of
+`SIZES`, or such a one with one row of another length: ``llama@8192``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ SIZES = {
     "llama": Size(768, 12, 8, 32000, 2, 512, "llama"),
 }
 RATE = 1e-4
+
+
+def size_of(name: str) -> Size:
+    """The size of that name."""
+    base, _, length = name.partition("@")
+    return replace(SIZES[base], batch=1, length=int(length)) if length else SIZES[base]
+
+
 LORA_RANK, LORA_ALPHA = 16, 32.0  # on every linear layer but the head
 
 
@@ -54,7 +63,7 @@ def huggingface_config(size: Size) -> dict:
             "num_attention_heads": size.heads,
             "num_key_value_heads": size.heads // 3,
             "intermediate_size": 4 * size.hidden if size.family == "starcoder2" else 8 * size.hidden // 3,
-            "max_position_embeddings": 1024,
+            "max_position_embeddings": max(1024, size.length),
             "sliding_window": 256 if size.family == "starcoder2" else None,
         }
     return {
@@ -64,7 +73,7 @@ def huggingface_config(size: Size) -> dict:
         "n_layer": size.layers,
         "n_head": size.heads,
         "n_inner": 4 * size.hidden,
-        "n_positions": 1024,
+        "n_positions": max(1024, size.length),
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
@@ -185,7 +194,7 @@ def report(size: Size, losses: list[float], seconds: list[float], first: float) 
 if __name__ == "__main__":
     side, name, rounds, weights = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     if side.startswith("torch"):
-        result = run_torch(SIZES[name], rounds, weights, "lora" in side, "bfloat16" in side)
+        result = run_torch(size_of(name), rounds, weights, "lora" in side, "bfloat16" in side)
     else:
-        result = run_ours(SIZES[name], rounds, weights, "recompute" in side, "lora" in side, "bfloat16" in side)
+        result = run_ours(size_of(name), rounds, weights, "recompute" in side, "lora" in side, "bfloat16" in side)
     print(json.dumps(result))
