@@ -18,8 +18,8 @@ SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
 
 # Inputs in the order in which native/operators.cpp numbers them. A vector of one number stands for "has none".
 STEP_INPUTS = (
-    "inputs", "places", "tables", "angles", "chosen", "counts", "sizes", "factors", "shares", "token_table",
-    "position_table", "final_weight", "final_bias", "head",
+    "inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors", "shares",
+    "token_table", "position_table", "final_weight", "final_bias", "head",
 )  # fmt: skip
 LAYER_INPUTS = (
     "norm_weight", "norm_bias", "query", "query_bias", "key", "key_bias", "value", "value_bias",

@@ -227,7 +227,7 @@ class RotaryPositionEmbedding(nn.Cell):
 
 
 class IndexSelect(nn.Cell):
-    """``construct(x, axis, index) -> x`` at those places of axis 0 or 1; its callers have the gradient."""
+    """``construct(x, axis, index) -> x`` at those indices of axis 0 or 1; its callers have the gradient."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -49,7 +49,7 @@ class AddBias(nn.Cell):
 
 
 class LookUp(nn.Cell):
-    """Rows of a table: ``construct(table [V, H], places [P] int32) -> [P, H]``.
+    """Rows of a table: ``construct(table [V, H], indices [P] int32) -> [P, H]``.
 
     aclnnIndexSelect, and aclnnEmbeddingDenseBackward for the gradient.
     """
@@ -58,15 +58,15 @@ class LookUp(nn.Cell):
         super().__init__(auto_prefix=False)
         self.select, self.gradient = operator("IndexSelect"), operator("EmbeddingDenseBackward")
 
-    def construct(self, table: Tensor, places: Tensor) -> Tensor:
-        return self.select(table, 0, places)
+    def construct(self, table: Tensor, indices: Tensor) -> Tensor:
+        return self.select(table, 0, indices)
 
-    def bprop(self, table, places, out, dout):
-        return self.gradient(dout, places, table.shape[0]), ops.zeros_like(places)
+    def bprop(self, table, indices, out, dout):
+        return self.gradient(dout, indices, table.shape[0]), ops.zeros_like(indices)
 
 
 class AddRows(nn.Cell):
-    """A table with rows added: ``construct(table [V, H], places [P] int32, rows [P, H]) -> [V, H]``.
+    """A table with rows added: ``construct(table [V, H], indices [P] int32, rows [P, H]) -> [V, H]``.
 
     aclnnIndexAdd; TensorScatterAdd's aclnnTfScatterAdd documents other shapes than MindSpore gives it.
     """
@@ -75,8 +75,8 @@ class AddRows(nn.Cell):
         super().__init__(auto_prefix=False)
         self.index_add = operator("IndexAddExt")
 
-    def construct(self, table: Tensor, places: Tensor, rows: Tensor) -> Tensor:
-        return self.index_add(table, 0, places, rows, 1)
+    def construct(self, table: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
+        return self.index_add(table, 0, indices, rows, 1)
 
 
 class Cut(nn.Cell):
@@ -147,12 +147,12 @@ class LabelGradient(nn.Cell):
         self.scatter_add = operator("ScatterAddExt")
 
     def construct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        places = labels.reshape((-1, 1))
-        return self.scatter_add(probabilities, 1, places, ops.cast(places * 0 - 1, probabilities.dtype))
+        indices = labels.reshape((-1, 1))
+        return self.scatter_add(probabilities, 1, indices, ops.cast(indices * 0 - 1, probabilities.dtype))
 
 
-class LargestPlace(nn.Cell):
-    """Where each row's largest element is: ``[R, V] -> [R]`` int32 (aclnnArgMax counts in int64)."""
+class ArgMax(nn.Cell):
+    """Index of each row's largest element: ``[R, V] -> [R]`` int32 (aclnnArgMax counts in int64)."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -219,14 +219,14 @@ class ReadAfter(nn.Cell):
 
 
 class WriteRows(nn.Cell):
-    """Write rows over those of a table in place: ``construct(table [R, H], places [P] int32, rows [P, H])``.
+    """Write rows over those of a table in place: ``construct(table [R, H], indices [P] int32, rows [P, H])``.
 
-    Of rows for one place any may win.
+    Of several rows for one index any may win.
     """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
         self.write = operator("InplaceIndexCopy")
 
-    def construct(self, table: Parameter, places: Tensor, rows: Tensor) -> Tensor:
-        return self.write(table, 0, places, rows)
+    def construct(self, table: Parameter, indices: Tensor, rows: Tensor) -> Tensor:
+        return self.write(table, 0, indices, rows)

@@ -215,7 +215,7 @@ class Engine:
         """After each step: all completions so far and each prompt's new token (None where there is none).
 
         Args:
-            rows: numbers of the prompts, by which their draws differ; by default their places in ``prompts``.
+            rows: numbers of the prompts, by which their draws differ; by default their indices in ``prompts``.
             adapters: of the prompts; by default all are the base model's.
 
         Raises:

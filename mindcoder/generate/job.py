@@ -21,7 +21,7 @@ class PredictRequest:
         output: JSONL file for the answers to a file of prompts.
         max_length: prompt and answer together, in tokens; None takes the model's.
         batch: sequences generated together.
-        adapters: names and places of adapters; a prompt's field ``adapter`` chooses one, others take the base model.
+        adapters: names and paths of adapters; a prompt's field ``adapter`` chooses one, others take the base model.
     """
 
     data: str

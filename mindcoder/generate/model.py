@@ -45,7 +45,7 @@ class ModelRequest:
         max_length: prompt and answer together; by default the model's context, `DEFAULT_LENGTH` at most.
         batch: sequences computed together.
         blocks: cache blocks; by default every sequence of the batch fits at full length.
-        adapters: names and places of adapters on this model, one of which a request may choose.
+        adapters: names and paths of adapters on this model, one of which a request may choose.
     """
 
     path: str
@@ -74,9 +74,9 @@ def open_model(request: ModelRequest) -> Model:
         remark = remark_on(template, weights.companions, tokenizer)
         if remark is not None:
             log.warning(remark)
-    for name, place in request.adapters:
-        trained = adapter_format(place)
-        check_model_tokenizer(tokenizer, trained, place, f"adapter {name} ")
+    for name, path in request.adapters:
+        trained = adapter_format(path)
+        check_model_tokenizer(tokenizer, trained, path, f"adapter {name} ")
         if trained.template not in (None, template):
             log.warning(
                 "adapter %s was trained with template %s; it is asked with %s", name, trained.template, template
@@ -129,7 +129,7 @@ def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> s
     return template
 
 
-def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, place: str | Path, whose: str = "") -> None:
+def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, path: str | Path, whose: str = "") -> None:
     """Compare a tokenizer to the one that a model was trained with.
 
     Raises:
@@ -137,26 +137,26 @@ def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, place: 
     """
     if trained.tokenizer is not None:
         given = fingerprint(tokenizer)
-        check_tokenizer(trained.tokenizer, given, f"{whose}was trained with", "the one given", place)
+        check_tokenizer(trained.tokenizer, given, f"{whose}was trained with", "the one given", path)
 
 
-def open_adapters(places: Sequence[tuple[str, str]], config: TransformerConfig, model: str = "") -> dict[str, Adapter]:
+def open_adapters(paths: Sequence[tuple[str, str]], config: TransformerConfig, model: str = "") -> dict[str, Adapter]:
     """Adapters by name, for a network of ``config``.
 
     Args:
-        places: name and place of each.
+        paths: name and path of each.
         model: the base model's name.
 
     Raises:
-        UserError: a name is there twice or is the model's, or a place holds no adapter of the network.
+        UserError: a name is there twice or is the model's, or a path holds no adapter of the network.
     """
     adapters: dict[str, Adapter] = {}
-    for name, place in places:
+    for name, path in paths:
         if name in adapters or name == model:
-            raise UserError(f"--adapter {name}={place}: {name} is {'the model' if name == model else 'there already'}")
-        adapters[name] = open_adapter(place, config)
+            raise UserError(f"--adapter {name}={path}: {name} is {'the model' if name == model else 'there already'}")
+        adapters[name] = open_adapter(path, config)
         if any(update.magnitude is not None for update in adapters[name].updates.values()):
-            raise UserError("is DoRA, which only merges: give it as the model itself, or merge-lora", place)
+            raise UserError("is DoRA, which only merges: give it as the model itself, or merge-lora", path)
         log.info("adapter %s: %d layers, rank %d", name, len(adapters[name].updates), adapters[name].rank)
     return adapters
 

@@ -52,7 +52,7 @@ class NativeDecoder(nn.Cell):
             listed += [] if bank is None else _adapter_weights(layer)
         given = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
         numbers = {name: number for number, name in enumerate(given)}
-        self.places = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
+        self.weight_index = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
         self.weights = ParameterTuple(list(given.values()))
         for weight in self.weights:
             if bank is not None and weight is bank.shares:
@@ -61,15 +61,23 @@ class NativeDecoder(nn.Cell):
             prefer_huge_pages(values.ctypes.data, values.nbytes)
 
     def construct(
-        self, inputs: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
+        self,
+        inputs: Tensor,
+        mapping: Tensor,
+        block_tables: Tensor,
+        angles: Tensor,
+        logits_indices: Tensor,
+        counts: Tensor,
     ) -> Tensor:
         """One step; see `mindcoder.generate.operator_decoder.OperatorDecoder`."""
         weights: tuple = ()
-        for place in self.places:
-            weights = weights + (self.nothing if place < 0 else self.weights[place],)
+        for index in self.weight_index:
+            weights = weights + (self.nothing if index < 0 else self.weights[index],)
         if not self.is_first:
             inputs = ops.cast(inputs, ms.float32)
-        result = self.step(inputs, places, tables, angles, chosen, counts, self.sizes, self.factors, *weights)
+        result = self.step(
+            inputs, mapping, block_tables, angles, logits_indices, counts, self.sizes, self.factors, *weights
+        )
         return result if self.is_last else ops.cast(result, self.stage_dtype)
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
@@ -82,11 +90,11 @@ class NativeDecoder(nn.Cell):
             pool.set_data(Tensor(cached))
 
     def _result_shape(self, hidden_size: int, vocab_size: int) -> Callable:
-        """Logits of the chosen tokens on the last stage, hidden states of all on others."""
-        chosen, places = STEP_INPUTS.index("chosen"), STEP_INPUTS.index("places")
+        """Logits of the tokens that logits_indices names on the last stage, hidden states of all on others."""
+        logits_indices, mapping = STEP_INPUTS.index("logits_indices"), STEP_INPUTS.index("mapping")
         if self.is_last:
-            return lambda *shapes: [shapes[chosen][0], vocab_size]
-        return lambda *shapes: [shapes[places][1], hidden_size]
+            return lambda *shapes: [shapes[logits_indices][0], vocab_size]
+        return lambda *shapes: [shapes[mapping][1], hidden_size]
 
 
 def _outer_weights(decoder: Decoder) -> list[Parameter | None]:

@@ -16,11 +16,11 @@ from mindcoder.models.decoder import Decoder, DecoderLayer
 class OperatorDecoder(nn.Cell):
     """Appends tokens of several sequences to their caches and gives logits.
 
-    A step is a grid of B sequences with S tokens each: ``tables`` has B rows, tokens come sequence by sequence. Padding
-    writes to the scratch block, which no table names.
+    A step is a grid of B sequences with S tokens each: ``block_tables`` has B rows, tokens come sequence by sequence.
+    Padding writes to the scratch block, which no table names.
 
-    Steps of one token a sequence read the cache through its tables with `PagedAttention`: on Ascend in float16 and
-    bfloat16, on CPU always. For several tokens a sequence
+    Steps of one token per sequence read the cache through its block tables with `PagedAttention`: on Ascend in float16
+    and bfloat16, on CPU always. For several tokens per sequence
     aclnnFusedInferAttentionScore wants blocks of 128 tokens, so a prompt's chunk attends to the gathered cache, as
     float32 always does. PagedAttention and ReshapeAndCache of MindSpore 2.9 are no alternative: without the internal
     kernels of ``infer_boost`` there is no such function in CANN's releases, and the latter refuses float32;
@@ -47,17 +47,24 @@ class OperatorDecoder(nn.Cell):
         self.paged = PagedAttention(local.num_heads, local.num_kv_heads, block_size)
 
     def construct(
-        self, inputs: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
+        self,
+        inputs: Tensor,
+        mapping: Tensor,
+        block_tables: Tensor,
+        angles: Tensor,
+        logits_indices: Tensor,
+        counts: Tensor,
     ) -> Tensor:
         """One step.
 
         Args:
             inputs: int32 ids ``[T]``; on a stage that is not the first one, the hidden states of the one before.
-            places: int32 ``[3, T]``: each token's position, its slot in the cache, its sequence's row of ``tables``.
-            tables: int32 ``[B, M]``: the blocks of each sequence.
+            mapping: int32 ``[3, T]``: each token's position, its slot in the cache, and its sequence's row of
+                ``block_tables``.
+            block_tables: int32 ``[B, M]``: the blocks of each sequence.
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
                 learned.
-            chosen: int32 ``[R]``, the tokens to give logits for.
+            logits_indices: int32 ``[R]``, the tokens to give logits for.
             counts: int32 ``[4]``: how many of T and R are meant, the rest is padding; how many of T are tokens of
                 prompts, which come first where steps may mix; and whether any token has an adapter.
 
@@ -65,18 +72,18 @@ class OperatorDecoder(nn.Cell):
             float32 ``[R, V]``; on a stage that is not the last one, hidden states ``[T, H]`` for the next.
         """
         decoder = self.decoder
-        positions, written = self.cut(places, 0, 1).reshape((-1,)), self.cut(places, 1, 2).reshape((-1,))
+        positions, written = self.cut(mapping, 0, 1).reshape((-1,)), self.cut(mapping, 1, 2).reshape((-1,))
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
         hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
             hidden_states = decoder.embed(hidden_states, positions, Tensor(0, ms.int32))
-        batch, blocks = tables.shape
-        length = places.shape[1] // batch
+        batch, blocks = block_tables.shape
+        length = mapping.shape[1] // batch
         cos_sin = () if decoder.rotary is None else decoder.rotary.spread(angles)
         mask = decoder.attention_masks.cached(positions.reshape((batch, length)), blocks * self.block_size)
         offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))
-        read = (tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
+        read = (block_tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
         lengths = positions + 1
         for index in range(len(decoder.layers)):
             layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
@@ -84,11 +91,11 @@ class OperatorDecoder(nn.Cell):
             key, value = layer.attention.key_with_rope(normed, cos_sin), layer.attention.value(normed)
             stored = self.store(keys, values, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            attn_output = self.attend(layer, normed, keys, values, (cos_sin, slots, tables, lengths, mask))
+            attn_output = self.attend(layer, normed, keys, values, (cos_sin, slots, block_tables, lengths, mask))
             hidden_states = layer.after_attention(hidden_states, attn_output)
         if not decoder.stage.is_last:
             return hidden_states
-        return decoder.logits(decoder.final_norm_output(self.look_up(hidden_states, chosen)), head)
+        return decoder.logits(decoder.final_norm_output(self.look_up(hidden_states, logits_indices)), head)
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
@@ -105,24 +112,24 @@ class OperatorDecoder(nn.Cell):
         """Attention of the step's tokens to the sequences in the cache: ``[T, H] -> [T, H]``.
 
         Args:
-            step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their tables ``[B, M]``; how many
-                tokens each token sees, itself included, ``[T]``; and the masks of the grid.
+            step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their block tables ``[B, M]``; how
+                many tokens each token sees, itself included, ``[T]``; and the masks of the grid.
         """
-        cos_sin, _, tables, lengths, mask = step
-        batch = tables.shape[0]
+        cos_sin, _, block_tables, lengths, mask = step
+        batch = block_tables.shape[0]
         if not self.pages or normed.shape[0] != batch:
             return self.attend_gathered(layer, normed, keys, values, step)
         # Queries come scaled, by cos/sin or before.
         query = layer.attention.query_with_rope(normed, cos_sin)
         window = mask if self.windowed else None  # the order alone is in the lengths
-        return layer.attention.output(self.paged(query, keys, values, window, lengths, tables))
+        return layer.attention.output(self.paged(query, keys, values, window, lengths, block_tables))
 
     def attend_gathered(
         self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple
     ) -> Tensor:
         """The same for any grid: the sequences' keys and values are brought together first."""
-        cos_sin, slots, tables, _, mask = step
-        batch = tables.shape[0]
+        cos_sin, slots, block_tables, _, mask = step
+        batch = block_tables.shape[0]
         own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
         length = normed.shape[0] // batch
         return layer.attention.attend_to_cache(normed, cos_sin, own_keys, own_values, mask, batch, length)

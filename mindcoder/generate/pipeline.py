@@ -25,15 +25,21 @@ class StagedDecoder:
         self.sum = comm.all_reduce_among(comm.mesh.pipeline_ranks())
 
     def __call__(
-        self, input_ids: Tensor, places: Tensor, tables: Tensor, angles: Tensor, chosen: Tensor, counts: Tensor
+        self,
+        input_ids: Tensor,
+        mapping: Tensor,
+        block_tables: Tensor,
+        angles: Tensor,
+        logits_indices: Tensor,
+        counts: Tensor,
     ) -> Tensor:
         decoder, inputs = self.decoder, input_ids
         if self.previous is not None:
             shape = (input_ids.size, decoder.config.hidden_size)
             inputs = self.previous.exchange(None, shape, decoder.compute_dtype)
-        result = self.network(inputs, places, tables, angles, chosen, counts)
+        result = self.network(inputs, mapping, block_tables, angles, logits_indices, counts)
         if self.following is not None:
             self.following.send(result)
             # Everybody chooses the same token from the same logits: those of the last stage plus zeros.
-            result = ops.zeros((chosen.shape[0], decoder.vocab_size), ms.float32)
+            result = ops.zeros((logits_indices.shape[0], decoder.vocab_size), ms.float32)
         return self.sum(result)

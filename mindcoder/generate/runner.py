@@ -54,7 +54,7 @@ class Runner:
         comm: the processes that hold the other stages.
         bank: the network's adapters.
 
-    A learnt prefix of the network lies in blocks of its own, which all sequences begin with; pieces do not count it.
+    A learned prefix of the network lies in blocks of its own, which all sequences begin with; pieces do not count it.
 
     Raises:
         UserError: the prefix fills no whole blocks.
@@ -100,13 +100,13 @@ class Runner:
         size = small if fits else self.chunk
         table_rows = self.rows if self.mixes or size == small else 1
         ids = np.zeros(size, np.int32)
-        places = np.zeros((3, size), np.int32)
-        places[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
-        tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
+        mapping = np.zeros((3, size), np.int32)
+        mapping[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
+        block_tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
         longest = np.zeros(size, np.int64)
         generated = np.ones(size, bool)
         adapters = np.zeros(size, np.int64)
-        chosen: list[int] = []
+        logits_indices: list[int] = []
         at = 0
         for row, piece in enumerate(pieces):
             count = len(piece.tokens)
@@ -114,34 +114,34 @@ class Runner:
             own, positions = slice(at, at + count), np.arange(start, start + count)
             table = np.asarray([*self.prefix_blocks, *piece.blocks], np.int32)
             ids[own] = piece.tokens
-            places[0, own] = positions
-            places[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
-            places[2, own] = row
-            tables[row, : len(table)] = table
+            mapping[0, own] = positions
+            mapping[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
+            mapping[2, own] = row
+            block_tables[row, : len(table)] = table
             longest[own] = np.maximum(positions + 1, prompt)
             generated[own] = positions >= prompt
             adapters[own] = piece.adapter
-            chosen.extend(range(at + count - piece.wanted, at + count))
+            logits_indices.extend(range(at + count - piece.wanted, at + count))
             at += count
         picked = np.zeros(small, np.int32)
-        picked[: len(chosen)] = chosen
+        picked[: len(logits_indices)] = logits_indices
         prompts = 0
         if self.mixes:  # the tokens of prompts come first
             order = np.argsort(generated, kind="stable")
-            ids, places, longest, picked = ids[order], places[:, order], longest[order], np.argsort(order)[picked]
+            ids, mapping, longest, picked = ids[order], mapping[:, order], longest[order], np.argsort(order)[picked]
             adapters = adapters[order]
             prompts = size - int(generated.sum())
         angles = np.zeros((1, 1), np.float32)
         if self.config.position == "rope":
-            angles = rotary_angles(self.config, places[0], longest)
+            angles = rotary_angles(self.config, mapping[0], longest)
         adapted = self.bank is not None and self.bank.choose(adapters)
-        counts = np.array([total, len(chosen), prompts, adapted], np.int32)
-        given = (ids, places, tables, angles, picked.astype(np.int32), counts)
+        counts = np.array([total, len(logits_indices), prompts, adapted], np.int32)
+        given = (ids, mapping, block_tables, angles, picked.astype(np.int32), counts)
         logits = self._forward(*map(Tensor, given))
-        return logits.asnumpy()[: len(chosen)]
+        return logits.asnumpy()[: len(logits_indices)]
 
     def _cache_prefix(self, decoder: Decoder) -> None:
-        """Write a learnt prefix into the blocks that all sequences begin with."""
+        """Write a learned prefix into the blocks that all sequences begin with."""
         size = self.block_size
         for layer, (keys, values) in enumerate(prefix_values(decoder)):
             for number, block in enumerate(self.prefix_blocks):

@@ -139,13 +139,13 @@ struct Layer {
 // any row uses an adapter. Without a head (a pipeline stage before the last) it returns the hidden states [T, H];
 // without an embedding (a stage after the first) it takes them.
 extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
-  enum { INPUTS, PLACES, TABLES, ANGLES, CHOSEN, COUNTS, SIZES, FACTORS, SHARES, TOKEN_TABLE, POSITION_TABLE,
+  enum { INPUTS, MAPPING, BLOCK_TABLES, ANGLES, LOGITS_INDICES, COUNTS, SIZES, FACTORS, SHARES, TOKEN_TABLE, POSITION_TABLE,
          FINAL_WEIGHT, FINAL_BIAS, HEAD, FIRST_LAYER };
   const Arguments arguments{data, shapes, formats};
-  const int32_t *sizes = arguments.ints(SIZES), *places = arguments.ints(PLACES), *counts = arguments.ints(COUNTS);
+  const int32_t *sizes = arguments.ints(SIZES), *mapping = arguments.ints(MAPPING), *counts = arguments.ints(COUNTS);
   const Heads heads{sizes[0], sizes[1], sizes[2]};
-  const int64_t room = shapes[PLACES][1], count = counts[0], hidden = sizes[5];
-  const Step step{count,    places,   places + room, places + 2 * room, arguments.ints(TABLES), shapes[TABLES][1],
+  const int64_t room = shapes[MAPPING][1], count = counts[0], hidden = sizes[5];
+  const Step step{count,    mapping,   mapping + room, mapping + 2 * room, arguments.ints(BLOCK_TABLES), shapes[BLOCK_TABLES][1],
                   sizes[3], sizes[4]};
   const Rows all{count, counts[2]};
   const float epsilon = arguments.floats(FACTORS)[0], query_scale = arguments.floats(FACTORS)[1];
@@ -155,7 +155,7 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
   if (shapes[TOKEN_TABLE][0] > 1) {
     embed(arguments.numbers(TOKEN_TABLE), arguments.ints(INPUTS), count, hidden, rows.data());
     if (shapes[POSITION_TABLE][0] > 1) {
-      embed(arguments.numbers(POSITION_TABLE), places, count, hidden, between.data());
+      embed(arguments.numbers(POSITION_TABLE), mapping, count, hidden, between.data());
       for (int64_t at = 0; at < count * hidden; at++) rows[at] += between[at];
     }
   } else {
@@ -175,7 +175,7 @@ extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, c
     return 0;
   }
   for (int64_t row = 0; row < counts[1]; row++)
-    std::memcpy(&between[row * hidden], &rows[arguments.ints(CHOSEN)[row] * hidden], hidden * sizeof(float));
+    std::memcpy(&between[row * hidden], &rows[arguments.ints(LOGITS_INDICES)[row] * hidden], hidden * sizeof(float));
   const Norm norm{arguments.numbers(FINAL_WEIGHT), arguments.optional(FINAL_BIAS), epsilon};
   Matrix head = arguments.matrix(HEAD);
   head.outputs = sizes[6];  // without the padding rows of the table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.row_operators import AddRows, Cut, LargestPlace, LookUp
+from mindcoder.backend.row_operators import AddRows, ArgMax, Cut, LookUp
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEntropy
 from mindcoder.parallel.collectives import AllGather
 
@@ -36,17 +36,17 @@ class VocabParallelStatistics(nn.Cell):
         tokens, own = logits.shape
         local = targets.reshape((-1, 1)) - self.first_token
         here = ops.cast(ops.logical_and(local >= 0, local < own), ms.float32)
-        place = ops.clip(local, 0, own - 1)
+        index = ops.clip(local, 0, own - 1)
         inner = self.log_softmax(logits)
         log_sum = self.cut(logits, 0, 1) - self.cut(inner, 0, 1)  # log of the sum of exponentials, from any column
         log_sum = log_sum.reshape((1, tokens))
-        picked = (self.pick(logits, 1, place) * here).reshape((1, tokens))
+        picked = (self.pick(logits, 1, index) * here).reshape((1, tokens))
         both = self.gather(ops.concat((log_sum, picked))).reshape((-1, 2, tokens))
         log_sums = self.cut(both, 0, 1).reshape((-1, tokens))
         target_logit = self.cut(both, 1, 2).reshape((-1, tokens)).sum(0)
         largest = ops.stop_gradient(log_sums.max(0))
         total = largest + ops.log(ops.exp(log_sums - largest.reshape((1, tokens))).sum(0))
-        return inner, log_sum.reshape((tokens,)) - total, target_logit - total, place, here
+        return inner, log_sum.reshape((tokens,)) - total, target_logit - total, index, here
 
 
 class VocabParallelCrossEntropy(LinearCrossEntropy):
@@ -79,18 +79,18 @@ class VocabParallelCrossEntropy(LinearCrossEntropy):
             if grad_weight is not None:
                 part = ops.depend(part, grad_weight)  # one chunk, and one message, at a time
             logits = ops.cast(self.head(part, weight), ms.float32)
-            inner, log_share, log_target, place, here = self.statistics(logits, self.cut(targets, start, stop))
+            inner, log_share, log_target, index, here = self.statistics(logits, self.cut(targets, start, stop))
             losses += (-log_target,)
             part_weight = self.cut(token_weight, start, stop).reshape((-1, 1))
             share = ops.exp(log_share).reshape((-1, 1)) * part_weight
             target_weight = here * part_weight
             probabilities = ops.cast(ops.exp(inner), weight.dtype)
             expected = ops.cast(self.product(probabilities, weight), ms.float32) * share
-            target_vectors = ops.cast(self.look_up(weight, place.reshape((-1,))), ms.float32)
+            target_vectors = ops.cast(self.look_up(weight, index.reshape((-1,))), ms.float32)
             grad_hidden += (expected - target_vectors * target_weight,)
             wide = ops.cast(part, ms.float32)
             outer = self.product_transposed(probabilities, ops.cast(wide * share, weight.dtype))
-            outer = self.add_rows(ops.cast(outer, ms.float32), place.reshape((-1,)), -wide * target_weight)
+            outer = self.add_rows(ops.cast(outer, ms.float32), index.reshape((-1,)), -wide * target_weight)
             grad_weight = outer if grad_weight is None else grad_weight + outer
         return (ops.concat(losses) * token_weight).sum(), ops.concat(grad_hidden), grad_weight
 
@@ -106,17 +106,17 @@ class VocabParallelAccuracy(nn.Cell):
     def __init__(self, statistics: VocabParallelStatistics, gather: AllGather) -> None:
         super().__init__(auto_prefix=False)
         self.statistics, self.gather = statistics, gather
-        self.argmax = LargestPlace()
+        self.argmax = ArgMax()
         self.pick = ops.GatherD()
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """This rank's logits ``[tokens, V / ranks]``, labels ``[tokens]`` -> two float32 ``[tokens]``."""
         tokens = logits.shape[0]
-        _, _, log_target, place, here = self.statistics(logits, ops.maximum(labels, Tensor(0, ms.int32)))
+        _, _, log_target, index, here = self.statistics(logits, ops.maximum(labels, Tensor(0, ms.int32)))
         best = self.argmax(logits).reshape((-1, 1))
         value = self.pick(logits, 1, best).reshape((1, tokens))
-        hit = (ops.cast(best == place, ms.float32) * here).reshape((1, tokens))
+        hit = (ops.cast(best == index, ms.float32) * here).reshape((1, tokens))
         both = self.gather(ops.depend(ops.concat((value, hit)), log_target)).reshape((-1, 2, tokens))
         values = self.cut(both, 0, 1).reshape((-1, tokens))
         hits = self.cut(both, 1, 2).reshape((-1, tokens))

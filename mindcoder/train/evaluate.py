@@ -9,7 +9,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.operators import matrix_product
-from mindcoder.backend.row_operators import LargestPlace
+from mindcoder.backend.row_operators import ArgMax
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, TokenCrossEntropy
@@ -76,7 +76,7 @@ class VocabAccuracy(nn.Cell):
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
         self.token_loss = TokenCrossEntropy()
-        self.argmax = LargestPlace()
+        self.argmax = ArgMax()
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.token_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
