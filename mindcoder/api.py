@@ -280,8 +280,8 @@ def _train(
         _check_choice("allow_changes", name, CHANGE_GROUPS)
 
     def data_folder() -> Path:
-        place = given["output_dir"] or read_configuration(config, overrides).run.output_dir
-        return Path(place) / "data"
+        folder = given["output_dir"] or read_configuration(config, overrides).run.output_dir
+        return Path(folder) / "data"
 
     keys = argument_keys(given, data_folder)
     if not isinstance(config, Configuration):
@@ -291,12 +291,12 @@ def _train(
 
 
 def _pairs(adapters: object) -> tuple[tuple[str, str], ...]:
-    """Names and places of adapters."""
+    """Names and paths of adapters."""
     items = list(adapters.items() if isinstance(adapters, Mapping) else adapters if _is_list(adapters) else [adapters])
     for item in items:
         if not (_is_list(item) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str | Path)):
-            raise UserError(f"adapters: expected names and places, such as {{'sql': 'output/lora'}}, found {item!r}")
-    return tuple((name, str(place)) for name, place in items)
+            raise UserError(f"adapters: expected names and paths, such as {{'sql': 'output/lora'}}, found {item!r}")
+    return tuple((name, str(path)) for name, path in items)
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:

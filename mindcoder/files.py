@@ -140,8 +140,8 @@ def parse_json(
             parse_constant=None if non_finite else _finite,
         )
     except json.JSONDecodeError as error:
-        place = "" if line is None else f" at column {error.colno}"
-        raise UserError(f"{prefix}bad JSON: {error.msg}{place}", file, line or error.lineno) from None
+        column = "" if line is None else f" at column {error.colno}"
+        raise UserError(f"{prefix}bad JSON: {error.msg}{column}", file, line or error.lineno) from None
     except RecursionError:
         raise UserError(f"{prefix}JSON nested too deeply", file, line) from None
     except ValueError as error:
@@ -191,7 +191,7 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def output_place(path: Path) -> Path:
+def output_target(path: Path) -> Path:
     """The path where a file named ``path`` is written, with links to files resolved, so that they are kept.
 
     Raises:
@@ -204,9 +204,9 @@ def put_in_place(finished: Path, path: Path) -> None:
     """Move a finished file from the folder of ``path`` to that name.
 
     Raises:
-        UserError: as `output_place`.
+        UserError: as `output_target`.
     """
-    if output_place(path) == path:
+    if output_target(path) == path:
         os.replace(finished, path)
         return
     with open(finished, "rb") as source, replacing(path) as stream:  # a link may point to another file system
@@ -224,9 +224,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A temporary file beside ``path`` for writing, renamed to it at the end; on an error nothing changes.
 
     Raises:
-        UserError: as `output_place`.
+        UserError: as `output_target`.
     """
-    path = output_place(path)
+    path = output_target(path)
     temporary = temporary_beside(path)
     with no_space_error(path):
         clear_abandoned(path.parent, path.name)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mindcoder.errors import UserError
-from mindcoder.files import output_place
+from mindcoder.files import output_target
 
 PAGES = (".html", ".htm")
 
@@ -22,7 +22,7 @@ def refuse_as_output(written: Sequence[Path], inputs: Iterable[str | Path | None
     Raises:
         UserError: one would.
     """
-    present = [file for file in written if output_place(file).exists()]
+    present = [file for file in written if output_target(file).exists()]
     read = [Path(item) for item in inputs if item is not None and os.path.exists(item)]
     for file in present:
         if any(file.samefile(item) for item in read):
@@ -62,6 +62,6 @@ def refuse_as_page(file: Path, inputs: Iterable[str | Path | None] = ()) -> None
     Raises:
         UserError: the name does not end in .html, or as `refuse_as_output`.
     """
-    if output_place(file).suffix.lower() not in PAGES:
+    if output_target(file).suffix.lower() not in PAGES:
         raise UserError("a page is written: expected a name that ends in .html", file)
     refuse_as_output([file], inputs)

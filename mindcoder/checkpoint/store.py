@@ -39,7 +39,7 @@ from mindcoder.checkpoint.shards import Shard, merge_shards, save_shards, unshar
 from mindcoder.checkpoint.trained_shapes import trained_shapes
 from mindcoder.errors import UserError
 from mindcoder.files import no_space_error, require_space
-from mindcoder.places import place_of
+from mindcoder.locations import path_of
 
 ContentCheck = Callable[[Path, Mapping[str, Entry]], None]  # raises UserError
 STEP_NAME = re.compile(r"step_(\d{8,})")
@@ -256,7 +256,7 @@ def find_checkpoint(location: str | Path, check: ContentCheck = check_contents) 
     Raises:
         UserError: nothing is there, or only damaged checkpoints.
     """
-    path = place_of(location)
+    path = path_of(location)
     if is_checkpoint(path):
         return open_checkpoint(path, check=check)
     for root in _roots(path):

@@ -37,8 +37,8 @@ from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
 from mindcoder.errors import UserError
 from mindcoder.files import file_there, read_json_object
+from mindcoder.locations import hub_hint, path_of, refuse_what_holds_no_weights
 from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
-from mindcoder.places import hub_hint, place_of, refuse_what_holds_no_weights
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
     Raises:
         UserError: not an adapter, damaged, or of another network.
     """
-    path = place_of(location, "adapter")
+    path = path_of(location, "adapter")
     checkpoint = _adapter_checkpoint(path)
     adapter = read_peft(path, config) if checkpoint is None else read_adapter(checkpoint, config)
     check_fit(adapter, config.parameter_shapes())
@@ -240,7 +240,7 @@ def open_adapted(location: str | Path, base: str | Path | None = None) -> Weight
     Raises:
         UserError: not an adapter, its base is not found, or they do not fit.
     """
-    path = place_of(location, "adapter")
+    path = path_of(location, "adapter")
     checkpoint = _adapter_checkpoint(path)
     said = base or (peft_base(path) if checkpoint is None else base_of(checkpoint))
     if not said or not Path(said).exists():
@@ -268,7 +268,7 @@ def open_weights(location: str | Path) -> Weights:
     Raises:
         UserError: nothing is there, or it is unknown or damaged.
     """
-    weights = _open(place_of(location))
+    weights = _open(path_of(location))
     return weights if weights.text_format else replace(weights, text_format=read_text_format(_folder_of(weights)))
 
 

@@ -81,7 +81,7 @@ def change_groups(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def named_place(text: str) -> tuple[str, str]:
+def named_path(text: str) -> tuple[str, str]:
     """Parse ``NAME=PATH``."""
     name, separator, path = text.partition("=")
     if not (name and separator and path):
@@ -106,7 +106,7 @@ def add_adapter_flag(parser: argparse._ActionsContainer, chosen: str) -> None:
         "--adapter",
         action="append",
         default=[],
-        type=named_place,
+        type=named_path,
         metavar="NAME=PATH",
         help=f"a LoRA run or PEFT folder on this model, {chosen}; may be repeated",
     )

@@ -76,9 +76,9 @@ def describe(error: BaseException) -> tuple[str, int]:
     if _is_from_mindspore(error):
         return f"error: MindSpore: {_first_sentence(error)} (--debug shows the stack trace)", WRONG_INPUT
     frame = _innermost(error)
-    place = f" at {frame[0].name}:{frame[1]}" if frame else ""
+    where = f" at {frame[0].name}:{frame[1]}" if frame else ""
     what = single_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 300)
-    return f"internal error: {what}{place}; please report it with what --debug shows", FAILED
+    return f"internal error: {what}{where}; please report it with what --debug shows", FAILED
 
 
 def _known(error: BaseException) -> str | None:

@@ -35,6 +35,6 @@ class LengthBuckets:
             dealt += [(rows[begin : begin + self.batch], length) for begin in range(0, whole, self.batch)]
             rest = rows[whole:]
         if self.seed is not None:
-            places = np.random.default_rng([self.seed, epoch, 1]).permutation(len(dealt))
-            dealt = [dealt[place] for place in places]
+            order = np.random.default_rng([self.seed, epoch, 1]).permutation(len(dealt))
+            dealt = [dealt[number] for number in order]
         return [*dealt, (rest, self.lengths[-1])] if len(rest) else dealt

@@ -54,7 +54,7 @@ def chat_template(name: str, adds_bos: bool) -> str | None:
         "RESULT": f'{_text(result[0])} + message["content"] + {_text(result[2])}',
         "BEFORE": _text(template.before_answer),
     }
-    return re.sub("|".join(values), lambda place: values[place[0]], FORM)
+    return re.sub("|".join(values), lambda match: values[match[0]], FORM)
 
 
 def write_chat_template(folder: Path, text_format: TextFormat) -> None:

@@ -38,7 +38,7 @@ def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
     """
     turns = [message for message in messages if message.role != "system"]
     for index, message in enumerate(turns):
-        _check_place(index, message)
+        _check_position(index, message)
     if not turns or turns[-1].role != "assistant":
         raise ValueError("there is no answer at the end")
     if any(message.role == "system" for message in messages[len(messages) - len(turns) :]):
@@ -46,7 +46,7 @@ def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _check_place(index: int, message: Message) -> None:
+def _check_position(index: int, message: Message) -> None:
     """Refuse a question where an answer is due, an answer where a question is due, and results without a preceding
     call.
     """
@@ -71,7 +71,7 @@ def encode_turns(
     system = "\n\n".join(message.content for message in messages if message.role == "system")
     known = TEMPLATES[template]
     for index, message in enumerate(message for message in messages if message.role != "system"):
-        _check_place(index, message)
+        _check_position(index, message)
         if message.role == "assistant":
             ids = _continue(known.before_answer + message.content, tokenizer)
             yield [*ids, tokenizer.eos_id], message.learned

@@ -44,9 +44,9 @@ def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[
     exact: dict[tuple[str, ...], str] = {}
     for number, record in enumerate(records):
         found = TOKEN.findall("\n".join(record.texts()).lower())
-        place = f"{record.file} record {record.index}"
-        same = exact.setdefault(tuple(found), place)
-        if same != place:
+        origin = f"{record.file} record {record.index}"
+        same = exact.setdefault(tuple(found), origin)
+        if same != origin:
             yield Finding(record, same)
             continue
         sketch = MinHash(PERMUTATIONS, seed=1)
@@ -56,7 +56,7 @@ def near_duplicates(records: Iterable[AnyRecord], threshold: float) -> Iterator[
         if near:
             yield Finding(record, near[0])
             continue
-        index.insert(f"{place}", sketch, check_duplication=False)
+        index.insert(f"{origin}", sketch, check_duplication=False)
         yield record
 
 

@@ -171,7 +171,7 @@ _worker_encoder: RecordEncoder
 def _start_worker(
     backend_json: str, special: SpecialTokens, max_length: int, template: str, infill: InfillOptions, pairs: bool
 ) -> None:
-    """Give this worker process its tokenizer. Stored in process state, because a pool offers no other place."""
+    """Give this worker process its tokenizer. Stored in process state, because a pool offers nothing else."""
     global _worker_encoder
     from tokenizers import Tokenizer
 
@@ -247,11 +247,11 @@ def _read(files: Sequence[Path], reading: Reading, remarks: Remarks) -> Iterator
 def _nothing_usable(options: PreprocessOptions, statistics: Statistics) -> UserError:
     """The error that no record is usable."""
     given = [options.input_glob] if isinstance(options.input_glob, str) else list(options.input_glob)
-    place = ", ".join(map(str, given))
+    sources = ", ".join(map(str, given))
     if not statistics.records:
-        return UserError("holds no record", place)
+        return UserError("holds no record", sources)
     count = f"the {statistics.records} records" if statistics.records > 1 else "the only record"
-    return UserError(f"nothing to learn: {count} cannot be used: {statistics.reasons()}", place)
+    return UserError(f"nothing to learn: {count} cannot be used: {statistics.reasons()}", sources)
 
 
 def _counted(rows: Iterable[Row], statistics: Statistics) -> Iterator[Row]:

@@ -22,7 +22,7 @@ class LineFile:
     def __init__(self, file: Path, reading: Reading = Reading()) -> None:
         self._file, self._stream, self._reading = file, open(file, "rb"), reading
         missing = {f'"{column}"'.encode(): column for _, column in reading.columns}
-        places, numbers, at, number = [], [], 0, 0
+        offsets, numbers, at, number = [], [], 0, 0
         while line := self._stream.readline(LINE_LIMIT + 1):
             number += 1
             if len(line) > LINE_LIMIT:
@@ -30,21 +30,21 @@ class LineFile:
                     f"a line of more than {LINE_LIMIT >> 20} MiB: expected one record per line", file, number
                 )
             if line.strip(b" \t\r\n\xef\xbb\xbf"):
-                places.append(at)
+                offsets.append(at)
                 numbers.append(number)
                 missing = {name: column for name, column in missing.items() if name not in line}
             at += len(line)
-        if missing and places:
+        if missing and offsets:
             raise UserError(f"columns: no record has a field {', '.join(map(repr, missing.values()))}", file)
-        self._places, self._numbers = np.array(places, np.int64), np.array(numbers, np.int64)
+        self._offsets, self._numbers = np.array(offsets, np.int64), np.array(numbers, np.int64)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     def __getitem__(self, index: int) -> AnyRecord | BadRecord:
         """Record ``index``, read on demand."""
         number = int(self._numbers[index])
-        self._stream.seek(self._places[index])
+        self._stream.seek(self._offsets[index])
         line = decoded(self._file, index, number, self._stream.readline())
         return line if isinstance(line, BadRecord) else read_line(self._file, index, number, line, self._reading)
 

@@ -147,8 +147,8 @@ class StreamLoader:
     def _examples(self, slot: int) -> Iterator[Example]:
         """The examples packed into a slot's rows: every ``global_batch``-th record of the endless stream of passes."""
         options, unusable = self.options, 0
-        for place in count(slot, self.global_batch):
-            turn, index = divmod(place, self.rows)
+        for position in count(slot, self.global_batch):
+            turn, index = divmod(position, self.rows)
             number = int(self._order_of(turn)[index])
             infill = replace(options.infill, seed=options.infill.seed + turn * SEEDS_OF_A_PASS)
             encoder = RecordEncoder(self.tokenizer, self.seq_length, options.template, infill)

@@ -126,7 +126,7 @@ def agreed_format(
 
 
 def check_tokenizer(
-    expected: TokenizerPrint | None, given: TokenizerPrint | None, made: str, whose: str, place: Path | str
+    expected: TokenizerPrint | None, given: TokenizerPrint | None, made: str, whose: str, where: Path | str
 ) -> None:
     """Compare a tokenizer with the one that something was made with; unknown parts match anything.
 
@@ -139,4 +139,4 @@ def check_tokenizer(
     """
     if expected is None or given is None or expected.sha256 == given.sha256:
         return
-    raise UserError(f"{made} another tokenizer ({expected}) than {whose} ({given})", place)
+    raise UserError(f"{made} another tokenizer ({expected}) than {whose} ({given})", where)

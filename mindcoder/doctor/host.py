@@ -171,7 +171,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def said(error: Exception) -> str:
-    """What an error says, without the place that a `UserError` begins with being lost."""
+    """What an error says, without losing the path that a `UserError` begins with."""
     if isinstance(error, UserError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

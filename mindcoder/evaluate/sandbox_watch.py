@@ -120,7 +120,7 @@ class Tree:
         for line in maps.splitlines():
             fields = line.split(None, 5)
             if len(fields) == 6 and fields[1][3:4] == b"s" and fields[5].startswith(b"/dev/zero"):
-                begin, end = (int(place, 16) for place in fields[0].split(b"-"))
+                begin, end = (int(address, 16) for address in fields[0].split(b"-"))
                 shared[fields[4]] = max(shared.get(fields[4], 0), int(fields[2], 16) + end - begin)
 
     def kill(self, seconds):

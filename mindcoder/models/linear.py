@@ -1,4 +1,4 @@
-"""Linear layer: the one place where a weight multiplies an activation."""
+"""Linear layer: the one module in which a weight multiplies an activation."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class NoTensorParallel:
         missing = -(-axis_size // self.size) - shard.shape[axis]
         if not missing:
             return shard
-        return np.pad(shard, [(0, missing if place == axis else 0) for place in range(shard.ndim)])
+        return np.pad(shard, [(0, missing if dim == axis else 0) for dim in range(shard.ndim)])
 
 
 NO_TP = NoTensorParallel()

@@ -1,4 +1,4 @@
-"""The one place that knows which collective each backend has.
+"""The one module that knows which collective each backend has.
 
 On CPU (MCCL) a compiled graph can sum over any group (AllReduce) and nothing else; gathering is a sum of padded
 pieces there, and so is the sum of which each rank keeps a piece. MCCL matches messages by their order between two ranks
@@ -43,7 +43,7 @@ class AllGather(nn.Cell):
 
     Args:
         group: MindSpore's name of it; None gives the tensor back.
-        index, size: this rank's place in it, and its ranks.
+        index, size: this rank's index in it, and its ranks.
         has_all_gather: whether the backend gathers in subgroups; otherwise zeros stand for the others and are summed.
     """
 

@@ -36,21 +36,21 @@ class Mesh:
 
     @property
     def tensor_index(self) -> int:
-        """Place on the tensor axis."""
+        """Coordinate on the tensor axis."""
         return self.rank % self.tensor
 
     @property
     def data_index(self) -> int:
-        """Place on the data axis."""
+        """Coordinate on the data axis."""
         return self.rank // self.tensor % self.data
 
     @property
     def stage(self) -> int:
-        """Place on the pipeline axis."""
+        """Coordinate on the pipeline axis."""
         return self.rank // (self.tensor * self.data)
 
     def rank_at(self, stage: int, data_index: int, tensor_index: int) -> int:
-        """The rank at a place."""
+        """The rank at these coordinates."""
         return (stage * self.data + data_index) * self.tensor + tensor_index
 
     def data_ranks(self) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ class OneForwardOneBackward(Generic[T]):
     """Runs one step of a stage.
 
     Args:
-        stage, stages: place in the pipeline.
+        stage, stages: this stage's index, and how many there are.
         previous: way to the stage before; None on the first.
         following: way to the next one; None on the last.
     """

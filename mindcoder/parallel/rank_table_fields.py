@@ -1,4 +1,4 @@
-"""Fields of a rank table's JSON: each is looked up, checked and, where it is wrong, named by its place in the file."""
+"""Fields of a rank table's JSON: each is looked up, checked and, where it is wrong, named by its path in the file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Fields:
 
     Attributes:
         file: for messages.
-        place: of the object in the file, such as ``server_list[0].device[3]``; empty for the whole.
+        path: of the object in the file, such as ``server_list[0].device[3]``; empty for the whole.
         values: the object.
     """
 
     file: Path
-    place: str
+    path: str
     values: dict[str, Any]
 
     def fail(self, key: str, message: str) -> UserError:
@@ -113,7 +113,7 @@ class Fields:
         return self.values[key]
 
     def _at(self, key: str) -> str:
-        return f"{self.place}.{key}" if self.place else key
+        return f"{self.path}.{key}" if self.path else key
 
 
 def shown(value: Any) -> str:

@@ -202,10 +202,10 @@ def lora_linear(
     return LoraLinear()
 
 
-def start_value(seed: int, layer: int, place: int, rank: int, inputs: int) -> np.ndarray:
+def start_value(seed: int, layer: int, index: int, rank: int, inputs: int) -> np.ndarray:
     """Initial value of A ``[rank, inputs]``: uniform within ``±1 / sqrt(inputs)`` (HeUniform of mindpet and PEFT)."""
     bound = inputs**-0.5
-    values = np.random.default_rng([seed, layer, place]).uniform(-bound, bound, (rank, inputs))
+    values = np.random.default_rng([seed, layer, index]).uniform(-bound, bound, (rank, inputs))
     return values.astype(np.float32)
 
 
@@ -234,10 +234,10 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
             continue
         part, attribute = module.split(".")
         owner = getattr(decoder.layers[layer - stage.layers.start], part)
-        place = modules.index(module)
-        whole = start_value(seed, layer, place, *shapes[f"{name}.{LORA_A}"])
+        index = modules.index(module)
+        whole = start_value(seed, layer, index, *shapes[f"{name}.{LORA_A}"])
         values = np.ascontiguousarray(tp.shard(whole, tp.axis(f"{name}.{LORA_A}", config)))
-        site = FIRST_SITE + layer * SITES_OF_A_LAYER + place + _own_site(module, tp)
+        site = FIRST_SITE + layer * SITES_OF_A_LAYER + index + _own_site(module, tp)
         adapted: Any = lora_linear(
             getattr(owner, attribute),
             options,

@@ -103,22 +103,22 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
         own.attention.prefix = prefix
         for parameter in prefix.get_parameters():
             parameter.name = f"layers.{layer}.{PREFIX_PART}.{parameter.name[parameter.name.index('mindpet') :]}"
-        for place, parameter in enumerate(prefix.trainable_params()):
-            parameter.set_data(Tensor(_start_value(seed, layer, place, shapes[parameter.name])))
+        for index, parameter in enumerate(prefix.trainable_params()):
+            parameter.set_data(Tensor(_start_value(seed, layer, index, shapes[parameter.name])))
             added.append(parameter)
     decoder.adapter_shapes = shapes
     decoder.reserve_prefix(options.tokens)
     return added
 
 
-def _start_value(seed: int, layer: int, place: int, shape: tuple[int, ...]) -> np.ndarray:
+def _start_value(seed: int, layer: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
     """Initial values: biases are zero, the first matrix is the table, others are uniform within ``±1 /
     sqrt(inputs)``.
     """
     if len(shape) == 1:
         return np.zeros(shape, np.float32)
-    rng = np.random.default_rng([seed, layer, place])
-    if place == 0:
+    rng = np.random.default_rng([seed, layer, index])
+    if index == 0:
         return (rng.standard_normal(shape) * START_STDDEV).astype(np.float32)
     return rng.uniform(-(shape[1] ** -0.5), shape[1] ** -0.5, shape).astype(np.float32)
 

@@ -135,7 +135,7 @@ def stage_shapes(config: TransformerConfig, layout: Layout, shapes: Shapes | Non
         stage = stage_of(counts, index)
         held.append(
             {
-                name: tuple(-(-size // layout.tensor) if place == axis else size for place, size in enumerate(shape))
+                name: tuple(-(-size // layout.tensor) if dim == axis else size for dim, size in enumerate(shape))
                 for name, shape in shapes.items()
                 if stage.holds(name, config.tied_head)
                 for axis in [shard_axis(name, config, layout.tensor, layout.vocabulary)]

@@ -71,8 +71,8 @@ class Server:
     async def run(self, request: Request, job: Job) -> Response:
         """The whole response, or its stream."""
         job.check_size(self.limits.request_tokens)
-        places = ExitStack()
-        places.enter_context(self.worker.places(job.count))
+        slots = ExitStack()
+        slots.enter_context(self.worker.slots(job.count))
         try:
             async with self.preparing:
                 await asyncio.to_thread(job.prepare)
@@ -87,9 +87,9 @@ class Server:
             if opening is None:
                 await first.aclose()  # type: ignore[attr-defined]
                 return Response(status_code=499)
-            return EventStream(opening, first, self.limits.timeout, places.pop_all())
+            return EventStream(opening, first, self.limits.timeout, slots.pop_all())
         finally:
-            places.close()
+            slots.close()
 
     async def _whole(self, request: Request, job: Job) -> Response:
         answer = await self._until_gone(request, job.whole())

@@ -26,14 +26,14 @@ class EventStream(StreamingResponse):
         opening: the first chunk.
         rest: the others; closed at the end, also if the client disconnects before the first chunk is sent.
         seconds: timeout of the response; also applies to a client that does not read.
-        places: engine slots held by the answers.
+        slots: engine slots held by the answers.
     """
 
     def __init__(
-        self, opening: dict[str, Any], rest: AsyncIterator[dict[str, Any]], seconds: float, places: ExitStack
+        self, opening: dict[str, Any], rest: AsyncIterator[dict[str, Any]], seconds: float, slots: ExitStack
     ) -> None:
         super().__init__(self._lines(opening), media_type="text/event-stream")
-        self.rest, self.seconds, self.places = rest, seconds, places
+        self.rest, self.seconds, self.slots = rest, seconds, slots
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -43,7 +43,7 @@ class EventStream(StreamingResponse):
         except TimeoutError:
             log.warning("a client did not read its answer: disconnected")
         finally:
-            self.places.close()
+            self.slots.close()
             await self.rest.aclose()  # type: ignore[attr-defined]
 
     async def _lines(self, opening: dict[str, Any]) -> AsyncIterator[str]:

@@ -140,25 +140,25 @@ def _in_order(results: Sequence[ChatMessage], calls: Sequence[ToolCall], first: 
     named = [call.id for call in calls if call.id is not None]
     if len(set(named)) < len(named):
         raise ValueError(f"messages[{first - 1}].tool_calls: two calls have the same id")
-    places = {call.id: place for place, call in enumerate(calls) if call.id is not None}
-    if all(result.tool_call_id is None for result in results) or not places:
+    indices = {call.id: index for index, call in enumerate(calls) if call.id is not None}
+    if all(result.tool_call_id is None for result in results) or not indices:
         return [result.text for result in results]
     texts: dict[int, str] = {}
     for number, result in enumerate(results, first):
         identifier = result.tool_call_id
-        if identifier is None or identifier not in places:
-            known = ", ".join(repr(name[:40]) for name in list(places)[:8])
+        if identifier is None or identifier not in indices:
+            known = ", ".join(repr(name[:40]) for name in list(indices)[:8])
             raise ValueError(
                 f"messages[{number}].tool_call_id: expected one of the calls before it ({known}), "
                 f"found {identifier[:40] if identifier else identifier!r}"
             )
-        if places[identifier] in texts:
+        if indices[identifier] in texts:
             raise ValueError(f"messages[{number}].tool_call_id: {identifier[:40]!r} has a result already")
-        texts[places[identifier]] = result.text
-    for identifier, place in places.items():
-        if place not in texts:
-            raise ValueError(f"messages[{first - 1}].tool_calls[{place}]: {identifier[:40]!r} has no result")
-    return [texts[place] for place in sorted(texts)]
+        texts[indices[identifier]] = result.text
+    for identifier, index in indices.items():
+        if index not in texts:
+            raise ValueError(f"messages[{first - 1}].tool_calls[{index}]: {identifier[:40]!r} has no result")
+    return [texts[index] for index in sorted(texts)]
 
 
 def _text(message: ChatMessage, number: int) -> str:

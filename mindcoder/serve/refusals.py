@@ -38,16 +38,16 @@ def refusal(error: ValidationError) -> tuple[str, str | None]:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "json_invalid":
         return f"the body is not JSON: {context['error']}", None
-    place = list(problem["loc"])
+    location = list(problem["loc"])
     if kind == UNKNOWN:
         name = context["name"][:LONGEST]
         hint = f"; {context['hint']}" if context["hint"] else ""
-        return f"{_with_colon(_place(place))}unknown field {name!r}{hint}", _place([*place, name])
+        return f"{_with_colon(_location(location))}unknown field {name!r}{hint}", _location([*location, name])
     found = problem["input"]
     if kind == EXPECTED and context["field"]:
-        place.append(context["field"])
+        location.append(context["field"])
         found = found.get(context["field"]) if isinstance(found, dict) else getattr(found, context["field"], None)
-    where = _place(place)
+    where = _location(location)
     if kind == "missing":
         return f"{where}: it is missing", where
     return f"{_with_colon(where)}{_expected(kind, context, problem['msg'])}, found {shown(found)}", where or None
@@ -92,10 +92,10 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def _place(parts: list[int | str]) -> str:
+def _location(parts: list[int | str]) -> str:
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
     return text.removeprefix(".")[:LONGEST_PLACE]
 
 
-def _with_colon(place: str) -> str:
-    return f"{place}: " if place else ""
+def _with_colon(location: str) -> str:
+    return f"{location}: " if location else ""

@@ -77,7 +77,7 @@ class EngineWorker:
         return self.engine.batch + self.max_waiting
 
     @contextmanager
-    def places(self, count: int) -> Iterator[None]:
+    def slots(self, count: int) -> Iterator[None]:
         """Reserve capacity for ``count`` requests, all or none, before any other work is done for them.
 
         Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 from mindcoder.errors import UserError
-from mindcoder.files import output_place, replacing
+from mindcoder.files import output_target, replacing
 from mindcoder.tokenizer.special_tokens import INFILL_TOKENS, InfillTokens, SpecialTokens
 
 
@@ -127,7 +127,7 @@ class CodeTokenizer:
             Path(staging, "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             finished = sorted(Path(staging).iterdir())
             for file in finished:
-                output_place(directory / file.name)
+                output_target(directory / file.name)
             for file in finished:
                 with replacing(directory / file.name) as stream:
                     stream.write(file.read_bytes())

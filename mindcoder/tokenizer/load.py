@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from mindcoder.errors import UserError, single_line
 from mindcoder.files import file_there, read_text
-from mindcoder.places import hub_hint
+from mindcoder.locations import hub_hint
 from mindcoder.tokenizer.bpe import check_ids, read_vocab_and_merges
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, SpecialTokens

@@ -22,7 +22,7 @@ from mindcoder.data.text_format import UNKNOWN, TextFormat
 from mindcoder.errors import UserError
 from mindcoder.folder_lock import folder_lock
 from mindcoder.graph_lock import GRAPH_LOCK
-from mindcoder.places import place_of
+from mindcoder.locations import path_of
 from mindcoder.run_log import run_log
 from mindcoder.temporary import clear_abandoned
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
@@ -174,7 +174,7 @@ def checked(mode: str, configuration: Configuration) -> Job:
         check_layout(config, source, int(os.environ.get("RANK_SIZE", "1")))
         rank = int(os.environ.get("RANK_ID", "0"))
     if config.load_checkpoint:
-        place_of(config.load_checkpoint)  # its tokenizer is looked up next
+        path_of(config.load_checkpoint)  # its tokenizer is looked up next
     tokenizer = _tokenizer(config, required=mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         file, line = source.location(("model", "model_config", "vocab_size"))

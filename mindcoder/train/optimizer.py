@@ -74,8 +74,8 @@ class AdamW(nn.Cell):
         self.owned = tuple(owned) if owned is not None else (True,) * len(parameters)
         self.spread = spread
         self.rate_ratios = tuple(rate_ratios) if rate_ratios is not None else (1.0,) * len(parameters)
-        places = iter(range(len(parameters)))
-        self.slots = tuple(next(places) if own else -1 for own in self.owned)
+        numbers = iter(range(len(parameters)))
+        self.slots = tuple(next(numbers) if own else -1 for own in self.owned)
         own_parameters = [parameter for parameter, own in zip(parameters, self.owned) if own]
         self.first_moment = _zeros_like("adam_m", own_parameters)
         self.second_moment = _zeros_like("adam_v", own_parameters)

@@ -94,8 +94,8 @@ def _curves(steps: Sequence[dict[str, str]], evals: Sequence[dict[str, str]]) ->
     matplotlib.set_loglevel("WARNING")
     figure = Figure(figsize=(11, 6), dpi=110, layout="constrained")
     numbers = [int(row["step"]) for row in steps]
-    for place, (name, label) in enumerate(CURVES, 1):
-        axes = figure.add_subplot(2, 2, place, xlabel="step", ylabel=label)
+    for number, (name, label) in enumerate(CURVES, 1):
+        axes = figure.add_subplot(2, 2, number, xlabel="step", ylabel=label)
         values = [float(row[name]) for row in steps]
         axes.plot(numbers, values, linewidth=1)
         if name == "loss" and evals:

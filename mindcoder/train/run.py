@@ -197,8 +197,8 @@ def _set_up(
     if options.preference is not None:
         pairs = build_loader(config, section, False, False)  # all of them on every process, in file order
         if options.preference.kind == "dpo":
-            place = f"{config.load_checkpoint} {_state_of(start)} {config.seed} {signature(pairs.files)}"
-            reference = reference_logprobs(decoder, pairs, place, output / f"reference-{mesh.rank}.npz")
+            source = f"{config.load_checkpoint} {_state_of(start)} {config.seed} {signature(pairs.files)}"
+            reference = reference_logprobs(decoder, pairs, source, output / f"reference-{mesh.rank}.npz")
     if options.lora is not None:
         _add_lora(decoder, options.lora, config.seed)
     if options.prefix is not None:
@@ -334,9 +334,9 @@ def _resume_source(config: RunConfig, request: TrainRequest, root: Path, comm: P
     location, mesh = _resume_location(config, request, root), comm.mesh
     check = DividedCheck(HostCollectives(comm), mesh.rank, mesh.size)
     if mesh.rank > 0:
-        place = root if location is None else location
-        step = check.follow(lambda step: step_folder(place, step))
-        return None if step is None else open_step(place, step)
+        folder = root if location is None else location
+        step = check.follow(lambda step: step_folder(folder, step))
+        return None if step is None else open_step(folder, step)
     found: Checkpoint | None = None
     if location is None:
         _remove_old_checkpoints(root, request)

@@ -140,9 +140,9 @@ class Trainer:
             raise UserError(f"cannot resume at the same data position: {error}", checkpoint.folder) from None
         except (KeyError, TypeError) as error:
             raise UserError(f"state.json does not describe a run: {error}", checkpoint.folder) from None
-        place = checkpoint.folder
-        load_local_shards(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, place)
-        load_local_shards(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, place)
+        folder = checkpoint.folder
+        load_local_shards(self.optimizer.parameters, checkpoint.tensors(MODEL), self.decoder, folder)
+        load_local_shards(self.optimizer.state().values(), checkpoint.tensors(OPTIMIZER), self.decoder, folder)
         self.step = checkpoint.step
         self.position = position
         self.loss_scale = loss_scale
@@ -364,8 +364,8 @@ class Trainer:
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """Dropout seed of this micro batch, which is the same in a resumed run."""
-        place = self.mesh.data_index * self.options.accumulate + micro_batch
-        return (self.options.seed * 0x9E3779B1 + self.step * 1024 + place) & 0x7FFFFFFF
+        index = self.mesh.data_index * self.options.accumulate + micro_batch
+        return (self.options.seed * 0x9E3779B1 + self.step * 1024 + index) & 0x7FFFFFFF
 
     def _evaluate(self) -> EvalResult | None:
         if self.eval_step is None or self.eval_loader is None:

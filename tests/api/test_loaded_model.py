@@ -326,8 +326,8 @@ def test_an_unknown_option_is_pythons_own_error(model):
         ({"template": "mine"}, "no template 'mine'; there are wizardcoder"),
         ({"tokenizer": "nowhere"}, "nowhere: no such tokenizer"),
         ({"adapters": {"a": "nowhere"}}, "nowhere: no such"),
-        ({"adapters": "nowhere"}, "adapters: expected names and places"),
-        ({"adapters": [("a", 5)]}, "adapters: expected names and places"),
+        ({"adapters": "nowhere"}, "adapters: expected names and paths"),
+        ({"adapters": [("a", 5)]}, "adapters: expected names and paths"),
         ({"adapters": {"tiny-llama": "x"}}, "tiny-llama is the model"),
     ],
 )

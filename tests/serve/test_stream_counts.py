@@ -33,7 +33,7 @@ def test_a_chunk_has_the_counts_of_its_own_moment(served_folder, n):
         return [*found, *[chunk async for chunk in chunks]]
 
     try:
-        with worker.places(job.count):
+        with worker.slots(job.count):
             job.prepare()
             *chunks, last = asyncio.run(read_late())
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 from mindcoder.data.conversation import Message
 from mindcoder.data.readers.fields import Fields
 from mindcoder.data.readers.record import Conversation
-from mindcoder.data.readers.single import Place
+from mindcoder.data.readers.single import Origin
 from mindcoder.data.readers.tools import call_text
 from mindcoder.data.readers.turns import finished, read_turns
 
@@ -22,23 +22,23 @@ MOSS_MARKS = re.compile(r"^\s*<\|[^|<>]+\|>:|<eo[a-z]>\s*$")
 MOSS_002_TURN = re.compile(r"\[(Human|MOSS)\]:(.*?)(?:<eoh>|<eoa>|$)(?=\s*\[(?:Human|MOSS)\]:|\s*$)", re.DOTALL)
 
 
-def turns_of(name: str) -> Callable[[Fields, Place], Conversation]:
+def turns_of(name: str) -> Callable[[Fields, Origin], Conversation]:
     """Reader of a layout with its turns in field ``name``."""
 
-    def read(fields: Fields, place: Place) -> Conversation:
+    def read(fields: Fields, origin: Origin) -> Conversation:
         try:
             turns = read_turns(fields.raw(name), fields)
             questions = [item.content.strip() for item in turns if item.role == "user"]
             if isinstance(fields.peek("prompt"), str) and fields.peek("prompt").strip() in questions:
                 fields.raw("prompt")  # repeats the first question, as in HuggingFaceH4's datasets
-            return Conversation(*place, finished(turns, fields))
+            return Conversation(*origin, finished(turns, fields))
         except ValueError as error:
             raise type(error)(f"{name}: {error}") from None
 
     return read
 
 
-def moss(fields: Fields, place: Place) -> Conversation:
+def moss(fields: Fields, origin: Origin) -> Conversation:
     """MOSS 003: ``chat`` holds turn_1, turn_2 …, each with the question, thoughts, commands, their results, the answer.
 
     Thoughts go between ``<think>`` and ``</think>`` before the text they precede, commands are tool calls, and "None"
@@ -56,10 +56,10 @@ def moss(fields: Fields, place: Place) -> Conversation:
         if name not in chat:
             raise ValueError(f"chat: {name} is missing; there are {', '.join(chat)}")
         turns += _moss_turn(chat[name], f"chat.{name}", fields)
-    return Conversation(*place, finished(turns, fields))
+    return Conversation(*origin, finished(turns, fields))
 
 
-def moss_002(fields: Fields, place: Place) -> Conversation:
+def moss_002(fields: Fields, origin: Origin) -> Conversation:
     """MOSS 002: all turns in ``plain_text``, between ``[Human]:``, ``<eoh>``, ``[MOSS]:`` and ``<eoa>``."""
     text = fields.text("plain_text")
     prefix = fields.optional("prefix", "Prefix")
@@ -72,7 +72,7 @@ def moss_002(fields: Fields, place: Place) -> Conversation:
         end = match.end()
     if text[end:].strip() or end == 0:
         raise ValueError(f"plain_text: expected [Human]: …<eoh> [MOSS]: …<eoa>, found {text[end:].strip()[:60]!r}")
-    return Conversation(*place, finished(turns, fields))
+    return Conversation(*origin, finished(turns, fields))
 
 
 def _moss_turn(turn: dict[str, Any], where: str, fields: Fields) -> list[Message]:

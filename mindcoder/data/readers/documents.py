@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from mindcoder.data.readers.fields import Fields
 from mindcoder.data.readers.record import Document
-from mindcoder.data.readers.single import Place
+from mindcoder.data.readers.single import Origin
 
 
-def whole_text(name: str) -> Callable[[Fields, Place], Document]:
+def whole_text(name: str) -> Callable[[Fields, Origin], Document]:
     """Reader of a layout whose record is a single text in field ``name``."""
 
-    def read(fields: Fields, place: Place) -> Document:
-        return Document(*place, fields.text(name))
+    def read(fields: Fields, origin: Origin) -> Document:
+        return Document(*origin, fields.text(name))
 
     return read

@@ -14,7 +14,7 @@ from mindcoder.data.readers.fields import Fields, UnusableRecord
 from mindcoder.data.readers.pairs import pair
 from mindcoder.data.readers.reading import Reading
 from mindcoder.data.readers.record import AnyRecord, BadRecord, Document, Pair
-from mindcoder.data.readers.single import Place, prompt_and_completion, self_instruct, single_turn
+from mindcoder.data.readers.single import Origin, prompt_and_completion, self_instruct, single_turn
 from mindcoder.errors import UserError
 from mindcoder.files import json_kind, parse_json
 
@@ -27,7 +27,7 @@ class Layout:
 
     name: str
     needs: tuple[str, ...]
-    read: Callable[[Fields, Place], AnyRecord]
+    read: Callable[[Fields, Origin], AnyRecord]
 
 
 LAYOUTS = (  # the first match is used

@@ -12,13 +12,13 @@ from typing import Any
 from mindcoder.data.conversation import Message
 from mindcoder.data.readers.fields import Fields
 from mindcoder.data.readers.record import Pair
-from mindcoder.data.readers.single import Place, history
+from mindcoder.data.readers.single import Origin, history
 from mindcoder.data.readers.turns import finished, read_turns
 
 QUESTIONS = ("instruction", "prompt", "question", "query", "input")
 
 
-def pair(fields: Fields, place: Place) -> Pair:
+def pair(fields: Fields, origin: Origin) -> Pair:
     """A prompt of one or more turns and two answers.
 
     Raises:
@@ -42,7 +42,7 @@ def pair(fields: Fields, place: Place) -> Pair:
     *before, _ = finished([*(prompt or given), answers[0]], fields)
     if answers[1].role != "assistant":
         raise ValueError("rejected: expected the assistant's answer")
-    return Pair(*place, tuple(before), answers[0].content, answers[1].content)
+    return Pair(*origin, tuple(before), answers[0].content, answers[1].content)
 
 
 def _answer(name: str, fields: Fields) -> list[Message]:

@@ -115,11 +115,11 @@ class Pair(Source):
         return first, second
 
     def _with(self, answer: str) -> Record | Conversation:
-        place = (self.file, self.index, self.line)
+        origin = (self.file, self.index, self.line)
         if self.is_single:
-            return Record(*place, self.prompt[0].content, self.prompt[0].context, answer)
+            return Record(*origin, self.prompt[0].content, self.prompt[0].context, answer)
         before = tuple(replace(item, learned=False) for item in self.prompt)
-        return Conversation(*place, (*before, Message("assistant", answer)))
+        return Conversation(*origin, (*before, Message("assistant", answer)))
 
 
 AnyRecord = Record | Conversation | Document | Pair

@@ -17,7 +17,7 @@ from mindcoder.data.readers.fields import Fields
 from mindcoder.data.readers.record import Conversation, Record
 from mindcoder.data.readers.turns import finished, read_turns
 
-Place = tuple[str, int, int | None]
+Origin = tuple[str, int, int | None]
 BELLE_TURN = re.compile(r"^(Human|Assistant):", re.MULTILINE)
 SURROUNDINGS = (
     "system",
@@ -28,19 +28,19 @@ SURROUNDINGS = (
 )  # a record with one of these is a conversation
 
 
-def single_turn(question: str, answer: str, context: str = "") -> Callable[[Fields, Place], Record | Conversation]:
+def single_turn(question: str, answer: str, context: str = "") -> Callable[[Fields, Origin], Record | Conversation]:
     """Reader of a layout whose record is a ``question``, optional ``context`` for it, and an ``answer``."""
 
-    def read(fields: Fields, place: Place) -> Record | Conversation:
+    def read(fields: Fields, origin: Origin) -> Record | Conversation:
         asked, answered = fields.text(question), fields.text(answer)
         further = fields.optional(context) if context else ""
         earlier = turns_in_text(asked) if question == "instruction" and not further else []
         if earlier:
-            return Conversation(*place, finished([*earlier, Message("assistant", answered)], fields))
+            return Conversation(*origin, finished([*earlier, Message("assistant", answered)], fields))
         if not any(fields.raw(name) for name in SURROUNDINGS):
-            return Record(*place, asked, further, answered)
+            return Record(*origin, asked, further, answered)
         turns = [*history(fields), Message("user", asked, further), Message("assistant", answered)]
-        return Conversation(*place, finished(turns, fields))
+        return Conversation(*origin, finished(turns, fields))
 
     return read
 
@@ -75,18 +75,18 @@ def history(fields: Fields) -> list[Message]:
     return found
 
 
-def prompt_and_completion(fields: Fields, place: Place) -> Record | Conversation:
+def prompt_and_completion(fields: Fields, origin: Origin) -> Record | Conversation:
     """TRL's ``prompt`` and ``completion``: two strings, or two lists of messages of which the second is learned."""
     prompt, completion = fields.raw("prompt"), fields.raw("completion")
     if not isinstance(prompt, list) and not isinstance(completion, list):
-        return single_turn("prompt", "completion")(fields, place)
+        return single_turn("prompt", "completion")(fields, origin)
     asked = _messages("prompt", prompt, fields)
     answered = _messages("completion", completion, fields)
     turns = [*(replace(item, learned=item.role != "assistant") for item in asked), *answered]
-    return Conversation(*place, finished(turns, fields))
+    return Conversation(*origin, finished(turns, fields))
 
 
-def self_instruct(fields: Fields, place: Place) -> Record | Conversation:
+def self_instruct(fields: Fields, origin: Origin) -> Record | Conversation:
     """Self-Instruct's seed tasks: an ``instruction`` and ``instances`` of input and output, of which one is used."""
     instances = fields.raw("instances")
     if not (isinstance(instances, list) and instances and isinstance(instances[0], dict)):
@@ -94,7 +94,7 @@ def self_instruct(fields: Fields, place: Place) -> Record | Conversation:
     if len(instances) > 1:
         fields.mark_unread("instances after the first")
     inner = Fields({"instruction": fields.raw("instruction"), **instances[0]})
-    return single_turn("instruction", "output", "input")(inner, place)
+    return single_turn("instruction", "output", "input")(inner, origin)
 
 
 def _messages(name: str, value: Any, fields: Fields) -> list[Message]:

@@ -38,9 +38,9 @@ def longest_code(text: str) -> str:
 def _spans(lines: list[str], filled: list[int]) -> Iterator[tuple[int, int]]:
     """First and last line of every candidate, those with most non-blank lines first; leading blank lines only."""
     for count in range(len(filled), 0, -1):
-        for place in range(len(filled) - count + 1):
-            first = filled[place - 1] + 1 if place else 0
-            last = filled[place + count - 1]
+        for index in range(len(filled) - count + 1):
+            first = filled[index - 1] + 1 if index else 0
+            last = filled[index + count - 1]
             if first < last:
                 yield first, last
             elif last + 1 < len(lines) and not lines[last + 1].strip():

@@ -50,10 +50,10 @@ class ExperimentTracker(Callback):
             mode = "online" if self._online else "offline"
             self._module.init(project=self._project, name=name, dir=folder, config=self._config, mode=mode)
             return
-        place = str(self._output / "swanlab")
-        Path(place).mkdir(parents=True, exist_ok=True)
+        folder = str(self._output / "swanlab")
+        Path(folder).mkdir(parents=True, exist_ok=True)
         mode = "cloud" if self._online else "local"
-        self._module.init(project=self._project, experiment_name=name, logdir=place, config=self._config, mode=mode)
+        self._module.init(project=self._project, experiment_name=name, logdir=folder, config=self._config, mode=mode)
 
     def on_step(self, record: StepRecord) -> None:
         values = {f"train/{name}": getattr(record, name) for name in STEP_SCALARS}

@@ -12,7 +12,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 RUN_MARKS = ("run.lock", "run.json", "curves")  # in the output_dir of a run from its start
 
 
-def place_of(location: str | Path, what: str = "checkpoint") -> Path:
+def path_of(location: str | Path, what: str = "checkpoint") -> Path:
     """The path, if it exists.
 
     Args:
