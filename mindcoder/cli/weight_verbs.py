@@ -34,7 +34,7 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", choices=FORMATS, help="format of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
     )
-    for flag, meaning in (("--model_parallel", "slices of every layer"), ("--pipeline_stage", "pipeline stages")):
+    for flag, meaning in (("--model_parallel", "shards of every layer"), ("--pipeline_stage", "pipeline stages")):
         parser.add_argument(
             flag, type=positive, default=1, metavar="N", help=f"split DST over {meaning}; one file per rank"
         )

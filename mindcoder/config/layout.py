@@ -32,16 +32,16 @@ def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None 
     return counts
 
 
-def check_divides(num_heads: int, num_kv_heads: int, intermediate_size: int, slices: int) -> None:
-    """Refuse a network that tensor parallelism of size ``slices`` cannot divide; a single key head is replicated.
+def check_divides(num_heads: int, num_kv_heads: int, intermediate_size: int, shards: int) -> None:
+    """Refuse a network that tensor parallelism of size ``shards`` cannot divide; a single key head is replicated.
 
     Raises:
         ValueError: heads, key heads or the MLP's intermediate size are not divisible.
     """
     sizes = {"num_heads": num_heads, "n_kv_heads": num_kv_heads, "intermediate_size": intermediate_size}
     for name, size in sizes.items():
-        if size % slices and not (name == "n_kv_heads" and size == 1):
-            raise ValueError(f"{name} {size} is not divisible by {slices}")
+        if size % shards and not (name == "n_kv_heads" and size == 1):
+            raise ValueError(f"{name} {size} is not divisible by {shards}")
 
 
 def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
