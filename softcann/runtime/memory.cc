@@ -271,6 +271,7 @@ int copy(const char* function, void* target, size_t room, const void* source, si
   if (wrong.empty() && (size > UINTPTR_MAX - to || size > UINTPTR_MAX - from)) wrong = std::to_string(size) + " bytes, beyond the end of all memory";
   if (!wrong.empty()) return error(kInvalidParameter, std::string(function) + ": found " + wrong);
   std::memmove(target, source, size);
+  if (kind == kDeviceToHost) log_event("to_host", "\"bytes\": " + std::to_string(size));  // the host waits for it
   return 0;
 }
 

@@ -37,11 +37,12 @@ class Run:
         arrays: it wrote.
         operators: how often it called each aclnn function.
         old: the same of the old aclop path.
+        to_host: copies from the device, counted by their bytes.
     """
 
     def __init__(self, place: Path, **case) -> None:
         done = run_together(place, {"only": case})["only"]
-        self.arrays, self.operators, self.old = done.arrays, done.operators, done.old
+        self.arrays, self.operators, self.old, self.to_host = done.arrays, done.operators, done.old, done.to_host
 
 
 class Case(Run):
@@ -53,6 +54,7 @@ class Case(Run):
         events = [json.loads(line) for line in content.splitlines()]
         self.operators = Counter(event["name"] for event in events if event["event"] == "aclnn")
         self.old = Counter(event["name"] for event in events if event["event"] == "aclop")
+        self.to_host = Counter(event["bytes"] for event in events if event["event"] == "to_host")
 
 
 def run_together(place: Path, cases: dict[str, dict], timeout: float = 900) -> dict[str, Run]:

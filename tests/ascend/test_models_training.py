@@ -102,3 +102,21 @@ def test_recomputation_draws_the_same_masks_of_attention(tmp_path):
     )
     np.testing.assert_allclose(recomputed, kept, rtol=2e-5, atol=1e-5)
     assert np.abs(kept / without - 1)[:, 0].max() > 1e-3
+
+
+def test_the_ends_of_documents_come_to_the_host_once_a_step(tmp_path):
+    """CANN's attention takes them there; the host waits for the device when they are copied."""
+    _, folder = saved_model(tmp_path, "llama")
+    inputs, ids, _ = batch(tmp_path)
+    run = Run(
+        tmp_path,
+        what="train",
+        folder=folder,
+        inputs=inputs,
+        steps=3,
+        optimizer={"eps": 1e-6},
+        config={},
+        recompute=True,
+    )
+    assert run.operators["aclnnFlashAttentionVarLenScore"] >= 3 * 2 * 2, "layers, forward and recomputed"
+    assert run.to_host[ids.size * np.dtype(np.int64).itemsize] == 3
