@@ -138,8 +138,8 @@ def prepared_step(size: Size, dtype: str) -> Callable[[], float]:
     from mindspore import Tensor
 
     from mindcoder.backend.device import compile_ahead
+    from mindcoder.families.transformer_config import TransformerConfig
     from mindcoder.models.decoder import Decoder
-    from mindcoder.models.transformer_config import TransformerConfig
     from mindcoder.train.optimizer import AdamW, AdamWOptions
     from mindcoder.train.step import TrainStep
 

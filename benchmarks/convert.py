@@ -22,8 +22,8 @@ from benchmarks.record import write_result
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.safetensors_file import write_safetensors
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
-from mindcoder.models.gpt_bigcode import config_from_huggingface
-from mindcoder.models.registry import family_of
+from mindcoder.families.gpt_bigcode import FAMILY
+from mindcoder.families.registry import family_of
 
 CONFIG = {
     "model_type": "gpt_bigcode",
@@ -44,12 +44,12 @@ def make_checkpoint(folder: Path) -> tuple[int, int]:
     """A sharded bfloat16 folder; gives its bytes and those of its largest tensor."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    config = config_from_huggingface(CONFIG)
+    config = FAMILY.config_from_huggingface(CONFIG)
     normal = np.random.default_rng(0).standard_normal(49152 * 3072, np.float32) * np.float32(0.02)
     noise = convert_dtype(normal, "F32", "BF16")
     shapes = config.parameter_shapes()
     plans = []
-    for rule in family_of(config.model_type).WEIGHTS.expand(config):
+    for rule in family_of(config.model_type).weights.expand(config):
         rows = sum(shapes[name][0] for name in rule.ours)
         shape = (rows, *shapes[rule.ours[0]][1:])
         values = noise[: int(np.prod(shape))].reshape(shape)

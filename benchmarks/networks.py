@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 
 
 def llama(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int, intermediate_size: int, length: int):
@@ -20,7 +20,8 @@ def llama(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int, in
         norm="rms_norm",
         activation="silu",
         gated_mlp=True,
-        attention_bias=False,
+        qkv_bias=False,
+        output_bias=False,
         mlp_bias=False,
         tied_head=False,
     )

@@ -22,8 +22,8 @@ from mindcoder.backend.device import setup_device
 from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import BatchLoader
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.tokenizer import load_tokenizer
 from mindcoder.train.datasets import head_tokens
 from mindcoder.train.optimizer import AdamW, AdamWOptions

@@ -24,8 +24,8 @@ import psutil
 from benchmarks.record import write_result
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
-from mindcoder.models.from_section import config_from_section
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.from_section import config_from_section
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.parallel.rank_table import make_table
 from mindcoder.planning.layout import Layout, Machine, Workload
 from mindcoder.planning.plan import Plan, make_plan

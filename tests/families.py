@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from mindspore import Tensor
 
+from mindcoder.families.registry import family_of
 from mindcoder.generate.engine import Engine
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.registry import family_of
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 
@@ -38,21 +38,18 @@ ROTARY = {
     "num_key_value_heads": 2,
     "intermediate_size": 112,
 }
-SETTINGS = {"gpt_bigcode": GPT_BIGCODE, "starcoder2": ROTARY, "llama": ROTARY}
 
 
 def random_model(family: str = "gpt_bigcode", **overrides):
     """A seeded random model of transformers whose biases and norms are not trivial, dropout off."""
     import transformers
 
-    config_class, model_class = {
-        "gpt_bigcode": (transformers.GPTBigCodeConfig, transformers.GPTBigCodeForCausalLM),
-        "starcoder2": (transformers.Starcoder2Config, transformers.Starcoder2ForCausalLM),
-        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-    }[family]
+    prefix = family_of(family).class_prefix
+    config_class, model_class = (getattr(transformers, f"{prefix}{kind}") for kind in ("Config", "ForCausalLM"))
+    settings = GPT_BIGCODE if family == "gpt_bigcode" else ROTARY
     torch.manual_seed(0)
     common = {"vocab_size": VOCAB, "eos_token_id": 0, "bos_token_id": 0, "attn_implementation": "eager"}
-    model = model_class(config_class(**{**common, **SETTINGS[family], **overrides}))
+    model = model_class(config_class(**{**common, **settings, **overrides}))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _name, parameter in model.named_parameters():
@@ -98,7 +95,7 @@ def check_logits_loss_and_gradients(model, decoder: Decoder, rng, length: int = 
     loss, grads = Gradients(step)(*inputs, Tensor(0, ms.int32), Tensor(1.0, ms.float32))
     assert abs(float(loss.asnumpy()) - float(output.loss)) < 1e-5
 
-    weights = family_of(decoder.config.model_type).WEIGHTS
+    weights = family_of(decoder.config.model_type).weights
     named = dict(model.named_parameters())
     expected = {}
     for rule in weights.expand(decoder.config):

@@ -31,10 +31,9 @@ from mindcoder.checkpoint.weights import (
 from mindcoder.data.chat_template import write_chat_template
 from mindcoder.data.text_format import write_text_format
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.files import require_space, staging_directory
-from mindcoder.models.huggingface_fields import token_id_fields
-from mindcoder.models.registry import family_of
-from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.progress import tqdm
 
 Format = Literal["huggingface", "mindcoder", "ckpt", "torch"]
@@ -170,7 +169,7 @@ def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[Tens
     if weights.kind != "huggingface":
         return huggingface_plans(parameters, config)
     # Hugging Face to Hugging Face: every tensor keeps its name, whatever else the files hold.
-    rules = family_of(config.model_type).WEIGHTS.expand(config)
+    rules = family_of(config.model_type).weights.expand(config)
     tables = {rule.huggingface: rule.ours[0] for rule in rules if rule.ours[0] in TOKEN_TABLES}
     plans = []
     for name, tensor in weights.tensors.items():
@@ -208,15 +207,16 @@ def _write(
     values = _huggingface_config(config, weights.huggingface_config, plans[0].dtype)
     _write_json(staging / "config.json", values)
     if GENERATION_FILE not in weights.companions:
-        ids = {name: value for name, value in token_id_fields(config).items() if value is not None}
-        _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **ids})
+        ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        given = {name: value for name, value in ids.items() if value is not None}
+        _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **given})
     return len(files)
 
 
 def _tied_tensors(plans: list[TensorPlan], config: TransformerConfig) -> dict[str, str]:
     """Name of a tied head -> name of the embedding: ``state_dict`` of transformers lists both."""
     names = {plan.name for plan in plans}
-    rules = family_of(config.model_type).WEIGHTS.expand(config)
+    rules = family_of(config.model_type).weights.expand(config)
     embedding = next(rule.huggingface for rule in rules if rule.ours == (TOKEN_TABLES[0],))
     return {HEAD_NAME: embedding} if config.tied_head and embedding in names and HEAD_NAME not in names else {}
 

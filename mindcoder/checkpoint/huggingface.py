@@ -14,10 +14,10 @@ from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.checkpoint.torch_file import list_torch
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
+from mindcoder.families.weight_table import WeightRule
 from mindcoder.files import file_there, read_json_object
-from mindcoder.models.registry import family_of
-from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.models.weight_table import WeightRule
 
 WEIGHT_FILES = (  # single file, index of shards
     ("model.safetensors", "model.safetensors.index.json"),
@@ -72,7 +72,7 @@ class HuggingFaceFolder:
 
     def parameter_plans(self, config: TransformerConfig) -> tuple[dict[str, TensorPlan], list[str], list[str]]:
         """Plans of our parameters, the HF names that are missing, and the unexpected ones."""
-        table = family_of(config.model_type).WEIGHTS
+        table = family_of(config.model_type).weights
         rules = list(table.expand(config))
         # Files of the bare transformer lack the prefix.
         bare = not any(rule.huggingface in self.tensors for rule in rules)
@@ -154,7 +154,7 @@ def _take_part(rule: WeightRule, index: int, config: TransformerConfig) -> Build
 def huggingface_plans(parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
     """Plans of the HF tensors from those of our parameters, in the order of the table."""
     plans = []
-    for rule in family_of(config.model_type).WEIGHTS.expand(config):
+    for rule in family_of(config.model_type).weights.expand(config):
         parts = [parameters[name] for name in rule.ours]
         if rule.join is None:
             (part,) = parts

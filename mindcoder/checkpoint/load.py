@@ -16,8 +16,8 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import Weights, open_weights
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig, with_todays_fields
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 
 
 def check_architecture(state: Mapping[str, Any], config: TransformerConfig, path: Path | str) -> None:
@@ -26,7 +26,7 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, path
     Raises:
         UserError: lists the fields that differ.
     """
-    saved = state.get("architecture", {})
+    saved = with_todays_fields(state.get("architecture", {}))
     differing = [
         f"{name} {saved[name]} instead of {value}"
         for name, value in config.architecture().items()

@@ -14,8 +14,8 @@ from mindcoder.checkpoint.mindspore_file import list_mindspore
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.checkpoint.training_state import describe_states, split_state
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import file_there
-from mindcoder.models.transformer_config import TransformerConfig
 
 MODULES = (mindformers_wizardcoder, mindformers_llama)
 NAMINGS: dict[str, ModuleType] = {module.NAMING.model_type: module for module in MODULES}

@@ -15,15 +15,15 @@ from mindcoder.checkpoint.naming import Naming, tied_table
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.models import llama
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.llama import FAMILY
+from mindcoder.families.transformer_config import TransformerConfig
 
 BLOCK, LAYER = "model.layers.{layer}", "layers.{layer}"
 TABLE = "model.tok_embeddings.embedding_weight"
 META_TABLE = "model.tok_embeddings.weight"  # in files made from Meta's .pth
 HEAD = "lm_head.weight"
 NAMING = Naming(
-    llama.MODEL_TYPE,
+    FAMILY.model_type,
     modules={
         f"{BLOCK}.attention.wq": f"{LAYER}.attention.query",
         f"{BLOCK}.attention.wk": f"{LAYER}.attention.key",
@@ -98,7 +98,7 @@ def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> Tran
             f"has {queries} query and {keys} key features, which do not divide into heads of equal size", file
         )
     return TransformerConfig(
-        model_type=llama.MODEL_TYPE,
+        model_type=FAMILY.model_type,
         vocab_size=vocab_size,
         hidden_size=hidden,
         num_layers=len(layers),
@@ -110,7 +110,8 @@ def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> Tran
         norm="rms_norm",
         activation="silu",
         gated_mlp=True,
-        attention_bias="model.layers.0.attention.wq.bias" in tensors,
+        qkv_bias="model.layers.0.attention.wq.bias" in tensors,
+        output_bias="model.layers.0.attention.wq.bias" in tensors,  # the one of config.json's attention_bias
         mlp_bias="model.layers.0.feed_forward.w1.bias" in tensors,
         position="rope",
         tied_head=HEAD not in tensors,

@@ -20,14 +20,14 @@ from mindcoder.checkpoint.naming import Naming, tied_table, transpose
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.models import gpt_bigcode
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.gpt_bigcode import FAMILY
+from mindcoder.families.transformer_config import TransformerConfig
 
 BLOCK, LAYER = "backbone.blocks.{layer}", "layers.{layer}"
 TABLE = "backbone.embedding.word_embedding.embedding_table"
 HEADS = ("head.head_weight", "head.weight")
 NAMING = Naming(
-    gpt_bigcode.MODEL_TYPE,
+    FAMILY.model_type,
     modules={
         f"{BLOCK}.attention.projection": f"{LAYER}.attention.output",
         f"{BLOCK}.attention.dense1": f"{LAYER}.attention.query",
@@ -83,7 +83,7 @@ def config_from_tensors(tensors: Mapping[str, StoredTensor], file: Path) -> Tran
     if head_dim < 1 or head_dim == hidden or hidden % head_dim:
         raise UserError(f"has keys of size {head_dim} for hidden size {hidden}: it is not multi-query", file)
     return TransformerConfig(
-        model_type=gpt_bigcode.MODEL_TYPE,
+        model_type=FAMILY.model_type,
         vocab_size=vocab_size,
         hidden_size=hidden,
         num_layers=len(layers),

@@ -10,7 +10,7 @@ import numpy as np
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 
 TRANSPOSE_BLOCK = 256
 

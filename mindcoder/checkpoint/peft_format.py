@@ -21,10 +21,10 @@ from mindcoder.checkpoint.peft_settings import CONFIG_FILE, read_config, read_se
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, convert_dtype
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
+from mindcoder.families.weight_table import WeightRule
 from mindcoder.files import file_there, honour_umask, staging_directory
-from mindcoder.models.registry import family_of
-from mindcoder.models.transformer_config import TransformerConfig
-from mindcoder.models.weight_table import WeightRule
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -139,7 +139,7 @@ def _check_shapes(name: str, pair: Mapping[str, np.ndarray], rank: int, file: Pa
 def _rules(config: TransformerConfig) -> list[WeightRule]:
     """Rules of the linear layers' weights."""
     linears = {f"{module}.weight" for module in config.linear_shapes()}
-    rules = family_of(config.model_type).WEIGHTS.expand(config)
+    rules = family_of(config.model_type).weights.expand(config)
     return [rule for rule in rules if rule.ours[0].split(".", 2)[-1] in linears]
 
 

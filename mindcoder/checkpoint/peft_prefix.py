@@ -16,8 +16,8 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import file_there, honour_umask, staging_directory
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.peft.options import PrefixOptions, prefix_shapes
 
 KIND, TABLE = "PREFIX_TUNING", "prompt_embeddings"

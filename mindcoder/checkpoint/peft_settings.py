@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.errors import UserError
+from mindcoder.families.config_fields import as_number, shown
 from mindcoder.files import file_there, read_json_object
-from mindcoder.models.config_fields import as_number, shown
 
 CONFIG_FILE = "adapter_config.json"
 CONFIG_LIMIT = 4 << 20  # bytes

@@ -20,9 +20,9 @@ from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.checkpoint.split import Division, rank_shards
 from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig, config_from_dict
 from mindcoder.files import file_there, read_json_object
 from mindcoder.models.tensor_parallel import shard_axis
-from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
 
 LAYOUT_FILE = "layout.json"
 MOST_RANKS = 65536

@@ -12,7 +12,7 @@ from typing import Any
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.checkpoint.weights import Weights
 from mindcoder.errors import UserError
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.planning.memory import BYTES_PER_PARAMETER
 
 

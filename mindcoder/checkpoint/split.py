@@ -9,9 +9,9 @@ import numpy as np
 
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.config.layout import check_divides, spread_layers
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.stage import stage_of
 from mindcoder.models.tensor_parallel import shard_axis, shard_range
-from mindcoder.models.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)

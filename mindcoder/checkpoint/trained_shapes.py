@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.errors import UserError
-from mindcoder.models.transformer_config import TransformerConfig, config_from_dict
+from mindcoder.families.transformer_config import TransformerConfig, config_from_dict
 from mindcoder.peft.options import LoraOptions, PrefixOptions, adapter_shapes, prefix_shapes
 
 MOST_LAYERS = 10_000  # sanity limit on what a state claims

@@ -36,9 +36,9 @@ from mindcoder.checkpoint.store import MODEL, Checkpoint, find_checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
 from mindcoder.files import file_there, read_json_object
 from mindcoder.locations import hub_hint, path_of, refuse_what_holds_no_weights
-from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig, config_from_dict
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ YAML_KEYS = {
     "norm_epsilon": "layernorm_epsilon or rms_norm_eps",
     "num_kv_heads": "n_kv_heads",
     "tied_head": "tie_word_embeddings",
-    "attention_bias": "use_bias or qkv_has_bias",
+    "qkv_bias": "use_bias or qkv_has_bias",
+    "output_bias": "use_bias or attn_proj_has_bias",
     "mlp_bias": "use_bias or mlp_has_bias",
     "max_position_embeddings": "n_position",
 }

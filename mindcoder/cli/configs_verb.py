@@ -134,7 +134,7 @@ def _validate(given: str, sets: list[str]) -> None:
     Raises:
         UserError: what a run would refuse.
     """
-    from mindcoder.models.from_section import config_from_section
+    from mindcoder.families.from_section import config_from_section
 
     config, source = load_config(given, sets)
     mesh = config.parallel_config

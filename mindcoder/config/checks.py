@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mindcoder.config.decoder_section import SAME_THING
-from mindcoder.config.model_section import ARCHITECTURES, LlamaSection, RotarySection, ScalingFactors
 from mindcoder.config.schedule_keys import check_schedule
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of_type
+from mindcoder.sections.decoder_section import SAME_THING
 
 
 def check_together(config: RunConfig, source: YamlSource) -> None:
@@ -58,7 +58,7 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
             *at,
             pad_key if (*at, pad_key) in source.lines else "vocab_size",
         )
-    expected = ARCHITECTURES[model.type]
+    expected = family_of_type(model.type).architectures[model.type]
     if config.model.arch.model_class not in (None, expected):
         refuse(
             f"model.arch.type: found {config.model.arch.type!r}, expected {expected!r} for {model.type}",
@@ -66,26 +66,8 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
             "arch",
             "type",
         )
-    if isinstance(model, RotarySection):
-        scaled = isinstance(model.scaling_factor, ScalingFactors)
-        if scaled != (model.extend_method == "LLAMA3"):
-            wanted = "factor, original_max_position_embeddings, …" if not scaled else "extend_method: LLAMA3 with them"
-            refuse(f"{name}.scaling_factor: expected {wanted}", *at, "scaling_factor")
-    if isinstance(model, LlamaSection) and model.qkv_has_bias != model.attn_proj_has_bias:
-        refuse(
-            f"{name}.attn_proj_has_bias: {model.attn_proj_has_bias} differs from qkv_has_bias {model.qkv_has_bias}; "
-            "only models with both or neither are supported",
-            *at,
-            "attn_proj_has_bias",
-        )
-    if isinstance(model, RotarySection) and model.pretrain_seqlen is not None and model.extend_method != "None":
-        factor = model.seq_length / model.pretrain_seqlen
-        refuse(
-            f"{name}.pretrain_seqlen: found {model.pretrain_seqlen} beside extend_method {model.extend_method}; "
-            f"give scaling_factor: {factor:g} instead",
-            *at,
-            "pretrain_seqlen",
-        )
+    for key, message in model.contradictions():
+        refuse(f"{name}.{key}: {message}", *at, key)
     experts = (config.moe_config or {}).get("expert_num", 1)
     if experts not in (None, 1):
         refuse(

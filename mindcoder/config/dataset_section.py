@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mindcoder.config import mindformers
-from mindcoder.config.section import Describes, Ignored, Ours, Size
+from mindcoder.sections import mindformers
+from mindcoder.sections.section import Describes, Ignored, Ours, Size
 
 IN_ORDER = "evaluation reads prepared rows in the file's order"
 

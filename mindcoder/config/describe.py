@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mindcoder.config.schema import RunConfig
-from mindcoder.config.section import Describes, Ignored, Only, Ours
 from mindcoder.config.source import KeyPath
+from mindcoder.sections.section import Describes, Ignored, Only, Ours
 
 BASE_TEXT = "parts, joined in this order: a later one wins, and the keys below win over all"
 

@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from mindcoder.config.pet_section import PET_KEYS
+from mindcoder.config.model_section import OTHER_ARCHITECTURES
 from mindcoder.config.schema import RunConfig
-from mindcoder.config.section import ASKS_FOR_NOTHING, Describes, Ignored
 from mindcoder.config.source import KeyPath, YamlSource
+from mindcoder.sections.pet_section import PET_KEYS
+from mindcoder.sections.section import ASKS_FOR_NOTHING, Describes, Ignored
 
 # Values that are read as another one.
 READ_AS = {
@@ -23,8 +24,7 @@ READ_AS = {
     "FusedFP32StateAdamWeightDecay": "AdamWeightDecay, whose states always are float32",
     "FusedAdamWeightDecay": "AdamWeightDecay",
     "CheckpointMointor": "CheckpointMonitor",
-    "ParallelLlamaForCausalLM": "LlamaForCausalLM; the layout is parallel_config's",
-    "LlamaForCausalLMWithLora": "LlamaForCausalLM with LoRA",
+    **{name: other.remark for name, other in OTHER_ARCHITECTURES.items()},
     "prefixtuning": "ptuning2 with prefix_projection, of prefix_token_num, mid_dim and dropout_rate",
     "slora": "no adapter: adapters beside a base model are named with --adapter of predict, chat and serve",
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindcoder.config.pet_section import PREFIX_TYPES
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
+from mindcoder.sections.pet_section import PREFIX_TYPES
 
 
 def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None = None) -> list[int]:

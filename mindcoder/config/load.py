@@ -15,9 +15,9 @@ from mindcoder.config.checks import check_together
 from mindcoder.config.describe import flatten, section_at
 from mindcoder.config.recipe import BASE, read_recipe
 from mindcoder.config.schema import RunConfig
-from mindcoder.config.section import Ignored, Only
 from mindcoder.config.source import KeyPath, YamlSource, apply_override, parse_set
 from mindcoder.errors import UserError
+from mindcoder.sections.section import Ignored, Only
 
 MOST_NAMES = 24  # of keys listed in one error
 BOUNDS = {

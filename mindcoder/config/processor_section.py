@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from mindcoder.config import mindformers
-from mindcoder.config.section import Describes, Ours
+from mindcoder.families.registry import FAMILIES
+from mindcoder.sections import mindformers
+from mindcoder.sections.section import Describes, Ours
+
+if TYPE_CHECKING:
+    TokenizerName: TypeAlias = str
+    TemplateName: TypeAlias = str
+else:
+    TokenizerName = Literal[tuple(name for family in FAMILIES.values() for name in family.tokenizers)]
+    TemplateName = Literal[(*(name for family in FAMILIES.values() for name in family.templates), "plain")]
 
 
 class TokenizerSection(mindformers.TokenizerSection):
     """``processor.tokenizer``."""
 
-    type: Annotated[
-        Literal[
-            "WizardCoderTokenizer",
-            "StarCoderTokenizer",
-            "StarCoder2Tokenizer",
-            "LlamaTokenizer",
-            "LlamaTokenizerFast",
-            "LLaMATokenizer",
-            "LlamaProcessor",
-            "Llama3Tokenizer",
-            "CodeLlamaTokenizer",
-            "CodeLlamaTokenizerFast",
-        ],
-        Describes("the vocabulary's file says what it is"),
-    ] = "WizardCoderTokenizer"
+    type: Annotated[TokenizerName, Describes("the vocabulary's file says what it is")] = "WizardCoderTokenizer"
     vocab_file: str | None = Field(
         None, description="vocab.json, tokenizer.json, tokenizer.model, or a folder; empty: the one beside the weights"
     )
@@ -48,7 +42,7 @@ class TokenizerSection(mindformers.TokenizerSection):
 class ProcessorSection(mindformers.ProcessorSection):
     """``processor``."""
 
-    prompt_template: Annotated[Literal["wizardcoder", "starcoder2-instruct", "llama2-chat", "plain"], Ours()] = Field(
+    prompt_template: Annotated[TemplateName, Ours()] = Field(
         "wizardcoder", description="text around instruction and answer, in training and when asking"
     )
     tokenizer: TokenizerSection = Field(TokenizerSection(), description="files of the tokenizer")

@@ -16,24 +16,22 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from mindcoder.config.decoder_section import DecoderSection
 from mindcoder.config.describe import Key, keys_of, sections_in, type_text
-from mindcoder.config.model_section import LlamaSection, ModelConfigSection, StarCoder2Section
 from mindcoder.config.recipe import read_recipe
 from mindcoder.config.schema import RunConfig
-from mindcoder.config.section import Describes
 from mindcoder.config.shipped import shipped, shipped_folder
 from mindcoder.config.source import read_yaml
 from mindcoder.config.write import with_comments
+from mindcoder.families.registry import FAMILIES
 from mindcoder.files import write_text
+from mindcoder.sections.decoder_section import DecoderSection
+from mindcoder.sections.section import Describes
 
 BEGIN, END = "<!-- keys: python -m mindcoder.config.reference --write -->\n", "<!-- end of keys -->\n"
 CHINESE = "configuration_keys_CN.toml"
 MODEL = "model.model_config"
-FAMILIES = {
-    ModelConfigSection: "`WizardCoderConfig`, `StarCoderConfig`",
-    StarCoder2Section: "`StarCoder2Config`",
-    LlamaSection: "`LlamaConfig`, `CodeLlamaConfig`",
+TYPES: dict[type[BaseModel], str] = {  # of model_config, by their section
+    family.section: ", ".join(f"`{name}`" for name in family.architectures) for family in FAMILIES.values()
 }
 
 
@@ -129,10 +127,10 @@ def _live_tables(words: Words) -> Iterator[str]:
         seen.add((path, section))
         keys = [key for key in keys_of(section) if key.is_live]
         if path == MODEL:
-            if section is ModelConfigSection:
+            if section is next(iter(TYPES)):
                 yield from _table(f"`{path}`", descriptions[path], [key for key in told.values() if key.is_live], words)
             keys = [key for key in keys if key.name not in told or _differs(key, told[key.name])]
-            yield from _table(words.families.format(FAMILIES[section]), "", keys, words)
+            yield from _table(words.families.format(TYPES[section]), "", keys, words)
         elif any(not key.is_section for key in keys):
             yield from _table(f"`{path}`" if path else "", descriptions.get(path, ""), keys, words)
 

@@ -1,6 +1,6 @@
 """Sections of the YAML file: the keys that MindCoder reads, under MindFormers' names, typed and bounded.
 
-Keys of MindFormers' files that have no effect here are in the base classes, `mindcoder.config.mindformers`, each with
+Keys of MindFormers' files that have no effect here are in the base classes, `mindcoder.sections.mindformers`, each with
 the reason; `mindcoder.config.effects` warns about those that a file gives. All other keys are refused.
 """
 
@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mindcoder.config import mindformers
 from mindcoder.config.dataset_section import DatasetSection, DatasetTask, EvalDatasetSection, EvalDatasetTask
-from mindcoder.config.mindformers import EvalCallback, MetricSection, ParallelSection, TrainerSection
 from mindcoder.config.model_section import ModelSection
-from mindcoder.config.pet_section import PetSection
 from mindcoder.config.processor_section import ProcessorSection
-from mindcoder.config.section import Count, LearningRate, Ours, Section, Steps, StepsOrNone
+from mindcoder.sections import mindformers
+from mindcoder.sections.mindformers import EvalCallback, MetricSection, ParallelSection, TrainerSection
+from mindcoder.sections.pet_section import PetSection
+from mindcoder.sections.section import Count, LearningRate, Ours, Section, Steps, StepsOrNone
 
 RunMode = Literal["train", "finetune", "eval", "predict"]
 
@@ -309,5 +309,5 @@ class RunConfig(mindformers.RunConfig):
         given = self.model.settings.pet_config or (self.model.arch.pet.pet_config if self.model.arch.pet else None)
         if given is not None:
             return None if given.pet_type == "slora" else given
-        named = "lora" if self.model.arch.type == "LlamaForCausalLMWithLora" else self.pet_method
+        named = "lora" if self.model.arch.has_lora else self.pet_method
         return PetSection(pet_type=named) if named else None

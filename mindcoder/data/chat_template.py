@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from mindcoder.data.conversation import TOOL_RESULT
-from mindcoder.data.prompt import TEMPLATES, TURN_MARK
+from mindcoder.data.prompt import TEMPLATES
 from mindcoder.data.text_format import TextFormat
+from mindcoder.families.prompt_template import TURN_MARK
 from mindcoder.files import read_json_object, write_text
 
 TOKENIZER_CONFIG = "tokenizer_config.json"

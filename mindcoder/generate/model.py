@@ -17,19 +17,18 @@ from mindcoder.data.models_template import remark_on
 from mindcoder.data.prompt import PLAIN, TEMPLATES
 from mindcoder.data.text_format import TextFormat, check_tokenizer
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
 from mindcoder.generate.loaded_model import Model
 from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
 from mindcoder.tokenizer.load import find_tokenizer
 
 log = logging.getLogger(__name__)
 
-# Of the instruction-tuned models of a family; base models want --template plain.
-FAMILY_TEMPLATES = {"gpt_bigcode": "wizardcoder", "starcoder2": "starcoder2-instruct", "llama": "llama2-chat"}
 DEFAULT_LENGTH = 4096  # of texts, where positions are computed and set no limit
 
 
@@ -69,7 +68,8 @@ def open_model(request: ModelRequest) -> Model:
     adapters = open_adapters(request.adapters, weights.config, _name(weights))
     tokenizer = model_tokenizer(request, weights)
     check_model_tokenizer(tokenizer, weights.text_format, request.path)
-    template = chosen_template(request.template, weights.text_format, FAMILY_TEMPLATES[weights.config.model_type])
+    family = family_of(weights.config.model_type)
+    template = chosen_template(request.template, weights.text_format, family.default_template)
     if weights.text_format.template is None and request.template != PLAIN:
         remark = remark_on(template, weights.companions, tokenizer)
         if remark is not None:

@@ -15,6 +15,7 @@ from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.prompt import build_prompt
 from mindcoder.errors import UserError
+from mindcoder.families.from_section import config_from_section
 from mindcoder.files import parse_json, read_text, write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
 from mindcoder.generate.job import PredictRequest
@@ -22,7 +23,6 @@ from mindcoder.generate.model import open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
-from mindcoder.models.from_section import config_from_section
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer

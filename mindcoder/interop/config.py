@@ -15,43 +15,8 @@ from mindformers import PretrainedConfig
 from mindformers.core.parallel_config import default_parallel_config
 from pydantic import ValidationError
 
-from mindcoder.config.model_section import AnyModelSection
+from mindcoder.sections.decoder_section import DecoderSection
 
-# From mindspore-lab/mindformers r1.1.0, research/wizardcoder/wizardcoder_config.py.
-WIZARDCODER_DEFAULTS: Mapping[str, Any] = {
-    "dropout_prob": 0.1,
-    "seq_length": 1024,
-    "n_position": 8192,
-    "vocab_size": 50257,
-    "hidden_size": 768,
-    "num_layers": 12,
-    "num_heads": 12,
-    "expand_ratio": 4,
-    "hidden_dropout_prob": 0.1,
-    "attention_dropout_prob": 0.1,
-    "initializer_range": 0.02,
-    "pad_token_id": 49152,
-    "param_init_type": "float16",
-    "layernorm_dtype": "float32",
-    "softmax_dtype": "float16",
-    "compute_dtype": "float16",
-    "hidden_act": "gelu",
-    "top_p": 0.95,
-    "top_k": 1,
-    "max_decode_length": 20,
-    "eos_token_id": 2,
-}
-# From mindspore-lab/mindformers r1.1.0, mindformers/models/llama/llama_config.py.
-LLAMA_DEFAULTS: Mapping[str, Any] = {
-    "seq_length": 2048,
-    "compute_dtype": "float16",
-    "layernorm_compute_type": "float32",
-    "softmax_compute_type": "float32",
-    "param_init_type": "float16",
-    "max_decode_length": 1024,
-    "top_k": 5,
-    "do_sample": True,
-}
 # Names in MindFormers' classes -> our key.
 OTHER_NAMES = {
     "attention_probs_dropout_prob": "attention_dropout_prob",
@@ -90,7 +55,7 @@ class DecoderPretrainedConfig(PretrainedConfig):
             (mixture of experts, quantization).
     """
 
-    section_class: ClassVar[type[AnyModelSection]]
+    section_class: ClassVar[type[DecoderSection]]
     section_type: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]] = {}
 

@@ -11,12 +11,12 @@ from mindspore import Tensor, ops
 
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.errors import UserError
+from mindcoder.families.from_section import config_from_section
 from mindcoder.generate.engine import Engine
 from mindcoder.interop.config import DecoderPretrainedConfig
 from mindcoder.interop.generation import read_generation
 from mindcoder.interop.shims import apply_cpu_shims
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.from_section import config_from_section
 from mindcoder.models.loss import IGNORED_LABEL, LinearCrossEntropy
 from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.code_tokenizer import begin_with

@@ -10,10 +10,10 @@ from mindcoder.backend.attention import CausalAttention
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import RotatePairs
 from mindcoder.backend.row_operators import Fork
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
 from mindcoder.models.tensor_parallel import INPUT_AXIS, NO_TP, OUTPUT_AXIS, NoTensorParallel
-from mindcoder.models.transformer_config import TransformerConfig
 
 
 class SelfAttention(nn.Cell):
@@ -42,17 +42,18 @@ class SelfAttention(nn.Cell):
         self.head_dim = config.head_dim
         self.query_size, self.kv_size = local.query_size, local.kv_size
         self.query_scale = config.query_scale
-        dtypes = (initializer, config.param_dtype, config.compute_dtype, config.attention_bias)
+        dtypes = (initializer, config.param_dtype, config.compute_dtype)
         column, row = (OUTPUT_AXIS, INPUT_AXIS) if tp.size > 1 else (None, None)
         kv_axis = column if config.num_kv_heads % tp.size == 0 else None
         self.copy_to_region = tp.copy_to_region()
-        self.query = Linear(config.hidden_size, config.query_size, *dtypes, axis=column)
-        self.key = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
-        self.value = Linear(config.hidden_size, config.kv_size, *dtypes, axis=kv_axis)
+        self.query = Linear(config.hidden_size, config.query_size, *dtypes, config.qkv_bias, axis=column)
+        self.key = Linear(config.hidden_size, config.kv_size, *dtypes, config.qkv_bias, axis=kv_axis)
+        self.value = Linear(config.hidden_size, config.kv_size, *dtypes, config.qkv_bias, axis=kv_axis)
         self.output = Linear(
             config.query_size,
             config.hidden_size,
             *dtypes,
+            config.output_bias,
             stddev=output_stddev,
             axis=row,
             reduce_from_region=tp.reduce_from_region(),

@@ -12,6 +12,7 @@ from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.dropout import CounterDropout
 from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import Cut, Fork
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.models.attention import SelfAttention
 from mindcoder.models.embedding import Embedding
 from mindcoder.models.initializer import Initializer
@@ -20,7 +21,6 @@ from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
 from mindcoder.models.stage import Stage
 from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
-from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
 
 SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
 SITES_PER_RANK = 1 << 16

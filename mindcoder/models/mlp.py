@@ -6,10 +6,10 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.operators import GeluExact, GeluTanh, QuickGelu, SwiGLU
 from mindcoder.backend.row_operators import Fork
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear, WeightProduct
 from mindcoder.models.tensor_parallel import INPUT_AXIS, NO_TP, OUTPUT_AXIS, NoTensorParallel
-from mindcoder.models.transformer_config import TransformerConfig
 
 # (TransformerConfig.activation, gated_mlp) -> cell
 ACTIVATIONS = {

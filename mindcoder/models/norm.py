@@ -6,8 +6,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import NormalizeRootMeanSquare, NormalizeRows
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
-from mindcoder.models.transformer_config import TransformerConfig
 
 
 class Norm(nn.Cell):

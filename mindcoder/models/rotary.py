@@ -10,7 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.operators import RotatePairs
 from mindcoder.backend.row_operators import Cut
-from mindcoder.models.transformer_config import RopeScaling, TransformerConfig
+from mindcoder.families.transformer_config import RopeScaling, TransformerConfig
 
 
 def inverse_frequencies(config: TransformerConfig) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
     from mindspore import nn

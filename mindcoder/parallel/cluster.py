@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mindcoder.config.layout import spread_layers
 from mindcoder.config.schema import RunConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.stage import Stage, stage_of
 from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import ProcessGroups, create_process_groups, single_process
 from mindcoder.parallel.tensor_parallel import TensorParallel
 

@@ -13,8 +13,8 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Cut
 from mindcoder.config.layout import check_divides
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.tensor_parallel import NoTensorParallel
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.collectives import AllGather, AllReduce, ProcessGroups, ReduceScatter
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mindcoder.models.registry import family_of
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.tensor_parallel import INPUT_MATRIX as LORA_A
 from mindcoder.models.tensor_parallel import OUTPUT_MATRIX as LORA_B
-from mindcoder.models.transformer_config import TransformerConfig
 
 MAGNITUDE = "lora_magnitude"  # magnitude of a DoRA update, beside its two matrices
 
@@ -96,7 +96,7 @@ def spellings(layer: int, module: str, config: TransformerConfig) -> Iterator[st
     own = f"layers.{layer}.{module}"
     yield own
     yield f"model.layers.{layer}.{MINDFORMERS_NAMES[module]}"
-    for rule in family_of(config.model_type).WEIGHTS.rules:
+    for rule in family_of(config.model_type).weights.rules:
         filled = rule.at_layer(layer)
         if f"{own}.weight" in filled.ours:
             yield filled.huggingface.removesuffix(".weight")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, recomputes
 
 LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder.models.loss`)

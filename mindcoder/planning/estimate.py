@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from mindcoder.config.given import Configuration
 from mindcoder.config.layout import check_layout
 from mindcoder.errors import UserError
-from mindcoder.models.from_section import config_from_section
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.from_section import config_from_section
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.planning.from_section import layout_of, workload_of
 from mindcoder.planning.layout import Machine, Workload
 from mindcoder.planning.plan import Plan, fitting_layouts, make_plan

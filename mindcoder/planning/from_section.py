@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.options import adapter_shapes, prefix_shapes
 from mindcoder.planning.layout import Layout, Shapes, Workload

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mindcoder.config.layout import check_divides, spread_layers
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.stage import stage_of
 from mindcoder.models.tensor_parallel import shard_axis
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.parallel.mesh import Mesh
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}

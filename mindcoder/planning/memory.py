@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mindcoder.models.transformer_config import TOKEN_TABLES, TransformerConfig
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.planning.activations import (
     dropout_constants,

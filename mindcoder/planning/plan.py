@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.planning.layout import Layout, Machine, Workload, divides_by, num_items, stage_shapes
 from mindcoder.planning.memory import StageMemory, stage_memory
 from mindcoder.planning.step_time import stage_traffic, step_seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.planning.layout import ITEM_BYTES, Layout, Machine, Workload, recomputes
 
 

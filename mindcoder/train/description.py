@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.config.schema import RunConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import write_text
-from mindcoder.models.transformer_config import TransformerConfig
 
 DESCRIPTION_FILE = "run.json"
 PACKAGES = ("mindcoder", "mindspore", "mindformers", "mindpet", "numpy", "tokenizers", "safetensors")

@@ -14,7 +14,7 @@ from typing import Any
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
-from mindcoder.models.transformer_config import TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.parallel.mesh import Mesh
 from mindcoder.train.request import CHANGE_GROUPS as GROUPS
 from mindcoder.train.schedule import Schedule

@@ -26,9 +26,9 @@ from mindcoder.data.content import content_digest, kept_digest, signature
 from mindcoder.data.loader import BatchLoader, Loader
 from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
+from mindcoder.families.from_section import config_from_section
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.from_section import config_from_section
 from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import ProcessGroups

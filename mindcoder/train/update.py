@@ -8,8 +8,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Assign, AssignAdd, HalfSquareSum
+from mindcoder.families.transformer_config import TOKEN_TABLES
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TOKEN_TABLES
 from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import GradientSum
 from mindcoder.train.optimizer import AdamW

@@ -4,6 +4,6 @@ from mindcoder.interop.shims import prepare_environment
 
 prepare_environment()
 
-from mindcoder.interop.llama import CodeLlamaCodeTokenizer, CodeLlamaConfig, CodeLlamaForCausalLM  # noqa: E402
+from mindcoder.interop.classes import CodeLlamaCodeTokenizer, CodeLlamaConfig, CodeLlamaForCausalLM  # noqa: E402
 
 __all__ = ["CodeLlamaConfig", "CodeLlamaForCausalLM", "CodeLlamaCodeTokenizer"]

@@ -4,6 +4,6 @@ from mindcoder.interop.shims import prepare_environment
 
 prepare_environment()
 
-from mindcoder.interop.starcoder import StarCoderConfig, StarCoderLMHeadModel, StarCoderTokenizer  # noqa: E402
+from mindcoder.interop.classes import StarCoderConfig, StarCoderLMHeadModel, StarCoderTokenizer  # noqa: E402
 
 __all__ = ["StarCoderConfig", "StarCoderLMHeadModel", "StarCoderTokenizer"]

@@ -4,6 +4,6 @@ from mindcoder.interop.shims import prepare_environment
 
 prepare_environment()
 
-from mindcoder.interop.starcoder2 import StarCoder2Config, StarCoder2ForCausalLM, StarCoder2Tokenizer  # noqa: E402
+from mindcoder.interop.classes import StarCoder2Config, StarCoder2ForCausalLM, StarCoder2Tokenizer  # noqa: E402
 
 __all__ = ["StarCoder2Config", "StarCoder2ForCausalLM", "StarCoder2Tokenizer"]

@@ -4,6 +4,6 @@ from mindcoder.interop.shims import prepare_environment
 
 prepare_environment()
 
-from mindcoder.interop.wizardcoder import WizardCoderConfig  # noqa: E402
+from mindcoder.interop.classes import WizardCoderConfig  # noqa: E402
 
 __all__ = ["WizardCoderConfig"]

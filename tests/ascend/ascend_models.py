@@ -11,7 +11,7 @@ import torch
 from families import VOCAB, random_model
 
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
-from mindcoder.models.registry import family_of
+from mindcoder.families.registry import family_of
 from softcann.environment import run_on_emulator
 
 FAMILIES = ("gpt_bigcode", "starcoder2", "llama")
@@ -117,7 +117,7 @@ def torch_gradients(model, folder: str, ids: np.ndarray, labels: np.ndarray) -> 
     loss = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long()).loss
     loss.backward()
     config = HuggingFaceFolder(Path(folder)).transformer_config
-    weights, named, expected = family_of(config.model_type).WEIGHTS, dict(model.named_parameters()), {}
+    weights, named, expected = family_of(config.model_type).weights, dict(model.named_parameters()), {}
     for rule in weights.expand(config):
         expected.update(weights.to_ours(rule, named[rule.huggingface].grad.numpy(), config))
     return float(loss), expected

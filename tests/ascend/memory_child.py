@@ -26,7 +26,7 @@ def main() -> None:
     import mindspore as ms
     from mindspore import Tensor
 
-    from mindcoder.models.from_section import config_from_section
+    from mindcoder.families.from_section import config_from_section
     from mindcoder.parallel.cluster import build_part, meet_cluster
     from mindcoder.peft.from_section import lora_options
     from mindcoder.peft.lora import add_lora

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY))
 
 from mindcoder.config.load import load_config  # noqa: E402
-from mindcoder.models.from_section import config_from_section  # noqa: E402
+from mindcoder.families.from_section import config_from_section  # noqa: E402
 from mindcoder.planning.from_section import layout_of, workload_of  # noqa: E402
 from mindcoder.planning.layout import Layout, Machine  # noqa: E402
 from mindcoder.planning.plan import make_plan  # noqa: E402

@@ -127,9 +127,9 @@ def test_a_name_of_the_hub_says_how_to_get_the_folder(monkeypatch, tmp_path, tmp
 
 
 def open_weights_config():
-    from mindcoder.models.gpt_bigcode import config_from_huggingface
+    from mindcoder.families.gpt_bigcode import FAMILY
 
-    return config_from_huggingface({"n_embd": 48, "n_head": 4, "n_layer": 1})
+    return FAMILY.config_from_huggingface({"n_embd": 48, "n_head": 4, "n_layer": 1})
 
 
 def test_a_missing_folder_of_ours_is_no_name_of_the_hub(monkeypatch, tmp_path):

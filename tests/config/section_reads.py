@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 import mindcoder
 from mindcoder.config.schema import RunConfig
-from mindcoder.config.section import Section
+from mindcoder.families.registry import FAMILIES
+from mindcoder.sections.section import Section
 
 Classes = frozenset[type[Section]]
 NONE: Classes = frozenset()
@@ -59,7 +60,7 @@ def reads_of_package() -> set[tuple[type[Section], str]]:
     root = Path(mindcoder.__file__).parent
     reads: set[tuple[type[Section], str]] = set()
     for path in sorted(root.rglob("*.py")):
-        if not (path.parent.name == "config" and path.name in REPORTS):
+        if not (path.parent.name in ("config", "sections") and path.name in REPORTS):
             reads |= Reader(ast.parse(path.read_text(encoding="utf-8")), bases | known).reads
     return reads
 
@@ -76,7 +77,7 @@ class Reader(ast.NodeVisitor):
         for node in ast.walk(module):
             if isinstance(node, ast.ImportFrom):
                 for item in node.names:
-                    if item.asname and item.name in known and "config" in (node.module or ""):
+                    if item.asname and item.name in known and (node.module or "").startswith("mindcoder."):
                         self.known[item.asname] = known[item.name]
         for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef):
@@ -88,7 +89,7 @@ class Reader(ast.NodeVisitor):
         names = {item.id for item in ast.walk(node) if isinstance(item, ast.Name)} if node is not None else set()
         found = [self.known[name] for name in names if name in self.known]
         if "AnyModelSection" in names:
-            found += [one for name, one in self.known.items() if name in MODEL_SECTIONS]
+            found += [family.section for family in FAMILIES.values()]
         return frozenset(found)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
@@ -187,6 +188,3 @@ class Reader(ast.NodeVisitor):
 def vars_of(owner: type) -> dict[str, typing.Any]:
     """Attributes of a class and its bases."""
     return {name: value for one in reversed(owner.__mro__) for name, value in vars(one).items()}
-
-
-MODEL_SECTIONS = ("ModelConfigSection", "StarCoder2Section", "LlamaSection")

@@ -11,7 +11,7 @@ from section_reads import classes_in, declared_fields, reads_of_package
 
 from mindcoder.config.effects import marker, notes_on_effects
 from mindcoder.config.load import load_config
-from mindcoder.config.section import Describes, Ignored, Only
+from mindcoder.sections.section import Describes, Ignored, Only
 
 
 def is_read(owner: type, name: str, reads: set) -> bool:

@@ -58,7 +58,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_files_load(name):
-    from mindcoder.models.from_section import config_from_section
+    from mindcoder.families.from_section import config_from_section
 
     config, _ = load_config(name)
     count = config_from_section(config.model.settings).num_parameters()
@@ -97,8 +97,8 @@ def test_errors_of_the_llama_section_name_the_key(key, arch, expected, tmp_path)
 
 
 def test_rope_scaling_of_every_kind_is_read(tmp_path):
-    from mindcoder.models.from_section import config_from_section
-    from mindcoder.models.transformer_config import RopeScaling
+    from mindcoder.families.from_section import config_from_section
+    from mindcoder.families.transformer_config import RopeScaling
 
     factors = "{factor: 8.0, original_max_position_embeddings: 64}"
     cases = {
@@ -119,7 +119,7 @@ def test_the_old_15b_file_means_what_it_meant():
     assert config.parallel_config.model_parallel == 4 and config.parallel_config.pipeline_stage == 2
     assert config.optimizer.type == "FP32StateAdamWeightDecay" and config.optimizer.eps == 1e-8
     assert config.train_dataset_task.dataset_config == config.train_dataset  # a YAML anchor
-    from mindcoder.models.from_section import config_from_section
+    from mindcoder.families.from_section import config_from_section
 
     assert config_from_section(model).num_parameters() == 15517462528  # StarCoder's 15.5 B and one padding row
     notes = "\n".join(notes_on_effects(config, source, "CPU"))
@@ -206,7 +206,7 @@ def test_set_and_flags_override_and_are_named_in_errors():
         ("train_dataset.data_loader.dataset_files=[5]", "dataset_files.0: found 5, expected a text"),
         ("callbacks=[5]", "--set callbacks=[5]: callbacks.0: found 5, expected keys and values"),
         ("model.model_config=[1]", "model.model_config: found [1], expected keys and values"),
-        ("processor.tokenizer.type=LlamaTokeniser", "'CodeLlamaTokenizerFast'; did you mean 'LlamaTokenizer'?"),
+        ("processor.tokenizer.type=LlamaTokeniser", "or 'StarCoder2Tokenizer'; did you mean 'LlamaTokenizer'?"),
         ("model.model_config.type=LLamaConfig", "'CodeLlamaConfig'; did you mean 'LlamaConfig'?"),
         ("train_dataset_task.dataset_config.drop_remainder=False", "train_dataset_task is not read: set train_dataset"),
         ("metric=[{type: 5}]", "metric.0.type: found 5, expected a text"),

@@ -12,7 +12,7 @@ from mindcoder.config.effects import notes_on_effects
 from mindcoder.config.load import load_config
 from mindcoder.config.source import read_yaml
 from mindcoder.errors import UserError
-from mindcoder.models.from_section import config_from_section
+from mindcoder.families.from_section import config_from_section
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.options import LoraOptions, PrefixOptions
 

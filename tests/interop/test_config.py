@@ -14,12 +14,15 @@ prepare_environment()
 from mindformers import GenerationConfig  # noqa: E402
 from mindformers.core.parallel_config import default_parallel_config  # noqa: E402
 
+from mindcoder.families.from_section import config_from_section  # noqa: E402
+from mindcoder.interop.classes import (  # noqa: E402
+    CodeLlamaConfig,  # noqa: E402
+    StarCoder2Config,  # noqa: E402
+    StarCoderConfig,  # noqa: E402
+    WizardCoderConfig,
+    WizardCoderLMHeadModel,
+)
 from mindcoder.interop.generation import read_generation  # noqa: E402
-from mindcoder.interop.llama import CodeLlamaConfig  # noqa: E402
-from mindcoder.interop.starcoder import StarCoderConfig  # noqa: E402
-from mindcoder.interop.starcoder2 import StarCoder2Config  # noqa: E402
-from mindcoder.interop.wizardcoder import WizardCoderConfig, WizardCoderLMHeadModel  # noqa: E402
-from mindcoder.models.from_section import config_from_section  # noqa: E402
 
 FAMILIES = [WizardCoderConfig, StarCoderConfig, StarCoder2Config, CodeLlamaConfig]
 SMALL = {"vocab_size": 700, "hidden_size": 48, "num_layers": 2, "num_heads": 4, "seq_length": 64, "pad_token": 699}

@@ -23,7 +23,7 @@ from mindformers.core.optim import AdamW  # noqa: E402  (FP32StateAdamWeightDeca
 from mindformers.trainer.optimizer_grouped_parameters import get_optimizer_grouped_parameters  # noqa: E402
 from mindspore.dataset import GeneratorDataset  # noqa: E402
 
-from mindcoder.interop.wizardcoder import (  # noqa: E402
+from mindcoder.interop.classes import (  # noqa: E402
     WizardCoderConfig,
     WizardCoderLMHeadModel,
     WizardCoderTokenizer,

@@ -14,11 +14,11 @@ from mindcoder.checkpoint.convert import ConvertRequest, convert
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.store import save_checkpoint
 from mindcoder.checkpoint.weights import open_weights
-from mindcoder.config.model_section import LlamaSection
+from mindcoder.families.from_section import config_from_section
+from mindcoder.families.llama.section import LlamaSection
+from mindcoder.families.transformer_config import TOKEN_TABLES
 from mindcoder.generate.engine import Engine
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.from_section import config_from_section
-from mindcoder.models.transformer_config import TOKEN_TABLES
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 

@@ -15,8 +15,8 @@ from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.peft_format import read_peft, write_peft
 from mindcoder.checkpoint.weights import open_adapted
+from mindcoder.families.registry import family_of
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.registry import family_of
 from mindcoder.peft.lora import add_lora, rate_ratios
 from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
 from mindcoder.train.optimizer import AdamW, AdamWOptions
@@ -40,7 +40,7 @@ def fresh(folder) -> Decoder:
 
 def peft_names(decoder: Decoder) -> dict[str, str]:
     """Our linear layers' names -> Hugging Face's, where one is one."""
-    rules = family_of(decoder.config.model_type).WEIGHTS.expand(decoder.config)
+    rules = family_of(decoder.config.model_type).weights.expand(decoder.config)
     return {
         rule.ours[0].removesuffix(".weight"): rule.huggingface.removesuffix(".weight")
         for rule in rules

@@ -16,8 +16,8 @@ from mindcoder.cli.main import main
 from mindcoder.config.layout import check_layout
 from mindcoder.config.load import load_config
 from mindcoder.config.shipped import is_part, shipped
+from mindcoder.families.from_section import config_from_section
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.from_section import config_from_section
 from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.optimizer_shard import owners

@@ -15,7 +15,7 @@ from parallel.cluster import write_table
 from parallel.test_data_parallel import arguments, dataset  # noqa: F401
 
 from mindcoder.config.load import load_config
-from mindcoder.models.from_section import config_from_section
+from mindcoder.families.from_section import config_from_section
 from mindcoder.planning.layout import Layout, Machine, Workload
 from mindcoder.planning.plan import make_plan
 

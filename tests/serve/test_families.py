@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from mindcoder.data.conversation import Message, encode_conversation
+from mindcoder.families.registry import family_of
 from mindcoder.generate.chat import Chat
-from mindcoder.generate.model import FAMILY_TEMPLATES, ModelRequest, open_model
+from mindcoder.generate.model import ModelRequest, open_model
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.serve.app import create_app
 
@@ -32,7 +33,7 @@ def test_chat_and_server_give_transformers_greedy_tokens(family, tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>").save_pretrained(folder)
 
     opened = open_model(ModelRequest(str(folder), max_length=310))
-    assert opened.template == FAMILY_TEMPLATES[family]
+    assert opened.template == family_of(family).default_template
     ids = encode_conversation([Message("user", "hi")], opened.template, opened.tokenizer)
     forbidden = list(range(opened.tokenizer.vocab_size, model.config.vocab_size))  # the table's padding rows
     given = torch.tensor([ids])

@@ -12,8 +12,8 @@ from mindspore import Tensor
 
 from mindcoder.backend.library import has_bfloat16
 from mindcoder.backend.operators import matrix_product
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LoraOptions
 from mindcoder.train.optimizer import AdamW, AdamWOptions

@@ -14,8 +14,8 @@ from mindcoder.data.loader import BatchLoader, shift_labels
 from mindcoder.data.packing import pack, pack_first_fit, pad_each
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import read_records
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.train.datasets import head_tokens
 from mindcoder.train.evaluate import EvalStep
 from mindcoder.train.optimizer import AdamW, AdamWOptions
@@ -29,7 +29,7 @@ FAMILIES = {
     ),
     "llama": TransformerConfig(
         "llama", num_kv_heads=2, max_position_embeddings=256, position="rope", norm="rms_norm", activation="silu",
-        gated_mlp=True, attention_bias=False, mlp_bias=False, tied_head=False, **COMMON
+        gated_mlp=True, qkv_bias=False, output_bias=False, mlp_bias=False, tied_head=False, **COMMON
     ),
 }  # fmt: skip
 

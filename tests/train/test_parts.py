@@ -11,8 +11,8 @@ import torch
 from mindspore import Tensor
 
 from mindcoder.backend.dropout import CounterDropout
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.transformer_config import TransformerConfig
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.precision import LossScale
 from mindcoder.train.schedule import Schedule

@@ -18,8 +18,8 @@ from mindspore import Tensor
 from mindcoder.data.encode import Example
 from mindcoder.data.packing import pack
 from mindcoder.data.readers import BadRecord, Pair, read_records
+from mindcoder.families.registry import family_of
 from mindcoder.models.preference_loss import PreferenceOptions
-from mindcoder.models.registry import family_of
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.reference import PairStep
 from mindcoder.train.step import TrainStep
@@ -102,7 +102,7 @@ def test_loss_and_gradients_equal_trls(case, family, recompute, hf_folder, rng):
     pairs = Tensor(reference.numpy().reshape(-1, 2))
     loss, grads = PairGradients(step)(*inputs, Tensor(0, ms.int32), Tensor(1.0, ms.float32), pairs)
     assert abs(float(loss.asnumpy()) - float(expected)) < 1e-5
-    weights = family_of(decoder.config.model_type).WEIGHTS
+    weights = family_of(decoder.config.model_type).weights
     named = dict(model.named_parameters())
     wanted = {}
     for rule in weights.expand(decoder.config):

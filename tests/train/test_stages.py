@@ -10,8 +10,8 @@ import pytest
 from families import VOCAB, Gradients, one_batch
 from mindspore import Tensor
 
+from mindcoder.families.registry import family_of
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.registry import family_of
 from mindcoder.models.stage import stage_of
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW, AdamWOptions

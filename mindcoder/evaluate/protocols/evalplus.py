@@ -23,9 +23,6 @@ ASKED = "Please provide a self-contained Python script that solves the following
 ANSWERED = (
     "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:"
 )
-# Templates that the published models' tokenizers have as `chat_template`; WizardCoder's has none and is prompted to
-# continue code, like a base model.
-CHAT_TEMPLATES = ("llama2-chat", "starcoder2-instruct")
 LONGEST_CUT = 10_000  # characters: later stop strings are ignored, and longer answers are truncated here
 
 
@@ -39,8 +36,11 @@ class EvalPlus(Rules):
     uses_template: ClassVar[bool] = True
 
     def style(self, task: Task, template: str, asked: Style | None) -> Style:
-        """``--prompt complete`` is EvalPlus' ``--force_base_prompt``."""
-        return asked or ("instruct" if template in CHAT_TEMPLATES else "complete")
+        """``--prompt complete`` is EvalPlus' ``--force_base_prompt``.
+
+        WizardCoder's tokenizer has no ``chat_template``: it is prompted to continue code, like a base model.
+        """
+        return asked or ("instruct" if TEMPLATES[template].is_chat_template else "complete")
 
     def stops(self, task: Task, style: Style) -> tuple[str, ...]:
         if style == "instruct":
@@ -52,8 +52,8 @@ class EvalPlus(Rules):
         if style == "complete":
             return own
         asked = f"{ASKED}\n```\n{own.strip()}\n```\n"
-        if template == "llama2-chat":
-            asked = asked.strip()  # as its chat template does
+        if TEMPLATES[template].strips_questions:
+            asked = asked.strip()
         return build_prompt(asked, template=template) + TEMPLATES[template].before_answer + f"{ANSWERED}\n```python\n"
 
     def code(self, answer: str, problem: Problem, task: Task, style: Style) -> str:

@@ -21,7 +21,8 @@ LARGEST = {
 }
 MAY_BE_ZERO = ("padded_vocab_size", "head_dim")  # 0 means: derived from other fields
 RATES = ("embedding_dropout", "attention_dropout", "hidden_dropout")
-FLAGS = ("gated_mlp", "attention_bias", "mlp_bias", "tied_head", "scale_attention")
+NUMBERS = {"norm_epsilon": (0.0, 1.0), "rope_theta": (1.0, 1e12), "initializer_range": (0.0, 1e3)}
+FLAGS = ("gated_mlp", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "scale_attention")
 DTYPES = ("float32", "float16", "bfloat16")
 DTYPE_FIELDS = ("param_dtype", "compute_dtype", "norm_dtype", "softmax_dtype")
 SMALLEST_FLOAT = 1e-37  # representable in float32 without loss; a smaller epsilon would have no effect
@@ -48,10 +49,10 @@ def check_bounds(config: Any) -> None:
     for name in RATES:
         if not _is_number(values[name]) or not 0 <= values[name] < 1:
             raise ValueError(f"{name} must be a rate from 0 and below 1, found {_shown(values[name])}")
-    for name, least, most in (("norm_epsilon", 0.0, 1.0), ("rope_theta", 1.0, 1e12), ("initializer_range", 0.0, 1e3)):
+    for name, (low, high) in NUMBERS.items():
         value = values[name]
-        if not _is_number(value) or not least <= value <= most or (value and value < SMALLEST_FLOAT):
-            raise ValueError(f"{name} must be a number from {least:g} to {most:g}, found {_shown(value)}")
+        if not _is_number(value) or not low <= value <= high or (value and value < SMALLEST_FLOAT):
+            raise ValueError(f"{name} must be a number from {low:g} to {high:g}, found {_shown(value)}")
     for name in FLAGS:
         if not isinstance(values[name], bool):
             raise ValueError(f"{name} must be true or false, found {_shown(values[name])}")

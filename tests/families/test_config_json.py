@@ -20,9 +20,9 @@ from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.special_fields import ACTIVATIONS, write_activation
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.huggingface_fields import ACTIVATIONS, write_activation
-from mindcoder.models.registry import family_of
 
 LLAMA3 = {
     "rope_type": "llama3",

@@ -12,9 +12,10 @@ from mindspore import Tensor, nn
 from mindcoder.backend.operators import GeluTanh, QuickGelu
 from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.config.load import load_config
-from mindcoder.config.model_section import LlamaSection, ModelConfigSection
+from mindcoder.families.from_section import config_from_section
+from mindcoder.families.gpt_bigcode.section import GptBigCodeSection
+from mindcoder.families.llama.section import LlamaSection
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.from_section import config_from_section
 
 
 def hidden_states(decoder: Decoder, ids: np.ndarray, seed: int = 0) -> Tensor:
@@ -25,7 +26,7 @@ def hidden_states(decoder: Decoder, ids: np.ndarray, seed: int = 0) -> Tensor:
 
 def test_the_initial_loss_is_that_of_mindformers_own_test():
     """github.com/mindspore-lab/mindformers, r1.1.0, tests/st/test_model/test_wizardcoder_model: 10.847 to 10.876."""
-    section = ModelConfigSection(  # initializer_range is 0.02 there, and not read
+    section = GptBigCodeSection(  # initializer_range is 0.02 there, and not read
         initializer_range=0.02,
         vocab_size=50257,
         hidden_size=768,
@@ -45,7 +46,7 @@ def test_the_initial_loss_is_that_of_mindformers_own_test():
 
 def test_start_values_have_the_deviations_that_the_keys_say():
     sizes = {"vocab_size": 500, "hidden_size": 64, "num_layers": 1, "num_heads": 4, "pad_token_id": 0, "n_position": 99}
-    section = ModelConfigSection(**sizes, initializer_range=0.05, embedding_initializer_range=0.2)
+    section = GptBigCodeSection(**sizes, initializer_range=0.05, embedding_initializer_range=0.2)
     values = {item.name: item.asnumpy() for item in Decoder(config_from_section(section)).get_parameters()}
     assert values["token_embedding.weight"].std() == pytest.approx(0.2, rel=0.03)
     assert values["position_embedding.weight"].std() == pytest.approx(0.2, rel=0.03)

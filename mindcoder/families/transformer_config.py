@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from mindcoder.models.config_bounds import check_bounds
+from mindcoder.families.config_bounds import check_bounds
 
 TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row per token
 SIZE_FIELDS = (
@@ -28,7 +28,8 @@ ARCHITECTURE_FIELDS = (
     "norm_epsilon",
     "activation",
     "gated_mlp",
-    "attention_bias",
+    "qkv_bias",
+    "output_bias",
     "mlp_bias",
     "position",
     "rope_theta",
@@ -79,6 +80,8 @@ class TransformerConfig:
         max_position_embeddings: rows of the learned position table, or the context a rotary model was trained with.
         activation: of the MLP. ``gelu`` is the exact form, with erf; ``quick_gelu`` is
             ``x * sigmoid(1.702 x)``, MindSpore's FastGeLU.
+        qkv_bias, output_bias, mlp_bias: whether the query, key and value projections, the output projection of the
+            attention, and the linear layers of the MLP have biases.
         initializer_range: initial standard deviation of the layers' matrices and of an untied head.
         embedding_deviation: initial standard deviation of the embedding tables; 0 means ``initializer_range``.
         embedding_dtype: of the token embedding; empty means ``param_dtype``.
@@ -103,7 +106,8 @@ class TransformerConfig:
     norm_epsilon: float = 1e-5
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "silu"] = "gelu_tanh"
     gated_mlp: bool = False
-    attention_bias: bool = True
+    qkv_bias: bool = True
+    output_bias: bool = True
     mlp_bias: bool = True
     position: Literal["learned", "rope"] = "learned"
     rope_theta: float = 10000.0
@@ -179,6 +183,12 @@ class TransformerConfig:
             shapes["mlp.gate"] = (inner, hidden)
         return shapes
 
+    def has_bias(self, name: str) -> bool:
+        """Whether a linear layer, by its name in `linear_shapes`, has a bias."""
+        if name == "attention.output":
+            return self.output_bias
+        return self.qkv_bias if name.startswith("attention.") else self.mlp_bias
+
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Global shape of every parameter of the network, by global name."""
         hidden = self.hidden_size
@@ -192,7 +202,7 @@ class TransformerConfig:
                 shapes.update({f"layers.{layer}.{norm}.{part}": (hidden,) for part in norm_parts})
             for name, shape in linears.items():
                 shapes[f"layers.{layer}.{name}.weight"] = shape
-                if self.attention_bias if name.startswith("attention") else self.mlp_bias:
+                if self.has_bias(name):
                     shapes[f"layers.{layer}.{name}.bias"] = shape[:1]
         shapes.update({f"final_norm.{part}": (hidden,) for part in norm_parts})
         if not self.tied_head:
@@ -225,19 +235,28 @@ class TransformerConfig:
         return values
 
 
+def with_todays_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration or architecture under today's names: ``attention_bias`` was one field for both biases."""
+    fields = dict(values)
+    if "attention_bias" in fields:
+        biased = fields.pop("attention_bias")
+        fields = {"qkv_bias": biased, "output_bias": biased, **fields}
+    return fields
+
+
 def config_from_dict(values: Mapping[str, Any]) -> TransformerConfig:
-    """The inverse of ``dataclasses.asdict``.
+    """The inverse of ``dataclasses.asdict``; fields of older versions are understood.
 
     Raises:
         ValueError: a field is missing, unknown or contradicts another.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"expected an object, found {values!r:.60}")
+    settings = with_todays_fields(values)
     known = {field.name for field in fields(TransformerConfig)}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(settings) - known)
     if unknown:
         raise ValueError(f"unknown fields: {', '.join(unknown)}")
-    settings = dict(values)
     try:
         if settings.get("rope_scaling") is not None:
             settings["rope_scaling"] = RopeScaling(**settings["rope_scaling"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
+from mindcoder.families.transformer_config import TransformerConfig
 
-from mindcoder.models.transformer_config import TransformerConfig
+if TYPE_CHECKING:  # reading a YAML file needs no arrays
+    import numpy as np
 
-Split = Callable[[np.ndarray, TransformerConfig], Sequence[np.ndarray]]
-Join = Callable[[Sequence[np.ndarray], TransformerConfig], np.ndarray]
+Split: TypeAlias = "Callable[[np.ndarray, TransformerConfig], Sequence[np.ndarray]]"
+Join: TypeAlias = "Callable[[Sequence[np.ndarray], TransformerConfig], np.ndarray]"
 
 
 @dataclass(frozen=True)

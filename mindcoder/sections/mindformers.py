@@ -1,7 +1,7 @@
 """Keys of MindFormers' files that are accepted but change no result here, each with the reason.
 
-Every class is the base of the section of the same name in `mindcoder.config.schema` or
-`mindcoder.config.model_section`, which add the live keys. A key that would change what a run computes is not marked
+Every class is the base of the section of the same name, in this folder, in a family's folder or in
+`mindcoder.config.schema`, which add the live keys. A key that would change what a run computes is not marked
 `Ignored` but `Only`: the value that means what MindCoder does is accepted, others are refused with the alternative.
 For the meaning of the keys see mindformers/models/llama/llama_config.py, mindformers/trainer/base_trainer.py
 and research/wizardcoder/wizardcoder_config.py of github.com/mindspore-lab/mindformers, branches r0.6 to r1.5.
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mindcoder.config.section import Describes, Ignored, Only, Section
+from mindcoder.sections.section import Describes, Ignored, Only, Section
 
 LAYOUT = "the layout is that of parallel_config; MindSpore's parallel modes are not used"
 OPERATORS = "operators are chosen by the device"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mindcoder.config import mindformers
-from mindcoder.config.pet_section import PetSection
-from mindcoder.config.section import Count, Layers, Ours, Rate, Section, Size, TokenId
+from mindcoder.sections import mindformers
+from mindcoder.sections.pet_section import PetSection
+from mindcoder.sections.section import Count, Layers, Ours, Rate, Section, Size, TokenId
 
 DtypeName = Literal["float32", "float16", "bfloat16"]
 
@@ -86,6 +87,10 @@ class DecoderSection(mindformers.DecoderSection):
     pet_config: PetSection | None = Field(
         None, description="adapter (parameter-efficient fine-tuning); default: all weights are trained"
     )
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Key and message of every value that contradicts another; families add theirs."""
+        yield from ()
 
     @property
     def kv_heads(self) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mindcoder.models.config_fields import ConfigFields, as_number, shown
-from mindcoder.models.transformer_config import RopeScaling
+from mindcoder.families.config_fields import ConfigFields, as_number, shown
+from mindcoder.families.transformer_config import RopeScaling
 
 DEFAULT_THETA = 10000.0  # of LlamaConfig and Starcoder2Config, for checkpoints older than the field
 KEYS = {

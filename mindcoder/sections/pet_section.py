@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mindcoder.config import mindformers
-from mindcoder.config.section import Count, Ours, Rate, Size
+from mindcoder.sections import mindformers
+from mindcoder.sections.section import Count, Ours, Rate, Size
 
 
 class PetSection(mindformers.PetSection):

@@ -1,0 +1,79 @@
+"""Keys of ``model.model_config`` that families share, as arguments of `TransformerConfig`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindcoder.families.transformer_config import RopeScaling
+from mindcoder.sections.decoder_section import DecoderSection, ResidualDropout, first_given
+from mindcoder.sections.rotary_section import RotarySection, ScalingFactors
+
+# hidden_act -> TransformerConfig.activation; all other names are the tanh approximation of GELU
+OTHER_ACTIVATIONS: dict[str, Any] = {"fast_gelu": "quick_gelu", "gelu_erf": "gelu"}
+
+
+def common(section: DecoderSection) -> dict[str, Any]:
+    """Sizes, dtypes and token ids, which all families state alike."""
+    multiple = section.make_vocab_size_divisible_by
+    return {
+        "vocab_size": section.vocab_size,
+        "padded_vocab_size": -(-section.vocab_size // multiple) * multiple,
+        "hidden_size": section.hidden_size,
+        "num_layers": section.num_layers,
+        "num_heads": section.num_heads,
+        "num_kv_heads": section.kv_heads,
+        "attention_dropout": section.attention_dropout,
+        "initializer_range": section.init_std,
+        "embedding_deviation": section.embedding_init_std,
+        "param_dtype": section.param_init_type,
+        "embedding_dtype": section.embedding_init_type or section.param_init_type,
+        "compute_dtype": section.compute_dtype,
+        "norm_dtype": section.norm_dtype,
+        "softmax_dtype": section.attention_softmax_dtype,
+        "bos_token_id": section.bos_token_id,
+        "eos_token_id": section.eos_ids[0] if section.eos_ids else None,
+        "pad_token_id": section.pad_id,
+    }
+
+
+def residual_dropout(section: ResidualDropout, default: float) -> dict[str, Any]:
+    """Norms, activation and dropout of the families with layer norms.
+
+    Args:
+        default: dropout rate of a key that is not given.
+    """
+    return {
+        "norm_epsilon": section.layernorm_epsilon,
+        "activation": OTHER_ACTIVATIONS.get(section.hidden_act, "gelu_tanh"),
+        "embedding_dropout": first_given(section.embedding_dropout_prob, default=default),
+        "hidden_dropout": first_given(section.hidden_dropout_prob, section.hidden_dropout_rate, default=default),
+    }
+
+
+def rotary(section: RotarySection) -> dict[str, Any]:
+    """Positions and head size of the families with rotary positions."""
+    return {
+        "position": "rope",
+        "max_position_embeddings": section.context_length,
+        "head_dim": section.head_dim or 0,
+        "rope_theta": section.theta,
+        "rope_scaling": _rope_scaling(section),
+    }
+
+
+def _rope_scaling(section: RotarySection) -> RopeScaling | None:
+    """``extend_method`` and ``scaling_factor``; MindFormers' PI is linear scaling."""
+    factors = section.scaling_factor
+    if isinstance(factors, ScalingFactors):
+        return RopeScaling(
+            "llama3",
+            factors.factor,
+            factors.original_max_position_embeddings,
+            factors.low_freq_factor,
+            factors.high_freq_factor,
+        )
+    if section.extend_method in ("PI", "linear"):
+        return RopeScaling("linear", factors)
+    if section.extend_method == "DYNAMIC_NTK":
+        return RopeScaling("dynamic", factors, section.context_length)
+    return None

@@ -1,0 +1,41 @@
+"""StarCoder2: grouped-query attention, rotary positions, a sliding window (Lozhkov et al. 2024)."""
+
+from __future__ import annotations
+
+from mindcoder.families.base import Family, MindFormersClasses
+from mindcoder.families.prompt_template import PromptTemplate
+from mindcoder.families.starcoder2.huggingface import FIELDS, WEIGHTS
+from mindcoder.families.starcoder2.section import StarCoder2Section, network
+
+INTRODUCTION = (
+    "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable "
+    "responses to user instructions.\n\n"
+)
+INSTRUCT = PromptTemplate(
+    INTRODUCTION + "### Instruction\n{instruction}\n\n### Response\n",
+    INTRODUCTION + "### Instruction\n{instruction}\n\n{input}\n\n### Response\n",
+    "model card of bigcode/starcoder2-15b-instruct-v0.1",
+    is_chat_template=True,
+)
+
+FAMILY = Family(
+    model_type="starcoder2",
+    class_prefix="Starcoder2",
+    field_map=FIELDS,
+    weights=WEIGHTS,
+    section=StarCoder2Section,
+    network=network,
+    architectures={"StarCoder2Config": "StarCoder2ForCausalLM"},
+    tokenizers=("StarCoder2Tokenizer",),
+    templates={"starcoder2-instruct": INSTRUCT},
+    default_template="starcoder2-instruct",
+    mindformers=(
+        MindFormersClasses(
+            "StarCoder2Config",
+            config="StarCoder2Config",
+            model="StarCoder2ForCausalLM",
+            tokenizer="StarCoder2Tokenizer",
+            model_type="starcoder2",
+        ),
+    ),
+)
