@@ -9,7 +9,6 @@ from pathlib import Path
 from mindcoder.data.conversation import TOOL_RESULT
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.data.text_format import TextFormat
-from mindcoder.families.prompt_template import TURN_MARK
 from mindcoder.files import read_json_object, write_text
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -43,10 +42,11 @@ def chat_template(name: str, adds_bos: bool) -> str | None:
     if template.system_is_inside:
         start = f"{begin if template.turns_begin_anew else ''}{_text(head)}"
         question = f'{start} + ({opening} if loop.first and said.system else "") + content + {_text(tail)}'
-    elif TURN_MARK in head:
-        mark = head.index(TURN_MARK)
+    elif template.turn_mark:
+        mark = head.index(template.turn_mark)
         first = f"{begin}({opening} if said.system else {_text(head[:mark])})"
-        question = f'({first} if loop.first else "\\n\\n") + {_text(head[mark:])} + content + {_text(tail)}'
+        start = f"({first} if loop.first else {_text(template.between)})"
+        question = f"{start} + {_text(head[mark:])} + content + {_text(tail)}"
     else:
         return None
     result = TOOL_RESULT.partition("{content}")

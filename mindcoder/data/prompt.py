@@ -1,15 +1,11 @@
-"""Prompt templates of all families, and the plain one of base models."""
+"""Prompts: instructions in one of the templates."""
 
 from __future__ import annotations
 
-from mindcoder.families.prompt_template import PromptTemplate
-from mindcoder.families.registry import FAMILIES
+from mindcoder.families.templates import PLAIN, TEMPLATES
 
-PLAIN = "plain"
-TEMPLATES: dict[str, PromptTemplate] = {
-    **{name: template for family in FAMILIES.values() for name, template in family.templates.items()},
-    PLAIN: PromptTemplate("{instruction}", "{instruction}\n{input}", "base models: the text as it is"),
-}
+__all__ = ["DEFAULT_TEMPLATE", "PLAIN", "TEMPLATES", "build_prompt"]
+
 DEFAULT_TEMPLATE = "wizardcoder"
 
 

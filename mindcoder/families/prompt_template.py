@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-TURN_MARK = "### Instruction"  # beginning of a question in templates with an introduction
 PLACE = re.compile(r"\{(instruction|input)\}")
 
 
@@ -17,6 +16,9 @@ class PromptTemplate:
         without_input, with_input: templates with ``{instruction}`` and ``{input}``.
         source: where the template is published.
         before_answer: between prompt and answer in training; at inference the model generates it itself.
+        turn_mark: beginning of a question, after the introduction, if any; empty: the template has no form of several
+            turns, or ``system_is_inside``.
+        between: before a question that is not the first.
         system: form of a system message (with the tools at its end, if any) before the first question. It replaces the
             introduction of templates that have one.
         system_is_inside: whether it goes inside the question's markers rather than before them.
@@ -30,6 +32,8 @@ class PromptTemplate:
     with_input: str
     source: str
     before_answer: str = ""
+    turn_mark: str = ""
+    between: str = "\n\n"
     system: str = "{system}\n\n"
     system_is_inside: bool = False
     turns_begin_anew: bool = False
@@ -49,9 +53,31 @@ class PromptTemplate:
         if self.system_is_inside:
             return self.fill(opening + content, context)
         text = self.fill(content, context)
-        mark = text.find(TURN_MARK) if TURN_MARK in self.without_input else -1
-        if mark < 0:
+        if not self.turn_mark:
             return opening + text
+        mark = text.index(self.turn_mark)
         if not is_first:
-            return "\n\n" + text[mark:]
+            return self.between + text[mark:]
         return (opening or text[:mark]) + text[mark:]
+
+
+def chatml(source: str, introduction: str = "") -> PromptTemplate:
+    """ChatML, OpenAI's form of conversations, which many families have: every turn between two marks.
+
+    The end of an answer, ``<|im_end|>``, is the end token of these models' tokenizers.
+
+    Args:
+        introduction: system message where there is no other.
+    """
+    system = "<|im_start|>system\n{system}<|im_end|>\n"
+    opening = system.replace("{system}", introduction) if introduction else ""
+    question = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    return PromptTemplate(
+        opening + question.replace("{text}", "{instruction}"),
+        opening + question.replace("{text}", "{instruction}\n\n{input}"),
+        source,
+        turn_mark="<|im_start|>user",
+        between="\n",
+        system=system,
+        is_chat_template=True,
+    )

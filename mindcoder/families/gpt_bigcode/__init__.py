@@ -16,6 +16,7 @@ WIZARDCODER = PromptTemplate(
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:",
     "github.com/nlpxucan/WizardLM, WizardCoder/src (Alpaca's templates); WizardCoder and WizardCoder-Python",
+    turn_mark="### Instruction",
 )
 
 FAMILY = Family(

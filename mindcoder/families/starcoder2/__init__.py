@@ -15,6 +15,7 @@ INSTRUCT = PromptTemplate(
     INTRODUCTION + "### Instruction\n{instruction}\n\n### Response\n",
     INTRODUCTION + "### Instruction\n{instruction}\n\n{input}\n\n### Response\n",
     "model card of bigcode/starcoder2-15b-instruct-v0.1",
+    turn_mark="### Instruction",
     is_chat_template=True,
 )
 
