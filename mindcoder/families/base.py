@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Field
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightTable
@@ -83,6 +84,7 @@ class Family:
         tokenizers: names in ``processor.tokenizer.type``.
         templates: prompt templates of the family's instruction-tuned models, by name.
         default_template: of a model that does not say what it was trained with; base models want ``plain``.
+        infill: fill-in-the-middle tokens of its models, of which a vocabulary has one set.
         mindformers: what the family is called in MindFormers.
     """
 
@@ -97,6 +99,7 @@ class Family:
     templates: Mapping[str, PromptTemplate]
     default_template: str
     other_architectures: tuple[OtherArchitecture, ...] = ()
+    infill: tuple[InfillTokens, ...] = ()
     mindformers: tuple[MindFormersClasses, ...] = ()
 
     def __post_init__(self) -> None:

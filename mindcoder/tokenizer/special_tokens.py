@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.registry import FAMILIES
+
 END_OF_TEXT = "<|endoftext|>"
 PAD = "[PAD]"  # WizardCoder appends it as id 49152
 
@@ -46,20 +49,7 @@ class SpecialTokens:
     add_bos: bool = False
 
 
-@dataclass(frozen=True)
-class InfillTokens:
-    """Fill-in-the-middle tokens in prefix-suffix-middle order; ``stop`` ends the middle if it is not eos."""
-
-    prefix: str
-    suffix: str
-    middle: str
-    stop: str | None = None
-
-
-# StarCoder and StarCoder2; SantaCoder; Code Llama (U+2581 is SentencePiece's space).
-INFILL_TOKENS = (
-    InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-    InfillTokens("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-    InfillTokens("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"),
+INFILL_TOKENS: tuple[InfillTokens, ...] = tuple(
+    dict.fromkeys(tokens for family in FAMILIES.values() for tokens in family.infill)
 )
 FILL_HERE = "<FILL_ME>"  # marks the gap in a prompt, as in transformers' CodeLlamaTokenizer

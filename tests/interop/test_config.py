@@ -15,16 +15,12 @@ from mindformers import GenerationConfig  # noqa: E402
 from mindformers.core.parallel_config import default_parallel_config  # noqa: E402
 
 from mindcoder.families.from_section import config_from_section  # noqa: E402
-from mindcoder.interop.classes import (  # noqa: E402
-    CodeLlamaConfig,  # noqa: E402
-    StarCoder2Config,  # noqa: E402
-    StarCoderConfig,  # noqa: E402
-    WizardCoderConfig,
-    WizardCoderLMHeadModel,
-)
+from mindcoder.families.registry import FAMILIES  # noqa: E402
+from mindcoder.interop import classes  # noqa: E402
+from mindcoder.interop.classes import CodeLlamaConfig, WizardCoderConfig, WizardCoderLMHeadModel  # noqa: E402
 from mindcoder.interop.generation import read_generation  # noqa: E402
 
-FAMILIES = [WizardCoderConfig, StarCoderConfig, StarCoder2Config, CodeLlamaConfig]
+CONFIGS = [getattr(classes, names.config) for family in FAMILIES.values() for names in family.mindformers]
 SMALL = {"vocab_size": 700, "hidden_size": 48, "num_layers": 2, "num_heads": 4, "seq_length": 64, "pad_token": 699}
 FLOAT32 = {"compute_dtype": "float32", "param_init_type": "float32", "softmax_dtype": "float32"}
 
@@ -39,7 +35,7 @@ def test_names_of_mindformers_take_effect():
     assert config.max_length == config.max_decode_length == 77 and config.eos_token_id == [0]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize(
     "settings, error, message",
     [
@@ -57,7 +53,7 @@ def test_what_is_unknown_or_not_there_is_refused(family, settings, error, messag
         family(**settings)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 def test_what_asks_for_nothing_is_taken(family):
     family(num_beams=1, is_encoder_decoder=False, parallel_config=default_parallel_config, use_past=True,
            quantization_config=None, start_token_id=1, checkpoint_name_or_path="", batch_size=2)  # fmt: skip

@@ -6,6 +6,7 @@ from mindcoder.families.base import Family
 from mindcoder.families.gpt_bigcode.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.gpt_bigcode.mindformers import CLASSES
 from mindcoder.families.gpt_bigcode.section import GptBigCodeSection, network
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
 
 WIZARDCODER = PromptTemplate(
@@ -30,5 +31,9 @@ FAMILY = Family(
     tokenizers=("WizardCoderTokenizer", "StarCoderTokenizer"),
     templates={"wizardcoder": WIZARDCODER},
     default_template="wizardcoder",
+    infill=(  # StarCoder's, SantaCoder's
+        InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+        InfillTokens("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    ),
     mindformers=CLASSES,
 )

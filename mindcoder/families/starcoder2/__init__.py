@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mindcoder.families.base import Family, MindFormersClasses
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
 from mindcoder.families.starcoder2.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.starcoder2.section import StarCoder2Section, network
@@ -30,6 +31,7 @@ FAMILY = Family(
     tokenizers=("StarCoder2Tokenizer",),
     templates={"starcoder2-instruct": INSTRUCT},
     default_template="starcoder2-instruct",
+    infill=(InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),),
     mindformers=(
         MindFormersClasses(
             "StarCoder2Config",
