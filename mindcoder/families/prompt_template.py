@@ -45,7 +45,7 @@ class PromptTemplate:
         template = self.with_input if input_text else self.without_input
         values = {"instruction": instruction, "input": input_text}
         # not str.format, because instructions contain braces
-        return PLACE.sub(lambda place: values[place[1]], template)
+        return PLACE.sub(lambda match: values[match[1]], template)
 
     def question(self, content: str, context: str = "", system: str = "", is_first: bool = True) -> str:
         """A question of a conversation, up to the beginning of its answer."""
