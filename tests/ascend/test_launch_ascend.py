@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -39,18 +41,24 @@ def test_two_ranks_meet(tmp_path: Path, with_table: bool) -> None:
     script.write_text(RANK)
     table.write_text(json.dumps(make_table("127.0.0.1", [0, 1], ["", ""]).as_dict()))
     which = ["--rank_table", str(table)] if with_table else ["--world_size", "2"]
-    command = f"{sys.executable} {script}"
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCH, "launch", *which, "--command", command, "--log_dir", str(tmp_path / "log")],
-        env=emulator_environment(),
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=300,
-    )
+    for attempt in range(2):
+        log = tmp_path / f"log{attempt}"
+        command = ["launch", *which, "--command", f"{sys.executable} {script}", "--log_dir", str(log)]
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCH, *command],
+            env=emulator_environment(),
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=300,
+        )
+        for rank in (0, 1):
+            assert f"rank {rank} of 2 card {rank} sum 3.0" in (log / f"rank_{rank}.log").read_text(), done.stdout
+        if done.returncode != 128 + signal.SIGSEGV:
+            break
+        # As in test_graphs.py: seldom a process crashes behind its result, while MindSpore shuts down.
+        warnings.warn(f"a rank on softcann crashed at its exit:\n{done.stdout}", stacklevel=1)
     assert done.returncode == 0, done.stdout + done.stderr
-    for rank in (0, 1):
-        assert f"rank {rank} of 2 card {rank} sum 3.0" in (tmp_path / "log" / f"rank_{rank}.log").read_text()
 
 
 def test_a_rank_table_alone_is_not_enough_for_this_mindspore(tmp_path: Path) -> None:
