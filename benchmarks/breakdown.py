@@ -30,6 +30,7 @@ from benchmarks.train_worker import RATE, SIZES, Size, tokens
 BYTES = {"float32": 4, "int32": 4, "int64": 8, "bool": 1, "uint8": 1, "float16": 2, "bfloat16": 2}
 BIG = 2048  # rows, columns and depth of the product whose rate is the bound
 COPIED = 64 << 20  # floats of the copy
+UNREAD = [2048, 2048]  # sizes of a mask that attention is given and does not look at
 
 
 @dataclass
@@ -94,18 +95,22 @@ def parameters(text: str) -> list[tuple[str, list[int]]]:
     return [(dtype, [int(size) for size in sizes.split(",") if size]) for dtype, sizes in found]
 
 
-def operations(name: str, given: list[tuple[str, list[int]]]) -> float:
-    """Floating-point operations of a call's matrix products; attention's are halved, as the causal mask needs."""
+def operations(name: str, given: list[tuple[str, list[int]]], length: int) -> float:
+    """Floating-point operations of a call's matrix products; attention's are halved, as the causal mask needs.
+
+    Args:
+        given: dtype and sizes of each parameter.
+        length: tokens of a document, each of which attention computes alone.
+    """
     if name == "MatMul":
         return 2.0 * given[-1][1][1] * math.prod(given[0][1])
     if name.startswith("FlashAttention"):
-        (batch, length, width), total = given[0][1], given[1][1][1]
         products = 2 if name == "FlashAttentionScore" else 5  # scores and result; scores again and four gradients
-        return products * 2.0 * batch * length * total * width / 2
+        return products * 2.0 * length * math.prod(given[0][1]) / 2
     return 0.0
 
 
-def own_operators(library: ctypes.CDLL) -> Iterator[tuple[str, int, float, float, float]]:
+def own_operators(library: ctypes.CDLL, length: int) -> Iterator[tuple[str, int, float, float, float]]:
     """(name, calls, seconds, operations of a call, bytes of a call) of what the library measured."""
     times = library.MindCoderOperatorTimes
     times.restype, times.argtypes = ctypes.c_int64, [ctypes.c_char_p, ctypes.c_int64]
@@ -115,12 +120,12 @@ def own_operators(library: ctypes.CDLL) -> Iterator[tuple[str, int, float, float
     for line in buffer.raw[:room].decode().splitlines():
         name, text, calls, seconds = line.split("\t")
         given = parameters(text)
-        size = sum(BYTES.get(dtype, 0) * math.prod(sizes) for dtype, sizes in given)
+        size = sum(BYTES.get(dtype, 0) * math.prod(sizes) for dtype, sizes in given if sizes != UNREAD)
         label = name
         if name == "MatMul":
             (m, n), depth = given[-1][1], math.prod(given[0][1]) // given[-1][1][0]
             label = f"MatMul {m} x {depth} x {n}"
-        yield label, int(calls), float(seconds), operations(name, given), size
+        yield label, int(calls), float(seconds), operations(name, given, length), size
 
 
 def mindspore_operators(folder: Path) -> Iterator[tuple[str, int, float]]:
@@ -224,7 +229,7 @@ def main() -> None:
             _framework_profiler_clear()
         os.chdir(before)
         found: dict[str, Operator] = defaultdict(Operator)
-        for name, calls, seconds, flops, size in own_operators(library):
+        for name, calls, seconds, flops, size in own_operators(library, SIZES[arguments.size].length):
             found[name].add(calls, seconds, flops, size)
         for name, calls, seconds in mindspore_operators(Path(folder)):
             found[name].add(calls, seconds, 0.0, 0.0)

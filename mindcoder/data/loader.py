@@ -233,7 +233,9 @@ class BatchLoader:
                 "length_buckets need a dataset of `mindcoder preprocess`: in this one padding cannot be told from text",
                 self._location,
             )
-        return np.array([np.flatnonzero(ids >= 0)[-1] + 1 for ids in self._values("document_ids")])
+        return np.array(
+            [np.flatnonzero(ids >= 0)[-1:].sum() + (ids >= 0).any() for ids in self._values("document_ids")]
+        )
 
     def _values(self, column: str) -> Iterator[np.ndarray]:
         """A column of all rows in file order; one pass."""
@@ -326,6 +328,8 @@ class BatchLoader:
             found = min(other or lengths)
             raise UserError(f"rows have {found} tokens, the model has seq_length {self.seq_length}", self._location)
         stacked = np.stack([np.asarray(row[name]).reshape(-1) for row in rows])
+        if stacked.dtype.kind not in "iu":
+            raise UserError(f"column {name} holds {stacked.dtype}, expected whole numbers", self._location)
         known = stacked if name != "labels" else np.where(stacked == IGNORED_LABEL, 0, stacked)
         low, high = (-1, len(stacked[0])) if name == "document_ids" else (0, len(stacked[0]))
         if name in ("input_ids", "labels"):

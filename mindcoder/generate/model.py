@@ -198,9 +198,14 @@ def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
 
 
 def _config(weights: Weights, dtype: str) -> TransformerConfig:
-    """The network with its weights in ``dtype``; Ascend computes in it too, CPU in float32."""
-    compute = dtype if ms.get_context("device_target") == "Ascend" else "float32"
-    return replace(weights.config.without_dropout(), param_dtype=dtype, compute_dtype=compute)
+    return generation_network(replace(weights.config.without_dropout(), param_dtype=dtype, compute_dtype=dtype))
+
+
+def generation_network(config: TransformerConfig) -> TransformerConfig:
+    """The network as it answers: Ascend computes in the compute dtype, CPU in float32, by every decoder."""
+    if ms.get_context("device_target") == "Ascend":
+        return config
+    return replace(config, compute_dtype="float32")
 
 
 def _name(weights: Weights) -> str:

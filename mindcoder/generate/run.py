@@ -19,7 +19,7 @@ from mindcoder.families.from_section import config_from_section
 from mindcoder.files import parse_json, read_text, write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
 from mindcoder.generate.job import PredictRequest
-from mindcoder.generate.model import open_adapters
+from mindcoder.generate.model import generation_network, open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.stream import TextStream
@@ -128,7 +128,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
             )
     if not config.load_checkpoint:
         raise UserError("predict needs weights: --load_checkpoint")
-    network = config_from_section(model)
+    network = generation_network(config_from_section(model))
     weights = fitting_weights(config.load_checkpoint, network)  # before anything is built: another model is seen now
     adapters = open_adapters(request.adapters, network)
     for index, prompt in enumerate(prompts):

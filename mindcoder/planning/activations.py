@@ -95,9 +95,11 @@ def rows_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> flo
 def mask_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
     """Of the mask that all layers share.
 
-    The ends of documents beside a mask of the kernel's own size, or with dropout a byte per pair of tokens.
+    The ends of documents beside a mask of the kernel's own size; with dropout or a prefix a byte per query and key.
     """
-    return float(work.batch * work.length**2) if config.attention_dropout > 0 else float(COMPRESSED_MASK)
+    if config.attention_dropout == 0 and work.prefix == 0:
+        return float(COMPRESSED_MASK)
+    return float(work.batch * work.length * (work.prefix + work.length))
 
 
 def dropout_constants(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:

@@ -31,6 +31,7 @@ def workload_of(config: RunConfig, network: TransformerConfig) -> Workload:
         UserError: the adapter does not fit the network.
     """
     mesh, runner = config.parallel_config, config.runner_config
+    prefix = prefix_options(config)
     micro = (mesh.micro_batch_num or 1) if mesh.pipeline_stage > 1 else 1
     return Workload(
         runner.batch_size,
@@ -38,6 +39,7 @@ def workload_of(config: RunConfig, network: TransformerConfig) -> Workload:
         micro * runner.gradient_accumulation_steps,
         bool(config.recompute_config.recompute),
         _adapter_shapes(config, network),
+        0 if prefix is None else prefix.tokens,
     )
 
 

@@ -70,7 +70,8 @@ class Layout:
 class Workload:
     """One step: ``batch`` sequences of ``length`` tokens per micro batch and rank, ``micro_batches`` of them.
 
-    ``adapter`` holds the global shapes of the parameters trained instead of the weights (LoRA).
+    ``adapter`` holds the global shapes of the parameters trained instead of the weights (LoRA); ``prefix`` is the number of
+    learned positions before every sequence.
     """
 
     batch: int
@@ -78,6 +79,7 @@ class Workload:
     micro_batches: int
     recompute: bool
     adapter: Shapes | None = None
+    prefix: int = 0
 
     @property
     def tokens(self) -> int:

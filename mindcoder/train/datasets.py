@@ -116,10 +116,15 @@ def head_tokens(loader: Loader, epochs: int) -> dict[int, int] | None:
     """Number of tokens to compute the head for, by batch length: the most labeled tokens of any batch.
 
     None if that would be most of them, or if it is unknown before the data are read.
+
+    Raises:
+        UserError: there is no label at all.
     """
     if not isinstance(loader, BatchLoader):
         return None
     most = loader.most_labels(epochs)
+    if not any(most.values()):
+        raise UserError("no row has a label: every one is -100", loader.location)
     needed = {
         length: min(-(-count // HEAD_TOKENS_MULTIPLE) * HEAD_TOKENS_MULTIPLE, loader.batch_size * length)
         for length, count in most.items()

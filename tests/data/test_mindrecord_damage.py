@@ -137,6 +137,38 @@ def test_a_document_in_two_places_of_a_row_is_refused(tmp_path):
         read(file)
 
 
+@pytest.mark.parametrize("name", ["input_ids", "document_ids"])
+def test_a_column_of_floats_is_refused(name, tmp_path):
+    file = tmp_path / "d.mindrecord"
+    write_floats(file, name)
+    with pytest.raises(UserError, match=f"column {name} holds float32, expected whole numbers"):
+        read(file)
+
+
+def write_floats(file, name):
+    """A file of ours with one column of another type."""
+    from mindspore.mindrecord import FileWriter
+
+    whole = next(rows())
+    columns = {"input_ids": whole.input_ids, "labels": whole.labels, "position_ids": whole.position_ids}
+    columns["document_ids"] = whole.document_ids
+    columns[name] = columns[name].astype(np.float32)
+    writer = FileWriter(str(file), 1)
+    schema = {key: {"type": str(value.dtype), "shape": [LENGTH]} for key, value in columns.items()}
+    writer.add_schema(schema)
+    writer.write_raw_data([columns])
+    writer.commit()
+
+
+def test_a_row_of_padding_alone_goes_into_the_shortest_bucket(tmp_path):
+    file = tmp_path / "d.mindrecord"
+    empty = np.full(LENGTH, -1, np.int32)
+    first, *others = rows()
+    write_dataset([Row(first.input_ids, first.labels, first.position_ids, empty, 0), *others], file, LENGTH, VOCAB)
+    loader = BatchLoader(str(file), 1, LENGTH, VOCAB, shuffle=False, buckets=[4, LENGTH])
+    assert sorted(batch.input_ids.shape[1] for batch, _ in loader.batches()) == [4, LENGTH, LENGTH]
+
+
 def test_whole_files_are_read(dataset, tmp_path):
     assert len(read(dataset)) == 3
     (tmp_path / "copy").mkdir()

@@ -8,6 +8,8 @@ import pytest
 
 from mindcoder.data.prompt import TEMPLATES, build_prompt
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig
+from mindcoder.generate.model import generation_network
 from mindcoder.generate.run import read_prompts
 from mindcoder.generate.stream import TextStream
 
@@ -78,3 +80,8 @@ def test_templates_take_any_instruction_as_it_is(name):
     assert instruction in build_prompt(instruction, template=name)
     filled = build_prompt(instruction, extra, name)
     assert instruction in filled and filled.count(extra) == 1
+
+
+def test_cpu_answers_in_float32_whatever_it_was_trained_in():
+    network = TransformerConfig("llama", 50, 32, 1, 2, 1, 64, 128, compute_dtype="bfloat16")
+    assert generation_network(network).compute_dtype == "float32"

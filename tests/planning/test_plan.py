@@ -24,6 +24,7 @@ from mindcoder.parallel.optimizer_shard import owners
 from mindcoder.parallel.tensor_parallel import TensorParallel
 from mindcoder.peft.from_section import lora_options
 from mindcoder.peft.options import adapter_shapes
+from mindcoder.planning.activations import mask_bytes
 from mindcoder.planning.layout import Layout, Machine, Workload, num_items, stage_shapes
 from mindcoder.planning.plan import fitting_layouts, make_plan
 from mindcoder.planning.step_time import stage_flops
@@ -259,3 +260,10 @@ def test_an_adapter_needs_gradients_and_states_for_itself_only():
     assert stage.memory.weights == full.memory.weights + 4 * trained
     cut = make_plan(network, Layout(1, 4, 2, False), Workload(1, 64, 8, False, adapter), MACHINE).stages
     assert sum(item.memory.optimizer for item in cut) < 8 * trained * 0.6  # one rank of each stage; one end is whole
+
+
+def test_the_mask_of_a_prefix_grows_with_the_square_of_the_length():
+    network, layout = replace(tiny("llama"), attention_dropout=0.0), Layout(1, 1, 1, False)
+    plain, prefixed = (Workload(2, 32768, 1, False, None, prefix) for prefix in (0, 128))
+    assert mask_bytes(network, layout, plain) == 2048**2
+    assert mask_bytes(network, layout, prefixed) == 2 * 32768 * (128 + 32768)

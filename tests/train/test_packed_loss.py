@@ -11,9 +11,11 @@ from mindspore import Tensor
 
 from mindcoder.data.encode import Example, encode_record
 from mindcoder.data.loader import BatchLoader, shift_labels
-from mindcoder.data.packing import pack, pack_first_fit, pad_each
+from mindcoder.data.mindrecord_file import write_dataset
+from mindcoder.data.packing import Row, pack, pack_first_fit, pad_each
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.data.readers import read_records
+from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
 from mindcoder.train.datasets import head_tokens
@@ -119,3 +121,11 @@ def test_steps_of_changing_length_train_as_those_of_one_length(hf_folder, rng):
         return found
 
     np.testing.assert_allclose(losses([32, 48, 32, 64, 48, 32]), losses([64] * 6), rtol=2e-5)
+
+
+def test_a_dataset_without_any_label_is_refused(tmp_path):
+    file, none = tmp_path / "none.mindrecord", np.full(8, -100, np.int32)
+    positions = np.arange(8, dtype=np.int32)
+    write_dataset([Row(positions, none, positions, positions * 0, 8)] * 2, file, 8, 50)
+    with pytest.raises(UserError, match="no row has a label: every one is -100"):
+        head_tokens(BatchLoader(str(file), 1, 8, 50), 1)
