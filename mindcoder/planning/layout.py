@@ -70,8 +70,8 @@ class Layout:
 class Workload:
     """One step: ``batch`` sequences of ``length`` tokens per micro batch and rank, ``micro_batches`` of them.
 
-    ``adapter`` holds the global shapes of the parameters trained instead of the weights (LoRA); ``prefix`` is the number of
-    learned positions before every sequence.
+    ``adapter`` holds the global shapes of the parameters trained instead of the weights (LoRA), ``prefix`` the number
+    of learned positions before every sequence.
     """
 
     batch: int
