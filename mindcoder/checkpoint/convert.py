@@ -252,9 +252,16 @@ def _write_split(
 
 
 def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
-    """``config.json``: the original if it agrees with our configuration, else the original updated with ours."""
+    """``config.json``: the original if it agrees with our configuration, else the original updated with ours.
+
+    Raises:
+        UserError: the family has no such network, or the original has a field that it does not know.
+    """
     family = family_of(config.model_type)
-    ours = family.config_to_huggingface(config)
+    try:
+        ours = family.config_to_huggingface(config)
+    except ValueError as error:
+        raise UserError(f"cannot be written as a {family.class_prefix} of Hugging Face: {error}") from None
     values = dict(original or ours)
     try:
         told = family.config_from_huggingface(values).architecture()

@@ -13,12 +13,13 @@ from families import VOCAB, random_model, to_bin
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from mindcoder.checkpoint.convert import ConvertRequest, convert
+from mindcoder.checkpoint.convert import ConvertRequest, _huggingface_config, convert
 from mindcoder.checkpoint.load import read_parameters
 from mindcoder.checkpoint.report import report
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig
 
 FAMILIES = [
     pytest.param("gpt_bigcode", {}, id="gpt_bigcode multi-query"),
@@ -265,3 +266,9 @@ def test_metadata_lets_transformers_load_every_shard(tmp_path):
     assert index["metadata"]["total_size"] == sum(t.numel() * 4 for t in tensors_of(tmp_path / "out").values())
     save_file(load_file(next((tmp_path / "out").glob("*-00001-of-*"))), tmp_path / "copy.safetensors")
     assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "out").lm_head.weight, model.lm_head.weight)
+
+
+def test_a_network_that_its_family_does_not_have_is_refused():
+    network = TransformerConfig("llama", 50, 32, 1, 2, 1, 64, 128, norm="layer_norm", position="rope")
+    with pytest.raises(UserError, match="cannot be written as a Llama of Hugging Face: norm is layer_norm"):
+        _huggingface_config(network, None, "F32")
