@@ -30,7 +30,7 @@ CODE = """
             wanted = np.split(sum(values(of, dtype) for of in ranks), len(ranks))[ranks.index(rank)]
             assert (own == wanted).all(), (rank, ranks)
         # Around the pipeline and back, as often as there is no barrier between.
-        before, after = comm.neighbour(-1), comm.neighbour(1)
+        before, after = comm.peer(-1), comm.peer(1)
         ranks = mesh.pipeline_ranks()
         assert (before is None) == (mesh.stage == 0) and (after is None) == (mesh.stage == PIPELINE - 1)
         for turn in range(3):
