@@ -233,8 +233,9 @@ class BatchLoader:
                 "length_buckets need a dataset of `mindcoder preprocess`: in this one padding cannot be told from text",
                 self._location,
             )
+        # argmax finds the last token of a document from the row's end; a row of padding alone has none.
         return np.array(
-            [np.flatnonzero(ids >= 0)[-1:].sum() + (ids >= 0).any() for ids in self._values("document_ids")]
+            [len(ids) - (ids[::-1] >= 0).argmax() if (ids >= 0).any() else 0 for ids in self._values("document_ids")]
         )
 
     def _values(self, column: str) -> Iterator[np.ndarray]:

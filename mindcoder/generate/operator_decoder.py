@@ -16,7 +16,7 @@ from mindcoder.models.decoder import Decoder, DecoderLayer
 class OperatorDecoder(nn.Cell):
     """Appends tokens of several sequences to their caches and gives logits.
 
-    A step is a grid of B sequences with S tokens each: ``block_tables`` has B rows, tokens come sequence by sequence.
+    A step computes S tokens for each of B sequences, one sequence after the other; ``block_tables`` has B rows.
     Padding writes to the scratch block, which no table names.
 
     Steps of one token per sequence read the cache through its block tables with `PagedAttention`: on Ascend in float16

@@ -1,4 +1,4 @@
-"""What families state fits together: names lead to one family, and what a family names is there."""
+"""The registry of families: each name belongs to one family, and the tokenizers and templates that it names exist."""
 
 from __future__ import annotations
 
