@@ -115,18 +115,12 @@ inline void read_rows(const Matrix &matrix, int64_t first, int64_t padding, floa
 
 // to[columns, rows] = from[rows, columns].T; both sizes are multiples of STEP, `to_stride` and `from_stride` their rows.
 inline void transpose(const float *from, int64_t rows, int64_t columns, int64_t from_stride, int64_t to_stride, float *to) {
-  for (int64_t row = 0; row < rows; row += 16) {
-    for (int64_t column = 0; column < columns; column += 16) {
-#if defined(__AVX512F__)
-      __m512i block[16];
-      for (int64_t own = 0; own < 16; own++) block[own] = _mm512_loadu_si512(from + (row + own) * from_stride + column);
+  for (int64_t row = 0; row < rows; row += LANES) {
+    for (int64_t column = 0; column < columns; column += LANES) {
+      Lanes block[LANES];
+      for (int64_t own = 0; own < LANES; own++) block[own] = load(from + (row + own) * from_stride + column);
       ::transpose(block);
-      for (int64_t own = 0; own < 16; own++) _mm512_storeu_si512(to + (column + own) * to_stride + row, block[own]);
-#else
-      for (int64_t own = 0; own < 16; own++)
-        for (int64_t other = 0; other < 16; other++)
-          to[(column + other) * to_stride + row + own] = from[(row + own) * from_stride + column + other];
-#endif
+      for (int64_t own = 0; own < LANES; own++) store(to + (column + own) * to_stride + row, block[own]);
     }
   }
 }

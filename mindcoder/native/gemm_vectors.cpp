@@ -39,16 +39,11 @@ void pack_numbers(const GemmOperand &from, int64_t item, int64_t row, int64_t ro
         const Number *numbers = static_cast<const Number *>(from.at(item, row + group + own, start + at));
         lines[own] = count == LANES ? load(numbers) : load_some(numbers, count);
       }
-#if defined(__AVX512F__)
-      transpose(reinterpret_cast<__m512i *>(lines));
+      transpose(lines);
       for (int64_t line = 0; line < count; line++) {
         if (width == LANES) store(to + (at + line) * WIDTH + group, lines[line]);
         else store_some(to + (at + line) * WIDTH + group, lines[line], width);
       }
-#else
-      for (int64_t line = 0; line < count; line++)
-        for (int64_t own = 0; own < width; own++) to[(at + line) * WIDTH + group + own] = lines[own][line];
-#endif
     }
   }
 }
@@ -66,6 +61,15 @@ void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int6
 // Not `all`, which adds: a subtraction of zero is left out.
 inline Lanes spread(float number) { return number - Lanes{}; }
 
+// With 16 registers, all of which are needed, compilers would load a row of B again for each row of A: 16 loads for 12
+// multiplications, where the processor does as many of one as of the other.
+inline Lanes in_register(Lanes values) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+  asm("" : "+x"(values));
+#endif
+  return values;
+}
+
 // A block of C stays in registers, with room for a row of B and a number of A: 8 x 3 of 32, 4 x 3 of 16. Narrow ones
 // have half of the registers, because rows are packed in powers of two.
 template <int64_t VECTORS>
@@ -78,7 +82,7 @@ struct Block {
     for (int64_t at = 0; at < depth; at++, a += ROWS, b += COLUMNS) {
       Lanes own[VECTORS];
 #pragma GCC unroll 3
-      for (int64_t vector = 0; vector < VECTORS; vector++) own[vector] = load(b + vector * LANES);
+      for (int64_t vector = 0; vector < VECTORS; vector++) own[vector] = in_register(load(b + vector * LANES));
 #pragma GCC unroll 16
       for (int64_t row = 0; row < ROWS; row++) {
         const Lanes number = spread(a[row]);

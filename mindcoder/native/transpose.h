@@ -1,7 +1,8 @@
-// 16 x 16 transpose of 32-bit numbers in AVX-512 registers.
+// Transposes of 32-bit numbers in registers.
 #pragma once
+#include "lanes.h"
+
 #if defined(__AVX512F__)
-#include <immintrin.h>
 
 // Number i of row j becomes number j of row i.
 static inline void transpose(__m512i rows[16]) {
@@ -21,5 +22,30 @@ static inline void transpose(__m512i rows[16]) {
     rows[column + 4] = _mm512_shuffle_i32x4(other_ab, other_cd, 0x88);
     rows[column + 12] = _mm512_shuffle_i32x4(other_ab, other_cd, 0xDD);
   }
+}
+
+inline void transpose(Lanes rows[LANES]) { transpose(reinterpret_cast<__m512i *>(rows)); }
+#elif defined(__AVX__)
+inline void transpose(Lanes lanes[LANES]) {
+  __m256 *rows = reinterpret_cast<__m256 *>(lanes), between[8];
+  for (int row = 0; row < 8; row += 4) {  // 4 x 4 within each half of the rows
+    const __m256 a = _mm256_unpacklo_ps(rows[row], rows[row + 1]), b = _mm256_unpackhi_ps(rows[row], rows[row + 1]);
+    const __m256 c = _mm256_unpacklo_ps(rows[row + 2], rows[row + 3]);
+    const __m256 d = _mm256_unpackhi_ps(rows[row + 2], rows[row + 3]);
+    between[row] = _mm256_shuffle_ps(a, c, 0x44), between[row + 1] = _mm256_shuffle_ps(a, c, 0xEE);
+    between[row + 2] = _mm256_shuffle_ps(b, d, 0x44), between[row + 3] = _mm256_shuffle_ps(b, d, 0xEE);
+  }
+  for (int column = 0; column < 4; column++) {  // then the halves among themselves
+    rows[column] = _mm256_permute2f128_ps(between[column], between[column + 4], 0x20);
+    rows[column + 4] = _mm256_permute2f128_ps(between[column], between[column + 4], 0x31);
+  }
+}
+#else
+inline void transpose(Lanes rows[LANES]) {
+  for (int row = 0; row < LANES; row++)
+    for (int column = 0; column < row; column++) {
+      const float own = rows[row][column];
+      rows[row][column] = rows[column][row], rows[column][row] = own;
+    }
 }
 #endif

@@ -202,7 +202,7 @@ def test_result_and_gradients(library, name, dtype):
     assert error(out, laid(expected, case.layout)) < TOLERANCE[dtype]
     one_key = case.keys == 1  # whose probability is 1, so that queries and keys have no gradient
     for found, wanted in zip(gradients, expected_gradients):
-        if not wanted.any():
+        if wanted.abs().max() < 1e-12:  # float64's own rounding, which depends on the processor
             assert one_key and found.abs().max() < (1e-6 if dtype == torch.float32 else 1e-2)
         else:
             assert error(found, laid(wanted, case.layout)) < 2 * TOLERANCE[dtype]
