@@ -16,6 +16,7 @@ from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.train.objectives.registry import objective_keys
 from mindcoder.train.request import CHANGE_GROUPS as GROUPS
 from mindcoder.train.schedule import Schedule
 
@@ -64,8 +65,8 @@ def identity_of(
         content: digest of the data; empty if this process does not know it.
         text_format: how the texts of the data became token ids.
         total_steps: updates of the whole run.
-        base: digest of the weights that the run depends on throughout (the base of an adapter, the reference of a
-            preference run), `NO_BASE` if it starts from none, and None if they do not matter.
+        base: digest of the weights that the run depends on throughout (the base of an adapter, the reference of an
+            objective), `NO_BASE` if it starts from none, and None if they do not matter.
     """
     data, wrapper, runner = config.train_dataset, config.runner_wrapper, config.runner_config
     peak = config.lr_schedule.learning_rate
@@ -94,7 +95,7 @@ def identity_of(
             "pet_config": None if adapter is None else adapter.model_dump(mode="json"),
             **({} if base is None else {BASE: base}),
         },
-        "objective": {"preference": None if config.preference is None else config.preference.model_dump(mode="json")},
+        "objective": objective_keys(config),
     }
     saving = next((item for item in config.callbacks if item.type.startswith("Checkpoint")), None)
     free = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindcoder.data.text_format import UNKNOWN, TextFormat
-from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.peft.options import LoraOptions, PrefixOptions
 from mindcoder.train.health import HealthOptions
 from mindcoder.train.identity import Identity
@@ -31,10 +29,7 @@ class TrainOptions:
         shard_optimizer: shard the optimizer states over the data-parallel ranks (ZeRO-1).
         lora, prefix: train an adapter; only it is saved.
         base: location of an adapter's frozen weights.
-        preference: train on preference pairs.
         health: reaction to loss spikes and NaN losses.
-        head_tokens: number of tokens to compute the head for, by micro batch length; at least the number of labeled
-            tokens; None for all.
         identity: everything that determines the run's numbers; stored in checkpoints.
         text_format: how the texts of the data became token ids; stored in checkpoints.
         peak_tflops: peak of a device in 10^12 floating point operations per second; 0 if unknown.
@@ -54,12 +49,10 @@ class TrainOptions:
     lora: LoraOptions | None = None
     prefix: PrefixOptions | None = None
     base: str = ""
-    preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
     identity: Identity | None = None
     text_format: TextFormat = UNKNOWN
     peak_tflops: float = 0.0
-    head_tokens: Mapping[int, int] | None = None
 
     @property
     def freezes(self) -> bool:

@@ -23,13 +23,12 @@ from mindcoder.checkpoint.store import (
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.content import content_digest, kept_digest, signature
-from mindcoder.data.loader import BatchLoader, Loader
+from mindcoder.data.loader import Loader
 from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.from_section import config_from_section
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
@@ -44,15 +43,15 @@ from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
 from mindcoder.train.callbacks.trackers import TRACKERS, tracker
-from mindcoder.train.datasets import build_loader, build_stream, head_tokens
+from mindcoder.train.datasets import build_loader, build_stream
 from mindcoder.train.description import write_run_description
 from mindcoder.train.divided_check import DividedCheck
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
 from mindcoder.train.health import HealthOptions
 from mindcoder.train.identity import NO_BASE, compare, identity_of
+from mindcoder.train.objectives.registry import build_objective, objective_entry
 from mindcoder.train.options import TrainOptions
-from mindcoder.train.reference import preferred, reference_logprobs, score_pairs
 from mindcoder.train.request import TrainRequest
 from mindcoder.train.trainer import Trainer
 
@@ -89,7 +88,7 @@ def train(
         UserError: data, checkpoint or output folder do not fit.
     """
     with GRAPH_LOCK:
-        trainer, pairs = _set_up(config, request, tokenizer, text_format, listeners)
+        trainer = _set_up(config, request, tokenizer, text_format, listeners)
     if trainer.finished:
         log.info(
             "nothing to do: step %d of %d is done; raise runner_config.max_steps or runner_config.epochs to continue",
@@ -105,10 +104,10 @@ def train(
             tokenizer.save(output / "tokenizer")
         write_text_format(output / "tokenizer", text_format)
     result = trainer.run()
-    if pairs is not None:
-        with GRAPH_LOCK:
-            share = preferred(score_pairs(trainer.decoder, pairs, "pairs", main), trainer.reference)
-        log.info("the chosen answer is the likelier one in %.1f %% of the %d pairs", 100 * share, pairs.rows)
+    with GRAPH_LOCK:
+        summary = trainer.objective.summary(trainer.decoder, main)
+    if summary:
+        log.info("%s", summary)
     return trainer, result
 
 
@@ -118,8 +117,8 @@ def _set_up(
     tokenizer: CodeTokenizer | None,
     text_format: TextFormat,
     listeners: Sequence[Callback],
-) -> tuple[Trainer, BatchLoader | None]:
-    """The trainer, resumed if that is asked for, and the pairs of preference tuning; arguments as of `train`."""
+) -> Trainer:
+    """The trainer, resumed if that is asked for; arguments as of `train`."""
     runner, output = config.runner_config, Path(config.output_dir)
     root = output / "checkpoint"
     comm = meet_cluster(config)
@@ -143,8 +142,8 @@ def _set_up(
         )
     resume_from = _resume_source(config, request, root, comm)
     network, schedule = config_from_section(config.model.settings), build_schedule(config, steps)
-    lora, prefix, preference = lora_options(config), prefix_options(config), preference_options(config)
-    needs_base = lora is not None or prefix is not None or preference is not None
+    lora, prefix = lora_options(config), prefix_options(config)
+    needs_base = lora is not None or prefix is not None or objective_entry(config).needs_base
     if resume_from is not None:
         check_architecture(resume_from.state, network, resume_from.folder)
     start = None  # compared before anything is built, so that a different model fails at once
@@ -157,7 +156,7 @@ def _set_up(
         for line in compare(resume_from.state, identity, request.allowed, resume_from.folder):
             log.info(line)
     saving = _checkpoint_callback(config)
-    selects_labels = config.preference is None and mesh.pipeline == 1
+    objective = build_objective(config, loader, mesh)
     options = TrainOptions(
         total_steps=steps,
         epochs=runner.epochs,
@@ -172,19 +171,13 @@ def _set_up(
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
         lora=lora,
         prefix=prefix,
-        preference=preference,
         identity=identity,
         text_format=text_format,
         peak_tflops=runner.peak_tflops or 0.0,
-        head_tokens=head_tokens(loader, runner.epochs) if selects_labels else None,
         health=HealthOptions(**config.loss_health.model_dump()),
         base=str(Path(config.load_checkpoint).resolve()) if config.load_checkpoint else "",
     )
     decoder = build_part(comm, network, config, config.seed)
-    if options.preference is not None:
-        check_preference(config, loader)
-    elif loader.holds_pairs:
-        raise UserError("the dataset holds pairs of answers: add a preference section (type: dpo)")
     if start is not None:
         weights = load_weights(decoder, start)
         if weights.prefix is not None:
@@ -193,12 +186,7 @@ def _set_up(
         if mesh.rank == 0:
             own = tokenizer if config.processor.tokenizer.is_given else None
             copy_companions(*companions_beside(weights, own), output / "tokenizer")
-    reference, pairs = None, None
-    if options.preference is not None:
-        pairs = build_loader(config, section, False, False)  # all of them on every process, in file order
-        if options.preference.kind == "dpo":
-            source = f"{config.load_checkpoint} {_state_of(start)} {config.seed} {signature(pairs.files)}"
-            reference = reference_logprobs(decoder, pairs, source, output / f"reference-{mesh.rank}.npz")
+    objective.prepare(decoder, config, mesh, _state_of(start))
     if options.lora is not None:
         _add_lora(decoder, options.lora, config.seed)
     if options.prefix is not None:
@@ -222,16 +210,16 @@ def _set_up(
         schedule,
         build_loss_scale(config),
         options,
+        objective,
         callbacks if mesh.rank == 0 else [],
         eval_loader,
         comm,
-        reference,
     )
     if resume_from is not None:
         trainer.resume(resume_from)
         if not trainer.finished:
             log.info("resuming after step %d from %s", trainer.step, resume_from.folder)
-    return trainer, pairs
+    return trainer
 
 
 def _base_digest(start: FittingWeights | None, cache: Path) -> str:
@@ -246,33 +234,6 @@ def _base_digest(start: FittingWeights | None, cache: Path) -> str:
 def _state_of(start: FittingWeights | None) -> str:
     """State of the files that weights are read from."""
     return "" if start is None else signature(weight_files(start.weights, start.plans))
-
-
-def preference_options(config: RunConfig) -> PreferenceOptions | None:
-    """Options of ``preference``; None without it."""
-    section = config.preference
-    if section is None:
-        return None
-    return PreferenceOptions(section.type, section.beta, section.gamma, section.label_smoothing)
-
-
-def check_preference(config: RunConfig, loader: Loader) -> None:
-    """Check that preference tuning has a dataset of pairs, a model to start from, all layers and the whole vocabulary.
-
-    Raises:
-        UserError: one of them is missing.
-    """
-    layout = config.parallel_config
-    if config.use_parallel and layout.pipeline_stage > 1:
-        raise UserError("preference: not supported with pipeline parallelism; parallel_config.pipeline_stage must be 1")
-    if config.use_parallel and layout.model_parallel > 1 and layout.vocab_emb_dp is False:
-        raise UserError("preference: pairs need whole logits; leave parallel_config.vocab_emb_dp at True")
-    if not loader.holds_pairs:
-        raise UserError("preference: the dataset holds no pairs; preprocess it with --pairs")
-    if config.train_dataset.data_loader.dataset_weights is not None:
-        raise UserError("preference: dataset_weights are not supported for pairs")
-    if not config.load_checkpoint:
-        raise UserError("preference: pairs need a model to start from: --load_checkpoint")
 
 
 def _add_lora(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
@@ -393,4 +354,5 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     weights = fitting_weights(config.load_checkpoint, network)
     decoder = build_part(comm, network, config, empty=True)
     log.info("weights from %s", load_weights(decoder, weights).describe())
-    return evaluate(build_eval_step(decoder, comm), loader, comm.mesh.rank == 0, HostCollectives(comm))
+    step = build_eval_step(decoder, comm, objective_entry(config).load().metrics)
+    return evaluate(step, loader, comm.mesh.rank == 0, HostCollectives(comm))

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor
 
 from mindcoder.backend.device import resident_bytes
@@ -29,7 +28,6 @@ from mindcoder.checkpoint.store import (
     newest_checkpoint,
     write_shards,
 )
-from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import Batch, BatchLoader, DataLayout, Loader, Position, convert_position
 from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
@@ -43,6 +41,7 @@ from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
 from mindcoder.train.health import LossHealth
 from mindcoder.train.identity import STATE_KEY as IDENTITY
+from mindcoder.train.objectives.base import Objective
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.options import TrainOptions
 from mindcoder.train.pipeline_step import PipelineStep
@@ -63,10 +62,10 @@ class Trainer:
         schedule: learning rate.
         loss_scale: for float16; scale 1 and factor 1 otherwise.
         options: everything else.
+        objective: what is minimized.
         callbacks: notified of training events.
         eval_loader: evaluation batches, if any.
         comm: the process groups of the run; the loaders return this rank's part.
-        reference: of DPO, float32 ``[rows of the dataset, 2]``.
     """
 
     def __init__(
@@ -77,12 +76,12 @@ class Trainer:
         schedule: Schedule,
         loss_scale: LossScale,
         options: TrainOptions,
+        objective: Objective,
         callbacks: Sequence[Callback] = (),
         eval_loader: BatchLoader | None = None,
         comm: ProcessGroups | None = None,
-        reference: np.ndarray | None = None,
     ) -> None:
-        self.reference = reference
+        self.objective = objective
         self.health = LossHealth(options.health, options.checkpoint_root.parent / "health.jsonl")
         self.decoder, self.loader, self.eval_loader = decoder, loader, eval_loader
         self.schedule, self.loss_scale, self.options = schedule, loss_scale, options
@@ -91,7 +90,7 @@ class Trainer:
         self.mesh, self.host_comm = comm.mesh, HostCollectives(comm)
         self.optimizer = self._build_optimizer(optimizer, comm)
         self.train_step = self._build_step(comm)
-        self.eval_step = build_eval_step(decoder, comm) if eval_loader else None
+        self.eval_step = build_eval_step(decoder, comm, objective.metrics) if eval_loader else None
         self.step = 0
         self.position = Position()
         self.updates = 0  # by this process, not counting those before a resume
@@ -111,7 +110,10 @@ class Trainer:
     def _build_step(self, comm: ProcessGroups) -> Step:
         options, scaled = self.options, self.loss_scale.scales
         if self.mesh.pipeline > 1:
-            return PipelineStep(self.decoder, self.optimizer, options.max_grad_norm, scaled, options.recompute, comm)
+            return PipelineStep(
+                *(self.decoder, self.optimizer, self.objective),
+                *(options.max_grad_norm, scaled, options.recompute, comm),
+            )
         accumulates = options.accumulate > 1
         return TrainStep(
             self.decoder,
@@ -121,8 +123,7 @@ class Trainer:
             scaled,
             options.recompute,
             comm,
-            options.preference,
-            options.head_tokens is not None,
+            self.objective,
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -165,14 +166,14 @@ class Trainer:
             try:
                 self._notify("on_start", self.step, self.options.total_steps)
                 for batches, position in self._steps():
-                    labels, stops = self.host_comm.all_reduce(
-                        sum(map(self._loss_weight, batches)), self._stop_signal is not None
+                    weight, stops = self.host_comm.all_reduce(
+                        sum(map(self.objective.weight, batches)), self._stop_signal is not None
                     )
                     if stops:  # all processes see the same sum, so all of them stop before the same update
                         self._stopped = True
                         break
                     with GRAPH_LOCK:
-                        record = self._update(batches, position, labels)
+                        record = self._update(batches, position, weight)
                     self._notify("on_step", record)
                     self._handle_bad_loss(record, batches)
                     if self.options.eval_every and self.step % self.options.eval_every == 0:
@@ -261,8 +262,8 @@ class Trainer:
                 if self.step >= self.options.total_steps:
                     return
 
-    def _update(self, batches: list[Batch], position: Position, labels: float) -> StepRecord:
-        """One update from its micro batches; ``labels`` is the number of labeled tokens over all processes."""
+    def _update(self, batches: list[Batch], position: Position, weight: float) -> StepRecord:
+        """One update from its micro batches; ``weight`` is the sum of `Objective.weight` over all processes."""
         began = time.perf_counter()
         rate = self.schedule.at(self.step)
         scale = self.loss_scale.value
@@ -275,9 +276,8 @@ class Trainer:
                 Tensor(batch.document_ids),
                 Tensor(batch.labels),
                 Tensor(self._dropout_seed(index), ms.int32),
-                Tensor(self._loss_weight(batch) / max(labels, 1), ms.float32),
-                self._reference_of(batch),
-                self._label_indices(batch),
+                Tensor(self.objective.weight(batch) / max(weight, 1), ms.float32),
+                self.objective.extra_targets(batch),
             )
             for index, batch in enumerate(batches)
         ]
@@ -341,26 +341,6 @@ class Trainer:
 
     def _rewinds(self, verdict: str) -> bool:
         return verdict == "spike" and self.options.health.rewind
-
-    def _loss_weight(self, batch: Batch) -> int:
-        """Weight of a batch within its step: number of labeled tokens, or of pairs."""
-        return batch.label_count if self.options.preference is None else batch.row_count
-
-    def _reference_of(self, batch: Batch) -> Tensor | None:
-        """The reference's log-probabilities of the batch's pairs ``[B, 2]``; zeros if none are needed."""
-        if self.options.preference is None:
-            return None
-        values = np.zeros((len(batch.input_ids), 2), np.float32)
-        if self.reference is not None and batch.rows is not None:
-            values[: len(batch.rows)] = self.reference[batch.rows]
-        return Tensor(values)
-
-    def _label_indices(self, batch: Batch) -> Tensor | None:
-        """Indices of all labeled tokens, filled up with others."""
-        if self.options.head_tokens is None:
-            return None
-        order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
-        return Tensor(order[: self.options.head_tokens[batch.labels.shape[1]]].astype(np.int32))
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """Dropout seed of this micro batch, which is the same in a resumed run."""

@@ -31,6 +31,7 @@ def main() -> None:
     from mindcoder.peft.from_section import lora_options
     from mindcoder.peft.lora import add_lora
     from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
+    from mindcoder.train.objectives.registry import default_objective
     from mindcoder.train.options import TrainOptions
     from mindcoder.train.run import micro_batches
     from mindcoder.train.step import MicroBatch
@@ -58,7 +59,8 @@ def main() -> None:
     )
     schedule, scale = build_schedule(config, 1), build_loss_scale(config)
     no_data = None  # the micro batches are made here
-    step = Trainer(decoder, no_data, build_optimizer(config), schedule, scale, options, comm=comm).train_step
+    optimizer, objective = build_optimizer(config), default_objective()
+    step = Trainer(decoder, no_data, optimizer, schedule, scale, options, objective, comm=comm).train_step
     step.set_train(True)
     shape = (config.runner_config.batch_size, config.model.settings.seq_length)
     ids = Tensor(np.zeros(shape, np.int32))
