@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import mindspore as ms
 from mindspore import Tensor, nn
@@ -17,7 +18,7 @@ from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
 from mindcoder.train.pipeline_step import stage_link
 
-MetricsBuilder = Callable[[Decoder], nn.Cell]
+MetricsBuilder = Callable[[Decoder], nn.Cell]  # `Objective.metrics`
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,12 @@ class PipelineEval:
         return zero, zero, zero
 
 
-def build_eval_step(decoder: Decoder, comm: ProcessGroups, metrics: MetricsBuilder) -> EvalStep | PipelineEval:
-    """The evaluation step of this rank's part of the network; ``metrics`` is `Objective.metrics`."""
-    if decoder.stage.is_whole:
-        return EvalStep(decoder, metrics(decoder))
-    return PipelineEval(decoder, comm, metrics)
+def build_evaluation(
+    decoder: Decoder, loader: BatchLoader, comm: ProcessGroups, metrics: MetricsBuilder
+) -> Callable[[], EvalResult]:
+    """`evaluate` of this rank's part of the network; ``metrics`` is `Objective.metrics`."""
+    step = EvalStep(decoder, metrics(decoder)) if decoder.stage.is_whole else PipelineEval(decoder, comm, metrics)
+    return partial(evaluate, step, loader, comm.mesh.rank == 0, HostCollectives(comm))
 
 
 def evaluate(

@@ -23,7 +23,7 @@ from mindcoder.checkpoint.store import (
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.content import content_digest, kept_digest, signature
-from mindcoder.data.loader import Loader
+from mindcoder.data.loader import DataLayout, Loader
 from mindcoder.data.text_format import UNKNOWN, TextFormat, write_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.from_section import config_from_section
@@ -38,15 +38,17 @@ from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions
 from mindcoder.peft.prefix import add_prefix
 from mindcoder.planning.memory import BYTES_PER_PARAMETER
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.train.build import build_adamw, build_step
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.callbacks.console import ConsoleProgress
 from mindcoder.train.callbacks.curve import CurveFiles
 from mindcoder.train.callbacks.tensorboard import TensorBoard
 from mindcoder.train.callbacks.trackers import TRACKERS, tracker
+from mindcoder.train.checkpointing import Checkpointing
 from mindcoder.train.datasets import build_loader, build_stream
 from mindcoder.train.description import write_run_description
 from mindcoder.train.divided_check import DividedCheck
-from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
+from mindcoder.train.evaluate import EvalResult, build_evaluation
 from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
 from mindcoder.train.health import HealthOptions
 from mindcoder.train.identity import NO_BASE, compare, identity_of
@@ -161,6 +163,9 @@ def _set_up(
         total_steps=steps,
         epochs=runner.epochs,
         accumulate=accumulate,
+        schedule=schedule,
+        optimizer=build_optimizer(config),
+        loss_scale=build_loss_scale(config),
         max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
         seed=config.seed,
         save_every=saving.save_checkpoint_steps or 0,
@@ -203,16 +208,17 @@ def _set_up(
         if item.type in TRACKERS
     ]
     callbacks += listeners
+    optimizer = build_adamw(decoder, options, comm)
+    data = DataLayout(loader.rows, loader.global_batch, accumulate, loader.lengths)
     trainer = Trainer(
         decoder,
         loader,
-        build_optimizer(config),
-        schedule,
-        build_loss_scale(config),
-        options,
         objective,
+        build_step(decoder, optimizer, objective, options, comm),
+        Checkpointing(decoder, optimizer, data, options, comm),
+        options,
         callbacks if mesh.rank == 0 else [],
-        eval_loader,
+        build_evaluation(decoder, eval_loader, comm, objective.metrics) if eval_loader else None,
         comm,
     )
     if resume_from is not None:
@@ -354,5 +360,4 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     weights = fitting_weights(config.load_checkpoint, network)
     decoder = build_part(comm, network, config, empty=True)
     log.info("weights from %s", load_weights(decoder, weights).describe())
-    step = build_eval_step(decoder, comm, objective_entry(config).load().metrics)
-    return evaluate(step, loader, comm.mesh.rank == 0, HostCollectives(comm))
+    return build_evaluation(decoder, loader, comm, objective_entry(config).load().metrics)()
