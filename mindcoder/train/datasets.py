@@ -5,7 +5,7 @@ from __future__ import annotations
 from mindcoder.config.dataset_section import DataLoaderSection, DatasetSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.infill import InfillOptions
-from mindcoder.data.loader import BatchLoader
+from mindcoder.data.loader import BatchLoader, Loader
 from mindcoder.data.prepared import is_text
 from mindcoder.data.readers import FORMATS, Reading, parse_columns
 from mindcoder.data.stream import StreamLoader, StreamOptions
@@ -45,6 +45,31 @@ def build_loader(
         weights=data.dataset_weights,
         buckets=data.length_buckets,
     )
+
+
+def build_train_loader(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate: int, mesh: Mesh) -> Loader:
+    """This rank's part of ``train_dataset``, prepared or streamed.
+
+    Args:
+        tokenizer: for data that are streamed.
+        accumulate: micro batches per update.
+
+    Raises:
+        UserError: see `build_loader` and `build_stream`.
+    """
+    section = config.train_dataset
+    if section.data_loader.streaming:
+        return build_stream(config, tokenizer, accumulate, mesh)
+    return build_loader(config, section, section.data_loader.shuffle, section.drop_remainder, mesh)
+
+
+def build_eval_loader(config: RunConfig, mesh: Mesh) -> BatchLoader:
+    """This rank's part of ``eval_dataset``, in file order.
+
+    Raises:
+        UserError: see `build_loader`.
+    """
+    return build_loader(config, config.eval_dataset, False, False, mesh)
 
 
 def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate: int, mesh: Mesh) -> StreamLoader:

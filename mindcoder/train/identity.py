@@ -68,12 +68,20 @@ def identity_of(
         base: digest of the weights that the run depends on throughout (the base of an adapter, the reference of an
             objective), `NO_BASE` if it starts from none, and None if they do not matter.
     """
-    data, wrapper, runner = config.train_dataset, config.runner_wrapper, config.runner_config
+    groups = _groups(config, network, content, text_format, base)
+    return Identity(groups, _free(config, mesh, total_steps), asdict(schedule))
+
+
+def _groups(
+    config: RunConfig, network: TransformerConfig, content: str, text_format: TextFormat, base: str | None
+) -> dict[str, Mapping[str, Any]]:
+    """See `Identity`."""
+    data, wrapper = config.train_dataset, config.runner_wrapper
     peak = config.lr_schedule.learning_rate
     rates = config.lr_schedule.model_dump(mode="json", exclude={"learning_rate", *LENGTH_KEYS})
     trained = network.architecture()
     adapter = config.model.settings.pet_config
-    groups = {
+    return {
         "data": {
             "content": content,
             "prompt_template": text_format.template,
@@ -97,8 +105,13 @@ def identity_of(
         },
         "objective": objective_keys(config),
     }
+
+
+def _free(config: RunConfig, mesh: Mesh, total_steps: int) -> dict[str, Any]:
+    """See `Identity`."""
+    runner = config.runner_config
     saving = next((item for item in config.callbacks if item.type.startswith("Checkpoint")), None)
-    free = {
+    return {
         "layout": f"data {mesh.data} x tensor {mesh.tensor} x pipeline {mesh.pipeline}",
         "batch_size": runner.batch_size,
         "gradient_accumulation_steps": runner.gradient_accumulation_steps,
@@ -108,7 +121,6 @@ def identity_of(
         "save_checkpoint_steps": saving.save_checkpoint_steps if saving is not None else 0,
         "load_checkpoint": config.load_checkpoint,
     }
-    return Identity(groups, free, asdict(schedule))
 
 
 def compare(state: Mapping[str, Any], now: Identity, allowed: Collection[str], folder: Path) -> list[str]:

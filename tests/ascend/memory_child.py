@@ -30,11 +30,10 @@ def main() -> None:
     from mindcoder.parallel.cluster import build_part, meet_cluster
     from mindcoder.peft.from_section import lora_options
     from mindcoder.peft.lora import add_lora
-    from mindcoder.train.build import build_adamw, build_step
+    from mindcoder.train.build import build_adamw, build_step, micro_batches
     from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
     from mindcoder.train.objectives.registry import default_objective
     from mindcoder.train.options import TrainOptions
-    from mindcoder.train.run import micro_batches
     from mindcoder.train.step import MicroBatch
 
     began = time.monotonic()
