@@ -41,7 +41,7 @@ class Trainer:
         decoder: the network, with its initial weights.
         loader: training batches.
         objective: what is minimized.
-        step: one update of ``decoder``.
+        train_step: one update of ``decoder``.
         checkpointing: saves and restores the run.
         options: everything else.
         callbacks: notified of training events.
@@ -54,7 +54,7 @@ class Trainer:
         decoder: Decoder,
         loader: Loader,
         objective: Objective,
-        step: Step,
+        train_step: Step,
         checkpointing: Checkpointing,
         options: TrainOptions,
         callbacks: Sequence[Callback] = (),
@@ -62,7 +62,7 @@ class Trainer:
         comm: ProcessGroups | None = None,
     ) -> None:
         self.decoder, self.loader, self.objective, self.options = decoder, loader, objective, options
-        self.train_step, self.checkpointing, self.evaluate = step, checkpointing, evaluate
+        self.train_step, self.checkpointing, self.evaluate = train_step, checkpointing, evaluate
         self.callbacks = list(callbacks)
         self.health = LossHealth(options.health, options.checkpoint_root.parent / "health.jsonl")
         comm = comm or single_process()
