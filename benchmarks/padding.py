@@ -19,13 +19,12 @@ from mindspore import Tensor
 from benchmarks.networks import llama
 from benchmarks.record import write_result
 from mindcoder.backend.device import setup_device
-from mindcoder.data.encode import IGNORED_LABEL
 from mindcoder.data.loader import BatchLoader
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import load_tokenizer
-from mindcoder.train.datasets import head_tokens
+from mindcoder.train.objectives.causal_lm import CausalLM, head_tokens
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
@@ -36,18 +35,17 @@ WAYS = ("padded", "buckets", "packed")
 def epoch_seconds(loader: BatchLoader, config: TransformerConfig) -> tuple[float, int]:
     """Seconds of an epoch, and positions computed in it."""
     decoder = Decoder(config)
-    needed = head_tokens(loader, 1)
+    objective = CausalLM(head_tokens(loader, 1))
     optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions())
-    step = TrainStep(decoder, optimizer, max_grad_norm=1.0, selects_labels=needed is not None)
+    step = TrainStep(decoder, optimizer, max_grad_norm=1.0, objective=objective)
     step.set_train(True)
     seconds: dict[int, list[float]] = {}
     positions = 0
     for batch, _ in loader.batches():
         length = batch.input_ids.shape[1]
-        order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
-        label_indices = None if needed is None else Tensor(order[: needed[length]].astype(np.int32))
         arrays = (batch.input_ids, batch.position_ids, batch.document_ids, batch.labels)
-        micro = MicroBatch(*map(Tensor, arrays), Tensor(0, ms.int32), Tensor(1.0, ms.float32), None, label_indices)
+        extra = objective.extra_targets(batch)
+        micro = MicroBatch(*map(Tensor, arrays), Tensor(0, ms.int32), Tensor(1.0, ms.float32), extra)
         began = time.perf_counter()
         step.run([micro], 1e-4, 1.0)
         seconds.setdefault(length, []).append(time.perf_counter() - began)

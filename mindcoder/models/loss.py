@@ -6,7 +6,7 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.operators import matrix_product
-from mindcoder.backend.row_operators import AddRows, Cut, LabelGradient, LookUp
+from mindcoder.backend.row_operators import Cut, LabelGradient
 
 IGNORED_LABEL = -100
 LOGITS_PER_CHUNK = 32 * 1024 * 1024  # elements; 128 MiB in float32
@@ -73,48 +73,3 @@ class LinearCrossEntropy(nn.Cell):
         if self.scaled:
             grad_hidden, grad_weight = grad_hidden * dout[0], grad_weight * dout[0]
         return ops.cast(grad_hidden, hidden_states.dtype), ops.cast(grad_weight, weight.dtype), ops.zeros_like(labels)
-
-
-class GatherTokens(nn.Cell):
-    """Gather tokens: ``hidden_states [tokens, H]`` at ``indices [P]`` int32 -> ``[P, H]``."""
-
-    def __init__(self) -> None:
-        super().__init__(auto_prefix=False)
-        self.look_up, self.add_rows = LookUp(), AddRows()
-
-    def construct(self, hidden_states: Tensor, indices: Tensor) -> Tensor:
-        return self.look_up(hidden_states, indices)
-
-    def bprop(self, hidden_states, indices, out, dout):
-        return self.add_rows(ops.zeros_like(hidden_states), indices, dout), ops.zeros_like(indices)
-
-
-class SelectedCrossEntropy(nn.Cell):
-    """Applies a loss to labeled tokens only; head and softmax are not computed for the others.
-
-    ``construct(hidden_states [tokens, H], weight [V, H], (labels [B, S], label_indices [P]))``; ``label_indices`` are
-    those of all labeled tokens, filled up to P with unlabeled ones. Returns what ``loss`` returns.
-    """
-
-    def __init__(self, loss: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)
-        self.loss, self.gather_tokens, self.look_up = loss, GatherTokens(), LookUp()
-
-    def construct(self, hidden_states: Tensor, weight: Tensor, targets: tuple) -> tuple:
-        labels, label_indices = targets
-        selected = self.look_up(labels.reshape((-1, 1)), label_indices)
-        return self.loss(self.gather_tokens(hidden_states, label_indices), weight, selected.reshape((-1,)))
-
-
-class TokenCrossEntropy(nn.Cell):
-    """Per-token cross entropy for evaluation: float32 logits ``[tokens, V]``, labels ``[tokens]`` -> ``[tokens]``."""
-
-    def __init__(self) -> None:
-        super().__init__(auto_prefix=False)
-        self.log_softmax = ops.LogSoftmax(-1)
-        self.gather_label = ops.GatherD()
-
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))
-        losses = -self.gather_label(self.log_softmax(logits), 1, targets).reshape((-1,))
-        return losses * ops.cast(labels != IGNORED_LABEL, ms.float32)

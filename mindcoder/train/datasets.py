@@ -12,9 +12,7 @@ from mindcoder.data.stream import StreamLoader, StreamOptions
 from mindcoder.errors import UserError
 from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.tokenizer import CodeTokenizer
-
-HEAD_TOKENS_MULTIPLE = 64
-WORTH_SELECTING = 0.9  # fraction of labeled tokens above which selecting them does not pay
+from mindcoder.train.objectives.registry import objective_entry
 
 
 def build_loader(
@@ -49,6 +47,31 @@ def build_loader(
     )
 
 
+def build_train_loader(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate: int, mesh: Mesh) -> Loader:
+    """This rank's part of ``train_dataset``, prepared or streamed.
+
+    Args:
+        tokenizer: for data that are streamed.
+        accumulate: micro batches per update.
+
+    Raises:
+        UserError: see `build_loader` and `build_stream`.
+    """
+    section = config.train_dataset
+    if section.data_loader.streaming:
+        return build_stream(config, tokenizer, accumulate, mesh)
+    return build_loader(config, section, section.data_loader.shuffle, section.drop_remainder, mesh)
+
+
+def build_eval_loader(config: RunConfig, mesh: Mesh) -> BatchLoader:
+    """This rank's part of ``eval_dataset``, in file order.
+
+    Raises:
+        UserError: see `build_loader`.
+    """
+    return build_loader(config, config.eval_dataset, False, False, mesh)
+
+
 def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate: int, mesh: Mesh) -> StreamLoader:
     """Stream ``train_dataset`` from text files during training.
 
@@ -63,8 +86,9 @@ def build_stream(config: RunConfig, tokenizer: CodeTokenizer | None, accumulate:
         raise UserError("streaming: a stream is endless, set the number of updates with runner_config.max_steps")
     if tokenizer is None:
         raise UserError("streaming needs a tokenizer: --vocab_file, or one beside --load_checkpoint")
-    if config.preference is not None or data.length_buckets:
-        other = "preference" if config.preference is not None else "length_buckets"
+    objective = objective_entry(config)
+    if objective.takes_pairs or data.length_buckets:
+        other = objective.section if objective.takes_pairs else "length_buckets"
         raise UserError(f"streaming and {other} cannot be combined: remove streaming")
     _check_weights(data)
     options = StreamOptions(
@@ -110,24 +134,3 @@ def _check_weights(data: DataLoaderSection) -> None:
         raise UserError(
             f"dataset_weights: expected a number of 0 or more for each of the {files} dataset_files, found {weights}"
         )
-
-
-def head_tokens(loader: Loader, epochs: int) -> dict[int, int] | None:
-    """Number of tokens to compute the head for, by batch length: the most labeled tokens of any batch.
-
-    None if that would be most of them, or if it is unknown before the data are read.
-
-    Raises:
-        UserError: there is no label at all.
-    """
-    if not isinstance(loader, BatchLoader):
-        return None
-    most = loader.most_labels(epochs)
-    if not any(most.values()):
-        raise UserError("no row has a label: every one is -100", loader.location)
-    needed = {
-        length: min(-(-count // HEAD_TOKENS_MULTIPLE) * HEAD_TOKENS_MULTIPLE, loader.batch_size * length)
-        for length, count in most.items()
-    }
-    worth = any(count < WORTH_SELECTING * loader.batch_size * length for length, count in needed.items())
-    return needed if worth else None

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
-from mindcoder.backend.operators import matrix_product
-from mindcoder.backend.row_operators import ArgMax
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import IGNORED_LABEL, TokenCrossEntropy
 from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
-from mindcoder.parallel.tensor_parallel import TensorParallel
-from mindcoder.parallel.vocabulary import VocabParallelAccuracy
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
-from mindcoder.train.gradients import vocab_parallel_statistics
 from mindcoder.train.pipeline_step import stage_link
+
+MetricsBuilder = Callable[[Decoder], nn.Cell]  # `Objective.metrics`
 
 
 @dataclass(frozen=True)
@@ -48,38 +46,19 @@ class EvalStep(nn.Cell):
 
     Args:
         decoder: the network, or its last pipeline stage, which takes hidden states instead of ids.
+        metrics: of the objective, see `Objective.metrics`.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, metrics: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
-        self.decoder = decoder
-        self.measure = VocabAccuracy()
-        if isinstance(decoder.tp, TensorParallel) and decoder.tp.vocabulary:
-            self.measure = VocabParallelAccuracy(vocab_parallel_statistics(decoder), decoder.tp.gather)
-        self.head_product = matrix_product(transpose_b=True, compute_dtype=decoder.config.compute_dtype)
+        self.decoder, self.metrics = decoder, metrics
 
     def construct(
         self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Three float32 scalars for int32 arrays ``[B, S]``."""
         hidden_states = self.decoder(inputs, position_ids, document_ids, Tensor(0, ms.int32))
-        logits = ops.cast(self.head_product(hidden_states, self.decoder.head_weight()), ms.float32)
-        labels = labels.reshape((-1,))
-        losses, right = self.measure(logits, labels)
-        count = ops.cast(labels != IGNORED_LABEL, ms.float32)
-        return losses.sum(), right.sum(), count.sum()
-
-
-class VocabAccuracy(nn.Cell):
-    """Losses and correct predictions ``[tokens]`` from logits ``[tokens, V]``."""
-
-    def __init__(self) -> None:
-        super().__init__(auto_prefix=False)
-        self.token_loss = TokenCrossEntropy()
-        self.argmax = ArgMax()
-
-    def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.token_loss(logits, labels), ops.cast(self.argmax(logits) == labels, ms.float32)
+        return self.metrics(hidden_states, self.decoder.head_weight(), labels)
 
 
 class PipelineEval:
@@ -88,9 +67,9 @@ class PipelineEval:
     The sums are returned on the last stage; zeros on the others.
     """
 
-    def __init__(self, decoder: Decoder, comm: ProcessGroups) -> None:
+    def __init__(self, decoder: Decoder, comm: ProcessGroups, metrics: MetricsBuilder) -> None:
         self.decoder, self.comm = decoder, comm
-        self.last = EvalStep(decoder) if decoder.stage.is_last else None
+        self.last = EvalStep(decoder, metrics(decoder)) if decoder.stage.is_last else None
 
     def set_train(self, train: bool) -> None:
         """Switch dropout on or off."""
@@ -111,9 +90,12 @@ class PipelineEval:
         return zero, zero, zero
 
 
-def build_eval_step(decoder: Decoder, comm: ProcessGroups) -> EvalStep | PipelineEval:
-    """The evaluation step of this rank's part of the network."""
-    return EvalStep(decoder) if decoder.stage.is_whole else PipelineEval(decoder, comm)
+def build_evaluation(
+    decoder: Decoder, loader: BatchLoader, comm: ProcessGroups, metrics: MetricsBuilder
+) -> Callable[[], EvalResult]:
+    """`evaluate` of this rank's part of the network; ``metrics`` is `Objective.metrics`."""
+    step = EvalStep(decoder, metrics(decoder)) if decoder.stage.is_whole else PipelineEval(decoder, comm, metrics)
+    return partial(evaluate, step, loader, comm.mesh.rank == 0, HostCollectives(comm))
 
 
 def evaluate(

@@ -51,13 +51,6 @@ def build_schedule(config: RunConfig, steps: int) -> Schedule:
     if peak is None:
         raise UserError("lr_schedule.learning_rate is missing (or optimizer.learning_rate)")
     warmup = _steps(section.warmup_steps, section.warmup_ratio, total)
-    end = section.lr_end
-    if end is None:
-        end = min(SMALL_END, peak) if kind in ("polynomial", "wsd") else 0.0
-    if kind == "cooldown":
-        end = section.lr_end1
-    elif kind in ("annealing", "warm_restarts"):
-        end = section.eta_min
     decay_steps = _decay_steps(section, kind, total)
     if kind == "polynomial" and decay_steps and decay_steps < total - warmup:
         raise UserError(
@@ -70,7 +63,7 @@ def build_schedule(config: RunConfig, steps: int) -> Schedule:
         total,
         warmup,
         section.warmup_lr_init,
-        end,
+        _end(section, kind, peak),
         _decay_start(section, total),
         decay_steps,
         section.num_cycles if section.num_cycles is not None else 1.0 if kind == "restarts" else 0.5,
@@ -80,6 +73,17 @@ def build_schedule(config: RunConfig, steps: int) -> Schedule:
         section.lr_end2 or section.lr_end1,
         section.t_mult,
     )
+
+
+def _end(section: LrSchedule, kind: Kind, peak: float) -> float:
+    """Learning rate at the end of the decay."""
+    if kind == "cooldown":
+        return section.lr_end1
+    if kind in ("annealing", "warm_restarts"):
+        return section.eta_min
+    if section.lr_end is not None:
+        return section.lr_end
+    return min(SMALL_END, peak) if kind in ("polynomial", "wsd") else 0.0
 
 
 def _steps(steps: int, ratio: float | None, total: int) -> int:

@@ -7,41 +7,17 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import AddRows
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.loss import LinearCrossEntropy, SelectedCrossEntropy
-from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
-from mindcoder.parallel.tensor_parallel import TensorParallel
-from mindcoder.parallel.vocabulary import VocabParallelCrossEntropy, VocabParallelStatistics
+from mindcoder.train.objectives.base import Objective
 from mindcoder.train.recompute import RecomputedGradients
-
-
-def head_loss(
-    decoder: Decoder, scaled: bool, preference: PreferenceOptions | None = None, selects_labels: bool = False
-) -> nn.Cell:
-    """Head fused with the loss: cross entropy over a whole or parallel vocabulary, or a preference loss."""
-    tp = decoder.tp
-    if preference is not None:
-        return PreferenceLoss(preference, scaled)
-    if selects_labels:
-        return SelectedCrossEntropy(head_loss(decoder, scaled))
-    if isinstance(tp, TensorParallel) and tp.vocabulary:
-        return VocabParallelCrossEntropy(vocab_parallel_statistics(decoder), scaled)
-    return LinearCrossEntropy(scaled, decoder.config.compute_dtype)
-
-
-def vocab_parallel_statistics(decoder: Decoder) -> VocabParallelStatistics:
-    """Softmax statistics of a parallel vocabulary."""
-    tp = decoder.tp
-    assert isinstance(tp, TensorParallel)
-    return VocabParallelStatistics(tp.gather, tp.shard_range_of(decoder.config.token_rows)[0])
 
 
 class PlainGradients(nn.Cell):
     """Gradients of inputs and weights of the last stage (or the whole network), with all activations kept.
 
-    ``construct(hidden_states, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs)`` takes
-    the arguments of `Decoder.run_layers`, the labels and the loss scale; it returns the scaled loss and (gradient of
-    ``hidden_states``, gradients of ``weights``). Arguments that only other stages need (`RecomputedGradients`) are
-    ignored.
+    ``construct(hidden_states, position_ids, document_ids, targets, seed, loss_scale, grad_output, layer_inputs)`` takes
+    the arguments of `Decoder.run_layers`, the targets of `Objective.loss` and the loss scale; it returns the scaled
+    loss and (gradient of ``hidden_states``, gradients of ``weights``). Arguments that only other stages need
+    (`RecomputedGradients`) are ignored.
     """
 
     def __init__(self, decoder: Decoder, loss: nn.Cell, weights: ms.ParameterTuple, loss_scaled: bool) -> None:
@@ -54,13 +30,13 @@ class PlainGradients(nn.Cell):
         hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
-        labels: Tensor,
+        targets: tuple,
         seed: Tensor,
         loss_scale: Tensor,
     ) -> Tensor:
-        """Scaled mean loss over the labeled tokens."""
+        """Scaled mean loss of the micro batch."""
         hidden_states = self.decoder.run_layers(hidden_states, position_ids, document_ids, seed)
-        loss = self.loss(hidden_states, self.decoder.head_weight(), labels)[0]
+        loss = self.loss(hidden_states, self.decoder.head_weight(), targets)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def construct(
@@ -68,13 +44,13 @@ class PlainGradients(nn.Cell):
         hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
-        labels: Tensor,
+        targets: tuple,
         seed: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
         layer_inputs: tuple,
     ) -> tuple:
-        return self.value_and_grad(hidden_states, position_ids, document_ids, labels, seed, loss_scale)
+        return self.value_and_grad(hidden_states, position_ids, document_ids, targets, seed, loss_scale)
 
 
 class MicroBatchGradients(nn.Cell):
@@ -83,27 +59,24 @@ class MicroBatchGradients(nn.Cell):
     Args:
         decoder: the network, or a stage of it.
         weights: its parameters, in the order of the returned gradients.
+        objective: what is minimized.
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: recompute every layer in the backward pass instead of keeping its activations; all pipeline stages
             but the last do so anyway, because their backward pass is a separate graph.
-        preference: train on preference pairs; ``labels`` then holds the targets of `PreferenceLoss`.
-        selects_labels: compute the head for labeled tokens only; ``labels`` then holds the targets of
-            `SelectedCrossEntropy`.
     """
 
     def __init__(
         self,
         decoder: Decoder,
         weights: ms.ParameterTuple,
+        objective: Objective,
         loss_scaled: bool = False,
         recompute: bool = False,
-        preference: PreferenceOptions | None = None,
-        selects_labels: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.loss_scaled = decoder, loss_scaled
         self.is_first = decoder.stage.is_first
-        loss = head_loss(decoder, loss_scaled, preference, selects_labels)
+        loss = objective.loss(decoder, loss_scaled)
         kind = RecomputedGradients if recompute or not decoder.stage.is_last else PlainGradients
         self.stage_gradients = kind(decoder, loss, weights, loss_scaled)
         names = [weight.name for weight in weights]
@@ -119,7 +92,7 @@ class MicroBatchGradients(nn.Cell):
         inputs: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
-        labels: Tensor,
+        targets: tuple,
         seed: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
@@ -129,8 +102,8 @@ class MicroBatchGradients(nn.Cell):
 
         Args:
             inputs: int32 ids ``[B, S]`` on the first stage, else the hidden states of the previous one.
-            position_ids, document_ids, labels: int32 ``[B, S]``; ``labels[b, s]`` is the token to be predicted at
-                position s, or -100.
+            position_ids, document_ids: int32 ``[B, S]``.
+            targets: of `Objective.loss`.
             seed: int32 scalar of the dropout masks.
             loss_scale: float32 scalar.
             grad_output: gradient of the stage's output; any scalar on the last one.
@@ -144,7 +117,7 @@ class MicroBatchGradients(nn.Cell):
         """
         hidden_states = self.decoder.embed_tokens(inputs)
         loss, (grad_hidden, grads) = self.stage_gradients(
-            hidden_states, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
+            hidden_states, position_ids, document_ids, targets, seed, loss_scale, grad_output, layer_inputs
         )
         if self.loss_scaled:
             loss = loss / loss_scale

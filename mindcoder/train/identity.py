@@ -16,6 +16,7 @@ from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.train.objectives.registry import objective_keys
 from mindcoder.train.request import CHANGE_GROUPS as GROUPS
 from mindcoder.train.schedule import Schedule
 
@@ -64,15 +65,23 @@ def identity_of(
         content: digest of the data; empty if this process does not know it.
         text_format: how the texts of the data became token ids.
         total_steps: updates of the whole run.
-        base: digest of the weights that the run depends on throughout (the base of an adapter, the reference of a
-            preference run), `NO_BASE` if it starts from none, and None if they do not matter.
+        base: digest of the weights that the run depends on throughout (the base of an adapter, the reference of an
+            objective), `NO_BASE` if it starts from none, and None if they do not matter.
     """
-    data, wrapper, runner = config.train_dataset, config.runner_wrapper, config.runner_config
+    groups = _groups(config, network, content, text_format, base)
+    return Identity(groups, _free(config, mesh, total_steps), asdict(schedule))
+
+
+def _groups(
+    config: RunConfig, network: TransformerConfig, content: str, text_format: TextFormat, base: str | None
+) -> dict[str, Mapping[str, Any]]:
+    """See `Identity`."""
+    data, wrapper = config.train_dataset, config.runner_wrapper
     peak = config.lr_schedule.learning_rate
     rates = config.lr_schedule.model_dump(mode="json", exclude={"learning_rate", *LENGTH_KEYS})
     trained = network.architecture()
     adapter = config.model.settings.pet_config
-    groups = {
+    return {
         "data": {
             "content": content,
             "prompt_template": text_format.template,
@@ -94,10 +103,15 @@ def identity_of(
             "pet_config": None if adapter is None else adapter.model_dump(mode="json"),
             **({} if base is None else {BASE: base}),
         },
-        "objective": {"preference": None if config.preference is None else config.preference.model_dump(mode="json")},
+        "objective": objective_keys(config),
     }
+
+
+def _free(config: RunConfig, mesh: Mesh, total_steps: int) -> dict[str, Any]:
+    """See `Identity`."""
+    runner = config.runner_config
     saving = next((item for item in config.callbacks if item.type.startswith("Checkpoint")), None)
-    free = {
+    return {
         "layout": f"data {mesh.data} x tensor {mesh.tensor} x pipeline {mesh.pipeline}",
         "batch_size": runner.batch_size,
         "gradient_accumulation_steps": runner.gradient_accumulation_steps,
@@ -107,7 +121,6 @@ def identity_of(
         "save_checkpoint_steps": saving.save_checkpoint_steps if saving is not None else 0,
         "load_checkpoint": config.load_checkpoint,
     }
-    return Identity(groups, free, asdict(schedule))
 
 
 def compare(state: Mapping[str, Any], now: Identity, allowed: Collection[str], folder: Path) -> list[str]:

@@ -28,6 +28,7 @@ from mindcoder.temporary import clear_abandoned
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
 from mindcoder.train.given_data import Data, loader_keys
+from mindcoder.train.objectives.registry import objective_entry
 from mindcoder.train.request import TrainRequest
 from mindcoder.train.text_formats import as_trained, format_of_run, tell_of_models_template
 
@@ -279,7 +280,7 @@ def with_prepared_texts(config: RunConfig, run_mode: str, tokenizer: CodeTokeniz
             )
         if not any(map(is_text, locations)):
             continue
-        pairs = config.preference is not None and name == "train_dataset"
+        pairs = objective_entry(config).takes_pairs and name == "train_dataset"
         infill = infill_options(section.data_loader, config.seed)
         template = config.processor.prompt_template
         options = TextOptions(config.model.settings.seq_length, template, pairs, infill, reading)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindcoder.data.text_format import UNKNOWN, TextFormat
-from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.peft.options import LoraOptions, PrefixOptions
 from mindcoder.train.health import HealthOptions
 from mindcoder.train.identity import Identity
+from mindcoder.train.optimizer import AdamWOptions
+from mindcoder.train.precision import LossScale
+from mindcoder.train.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,20 @@ class TrainOptions:
         total_steps: updates of the whole run.
         epochs: passes over the data; the run ends at whichever comes first.
         accumulate: micro batches per update.
+        schedule: learning rate by update.
+        optimizer: AdamW's hyperparameters.
         max_grad_norm: clip to this global norm; 0 disables clipping.
         seed: of dropout; initial values and data order use it separately.
         save_every: updates between checkpoints; 0 saves at the end only.
         keep: number of checkpoints to keep.
         eval_every: updates between evaluations; 0 evaluates at the end only.
         checkpoint_root: folder of the checkpoints.
+        loss_scale: at the start; for float16, scale 1 and factor 1 otherwise.
         recompute: keep only each layer's input and recompute the layer in the backward pass.
         shard_optimizer: shard the optimizer states over the data-parallel ranks (ZeRO-1).
         lora, prefix: train an adapter; only it is saved.
         base: location of an adapter's frozen weights.
-        preference: train on preference pairs.
         health: reaction to loss spikes and NaN losses.
-        head_tokens: number of tokens to compute the head for, by micro batch length; at least the number of labeled
-            tokens; None for all.
         identity: everything that determines the run's numbers; stored in checkpoints.
         text_format: how the texts of the data became token ids; stored in checkpoints.
         peak_tflops: peak of a device in 10^12 floating point operations per second; 0 if unknown.
@@ -43,23 +44,24 @@ class TrainOptions:
     total_steps: int
     epochs: int
     accumulate: int
+    schedule: Schedule
+    optimizer: AdamWOptions
     max_grad_norm: float
     seed: int
     save_every: int
     keep: int
     eval_every: int
     checkpoint_root: Path
+    loss_scale: LossScale = field(default_factory=LossScale)
     recompute: bool = False
     shard_optimizer: bool = False
     lora: LoraOptions | None = None
     prefix: PrefixOptions | None = None
     base: str = ""
-    preference: PreferenceOptions | None = None
     health: HealthOptions = HealthOptions()
     identity: Identity | None = None
     text_format: TextFormat = UNKNOWN
     peak_tflops: float = 0.0
-    head_tokens: Mapping[int, int] | None = None
 
     @property
     def freezes(self) -> bool:

@@ -12,6 +12,7 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.collectives import PipelinePeer, ProcessGroups
 from mindcoder.parallel.pipeline import OneForwardOneBackward
 from mindcoder.train.gradients import MicroBatchGradients
+from mindcoder.train.objectives.base import Objective
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.recompute import ForwardStage
 from mindcoder.train.step import MicroBatch
@@ -65,7 +66,7 @@ class BackwardStage(nn.Cell):
     ) -> tuple[Tensor, Tensor]:
         """Weighted loss and the gradient of the stage's input."""
         loss, grad_hidden, grads = self.gradients(
-            inputs, position_ids, document_ids, labels, seed, loss_scale, grad_output, layer_inputs
+            inputs, position_ids, document_ids, (labels, document_ids), seed, loss_scale, grad_output, layer_inputs
         )
         return self.accumulate(loss * share, grads, share), grad_hidden
 
@@ -95,6 +96,7 @@ class PipelineStep:
     Args:
         decoder: this stage of the network.
         optimizer: updates ``decoder``'s parameters.
+        objective: what is minimized; it gets labels and document ids only.
         max_grad_norm: clip to this global norm; 0 disables clipping.
         loss_scaled: whether the loss scale may differ from 1 (float16).
         recompute: keep only layer inputs on the last stage too; the others always do.
@@ -105,13 +107,14 @@ class PipelineStep:
         self,
         decoder: Decoder,
         optimizer: AdamW,
+        objective: Objective,
         max_grad_norm: float,
         loss_scaled: bool,
         recompute: bool,
         comm: ProcessGroups,
     ) -> None:
         self.decoder, self.comm = decoder, comm
-        gradients = MicroBatchGradients(decoder, optimizer.parameters, loss_scaled, recompute)
+        gradients = MicroBatchGradients(decoder, optimizer.parameters, objective, loss_scaled, recompute)
         accumulate = Accumulate(gradient_buffers(optimizer.parameters), gradients.partial)
         self.forward = ForwardStage(decoder)
         self.backward = BackwardStage(gradients, accumulate)

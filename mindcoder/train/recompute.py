@@ -19,7 +19,7 @@ class RecomputedGradients(nn.Cell):
 
     Args:
         decoder: the network, or a stage of it.
-        loss: the fused head and loss; needed on the last stage.
+        loss: of the objective; needed on the last stage.
         weights: parameters of the network, in the order of the returned gradients.
         loss_scaled: multiply the loss by ``loss_scale``.
     """
@@ -54,10 +54,10 @@ class RecomputedGradients(nn.Cell):
         self.gradient = ops.GradOperation(get_all=True, get_by_list=True, sens_param=True)
         self.input_gradient = ops.GradOperation(get_all=True, sens_param=True)
 
-    def head(self, hidden_states: Tensor, labels: Tensor, loss_scale: Tensor) -> Tensor:
+    def head(self, hidden_states: Tensor, targets: tuple, loss_scale: Tensor) -> Tensor:
         """Scaled loss from the output of the last layer."""
         hidden_states = self.decoder.final_norm_output(hidden_states)
-        loss = self.loss(hidden_states, self.decoder.head_weight(), labels)[0]
+        loss = self.loss(hidden_states, self.decoder.head_weight(), targets)[0]
         return loss * loss_scale if self.loss_scaled else loss
 
     def zeros(self, longest: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class RecomputedGradients(nn.Cell):
         hidden_states: Tensor,
         position_ids: Tensor,
         document_ids: Tensor,
-        labels: Tensor,
+        targets: tuple,
         seed: Tensor,
         loss_scale: Tensor,
         grad_output: Tensor,
@@ -90,9 +90,9 @@ class RecomputedGradients(nn.Cell):
                 inputs += (decoder.layers[index](inputs[index], cos_sin, mask, seed, batch, length),)
             last = inputs[len(decoder.layers)]
             if self.trains_head:
-                loss, (grad_hidden, head_grads) = self.head_gradient(last, labels, loss_scale)
+                loss, (grad_hidden, head_grads) = self.head_gradient(last, targets, loss_scale)
             else:
-                loss, grad_hidden = self.head_gradient(last, labels, loss_scale)
+                loss, grad_hidden = self.head_gradient(last, targets, loss_scale)
         layer_grads = ()
         for back in range(len(decoder.layers)):
             index = len(decoder.layers) - 1 - back

@@ -11,9 +11,10 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.collectives import ProcessGroups, single_process
 from mindcoder.train.gradients import MicroBatchGradients
+from mindcoder.train.objectives.base import Objective
+from mindcoder.train.objectives.registry import default_objective
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers
 
@@ -25,10 +26,8 @@ class MicroBatch:
     Attributes:
         input_ids, position_ids, document_ids, labels: int32 ``[B, S]``.
         seed: int32 scalar of its dropout masks.
-        share: float32 scalar, its fraction of the step's labeled tokens (of its pairs with `PreferenceOptions`).
-        reference: float32 ``[B, 2]``, the reference model's log-probabilities of a pair's answers; None without pairs.
-        label_indices: int32 ``[P]``, indices into the ``B * S`` tokens that include all labeled ones; None to compute
-            the head for all tokens.
+        share: float32 scalar, its fraction of the step's `Objective.weight`.
+        extra_targets: what the objective's loss takes beside them, see `Objective.extra_targets`.
     """
 
     input_ids: Tensor
@@ -37,8 +36,7 @@ class MicroBatch:
     labels: Tensor
     seed: Tensor
     share: Tensor
-    reference: Tensor | None = None
-    label_indices: Tensor | None = None
+    extra_targets: tuple[Tensor, ...] = ()
 
 
 class Step(Protocol):
@@ -62,8 +60,7 @@ class TrainStep(nn.Cell):
         loss_scaled: whether ``loss_scale`` may differ from 1 (float16).
         recompute: recompute every layer in the backward pass instead of keeping its activations.
         comm: the processes that share each step.
-        preference: train on preference pairs.
-        selects_labels: compute the head only for the tokens at each micro batch's ``label_indices``.
+        objective: what is minimized; next-token prediction by default.
     """
 
     def __init__(
@@ -75,16 +72,14 @@ class TrainStep(nn.Cell):
         loss_scaled: bool = False,
         recompute: bool = False,
         comm: ProcessGroups | None = None,
-        preference: PreferenceOptions | None = None,
-        selects_labels: bool = False,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         comm = comm or single_process()
         self.weights = optimizer.parameters
         self.micro_batch = MicroBatchGradients(
-            decoder, self.weights, loss_scaled, recompute, preference, selects_labels
+            decoder, self.weights, objective or default_objective(), loss_scaled, recompute
         )
-        self.has_pairs, self.selects_labels = preference is not None, selects_labels
         self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, comm)
         mesh = comm.mesh
         self.data_sum = comm.all_reduce_among(mesh.data_ranks()) if mesh.data > 1 else None
@@ -101,10 +96,8 @@ class TrainStep(nn.Cell):
             inputs = (
                 *(batch.input_ids, batch.position_ids, batch.document_ids, batch.labels, batch.seed),
                 *(learning_rate, loss_scale, batch.share, Tensor(index == len(micro_batches) - 1)),
+                *batch.extra_targets,
             )
-            extra = batch.reference if self.has_pairs else batch.label_indices if self.selects_labels else None
-            if extra is not None:
-                inputs = (*inputs, extra)
             if batch.input_ids.shape not in self._compiled_for:  # batches may differ in length
                 compile_ahead(self, *inputs)
                 self._compiled_for.add(batch.input_ids.shape)
@@ -122,14 +115,10 @@ class TrainStep(nn.Cell):
         labels: Tensor,
         seed: Tensor,
         loss_scale: Tensor,
-        *extra: Tensor,
+        *extra_targets: Tensor,
     ) -> tuple[Tensor, tuple]:
         """Unscaled loss and scaled gradients of one micro batch."""
-        targets = labels
-        if self.has_pairs:
-            targets = (labels, document_ids, extra[0])
-        elif self.selects_labels:
-            targets = (labels, extra[0])
+        targets = (labels, document_ids) + extra_targets
         loss, grad_hidden, grads = self.micro_batch(
             input_ids, position_ids, document_ids, targets, seed, loss_scale, loss_scale
         )
@@ -146,7 +135,7 @@ class TrainStep(nn.Cell):
         loss_scale: Tensor,
         share: Tensor,
         is_last: Tensor,
-        *extra: Tensor,
+        *extra_targets: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run one micro batch.
 
@@ -156,16 +145,16 @@ class TrainStep(nn.Cell):
             seed: int32 scalar of the dropout masks.
             learning_rate: float32 scalar.
             loss_scale: float32 scalar; 1 without loss scaling.
-            share: float32 scalar, this micro batch's fraction of the step's labeled tokens, over all micro batches and
-                ranks.
+            share: float32 scalar, this micro batch's fraction of the step's `Objective.weight`, over all micro batches
+                and ranks.
             is_last: bool scalar, whether to update after this micro batch (accumulation).
-            extra: the reference with pairs, the token indices with ``selects_labels``; see `MicroBatch`.
+            extra_targets: see `MicroBatch`.
 
         Returns:
             The micro batch's mean loss (over several ranks: its share of the step's loss, all-reduced) and the
             gradient's global norm (0 when no update was due), float32 scalars.
         """
-        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *extra)
+        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *extra_targets)
         if not self.accumulates:
             if self.data_sum is not None:
                 loss = self.data_sum(ops.depend(loss * share, grads))

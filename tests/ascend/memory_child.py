@@ -30,11 +30,11 @@ def main() -> None:
     from mindcoder.parallel.cluster import build_part, meet_cluster
     from mindcoder.peft.from_section import lora_options
     from mindcoder.peft.lora import add_lora
+    from mindcoder.train.build import build_adamw, build_step, micro_batches
     from mindcoder.train.from_section import build_loss_scale, build_optimizer, build_schedule
+    from mindcoder.train.objectives.registry import default_objective
     from mindcoder.train.options import TrainOptions
-    from mindcoder.train.run import micro_batches
     from mindcoder.train.step import MicroBatch
-    from mindcoder.train.trainer import Trainer
 
     began = time.monotonic()
     comm = meet_cluster(config)
@@ -46,6 +46,9 @@ def main() -> None:
         total_steps=1,
         epochs=1,
         accumulate=accumulate,
+        schedule=build_schedule(config, 1),
+        optimizer=build_optimizer(config),
+        loss_scale=build_loss_scale(config),
         max_grad_norm=config.runner_wrapper.max_grad_norm if config.runner_wrapper.use_clip_grad else 0.0,
         seed=0,
         save_every=0,
@@ -56,9 +59,7 @@ def main() -> None:
         shard_optimizer=bool(config.parallel_config.optimizer_shard) and comm.mesh.data > 1,
         lora=lora,
     )
-    schedule, scale = build_schedule(config, 1), build_loss_scale(config)
-    no_data = None  # the micro batches are made here
-    step = Trainer(decoder, no_data, build_optimizer(config), schedule, scale, options, comm=comm).train_step
+    step = build_step(decoder, build_adamw(decoder, options, comm), default_objective(), options, comm)
     step.set_train(True)
     shape = (config.runner_config.batch_size, config.model.settings.seq_length)
     ids = Tensor(np.zeros(shape, np.int32))

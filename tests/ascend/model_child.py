@@ -35,7 +35,8 @@ def train(case: dict) -> dict[str, np.ndarray]:
     import mindspore as ms
     from mindspore import Tensor
 
-    from mindcoder.models.preference_loss import PreferenceOptions
+    from mindcoder.train.objectives.preference import Preference
+    from mindcoder.train.objectives.preference_loss import PreferenceOptions
     from mindcoder.train.optimizer import AdamW, AdamWOptions
     from mindcoder.train.step import MicroBatch, TrainStep
 
@@ -57,7 +58,7 @@ def train(case: dict) -> dict[str, np.ndarray]:
         accumulates=bool(case.get("accumulates")),
         loss_scaled=case.get("loss_scale", 1.0) != 1.0,
         recompute=case["recompute"],
-        preference=PreferenceOptions() if case.get("pairs") else None,
+        objective=Preference(PreferenceOptions()) if case.get("pairs") else None,
     )
     step.set_train(True)
     data = np.load(case["inputs"])
@@ -71,7 +72,7 @@ def train(case: dict) -> dict[str, np.ndarray]:
         for weight, gradient in zip(step.weights, gradients):
             found[f"gradient.{weight.name}"] = gradient.astype(ms.float32).asnumpy() / scale
     micro = 2 if case.get("accumulates") else 1
-    batches = [MicroBatch(*arrays, seed, Tensor(1.0 / micro, ms.float32), *extra)] * micro
+    batches = [MicroBatch(*arrays, seed, Tensor(1.0 / micro, ms.float32), extra)] * micro
     curve = [step.run(batches, case.get("rate", 1e-3), scale) for _ in range(case.get("steps", 0))]
     found["curve"] = np.array(curve, np.float64).reshape((-1, 2))  # loss and gradient norm
     return found

@@ -20,6 +20,7 @@ from mindcoder.generate.model import ModelRequest, open_draft, open_model
 from mindcoder.generate.run import PredictRequest, predict
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import load_tokenizer
+from mindcoder.train import datasets
 from mindcoder.train import run as training
 
 CONFIGS = REPOSITORY / "configs"
@@ -67,8 +68,7 @@ def test_predict_with_weights_of_another_model_builds_nothing(form, small, no_ne
 @pytest.mark.parametrize("action", ["finetune", "eval"])
 def test_training_and_evaluation_build_nothing_either(action, small, no_network, monkeypatch, tmp_path):
     loader = types.SimpleNamespace(batches_per_epoch=8, holds_pairs=False, length=16)
-    monkeypatch.setattr(training, "build_loader", lambda *arguments: loader)
-    monkeypatch.setattr(training, "head_tokens", lambda *arguments: None)
+    monkeypatch.setattr(datasets, "build_loader", lambda *arguments: loader)
     monkeypatch.setattr(training, "content_digest", lambda *arguments: "")
     config = settings("wizardcoder/15b_finetune.yaml", small / "hf", tmp_path)
     config = config.model_copy(update={"use_parallel": False})

@@ -17,6 +17,7 @@ from mindspore import Tensor
 
 from mindcoder.checkpoint.load import read_parameters
 from mindcoder.train.evaluate import EvalStep
+from mindcoder.train.objectives.token_metrics import TokenMetrics
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import TrainStep
 
@@ -125,7 +126,7 @@ def test_eval_step_equals_huggingface_loss_and_accuracy(hf_folder, rng):
     model, decoder, _ = hf_folder(multi_query=True)
     ids, labels, inputs = one_batch(rng)
     output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
-    step = EvalStep(decoder)
+    step = EvalStep(decoder, TokenMetrics(decoder))
     loss, right, count = (float(part.asnumpy()) for part in step(*inputs))
     predicted = output.logits.argmax(-1).numpy()[:, :-1]
     assert loss / count == pytest.approx(output.loss.item(), abs=1e-5)

@@ -10,7 +10,7 @@ from families import VOCAB, Gradients
 from mindspore import Tensor
 
 from mindcoder.data.encode import Example, encode_record
-from mindcoder.data.loader import BatchLoader, shift_labels
+from mindcoder.data.loader import Batch, BatchLoader, shift_labels
 from mindcoder.data.mindrecord_file import write_dataset
 from mindcoder.data.packing import Row, pack, pack_first_fit, pad_each
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
@@ -18,8 +18,9 @@ from mindcoder.data.readers import read_records
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
-from mindcoder.train.datasets import head_tokens
 from mindcoder.train.evaluate import EvalStep
+from mindcoder.train.objectives.causal_lm import CausalLM, head_tokens
+from mindcoder.train.objectives.token_metrics import TokenMetrics
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
@@ -44,7 +45,7 @@ def test_packed_rows_have_the_loss_of_the_records(family, small_tokenizer):
             parameter.asnumpy() + np.random.default_rng(0).standard_normal(parameter.shape).astype(np.float32) * 0.1
         )
         parameter.set_data(Tensor(values.astype(np.float32)))
-    step = EvalStep(decoder)
+    step = EvalStep(decoder, TokenMetrics(decoder))
     step.set_train(False)
     examples = [encode_record(item, small_tokenizer, 256) for item in list(read_records(SAMPLES))[:16]]
     means = []
@@ -79,9 +80,12 @@ def test_a_head_at_labeled_tokens_only_gives_the_same_loss_and_gradients(recompu
     inputs = [Tensor(item) for item in (ids, positions, np.zeros_like(ids), labels)]
     inputs += [Tensor(0, ms.int32), Tensor(1.0, ms.float32)]
     whole = Gradients(TrainStep(decoder, optimizer, recompute=recompute))(*inputs)
-    label_indices = np.argsort(labels.reshape(-1) == -100, kind="stable")[:64].astype(np.int32)
-    picked = SelectedGradients(TrainStep(decoder, optimizer, recompute=recompute, selects_labels=True))(
-        *inputs, Tensor(label_indices)
+    objective = CausalLM({64: 64})
+    (label_indices,) = objective.extra_targets(Batch(ids, labels, positions, np.zeros_like(ids)))
+    expected = np.argsort(labels.reshape(-1) == -100, kind="stable")[:64]
+    np.testing.assert_array_equal(label_indices.asnumpy(), expected)
+    picked = SelectedGradients(TrainStep(decoder, optimizer, recompute=recompute, objective=objective))(
+        *inputs, label_indices
     )
     np.testing.assert_allclose(picked[0].asnumpy(), whole[0].asnumpy(), rtol=1e-6)
     for ours, theirs in zip(picked[1], whole[1]):

@@ -19,9 +19,10 @@ from mindcoder.data.encode import Example
 from mindcoder.data.packing import pack
 from mindcoder.data.readers import BadRecord, Pair, read_records
 from mindcoder.families.registry import family_of
-from mindcoder.models.preference_loss import PreferenceOptions
+from mindcoder.train.objectives.pair_scores import PairStep
+from mindcoder.train.objectives.preference import Preference
+from mindcoder.train.objectives.preference_loss import PreferenceOptions
 from mindcoder.train.optimizer import AdamW, AdamWOptions
-from mindcoder.train.reference import PairStep
 from mindcoder.train.step import TrainStep
 
 OPTIONS = {
@@ -98,7 +99,7 @@ def test_loss_and_gradients_equal_trls(case, family, recompute, hf_folder, rng):
     np.testing.assert_allclose(sums.asnumpy().reshape(-1), logps.detach().numpy(), rtol=1e-5, atol=1e-4)
     assert counts.asnumpy().reshape(-1).tolist() == lengths.tolist()
     optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions())
-    step = TrainStep(decoder, optimizer, recompute=recompute, preference=options)
+    step = TrainStep(decoder, optimizer, recompute=recompute, objective=Preference(options))
     pairs = Tensor(reference.numpy().reshape(-1, 2))
     loss, grads = PairGradients(step)(*inputs, Tensor(0, ms.int32), Tensor(1.0, ms.float32), pairs)
     assert abs(float(loss.asnumpy()) - float(expected)) < 1e-5

@@ -14,6 +14,7 @@ from mindcoder.families.registry import family_of
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.stage import stage_of
 from mindcoder.train.gradients import MicroBatchGradients
+from mindcoder.train.objectives.registry import default_objective
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.pipeline_step import BackwardStage
 from mindcoder.train.recompute import ForwardStage
@@ -35,7 +36,7 @@ def network(tied: bool):
 def stage_cells(config, index: int):
     decoder = Decoder(config, seed=3, stage=stage_of([2, 1], index))
     weights = ms.ParameterTuple(decoder.trainable_params())
-    gradients = MicroBatchGradients(decoder, weights)
+    gradients = MicroBatchGradients(decoder, weights, default_objective())
     buffers = gradient_buffers(weights)
     backward = BackwardStage(gradients, Accumulate(buffers, gradients.partial))
     backward.set_train(True)

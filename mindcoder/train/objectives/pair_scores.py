@@ -14,8 +14,8 @@ from mindspore import Tensor, nn
 from mindcoder.data.loader import BatchLoader
 from mindcoder.files import replacing
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.preference_loss import PairLogprobs
 from mindcoder.progress import tqdm
+from mindcoder.train.objectives.preference_loss import PairLogprobs
 
 log = logging.getLogger(__name__)
 
