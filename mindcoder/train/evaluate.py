@@ -13,10 +13,10 @@ from mindcoder.backend.row_operators import ArgMax
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL, TokenCrossEntropy
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.parallel.tensor_parallel import TensorParallel
-from mindcoder.parallel.vocabulary import VocabParallelAccuracy
+from mindcoder.parallel.vocab_parallel import VocabParallelAccuracy
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
 from mindcoder.train.gradients import vocab_parallel_statistics

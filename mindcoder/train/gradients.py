@@ -10,7 +10,7 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LinearCrossEntropy, SelectedCrossEntropy
 from mindcoder.models.preference_loss import PreferenceLoss, PreferenceOptions
 from mindcoder.parallel.tensor_parallel import TensorParallel
-from mindcoder.parallel.vocabulary import VocabParallelCrossEntropy, VocabParallelStatistics
+from mindcoder.parallel.vocab_parallel import VocabParallelCrossEntropy, VocabParallelStatistics
 from mindcoder.train.recompute import RecomputedGradients
 
 

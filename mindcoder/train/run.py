@@ -31,8 +31,8 @@ from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PreferenceOptions
 from mindcoder.parallel.cluster import build_part, meet_cluster
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import add_lora
 from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions

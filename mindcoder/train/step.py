@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.preference_loss import PreferenceOptions
-from mindcoder.parallel.collectives import ProcessGroups, single_process
+from mindcoder.parallel.process_groups import ProcessGroups, single_process
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.update import Accumulate, ClippedUpdate, gradient_buffers

@@ -35,9 +35,9 @@ from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups, single_process
 from mindcoder.parallel.data_parallel import HostCollectives
-from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.parallel.process_groups import ProcessGroups, single_process
+from mindcoder.parallel.zero1 import owners
 from mindcoder.peft.lora import rate_ratios
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.evaluate import EvalResult, build_eval_step, evaluate
