@@ -40,7 +40,7 @@ test: $(VENV)/testing
 	$(PYTEST) $(PARALLEL) --durations=40
 
 test-cluster: $(VENV)/testing
-	$(PYTEST) tests/parallel tests/planning tests/generate/test_replicas.py \
+	$(PYTEST) tests/launch tests/parallel tests/planning tests/generate/test_replicas.py \
 		tests/ascend/test_ascend_layouts.py tests/ascend/test_ranks_answer.py -m "not docs"
 
 # An Ascend in software, for tests only: softcann/README.md.

@@ -26,7 +26,7 @@ from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.families.from_section import config_from_section
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.parallel.rank_table import make_table
+from mindcoder.launch.rank_table import make_table
 from mindcoder.planning.layout import Layout, Machine, Workload
 from mindcoder.planning.plan import Plan, make_plan
 
@@ -151,7 +151,7 @@ def sum_bandwidth(folder: Path) -> float:
         "from mindcoder.backend.device import setup_device\n"
         "setup_device('CPU')\n"
         "import mindspore as ms\n"
-        "from mindcoder.parallel.collectives import create_process_groups\n"
+        "from mindcoder.parallel.process_groups import create_process_groups\n"
         "comm = create_process_groups(2, 1, 1)\n"
         "total = comm.all_reduce_among((0, 1)); x = ms.Tensor(np.ones(8 * 2**20, np.float32)); times = []\n"
         "for _ in range(8):\n"

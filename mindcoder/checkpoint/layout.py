@@ -14,7 +14,7 @@ from mindcoder.checkpoint.shards import Shard
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.parallel.mesh import Mesh
-from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.parallel.zero1 import owners
 
 STATE_PREFIXES = ("adam_m.", "adam_v.", "master.")
 

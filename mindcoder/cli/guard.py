@@ -14,7 +14,7 @@ from typing import Any
 
 from mindcoder.backend.device import quiet_environment
 from mindcoder.errors import UserError, single_line
-from mindcoder.parallel.launched import tell_done
+from mindcoder.launch.options import tell_done
 
 FAILED = 1
 WRONG_INPUT = 2

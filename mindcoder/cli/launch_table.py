@@ -13,9 +13,9 @@ from mindcoder.backend.cards import visible_cards
 from mindcoder.cli.arguments import positive
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
-from mindcoder.parallel.launch_options import TABLE_VARIABLE
-from mindcoder.parallel.log_relay import say
-from mindcoder.parallel.rank_table import (
+from mindcoder.launch.logs import say
+from mindcoder.launch.options import TABLE_VARIABLE
+from mindcoder.launch.rank_table import (
     MOST_DEVICES,
     RankTable,
     Server,

@@ -21,12 +21,11 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
-from mindcoder.parallel.elastic import Replicas, healthy_table
-from mindcoder.parallel.launch import RESTART_VARIABLE, Job
-from mindcoder.parallel.launch_options import LaunchOptions
-from mindcoder.parallel.log_folder import hold_log_folder, keep_failed_logs
-from mindcoder.parallel.log_relay import say
-from mindcoder.parallel.rank_table import RankTable, Server, check_device_addresses
+from mindcoder.launch.elastic import Replicas, healthy_table
+from mindcoder.launch.launcher import Job
+from mindcoder.launch.logs import hold_log_folder, keep_failed_logs, say
+from mindcoder.launch.options import RESTART_VARIABLE, LaunchOptions
+from mindcoder.launch.rank_table import RankTable, Server, check_device_addresses
 
 DEFAULT_PORT, LAST_PORT = 8118, 65535
 

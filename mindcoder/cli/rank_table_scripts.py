@@ -15,7 +15,7 @@ from mindcoder.cli.guard import guarded
 from mindcoder.cli.parser import StrictParser
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
-from mindcoder.parallel.rank_table import RankTable, make_table, merge_tables, parse_range, read_rank_table
+from mindcoder.launch.rank_table import RankTable, make_table, merge_tables, parse_range, read_rank_table
 
 HCCN_FILE = Path("/etc/hccn.conf")
 

@@ -15,8 +15,8 @@ from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
 from mindcoder.generate.job import PredictRequest, run_prediction
+from mindcoder.launch.options import RESTART_VARIABLE
 from mindcoder.outputs import file_name, refuse_as_output
-from mindcoder.parallel.launch import RESTART_VARIABLE
 from mindcoder.train.job import TRAINING, run_evaluation
 
 

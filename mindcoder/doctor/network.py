@@ -15,8 +15,8 @@ from mindcoder.backend.cards import VISIBLE_CARDS
 from mindcoder.doctor.host import Host
 from mindcoder.doctor.report import Row
 from mindcoder.errors import UserError, single_line
-from mindcoder.parallel.rank_table import check_device_addresses, find_table, read_rank_table
-from mindcoder.parallel.timeouts import HCCL_TIMEOUTS
+from mindcoder.launch.options import HCCL_TIMEOUTS
+from mindcoder.launch.rank_table import check_device_addresses, find_table, read_rank_table
 
 PORTS = {8000: "mindcoder serve", 8118: "launch's scheduler", 8119: "launchers of several servers"}  # defaults
 WHOLE_NUMBERS = {

@@ -16,7 +16,7 @@ from mindcoder.generate.runner import Piece, Runner
 from mindcoder.generate.sampler import Sampler, SamplingOptions
 from mindcoder.generate.scheduler import Part, Scheduler
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.process_groups import ProcessGroups
 
 LARGEST_CHUNK = 256
 BLOCK_SIZE = 16

@@ -7,7 +7,7 @@ from mindspore import Tensor, ops
 
 from mindcoder.generate.paged_decoder import PagedDecoder
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.process_groups import ProcessGroups
 
 
 class StagedDecoder:

@@ -15,7 +15,7 @@ from mindcoder.generate.paged_decoder import paged_decoder
 from mindcoder.generate.pipeline import StagedDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.rotary import rotary_angles
-from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.peft.prefix import prefix_values
 
 

@@ -8,7 +8,7 @@ from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.stage import Stage, stage_of
 from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
-from mindcoder.parallel.collectives import ProcessGroups, create_process_groups, single_process
+from mindcoder.parallel.process_groups import ProcessGroups, create_process_groups, single_process
 from mindcoder.parallel.tensor_parallel import TensorParallel
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Cut
-from mindcoder.parallel.collectives import AllReduce, ProcessGroups
+from mindcoder.parallel.process_groups import AllReduce, ProcessGroups
 
 
 class GradientSum(nn.Cell):

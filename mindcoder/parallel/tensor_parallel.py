@@ -15,7 +15,7 @@ from mindcoder.backend.row_operators import Cut
 from mindcoder.config.layout import check_divides
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.tensor_parallel import NoTensorParallel
-from mindcoder.parallel.collectives import AllGather, AllReduce, ProcessGroups, ReduceScatter
+from mindcoder.parallel.process_groups import AllGather, AllReduce, ProcessGroups, ReduceScatter
 
 
 class CopyToRegion(nn.Cell):

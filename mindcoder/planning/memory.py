@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
-from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.parallel.zero1 import owners
 from mindcoder.planning.activations import (
     dropout_constants,
     head_bytes,
@@ -113,7 +113,7 @@ def stage_memory(
 
 def shares(trained: Trained, shapes: list[tuple[int, ...]], layout: Layout) -> list[Mapping[str, int]]:
     """What each rank of the data axis updates: all of it, or with ZeRO-1 whole tensors of its own
-    (`mindcoder.parallel.optimizer_shard`)."""
+    (`mindcoder.parallel.zero1`)."""
     if not layout.shard_optimizer or layout.data == 1:
         return [trained.sizes]
     owner = owners(shapes, layout.data)

@@ -13,9 +13,9 @@ from mindcoder.data.loader import Loader
 from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.mesh import Mesh
-from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.parallel.process_groups import ProcessGroups
+from mindcoder.parallel.zero1 import owners
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.lora import rate_ratios
 from mindcoder.train.callbacks.base import Callback

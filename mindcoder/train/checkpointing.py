@@ -23,8 +23,8 @@ from mindcoder.data.loader import DataLayout, Position, convert_position
 from mindcoder.data.text_format import STATE_KEY as TEXT_FORMAT
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.train.identity import STATE_KEY as IDENTITY
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.options import TrainOptions

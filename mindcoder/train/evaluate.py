@@ -12,8 +12,8 @@ from mindspore import Tensor, nn
 
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
 from mindcoder.train.pipeline_step import stage_link

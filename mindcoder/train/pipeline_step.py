@@ -9,8 +9,8 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import PipelinePeer, ProcessGroups
-from mindcoder.parallel.pipeline import OneForwardOneBackward
+from mindcoder.parallel.pipeline_parallel import OneForwardOneBackward
+from mindcoder.parallel.process_groups import PipelinePeer, ProcessGroups
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.optimizer import AdamW
@@ -32,7 +32,7 @@ class StageLink:
         self.peer, self.shape, self.dtype = peer, shape, dtype
 
     def exchange(self, sent: Tensor | None, receives: bool) -> Tensor | None:
-        """Send and receive, see `mindcoder.parallel.pipeline.Link`."""
+        """Send and receive, see `mindcoder.parallel.pipeline_parallel.Link`."""
         return self.peer.exchange(sent, self.shape if receives else None, self.dtype)
 
 

@@ -16,8 +16,8 @@ from mindcoder.checkpoint.store import (
 )
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.peft.from_section import lora_options
 from mindcoder.train.build import checkpoint_root
 from mindcoder.train.divided_check import DividedCheck

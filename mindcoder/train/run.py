@@ -23,7 +23,7 @@ from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.cluster import build_part, meet_cluster
-from mindcoder.parallel.collectives import ProcessGroups
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.planning.memory import BYTES_PER_PARAMETER
 from mindcoder.tokenizer import CodeTokenizer

@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups, single_process
+from mindcoder.parallel.process_groups import ProcessGroups, single_process
 from mindcoder.train.gradients import MicroBatchGradients
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.objectives.registry import default_objective

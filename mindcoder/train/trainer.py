@@ -21,7 +21,6 @@ from mindcoder.data.loader import Batch, Loader, Position
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups, single_process
 from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.checkpointing import Checkpointing, Progress

@@ -10,8 +10,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.row_operators import Assign, AssignAdd, HalfSquareSum
 from mindcoder.families.transformer_config import TOKEN_TABLES
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.data_parallel import GradientSum
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.train.optimizer import AdamW
 
 

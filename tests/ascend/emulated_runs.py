@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cluster import write_table
 from conftest import REPOSITORY
-from parallel.cluster import write_table
 from parallel.test_data_parallel import losses
 
 from mindcoder.checkpoint.store import newest_checkpoint

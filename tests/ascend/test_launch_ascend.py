@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mindcoder.parallel.rank_table import make_table
+from mindcoder.launch.rank_table import make_table
 from softcann.environment import emulator_environment
 
 RANK = """

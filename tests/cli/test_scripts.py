@@ -208,7 +208,7 @@ print(os.environ["RANK_ID"], os.environ["DEVICE_ID"], os.environ["RANK_SIZE"], m
 @pytest.mark.parametrize("first, count", [(4, 4), (0, 8)])
 def test_cards_4_to_7_are_ranks_0_to_3(first, count, tmp_path):
     """Of a table of these four cards, and of one of all eight; RANK_TABLE_FILE names what the ranks are of."""
-    from mindcoder.parallel.rank_table import make_table
+    from mindcoder.launch.rank_table import make_table
 
     table = make_table("127.0.0.1", range(first, first + count), ["127.0.0.1"] * count)
     (tmp_path / "table.json").write_text(json.dumps(table.as_dict()))
@@ -220,7 +220,7 @@ def test_cards_4_to_7_are_ranks_0_to_3(first, count, tmp_path):
 
 
 def test_cards_that_are_not_there_are_named(tmp_path):
-    from mindcoder.parallel.rank_table import choose_devices, make_table
+    from mindcoder.launch.rank_table import choose_devices, make_table
 
     table = make_table("10.0.0.1", [4, 5], ["a", "b"])
     assert choose_devices(table, [4, 5]) == table

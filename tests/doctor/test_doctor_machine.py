@@ -24,7 +24,7 @@ from mindcoder.doctor import machine, native, network, packages
 from mindcoder.doctor.examine import answered
 from mindcoder.doctor.host import Host
 from mindcoder.doctor.report import Row
-from mindcoder.parallel.rank_table import make_table, merge_tables
+from mindcoder.launch.rank_table import make_table, merge_tables
 
 REQUIREMENTS = ["mindspore==2.9.0", "numpy<2,>=1.26", "pyyaml>=6.0", 'fastapi>=0.115; extra == "serve"']
 

@@ -7,8 +7,8 @@ import sys
 import threading
 
 import pytest
+from cluster import launch
 from conftest import REPOSITORY
-from parallel.cluster import launch
 from parallel.test_data_parallel import arguments, dataset, run_single  # noqa: F401
 
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers

@@ -8,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from cluster import launch
 from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.checkpoint.store import open_checkpoint
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
-from mindcoder.parallel.optimizer_shard import owners
-from parallel.cluster import launch
+from mindcoder.parallel.zero1 import owners
 
 STEPS = 20
 SIZES = {

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from cluster import launch, write_table
 from conftest import REPOSITORY
 
-from parallel.cluster import launch, write_table
 from parallel.test_data_parallel import (  # noqa: F401
     STEPS,
     arguments,

@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from cluster import launch
 from conftest import REPOSITORY
 
-from parallel.cluster import launch
 from parallel.test_data_parallel import SIZES, assert_same_run, dataset, run_single, weights_of  # noqa: F401
 from parallel.test_layouts import EVERYTHING, LAYOUTS, ROWS, layout, run, singles  # noqa: F401
 

@@ -18,10 +18,10 @@ from mindcoder.config.load import load_config
 from mindcoder.config.shipped import is_part, shipped
 from mindcoder.families.from_section import config_from_section
 from mindcoder.models.decoder import Decoder
-from mindcoder.parallel.collectives import ProcessGroups
 from mindcoder.parallel.mesh import Mesh
-from mindcoder.parallel.optimizer_shard import owners
+from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.parallel.tensor_parallel import TensorParallel
+from mindcoder.parallel.zero1 import owners
 from mindcoder.peft.from_section import lora_options
 from mindcoder.peft.options import adapter_shapes
 from mindcoder.planning.activations import mask_bytes

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cluster import write_table
 from conftest import REPOSITORY
-from parallel.cluster import write_table
 from parallel.test_data_parallel import arguments, dataset  # noqa: F401
 
 from mindcoder.config.load import load_config

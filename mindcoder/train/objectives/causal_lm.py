@@ -15,7 +15,7 @@ from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import LinearCrossEntropy
 from mindcoder.parallel.mesh import Mesh
-from mindcoder.parallel.vocabulary import VocabParallelCrossEntropy
+from mindcoder.parallel.vocab_parallel import VocabParallelCrossEntropy
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.objectives.token_metrics import vocab_parallel_statistics
 

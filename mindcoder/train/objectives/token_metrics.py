@@ -10,7 +10,7 @@ from mindcoder.backend.row_operators import ArgMax
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.loss import IGNORED_LABEL
 from mindcoder.parallel.tensor_parallel import TensorParallel
-from mindcoder.parallel.vocabulary import VocabParallelAccuracy, VocabParallelStatistics
+from mindcoder.parallel.vocab_parallel import VocabParallelAccuracy, VocabParallelStatistics
 
 
 def vocab_parallel_statistics(decoder: Decoder) -> VocabParallelStatistics | None:

@@ -11,9 +11,8 @@ import time
 
 import psutil
 import pytest
+from cluster import launch, write_table
 from conftest import REPOSITORY
-
-from parallel.cluster import launch, write_table
 from parallel.test_data_parallel import arguments, dataset, losses, run_cluster, run_single  # noqa: F401
 
 # The losses of one process differ from two by the order of sums, which sixty steps at this rate amplify.

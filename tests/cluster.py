@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import REPOSITORY
 
-from mindcoder.parallel.rank_table import make_table
+from mindcoder.launch.rank_table import make_table
 
 
 def launch(command: str, ranks: int, folder: Path, *flags: str, timeout: int = 300) -> subprocess.CompletedProcess:

@@ -14,10 +14,10 @@ import time
 import pytest
 from conftest import REPOSITORY
 
-from mindcoder.parallel import peers
-from mindcoder.parallel.peers import Event, Peers
-from mindcoder.parallel.rank_table import RankTable, make_table, merge_tables
-from parallel.test_launch import is_running, wait_for
+from launch.test_launcher import is_running, wait_for
+from mindcoder.launch import peers
+from mindcoder.launch.peers import Event, Peers
+from mindcoder.launch.rank_table import RankTable, make_table, merge_tables
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 
@@ -211,7 +211,7 @@ def cluster(tmp_path, port):
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "table.json").write_text(json.dumps(table_of(2).as_dict()))
     script = (
-        "import sys, mindcoder.parallel.launch_options as options, mindcoder.parallel.peers as peers\n"
+        "import sys, mindcoder.launch.options as options, mindcoder.launch.peers as peers\n"
         "peers.GONE_SECONDS = 2.0\n"
         "options.LaunchOptions.starts_scheduler = False\n"
         "from mindcoder.cli.main import main\n"

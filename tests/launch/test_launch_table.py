@@ -14,8 +14,8 @@ from conftest import REPOSITORY
 from mindcoder.backend.cards import device_nodes, visible_cards
 from mindcoder.cli.launch_table import add_table_flags, choose_table
 from mindcoder.errors import UserError
-from mindcoder.parallel.launch_options import LaunchOptions
-from mindcoder.parallel.rank_table import make_table
+from mindcoder.launch.options import LaunchOptions
+from mindcoder.launch.rank_table import make_table
 
 
 def machine(folder: Path, *cards: int) -> Path:

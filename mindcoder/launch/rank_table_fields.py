@@ -1,4 +1,4 @@
-"""Fields of a rank table's JSON: each is looked up, checked and, where it is wrong, named by its path in the file."""
+"""Fields of a rank table's JSON; errors name a field by its path in the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Fields:
         return self.values.get(key) is not None
 
     def number(self, key: str) -> int:
-        """A whole number from 0 on, as digits (``"3"``, as the tools write it) or as a JSON number.
+        """A whole number of at least 0, as a string of digits (``"3"``, as the tools write it) or a JSON number.
 
         Raises:
             UserError: it is missing, negative, or something else.
@@ -50,7 +50,7 @@ class Fields:
         return int(text)
 
     def text(self, key: str, expected: str) -> str:
-        """A text that is not empty and can be printed.
+        """A printable string that is not empty.
 
         Raises:
             UserError: it is missing, or something else.
@@ -61,7 +61,7 @@ class Fields:
         return value.strip()
 
     def name(self, key: str, expected: str) -> str:
-        """A text, or a number as text.
+        """A string, or a number as a string.
 
         Raises:
             UserError: it is missing, or something else.
@@ -99,7 +99,7 @@ class Fields:
         return [Fields(self.file, self._at(f"{key}[{index}]"), item) for index, item in enumerate(value)]
 
     def check_count(self, key: str, found: int, what: str) -> None:
-        """Compare a count that the file states to what it lists; a count that is not there is not missed.
+        """Compare a count that the file states with the length of its list; the count is optional.
 
         Raises:
             UserError: they differ.
@@ -117,7 +117,7 @@ class Fields:
 
 
 def shown(value: Any) -> str:
-    """A JSON value for a message: what kind it is, or the value itself if it is short."""
+    """A JSON value for a message: its kind, or the value itself if it is short."""
     if isinstance(value, dict | list | bool | None):
         return json_kind(value) if isinstance(value, dict | list | None) else str(value).lower()
     text = repr(value)

@@ -1,8 +1,8 @@
-"""Start one process a device of this server, watch them, and end them all when one fails.
+"""Starts one process per device of this server, watches them, and ends them all when one fails.
 
-MindSpore's msrun notices a killed worker only when its scheduler times out and leaves orphans behind on SIGTERM. This
-launcher waits on its children's process descriptors, so that it knows at once, and ends whole sessions. With several
-servers the launchers of all of them begin and end together (`mindcoder.parallel.peers`).
+MindSpore's msrun notices a killed worker only when its scheduler times out, and leaves orphans behind on SIGTERM. This
+launcher polls the process descriptors of its children, so it notices at once, and it ends whole sessions. With several
+servers their launchers start and stop together (`mindcoder.launch.peers`).
 """
 
 from __future__ import annotations
@@ -16,35 +16,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mindcoder.errors import UserError
-from mindcoder.parallel import guardian, peers
-from mindcoder.parallel.guardian_pipe import GuardianPipe
-from mindcoder.parallel.launch_options import LaunchOptions
-from mindcoder.parallel.log_relay import last_lines, say
-from mindcoder.parallel.worker import Worker, adopt_orphans, start_worker
+from mindcoder.launch import guardian, peers
+from mindcoder.launch.guardian import GuardianPipe
+from mindcoder.launch.logs import last_lines, say
+from mindcoder.launch.options import LaunchOptions
+from mindcoder.launch.worker import Worker, adopt_orphans, start_worker
 
-TICK_SECONDS = 1.0  # between looks at what no process descriptor tells: stopped ranks, deadlines
+TICK_SECONDS = 1.0  # between checks of what process descriptors do not report: stopped ranks, deadlines
 FAST_TICK_SECONDS = 0.05  # while ranks are ending, or where the kernel has no process descriptors
-STOPPED_SECONDS = 20.0  # a process stopped (SIGSTOP) for so long counts as failed
-DONE_SECONDS = 60.0  # a process that has said it is done, and only has to end, is killed after so long
-EARLY_NOTICE_SECONDS = 10.0  # after a rank ended with the others running: it is named
-FAILURE_GRACE_SECONDS = (
-    1.0  # between asking the others to end and killing them: they cannot save without the failed one
-)
+STOPPED_SECONDS = 20.0  # a process that is stopped (SIGSTOP) for this long counts as failed
+DONE_SECONDS = 60.0  # a process that has reported its work done but does not exit is killed after this time
+EARLY_NOTICE_SECONDS = 10.0  # after a rank has exited while others run, it is named
+FAILURE_GRACE_SECONDS = 1.0  # between SIGTERM and SIGKILL for the others: they cannot save without the failed one
 LAST_LINES = 30  # of a failed rank's log, shown on the terminal
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-RESTART_VARIABLE = "MINDCODER_RESTART"  # tells a run to resume although its command does not say so
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The first thing that went wrong.
+    """The first failure of a job.
 
     Attributes:
-        worker: the rank; None where it was none of this server's.
+        worker: the rank; None if it is none of this server's.
         cause: for the terminal.
         exit_code: of the launcher.
-        grace_seconds: what the other ranks get between being asked to end and being killed.
-        is_known: the other servers know already.
+        grace_seconds: for the other ranks, between SIGTERM and SIGKILL.
+        is_known: whether the other servers know of it.
     """
 
     worker: Worker | None
@@ -70,7 +67,7 @@ class Job:
     _deadline: float = float("inf")
 
     def run(self) -> int:
-        """Start, watch, end; gives the exit code of the first rank that failed, or 0.
+        """Start the ranks, watch them, end them; returns the exit code of the first rank that failed, or 0.
 
         Raises:
             UserError: the command cannot be started, or the logs cannot be written.
@@ -79,7 +76,7 @@ class Job:
         wanted = [number for number in SIGNALS if number != signal.SIGHUP or not _is_ignored(number)]  # nohup
         before = {number: signal.signal(number, self._note) for number in wanted}
         self._guardian = GuardianPipe(self._token)
-        self._others = guardian.children()  # what this process had started before, and the guardian
+        self._others = guardian.children()  # those of before, and the guardian
         adopt_orphans()
         try:
             failure = self._meet_peers()
@@ -89,7 +86,7 @@ class Job:
             if failure is not None:
                 self.failed_rank = None if failure.worker is None else failure.worker.rank
                 self._tell_peers(failure)
-                self._end_all(failure.grace_seconds)  # before the terminal, which may be stopped (Ctrl-S)
+                self._end_all(failure.grace_seconds)  # before writing to the terminal, which may be stopped (Ctrl-S)
                 self._explain(failure)
             if self.interrupted is not None:
                 return 128 + self.interrupted
@@ -109,19 +106,19 @@ class Job:
             os.close(self._bell_end)
 
     def _note(self, number: int, frame: object) -> None:
-        """A signal: dealt with where the launcher waits."""
+        """Signal handler; the signal is handled in the main loop."""
         self._signals.append(number)
         self._ring()
 
     def _ring(self) -> None:
-        """Wake the launcher where it waits; from any thread."""
+        """Wake the main loop, from any thread."""
         try:
             os.write(self._bell_end, b"x")
         except OSError:
-            pass  # it is full, or the job is over
+            pass  # the pipe is full, or the job is over
 
     def _wait(self, seconds: float) -> None:
-        """Until something happens: a process ends, a signal or an event comes, or time is up."""
+        """Wait until a process ends, a signal or an event arrives, or the time is up."""
         found = [worker.pidfd for worker in self.workers if worker.process.poll() is None]
         descriptors = [number for number in found if number is not None]
         if len(descriptors) < len(found):
@@ -136,7 +133,7 @@ class Job:
             pass
 
     def _meet_peers(self) -> Failure | None:
-        """Wait until the launchers of all servers are there."""
+        """Wait until the launchers of all servers have joined."""
         options = self.options
         if len(options.table.servers) == 1 or not options.join_seconds:
             return None
@@ -160,7 +157,7 @@ class Job:
 
     def _start(self) -> None:
         if self.options.starts_scheduler:
-            command = [sys.executable, "-m", "mindcoder.parallel.scheduler"]
+            command = [sys.executable, "-m", "mindcoder.launch.scheduler"]
             self.workers.append(self._spawn(-1, command, self.options.environment(None, self._token), "scheduler.log"))
         for device in self.options.server.devices:
             environment = self.options.environment(device, self._token)
@@ -181,12 +178,12 @@ class Job:
         return worker
 
     def _note_unread(self) -> None:
-        """Nobody reads the terminal's end any more: as after SIGHUP."""
+        """The reader of the terminal output is gone: handled like SIGHUP."""
         self._signals.append(signal.SIGPIPE)
         self._ring()
 
     def _watch(self) -> Failure | None:
-        """Wait until all ranks are done or one has failed."""
+        """Wait until all ranks are done, or one has failed."""
         while True:
             failure = self._handle_signals() or self._handle_events() or self._look()
             if failure is not None or self._is_over():
@@ -194,7 +191,7 @@ class Job:
             self._wait(TICK_SECONDS if self.interrupted is None else FAST_TICK_SECONDS)
 
     def _handle_signals(self) -> Failure | None:
-        """Pass the first Ctrl-C, SIGTERM or SIGHUP on, so that ranks save and end; a second one ends them at once."""
+        """Pass the first Ctrl-C, SIGTERM or SIGHUP on, so that ranks save and exit; a second one kills them at once."""
         while self._signals:
             number = self._signals.pop(0)
             if self.interrupted is not None:
@@ -217,7 +214,7 @@ class Job:
             say(f"{why}: the ranks save and end (within {self.options.grace_seconds:.0f} s)")
 
     def _handle_events(self) -> Failure | None:
-        """What other servers' launchers say."""
+        """Handle what the launchers of other servers report."""
         while self._peers is not None and not self._peers.events.empty():
             event = self._peers.events.get()
             if event.kind == peers.MISSING:
@@ -233,7 +230,7 @@ class Job:
         return None
 
     def _look(self) -> Failure | None:
-        """Whether a rank of this server has failed, hangs, or has ended too early."""
+        """Check whether a rank of this server has failed, hangs, or has exited too early."""
         running = [worker for worker in self.workers if worker.rank >= 0 and worker.poll() is None]
         for worker in self.workers:
             code = worker.poll()
@@ -258,7 +255,7 @@ class Job:
         return None
 
     def _early_exit(self, running: Sequence[Worker]) -> Failure | None:
-        """A rank that ended well, without a word, while others go on: they will wait for it for ever."""
+        """A rank that exited with code 0 before it reported its work done: the others would wait for it for ever."""
         if self._is_over() or not self.options.early_exit_seconds:
             return None
         now, limit = time.monotonic(), self.options.early_exit_seconds
@@ -279,7 +276,7 @@ class Job:
         """Whether the ranks of all servers are done."""
         ranks = [worker for worker in self.workers if worker.rank >= 0]
         if self.interrupted is not None:
-            return not any(worker.session_runs() for worker in ranks)  # what a wrapper started may still be saving
+            return not any(worker.session_runs() for worker in ranks)  # a wrapper's child may still be saving
         if any(worker.poll() is None for worker in ranks):
             return False
         if self._peers is None:
@@ -300,13 +297,13 @@ class Job:
         return Failure(worker, f"hangs: it has been stopped (SIGSTOP) for {STOPPED_SECONDS:.0f} s", 1)
 
     def _tell_peers(self, failure: Failure) -> None:
-        """Name the rank and the cause on the other servers."""
+        """Report the rank and the cause to the other servers."""
         if self._peers is not None and not failure.is_known:
             cause = failure.cause if failure.worker is None else f"{failure.worker.title} {failure.cause}"
             self._peers.failed(cause, failure.exit_code)
 
     def _explain(self, failure: Failure) -> None:
-        """Name the rank and the cause, with the end of its log."""
+        """Print the rank, the cause and the end of its log."""
         worker = failure.worker
         if worker is None:
             say(failure.cause)
@@ -317,13 +314,13 @@ class Job:
         say(f"{worker.title} {failure.cause}; its log: {worker.log_file}")
 
     def _signal_ranks(self, number: int) -> None:
-        """Send a signal to every rank that runs; the scheduler ends by itself."""
+        """Send a signal to every running rank; the scheduler exits by itself."""
         for worker in self.workers:
             if worker.rank >= 0 and worker.session_runs():
                 worker.signal_group(number)
 
     def _end_all(self, grace_seconds: float) -> None:
-        """Ask, wait for the grace time, then kill; nothing is left behind."""
+        """SIGTERM, the grace period, SIGKILL; leaves no process behind."""
         ranks = [worker for worker in self.workers if worker.rank >= 0]
         self._signal_ranks(signal.SIGTERM)
         limit = time.monotonic() + grace_seconds
@@ -345,7 +342,7 @@ def _failure(worker: Worker, code: int) -> Failure:
 
 
 def _ends_a_signal(code: int) -> bool:
-    """Whether an exit code says that a process ended because it was asked to, as Python, bash and others put it."""
+    """Whether an exit code means the end by one of our signals, in the encoding of Python or of a shell."""
     return -code in SIGNALS or code - 128 in SIGNALS
 
 

@@ -1,7 +1,7 @@
-"""The connection between the launchers of a job on several servers, so that they begin and end together.
+"""Connections between the launchers of a job on several servers, so that they start and stop together.
 
-The first server's launcher listens; the others connect to it, and it passes on what concerns everybody. A thread keeps
-the connections and a heartbeat, also while the launcher waits; what happens comes as events.
+The launcher of the first server listens; the others connect to it, and it forwards what concerns all. A thread serves
+the connections and a heartbeat while the launcher waits, and reports to it by events.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mindcoder.parallel.peer_protocol import BadPeer, Link, is_proof, job_key, prove
-from mindcoder.parallel.rank_table import RankTable, Server
+from mindcoder.launch.peer_protocol import BadPeer, Link, is_proof, job_key, prove
+from mindcoder.launch.rank_table import RankTable, Server
 
 BEAT_SECONDS = 2.0
-SILENT_SECONDS = 30.0  # without a heartbeat: the server does not answer
-GONE_SECONDS = 10.0  # after its connection broke and it did not come back: its launcher has ended
+SILENT_SECONDS = 30.0  # without a heartbeat until a server counts as lost
+GONE_SECONDS = 10.0  # from a broken connection, without a new one, until its launcher counts as dead
 HANDSHAKE_SECONDS = 10.0
 RETRY_SECONDS = 0.5
-MISSING_SECONDS = 30.0  # until a server that has not come yet is named, and between two such lines
-MOST_STRANGERS = 32  # connections that have not proved themselves
+MISSING_SECONDS = 30.0  # until a server that has not joined is named, and between two such lines
+MOST_STRANGERS = 32  # connections that are not authenticated
 FLUSH_SECONDS = 2.0
 
-START, FAILED, INTERRUPTED, DONE, OVER = "start", "failed", "interrupted", "done", "over"  # said
-LOST, MISSING, NOTICE = "lost", "missing", "notice"  # noticed
+START, FAILED, INTERRUPTED, DONE, OVER = "start", "failed", "interrupted", "done", "over"  # sent by launchers
+LOST, MISSING, NOTICE = "lost", "missing", "notice"  # observed here
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that another server's launcher said, or that was noticed about it.
+    """A message of another server's launcher, or an observation about it.
 
     Attributes:
-        kind: `START` all are there; `FAILED` a rank elsewhere failed; `INTERRUPTED` a signal came elsewhere; `OVER`
-            all ranks everywhere are done; `LOST` a server does not answer; `MISSING` it has not come yet; `NOTICE` for
-            people.
+        kind: `START` all have joined; `FAILED` a rank of another server failed; `INTERRUPTED` another server got a
+            signal; `OVER` the ranks of all servers are done; `LOST` a server does not answer; `MISSING` it has not
+            joined yet; `NOTICE` text for the user.
         text: for the terminal.
         number: the exit code of `FAILED`, the signal of `INTERRUPTED`.
     """
@@ -51,14 +51,14 @@ class Event:
 
 
 class Peers(threading.Thread):
-    """This launcher's connection to the others.
+    """Connections of this launcher to the others.
 
     Args:
         table: of the job.
-        server: which of its servers this is (perhaps with fewer devices).
-        port: where the first server's launcher listens.
-        attempt: which start of the job this is; launchers of different attempts do not mix.
-        notify: called after an event was put into `events`.
+        server: this machine's entry (perhaps with fewer devices).
+        port: on which the launcher of the first server listens.
+        attempt: number of restarts so far; launchers of different attempts do not connect.
+        notify: called after an event has been put into `events`.
 
     Raises:
         OSError: the first server cannot listen there.
@@ -74,13 +74,13 @@ class Peers(threading.Thread):
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.started = False
         self._began = time.monotonic()
-        self._links: dict[int, Link] = {}  # by server; of the first one only, where this is not it
+        self._links: dict[int, Link] = {}  # by server; to the first one only, unless this is it
         self._strangers: list[Link] = []
-        self._gone: dict[int, float] = {}  # servers whose connection broke, and when
+        self._gone: dict[int, float] = {}  # servers with a broken connection, and when it broke
         self._done: set[int] = set()
-        self._refused: set[str] = set()  # addresses that the terminal has been told of
+        self._refused: set[str] = set()  # addresses that have been reported
         self._is_done = False
-        self._ended = False  # an end was announced; who leaves now is not missed
+        self._ended = False  # the end was announced; whoever leaves now is not missed
         self._orders: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._bell, self._bell_end = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -93,35 +93,35 @@ class Peers(threading.Thread):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the launcher that listens."""
+        """Whether this launcher listens."""
         return self.index == 0
 
     @property
     def others(self) -> list[int]:
-        """Servers that this launcher is connected to: all, or the first."""
+        """Servers that this launcher connects to: all others, or the first."""
         return list(range(1, len(self.servers))) if self.is_first else [0]
 
     def failed(self, cause: str, code: int) -> None:
-        """Tell the others that the job ends, and why."""
+        """Report to the others that the job ends, and why."""
         self._order({"kind": FAILED, "text": f"{self.servers[self.index].title}: {cause}"[:1000], "number": code})
 
     def interrupted(self, number: int) -> None:
-        """Tell the others of a signal, so that all ranks save the same step."""
+        """Report a signal to the others, so that all ranks save the same step."""
         self._order({"kind": INTERRUPTED, "text": self.servers[self.index].title, "number": number})
 
     def done(self) -> None:
-        """Tell the others that all ranks here are done."""
+        """Report to the others that all ranks of this server are done."""
         self._order({"kind": DONE})
 
     def close(self) -> None:
-        """End the connections, when what was said has been sent."""
+        """Close the connections after pending messages have been sent."""
         self._orders.put(None)
         self._ring()
         if self.is_alive():
             self.join(2 * FLUSH_SECONDS)
 
     def missing(self) -> str:
-        """The servers that have not come, for messages."""
+        """Servers that have not joined, for messages."""
         return ", ".join(self.servers[index].title for index in self.others if index not in self._links)
 
     def _order(self, message: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ class Peers(threading.Thread):
             self._selector.close()
 
     def _serve(self) -> bool:
-        """One round; False when it is time to end."""
+        """One round of the loop; returns False at its end."""
         for key, _ in self._selector.select(RETRY_SECONDS):
             if key.fileobj is self._bell:
                 self._bell.recv(4096)
@@ -205,7 +205,7 @@ class Peers(threading.Thread):
         return link
 
     def _drop(self, link: Link) -> None:
-        """Forget a connection; a known server's absence begins to count."""
+        """Close a connection; from now on the absence of a known server is timed."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(link.socket)
         link.close()
@@ -227,10 +227,10 @@ class Peers(threading.Thread):
             self._drop(link)
 
     def _greet(self, link: Link, message: dict[str, Any]) -> None:
-        """The handshake: challenge and answer, both ways.
+        """Handshake: challenge and response in both directions.
 
         Raises:
-            BadPeer: the other side has another rank table, or is no launcher.
+            BadPeer: the other side has another rank table, or is not a launcher.
         """
         if self.is_first:
             index, attempt, identity = message.get("server"), message.get("attempt"), str(message.get("identity"))
@@ -262,7 +262,7 @@ class Peers(threading.Thread):
             raise BadPeer("has another rank table")
 
     def _refuse(self, link: Link, message: dict[str, Any], reason: str) -> NoReturn:
-        """Tell a launcher why it is not let in; a stranger's connection is only closed.
+        """Reject a connection; a launcher is told the reason.
 
         Raises:
             BadPeer: always.
@@ -281,7 +281,7 @@ class Peers(threading.Thread):
         self._links[index] = link
         self._gone.pop(index, None)
         if self._is_done and not self.is_first:
-            self._send(link, {"kind": DONE})  # what was said while the connection was broken
+            self._send(link, {"kind": DONE})  # it may have been lost with the connection
         if self.is_first and not self.started and len(self._links) == len(self.others):
             self._broadcast({"kind": START})
             self._start()
@@ -357,7 +357,7 @@ class Peers(threading.Thread):
 
 
 def _listen(address: str, port: int) -> socket.socket:
-    """A listening socket at the address; on all of this machine's where that is not one of them (behind a router)."""
+    """A listening socket on the address; on all addresses if the machine does not have it itself (behind a router)."""
     family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
     try:
         listener = socket.create_server((address, port), family=family)

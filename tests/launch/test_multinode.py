@@ -44,7 +44,7 @@ CODE = """
     from mindcoder.backend.device import setup_device
     setup_device("CPU")
     import mindspore as ms, numpy as np
-    from mindcoder.parallel.collectives import create_process_groups
+    from mindcoder.parallel.process_groups import create_process_groups
     comm = create_process_groups(4, 1, 1)
     total = comm.all_reduce_among(comm.everyone)(ms.Tensor(np.full(3, 10.0 ** comm.mesh.rank, np.float32)))
     print("sum", total.asnumpy().tolist())

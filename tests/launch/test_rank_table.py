@@ -10,8 +10,8 @@ import pytest
 from conftest import REPOSITORY
 
 from mindcoder.errors import UserError
-from mindcoder.parallel.elastic import healthy_table
-from mindcoder.parallel.rank_table import (
+from mindcoder.launch.elastic import healthy_table
+from mindcoder.launch.rank_table import (
     check_device_addresses,
     make_table,
     merge_tables,

@@ -15,7 +15,7 @@ from typing import Any
 
 from mindcoder.errors import UserError
 from mindcoder.files import read_json_object
-from mindcoder.parallel.rank_table_fields import Fields, shown
+from mindcoder.launch.rank_table_fields import Fields, shown
 
 SERVERS, SUPER_PODS = "1.0", "1.2"  # versions of a table with a server_list
 COMPLETED = "completed"
@@ -46,9 +46,9 @@ class Server:
     """One machine, or one container of it.
 
     Attributes:
-        server_id: what tells it from the others, usually its address.
-        devices: of it.
-        host_address: where it is reached, if ``server_id`` does not say it.
+        server_id: its identifier in the table, usually its address.
+        devices: its cards.
+        host_address: its address, if ``server_id`` is something else.
         super_pod: the super pod it belongs to.
     """
 
@@ -59,7 +59,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where its launcher and MindSpore's scheduler are reached."""
+        """Address of its launcher and of MindSpore's scheduler."""
         return self.host_address or self.server_id
 
     @property
@@ -77,7 +77,8 @@ class RankTable:
     Attributes:
         servers: the one with rank 0 first.
         version: `SUPER_PODS` where the servers belong to super pods.
-        has_numbers: the file has JSON numbers where HCCL wants texts; it needs the table that `as_dict` gives.
+        has_numbers: whether the file has JSON numbers where HCCL wants strings, so that it must be rewritten with
+            `as_dict`.
     """
 
     servers: tuple[Server, ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mindcoder.parallel.elastic import Replicas, healthy_table
-from mindcoder.parallel.rank_table import make_table, merge_tables
+from mindcoder.launch.elastic import Replicas, healthy_table
+from mindcoder.launch.rank_table import make_table, merge_tables
 
 
 def test_the_global_batch_stays():

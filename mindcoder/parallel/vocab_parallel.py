@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import AddRows, ArgMax, Cut, LookUp
 from mindcoder.models.loss import IGNORED_LABEL, LOGITS_PER_CHUNK, LinearCrossEntropy
-from mindcoder.parallel.collectives import AllGather
+from mindcoder.parallel.process_groups import AllGather
 
 
 class VocabParallelStatistics(nn.Cell):

@@ -1,8 +1,8 @@
-"""What the launchers of several servers say to each other: lines of JSON over TCP, after each has proved itself.
+"""Protocol between the launchers of several servers: lines of JSON over TCP, after mutual authentication.
 
-The key is derived from the rank table (and ``MINDCODER_JOB_SECRET`` where it is set, the same on all servers), so a
-stranger's connection, or a launcher with another table, is not let in. The proof is an HMAC of the other side's random
-number; the key itself never travels.
+The key is derived from the rank table and, if it is set, ``MINDCODER_JOB_SECRET`` (the same text on all servers), so
+that strangers and launchers with another table are rejected. The proof is an HMAC of the other side's random challenge;
+the key itself is never sent.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from mindcoder.parallel.rank_table import RankTable
+from mindcoder.launch.rank_table import RankTable
 
 SECRET_VARIABLE = "MINDCODER_JOB_SECRET"
 LINE_LIMIT = 4096  # bytes; ours have a few hundred
-BACKLOG_LIMIT = 1 << 20  # bytes that the other side may leave unread
+BACKLOG_LIMIT = 1 << 20  # bytes of messages that the other side may leave unread
 
 
 class BadPeer(Exception):
-    """The other side does not speak as a launcher does."""
+    """The other side violates the protocol."""
 
 
 def job_key(table: RankTable) -> bytes:
-    """The key of a job: launchers with the same rank table have the same."""
+    """Key of a job: the same for all launchers with the same rank table."""
     text = json.dumps(table.as_dict(), sort_keys=True) + os.environ.get(SECRET_VARIABLE, "")
     return hashlib.sha256(b"mindcoder launch 1\n" + text.encode()).digest()
 
 
 def prove(key: bytes, role: str, challenge: str, *facts: object) -> str:
-    """The answer to a challenge, bound to who gives it and what it says of itself."""
+    """Response to a challenge, bound to the role of the sender and the facts it states about itself."""
     return hmac.new(key, json.dumps([role, challenge, *facts]).encode(), hashlib.sha256).hexdigest()
 
 
 def is_proof(given: object, expected: str) -> bool:
-    """Compare without telling by the time it takes how much is right."""
+    """Compare in constant time."""
     return isinstance(given, str) and given.isascii() and hmac.compare_digest(given, expected)
 
 
@@ -48,10 +48,10 @@ class Link:
 
     Attributes:
         socket: non-blocking.
-        challenge: the random number that the other side is to answer.
-        index: the other's server in the table; None until it has proved itself.
-        identity: random number of the other launcher, the same when it connects again.
-        heard_at: when something last came, on the monotonic clock.
+        challenge: random number that the other side has to answer.
+        index: of the other server in the table; None until it is authenticated.
+        identity: random number of the other launcher, the same when it reconnects.
+        heard_at: time of the last message, on the monotonic clock.
     """
 
     socket: socket.socket
@@ -63,7 +63,7 @@ class Link:
     _outgoing: bytes = b""
 
     def put(self, **message: Any) -> None:
-        """Send a message as soon as the other side takes it.
+        """Queue a message and send as much as the socket accepts.
 
         Raises:
             OSError: the connection is broken.
@@ -75,7 +75,7 @@ class Link:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is waiting, as far as it goes now."""
+        """Send queued bytes until the socket would block."""
         while self._outgoing:
             try:
                 sent = self.socket.send(self._outgoing)
@@ -85,15 +85,15 @@ class Link:
 
     @property
     def waits(self) -> bool:
-        """Whether something is still to be sent."""
+        """Whether bytes are still queued."""
         return bool(self._outgoing)
 
     def take(self) -> list[dict[str, Any]]:
-        """The messages that have come.
+        """Receive messages.
 
         Raises:
             OSError: the connection is broken, or closed by the other side.
-            BadPeer: what came is no message.
+            BadPeer: the bytes are not messages.
         """
         try:
             data = self.socket.recv(65536)
@@ -116,5 +116,5 @@ class Link:
         return messages
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         self.socket.close()

@@ -1,10 +1,10 @@
-"""MindSpore's scheduler process on CPU: it brings the workers together and ends with them."""
+"""MindSpore's scheduler process: the ranks of a job meet there. Runs on CPU and exits with the last rank."""
 
 from __future__ import annotations
 
 
 def main() -> None:
-    """Serve until all workers have left."""
+    """Serve until all ranks have left."""
     from mindcoder.backend.device import setup_device
 
     setup_device("CPU")

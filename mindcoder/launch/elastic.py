@@ -1,10 +1,10 @@
-"""Going on with fewer data-parallel replicas after a device has failed."""
+"""Elastic restart: continue with fewer data-parallel replicas after a device has failed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mindcoder.parallel.rank_table import RankTable
+from mindcoder.launch.rank_table import RankTable
 
 
 @dataclass(frozen=True)

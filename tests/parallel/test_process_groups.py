@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cluster import run_code
 
 from mindcoder.parallel.mesh import Mesh
-from parallel.cluster import run_code
 
 CODE = """
     import mindspore as ms, numpy as np
     from mindspore import Tensor
-    from mindcoder.parallel.collectives import create_process_groups
+    from mindcoder.parallel.process_groups import create_process_groups
     from mindcoder.parallel.mesh import Mesh
 
     DATA, PIPELINE, TENSOR = {axes}

@@ -9,7 +9,7 @@ import pytest
 
 from mindcoder.config.layout import spread_layers
 from mindcoder.models.stage import stage_of
-from mindcoder.parallel.pipeline import OneForwardOneBackward
+from mindcoder.parallel.pipeline_parallel import OneForwardOneBackward
 
 
 class Pipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import resource
@@ -10,23 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import REPOSITORY
 
-from mindcoder.cli.guard import guarded
 from mindcoder.cli.launch_verb import launch_verb
 from mindcoder.cli.main import build_parser
 from mindcoder.errors import UserError
-from mindcoder.parallel import log_relay
-from mindcoder.parallel.launch_options import LaunchOptions
-from mindcoder.parallel.log_folder import hold_log_folder
-from mindcoder.parallel.log_relay import LogRelay
-from mindcoder.parallel.rank_table import make_table, merge_tables
-from mindcoder.parallel.timeouts import collective_timeouts
+from mindcoder.launch.rank_table import make_table, merge_tables
 
 WORKER = """
 import os, sys, time, signal, pathlib
@@ -100,13 +92,13 @@ def job(tmp_path):
     table.write_text(json.dumps(make_table("127.0.0.1", range(4), ["127.0.0.1"] * 4).as_dict()))
     command = f"{sys.executable} {tmp_path / 'worker.py'} {tmp_path} "
     script = (
-        "import sys, mindcoder.parallel.launch as launch\n"
-        "launch.STOPPED_SECONDS = launch.DONE_SECONDS = 2.0\n"
-        "original = launch.Job._spawn\n"
+        "import sys, mindcoder.launch.launcher as launcher\n"
+        "launcher.STOPPED_SECONDS = launcher.DONE_SECONDS = 2.0\n"
+        "original = launcher.Job._spawn\n"
         "def spawn(self, rank, command, variables, name):\n"
         "    command = [sys.executable, '-c', 'import time; time.sleep(100)'] if rank < 0 else command\n"
         "    return original(self, rank, command, variables, name)\n"
-        "launch.Job._spawn = spawn\n"
+        "launcher.Job._spawn = spawn\n"
         "from mindcoder.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -304,27 +296,6 @@ def test_a_full_disk_under_the_logs_is_said_once(job, tmp_path):
         assert err.count(said) == 1
 
 
-def test_a_log_says_what_is_missing_from_it(tmp_path, monkeypatch, capfd):
-    source, target = os.pipe()
-    relay = LogRelay(source, tmp_path / "rank_0.log", False, lambda: None)
-    write, full = log_relay.write_all, [True]
-
-    def failing(descriptor, data):
-        if full[0] and descriptor == relay.log:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(descriptor, data)
-
-    monkeypatch.setattr(log_relay, "write_all", failing)
-    relay._keep(b"first\n")
-    relay._keep(b"second\n")
-    full[0] = False
-    relay._keep(b"third\n")
-    assert (tmp_path / "rank_0.log").read_text() == "\n[mindcoder: 13 bytes of output are missing here]\nthird\n"
-    assert capfd.readouterr().err.count("No space left on device") == 1
-    os.close(target)
-    relay.run()
-
-
 def test_a_rank_that_ends_well_but_too_early_is_named(job, tmp_path):
     code, _, err = finish(job("early", "--early_exit_seconds", "2"), 30)
     assert code == 1
@@ -353,12 +324,6 @@ def test_a_rank_that_crashes_as_it_ends_is_done(job, tmp_path):
     assert_all_gone(tmp_path)
 
 
-def test_our_commands_say_that_they_are_done(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINDCODER_DONE_FILE", str(tmp_path / "done"))
-    assert guarded(lambda: 2, False) == 2 and not (tmp_path / "done").exists()
-    assert guarded(lambda: 0, False) == 0 and (tmp_path / "done").exists()
-
-
 def test_restarts_tell_the_run_to_resume_and_keep_the_logs(job, tmp_path):
     code, _, err = finish(job("restart", "--max_restarts", "2"), 40)
     first = tmp_path / "log" / "attempt_1"
@@ -381,15 +346,6 @@ def test_two_jobs_do_not_share_a_log_folder(job, tmp_path):
     assert finish(first, 30)[0] == 128 + signal.SIGTERM
 
 
-def test_servers_of_one_job_share_a_log_folder(tmp_path):
-    with hold_log_folder(tmp_path, [0, 1]), hold_log_folder(tmp_path, [2, 3]):
-        refused = pytest.raises(UserError, match=f"rank 3 of another job .* .process {os.getpid()} on ")
-        with refused, hold_log_folder(tmp_path, [3, 4]):
-            pass
-    with hold_log_folder(tmp_path, [3, 4]):
-        pass
-
-
 def test_launchers_of_several_servers_need_the_port_after_the_schedulers(tmp_path):
     table = merge_tables(make_table(address, [0], [address]) for address in ("127.0.0.1", "127.0.0.2"))
     (tmp_path / "table.json").write_text(json.dumps(table.as_dict()))
@@ -397,20 +353,6 @@ def test_launchers_of_several_servers_need_the_port_after_the_schedulers(tmp_pat
     parsed = build_parser().parse_args([*arguments, "--port", "65535"])
     with pytest.raises(UserError, match="--port: 65535 leaves no port after it for the launchers"):
         launch_verb(parsed)
-
-
-def test_what_the_user_set_wins_over_our_timeouts():
-    assert collective_timeouts(True, {})["HCCL_CONNECT_TIMEOUT"] == "1800"
-    assert collective_timeouts(True, {})["MS_TOPO_TIMEOUT"] == "1800"  # ranks on Ascend meet at the scheduler, too
-    assert collective_timeouts(True, {"HCCL_CONNECT_TIMEOUT": "300"})["HCCL_CONNECT_TIMEOUT"] == "300"
-    assert collective_timeouts(False, {"MS_NODE_TIMEOUT": "40"}) == {"MS_NODE_TIMEOUT": "40", "MS_TOPO_TIMEOUT": "1800"}
-
-
-def test_a_table_hccl_could_not_read_is_written_anew(tmp_path):
-    table = replace(make_table("127.0.0.1", [0], ["127.0.0.1"]), has_numbers=True)
-    options = LaunchOptions(["true"], table, table.servers[0], tmp_path / "given.json", tmp_path, "127.0.0.1", 1)
-    file = options.environment(table.servers[0].devices[0], "token")["RANK_TABLE_FILE"]
-    assert json.loads(Path(file).read_text())["server_list"][0]["device"][0]["rank_id"] == "0"
 
 
 @pytest.mark.parametrize(

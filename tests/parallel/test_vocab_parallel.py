@@ -9,7 +9,7 @@ import torch
 from mindspore import Tensor, nn
 
 from mindcoder.models.tensor_parallel import shard_range
-from mindcoder.parallel.vocabulary import VocabParallelAccuracy, VocabParallelCrossEntropy, VocabParallelStatistics
+from mindcoder.parallel.vocab_parallel import VocabParallelAccuracy, VocabParallelCrossEntropy, VocabParallelStatistics
 
 ROWS, HIDDEN = 24, 16
 

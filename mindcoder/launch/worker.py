@@ -1,4 +1,4 @@
-"""A rank as a process that its launcher started: in a session of its own, with its output in a log."""
+"""The process of a rank: started in a session of its own, with its output going to a log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindcoder.errors import UserError
-from mindcoder.parallel.guardian import job_processes
-from mindcoder.parallel.log_relay import LogRelay
+from mindcoder.launch.guardian import job_processes
+from mindcoder.launch.logs import LogRelay
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-LIBC = ctypes.CDLL(None)  # looked up here: a child between fork and exec should do as little as possible
+LIBC = ctypes.CDLL(None)  # loaded here: a child should do as little as possible between fork and exec
 
 
 @dataclass
@@ -25,13 +25,13 @@ class Worker:
     """A running rank (or the scheduler, rank -1).
 
     Attributes:
-        pidfd: becomes readable when the process ends; None where the kernel has no such thing.
-        is_over: whether every process of its session has ended.
-        is_named: whether the terminal has said that it ended too early.
+        pidfd: becomes readable when the process exits; None if the kernel has no process descriptors.
+        is_over: whether every process of its session has exited.
+        is_named: whether the terminal has reported that it exited too early.
         done_since: when it was first seen to be done, on the monotonic clock.
-        was_ended: whether it was done, and then had to be killed or crashed while libraries cleaned up: MindSpore's
-            cluster thread may follow a null pointer as the process ends.
-        ended_at: of the process, on the monotonic clock; None while it runs.
+        was_ended: whether it was done and then had to be killed, or crashed while libraries cleaned up (MindSpore's
+            cluster thread may follow a null pointer as the process exits).
+        ended_at: exit time, on the monotonic clock; None while it runs.
     """
 
     rank: int
@@ -63,13 +63,13 @@ class Worker:
         return code
 
     def is_stopped(self) -> bool:
-        """Whether the kernel says the process is stopped (SIGSTOP, a debugger)."""
+        """Whether the process is stopped (SIGSTOP, a debugger)."""
         return _state(self.process.pid) in ("T", "t")
 
     def session_runs(self) -> bool:
-        """Whether the process, or one that it left in its session, still runs; reaps those that have ended.
+        """Whether any process of its session still runs; reaps those that have exited.
 
-        Once they have all ended this stays so: the kernel may give the number to somebody else then.
+        The answer stays False once all have exited, because the kernel may then reuse the number of the session.
         """
         if self.is_over:
             return False
@@ -80,24 +80,24 @@ class Worker:
             os.killpg(self.process.pid, 0)
             self.is_over = not job_processes("", (self.process.pid,))
         except ProcessLookupError:
-            self.is_over = not job_processes("", (self.process.pid,))  # a process may have left the group only
+            self.is_over = not job_processes("", (self.process.pid,))  # one may have left the group, not the session
         except PermissionError:
             pass
         return not self.is_over
 
     def reap_orphans(self) -> None:
-        """Take the exit codes of ended orphans of the session; zombies would count as members of its group."""
+        """Reap the orphans of the session; as zombies they would count as members of its process group."""
         while True:
             try:
                 found = os.waitid(os.P_PGID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if found is None or found.si_pid == self.process.pid:
-                    return  # that one is for `poll`
+                    return  # `poll` reaps that one
                 os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
             except OSError:
                 return
 
     def signal_group(self, number: int) -> None:
-        """Send a signal to the process and what it started."""
+        """Send a signal to the process and its children."""
         if self.is_over:
             return
         try:
@@ -106,11 +106,11 @@ class Worker:
             pass
 
     def told_done(self) -> bool:
-        """Whether the rank has said that its work is done; only commands of ours do."""
+        """Whether the rank has reported that its work is done; only our own commands do."""
         return self.done_file.exists()
 
     def end_when_done(self, seconds: float) -> bool:
-        """Kill the process that said it was done so long ago and has not ended; gives whether that was so."""
+        """Kill a process that reported its work done ``seconds`` ago and has not exited; returns whether it did."""
         try:
             pid = int(self.done_file.read_text())
             os.kill(pid, 0)
@@ -135,7 +135,11 @@ def start_worker(
     shows: bool,
     on_unread: Callable[[], None],
 ) -> Worker:
-    """Start a process.
+    """Start the process of a rank.
+
+    Args:
+        rank: -1 for the scheduler.
+        shows, on_unread: see `LogRelay`.
 
     Raises:
         UserError: no such program, or its log cannot be written.
@@ -172,12 +176,12 @@ def start_worker(
 
 
 def adopt_orphans() -> None:
-    """From now on, processes whose parent has ended become children of this one, which can then see their end."""
+    """Become the parent of all descendants whose own parent exits, so that their exit can be observed."""
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _die_with_parent() -> None:
-    """In the child: be killed when the launcher is (Linux)."""
+    """In the child: get SIGKILL when the launcher dies (Linux)."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
