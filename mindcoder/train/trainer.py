@@ -22,6 +22,7 @@ from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.process_groups import ProcessGroups, single_process
 from mindcoder.train.callbacks.base import Callback, StepRecord
 from mindcoder.train.checkpointing import Checkpointing, Progress
 from mindcoder.train.evaluate import EvalResult
