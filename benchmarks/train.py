@@ -1,6 +1,7 @@
 """Training speed and memory against PyTorch + transformers: same architecture, weights, batch and threads.
 
-``python -m benchmarks.train [--sizes tiny,large,starcoder2,llama] [--rounds 8] [--repeats 2] [--name train] [--lora]``.
+``python -m benchmarks.train [--sizes tiny,large,starcoder2,llama] [--rounds 8] [--repeats 2] [--name train] [--lora]
+[--sides torch,ours]``.
 The sides take turns, so that a noisy machine hits both; each runs in a process of its own. Figures go to
 ``benchmarks/results/NAME.json``.
 """
@@ -92,9 +93,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--name", default="train", help="of the file in benchmarks/results")
+    parser.add_argument("--sides", help="those to measure, PyTorch's float32 first (default: all)")
     parser.add_argument("--lora", action="store_true", help="adapters of rank 16, against PEFT")
     arguments = parser.parse_args()
     sides = LORA_SIDES if arguments.lora else SIDES
+    if arguments.sides:
+        sides = tuple(arguments.sides.split(","))
     began = time.monotonic()
     rates = gemm_rate()
     print("float32 GEMM: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
