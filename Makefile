@@ -1,4 +1,4 @@
-# make quickstart · make test · make test-cluster · make test-ascend · make test-all · make test-docs · make lint · make bench
+# make quickstart · make test · make test-long · make test-cluster · make test-ascend · make test-all · make test-docs · make lint · make bench
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
@@ -10,7 +10,7 @@ PYTEST := $(RUN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test test-cluster ascend test-ascend test-all test-docs lint bench clean
+.PHONY: quickstart test test-long test-cluster ascend test-ascend test-all test-docs lint bench clean
 
 $(VENV)/runtime: setup.py $(wildcard mindcoder/native/*.cpp mindcoder/native/*.h)
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ quickstart: $(VENV)/runtime
 test: $(VENV)/testing
 	$(PYTEST) $(PARALLEL) --durations=40
 
+# What CI runs beside `make test`: the emulated Ascend, layouts of several processes, all records of a dataset.
+test-long: $(VENV)/testing ascend
+	$(PYTEST) $(PARALLEL) -m "long and not cluster and not docs and not slow" --durations=40
+
 test-cluster: $(VENV)/testing
 	$(PYTEST) tests/launch tests/parallel tests/planning tests/generate/test_replicas.py \
 		tests/ascend/test_ascend_layouts.py tests/ascend/test_ranks_answer.py -m "not docs"
@@ -48,7 +52,7 @@ ascend: $(VENV)/runtime
 	$(RUN)/python -m softcann.build
 
 test-ascend: $(VENV)/testing ascend
-	$(PYTEST) $(PARALLEL) tests/ascend
+	$(PYTEST) $(PARALLEL) -m "not cluster and not docs and not slow" tests/ascend
 
 # Everything but the commands of the documentation; hours.
 test-all: $(VENV)/testing ascend

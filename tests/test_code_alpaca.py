@@ -7,7 +7,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 from conftest import REPOSITORY
+
+pytestmark = pytest.mark.long
 
 CONFIG = REPOSITORY / "configs" / "wizardcoder" / "tiny_pretrain.yaml"
 

@@ -13,6 +13,8 @@ import torch
 from conftest import REPOSITORY, SAMPLES
 from families import random_model, sentencepiece_model
 
+pytestmark = pytest.mark.long
+
 MINDCODER = [sys.executable, "-m", "mindcoder.cli.main"]
 SHAPES = {
     "starcoder": ("gpt_bigcode", {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_inner": 512, "n_positions": 512}),

@@ -23,6 +23,8 @@ from emulated_runs import (
 
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 
+pytestmark = pytest.mark.long
+
 ROWS, MICRO_BATCHES, STEPS = 4, 2, 4  # of a micro batch over all data ranks, of an update, of a run
 SETS = {
     "model.model_config.seq_length": 128,

@@ -7,7 +7,11 @@ import signal
 import warnings
 from pathlib import Path
 
+import pytest
+
 from softcann.environment import run_on_emulator
+
+pytestmark = pytest.mark.long
 
 BEGIN = """
 import os

@@ -14,6 +14,8 @@ import pytest
 from mindcoder.launch.rank_table import make_table
 from softcann.environment import emulator_environment
 
+pytestmark = pytest.mark.long
+
 RANK = """
 import os
 import numpy as np

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 from published_sizes import Case, measure
 
+pytestmark = pytest.mark.long
+
 SMALL = ("model.model_config.hidden_size=256", "model.model_config.num_heads=4", "parallel_config.data_parallel=1")
 RECOMPUTE = ("recompute_config.recompute=True",)
 CASES = {

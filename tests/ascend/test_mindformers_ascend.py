@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from interop.test_mindformers import PIPELINE, run
 
 from softcann.environment import emulator_environment
+
+pytestmark = pytest.mark.long
 
 
 def test_pipeline_gives_huggingfaces_tokens(hf_folder, tokenizer_folder, small_tokenizer, tmp_path):

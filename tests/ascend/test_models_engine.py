@@ -14,6 +14,8 @@ import torch
 from ascend_models import DTYPES, FAMILIES, MOVEMENTS, on_cpu, run_together, saved_model
 from families import VOCAB
 
+pytestmark = pytest.mark.long
+
 NEW_TOKENS, CHUNK, MAX_LENGTH = 8, 32, 80
 BATCHES = {"gpt_bigcode": 1, "starcoder2": 3, "llama": 8}
 LENGTHS = {"gpt_bigcode": (61, 3), "starcoder2": (61, 1, 20, 33), "llama": (61, 1, 20, 33, 7, 48, 64, 16)}

@@ -7,6 +7,8 @@ import pytest
 from ascend_models import FAMILIES, run_together, saved_model
 from families import VOCAB, reference_tokens
 
+pytestmark = pytest.mark.long
+
 NEW_TOKENS = {"float32": 12, "bfloat16": 6}
 LENGTHS = {"float32": (5, 40, 23), "bfloat16": (5, 24)}
 ENGINES = {

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from ascend_models import DTYPES, FAMILIES, MOVEMENTS, batch, run_together, saved_model, torch_curve
 
+pytestmark = pytest.mark.long
+
 STEPS, RATE = 20, 1e-3
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}  # of each loss, relative
 SCALE = {"value": 2.0**30, "factor": 64, "window": 4}

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from ascend_models import DTYPES, FAMILIES, MOVEMENTS, Run, batch, on_cpu, saved_model, torch_curve, torch_gradients
 
+pytestmark = pytest.mark.long
+
 RATE, STEPS = 1e-3, 3
 
 

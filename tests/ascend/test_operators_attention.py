@@ -7,6 +7,8 @@ import torch
 
 from softcann.testing import Refused, run
 
+pytestmark = pytest.mark.long
+
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]
 HALVES = FLOATS[1:]
 TOLERANCE = {torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}

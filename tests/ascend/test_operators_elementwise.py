@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from softcann.testing import Refused, Scalar, run
 
+pytestmark = pytest.mark.long
+
 HALVES = [torch.float16, torch.bfloat16]
 FLOATS = [torch.float32, *HALVES]
 ONE = Scalar(1.0)

@@ -16,6 +16,8 @@ from every_dtype import CASES, DTYPE, ELSEWHERE, EMPTY, NUMBERS_OF_BOOLS, OUT, O
 from softcann.operator_table import Row, defined, rows
 from softcann.testing import Refused, run
 
+pytestmark = pytest.mark.long
+
 ROWS = {row.function: row for row in rows()}
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float64: 1e-12}
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)

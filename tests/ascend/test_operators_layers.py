@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from softcann.testing import Refused, run
 
+pytestmark = pytest.mark.long
+
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 3e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 

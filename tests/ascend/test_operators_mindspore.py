@@ -8,10 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
 from softcann.environment import run_on_emulator
+
+pytestmark = pytest.mark.long
 
 # MindSpore's expression, and PyTorch's where it differs by more than the module's name.
 CASES = [

@@ -6,6 +6,8 @@ from test_operators_attention import FLOATS, MANY, NONE3, compressed, values
 
 from softcann.testing import Refused, run
 
+pytestmark = pytest.mark.long
+
 STARTS = (None, None)  # qStartIdxOptional and kvStartIdxOptional, which pseType 2 and 3 read
 
 

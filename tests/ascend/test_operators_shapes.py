@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from softcann.testing import Refused, Scalar, run
 
+pytestmark = pytest.mark.long
+
 HALVES = [torch.float16, torch.bfloat16]
 FLOATS = [torch.float32, *HALVES]
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}

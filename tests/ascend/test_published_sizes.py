@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from published_sizes import QUICK, SLOW, Case, measure
 
+pytestmark = pytest.mark.long
+
 
 def check(case: Case, place) -> None:
     found = measure(case, place)

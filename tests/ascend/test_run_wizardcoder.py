@@ -12,6 +12,8 @@ from ascend_models import MOVEMENTS
 from conftest import SAMPLES
 from emulated_runs import assert_same_losses, assert_same_weights, entry, on_cpu, on_emulator
 
+pytestmark = pytest.mark.long
+
 CONFIG, STEPS = "configs/wizardcoder/tiny_finetune.yaml", 6
 SETS = {
     "model.model_config.seq_length": 128,

@@ -14,6 +14,8 @@ from served import Running
 
 from softcann.environment import emulator_environment
 
+pytestmark = pytest.mark.long
+
 TOKENS, DEADLINE = 12, 300.0  # an operator is compiled when a request first needs it
 
 

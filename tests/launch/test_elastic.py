@@ -7,6 +7,8 @@ import pytest
 from mindcoder.launch.elastic import Replicas, healthy_table
 from mindcoder.launch.rank_table import make_table, merge_tables
 
+pytestmark = pytest.mark.long
+
 
 def test_the_global_batch_stays():
     assert Replicas(4, 2, 3).without_one() == Replicas(3, 2, 4)

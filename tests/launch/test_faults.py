@@ -15,6 +15,8 @@ from cluster import launch, write_table
 from conftest import REPOSITORY
 from parallel.test_data_parallel import arguments, dataset, losses, run_cluster, run_single  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 # The losses of one process differ from two by the order of sums, which sixty steps at this rate amplify.
 CLOSE = 3e-4
 SETS = {

@@ -10,6 +10,8 @@ import textwrap
 import pytest
 from conftest import REPOSITORY
 
+pytestmark = pytest.mark.long
+
 ADDRESSES = ("10.77.31.1", "10.77.31.2")
 
 

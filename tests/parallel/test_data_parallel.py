@@ -15,6 +15,8 @@ from mindcoder.checkpoint.store import open_checkpoint
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from mindcoder.parallel.zero1 import owners
 
+pytestmark = pytest.mark.long
+
 STEPS = 20
 SIZES = {
     "model.model_config.seq_length": 192,

@@ -21,6 +21,8 @@ from parallel.test_data_parallel import (  # noqa: F401
     run_single,
 )
 
+pytestmark = pytest.mark.long
+
 CONFIG = "configs/wizardcoder/tiny_finetune.yaml"
 ROWS, MICRO_BATCHES = 4, 4  # of a micro batch over all data ranks, and of a step
 ZERO = {"parallel_config.optimizer_shard": True}

@@ -13,6 +13,8 @@ from conftest import REPOSITORY
 from parallel.test_data_parallel import SIZES, assert_same_run, dataset, run_single, weights_of  # noqa: F401
 from parallel.test_layouts import EVERYTHING, LAYOUTS, ROWS, layout, run, singles  # noqa: F401
 
+pytestmark = pytest.mark.long
+
 LORA = {
     "model.model_config.pet_config.lora_rank": 4,
     "model.model_config.pet_config.lora_dropout": 0.0,

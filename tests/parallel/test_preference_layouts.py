@@ -9,6 +9,8 @@ from mindcoder.data.preprocess import PreprocessOptions, preprocess
 from parallel.test_data_parallel import assert_same_run, dataset, run_single  # noqa: F401
 from parallel.test_layouts import RECOMPUTE, SEQUENCE, ZERO, layout, run
 
+pytestmark = pytest.mark.long
+
 DPO = {
     "preference.type": "dpo",
     "preference.beta": 0.5,

@@ -11,6 +11,8 @@ from mindspore import Tensor, nn
 from mindcoder.models.tensor_parallel import shard_range
 from mindcoder.parallel.vocab_parallel import VocabParallelAccuracy, VocabParallelCrossEntropy, VocabParallelStatistics
 
+pytestmark = pytest.mark.long
+
 ROWS, HIDDEN = 24, 16
 
 
