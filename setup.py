@@ -110,6 +110,9 @@ OPERATORS = Extension(
         "-Wno-maybe-uninitialized",  # GCC 12 says both of its own immintrin.h
         "-Wno-uninitialized",
         "-Wno-unknown-warning-option",  # Clang knows only one of them
+        # For some AMD processors GCC multiplies and adds apart in some loops, so that equal sums get other bits.
+        "--param=avoid-fma-max-bits=0",
+        "-Wno-unused-command-line-argument",  # Clang never does that
         "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
     ],
     extra_link_args=["-pthread"],
