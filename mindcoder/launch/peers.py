@@ -262,7 +262,7 @@ class Peers(threading.Thread):
             raise BadPeer("has another rank table")
 
     def _refuse(self, link: Link, message: dict[str, Any], reason: str) -> NoReturn:
-        """Reject a connection; a launcher is told the reason.
+        """Reject a connection; send the reason if the peer is a launcher.
 
         Raises:
             BadPeer: always.

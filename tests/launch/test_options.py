@@ -1,4 +1,4 @@
-"""Environment of ranks: time-outs, rank table, and the report that a rank is done."""
+"""Environment of each rank: timeouts, rank table and how it reports completion."""
 
 from __future__ import annotations
 
