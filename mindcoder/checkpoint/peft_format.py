@@ -21,6 +21,7 @@ from mindcoder.checkpoint.peft_settings import CONFIG_FILE, read_config, read_se
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, convert_dtype
 from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import ParameterName, split_layer
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightRule
@@ -138,9 +139,9 @@ def _check_shapes(name: str, pair: Mapping[str, np.ndarray], rank: int, file: Pa
 
 def _rules(config: TransformerConfig) -> list[WeightRule]:
     """Rules of the linear layers' weights."""
-    linears = {f"{module}.weight" for module in config.linear_shapes()}
-    rules = family_of(config.model_type).weights.expand(config)
-    return [rule for rule in rules if rule.ours[0].split(".", 2)[-1] in linears]
+    linears = config.linear_shapes()
+    named = ((rule, ParameterName.parse(rule.ours[0])) for rule in family_of(config.model_type).weights.expand(config))
+    return [rule for rule, name in named if name.module in linears and name.part == "weight"]
 
 
 def _joined(rule: WeightRule, updates: Mapping[str, Update], config: TransformerConfig) -> Update | None:
@@ -154,7 +155,7 @@ def _joined(rule: WeightRule, updates: Mapping[str, Update], config: Transformer
     scaling, rank, shapes = own[0].scaling, sum(update.rank for update in own), config.linear_shapes()
     columns, parts = 0, []
     for name in names:
-        part = np.zeros((shapes[name.split(".", 2)[2]][0], rank), np.float32)
+        part = np.zeros((shapes[split_layer(name)[1]][0], rank), np.float32)
         if name in updates:
             update = updates[name]
             part[:, columns : columns + update.rank] = update.b * np.float32(update.scaling / scaling)

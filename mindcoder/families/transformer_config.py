@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from mindcoder.families.config_bounds import check_bounds
+from mindcoder.families.parameter_names import in_layer
 
 TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row per token
 SIZE_FIELDS = (
@@ -199,11 +200,11 @@ class TransformerConfig:
         linears = self.linear_shapes()
         for layer in range(self.num_layers):
             for norm in ("attention_norm", "mlp_norm"):
-                shapes.update({f"layers.{layer}.{norm}.{part}": (hidden,) for part in norm_parts})
+                shapes.update({in_layer(layer, f"{norm}.{part}"): (hidden,) for part in norm_parts})
             for name, shape in linears.items():
-                shapes[f"layers.{layer}.{name}.weight"] = shape
+                shapes[in_layer(layer, f"{name}.weight")] = shape
                 if self.has_bias(name):
-                    shapes[f"layers.{layer}.{name}.bias"] = shape[:1]
+                    shapes[in_layer(layer, f"{name}.bias")] = shape[:1]
         shapes.update({f"final_norm.{part}": (hidden,) for part in norm_parts})
         if not self.tied_head:
             shapes["head.weight"] = (self.token_rows, hidden)

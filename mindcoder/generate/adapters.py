@@ -16,6 +16,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import LookUp
 from mindcoder.checkpoint.adapter import Adapter
+from mindcoder.families.parameter_names import in_layer
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, replace_linear
 from mindcoder.peft.options import LORA_A, LORA_B
@@ -103,7 +104,7 @@ def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int)
     shapes = config.linear_shapes()
     for layer, own in zip(decoder.stage.layers, decoder.layers):
         for module, (outputs, inputs) in shapes.items():
-            name = f"layers.{layer}.{module}"
+            name = in_layer(layer, module)
             if not any(name in adapter.updates for adapter in adapters.values()):
                 continue
             whole = {LORA_A: np.zeros((columns, inputs), np.float32), LORA_B: np.zeros((outputs, columns), np.float32)}

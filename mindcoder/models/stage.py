@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mindcoder.families.parameter_names import split_layer
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -26,8 +28,9 @@ class Stage:
 
     def holds(self, name: str, tied_head: bool) -> bool:
         """Whether the parameter with this global name is on this stage; a tied embedding table is on both ends."""
-        if name.startswith("layers."):
-            return int(name.split(".", 2)[1]) in self.layers
+        layer = split_layer(name)[0]
+        if layer is not None:
+            return layer in self.layers
         if name == "token_embedding.weight":
             return self.is_first or (self.is_last and tied_head)
         return self.is_first if name.startswith("position_embedding.") else self.is_last

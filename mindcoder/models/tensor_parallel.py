@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mindcoder.families.parameter_names import ParameterName
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
@@ -27,9 +28,10 @@ def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool
     """
     if size == 1:
         return None
-    if not name.startswith("layers."):
+    parameter = ParameterName.parse(name)
+    if parameter.layer is None:
         return OUTPUT_AXIS if vocabulary and name in TOKEN_TABLES else None
-    module, part = name.split(".", 2)[2].rsplit(".", 1)
+    module, part = parameter.module, parameter.part
     if module in KEY_VALUE and config.num_kv_heads % size:
         return None  # multi-query attention: too few key heads to divide
     if module in COLUMN_PARALLEL:

@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.dropout import CounterDropout
 from mindcoder.backend.operators import matrix_product
+from mindcoder.families.parameter_names import split_layer
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear, WeightProduct, replace_linear
 from mindcoder.models.mlp import ActivatedProduct, GatedProduct
@@ -229,8 +230,8 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
     added: list[Parameter] = []
     modules = list(config.linear_shapes())
     for name in matching_linears(options, config):
-        layer, module = int(name.split(".")[1]), name.split(".", 2)[2]
-        if layer not in stage.layers:
+        layer, module = split_layer(name)
+        if layer is None or layer not in stage.layers:
             continue
         part, attribute = module.split(".")
         owner = getattr(decoder.layers[layer - stage.layers.start], part)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mindcoder.families.parameter_names import in_layer, split_layer
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.tensor_parallel import INPUT_MATRIX as LORA_A
@@ -83,7 +84,7 @@ def prefix_shapes(options: PrefixOptions, config: TransformerConfig) -> dict[str
     width, inner = 2 * config.kv_size, options.projection_dim
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in range(config.num_layers):
-        name = f"layers.{layer}.{PREFIX_PART}.mindpet_delta_ptuning2"
+        name = in_layer(layer, f"{PREFIX_PART}.mindpet_delta_ptuning2")
         shapes[f"{name}_embedding.embedding_table"] = (options.tokens, width)
         if options.projection:
             shapes[f"{name}_dense_in.weight"], shapes[f"{name}_dense_in.bias"] = (inner, width), (inner,)
@@ -93,7 +94,7 @@ def prefix_shapes(options: PrefixOptions, config: TransformerConfig) -> dict[str
 
 def spellings(layer: int, module: str, config: TransformerConfig) -> Iterator[str]:
     """Names of a linear layer: ours, MindFormers' and Hugging Face's."""
-    own = f"layers.{layer}.{module}"
+    own = in_layer(layer, module)
     yield own
     yield f"model.layers.{layer}.{MINDFORMERS_NAMES[module]}"
     for rule in family_of(config.model_type).weights.rules:
@@ -119,7 +120,7 @@ def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[st
             for module in config.linear_shapes():
                 names = list(spellings(layer, module, config))
                 if _matches(options.target_modules, names) and not _matches(options.exclude_layers, names):
-                    found.append(f"layers.{layer}.{module}")
+                    found.append(in_layer(layer, module))
     except re.error as error:
         raise ValueError(f"is no regular expression: {error}") from None
     if not found:
@@ -139,7 +140,7 @@ def adapter_shapes(options: LoraOptions, config: TransformerConfig) -> dict[str,
     shapes: dict[str, tuple[int, ...]] = {}
     linears = config.linear_shapes()
     for name in matching_linears(options, config):
-        outputs, inputs = linears[name.split(".", 2)[2]]
+        outputs, inputs = linears[split_layer(name)[1]]
         shapes[f"{name}.{LORA_A}"] = (options.rank, inputs)
         shapes[f"{name}.{LORA_B}"] = (outputs, options.rank)
         if options.magnitudes:

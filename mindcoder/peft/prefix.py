@@ -13,6 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.dropout import CounterDropout
 from mindcoder.backend.row_operators import AddBias, Cut, Fork
+from mindcoder.families.parameter_names import in_layer
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import WeightProduct
 from mindcoder.peft.mindpet_cells import mindpet_cell
@@ -102,7 +103,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
         prefix = LayerPrefix(options, config.num_kv_heads, config.head_dim, decoder.compute_dtype, FIRST_SITE + layer)
         own.attention.prefix = prefix
         for parameter in prefix.get_parameters():
-            parameter.name = f"layers.{layer}.{PREFIX_PART}.{parameter.name[parameter.name.index('mindpet') :]}"
+            parameter.name = in_layer(layer, f"{PREFIX_PART}.{parameter.name[parameter.name.index('mindpet') :]}")
         for index, parameter in enumerate(prefix.trainable_params()):
             parameter.set_data(Tensor(_start_value(seed, layer, index, shapes[parameter.name])))
             added.append(parameter)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mindcoder.families.parameter_names import split_layer
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.parallel.zero1 import owners
 from mindcoder.planning.activations import (
@@ -71,11 +72,11 @@ class Trained:
 
     def layer_bytes(self) -> float:
         """Gradients of the largest layer."""
-        layers: dict[str, float] = {}
+        layers: dict[int, float] = {}
         for name in self.sizes:
-            if name.startswith("layers."):
-                number = name.split(".", 2)[1]
-                layers[number] = layers.get(number, 0.0) + self.bytes(name)
+            layer = split_layer(name)[0]
+            if layer is not None:
+                layers[layer] = layers.get(layer, 0.0) + self.bytes(name)
         return max(layers.values(), default=0.0)
 
 
