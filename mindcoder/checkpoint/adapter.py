@@ -15,8 +15,9 @@ from mindcoder.checkpoint.store import MODEL, Checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.checkpoint.trained_shapes import lora_options_of
 from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import LORA_A, LORA_B, MAGNITUDE
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, PrefixOptions, adapter_shapes, prefix_shapes
+from mindcoder.peft.options import PrefixOptions, adapter_shapes, prefix_shapes
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,17 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     """
     fitting = source if isinstance(source, FittingWeights) else fitting_weights(source, decoder.config)
     weights, plans = fitting.weights, fitting.plans
+
+    def local(name: str) -> np.ndarray:
+        return _as_numpy(read_local(plans[name], decoder.tp, decoder.tp.axis(name, decoder.config)), plans[name])
+
+    loaded: set[str] = set()
+    for name, linear in decoder.linears().items():
+        linear.method.load(lambda part, name=name: local(f"{name}.{part}") if f"{name}.{part}" in plans else None)
+        loaded |= {parameter.name for parameter in linear.method.get_parameters()}
     for target in decoder.get_parameters():
-        plan = plans[target.name]
-        values = _as_numpy(read_local(plan, decoder.tp, decoder.tp.axis(target.name, decoder.config)), plan)
-        target.set_data(Tensor(np.ascontiguousarray(values), target.dtype))
+        if target.name not in loaded:
+            target.set_data(Tensor(np.ascontiguousarray(local(target.name)), target.dtype))
     if weights.prefix is not None:
         _load_prefix(decoder, weights.prefix, weights.path)
     return weights

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LAYERS = "layers"
+# Parts that adapters add to a linear layer: the two matrices of a low-rank update (mindpet's names), the norms of DoRA.
+LORA_A, LORA_B = "mindpet_delta_lora_a", "mindpet_delta_lora_b"
+MAGNITUDE = "lora_magnitude"
 
 
 @dataclass(frozen=True)

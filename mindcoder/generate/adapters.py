@@ -1,63 +1,19 @@
-"""Several low-rank adapters on one base model, a step's tokens each with their own (S-LoRA, Sheng et al. 2023).
-
-The adapters' matrices stand side by side: one product with all of them costs less than one for each while their ranks
-together are far below the layer's width. Each token keeps the columns of its own adapter.
-"""
+"""Several low-rank adapters on one base model, a step's tokens each with their own (S-LoRA, Sheng et al. 2023)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor
 
-from mindcoder.backend.operators import matrix_product
-from mindcoder.backend.row_operators import LookUp
 from mindcoder.checkpoint.adapter import Adapter
-from mindcoder.families.parameter_names import in_layer
+from mindcoder.families.parameter_names import LORA_A, LORA_B, split_layer
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.linear import Linear, replace_linear
-from mindcoder.peft.options import LORA_A, LORA_B
+from mindcoder.models.methods.multi_lora import MultiLoRA
+from mindcoder.models.tensor_parallel import INPUT_AXIS, OUTPUT_AXIS, Shard
 
 COLUMNS_TOGETHER = 16  # their number is a multiple of it: a vector of the C++ operators
-
-
-class AdaptedLinear(nn.Cell):
-    """A linear layer with the updates of all adapters; for generation only.
-
-    Args:
-        linear: what they are added to.
-        a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this rank's shards of them.
-        shares: ``[T, R]``, see `AdapterBank`.
-    """
-
-    def __init__(self, linear: Linear, a: Parameter, b: Parameter, shares: Parameter) -> None:
-        super().__init__(auto_prefix=False)
-        product: Any = linear.product
-        self.weight, self.bias, self.a, self.b, self.shares = linear.weight, linear.bias, a, b, shares
-        self.activation = getattr(product, "activation", None)
-        self.reduce_from_region, self.add_bias = linear.reduce_from_region, linear.add_bias
-        self.matmul = matrix_product(transpose_b=True)
-        self.look_up = LookUp()
-        self.compute_dtype = linear.compute_dtype
-
-    def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:
-        hidden_states = inputs[0] if self.activation is None else self.activation(*inputs)
-        reduced = self.matmul(hidden_states, ops.cast(self.a, self.compute_dtype))
-        shares, tokens = self.shares, hidden_states.shape[0]
-        if tokens < shares.shape[0]:
-            # On Ascend a slice is a kernel of the old aclop path, and a view of a parameter a copy by one.
-            shares = self.look_up(shares, ops.arange(0, tokens, 1, dtype=ms.int32))
-        reduced = reduced * ops.cast(shares, self.compute_dtype)
-        result = self.matmul(hidden_states, ops.cast(self.weight, self.compute_dtype))
-        result = result + self.matmul(reduced, ops.cast(self.b, self.compute_dtype))
-        if self.reduce_from_region is not None:
-            result = self.reduce_from_region(result)
-        if self.bias is not None:
-            result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype))
-        return result
 
 
 class AdapterBank:
@@ -98,32 +54,26 @@ def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int)
         adapters: by name; they fit the network.
         tokens: the most that a step has.
     """
-    tp, config = decoder.tp, decoder.config
+    tp, shapes = decoder.tp, decoder.config.linear_shapes()
     ranges, columns = _ranges(adapters)
     bank = AdapterBank(ranges, columns, tokens)
-    shapes = config.linear_shapes()
-    for layer, own in zip(decoder.stage.layers, decoder.layers):
-        for module, (outputs, inputs) in shapes.items():
-            name = in_layer(layer, module)
-            if not any(name in adapter.updates for adapter in adapters.values()):
-                continue
-            whole = {LORA_A: np.zeros((columns, inputs), np.float32), LORA_B: np.zeros((outputs, columns), np.float32)}
-            for (begin, _), adapter in zip(ranges.values(), adapters.values()):
-                update = adapter.updates.get(name)
-                if update is not None:
-                    whole[LORA_A][begin : begin + update.rank] = update.a
-                    whole[LORA_B][:, begin : begin + update.rank] = update.b * np.float32(update.scaling)
-            a, b = (
-                Parameter(
-                    Tensor(np.ascontiguousarray(tp.shard(values, tp.axis(f"{name}.{matrix}", config)))),
-                    name=f"{name}.adapters.{matrix}",
-                    requires_grad=False,
-                )
-                for matrix, values in whole.items()
-            )
-            part, attribute = module.split(".")
-            owner = getattr(own, part)
-            replace_linear(owner, attribute, AdaptedLinear(getattr(owner, attribute), a, b, bank.shares))
+    for name, linear in decoder.linears().items():
+        if not any(name in adapter.updates for adapter in adapters.values()):
+            continue
+        outputs, inputs = shapes[split_layer(name)[1]]
+        whole_a, whole_b = np.zeros((columns, inputs), np.float32), np.zeros((outputs, columns), np.float32)
+        for (begin, _), adapter in zip(ranges.values(), adapters.values()):
+            update = adapter.updates.get(name)
+            if update is not None:
+                whole_a[begin : begin + update.rank] = update.a
+                whole_b[:, begin : begin + update.rank] = update.b * np.float32(update.scaling)
+        own_a = tp.shard(whole_a, INPUT_AXIS if linear.shard is Shard.ROW else None)
+        own_b = tp.shard(whole_b, OUTPUT_AXIS if linear.shard is Shard.COLUMN else None)
+        a, b = (
+            Parameter(Tensor(np.ascontiguousarray(own)), name=f"{name}.adapters.{matrix}", requires_grad=False)
+            for matrix, own in ((LORA_A, own_a), (LORA_B, own_b))
+        )
+        linear.use(MultiLoRA(linear.method, a, b, bank.shares))
     return bank
 
 

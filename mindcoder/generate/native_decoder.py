@@ -10,11 +10,17 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindcoder.backend.device import prefer_huge_pages
 from mindcoder.backend.native import STEP_INPUTS, step_operator
-from mindcoder.generate.adapters import AdaptedLinear, AdapterBank
+from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
+from mindcoder.models.linear import Linear
 
 KEYS_TOGETHER = 16  # a vector holds so many keys' components: blocks are a multiple of it
+
+
+def supports(decoder: Decoder) -> bool:
+    """Whether the C++ operators know how the weights of all linear layers are kept."""
+    return all(linear.method.native_parameters() is not None for linear in decoder.linears().values())
 
 
 class NativeDecoder(nn.Cell):
@@ -27,7 +33,8 @@ class NativeDecoder(nn.Cell):
     a step's time.
 
     Args:
-        decoder: the network, or a pipeline stage of it; without tensor parallelism.
+        decoder: the network, or a pipeline stage of it; without tensor parallelism, its weights kept in a way that
+            the operators know (`supports`).
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block, a multiple of `KEYS_TOGETHER`.
         bank: the network's adapters.
@@ -113,19 +120,23 @@ def _attention_weights(layer: DecoderLayer) -> list[Parameter | None]:
     """As `mindcoder.backend.native.LAYER_INPUTS` has them before the pools."""
     parts = (layer.attention.query, layer.attention.key, layer.attention.value, layer.attention.output)
     norm = layer.attention_norm
-    return [norm.weight, norm.bias, *(weight for part in parts for weight in (part.weight, part.bias))]
+    return [norm.weight, norm.bias, *(weight for part in parts for weight in _weight_and_bias(part))]
 
 
 def _mlp_weights(layer: DecoderLayer) -> list[Parameter | None]:
     """As `mindcoder.backend.native.LAYER_INPUTS` has them behind the pools."""
     mlp, norm = layer.mlp, layer.mlp_norm
-    gate = [None, None] if mlp.gate is None else [mlp.gate.weight, mlp.gate.bias]
-    return [norm.weight, norm.bias, *gate, mlp.up.weight, mlp.up.bias, mlp.down.weight, mlp.down.bias]
+    parts = (mlp.gate, mlp.up, mlp.down)
+    return [norm.weight, norm.bias, *(weight for part in parts for weight in _weight_and_bias(part))]
+
+
+def _weight_and_bias(linear: Linear | None) -> tuple[Parameter | None, Parameter | None]:
+    return (None, None) if linear is None else (linear.method.native_parameters()[0], linear.bias)
 
 
 def _adapter_weights(layer: DecoderLayer) -> list[Parameter | None]:
     """As `mindcoder.backend.native.ADAPTER_INPUTS` has them."""
     attention, mlp = layer.attention, layer.mlp
     linears = (attention.query, attention.key, attention.value, attention.output, mlp.gate, mlp.up, mlp.down)
-    matrices = ((item.a, item.b) if isinstance(item, AdaptedLinear) else (None, None) for item in linears)
-    return [matrix for pair in matrices for matrix in pair]
+    pairs = ((None, None) if item is None else item.method.native_parameters()[1:] for item in linears)
+    return [matrix for pair in pairs for matrix in pair]

@@ -13,7 +13,7 @@ from mindcoder.backend.row_operators import Fork
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
-from mindcoder.models.tensor_parallel import INPUT_AXIS, NO_TP, OUTPUT_AXIS, NoTensorParallel
+from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel, Shard, key_value_shard
 
 
 class SelfAttention(nn.Cell):
@@ -43,20 +43,19 @@ class SelfAttention(nn.Cell):
         self.query_size, self.kv_size = local.query_size, local.kv_size
         self.query_scale = config.query_scale
         dtypes = (initializer, config.param_dtype, config.compute_dtype)
-        column, row = (OUTPUT_AXIS, INPUT_AXIS) if tp.size > 1 else (None, None)
-        kv_axis = column if config.num_kv_heads % tp.size == 0 else None
+        kv_shard = key_value_shard(config, tp.size)
         self.copy_to_region = tp.copy_to_region()
-        self.query = Linear(config.hidden_size, config.query_size, *dtypes, config.qkv_bias, axis=column)
-        self.key = Linear(config.hidden_size, config.kv_size, *dtypes, config.qkv_bias, axis=kv_axis)
-        self.value = Linear(config.hidden_size, config.kv_size, *dtypes, config.qkv_bias, axis=kv_axis)
+        self.query = Linear(config.hidden_size, config.query_size, *dtypes, config.qkv_bias, shard=Shard.COLUMN, tp=tp)
+        self.key = Linear(config.hidden_size, config.kv_size, *dtypes, config.qkv_bias, shard=kv_shard, tp=tp)
+        self.value = Linear(config.hidden_size, config.kv_size, *dtypes, config.qkv_bias, shard=kv_shard, tp=tp)
         self.output = Linear(
             config.query_size,
             config.hidden_size,
             *dtypes,
             config.output_bias,
             stddev=output_stddev,
-            axis=row,
-            reduce_from_region=tp.reduce_from_region(),
+            shard=Shard.ROW,
+            tp=tp,
         )
         self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
         self.core = CausalAttention(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import mindspore as ms
@@ -12,10 +13,12 @@ from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.dropout import CounterDropout
 from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import Cut, Fork
+from mindcoder.families.parameter_names import in_layer
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.models.attention import SelfAttention
 from mindcoder.models.embedding import Embedding
 from mindcoder.models.initializer import Initializer
+from mindcoder.models.linear import Linear
 from mindcoder.models.mlp import MLP
 from mindcoder.models.norm import Norm
 from mindcoder.models.rotary import RotaryAngles
@@ -151,6 +154,14 @@ class Decoder(nn.Cell):
             self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
         _name_globally(self)
         _clear_padding(self)
+
+    def linears(self) -> dict[str, Linear]:
+        """The linear layers on this rank by their global names (``layers.3.attention.query``), layer by layer."""
+        return {
+            in_layer(number, module): attrgetter(module)(layer)
+            for number, layer in zip(self.stage.layers, self.layers)
+            for module in self.config.linear_shapes()
+        }
 
     def embed(self, token_embeddings: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
         """Hidden states that enter the first layer, from the token embeddings; both ``[B*S, H]``."""

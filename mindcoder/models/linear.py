@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
-from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import AddBias
 from mindcoder.models.initializer import Initializer
-from mindcoder.models.tensor_parallel import OUTPUT_AXIS
-
-
-class WeightProduct(nn.Cell):
-    """``x @ weight.T``, with its gradients as two matrix products.
-
-    Args:
-        compute_dtype: of the factors, a name, see `matrix_product`.
-    """
-
-    def __init__(self, compute_dtype: str = "float32") -> None:
-        super().__init__(auto_prefix=False)
-        self.compute_dtype = compute_dtype
-        self.matmul = matrix_product(transpose_b=True, compute_dtype=compute_dtype)
-        self.grad_input = matrix_product(compute_dtype=compute_dtype)
-        self.grad_weight = matrix_product(transpose_a=True, compute_dtype=compute_dtype)
-
-    def construct(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self.matmul(x, weight)
-
-    def bprop(self, x, weight, out, dout):
-        return self.gradients(x, weight, dout)
-
-    def gradients(self, x: Tensor, weight: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the input and the weight."""
-        return self.grad_input(dout, weight), self.grad_weight(dout, x)
+from mindcoder.models.methods.base import WeightMethod
+from mindcoder.models.methods.dense import Dense
+from mindcoder.models.tensor_parallel import NO_TP, OUTPUT_AXIS, NoTensorParallel, Shard
 
 
 class Linear(nn.Cell):
-    """Linear layer on ``[tokens, in_features]``.
+    """Linear layer on ``[tokens, in_features]``; a weight method keeps and multiplies its weight.
 
     Args:
         in_features: size of the last axis of the input.
@@ -47,12 +26,15 @@ class Linear(nn.Cell):
         compute_dtype: dtype of the product, a name.
         bias: whether there is one.
         stddev: initial standard deviation of the weight, if it differs from the initializer's.
-        product: cell of (inputs, weight) that replaces the plain product.
-        axis: axis of the weight that is sharded over ranks (`mindcoder.models.tensor_parallel`); sizes are global.
-        reduce_from_region: cell that reduces the partial results over ranks before the bias is added.
+        activation: cell applied to the inputs, fused with the product, see `WeightMethod`.
+        shard: how the weight is divided over tensor-parallel ranks; sizes are global.
+        tp: this rank's part of the layers.
 
-    ``construct`` takes ``[tokens, in_features]`` (or the inputs of ``product``) and returns ``[tokens, out_features]``
-    in ``compute_dtype``.
+    Attributes:
+        method: keeps the weight; `Dense` until another one is put in its place (`use`).
+
+    ``construct`` takes ``[tokens, in_features]`` (or the inputs of ``activation``) and returns ``[tokens,
+    out_features]`` in ``compute_dtype``. The method's parameters are attributes of the layer under their own names.
     """
 
     def __init__(
@@ -64,37 +46,48 @@ class Linear(nn.Cell):
         compute_dtype: str,
         bias: bool = True,
         stddev: float | None = None,
-        product: nn.Cell | None = None,
-        axis: int | None = None,
-        reduce_from_region: nn.Cell | None = None,
+        activation: nn.Cell | None = None,
+        shard: Shard = Shard.REPLICATED,
+        tp: NoTensorParallel = NO_TP,
     ) -> None:
-        super().__init__()
+        super().__init__(auto_prefix=False)  # the method's parameters are named by the layer, not after the method
         stored = resolve_dtype(param_dtype)
-        weight = initializer.normal((out_features, in_features), stored, stddev, axis)
-        self.weight = Parameter(weight, name="weight")
+        self.shard, self.activation = shard, activation
+        weight = initializer.normal((out_features, in_features), stored, stddev, shard.value)
+        self.out_features, self.in_features = weight.shape  # of this rank
+        self.method: Any = None
+        self.use(Dense(Parameter(weight, name="weight"), compute_dtype))
         self.bias = None
         if bias:
-            bias_axis = OUTPUT_AXIS if axis == OUTPUT_AXIS else None
+            bias_axis = OUTPUT_AXIS if shard is Shard.COLUMN else None
             self.bias = Parameter(initializer.zeros((out_features,), stored, bias_axis), name="bias")
-        self.reduce_from_region = reduce_from_region
+        self.reduce_from_region = tp.reduce_from_region() if shard is Shard.ROW else None
         self.add_bias = AddBias()
-        self.product = WeightProduct(compute_dtype) if product is None else product
         self.compute_dtype = resolve_dtype(compute_dtype)
         self.casts = stored != self.compute_dtype
 
-    def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:  # for the dropout of a low-rank update
-        weight = ops.cast(self.weight, self.compute_dtype) if self.casts else self.weight
-        result = self.product(*inputs, weight)
+    def use(self, method: WeightMethod) -> None:
+        """Keep and multiply the weight by ``method``, whose parameters take this layer's place in names."""
+        present = {} if self.method is None else self.method.layer_parameters()
+        prefix = next((item.name.removesuffix(part) for part, item in present.items()), "")
+        parameters = method.layer_parameters()
+        for part in present:
+            if part not in parameters:
+                delattr(self, part)
+        method.activation = self.activation
+        self.method = method
+        for part, parameter in parameters.items():
+            parameter.name = prefix + part
+            setattr(self, part, parameter)
+
+    def construct(self, *inputs: Tensor, seed: Tensor | None = None) -> Tensor:
+        """The layer's output; ``seed`` is that of the step, for methods with dropout."""
+        if seed is None:
+            seed = Tensor(0, ms.int32)
+        result = self.method(inputs, self.method.operands(seed))
         if self.reduce_from_region is not None:
             result = self.reduce_from_region(result)
+        result = self.method.rescale(result)
         if self.bias is not None:
             result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
         return result
-
-
-def replace_linear(owner: nn.Cell, attribute: str, cell: nn.Cell) -> None:
-    """Replace a linear layer by ``cell``, keeping the names of its parameters, which MindSpore would change."""
-    names = [(parameter, parameter.name) for parameter in cell.get_parameters()]
-    setattr(owner, attribute, cell)
-    for parameter, name in names:
-        parameter.name = name

@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindcoder.families.parameter_names import ParameterName
+from mindcoder.families.parameter_names import LORA_A, LORA_B, ParameterName
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
     from mindspore import nn
 
 OUTPUT_AXIS, INPUT_AXIS = 0, 1  # axes of a linear layer's weight [out, in]
-# Linear layers sharded by output features (Megatron-LM's column parallel) and by input features (row parallel).
-COLUMN_PARALLEL = ("attention.query", "attention.key", "attention.value", "mlp.up", "mlp.gate")
-ROW_PARALLEL = ("attention.output", "mlp.down")
-INPUT_MATRIX, OUTPUT_MATRIX = "mindpet_delta_lora_a", "mindpet_delta_lora_b"  # the two matrices of a low-rank update
+
+
+class Shard(Enum):
+    """How a linear layer is divided over ranks (Megatron-LM); the value is the axis of its weight.
+
+    ``COLUMN`` parallel layers have a part of the output features on each rank, ``ROW`` parallel layers a part of the
+    input features: their results are partial sums.
+    """
+
+    REPLICATED = None
+    COLUMN = OUTPUT_AXIS
+    ROW = INPUT_AXIS
+
+
+# What the layers say where they are constructed (a test compares), for code that has names but no network: plans and
+# checkpoints.
+LINEAR_SHARDS = {
+    "attention.query": Shard.COLUMN,
+    "attention.key": Shard.COLUMN,
+    "attention.value": Shard.COLUMN,
+    "attention.output": Shard.ROW,
+    "mlp.up": Shard.COLUMN,
+    "mlp.gate": Shard.COLUMN,
+    "mlp.down": Shard.ROW,
+}
 KEY_VALUE = ("attention.key", "attention.value")
+
+
+def key_value_shard(config: TransformerConfig, size: int) -> Shard:
+    """How key and value projections are divided: with fewer heads than ranks (multi-query attention) not at all."""
+    return Shard.REPLICATED if config.num_kv_heads % size else Shard.COLUMN
+
+
+def linear_shard(module: str, config: TransformerConfig, size: int) -> Shard:
+    """How the module of a layer is divided over ``size`` ranks; modules that are no linear layers are replicated."""
+    return key_value_shard(config, size) if module in KEY_VALUE else LINEAR_SHARDS.get(module, Shard.REPLICATED)
 
 
 def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool = False) -> int | None:
@@ -31,12 +63,10 @@ def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool
     parameter = ParameterName.parse(name)
     if parameter.layer is None:
         return OUTPUT_AXIS if vocabulary and name in TOKEN_TABLES else None
-    module, part = parameter.module, parameter.part
-    if module in KEY_VALUE and config.num_kv_heads % size:
-        return None  # multi-query attention: too few key heads to divide
-    if module in COLUMN_PARALLEL:
-        return None if part == INPUT_MATRIX else OUTPUT_AXIS
-    return INPUT_AXIS if module in ROW_PARALLEL and part in ("weight", INPUT_MATRIX) else None
+    shard = linear_shard(parameter.module, config, size)
+    if shard is Shard.COLUMN:
+        return None if parameter.part == LORA_A else OUTPUT_AXIS  # A [rank, in] has no output features
+    return INPUT_AXIS if shard is Shard.ROW and parameter.part in ("weight", LORA_A) else None
 
 
 def shard_range(axis_size: int, index: int, size: int) -> tuple[int, int]:
@@ -99,12 +129,13 @@ class NoTensorParallel:
         """Whether parameter ``name`` is replicated but each rank has only a part of its gradient, to be all-reduced."""
         if self.size == 1 or self.axis(name, config) is not None or name in TOKEN_TABLES:
             return False
-        if name.endswith((INPUT_MATRIX, OUTPUT_MATRIX)):
+        parameter = ParameterName.parse(name)
+        if parameter.part in (LORA_A, LORA_B):
             return True  # one end of a shared update sees the shard of the other end
-        if any(f".{part}." in name for part in KEY_VALUE):
+        if parameter.module in KEY_VALUE:
             return True  # shared key heads: each rank has the gradient of its own query heads
         # norms and biases see this rank's tokens only
-        return self.sequence and not name.startswith("position_embedding.")
+        return self.sequence and parameter.module != "position_embedding"
 
     def shard_range_of(self, axis_size: int) -> tuple[int, int]:
         """Begin and end of this rank's shard of an axis, see `shard_range`."""

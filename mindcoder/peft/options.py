@@ -6,13 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mindcoder.families.parameter_names import in_layer, split_layer
+from mindcoder.families.parameter_names import LORA_A, LORA_B, MAGNITUDE, in_layer, split_layer
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.models.tensor_parallel import INPUT_MATRIX as LORA_A
-from mindcoder.models.tensor_parallel import OUTPUT_MATRIX as LORA_B
-
-MAGNITUDE = "lora_magnitude"  # magnitude of a DoRA update, beside its two matrices
 
 # MindFormers' names of Llama's linear layers, for which users write their patterns.
 MINDFORMERS_NAMES = {

@@ -15,7 +15,7 @@ from mindcoder.backend.dropout import CounterDropout
 from mindcoder.backend.row_operators import AddBias, Cut, Fork
 from mindcoder.families.parameter_names import in_layer
 from mindcoder.models.decoder import Decoder
-from mindcoder.models.linear import WeightProduct
+from mindcoder.models.methods.dense import WeightProduct
 from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import PREFIX_PART, PrefixOptions, prefix_shapes
 

@@ -15,10 +15,11 @@ from mindcoder.checkpoint.huggingface import HuggingFaceFolder
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.peft_format import read_peft, write_peft
 from mindcoder.checkpoint.weights import open_adapted
+from mindcoder.families.parameter_names import LORA_A, LORA_B, MAGNITUDE
 from mindcoder.families.registry import family_of
 from mindcoder.models.decoder import Decoder
 from mindcoder.peft.lora import add_lora, rate_ratios
-from mindcoder.peft.options import LORA_A, LORA_B, MAGNITUDE, LoraOptions, adapter_shapes, matching_linears
+from mindcoder.peft.options import LoraOptions, adapter_shapes, matching_linears
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
@@ -175,7 +176,9 @@ def test_the_layer_is_mindpets(hf_folder, rng):
     decoder = fresh(folder)
     add_lora(decoder, LoraOptions(RANK, ALPHA, target_modules=("q_proj",)), 0)
     layer = decoder.layers[0].attention.query
-    assert isinstance(layer, LoRADense) and layer.scaling == ALPHA / RANK
+    matrices = layer.method.matrices
+    assert isinstance(matrices, LoRADense) and matrices.scaling == ALPHA / RANK == layer.method.scaling
+    assert layer.mindpet_delta_lora_a is matrices.mindpet_delta_lora_a
     layer.mindpet_delta_lora_b.set_data(Tensor(rng.standard_normal((48, RANK)).astype(np.float32)))
     x = Tensor(rng.standard_normal((5, 48)).astype(np.float32))
     plain = LoRADense(48, 48, RANK, ALPHA, has_bias=False, compute_dtype=ms.float32)

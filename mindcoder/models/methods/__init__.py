@@ -1,0 +1,1 @@
+"""How linear layers keep their weight and multiply by it: one file a method."""

@@ -1,0 +1,99 @@
+"""What a linear layer asks of the method that keeps its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+# This rank's shard of a tensor of the layer, by its name within the layer; None if the checkpoint has no such tensor.
+ReadTensor: TypeAlias = "Callable[[str], np.ndarray | None]"
+
+
+class WeightMethod(nn.Cell):
+    """How a linear layer keeps its weight ``[out, in]`` and multiplies by it.
+
+    A method owns its parameters, the product and the product's gradients; `mindcoder.models.linear.Linear` adds what
+    is the same with every method: the reduction over ranks, the bias. `Linear.use` swaps one method for another.
+
+    ``construct(inputs, operands)`` is the product ``[tokens, out]``. ``inputs`` are the layer's: ``(x,)``, or what the
+    activation takes that is fused with the product. ``operands`` come as arguments, because MindSpore gives a cell with
+    a ``bprop`` no gradient of a parameter that it reads itself. Only inputs and operands are kept for the backward
+    pass: the output of the activation, the largest tensor of a layer, is recomputed there.
+
+    A subclass writes `layer_parameters`, `load`, `matrix`, `operands`, `multiply`, and for training `gradients`.
+    ``operands``, ``multiply``, ``gradients`` and ``rescale`` are compiled.
+
+    Args:
+        compute_dtype: of the product, a name.
+
+    Attributes:
+        activation: cell of the inputs with a method ``gradient``; None for the product of ``x`` itself.
+    """
+
+    def __init__(self, compute_dtype: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.compute_dtype = compute_dtype
+        self.activation: Any = None
+
+    def construct(self, inputs: tuple, operands: tuple) -> Tensor:
+        return self.multiply(self.activated(inputs), operands)
+
+    def bprop(self, inputs, operands, out, dout):
+        if self.activation is None:
+            grad, grads = self.gradients(inputs[0], operands, dout)
+            return (grad,), grads
+        inputs = (ops.depend(inputs[0], dout), *inputs[1:])
+        grad, grads = self.gradients(self.activated(inputs), operands, dout)
+        if len(inputs) == 1:
+            return (self.activation.gradient(inputs[0], grad),), grads
+        return self.activation.gradient(inputs[0], inputs[1], grad), grads
+
+    def activated(self, inputs: tuple) -> Tensor:
+        """What is multiplied: ``[tokens, in]``."""
+        if self.activation is None:
+            return inputs[0]
+        return self.activation(*inputs)
+
+    def layer_parameters(self) -> dict[str, Parameter]:
+        """Parameters by their names within the layer (``weight``), in the order in which the network lists them."""
+        raise NotImplementedError
+
+    def load(self, read: ReadTensor) -> None:
+        """Set the parameters from the layer's tensors in a checkpoint."""
+        raise NotImplementedError
+
+    def matrix(self) -> Tensor:
+        """The weight as floating-point numbers, for code that needs its values rather than a product."""
+        raise NotImplementedError
+
+    def operands(self, seed: Tensor) -> tuple:
+        """What `multiply` takes beside the input: the parameters in the form in which they are multiplied.
+
+        Args:
+            seed: int32 scalar, the dropout seed of the step.
+        """
+        raise NotImplementedError
+
+    def multiply(self, x: Tensor, operands: tuple) -> Tensor:
+        """``[tokens, in] -> [tokens, out]`` in the compute dtype; a partial sum where the inputs are sharded."""
+        raise NotImplementedError
+
+    def gradients(self, x: Tensor, operands: tuple, dout: Tensor) -> tuple[Tensor, tuple]:
+        """Gradients of the input and of each operand, zeros for operands that are never trained.
+
+        Only needed in training. The compiler removes the gradients of frozen parameters.
+        """
+        raise NotImplementedError
+
+    def rescale(self, result: Tensor) -> Tensor:
+        """Last step of the product ``[tokens, out]``, after partial sums are reduced over ranks."""
+        return result
+
+    def native_parameters(self) -> tuple[Parameter, Parameter | None, Parameter | None] | None:
+        """Weight, and the matrices A and B of the adapters beside it, if the C++ step (`mindcoder.backend.native`)
+        multiplies by this method; None if it does not, and the network generates with MindSpore's operators.
+        """
+        return None

@@ -1,0 +1,62 @@
+"""Several low-rank updates on one weight, one of which each token takes (S-LoRA, Sheng et al. 2023); for generation."""
+
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, ops
+
+from mindcoder.backend.device import resolve_dtype
+from mindcoder.backend.operators import matrix_product
+from mindcoder.backend.row_operators import LookUp
+from mindcoder.models.methods.base import ReadTensor, WeightMethod
+
+
+class MultiLoRA(WeightMethod):
+    """The base method's product, plus the updates of all adapters, of which each token keeps its own.
+
+    The adapters' matrices stand side by side: one product with all of them costs less than one for each while their
+    ranks together are far below the layer's width. Scaling is in B.
+
+    Args:
+        base: keeps the layer's weight.
+        a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this rank's shards of them.
+        shares: ``[T, R]``, 1 where one of a step's tokens takes a column, 0 elsewhere; T is the most that a step has.
+    """
+
+    def __init__(self, base: WeightMethod, a: Parameter, b: Parameter, shares: Parameter) -> None:
+        super().__init__(base.compute_dtype)
+        self.base, self.a, self.b, self.shares = base, a, b, shares
+        self.dtype = resolve_dtype(base.compute_dtype)
+        self.matmul = matrix_product(transpose_b=True)
+        self.look_up = LookUp()
+
+    def layer_parameters(self) -> dict[str, Parameter]:
+        """Those of the base; the adapters are in no checkpoint of the network."""
+        return self.base.layer_parameters()
+
+    def load(self, read: ReadTensor) -> None:
+        """Set the base's weight."""
+        self.base.load(read)
+
+    def matrix(self) -> Tensor:
+        """The base's weight."""
+        return self.base.matrix()
+
+    def operands(self, seed: Tensor) -> tuple:
+        """The base's, then A, B and the shares."""
+        return (*self.base.operands(seed), ops.cast(self.a, self.dtype), ops.cast(self.b, self.dtype), self.shares)
+
+    def multiply(self, x: Tensor, operands: tuple) -> Tensor:
+        """The sum of both products."""
+        a, b, shares = operands[-3:]
+        tokens = x.shape[0]
+        if tokens < shares.shape[0]:
+            # On Ascend a slice is a kernel of the old aclop path, and a view of a parameter a copy by one.
+            shares = self.look_up(shares, ops.arange(0, tokens, 1, dtype=ms.int32))
+        reduced = self.matmul(x, a) * ops.cast(shares, self.dtype)
+        return self.base.multiply(x, operands[:-3]) + self.matmul(reduced, b)
+
+    def native_parameters(self) -> tuple[Parameter, Parameter | None, Parameter | None] | None:
+        """The base's weight, and the matrices."""
+        base = self.base.native_parameters()
+        return None if base is None or base[1] is not None else (base[0], self.a, self.b)
