@@ -137,7 +137,7 @@ class AttentionMasks(nn.Cell):
     def __init__(self, window: int | None, dropout: float) -> None:
         super().__init__(auto_prefix=False)
         self.window, self.dropout = window, dropout
-        self.prefix_length = 0  # positions before every text that all of its tokens see
+        self.prefix_length = 0  # positions of a learned prefix before every text, which all of its tokens see
         self.ends, self.join = DocumentEnds(), ops.Concat(-1)
 
     def takes_ends(self) -> bool:
@@ -149,6 +149,10 @@ class AttentionMasks(nn.Cell):
         The prefix comes before the S keys of the texts.
         """
         return self.ends(document_ids) if self.takes_ends() else self.mask(document_ids)
+
+    def past_prefix(self, position_ids: Tensor) -> Tensor:
+        """Position ids of tokens that follow the prefix, if there is one."""
+        return position_ids if self.prefix_length == 0 else position_ids + self.prefix_length
 
     def mask(self, document_ids: Tensor) -> Tensor:
         """See ``construct``."""

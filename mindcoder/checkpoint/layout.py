@@ -11,6 +11,7 @@ from mindspore import Parameter, Tensor
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.shards import Shard
+from mindcoder.families.parameter_names import split_layer
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.parallel.mesh import Mesh
@@ -37,7 +38,7 @@ def local_shards(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned
             writing.
     """
     config, tp, stage = decoder.config, decoder.tp, decoder.stage
-    shapes = config.parameter_shapes() | decoder.adapter_shapes
+    shapes = config.parameter_shapes()
     shards: dict[str, Shard] = {}
     items = list(items)
     writers = [mesh.data_index if owned else 0] * len(items)
@@ -45,7 +46,7 @@ def local_shards(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned
         writers = list(owners([tuple(item.shape) for item in items], mesh.data))
     for item, writer in zip(items, writers):
         name = parameter_of(item.name)
-        if name not in shapes:  # the update counter, the same on all ranks
+        if name not in shapes and split_layer(name)[0] is None:  # the update counter, the same on all ranks
             if mesh.rank == 0:
                 shards[item.name] = Shard(item.asnumpy(), tuple(item.shape))
             continue
@@ -53,8 +54,14 @@ def local_shards(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned
         is_copy = (axis is None and tp.index > 0) or not stage.holds(name, tied_head=False)
         if is_copy or writer != mesh.data_index:
             continue
-        shards[item.name] = _shard(item.asnumpy(), shapes[name], axis, tp)
+        shape = shapes[name] if name in shapes else _whole_shape(item.shape, axis, tp)
+        shards[item.name] = _shard(item.asnumpy(), shape, axis, tp)
     return shards
+
+
+def _whole_shape(shape: tuple[int, ...], axis: int | None, tp: NoTensorParallel) -> tuple[int, ...]:
+    """Global shape of what an adapter adds to a layer; features are divisible by the ranks."""
+    return tuple(size * tp.size if number == axis else size for number, size in enumerate(shape))
 
 
 def _shard(values: np.ndarray, shape: tuple[int, ...], axis: int | None, tp: NoTensorParallel) -> Shard:

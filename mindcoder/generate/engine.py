@@ -89,7 +89,7 @@ class Engine:
         reuses_prefixes: bool = True,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
-        limit, prefix = decoder.config.longest_text, decoder.prefix_length
+        limit, prefix = decoder.config.longest_text, decoder.attention_masks.prefix_length
         if limit is not None and max_length + prefix > limit:
             behind = f" behind a prefix of {prefix}" if prefix else ""
             raise UserError(f"a length of {max_length} tokens{behind} is over the model's {limit} positions")

@@ -79,7 +79,7 @@ class Runner:
             max(chunk, rows * wanted),
         )
         self.wanted, self.bank = wanted, bank
-        self.prefix = decoder.prefix_length
+        self.prefix = decoder.attention_masks.prefix_length
         if self.prefix % block_size:
             raise UserError(f"the prefix of {self.prefix} tokens is no multiple of the cache's block_size {block_size}")
         self.prefix_blocks = list(range(blocks, blocks + self.prefix // block_size))

@@ -100,9 +100,6 @@ class Decoder(nn.Cell):
     ) -> None:
         super().__init__()
         self.config, self.tp = config, tp
-        # global shapes of the parameters that `mindcoder.peft` adds
-        self.adapter_shapes: dict[str, tuple[int, ...]] = {}
-        self.prefix_length = 0  # positions reserved for a learned prefix
         self.stage = stage = stage or Stage(range(config.num_layers))
         local = self.local_config = tp.local(config)
         initializer = Initializer(seed, config.initializer_range, empty, tp)
@@ -179,19 +176,16 @@ class Decoder(nn.Cell):
         for parameter in self.get_parameters():
             parameter.requires_grad = False
 
-    def reserve_prefix(self, tokens: int) -> None:
-        """Reserve the first ``tokens`` positions for a learned prefix, which every sequence attends to."""
-        self.prefix_length = self.attention_masks.prefix_length = tokens
+    def shared_inputs(self, position_ids: Tensor, document_ids: Tensor) -> tuple[Tensor, tuple, Tensor]:
+        """What all layers share, made once a step; arguments as of `construct`.
 
-    def shift_positions(self, position_ids: Tensor) -> Tensor:
-        """Position ids shifted past the learned prefix."""
-        return position_ids if self.prefix_length == 0 else position_ids + self.prefix_length
-
-    def cos_sin(self, position_ids: Tensor, longest: Tensor) -> tuple:
-        """cos/sin for all layers, see `RotaryAngles`; an empty tuple with learned position embeddings."""
-        if self.rotary is None:
-            return ()
-        return self.rotary(position_ids, longest)
+        Returns:
+            Position ids past the learned prefix, if there is one; cos/sin (`RotaryAngles`), an empty tuple with
+            learned position embeddings; the mask (`AttentionMasks`).
+        """
+        position_ids = self.attention_masks.past_prefix(position_ids)
+        cos_sin = () if self.rotary is None else self.rotary(position_ids, position_ids.max() + 1)
+        return position_ids, cos_sin, self.attention_masks(document_ids)
 
     def run_layers(self, hidden_states: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
         """Run the layers of this pipeline stage.
@@ -204,11 +198,9 @@ class Decoder(nn.Cell):
             Hidden states for the next stage; on the last stage the output of the final norm ``[B*S, H]``.
         """
         batch, length = position_ids.shape
-        position_ids = self.shift_positions(position_ids)
+        position_ids, cos_sin, mask = self.shared_inputs(position_ids, document_ids)
         if self.stage.is_first:
             hidden_states = self.embed(hidden_states, position_ids, seed)
-        cos_sin = self.cos_sin(position_ids, position_ids.max() + 1)
-        mask = self.attention_masks(document_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, cos_sin, mask, seed, batch, length)
         return self.final_norm_output(hidden_states) if self.stage.is_last else hidden_states

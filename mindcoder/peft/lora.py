@@ -83,7 +83,6 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
         linear.use(low_rank_update(linear, options, Tensor(values), site, tensor_sum))
         parameters = linear.method.layer_parameters()
         added += [parameters[part] for part in (LORA_A, LORA_B, MAGNITUDE) if part in parameters]
-    decoder.adapter_shapes = shapes
     return added
 
 

@@ -142,3 +142,14 @@ def adapter_shapes(options: LoraOptions, config: TransformerConfig) -> dict[str,
         if options.magnitudes:
             shapes[f"{name}.{MAGNITUDE}"] = (outputs,)
     return shapes
+
+
+def added_shapes(options: LoraOptions | PrefixOptions | None, config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Global shape of every parameter that ``options`` add to a network; none without options.
+
+    Raises:
+        ValueError: as `matching_linears`.
+    """
+    if options is None:
+        return {}
+    return adapter_shapes(options, config) if isinstance(options, LoraOptions) else prefix_shapes(options, config)

@@ -107,8 +107,7 @@ def add_prefix(decoder: Decoder, options: PrefixOptions, seed: int) -> list[Para
         for index, parameter in enumerate(prefix.trainable_params()):
             parameter.set_data(Tensor(_start_value(seed, layer, index, shapes[parameter.name])))
             added.append(parameter)
-    decoder.adapter_shapes = shapes
-    decoder.reserve_prefix(options.tokens)
+    decoder.attention_masks.prefix_length = options.tokens
     return added
 
 

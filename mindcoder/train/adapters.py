@@ -9,7 +9,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
 from mindcoder.models.decoder import Decoder
 from mindcoder.peft.lora import add_lora
-from mindcoder.peft.options import LORA_A, LoraOptions, PrefixOptions
+from mindcoder.peft.options import LoraOptions, PrefixOptions, added_shapes, matching_linears
 from mindcoder.peft.prefix import add_prefix
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,9 @@ def _add_lora(decoder: Decoder, lora: LoraOptions, seed: int) -> None:
         add_lora(decoder, lora, seed)
     except ValueError as error:
         raise UserError(f"model.model_config.pet_config.target_modules: {error}") from None
-    linears = sum(name.endswith(LORA_A) for name in decoder.adapter_shapes)
+    linears = len(matching_linears(lora, decoder.config))
     _log_trainable_share(
-        f"{'DoRA' if lora.magnitudes else 'LoRA'} rank {lora.rank} on {linears} linear layers", decoder
+        f"{'DoRA' if lora.magnitudes else 'LoRA'} rank {lora.rank} on {linears} linear layers", decoder, lora
     )
 
 
@@ -50,10 +50,10 @@ def _add_prefix(decoder: Decoder, prefix: PrefixOptions, config: RunConfig) -> N
         add_prefix(decoder, prefix, config.seed)
     except ValueError as error:
         raise UserError(f"model.model_config.pet_config: {error}") from None
-    _log_trainable_share(f"a prefix of {prefix.tokens} tokens in {network.num_layers} layers", decoder)
+    _log_trainable_share(f"a prefix of {prefix.tokens} tokens in {network.num_layers} layers", decoder, prefix)
 
 
-def _log_trainable_share(what: str, decoder: Decoder) -> None:
-    trained = sum(math.prod(shape) for shape in decoder.adapter_shapes.values())
+def _log_trainable_share(what: str, decoder: Decoder, options: LoraOptions | PrefixOptions) -> None:
+    trained = sum(math.prod(shape) for shape in added_shapes(options, decoder.config).values())
     total = decoder.config.num_parameters() + trained
     log.info("%s: %d of %d parameters are trained (%.3f %%)", what, trained, total, 100 * trained / total)

@@ -79,10 +79,8 @@ class RecomputedGradients(nn.Cell):
     ) -> tuple:
         decoder = self.decoder
         batch, length = position_ids.shape
-        position_ids = decoder.shift_positions(position_ids)
-        longest = position_ids.max() + 1
-        cos_sin = decoder.cos_sin(position_ids, longest)
-        mask = decoder.attention_masks(document_ids)
+        position_ids, cos_sin, mask = decoder.shared_inputs(position_ids, document_ids)
+        longest = position_ids.max()
         loss, inputs, grad_hidden, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
             inputs = (decoder.embed(hidden_states, position_ids, seed) if self.is_first else hidden_states,)
@@ -134,12 +132,10 @@ class ForwardStage(nn.Cell):
         """See `Decoder.construct` for the arguments."""
         decoder = self.decoder
         batch, length = position_ids.shape
-        position_ids = decoder.shift_positions(position_ids)
+        position_ids, cos_sin, mask = decoder.shared_inputs(position_ids, document_ids)
         hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
             hidden_states = decoder.embed(hidden_states, position_ids, seed)
-        cos_sin = decoder.cos_sin(position_ids, position_ids.max() + 1)
-        mask = decoder.attention_masks(document_ids)
         layer_inputs = ()
         for layer in decoder.layers:
             layer_inputs += (hidden_states,)

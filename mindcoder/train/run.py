@@ -25,6 +25,7 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.peft.from_section import lora_options, prefix_options
+from mindcoder.peft.options import added_shapes
 from mindcoder.planning.memory import BYTES_PER_PARAMETER
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.train.adapters import add_adapter
@@ -263,7 +264,8 @@ def _describe(
 def _log_run_size(config: RunConfig, trainer: Trainer) -> None:
     """Log model size, static memory and the cost of the first (compiling) step."""
     options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
-    trained = sum(math.prod(shape) for shape in trainer.decoder.adapter_shapes.values()) or parameters
+    added = added_shapes(options.lora or options.prefix, trainer.decoder.config)
+    trained = sum(math.prod(shape) for shape in added.values()) or parameters
     log.info(
         "%.2f M parameters, %.2f GB with gradients and Adam's moments, activations not included",
         parameters / 1e6,
