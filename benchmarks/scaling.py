@@ -22,12 +22,14 @@ from pathlib import Path
 import psutil
 
 from benchmarks.record import write_result
+from mindcoder.config.layout import layout_of
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.families.from_section import config_from_section
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.launch.rank_table import make_table
-from mindcoder.planning.layout import Layout, Machine, Workload
+from mindcoder.parallel_layout import ParallelLayout
+from mindcoder.planning.layout import Machine, Workload
 from mindcoder.planning.plan import Plan, make_plan
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,17 +45,17 @@ NETWORK = {
     "pad_token_id": 699,
 }
 LAYOUTS = [
-    (Layout(1, 1, 1, False), 1),
-    (Layout(2, 1, 1, False), 1),
-    (Layout(2, 1, 1, True), 1),
-    (Layout(1, 2, 1, False), 1),
-    (Layout(1, 2, 1, False, sequence=True, vocabulary=True), 1),
-    (Layout(1, 1, 2, False), 4),
-    (Layout(4, 1, 1, True), 1),
-    (Layout(1, 4, 1, False), 1),
-    (Layout(1, 2, 2, False), 4),
-    (Layout(2, 2, 2, True), 4),
-    (Layout(1, 4, 2, False), 4),
+    (ParallelLayout(1, 1, 1), 1),
+    (ParallelLayout(2, 1, 1), 1),
+    (ParallelLayout(2, 1, 1, shard_optimizer=True), 1),
+    (ParallelLayout(1, 2, 1), 1),
+    (ParallelLayout(1, 2, 1, sequence=True, vocabulary=True), 1),
+    (ParallelLayout(1, 1, 2), 4),
+    (ParallelLayout(4, 1, 1, shard_optimizer=True), 1),
+    (ParallelLayout(1, 4, 1), 1),
+    (ParallelLayout(1, 2, 2), 4),
+    (ParallelLayout(2, 2, 2, shard_optimizer=True), 4),
+    (ParallelLayout(1, 4, 2), 4),
 ]
 CARDS = Machine()  # an Atlas 800T A2
 
@@ -67,7 +69,7 @@ class Measured:
     memory: list[float]
 
 
-def settings(layout: Layout, micro_batches: int, **more: object) -> dict[str, object]:
+def settings(layout: ParallelLayout, micro_batches: int, **more: object) -> dict[str, object]:
     """``--set`` values of a layout; every layout sees the same sequences a step."""
     return {
         **{f"model.model_config.{name}": value for name, value in NETWORK.items()},
@@ -98,7 +100,7 @@ def write_table(folder: Path, ranks: int) -> Path:
     return file
 
 
-def measure(layout: Layout, micro_batches: int, folder: Path, **more: object) -> Measured:
+def measure(layout: ParallelLayout, micro_batches: int, folder: Path, **more: object) -> Measured:
     """Train for a few steps and watch."""
     output = folder / f"{layout}".replace(" ", "_")
     sets = settings(layout, micro_batches, **more)
@@ -152,7 +154,8 @@ def sum_bandwidth(folder: Path) -> float:
         "setup_device('CPU')\n"
         "import mindspore as ms\n"
         "from mindcoder.parallel.process_groups import create_process_groups\n"
-        "comm = create_process_groups(2, 1, 1)\n"
+        "from mindcoder.parallel_layout import ParallelLayout\n"
+        "comm = create_process_groups(ParallelLayout(data=2))\n"
         "total = comm.all_reduce_among((0, 1)); x = ms.Tensor(np.ones(8 * 2**20, np.float32)); times = []\n"
         "for _ in range(8):\n"
         "    began = time.perf_counter(); total(x).asnumpy(); times.append(time.perf_counter() - began)\n"
@@ -166,7 +169,7 @@ def sum_bandwidth(folder: Path) -> float:
     return 32 * 2**20 / seconds
 
 
-def predicted(network: TransformerConfig, layout: Layout, micro_batches: int, machine: Machine) -> Plan:
+def predicted(network: TransformerConfig, layout: ParallelLayout, micro_batches: int, machine: Machine) -> Plan:
     """The plan of the same step."""
     work = Workload(ROWS // layout.data // micro_batches, LENGTH, micro_batches, False)
     return make_plan(network, layout, work, replace(machine, flops=machine.flops / layout.devices))
@@ -179,14 +182,13 @@ def sent_by_all(plan: Plan) -> float:
 
 def on_paper(config: RunConfig) -> list[dict[str, object]]:
     """The 15B file of MindFormers on 8, 64 and 512 cards: more data replicas, ZeRO-1, the same micro batches each."""
-    network, mesh = config_from_section(config.model.settings), config.parallel_config
+    network, configured = config_from_section(config.model.settings), layout_of(config)
     rows = []
     for devices in (8, 64, 512):
-        data = devices // (mesh.model_parallel * mesh.pipeline_stage)
-        layout = Layout(data, mesh.model_parallel, mesh.pipeline_stage, True, True)
-        work = Workload(
-            config.runner_config.batch_size, config.model.settings.seq_length, mesh.micro_batch_num or 1, True
-        )
+        data = devices // configured.devices_per_replica
+        layout = replace(configured, data=data, shard_optimizer=True, sequence=True, vocabulary=False, offsets=None)
+        micro_batches = config.parallel_config.micro_batch_num or 1
+        work = Workload(config.runner_config.batch_size, config.model.settings.seq_length, micro_batches, True)
         plan = make_plan(network, layout, work, CARDS)
         tokens = work.tokens * work.micro_batches * data
         rows.append(
@@ -213,7 +215,7 @@ def main() -> None:
         prepare(folder)
         bandwidth = sum_bandwidth(folder)
         small = {f"model.model_config.{name}": size for name, size in (("hidden_size", 64), ("num_layers", 1))}
-        base = measure(Layout(1, 1, 1, False), 1, folder, **small).memory[0]
+        base = measure(ParallelLayout(1, 1, 1), 1, folder, **small).memory[0]
         flops = 0.0
         print(
             f"{network.num_parameters() / 1e6:.1f} M parameters, {ROWS} x {LENGTH} tokens a step; a process without a "

@@ -185,7 +185,7 @@ def convert(
     """
     from mindcoder.checkpoint.convert import DTYPES, FORMATS, ConvertRequest
     from mindcoder.checkpoint.convert import convert as run
-    from mindcoder.checkpoint.split import Division
+    from mindcoder.parallel_layout import ParallelLayout
 
     if to is not None:
         _check_choice("to", to, FORMATS)
@@ -196,7 +196,7 @@ def convert(
     _check_positive("model_parallel", model_parallel)
     _check_positive("pipeline_stage", pipeline_stage)
     shard = _size("max_shard_bytes", max_shard_bytes)
-    division = Division(model_parallel, pipeline_stage)
+    layout = ParallelLayout(tensor=model_parallel, pipeline=pipeline_stage)
     merged = None if adapter is None else str(adapter)
     return run(
         ConvertRequest(
@@ -209,7 +209,7 @@ def convert(
             overwrite,
             progress,
             merged,
-            division,
+            layout,
         )
     )
 

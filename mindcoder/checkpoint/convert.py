@@ -18,7 +18,7 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.rank_tree import write_rank_tree
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
 from mindcoder.checkpoint.shards import shard_metadata
-from mindcoder.checkpoint.split import Division, rank_shards
+from mindcoder.checkpoint.split import check_division, rank_shards
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.checkpoint.torch_writer import write_torch
 from mindcoder.checkpoint.weights import (
@@ -34,6 +34,7 @@ from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.files import require_space, staging_directory
+from mindcoder.parallel_layout import ParallelLayout
 from mindcoder.progress import tqdm
 
 Format = Literal["huggingface", "mindcoder", "ckpt", "torch"]
@@ -62,7 +63,8 @@ class ConvertRequest:
         overwrite: replace an existing target.
         show_progress: show a progress bar in bytes.
         adapter: LoRA run or PEFT folder to merge into the source.
-        division: ranks to split over: ours gets one file per rank, ckpt a folder of ``rank_N/checkpoint_N.ckpt``.
+        layout: ranks to split over, without data parallelism; ours gets one file per rank, ckpt a folder of
+            ``rank_N/checkpoint_N.ckpt``.
     """
 
     source: str
@@ -74,7 +76,7 @@ class ConvertRequest:
     overwrite: bool = False
     show_progress: bool = True
     adapter: str | None = None
-    division: Division = Division()
+    layout: ParallelLayout = ParallelLayout()
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,13 @@ def convert(request: ConvertRequest) -> Conversion:
     if weights.skipped_entries:
         log.info("%s: left out %s", weights.path, weights.skipped_entries)
     to = _target_format(request, weights)
-    split = request.division.ranks > 1
+    split = request.layout.devices > 1
     is_file = to in ("ckpt", "torch") and not split
     sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, is_file, request.overwrite, sources)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     if split:
-        _check_division(request.division, config)
+        _check_division(request.layout, config)
     plans = _plans(weights, config, "mindcoder" if split else to)
     plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
     total = sum(plan.nbytes for plan in plans)
@@ -131,7 +133,7 @@ def convert(request: ConvertRequest) -> Conversion:
         staging_directory(target) as staging,
     ):
         if split:
-            files = _write_split(plans, config, weights, to, staging, request.division, bar.update)
+            files = _write_split(plans, config, weights, to, staging, request.layout, bar.update)
         else:
             files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
         put_in_place(staging / SINGLE_NAME if is_file else staging, target)
@@ -141,7 +143,7 @@ def convert(request: ConvertRequest) -> Conversion:
 def _target_format(request: ConvertRequest, weights: Weights) -> Format:
     is_ckpt = request.target.suffix == ".ckpt"
     is_torch = request.target.suffix in TORCH_SUFFIXES
-    if request.division.ranks > 1:
+    if request.layout.devices > 1:
         if request.to in ("huggingface", "torch") or is_ckpt or is_torch:
             raise UserError("only --to mindcoder and --to ckpt can be split, into a folder", request.target)
         return request.to or "mindcoder"
@@ -221,9 +223,9 @@ def _tied_tensors(plans: list[TensorPlan], config: TransformerConfig) -> dict[st
     return {HEAD_NAME: embedding} if config.tied_head and embedding in names and HEAD_NAME not in names else {}
 
 
-def _check_division(division: Division, config: TransformerConfig) -> None:
+def _check_division(layout: ParallelLayout, config: TransformerConfig) -> None:
     try:
-        division.check(config)
+        check_division(layout, config)
     except ValueError as error:
         raise UserError(f"cannot be split: {error}", "--model_parallel, --pipeline_stage") from None
 
@@ -234,7 +236,7 @@ def _write_split(
     weights: Weights,
     to: Format,
     staging: Path,
-    division: Division,
+    layout: ParallelLayout,
     progress: Progress,
 ) -> int:
     """Write one file per rank into ``staging``; returns the number of files."""
@@ -242,13 +244,13 @@ def _write_split(
     copy_companions(weights.companions, weights.huggingface_config, staging)
     write_text_format(staging, weights.text_format)
     if to == "ckpt":
-        return write_rank_tree(parameters, config, division, staging, progress)
-    for rank in range(division.ranks):
-        shards = rank_shards(parameters, config, division, rank, copies=False)
+        return write_rank_tree(parameters, config, layout, staging, progress)
+    for rank in range(layout.devices):
+        shards = rank_shards(parameters, config, layout, rank, copies=False)
         file = staging / RANK_FILES.replace("*", f"{rank:04d}")
         write_file(file, [shard.plan for shard in shards.values()], progress, shard_metadata(shards))
     write_architecture(staging, config)
-    return division.ranks
+    return layout.devices
 
 
 def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:

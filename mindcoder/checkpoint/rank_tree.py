@@ -17,12 +17,13 @@ import numpy as np
 from mindcoder.checkpoint.mindformers_file import naming_of
 from mindcoder.checkpoint.mindspore_file import list_mindspore, write_mindspore
 from mindcoder.checkpoint.plan import Build, TensorPlan
-from mindcoder.checkpoint.split import Division, rank_shards
+from mindcoder.checkpoint.split import check_division, rank_shards
 from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig, config_from_dict
 from mindcoder.files import file_there, read_json_object
 from mindcoder.models.tensor_parallel import shard_axis
+from mindcoder.parallel_layout import ParallelLayout
 
 LAYOUT_FILE = "layout.json"
 MOST_RANKS = 65536
@@ -31,22 +32,22 @@ MOST_RANKS = 65536
 def write_rank_tree(
     parameters: Mapping[str, TensorPlan],
     config: TransformerConfig,
-    division: Division,
+    layout: ParallelLayout,
     folder: Path,
     progress: Progress,
 ) -> int:
     """Write one ``.ckpt`` per rank under MindFormers' names, and `LAYOUT_FILE`; returns the number of files."""
     naming = naming_of(config.model_type).NAMING
-    for rank in range(division.ranks):
-        shards = rank_shards(parameters, config, division, rank, copies=True)
+    for rank in range(layout.devices):
+        shards = rank_shards(parameters, config, layout, rank, copies=True)
         plans = naming.plans_from_ours({name: shard.plan for name, shard in shards.items()}, config)
         file = _rank_file(folder, rank)
         file.parent.mkdir()
         write_mindspore(plans, file, progress)
-    layout = {"version": 1, "model_parallel": division.tensor, "pipeline_stage": division.pipeline}
-    text = json.dumps({**layout, "config": asdict(config)}, indent=2)
+    sizes = {"version": 1, "model_parallel": layout.tensor, "pipeline_stage": layout.pipeline}
+    text = json.dumps({**sizes, "config": asdict(config)}, indent=2)
     (folder / LAYOUT_FILE).write_text(text + "\n", encoding="utf-8")
-    return division.ranks
+    return layout.devices
 
 
 def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTensor], dict[str, TensorPlan]]:
@@ -55,25 +56,26 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
     Raises:
         UserError: a file is missing or damaged.
     """
-    layout = read_json_object(folder / LAYOUT_FILE)
+    description = read_json_object(folder / LAYOUT_FILE)
     try:
-        config = config_from_dict(layout.get("config", {}))
-        division = Division(*(_count(layout, name) for name in ("model_parallel", "pipeline_stage")))
-        division.check(config)
+        config = config_from_dict(description.get("config", {}))
+        tensor, pipeline = (_count(description, name) for name in ("model_parallel", "pipeline_stage"))
+        layout = ParallelLayout(tensor=tensor, pipeline=pipeline)
+        check_division(layout, config)
     except ValueError as error:
         raise UserError(f"is not a valid layout description: {error}", folder / LAYOUT_FILE) from None
     ranks = []
-    for rank in range(division.ranks):
+    for rank in range(layout.devices):
         file = _rank_file(folder, rank)
         if not file_there(file):
-            raise UserError(f"rank {rank} of {division.ranks} is missing", file)
+            raise UserError(f"rank {rank} of {layout.devices} is missing", file)
         ranks.append(list_mindspore(file))
     shapes = config.parameter_shapes()
     plans = {}
     naming = naming_of(config.model_type).NAMING
     for theirs, ours in naming.pairs(config.num_layers):
         pieces = [tensors[theirs] for tensors in ranks if theirs in tensors]
-        axis = shard_axis(ours, config, division.tensor)
+        axis = shard_axis(ours, config, layout.tensor)
         if ours not in shapes or not pieces:
             continue
         if axis is None:  # all ranks that have it have all of it
@@ -86,8 +88,8 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
     return config, stored, plans
 
 
-def _count(layout: Mapping[str, Any], name: str) -> int:
-    value = layout.get(name)
+def _count(description: Mapping[str, Any], name: str) -> int:
+    value = description.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_RANKS:
         raise ValueError(f"{name} must be a whole number from 1 to {MOST_RANKS}, found {value!r:.60}")
     return value

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mindcoder.config.describe import BASE_TEXT
 from mindcoder.config.effects import notes_on_effects
-from mindcoder.config.layout import check_layout
+from mindcoder.config.layout import check_layout, layout_of
 from mindcoder.config.load import load_config
 from mindcoder.config.recipe import BASE, read_recipe
 from mindcoder.config.schema import RunConfig
@@ -137,9 +137,8 @@ def _validate(given: str, sets: list[str]) -> None:
     from mindcoder.families.from_section import config_from_section
 
     config, source = load_config(given, sets)
-    mesh = config.parallel_config
     if config.use_parallel:
-        check_layout(config, source, mesh.data_parallel * mesh.model_parallel * mesh.pipeline_stage)
+        check_layout(config, source, layout_of(config).devices)
     network = config_from_section(config.model.settings)
     adapter = f", {config.adapter.pet_type}" if config.adapter is not None else ""
     print(f"{given}: valid; {config.run_mode}, {network.model_type}, {quantity(network.num_parameters())}{adapter}")

@@ -15,13 +15,13 @@ from mindcoder.backend.device import ascend_present, check_device, choose_device
 from mindcoder.cli.arguments import add_run_flags, config_flags, not_negative, port_number, positive
 from mindcoder.cli.launch_table import add_table_flags, choose_table, this_server
 from mindcoder.cli.parser import Parser
-from mindcoder.config.layout import check_layout
+from mindcoder.config.layout import check_layout, layout_of
 from mindcoder.config.load import load_config
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
-from mindcoder.launch.elastic import Replicas, healthy_table
+from mindcoder.launch.elastic import healthy_table, with_fewer_replicas
 from mindcoder.launch.launcher import Job
 from mindcoder.launch.logs import hold_log_folder, keep_failed_logs, say
 from mindcoder.launch.options import RESTART_VARIABLE, LaunchOptions
@@ -127,14 +127,15 @@ def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOpti
     found = _configuration(options.command)
     if found is None:
         return options
-    config, mesh = found[0], found[0].parallel_config
-    now = Replicas(mesh.data_parallel, mesh.model_parallel * mesh.pipeline_stage, config.runner_config.batch_size)
-    fewer = now.without_one()
-    if fewer is None:
+    config = found[0]
+    layout = layout_of(config)
+    smaller = with_fewer_replicas(layout, config.runner_config.batch_size)
+    if smaller is None:
         say("there is one replica only; all devices are used again")
         return options
+    fewer, batch_size = smaller
     try:
-        table = healthy_table(options.table, failed_rank, fewer.data * fewer.devices_each)
+        table = healthy_table(options.table, failed_rank, fewer.devices)
     except ValueError as error:
         say(f"{error}; all devices are used again")
         return options
@@ -142,9 +143,9 @@ def _with_fewer_replicas(options: LaunchOptions, failed_rank: int) -> LaunchOpti
     if options.table_file is not None:
         file = options.log_dir / f"rank_table_{table.world_size}p.json"
         write_text(file, json.dumps(table.as_dict(), indent=2) + "\n")
-    sets = {"parallel_config.data_parallel": fewer.data, "runner_config.batch_size": fewer.batch_size}
+    sets = {"parallel_config.data_parallel": fewer.data, "runner_config.batch_size": batch_size}
     say(
-        f"{fewer.data} instead of {now.data} data-parallel replicas of {fewer.batch_size} sequences each, "
+        f"{fewer.data} instead of {layout.data} data-parallel replicas of {batch_size} sequences each, "
         f"without the device of rank {failed_rank}"
     )
     command = [*options.command, *(part for key, value in sets.items() for part in ("--set", f"{key}={value}"))]

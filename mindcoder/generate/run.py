@@ -139,7 +139,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     forget_answers(exchange)
     comm = meet_cluster(config)
     mine = range(comm.mesh.data_index, len(prompts), comm.mesh.data)
-    decoder = build_part(comm, network, config, empty=True, trains=False)
+    decoder = build_part(comm, network, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, weights).describe())
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mindcoder.launch.rank_table import RankTable
+from mindcoder.parallel_layout import ParallelLayout
 
 
-@dataclass(frozen=True)
-class Replicas:
-    """Copies of the model that share each global batch.
+def with_fewer_replicas(layout: ParallelLayout, batch_size: int) -> tuple[ParallelLayout, int] | None:
+    """The same layout with fewer data-parallel replicas: as many as divide the same global batch.
 
-    Attributes:
-        data: how many there are.
-        devices_each: tensor-parallel ranks times pipeline stages.
-        batch_size: sequences of a micro batch of each.
+    Args:
+        batch_size: sequences per micro batch of a replica.
+
+    Returns:
+        The smaller layout and its batch size per replica; None if there is only one replica.
     """
-
-    data: int
-    devices_each: int
-    batch_size: int
-
-    def without_one(self) -> Replicas | None:
-        """The most replicas below this number that divide the same global batch; None when there is only one."""
-        rows = self.data * self.batch_size
-        for data in range(self.data - 1, 0, -1):
-            if rows % data == 0:
-                return Replicas(data, self.devices_each, rows // data)
-        return None
+    rows = layout.data * batch_size
+    for data in range(layout.data - 1, 0, -1):
+        if rows % data == 0:
+            return replace(layout, data=data), rows // data
+    return None
 
 
 def healthy_table(table: RankTable, failed_rank: int, devices: int) -> RankTable:

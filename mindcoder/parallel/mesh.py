@@ -1,38 +1,53 @@
-"""The device mesh: which ranks share data, a pipeline and a layer."""
+"""The device mesh: which ranks share data, a pipeline and a layer, and where this rank is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mindcoder.parallel_layout import ParallelLayout
+
 
 @dataclass(frozen=True)
 class Mesh:
-    """Axes pipeline (slowest), data, tensor (fastest), as in MindFormers and Megatron-LM.
+    """A rank's position in a layout, with the order of axes of MindFormers and Megatron-LM.
 
-    Rank ``(stage * data + data_index) * tensor + tensor_index``: the ranks of a tensor group, which speak most, are
-    neighbours on one server.
+    Pipeline is the slowest axis, tensor the fastest: rank ``(stage * data + data_index) * tensor + tensor_index``. So
+    the ranks of a tensor-parallel group, which communicate most, are neighbours on one server.
 
     Attributes:
-        data, pipeline, tensor: sizes of the axes.
+        layout: sizes of the axes.
         rank: of this process.
 
     Raises:
         ValueError: the rank is not on the mesh.
     """
 
-    data: int = 1
-    pipeline: int = 1
-    tensor: int = 1
+    layout: ParallelLayout = ParallelLayout()
     rank: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.data, self.pipeline, self.tensor) < 1 or not 0 <= self.rank < self.size:
-            raise ValueError(f"rank {self.rank} is not on a mesh of {self.data} x {self.pipeline} x {self.tensor}")
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank {self.rank} is not on a mesh of {self.layout.sizes}")
 
     @property
     def size(self) -> int:
-        """Processes."""
-        return self.data * self.pipeline * self.tensor
+        """Number of ranks."""
+        return self.layout.devices
+
+    @property
+    def data(self) -> int:
+        """Size of the data axis."""
+        return self.layout.data
+
+    @property
+    def tensor(self) -> int:
+        """Size of the tensor axis."""
+        return self.layout.tensor
+
+    @property
+    def pipeline(self) -> int:
+        """Size of the pipeline axis."""
+        return self.layout.pipeline
 
     @property
     def tensor_index(self) -> int:
@@ -75,7 +90,7 @@ class Mesh:
         groups: dict[tuple[int, ...], None] = {}
         for axis in ("data_ranks", "tensor_ranks", "pipeline_ranks", "end_ranks"):
             for rank in range(self.size):
-                ranks = getattr(Mesh(self.data, self.pipeline, self.tensor, rank), axis)()
+                ranks = getattr(Mesh(self.layout, rank), axis)()
                 if len(ranks) > 1:
                     groups[ranks] = None
         return list(groups)

@@ -17,6 +17,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindcoder.parallel.mesh import SINGLE, Mesh
+from mindcoder.parallel_layout import ParallelLayout
 
 DEFAULT_GROUP = "hccl_world_group"
 
@@ -172,21 +173,21 @@ def single_process() -> ProcessGroups:
     return ProcessGroups(SINGLE, {}, False)
 
 
-def create_process_groups(data: int, pipeline: int, tensor: int) -> ProcessGroups:
-    """Meet the other processes and create every group once, in one order.
+def create_process_groups(layout: ParallelLayout) -> ProcessGroups:
+    """Initialize communication and create every group once, in the same order on all ranks.
 
     Raises:
-        ValueError: the launcher started another number of processes than the mesh has.
+        ValueError: the launcher started another number of processes than the layout has ranks.
     """
     world = int(os.environ.get("RANK_SIZE") or os.environ.get("MS_WORKER_NUM") or 1)
-    if data * pipeline * tensor != world:
-        raise ValueError(f"a mesh of {data} x {pipeline} x {tensor} does not have {world} processes")
+    if layout.devices != world:
+        raise ValueError(f"a mesh of {layout.sizes} does not have {world} processes")
     if world == 1:
         return single_process()
     from mindspore.communication import create_group, get_rank, init
 
     init()
-    mesh = Mesh(data, pipeline, tensor, get_rank())
+    mesh = Mesh(layout, get_rank())
     names: dict[tuple[int, ...], str] = {}
     everyone = tuple(range(world))
     if ms.get_context("device_target") == "CPU":

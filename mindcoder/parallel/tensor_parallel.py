@@ -12,10 +12,10 @@ from dataclasses import replace
 from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.row_operators import Cut
-from mindcoder.config.layout import check_divides
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.tensor_parallel import NoTensorParallel
 from mindcoder.parallel.process_groups import AllGather, AllReduce, ProcessGroups, ReduceScatter
+from mindcoder.parallel_layout import check_divides
 
 
 class CopyToRegion(nn.Cell):
@@ -120,21 +120,18 @@ class TensorParallel(NoTensorParallel):
     """This rank's shard of every layer.
 
     Args:
-        comm: the mesh and its groups.
+        comm: the mesh and its groups; its layout says whether sequence and vocabulary are sharded too.
         config: the whole network.
-        sequence: shard the tokens of the residual stream and the norms too (``use_seq_parallel``).
-        vocabulary: shard the token tables too (``vocab_emb_dp: False``).
+        trains: sequence parallelism is for training and evaluation; a single new token cannot be divided.
 
     Raises:
         ValueError: heads, key/value heads or intermediate features are not divisible.
     """
 
-    def __init__(
-        self, comm: ProcessGroups, config: TransformerConfig, sequence: bool = False, vocabulary: bool = False
-    ) -> None:
+    def __init__(self, comm: ProcessGroups, config: TransformerConfig, trains: bool = True) -> None:
         mesh = comm.mesh
         self.index, self.size = mesh.tensor_index, mesh.tensor
-        self.sequence, self.vocabulary = sequence, vocabulary
+        self.sequence, self.vocabulary = mesh.layout.sequence and trains, mesh.layout.vocabulary
         self.tensor_sum = comm.all_reduce_among(mesh.tensor_ranks())
         self.gather = comm.all_gather_among(mesh.tensor_ranks())
         self.scatter_sum = comm.reduce_scatter_among(mesh.tensor_ranks())

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.planning.layout import ITEM_BYTES, Layout, Workload, recomputes
+from mindcoder.parallel_layout import ParallelLayout
+from mindcoder.planning.layout import ITEM_BYTES, Workload, recomputes
 
 LOGITS_PER_CHUNK = 32 * 2**20  # numbers, of the fused head and loss (`mindcoder.models.loss`)
 SOFTMAX_STATISTICS = 2 * 8 * 4  # maximum and sum of a row of scores, each eight float32 (aclnnFlashAttentionScore)
@@ -15,12 +16,12 @@ INT32 = 4
 HASH_BYTES = 3 * INT32  # of an element whose dropout is being drawn (`mindcoder.backend.dropout`)
 
 
-def own_rows(layout: Layout, work: Workload) -> float:
+def own_rows(layout: ParallelLayout, work: Workload) -> float:
     """Rows of the residual stream on a rank: a share of them with sequence parallelism."""
     return work.tokens / (layout.tensor if layout.sequence else 1)
 
 
-def kept_by_layer(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+def kept_by_layer(config: TransformerConfig, layout: ParallelLayout, work: Workload) -> float:
     """What a layer keeps for its backward pass.
 
     The input of each norm in the norm's dtype and its output for the products behind it (of all rows, which sequence
@@ -39,7 +40,7 @@ def kept_by_layer(config: TransformerConfig, layout: Layout, work: Workload) -> 
     return kept
 
 
-def kept_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers: int, stage: int) -> float:
+def kept_bytes(config: TransformerConfig, layout: ParallelLayout, work: Workload, layers: int, stage: int) -> float:
     """What a stage keeps between forward and backward: with recomputation its layers' inputs only.
 
     All pipeline stages but the last recompute, and 1F1B holds ``pipeline - stage`` micro batches there.
@@ -51,7 +52,7 @@ def kept_bytes(config: TransformerConfig, layout: Layout, work: Workload, layers
     return in_flight * layers * entered
 
 
-def layer_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
+def layer_bytes(config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int) -> float:
     """The backward pass of one layer: what it keeps, made again, and the larger of two moments.
 
     In the MLP: its activation, the gradient of that and of what goes into it, and the gradient of the hidden states. In
@@ -65,7 +66,7 @@ def layer_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage
     return working + (kept_by_layer(config, layout, work) if recomputes(layout, work, stage) else 0.0)
 
 
-def head_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+def head_bytes(config: TransformerConfig, layout: ParallelLayout, work: Workload) -> float:
     """The final norm, the head and the loss.
 
     The head weight's gradient is summed in float32 over chunks of rows: the sum so far, a chunk's, and their sum. Of
@@ -87,12 +88,12 @@ def head_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> flo
     return rows + max(summed, logits + (4 * weight if chunks > 1 else 0))
 
 
-def rows_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+def rows_bytes(config: TransformerConfig, layout: ParallelLayout, work: Workload) -> float:
     """Looked-up rows and the gradient that goes down the residual stream."""
     return ITEM_BYTES[config.compute_dtype] * config.hidden_size * (work.tokens + own_rows(layout, work))
 
 
-def mask_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> float:
+def mask_bytes(config: TransformerConfig, layout: ParallelLayout, work: Workload) -> float:
     """Of the mask that all layers share.
 
     The ends of documents beside a mask of the kernel's own size; with dropout or a prefix a byte per query and key.
@@ -102,7 +103,7 @@ def mask_bytes(config: TransformerConfig, layout: Layout, work: Workload) -> flo
     return float(work.batch * work.length * (work.prefix + work.length))
 
 
-def dropout_constants(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
+def dropout_constants(config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int) -> float:
     """The elements' numbers that dropout hashes, which the compiler keeps with each graph: one, or two on a pipeline
     stage whose forward and backward pass are graphs of their own."""
     embedding = work.tokens if config.embedding_dropout > 0 and stage == 0 else 0

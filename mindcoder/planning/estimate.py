@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mindcoder.config.given import Configuration
-from mindcoder.config.layout import check_layout
+from mindcoder.config.layout import check_layout, layout_of
 from mindcoder.errors import UserError
 from mindcoder.families.from_section import config_from_section
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.planning.from_section import layout_of, workload_of
+from mindcoder.planning.from_section import workload_of
 from mindcoder.planning.layout import Machine, Workload
 from mindcoder.planning.plan import Plan, fitting_layouts, make_plan
 from mindcoder.sizes import quantity

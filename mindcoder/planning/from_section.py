@@ -1,27 +1,14 @@
-"""A configuration file's layout and workload as the plan takes them."""
+"""The workload of a configuration as the plan takes it."""
 
 from __future__ import annotations
 
+from mindcoder.config.layout import layout_of
 from mindcoder.config.schema import RunConfig
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.peft.from_section import lora_options, prefix_options
 from mindcoder.peft.options import adapter_shapes, prefix_shapes
-from mindcoder.planning.layout import Layout, Shapes, Workload
-
-
-def layout_of(config: RunConfig) -> Layout:
-    """``parallel_config``."""
-    mesh, model = config.parallel_config, config.model.settings
-    return Layout(
-        mesh.data_parallel,
-        mesh.model_parallel,
-        mesh.pipeline_stage,
-        bool(mesh.optimizer_shard),
-        bool(mesh.use_seq_parallel or model.use_seq_parallel),
-        mesh.vocab_emb_dp is False,
-        tuple(model.offset) if isinstance(model.offset, list) and mesh.pipeline_stage > 1 else None,
-    )
+from mindcoder.planning.layout import Shapes, Workload
 
 
 def workload_of(config: RunConfig, network: TransformerConfig) -> Workload:
@@ -30,9 +17,9 @@ def workload_of(config: RunConfig, network: TransformerConfig) -> Workload:
     Raises:
         UserError: the adapter does not fit the network.
     """
-    mesh, runner = config.parallel_config, config.runner_config
+    runner = config.runner_config
     prefix = prefix_options(config)
-    micro = (mesh.micro_batch_num or 1) if mesh.pipeline_stage > 1 else 1
+    micro = (config.parallel_config.micro_batch_num or 1) if layout_of(config).pipeline > 1 else 1
     return Workload(
         runner.batch_size,
         config.model.settings.seq_length,

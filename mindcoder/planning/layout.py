@@ -1,4 +1,4 @@
-"""Inputs of a plan: the parallel layout, the work of one step, and the machine."""
+"""Inputs of a plan beside the layout (the work of one step, the machine), and what a layout puts on each rank."""
 
 from __future__ import annotations
 
@@ -6,64 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mindcoder.config.layout import check_divides, spread_layers
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.stage import stage_of
 from mindcoder.models.tensor_parallel import shard_axis
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.parallel_layout import ParallelLayout, check_divides
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Sizes of all kinds of parallelism, and what else is sharded.
-
-    Attributes:
-        shard_optimizer: shard optimizer states over the data-parallel ranks (ZeRO-1).
-        sequence: divide hidden states between the tensor-parallel regions (``use_seq_parallel``).
-        vocabulary: shard embedding and head over the tensor-parallel ranks (``vocab_emb_dp: False``).
-        offsets: MindFormers' ``offset``, see `mindcoder.config.layout.spread_layers`.
-    """
-
-    data: int
-    tensor: int
-    pipeline: int
-    shard_optimizer: bool
-    sequence: bool = False
-    vocabulary: bool = False
-    offsets: tuple[int, ...] | None = None
-
-    @property
-    def devices(self) -> int:
-        """Number of ranks."""
-        return self.data * self.tensor * self.pipeline
-
-    def layer_counts(self, layers: int) -> list[int]:
-        """Number of layers per pipeline stage."""
-        return spread_layers(layers, self.pipeline, self.offsets)
-
-    def num_communicators(self, tied_head: bool) -> int:
-        """Process groups that rank 0 is a member of, including the world group; none in a single process."""
-        if self.devices == 1:
-            return 0
-        everyone = tuple(range(self.devices))
-        mesh = Mesh(self.data, self.pipeline, self.tensor)
-        groups = {mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), everyone}
-        if tied_head:
-            groups.add(mesh.end_ranks())
-        return 1 + len([ranks for ranks in groups if len(ranks) > 1])  # 1: the group that init() creates
-
-    def __str__(self) -> str:
-        divided = {
-            "optimizer": self.shard_optimizer and self.data > 1,
-            "sequence": self.sequence and self.tensor > 1,
-            "vocabulary": self.vocabulary and self.tensor > 1,
-        }
-        names = [name for name, is_divided in divided.items() if is_divided]
-        also = f", {', '.join(names)} divided" if names else ""
-        return f"data {self.data} x tensor {self.tensor} x pipeline {self.pipeline}{also}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +72,7 @@ class Machine:
         return self.bandwidth if in_one_server else self.bandwidth_between
 
 
-def stage_shapes(config: TransformerConfig, layout: Layout, shapes: Shapes | None = None) -> list[Shapes]:
+def stage_shapes(config: TransformerConfig, layout: ParallelLayout, shapes: Shapes | None = None) -> list[Shapes]:
     """Shapes of the parameters on a rank of each stage, by name, as `mindcoder.models.decoder` creates them.
 
     A tied embedding is on the first and on the last stage.
@@ -166,6 +116,18 @@ def divides_by(config: TransformerConfig, tensor: int) -> bool:
     return True
 
 
-def recomputes(layout: Layout, work: Workload, stage: int) -> bool:
+def recomputes(layout: ParallelLayout, work: Workload, stage: int) -> bool:
     """Whether a stage recomputes activations: if requested, and in a pipeline on all stages but the last."""
     return work.recompute or stage < layout.pipeline - 1
+
+
+def num_communicators(layout: ParallelLayout, tied_head: bool) -> int:
+    """Process groups that rank 0 is a member of, including the world group; none in a single process."""
+    if layout.devices == 1:
+        return 0
+    everyone = tuple(range(layout.devices))
+    mesh = Mesh(layout)
+    groups = {mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), everyone}
+    if tied_head:
+        groups.add(mesh.end_ranks())
+    return 1 + len([ranks for ranks in groups if len(ranks) > 1])  # 1: the group that init() creates

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mindcoder.families.parameter_names import split_layer
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.parallel.zero1 import owners
+from mindcoder.parallel_layout import ParallelLayout
 from mindcoder.planning.activations import (
     dropout_constants,
     head_bytes,
@@ -17,7 +18,7 @@ from mindcoder.planning.activations import (
     mask_bytes,
     rows_bytes,
 )
-from mindcoder.planning.layout import ITEM_BYTES, Layout, Shapes, Workload, item_bytes
+from mindcoder.planning.layout import ITEM_BYTES, Shapes, Workload, item_bytes
 
 FLOAT32 = ITEM_BYTES["float32"]
 BYTES_PER_PARAMETER = 4 * FLOAT32  # weight, gradient and Adam's two moments, all in float32
@@ -81,7 +82,7 @@ class Trained:
 
 
 def stage_memory(
-    config: TransformerConfig, layout: Layout, work: Workload, stage: int, held: Shapes, adapter: Shapes | None
+    config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int, held: Shapes, adapter: Shapes | None
 ) -> StageMemory:
     """Memory of a stage.
 
@@ -112,7 +113,7 @@ def stage_memory(
     return StageMemory(weights, gradients, optimizer, fullest - optimizer - gradients)
 
 
-def shares(trained: Trained, shapes: list[tuple[int, ...]], layout: Layout) -> list[Mapping[str, int]]:
+def shares(trained: Trained, shapes: list[tuple[int, ...]], layout: ParallelLayout) -> list[Mapping[str, int]]:
     """What each rank of the data axis updates: all of it, or with ZeRO-1 whole tensors of its own
     (`mindcoder.parallel.zero1`)."""
     if not layout.shard_optimizer or layout.data == 1:
@@ -124,17 +125,17 @@ def shares(trained: Trained, shapes: list[tuple[int, ...]], layout: Layout) -> l
     ]
 
 
-def has_buffers(layout: Layout, work: Workload) -> bool:
+def has_buffers(layout: ParallelLayout, work: Workload) -> bool:
     """Whether gradients of micro batches are added up in float32 buffers (`mindcoder.train.update`)."""
     return work.micro_batches > 1 or layout.pipeline > 1
 
 
-def buffer_bytes(trained: Trained, layout: Layout, work: Workload) -> float:
+def buffer_bytes(trained: Trained, layout: ParallelLayout, work: Workload) -> float:
     """Of the buffers."""
     return float(FLOAT32 * trained.count) if has_buffers(layout, work) else 0.0
 
 
-def gradient_bytes(trained: Trained, layout: Layout, work: Workload) -> float:
+def gradient_bytes(trained: Trained, layout: ParallelLayout, work: Workload) -> float:
     """Buffers, and the set of gradients that is whole at one time.
 
     Without buffers that is the backward pass's, all of which the norm needs. With buffers a gradient is freed as soon
@@ -145,7 +146,7 @@ def gradient_bytes(trained: Trained, layout: Layout, work: Workload) -> float:
     return FLOAT32 * trained.count * (2.0 if layout.data > 1 else 1.0)
 
 
-def update_bytes(trained: Trained, owned: Mapping[str, int], layout: Layout, work: Workload) -> float:
+def update_bytes(trained: Trained, owned: Mapping[str, int], layout: ParallelLayout, work: Workload) -> float:
     """Beyond the buffers, from the summed gradients to new weights, one parameter after the other."""
     largest = max(owned.values(), default=0)
     working = float(UPDATE_COPIES * FLOAT32 * largest)
@@ -158,7 +159,9 @@ def update_bytes(trained: Trained, owned: Mapping[str, int], layout: Layout, wor
     return max(norm, others - freed + working)
 
 
-def pass_bytes(config: TransformerConfig, layout: Layout, work: Workload, stage: int, trained: Trained) -> float:
+def pass_bytes(
+    config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int, trained: Trained
+) -> float:
     """Beyond the buffers, the fullest moment of the forward and backward passes.
 
     At the head everything is kept and only the head has gradients. In the backward pass the layers' activations go as

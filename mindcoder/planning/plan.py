@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.planning.layout import Layout, Machine, Workload, divides_by, num_items, stage_shapes
+from mindcoder.parallel_layout import ParallelLayout
+from mindcoder.planning.layout import Machine, Workload, divides_by, num_communicators, num_items, stage_shapes
 from mindcoder.planning.memory import StageMemory, stage_memory
 from mindcoder.planning.step_time import stage_traffic, step_seconds
 
@@ -29,7 +30,7 @@ class RankPlan:
 class Plan:
     """A layout with its stages, communicator buffers per rank in bytes, and time per step."""
 
-    layout: Layout
+    layout: ParallelLayout
     stages: tuple[RankPlan, ...]
     buffers: float
     seconds: float
@@ -50,7 +51,7 @@ class Plan:
         return self.peak <= machine.memory and (not machine.pool or self.peak - self.buffers <= machine.pool)
 
 
-def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine: Machine) -> Plan:
+def make_plan(config: TransformerConfig, layout: ParallelLayout, work: Workload, machine: Machine) -> Plan:
     """Memory of every stage and the time of a step.
 
     Raises:
@@ -70,7 +71,7 @@ def make_plan(config: TransformerConfig, layout: Layout, work: Workload, machine
         )
         for stage, layers in enumerate(layout.layer_counts(config.num_layers))
     )
-    buffers = layout.num_communicators(config.tied_head) * machine.communicator_buffer
+    buffers = num_communicators(layout, config.tied_head) * machine.communicator_buffer
     tokens = work.tokens * work.micro_batches * layout.data
     return Plan(layout, stages, buffers, step_seconds(config, layout, work, machine, traffic), tokens)
 
@@ -92,7 +93,7 @@ def fitting_layouts(
                 continue
             micro = replace(work, micro_batches=global_batch // (data * work.batch))
             for divides in (False, True) if tensor > 1 else (False,):
-                layout = Layout(data, tensor, pipeline, data > 1, divides, divides)
+                layout = ParallelLayout(data, tensor, pipeline, data > 1, divides, divides)
                 try:
                     plan = make_plan(config, layout, micro, machine)
                 except ValueError:

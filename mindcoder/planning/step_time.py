@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.planning.layout import ITEM_BYTES, Layout, Machine, Workload, recomputes
+from mindcoder.parallel_layout import ParallelLayout
+from mindcoder.planning.layout import ITEM_BYTES, Machine, Workload, recomputes
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class Traffic:
         return self.tensor + self.data + self.pipeline
 
 
-def stage_traffic(config: TransformerConfig, layout: Layout, work: Workload, stage: int, trained: int) -> Traffic:
+def stage_traffic(
+    config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int, trained: int
+) -> Traffic:
     """Bytes that a rank of a stage sends per step, with ring algorithms: 2 (n - 1) / n of the data for an all-reduce.
 
     Tensor: two all-reduces of ``[tokens, H]`` per layer and forward pass, and two backward; with a parallel vocabulary
@@ -51,7 +54,7 @@ def stage_traffic(config: TransformerConfig, layout: Layout, work: Workload, sta
     return Traffic(tensor, data, pipeline)
 
 
-def stage_flops(config: TransformerConfig, layout: Layout, work: Workload, stage: int) -> float:
+def stage_flops(config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int) -> float:
     """Floating point operations of a rank of a stage per micro batch.
 
     A forward pass is a third of `TransformerConfig.flops_per_token`, gradients of inputs another, gradients of weights
@@ -68,7 +71,7 @@ def stage_flops(config: TransformerConfig, layout: Layout, work: Workload, stage
 
 
 def step_seconds(
-    config: TransformerConfig, layout: Layout, work: Workload, machine: Machine, traffic: list[Traffic]
+    config: TransformerConfig, layout: ParallelLayout, work: Workload, machine: Machine, traffic: list[Traffic]
 ) -> float:
     """Time of a step without overlap of communication and computation.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mindspore as ms
 
+from mindcoder.config.layout import active_layout
 from mindcoder.config.schema import Callback as CallbackSection
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.loader import Loader
@@ -35,9 +36,9 @@ from mindcoder.train.step import Step, TrainStep
 
 def micro_batches(config: RunConfig) -> int:
     """Micro batches per update: ``gradient_accumulation_steps``, times ``micro_batch_num`` in a pipeline."""
-    mesh = config.parallel_config
-    in_pipeline = config.use_parallel and mesh.pipeline_stage > 1
-    return config.runner_config.gradient_accumulation_steps * ((mesh.micro_batch_num or 1) if in_pipeline else 1)
+    in_pipeline = active_layout(config).pipeline > 1
+    micro = (config.parallel_config.micro_batch_num or 1) if in_pipeline else 1
+    return config.runner_config.gradient_accumulation_steps * micro
 
 
 def total_steps(config: RunConfig, loader: Loader) -> int:
@@ -89,7 +90,7 @@ def build_options(
         eval_every=max(config.eval_step_interval, 0) if has_eval else 0,
         checkpoint_root=checkpoint_root(config),
         recompute=bool(config.recompute_config.recompute),
-        shard_optimizer=bool(config.parallel_config.optimizer_shard) and mesh.data > 1,
+        shard_optimizer=mesh.layout.shard_optimizer and mesh.data > 1,
         lora=lora_options(config),
         prefix=prefix_options(config),
         identity=identity,

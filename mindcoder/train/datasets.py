@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mindcoder.config.dataset_section import DataLoaderSection, DatasetSection
+from mindcoder.config.layout import active_layout
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.infill import InfillOptions
 from mindcoder.data.loader import BatchLoader, Loader
@@ -30,7 +31,7 @@ def build_loader(
         )
     model, data = config.model.settings, section.data_loader
     _check_weights(data)
-    if data.length_buckets and config.use_parallel and config.parallel_config.pipeline_stage > 1:
+    if data.length_buckets and active_layout(config).pipeline > 1:
         raise UserError("length_buckets: the stages of a pipeline exchange rows of one length; use packing there")
     return BatchLoader(
         locations,

@@ -112,7 +112,7 @@ def _free(config: RunConfig, mesh: Mesh, total_steps: int) -> dict[str, Any]:
     runner = config.runner_config
     saving = next((item for item in config.callbacks if item.type.startswith("Checkpoint")), None)
     return {
-        "layout": f"data {mesh.data} x tensor {mesh.tensor} x pipeline {mesh.pipeline}",
+        "layout": mesh.layout.sizes,
         "batch_size": runner.batch_size,
         "gradient_accumulation_steps": runner.gradient_accumulation_steps,
         "epochs": runner.epochs,

@@ -130,7 +130,7 @@ def evaluate_run(config: RunConfig) -> EvalResult:
     loader = build_eval_loader(config, comm.mesh)
     network = config_from_section(config.model.settings)
     weights = fitting_weights(config.load_checkpoint, network)
-    decoder = build_part(comm, network, config, empty=True)
+    decoder = build_part(comm, network, empty=True)
     log.info("weights from %s", load_weights(decoder, weights).describe())
     return build_evaluation(decoder, loader, comm, objective_entry(config).load().metrics)()
 
@@ -235,7 +235,7 @@ def _build_trainer(
 def _start_decoder(config: RunConfig, prepared: Prepared, tokenizer: CodeTokenizer | None) -> Decoder:
     """The network with its start weights, the objective prepared on it, and then the adapter."""
     comm, start, options = prepared.comm, prepared.start, prepared.options
-    decoder = build_part(comm, prepared.network, config, config.seed)
+    decoder = build_part(comm, prepared.network, config.seed)
     if start is not None:
         weights = load_weights(decoder, start)
         if weights.prefix is not None:

@@ -38,7 +38,7 @@ def main() -> None:
 
     began = time.monotonic()
     comm = meet_cluster(config)
-    decoder = build_part(comm, config_from_section(config.model.settings), config, empty=True)
+    decoder = build_part(comm, config_from_section(config.model.settings), empty=True)
     lora, accumulate = lora_options(config), micro_batches(config)
     if lora is not None:
         add_lora(decoder, lora, 0)
@@ -56,7 +56,7 @@ def main() -> None:
         eval_every=0,
         checkpoint_root=Path("checkpoint"),
         recompute=bool(config.recompute_config.recompute),
-        shard_optimizer=bool(config.parallel_config.optimizer_shard) and comm.mesh.data > 1,
+        shard_optimizer=comm.mesh.layout.shard_optimizer and comm.mesh.data > 1,
         lora=lora,
     )
     step = build_step(decoder, build_adamw(decoder, options, comm), default_objective(), options, comm)

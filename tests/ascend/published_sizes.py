@@ -18,10 +18,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(REPOSITORY))
 
+from mindcoder.config.layout import layout_of  # noqa: E402
 from mindcoder.config.load import load_config  # noqa: E402
 from mindcoder.families.from_section import config_from_section  # noqa: E402
-from mindcoder.planning.from_section import layout_of, workload_of  # noqa: E402
-from mindcoder.planning.layout import Layout, Machine  # noqa: E402
+from mindcoder.parallel_layout import ParallelLayout  # noqa: E402
+from mindcoder.planning.from_section import workload_of  # noqa: E402
+from mindcoder.planning.layout import Machine  # noqa: E402
 from mindcoder.planning.plan import make_plan  # noqa: E402
 from softcann.environment import run_on_emulator  # noqa: E402
 
@@ -69,7 +71,7 @@ class Measured:
     planned: float
     kernels: Counter[str]
     old: set[str]
-    layout: Layout
+    layout: ParallelLayout
     seconds: float
     resident: int
 

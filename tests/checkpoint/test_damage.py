@@ -14,9 +14,9 @@ from families import random_model, sentencepiece_model, to_bin
 from safetensors.numpy import save_file
 
 from mindcoder.checkpoint.convert import ConvertRequest, convert
-from mindcoder.checkpoint.split import Division
 from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.errors import UserError
+from mindcoder.parallel_layout import ParallelLayout
 from mindcoder.tokenizer import load_tokenizer
 
 LARGE = 80 << 20  # bytes of a sparse file, above every limit for text
@@ -38,7 +38,7 @@ def intact(tmp_path_factory, tokenizer_folder):
     model.save_pretrained(root / "bin")
     to_bin(root / "bin")
     run(root / "hf", root / "own")
-    run(root / "hf", root / "tree", to="ckpt", division=Division(tensor=2))
+    run(root / "hf", root / "tree", to="ckpt", layout=ParallelLayout(tensor=2))
     (root / "ckpt").mkdir()
     run(root / "hf", root / "ckpt" / "a.ckpt")
     shutil.copy(root / "hf" / "config.json", root / "ckpt" / "config.json")

@@ -8,9 +8,9 @@ import pytest
 
 from mindcoder.checkpoint.convert import ConvertRequest, convert
 from mindcoder.checkpoint.load import read_parameters
-from mindcoder.checkpoint.split import Division
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
+from mindcoder.parallel_layout import ParallelLayout
 
 
 def run(source, target, **options):
@@ -27,7 +27,7 @@ def run(source, target, **options):
 )
 def test_what_is_split_over_six_ranks_merges_bitwise(to, family, sizes, hf_folder, tmp_path):
     _, decoder, folder = hf_folder(family, **sizes)
-    done = run(folder, tmp_path / "split", to=to, division=Division(2, 3))
+    done = run(folder, tmp_path / "split", to=to, layout=ParallelLayout(tensor=2, pipeline=3))
     assert done.files == 6
     found, expected = (read_parameters(path, decoder.config) for path in (tmp_path / "split", folder))
     assert set(found) == set(expected)
@@ -40,7 +40,7 @@ def test_what_is_split_over_six_ranks_merges_bitwise(to, family, sizes, hf_folde
 
 def test_the_seeds_tree_holds_what_each_rank_needs(hf_folder, tmp_path):
     _, decoder, folder = hf_folder("gpt_bigcode")
-    run(folder, tmp_path / "tree", to="ckpt", division=Division(2, 3))
+    run(folder, tmp_path / "tree", to="ckpt", layout=ParallelLayout(tensor=2, pipeline=3))
     files = sorted(str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*.ckpt"))
     assert files == [f"rank_{rank}/checkpoint_{rank}.ckpt" for rank in range(6)]
     first, last = (ms.load_checkpoint(str(tmp_path / "tree" / files[rank])) for rank in (0, 5))
@@ -59,17 +59,17 @@ def test_the_seeds_tree_holds_what_each_rank_needs(hf_folder, tmp_path):
 def test_missing_ranks_and_layouts_that_do_not_divide_are_named(hf_folder, tmp_path):
     _, _, folder = hf_folder("gpt_bigcode")
     with pytest.raises(UserError, match="num_heads 4 is not divisible by 3"):
-        run(folder, tmp_path / "three", division=Division(3, 1))
+        run(folder, tmp_path / "three", layout=ParallelLayout(tensor=3, pipeline=1))
     with pytest.raises(UserError, match="leave a stage of 4 without any"):
-        run(folder, tmp_path / "four", division=Division(1, 4))
+        run(folder, tmp_path / "four", layout=ParallelLayout(tensor=1, pipeline=4))
     with pytest.raises(UserError, match="only --to mindcoder and --to ckpt can be split"):
-        run(folder, tmp_path / "hf", to="huggingface", division=Division(2, 1))
+        run(folder, tmp_path / "hf", to="huggingface", layout=ParallelLayout(tensor=2, pipeline=1))
     assert not any((tmp_path / name).exists() for name in ("three", "four", "hf"))
-    run(folder, tmp_path / "tree", to="ckpt", division=Division(2, 1))
+    run(folder, tmp_path / "tree", to="ckpt", layout=ParallelLayout(tensor=2, pipeline=1))
     (tmp_path / "tree" / "rank_1" / "checkpoint_1.ckpt").unlink()
     with pytest.raises(UserError, match="rank 1 of 2 is missing"):
         open_weights(tmp_path / "tree")
-    run(folder, tmp_path / "parts", to="mindcoder", division=Division(2, 1))
+    run(folder, tmp_path / "parts", to="mindcoder", layout=ParallelLayout(tensor=2, pipeline=1))
     (tmp_path / "parts" / "model-rank_0001.safetensors").unlink()
     with pytest.raises(UserError, match="parts of .* end at"):
         open_weights(tmp_path / "parts")

@@ -13,11 +13,12 @@ from parallel.test_data_parallel import arguments, dataset, run_single  # noqa: 
 
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.parallel_layout import ParallelLayout
 
 
 def test_answers_of_all_replicas_come_in_the_order_of_their_prompts(tmp_path):
     answers = {index: f"answer {index}" for index in range(7)}
-    meshes = [Mesh(data=3, pipeline=1, tensor=2, rank=rank) for rank in range(6)]
+    meshes = [Mesh(ParallelLayout(data=3, tensor=2), rank) for rank in range(6)]
     own = {mesh.rank: {index: answers[index] for index in range(mesh.data_index, 7, 3)} for mesh in meshes}
     (tmp_path / ".answers_of_replica_2.json").write_text("left by another run")
     forget_answers(tmp_path)

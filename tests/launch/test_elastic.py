@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from mindcoder.launch.elastic import Replicas, healthy_table
+from mindcoder.launch.elastic import healthy_table, with_fewer_replicas
 from mindcoder.launch.rank_table import make_table, merge_tables
+from mindcoder.parallel_layout import ParallelLayout
 
 pytestmark = pytest.mark.long
 
 
 def test_the_global_batch_stays():
-    assert Replicas(4, 2, 3).without_one() == Replicas(3, 2, 4)
-    assert Replicas(4, 1, 1).without_one() == Replicas(2, 1, 2)
-    assert Replicas(1, 8, 4).without_one() is None
+    assert with_fewer_replicas(ParallelLayout(4, 2), 3) == (ParallelLayout(3, 2), 4)
+    assert with_fewer_replicas(ParallelLayout(4), 1) == (ParallelLayout(2), 2)
+    assert with_fewer_replicas(ParallelLayout(1, 4, 2), 4) is None
 
 
 def test_the_failed_device_is_left_out_and_ranks_count_anew():

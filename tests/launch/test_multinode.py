@@ -47,7 +47,8 @@ CODE = """
     setup_device("CPU")
     import mindspore as ms, numpy as np
     from mindcoder.parallel.process_groups import create_process_groups
-    comm = create_process_groups(4, 1, 1)
+    from mindcoder.parallel_layout import ParallelLayout
+    comm = create_process_groups(ParallelLayout(data=4))
     total = comm.all_reduce_among(comm.everyone)(ms.Tensor(np.full(3, 10.0 ** comm.mesh.rank, np.float32)))
     print("sum", total.asnumpy().tolist())
 """

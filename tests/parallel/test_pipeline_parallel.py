@@ -7,8 +7,6 @@ import threading
 
 import pytest
 
-from mindcoder.config.layout import spread_layers
-from mindcoder.models.stage import stage_of
 from mindcoder.parallel.pipeline_parallel import OneForwardOneBackward
 
 
@@ -64,12 +62,3 @@ def test_every_micro_batch_passes_all_stages_both_ways(stages, micro_batches):
     for stage in range(stages):
         assert grads[stage] == dict.fromkeys(range(micro_batches), stages - stage)
         assert most_under_way[stage] <= min(stages - stage, micro_batches)
-
-
-def test_layers_spread_evenly_or_by_a_list():
-    assert spread_layers(40, 2) == [20, 20] and spread_layers(10, 4) == [3, 3, 2, 2]
-    assert spread_layers(10, 4, [0, 1, 1, 0]) == [2, 3, 3, 2]
-    stage = stage_of([3, 3, 2, 2], 2)
-    assert list(stage.layers) == [6, 7] and not stage.is_first and not stage.is_last
-    with pytest.raises(ValueError, match="3 numbers for 2 pipeline stages"):
-        spread_layers(10, 2, [0, 0, 0])

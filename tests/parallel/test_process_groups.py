@@ -6,15 +6,17 @@ import pytest
 from cluster import run_code
 
 from mindcoder.parallel.mesh import Mesh
+from mindcoder.parallel_layout import ParallelLayout
 
 CODE = """
     import mindspore as ms, numpy as np
     from mindspore import Tensor
     from mindcoder.parallel.process_groups import create_process_groups
     from mindcoder.parallel.mesh import Mesh
+    from mindcoder.parallel_layout import ParallelLayout
 
     DATA, PIPELINE, TENSOR = {axes}
-    comm = create_process_groups(DATA, PIPELINE, TENSOR)
+    comm = create_process_groups(ParallelLayout(DATA, TENSOR, PIPELINE))
     mesh = comm.mesh
     assert mesh.rank == rank
     def values(of, dtype):
@@ -64,12 +66,12 @@ def test_collectives_equal_numpy_in_every_group(axes, tmp_path):
 
 
 def test_ranks_of_the_mesh():
-    mesh = Mesh(data=2, pipeline=2, tensor=2, rank=5)
+    mesh = Mesh(ParallelLayout(2, 2, 2), rank=5)
     assert (mesh.stage, mesh.data_index, mesh.tensor_index) == (1, 0, 1)
     assert mesh.tensor_ranks() == (4, 5) and mesh.data_ranks() == (5, 7) and mesh.pipeline_ranks() == (1, 5)
     assert len(mesh.all_groups()) == 12
     for rank in range(8):
-        place = Mesh(2, 2, 2, rank)
+        place = Mesh(ParallelLayout(2, 2, 2), rank)
         assert place.rank_at(place.stage, place.data_index, place.tensor_index) == rank
     with pytest.raises(ValueError, match="rank 8 is not on a mesh"):
-        Mesh(2, 2, 2, 8)
+        Mesh(ParallelLayout(2, 2, 2), 8)

@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 from mindcoder.cli.main import main
-from mindcoder.config.layout import check_layout
+from mindcoder.config.layout import check_layout, layout_of
 from mindcoder.config.load import load_config
 from mindcoder.config.shipped import is_part, shipped
 from mindcoder.families.from_section import config_from_section
@@ -22,10 +22,11 @@ from mindcoder.parallel.mesh import Mesh
 from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.parallel.tensor_parallel import TensorParallel
 from mindcoder.parallel.zero1 import owners
+from mindcoder.parallel_layout import ParallelLayout
 from mindcoder.peft.from_section import lora_options
 from mindcoder.peft.options import adapter_shapes
 from mindcoder.planning.activations import mask_bytes
-from mindcoder.planning.layout import Layout, Machine, Workload, num_items, stage_shapes
+from mindcoder.planning.layout import Machine, Workload, num_communicators, num_items, stage_shapes
 from mindcoder.planning.plan import fitting_layouts, make_plan
 from mindcoder.planning.step_time import stage_flops
 from mindcoder.train.optimizer import AdamW, AdamWOptions
@@ -48,10 +49,10 @@ def size_of(parameters) -> int:
 @pytest.mark.parametrize("tensor", [1, 2])
 def test_parameters_of_a_rank_are_those_of_its_network(model, tensor):
     config = tiny(model)
-    tp = TensorParallel(ProcessGroups(Mesh(tensor=2), {}, False), config) if tensor == 2 else None
+    tp = TensorParallel(ProcessGroups(Mesh(ParallelLayout(tensor=2)), {}, False), config) if tensor == 2 else None
     decoder = Decoder(config, tp=tp) if tp else Decoder(config)
     held = sum(math.prod(item.shape) for item in decoder.get_parameters())
-    (shapes,) = stage_shapes(config, Layout(1, tensor, 1, False))
+    (shapes,) = stage_shapes(config, ParallelLayout(1, tensor, 1))
     assert num_items(shapes) == held
 
 
@@ -61,7 +62,7 @@ def test_weights_gradients_and_states_are_those_of_the_step(dtype):
     decoder = Decoder(config)
     optimizer = AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions())
     step = TrainStep(decoder, optimizer, accumulates=True)
-    (stage,) = make_plan(config, Layout(1, 1, 1, False), Workload(2, 64, 4, False), MACHINE).stages
+    (stage,) = make_plan(config, ParallelLayout(1, 1, 1), Workload(2, 64, 4, False), MACHINE).stages
     memory = stage.memory
     assert memory.weights == size_of(decoder.get_parameters())
     assert memory.gradients == size_of(step.buffers)
@@ -74,7 +75,8 @@ def test_divided_states_are_those_of_the_rank_with_most_tensors():
     shapes = [tuple(item.shape) for item in decoder.trainable_params()]
     owner = owners(shapes, 2)
     heaviest = max(sum(8 * math.prod(s) for s, rank in zip(shapes, owner) if rank == own) for own in range(2))
-    (stage,) = make_plan(config, Layout(2, 1, 1, True), Workload(2, 64, 1, False), MACHINE).stages
+    layout = ParallelLayout(2, shard_optimizer=True)
+    (stage,) = make_plan(config, layout, Workload(2, 64, 1, False), MACHINE).stages
     assert stage.memory.optimizer == heaviest > 8 * sum(map(math.prod, shapes)) / 2
 
 
@@ -83,7 +85,7 @@ def test_a_step_holds_one_set_of_gradients_buffers_or_sums():
     count = config.num_parameters()
 
     def gradients(data, micro_batches):
-        (stage,) = make_plan(config, Layout(data, 1, 1, False), Workload(2, 64, micro_batches, False), MACHINE).stages
+        (stage,) = make_plan(config, ParallelLayout(data, 1, 1), Workload(2, 64, micro_batches, False), MACHINE).stages
         return stage.memory.gradients
 
     # A scalar in float32 leaves a tensor's 16 bits. Buffers are in float32; those times a rank's share are another set
@@ -95,7 +97,7 @@ def test_a_step_holds_one_set_of_gradients_buffers_or_sums():
 def test_more_data_ranks_than_tensors_are_refused():
     network = tiny("llama")
     with pytest.raises(ValueError, match="cannot be divided over"):
-        make_plan(network, Layout(512, 1, 1, True), Workload(1, 64, 1, False), MACHINE)
+        make_plan(network, ParallelLayout(512, 1, 1, shard_optimizer=True), Workload(1, 64, 1, False), MACHINE)
     found = fitting_layouts(network, 64, 64, Workload(1, 64, 1, False), MACHINE)
     tensors = len(network.parameter_shapes())
     assert found and all(plan.layout.data <= tensors < 64 for plan in found)
@@ -105,7 +107,7 @@ def test_stages_together_hold_the_whole_model():
     config, _ = load_config(ORIGINAL_FILE)
     network = config_from_section(config.model.settings)
     table = network.vocab_size * network.hidden_size
-    layout = Layout(1, 1, 5, False)
+    layout = ParallelLayout(1, 1, 5)
     assert layout.layer_counts(network.num_layers) == [8] * 5
     held = sum(map(num_items, stage_shapes(network, layout)))
     assert held == network.num_parameters() + table  # the tied head is on both ends
@@ -134,10 +136,10 @@ def test_a_layout_that_does_not_fit_is_said(capsys):
 def test_buffers_of_communicators_count(capsys, monkeypatch):
     config, _ = load_config(ORIGINAL_FILE)
     network = config_from_section(config.model.settings)
-    layout = Layout(1, 4, 2, False)
-    assert layout.num_communicators(tied_head=True) == 4  # world twice (init's and ours), tensor, pipeline
-    assert Layout(2, 2, 2, False).num_communicators(tied_head=True) == 5
-    assert Layout(1, 1, 1, False).num_communicators(tied_head=True) == 0
+    layout = ParallelLayout(1, 4, 2)
+    assert num_communicators(layout, tied_head=True) == 4  # world twice (init's and ours), tensor, pipeline
+    assert num_communicators(ParallelLayout(2, 2, 2), tied_head=True) == 5
+    assert num_communicators(ParallelLayout(1, 1, 1), tied_head=True) == 0
     work = Workload(1, 2048, 8, True)
     with_buffers, without = (make_plan(network, layout, work, Machine(communicator_buffer=size)) for size in (5e8, 0))
     assert with_buffers.peak - without.peak == 4 * 5e8
@@ -151,9 +153,10 @@ def test_buffers_of_communicators_count(capsys, monkeypatch):
 def test_the_published_training_rate_of_the_original_layout_comes_out():
     """WizardCoder 15B on 8 cards: 798.7 tokens/s per card, in the table of the original MindFormers scripts."""
     config, _ = load_config(ORIGINAL_FILE)
-    mesh, network = config.parallel_config, config_from_section(config.model.settings)
-    layout = Layout(mesh.data_parallel, mesh.model_parallel, mesh.pipeline_stage, True)
-    work = Workload(config.runner_config.batch_size, config.model.settings.seq_length, mesh.micro_batch_num, True)
+    network = config_from_section(config.model.settings)
+    layout = replace(layout_of(config), shard_optimizer=True, sequence=False, vocabulary=False)
+    micro_batches = config.parallel_config.micro_batch_num
+    work = Workload(config.runner_config.batch_size, config.model.settings.seq_length, micro_batches, True)
     plan = make_plan(network, layout, work, MACHINE)
     assert plan.tokens_per_second == pytest.approx(798.7, rel=0.05)
 
@@ -164,11 +167,11 @@ def test_a_pipeline_waits_for_its_longest_stage():
     network = config_from_section(config.model.settings)
     work = Workload(1, 4096, 512, True)
     fast = Machine(bandwidth=1e18, bandwidth_between=1e18)
-    uneven = make_plan(network, Layout(1, 1, 64, False), work, fast)
+    uneven = make_plan(network, ParallelLayout(1, 1, 64), work, fast)
     stages = [stage_flops(network, uneven.layout, work, stage) / fast.flops for stage in range(64)]
     assert stages[0] == pytest.approx(2 * stages[62])
     assert uneven.seconds == pytest.approx(511 * stages[0] + sum(stages))
-    assert uneven.seconds > 1.5 * make_plan(network, Layout(1, 1, 80, False), work, fast).seconds
+    assert uneven.seconds > 1.5 * make_plan(network, ParallelLayout(1, 1, 80), work, fast).seconds
     best = fitting_layouts(network, 64, 512, work, MACHINE)[0]
     assert best.layout.pipeline < 64
 
@@ -179,13 +182,13 @@ def test_groups_across_servers_are_slower():
     assert machine.reach(devices=64, block=16) == machine.reach(devices=16, block=3) == 20e9
     config, _ = load_config(ORIGINAL_FILE)
     network, work = config_from_section(config.model.settings), Workload(1, 2048, 8, True)
-    wide, narrow = (make_plan(network, Layout(1, size, 16 // size, False), work, machine) for size in (16, 8))
+    wide, narrow = (make_plan(network, ParallelLayout(1, size, 16 // size), work, machine) for size in (16, 8))
     assert wide.seconds > 2 * narrow.seconds  # a tensor group over two servers
 
 
 def test_recomputing_an_adapters_step_costs_as_much_as_a_full_step():
     network, adapter = tiny("llama"), {"layers.0.attention.query.mindpet_delta_lora_a": (4, 128)}
-    layout = Layout(1, 1, 1, False)
+    layout = ParallelLayout(1, 1, 1)
     full, lora, again = (
         stage_flops(network, layout, Workload(1, 64, 1, recompute, shapes), 0)
         for recompute, shapes in ((False, None), (False, adapter), (True, adapter))
@@ -239,8 +242,7 @@ def test_a_layout_that_cannot_be_is_one_line():
 @pytest.mark.parametrize("name", [name for name in shipped() if not is_part(name)])
 def test_every_shipped_recipe_has_a_layout_that_fits_64_gb(name):
     config, source = load_config(name)
-    mesh = config.parallel_config
-    layout = Layout(mesh.data_parallel, mesh.model_parallel, mesh.pipeline_stage, bool(mesh.optimizer_shard))
+    layout = replace(layout_of(config), sequence=False, vocabulary=False)
     check_layout(config, source, layout.devices)
     recompute = bool(config.recompute_config.recompute)
     work = Workload(config.runner_config.batch_size, config.model.settings.seq_length, 8, recompute)
@@ -252,18 +254,18 @@ def test_an_adapter_needs_gradients_and_states_for_itself_only():
     config, _ = load_config(REPOSITORY / "configs/wizardcoder/15b_lora.yaml")
     network, options = config_from_section(config.model.settings), lora_options(config)
     adapter = adapter_shapes(options, network)
-    (stage,) = make_plan(network, Layout(1, 1, 1, False), Workload(1, 64, 1, False, adapter), MACHINE).stages
-    (full,) = make_plan(network, Layout(1, 1, 1, False), Workload(1, 64, 1, False), MACHINE).stages
+    (stage,) = make_plan(network, ParallelLayout(1, 1, 1), Workload(1, 64, 1, False, adapter), MACHINE).stages
+    (full,) = make_plan(network, ParallelLayout(1, 1, 1), Workload(1, 64, 1, False), MACHINE).stages
     trained = sum(math.prod(shape) for shape in adapter.values())
     assert trained == 40 * 16 * (2 * (6144 + 6144) + 2 * (6144 + 128) + 2 * (6144 + 24576))
     assert stage.memory.gradients == 4 * trained and stage.memory.optimizer == 8 * trained
     assert stage.memory.weights == full.memory.weights + 4 * trained
-    cut = make_plan(network, Layout(1, 4, 2, False), Workload(1, 64, 8, False, adapter), MACHINE).stages
+    cut = make_plan(network, ParallelLayout(1, 4, 2), Workload(1, 64, 8, False, adapter), MACHINE).stages
     assert sum(item.memory.optimizer for item in cut) < 8 * trained * 0.6  # one rank of each stage; one end is whole
 
 
 def test_the_mask_of_a_prefix_grows_with_the_square_of_the_length():
-    network, layout = replace(tiny("llama"), attention_dropout=0.0), Layout(1, 1, 1, False)
+    network, layout = replace(tiny("llama"), attention_dropout=0.0), ParallelLayout(1, 1, 1)
     plain, prefixed = (Workload(2, 32768, 1, False, None, prefix) for prefix in (0, 128))
     assert mask_bytes(network, layout, plain) == 2048**2
     assert mask_bytes(network, layout, prefixed) == 2 * 32768 * (128 + 32768)

@@ -16,14 +16,15 @@ from parallel.test_data_parallel import arguments, dataset  # noqa: F401
 
 from mindcoder.config.load import load_config
 from mindcoder.families.from_section import config_from_section
-from mindcoder.planning.layout import Layout, Machine, Workload
+from mindcoder.parallel_layout import ParallelLayout
+from mindcoder.planning.layout import Machine, Workload
 from mindcoder.planning.plan import make_plan
 
 WIDTHS = (512, 1024)
 CONFIG = "configs/wizardcoder/tiny_finetune.yaml"
 
 
-def sizes(width: int, layout: Layout) -> dict:
+def sizes(width: int, layout: ParallelLayout) -> dict:
     return {
         "model.model_config.hidden_size": width,
         "model.model_config.num_layers": 10,  # many times the largest tensor, of which MCCL holds a few copies in a sum
@@ -37,7 +38,7 @@ def sizes(width: int, layout: Layout) -> dict:
     }
 
 
-def peaks(dataset, output: Path, width: int, layout: Layout) -> list[int]:  # noqa: F811
+def peaks(dataset, output: Path, width: int, layout: ParallelLayout) -> list[int]:  # noqa: F811
     """Peak resident bytes of every rank, as the kernel counts them."""
     run = [sys.executable, "-m", "mindcoder.cli.main"]
     run += arguments(dataset, output, 1, "wizardcoder", **sizes(width, layout))
@@ -62,7 +63,7 @@ def peaks(dataset, output: Path, width: int, layout: Layout) -> list[int]:  # no
     return [found[rank] for rank in range(layout.devices)]
 
 
-def planned(width: int, layout: Layout) -> list[float]:
+def planned(width: int, layout: ParallelLayout) -> list[float]:
     """Weights, gradients and optimizer states of every rank."""
     sets = [f"{key}={value}" for key, value in sizes(width, layout).items()]
     sets += ["model.model_config.vocab_size=701", "model.model_config.pad_token_id=699"]
@@ -78,11 +79,11 @@ def planned(width: int, layout: Layout) -> list[float]:
 @pytest.mark.parametrize(
     "layout",
     [
-        pytest.param(Layout(1, 1, 1, False), id="one process"),
-        pytest.param(Layout(2, 1, 1, False), id="data 2"),
-        pytest.param(Layout(2, 1, 1, True), id="data 2, divided states"),
-        pytest.param(Layout(1, 2, 1, False), id="tensor 2"),
-        pytest.param(Layout(1, 1, 2, False), id="pipeline 2"),
+        pytest.param(ParallelLayout(1, 1, 1), id="one process"),
+        pytest.param(ParallelLayout(2, 1, 1), id="data 2"),
+        pytest.param(ParallelLayout(2, 1, 1, shard_optimizer=True), id="data 2, divided states"),
+        pytest.param(ParallelLayout(1, 2, 1), id="tensor 2"),
+        pytest.param(ParallelLayout(1, 1, 2), id="pipeline 2"),
     ],
 )
 def test_what_a_wider_network_takes_is_what_the_plan_says(layout, dataset, tmp_path):  # noqa: F811

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor, nn
 
+from mindcoder.config.layout import active_layout
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.content import signature
 from mindcoder.data.loader import Batch, BatchLoader, Loader
@@ -41,13 +42,13 @@ class Preference(Objective):
         Raises:
             UserError: there are no pairs or no model to start from, or a rank lacks layers or a part of the vocabulary.
         """
-        section, layout = config.preference, config.parallel_config
+        section, layout = config.preference, active_layout(config)
         assert section is not None
-        if config.use_parallel and layout.pipeline_stage > 1:
+        if layout.pipeline > 1:
             raise UserError(
                 "preference: not supported with pipeline parallelism; parallel_config.pipeline_stage must be 1"
             )
-        if config.use_parallel and layout.model_parallel > 1 and layout.vocab_emb_dp is False:
+        if layout.tensor > 1 and layout.vocabulary:
             raise UserError("preference: pairs need whole logits; leave parallel_config.vocab_emb_dp at True")
         if not loader.holds_pairs:
             raise UserError("preference: the dataset holds no pairs; preprocess it with --pairs")
