@@ -1,9 +1,9 @@
 """Where the time of a training step goes, operator by operator, beside what the machine could do.
 
-``python -m benchmarks.breakdown [tiny|large|llama|starcoder2] [--dtype float32] [--steps 3]``. The C++ operators
-measure themselves, MindSpore's are measured by its runtime profiler. The bound of an operator is the longer of two
-times: its floating-point operations at the rate of a large matrix product, and the bytes that it has to read and write
-at the rate of a copy. Both rates are measured in the same process.
+``python -m benchmarks.breakdown [tiny|large|llama|starcoder2] [--dtype float32] [--lora] [--steps 3]``. The C++
+operators measure themselves, MindSpore's are measured by its runtime profiler. The bound of an operator is the longer
+of two times: its floating-point operations at the rate of a large matrix product, and the bytes that it has to read and
+write at the rate of a copy. Both rates are measured in the same process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import write_result
-from benchmarks.train_worker import RATE, SIZES, Size, tokens
+from benchmarks.train_worker import LORA_ALPHA, LORA_RANK, RATE, SIZES, Size, tokens
 
 BYTES = {"float32": 4, "int32": 4, "int64": 8, "bool": 1, "uint8": 1, "float16": 2, "bfloat16": 2}
 BIG = 2048  # rows, columns and depth of the product whose rate is the bound
@@ -137,8 +137,8 @@ def mindspore_operators(folder: Path) -> Iterator[tuple[str, int, float]]:
             yield f"{name} (MindSpore)", int(count), int(total) / 1e9
 
 
-def prepared_step(size: Size, dtype: str) -> Callable[[], float]:
-    """A compiled training step; its result is the loss."""
+def prepared_step(size: Size, dtype: str, lora: bool) -> Callable[[], float]:
+    """A compiled training step, of all parameters or of a LoRA adapter; its result is the loss."""
     import mindspore as ms
     from mindspore import Tensor
 
@@ -160,6 +160,11 @@ def prepared_step(size: Size, dtype: str) -> Callable[[], float]:
         compute_dtype=dtype,
     )
     decoder = Decoder(config)
+    if lora:
+        from mindcoder.peft.lora import add_lora
+        from mindcoder.peft.options import LoraOptions
+
+        add_lora(decoder, LoraOptions(LORA_RANK, LORA_ALPHA, target_modules=(".*",)), 0)
     step = TrainStep(decoder, AdamW(ms.ParameterTuple(decoder.trainable_params()), AdamWOptions()), 1.0)
     step.set_train(True)
     batch = tokens(size)
@@ -197,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("size", nargs="?", default="large", choices=SIZES)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="compute_dtype")
+    parser.add_argument("--lora", action="store_true", help=f"train an adapter of rank {LORA_RANK} only")
     parser.add_argument("--steps", type=int, default=3)
     arguments = parser.parse_args()
     os.environ["MS_ENABLE_RUNTIME_PROFILER"], os.environ["MS_ENABLE_PROFILER_TOP_NUM"] = "1", "100"
@@ -212,7 +218,7 @@ def main() -> None:
     )
 
     library = ctypes.CDLL(str(LIBRARY))
-    step = prepared_step(SIZES[arguments.size], arguments.dtype)
+    step = prepared_step(SIZES[arguments.size], arguments.dtype, arguments.lora)
     step(), step()
     rates = machine(library, arguments.dtype)
     before = Path.cwd()
@@ -239,8 +245,8 @@ def main() -> None:
 def report(arguments: argparse.Namespace, whole: float, rates: Machine, found: dict[str, Operator]) -> None:
     """Print the operators by time, and write them."""
     print(
-        f"{arguments.size}, {arguments.dtype}: a step of {whole * 1e3:.0f} ms; bounds {rates.flops / 1e9:.0f} GFLOP/s, "
-        f"{rates.bytes / 1e9:.1f} GB/s"
+        f"{arguments.size}{' with LoRA' if arguments.lora else ''}, {arguments.dtype}: a step of {whole * 1e3:.0f} ms; "
+        f"bounds {rates.flops / 1e9:.0f} GFLOP/s, {rates.bytes / 1e9:.1f} GB/s"
     )
     print(f"{'':34}{'calls':>7}{'ms':>9}{'share':>8}{'GFLOP/s':>9}{'GB/s':>7}{'of bound':>10}")
     rows = []
@@ -270,13 +276,14 @@ def report(arguments: argparse.Namespace, whole: float, rates: Machine, found: d
     bound = sum(rates.bound(operator) for operator in found.values()) / arguments.steps
     print(f"{'all operators at their bounds':34}{'':7}{bound * 1e3:9.1f}{bound / whole:8.1%}")
     figures = {
-        "command": f"python -m benchmarks.breakdown {arguments.size} --dtype {arguments.dtype}",
+        "command": " ".join(["python -m benchmarks.breakdown", *sys.argv[1:]]),
         "step_s": whole,
         "bound_flops_per_s": rates.flops,
         "bound_bytes_per_s": rates.bytes,
         "operators": rows,
     }
-    name = f"breakdown_{arguments.size}" + ("" if arguments.dtype == "float32" else f"_{arguments.dtype}")
+    variants = [arguments.dtype] * (arguments.dtype != "float32") + ["lora"] * arguments.lora
+    name = "_".join(["breakdown", arguments.size, *variants])
     print(f"written to {write_result(name, figures)}")
 
 

@@ -1,5 +1,7 @@
 // Matrix products in float32 by vector instructions, for any processor; bfloat16 factors are widened when packed.
 #include <algorithm>
+#include <cstring>
+#include <type_traits>
 
 #include "bfloat16.h"
 #include "gemm_kernel.h"
@@ -21,6 +23,12 @@ void pack_numbers(const GemmOperand &from, int64_t item, int64_t row, int64_t ro
   if (from.depth_stride != 1) {  // WIDTH neighbors
     for (int64_t at = 0; at < depth; at++, to += WIDTH) {
       const Number *numbers = static_cast<const Number *>(from.at(item, row, start + at));
+      if constexpr (WIDTH < LANES && std::is_same_v<Number, float>) {
+        if (rows == WIDTH) {
+          std::memcpy(to, numbers, WIDTH * sizeof(float));
+          continue;
+        }
+      }
       for (int64_t own = 0; own < WIDTH; own += LANES) {
         const int64_t count = std::clamp(rows - own, int64_t{0}, int64_t{LANES});
         const Lanes values = count == LANES ? load(numbers + own) : load_some(numbers + own, count);
@@ -39,6 +47,14 @@ void pack_numbers(const GemmOperand &from, int64_t item, int64_t row, int64_t ro
         const Number *numbers = static_cast<const Number *>(from.at(item, row + group + own, start + at));
         lines[own] = count == LANES ? load(numbers) : load_some(numbers, count);
       }
+#if defined(__AVX__) && !defined(__AVX512F__)
+      if constexpr (WIDTH == 4) {
+        if (count == LANES) {
+          transpose_four(lines, to + at * WIDTH);
+          continue;
+        }
+      }
+#endif
       transpose(lines);
       for (int64_t line = 0; line < count; line++) {
         if (width == LANES) store(to + (at + line) * WIDTH + group, lines[line]);
@@ -115,5 +131,5 @@ const GemmKernel *kernel() {
 }  // namespace
 
 const GemmKernel *gemm_vectors(const GemmArguments &arguments) {
-  return arguments.n <= LANES ? kernel<1>() : kernel<3>();
+  return arguments.n <= LANES ? kernel<1>() : arguments.n <= 2 * LANES ? kernel<2>() : kernel<3>();
 }

@@ -40,6 +40,19 @@ inline void transpose(Lanes lanes[LANES]) {
     rows[column + 4] = _mm256_permute2f128_ps(between[column], between[column + 4], 0x31);
   }
 }
+
+// Number i of row j becomes number j of group i: [4][8] to [8][4].
+inline void transpose_four(const Lanes lanes[4], float *to) {
+  const __m256 *rows = reinterpret_cast<const __m256 *>(lanes);
+  const __m256 a = _mm256_unpacklo_ps(rows[0], rows[1]), b = _mm256_unpackhi_ps(rows[0], rows[1]);
+  const __m256 c = _mm256_unpacklo_ps(rows[2], rows[3]), d = _mm256_unpackhi_ps(rows[2], rows[3]);
+  const __m256 first = _mm256_shuffle_ps(a, c, 0x44), second = _mm256_shuffle_ps(a, c, 0xEE);  // groups 0, 4 and 1, 5
+  const __m256 third = _mm256_shuffle_ps(b, d, 0x44), fourth = _mm256_shuffle_ps(b, d, 0xEE);  // 2, 6 and 3, 7
+  _mm256_storeu_ps(to, _mm256_permute2f128_ps(first, second, 0x20));
+  _mm256_storeu_ps(to + 8, _mm256_permute2f128_ps(third, fourth, 0x20));
+  _mm256_storeu_ps(to + 16, _mm256_permute2f128_ps(first, second, 0x31));
+  _mm256_storeu_ps(to + 24, _mm256_permute2f128_ps(third, fourth, 0x31));
+}
 #else
 inline void transpose(Lanes rows[LANES]) {
   for (int row = 0; row < LANES; row++)
