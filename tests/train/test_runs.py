@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command import mindcoder
 from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.checkpoint.store import list_steps, newest_checkpoint
@@ -26,7 +27,7 @@ SETTINGS = {
     "model.model_config.vocab_size": 700,
     "model.model_config.pad_token_id": 699,
     "model.model_config.hidden_size": 32,
-    "model.model_config.num_layers": 2,
+    "model.model_config.num_layers": 1,
     "model.model_config.dropout_prob": 0.1,
     "callbacks.1.save_checkpoint_steps": 5,
     "callbacks.1.keep_checkpoint_max": 3,
@@ -53,11 +54,6 @@ def workspace(tmp_path_factory, tokenizer_folder):
     done = finetune(folder, "whole")
     assert done.returncode == 0, done.stderr
     return folder
-
-
-def mindcoder(*arguments, **settings) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mindcoder.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300, **settings)
 
 
 def command_line(folder: Path, name: str, *extra, sets=None) -> list[str]:
@@ -111,7 +107,9 @@ def test_a_run_leaves_curves_and_its_last_checkpoints(workspace):
     assert "step 1/" in (whole / "log" / "mindcoder.log").read_text()
 
 
-@pytest.mark.parametrize("number, after", [(signal.SIGTERM, 13), (signal.SIGKILL, 18)])
+@pytest.mark.parametrize(
+    "number, after", [(signal.SIGTERM, 13), pytest.param(signal.SIGKILL, 18, marks=pytest.mark.long)]
+)
 def test_resuming_repeats_the_uninterrupted_losses_bit_for_bit(workspace, number, after):
     name = f"cut-{number.name}"
     code, screen = interrupted(workspace, name, number, after)
@@ -140,6 +138,7 @@ def test_a_damaged_checkpoint_is_passed_over(workspace):
     assert losses(workspace / "damaged") == losses(workspace / "whole")
 
 
+@pytest.mark.long
 def test_accumulation_and_evaluation_while_training_resume_too(workspace):
     sets = {
         "runner_config.gradient_accumulation_steps": 2,
@@ -252,6 +251,7 @@ def test_a_stream_trains_and_resumes_at_its_record(workspace, tokenizer_folder, 
     assert binary.returncode == 2 and "streaming reads .json and .jsonl" in binary.stderr
 
 
+@pytest.mark.long
 def test_batches_cut_to_their_length_train_alike_and_resume(workspace, tokenizer_folder):
     target = workspace / "padded.mindrecord"
     tokenizer = ("--vocab_file", tokenizer_folder / "tokenizer.json")
