@@ -53,7 +53,8 @@ CODE = """
         pytest.param((2, 1, 1), marks=pytest.mark.cluster),
         pytest.param((1, 2, 2), marks=pytest.mark.cluster),
         pytest.param((1, 4, 2), marks=pytest.mark.cluster),
-        (2, 2, 2),
+        pytest.param((2, 2, 2), marks=pytest.mark.long),  # eight processes, and a scheduler, import MindSpore
+        (1, 2, 1),
     ],
     ids=str,
 )
