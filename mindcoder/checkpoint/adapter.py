@@ -1,4 +1,4 @@
-"""Adapters on disk: LoRA runs and PEFT folders, merged into a base model tensor by tensor."""
+"""Adapters in memory, and how low-rank updates are merged into a base model tensor by tensor."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ import numpy as np
 
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.store import MODEL, Checkpoint
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
-from mindcoder.checkpoint.trained_shapes import lora_options_of
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import LORA_A, LORA_B, MAGNITUDE
-from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.peft.options import PrefixOptions, adapter_shapes, prefix_shapes
+from mindcoder.peft.options import PrefixOptions
 
 
 @dataclass(frozen=True)
@@ -59,66 +55,12 @@ class Adapter:
         return Counter(update.rank for update in self.updates.values()).most_common(1)[0][0]
 
 
-def is_adapter(checkpoint: Checkpoint) -> bool:
-    """Whether a training checkpoint holds only an adapter."""
-    return "adapter" in checkpoint.state
-
-
-def base_of(checkpoint: Checkpoint) -> str:
-    """Location of the base model that an adapter was trained on."""
-    try:
-        return str(checkpoint.state["adapter"]["base"])
-    except (KeyError, TypeError):
-        raise UserError(
-            "damaged checkpoint: its state does not name the adapter's base model", checkpoint.folder
-        ) from None
-
-
 @dataclass(frozen=True)
 class Prefix:
     """A learned prefix: the parameters of its keys and values, by global name."""
 
     options: PrefixOptions
     plans: Mapping[str, TensorPlan]
-
-
-def is_prefix(checkpoint: Checkpoint) -> bool:
-    """Whether an adapter is a prefix rather than low-rank updates."""
-    return "prefix" in checkpoint.state["adapter"]
-
-
-def read_prefix(checkpoint: Checkpoint, config: TransformerConfig) -> Prefix:
-    """Read the prefix that a P-tuning run saved.
-
-    Raises:
-        UserError: it is damaged, or belongs to another network.
-    """
-    options = PrefixOptions(**checkpoint.state["adapter"]["prefix"])
-    plans = checkpoint.tensors(MODEL)
-    check_names(plans, prefix_shapes(options, config), checkpoint.folder)
-    return Prefix(options, plans)
-
-
-def read_adapter(checkpoint: Checkpoint, config: TransformerConfig) -> Adapter:
-    """Read the adapter that a LoRA run saved.
-
-    Raises:
-        UserError: it is damaged, is a prefix, or belongs to another network.
-    """
-    if is_prefix(checkpoint):
-        raise UserError("is a prefix (pet_type: ptuning2), not a low-rank update", checkpoint.folder)
-    options = lora_options_of(checkpoint.state["adapter"])
-    plans = checkpoint.tensors(MODEL)
-    shapes = adapter_shapes(options, config)
-    check_names(plans, shapes, checkpoint.folder)
-    updates = {}
-    for name in shapes:
-        if name.endswith(LORA_A):
-            linear = name.removesuffix(f".{LORA_A}")
-            a, b = (plans[f"{linear}.{matrix}"].read().astype(np.float32) for matrix in (LORA_A, LORA_B))
-            magnitude = plans[f"{linear}.{MAGNITUDE}"].read().astype(np.float32) if options.magnitudes else None
-            updates[linear] = Update(a, b, options.scaling, magnitude)
-    return Adapter(checkpoint.folder, base_of(checkpoint), updates)
 
 
 def check_names(plans: Mapping[str, TensorPlan], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
@@ -144,6 +86,12 @@ class MergedTensor(StoredTensor):
 
     plan: TensorPlan | None = None
     update: Update | None = None
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """The files of the weight; those of the update are its adapter's."""
+        assert self.plan is not None
+        return frozenset(file for source in self.plan.sources for file in source.files)
 
     @property
     def is_plain(self) -> bool:

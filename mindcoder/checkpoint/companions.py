@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mindcoder.files import file_there
+from mindcoder.files import file_there, read_json_object
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,6 +29,16 @@ ORIGINAL_CONFIG = "huggingface_config.json"
 def find_companions(folder: Path) -> dict[str, Path]:
     """The companion files in ``folder``, by file name."""
     return {name: folder / name for name in (*TOKENIZER_FILES, GENERATION_FILE) if file_there(folder / name)}
+
+
+def find_original_config(folder: Path) -> Mapping[str, Any] | None:
+    """The original config.json that `copy_companions` has stored in ``folder``.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = folder / ORIGINAL_CONFIG
+    return read_json_object(file) if file_there(file) else None
 
 
 def copy_companions(companions: Mapping[str, Path], original: Mapping[str, Any] | None, folder: Path) -> None:

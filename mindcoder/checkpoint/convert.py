@@ -11,23 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
-from mindcoder.checkpoint.huggingface import huggingface_plans
-from mindcoder.checkpoint.mindformers_file import naming_of
+from mindcoder.checkpoint.mindcoder_weights import RANK_FILES, write_architecture
+from mindcoder.checkpoint.mindformers.rank_tree import write_rank_tree
+from mindcoder.checkpoint.mindformers.weights import naming_of
 from mindcoder.checkpoint.mindspore_file import write_mindspore
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.rank_tree import write_rank_tree
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
 from mindcoder.checkpoint.shards import shard_metadata
 from mindcoder.checkpoint.split import check_division, rank_shards
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.checkpoint.torch_writer import write_torch
-from mindcoder.checkpoint.weights import (
-    RANK_FILES,
-    Weights,
-    open_adapted,
-    open_weights,
-    write_architecture,
-)
+from mindcoder.checkpoint.weights import open_adapted, open_weights
 from mindcoder.data.chat_template import write_chat_template
 from mindcoder.data.text_format import write_text_format
 from mindcoder.errors import UserError
@@ -157,28 +152,18 @@ def _target_format(request: ConvertRequest, weights: Weights) -> Format:
         return "torch"
     if request.target.suffix in (".ckpt", *TORCH_SUFFIXES, ".safetensors"):
         raise UserError("is a file; these weights are a folder (config.json, safetensors, tokenizer)", request.target)
-    return request.to or ("mindcoder" if weights.kind == "huggingface" else "huggingface")
+    return request.to or weights.converts_to
 
 
 def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[TensorPlan]:
     """Plans of the tensors to write, in source order where there is one; checks that all of them exist."""
     resized = replace(weights, config=config)
+    if to in ("huggingface", "torch"):
+        return resized.huggingface_plans()
     parameters = resized.parameters()
     if to == "ckpt":
-        return naming_of(config.model_type).NAMING.plans_from_ours(parameters, config)
-    if to == "mindcoder":
-        return list(parameters.values())
-    if weights.kind != "huggingface":
-        return huggingface_plans(parameters, config)
-    # Hugging Face to Hugging Face: every tensor keeps its name, whatever else the files hold.
-    rules = family_of(config.model_type).weights.expand(config)
-    tables = {rule.huggingface: rule.ours[0] for rule in rules if rule.ours[0] in TOKEN_TABLES}
-    plans = []
-    for name, tensor in weights.tensors.items():
-        table = next((ours for theirs, ours in tables.items() if theirs.endswith(name)), None)
-        shape = parameters[table].shape if table else tensor.shape
-        plans.append(TensorPlan(name, shape, tensor.dtype, (tensor,)))
-    return plans
+        return naming_of(config.model_type).plans_from_ours(parameters, config)
+    return list(parameters.values())
 
 
 def _write(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.checkpoint.companions import GENERATION_FILE
-from mindcoder.checkpoint.weights import Weights
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.errors import UserError, single_line
 from mindcoder.files import read_json_object
 from mindcoder.tokenizer import CodeTokenizer

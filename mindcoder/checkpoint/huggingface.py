@@ -1,22 +1,22 @@
-"""Hugging Face folders: reads safetensors or ``.bin`` tensors by name, sharded or not, and writes them."""
+"""Reader of Hugging Face folders: ``config.json``, safetensors or ``.bin``, sharded or not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.huggingface_names import plans_to_ours
 from mindcoder.checkpoint.mismatch import mismatch_error
-from mindcoder.checkpoint.plan import Build, TensorPlan
+from mindcoder.checkpoint.plan import FoundPlans, TensorPlan
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.torch_file import list_torch
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
-from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.families.weight_table import WeightRule
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 from mindcoder.files import file_there, read_json_object
 
 WEIGHT_FILES = (  # single file, index of shards
@@ -70,23 +70,46 @@ class HuggingFaceFolder:
             raise mismatch_error(index, {"in the shards but not named": unnamed})
         return tensors
 
-    def parameter_plans(self, config: TransformerConfig) -> tuple[dict[str, TensorPlan], list[str], list[str]]:
-        """Plans of our parameters, the HF names that are missing, and the unexpected ones."""
-        table = family_of(config.model_type).weights
-        rules = list(table.expand(config))
-        # Files of the bare transformer lack the prefix.
-        bare = not any(rule.huggingface in self.tensors for rule in rules)
-        plans: dict[str, TensorPlan] = {}
-        missing, known = [], set()
-        for rule in rules:
-            name = rule.huggingface.removeprefix(table.prefix) if bare else rule.huggingface
-            known.add(name)
-            if name in self.tensors:
-                plans.update(_split_plans(rule, self.tensors[name], config))
-            else:
-                missing.append(name)
-        unexpected = [name for name in self.tensors if name not in known and not table.is_ignored(name)]
-        return plans, missing, unexpected
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceWeights(Weights):
+    """Weights under Hugging Face's names: of a folder, or of one weight file in it."""
+
+    kind = "huggingface"
+    title = "Hugging Face folder"
+    converts_to = "mindcoder"
+
+    @classmethod
+    def open(cls, path: Path) -> HuggingFaceWeights:
+        """Open a folder, or a file with ``config.json`` beside it.
+
+        Raises:
+            UserError: as `HuggingFaceFolder`.
+        """
+        folder = HuggingFaceFolder(path) if path.is_dir() else HuggingFaceFolder(path.parent, path)
+        return cls(
+            path=path,
+            config=folder.transformer_config,
+            tensors=folder.tensors,
+            companions=find_companions(folder.folder),
+            huggingface_config=folder.config,
+        )
+
+    def find_plans(self, config: TransformerConfig) -> FoundPlans:
+        """The parameters by the family's weight table."""
+        return plans_to_ours(self.tensors, config)
+
+    def huggingface_plans(self) -> list[TensorPlan]:
+        """Plans of the same tensors: each keeps its name, whatever else the files hold."""
+        parameters = self.parameters()
+        rules = family_of(self.config.model_type).weights.expand(self.config)
+        tables = {rule.huggingface: rule.ours[0] for rule in rules if rule.ours[0] in TOKEN_TABLES}
+        plans = []
+        for name, tensor in self.tensors.items():
+            table = next((ours for theirs, ours in tables.items() if theirs.endswith(name)), None)
+            shape = parameters[table].shape if table else tensor.shape
+            plans.append(TensorPlan(name, shape, tensor.dtype, (tensor,)))
+        return plans
 
 
 def read_weight_map(index: Path) -> dict[str, str]:
@@ -125,58 +148,3 @@ def read_config(file: Path) -> tuple[dict[str, Any], TransformerConfig]:
         return values, family_of(values.get("model_type", "")).config_from_huggingface(values)
     except ValueError as error:
         raise UserError(str(error), file) from None
-
-
-def _split_plans(rule: WeightRule, source: StoredTensor, config: TransformerConfig) -> dict[str, TensorPlan]:
-    """One plan per parameter that a tensor holds; a tensor that cannot be split keeps its own shape."""
-    if rule.split is None:
-        name = rule.ours[0]
-        return {name: TensorPlan(name, source.shape, source.dtype, (source,))}
-    stand_in = np.broadcast_to(np.zeros((), np.uint8), source.shape)
-    try:
-        shapes = [part.shape for part in rule.split(stand_in, config)]
-    except ValueError:
-        shapes = [source.shape] * len(rule.ours)
-    return {
-        name: TensorPlan(name, shape, source.dtype, (source,), _take_part(rule, index, config))
-        for index, (name, shape) in enumerate(zip(rule.ours, shapes))
-    }
-
-
-def _take_part(rule: WeightRule, index: int, config: TransformerConfig) -> Build:
-    def build(parts: Sequence[np.ndarray]) -> np.ndarray:
-        assert rule.split is not None
-        return rule.split(parts[0], config)[index]
-
-    return build
-
-
-def huggingface_plans(parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
-    """Plans of the HF tensors from those of our parameters, in the order of the table."""
-    plans = []
-    for rule in family_of(config.model_type).weights.expand(config):
-        parts = [parameters[name] for name in rule.ours]
-        if rule.join is None:
-            (part,) = parts
-            plans.append(TensorPlan(rule.huggingface, part.shape, part.dtype, part.sources, part.build))
-            continue
-        stand_ins = [np.broadcast_to(np.zeros((), np.uint8), part.shape) for part in parts]
-        shape = rule.join(stand_ins, config).shape
-        sources = tuple(source for part in parts for source in part.sources)
-        plans.append(TensorPlan(rule.huggingface, shape, parts[0].dtype, sources, _join_parts(rule, parts, config)))
-    return plans
-
-
-def _join_parts(rule: WeightRule, plans: Sequence[TensorPlan], config: TransformerConfig) -> Build:
-    """Build the parts from their sources, then join them."""
-
-    def build(arrays: Sequence[np.ndarray]) -> np.ndarray:
-        assert rule.join is not None
-        parts, first = [], 0
-        for plan in plans:
-            own = arrays[first : first + len(plan.sources)]
-            parts.append(own[0] if plan.build is None else plan.build(own))
-            first += len(plan.sources)
-        return rule.join(parts, config)
-
-    return build

@@ -14,7 +14,8 @@ from mindcoder.checkpoint.adapter import Prefix
 from mindcoder.checkpoint.layout import read_local
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import convert_dtype
-from mindcoder.checkpoint.weights import Weights, open_weights
+from mindcoder.checkpoint.stored_weights import Weights
+from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig, with_todays_fields
 from mindcoder.models.decoder import Decoder
@@ -42,6 +43,11 @@ class FittingWeights:
 
     weights: Weights
     plans: Mapping[str, TensorPlan]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that determine the values, sorted."""
+        return self.weights.files(self.plans)
 
 
 def fitting_weights(location: str | Path | Weights, config: TransformerConfig) -> FittingWeights:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -98,6 +98,35 @@ class TensorPlan:
                 left -= min(left, len(piece))
         for _ in range(math.prod(source.shape[:1]), self.shape[0] if self.shape else 0):
             _write_all(out, np.zeros(self.nbytes // self.shape[0], np.uint8), progress)
+
+
+class FoundPlans(NamedTuple):
+    """Plans of a network's parameters that files hold, and how their contents differ from the network.
+
+    Attributes:
+        plans: by global name.
+        missing: names of what is not there: Hugging Face's, if the files have those; global ones otherwise.
+        unexpected: stored names that belong to no parameter.
+    """
+
+    plans: dict[str, TensorPlan]
+    missing: list[str]
+    unexpected: list[str]
+
+    @classmethod
+    def by_name(cls, stored: Mapping[str, TensorPlan], expected: Iterable[str]) -> FoundPlans:
+        """Of tensors that are stored under the global names."""
+        names = dict.fromkeys(expected)
+        return cls(
+            {name: plan for name, plan in stored.items() if name in names},
+            [name for name in names if name not in stored],
+            [name for name in stored if name not in names],
+        )
+
+
+def stored_pieces(plans: Mapping[str, TensorPlan]) -> dict[str, StoredTensor]:
+    """The stored tensors that plans are built from."""
+    return {f"{plan.name} in {piece.file.name}": piece for plan in plans.values() for piece in plan.sources}
 
 
 def _fit_rows(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

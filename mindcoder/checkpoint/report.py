@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
-from mindcoder.checkpoint.weights import Weights
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.planning.memory import BYTES_PER_PARAMETER

@@ -87,6 +87,11 @@ class StoredTensor:
         return byte_count(self.shape, self.dtype)
 
     @property
+    def files(self) -> frozenset[Path]:
+        """The files that determine its values."""
+        return frozenset({self.file})
+
+    @property
     def is_plain(self) -> bool:
         """Whether its bytes are in the file in row-major order."""
         return self.loaded is None and self.strides is None

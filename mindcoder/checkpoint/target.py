@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from mindcoder.checkpoint.rank_tree import LAYOUT_FILE
-from mindcoder.checkpoint.weights import ARCHITECTURE_FILE
+from mindcoder.checkpoint.mindcoder_weights import ARCHITECTURE_FILE
+from mindcoder.checkpoint.mindformers.rank_tree import LAYOUT_FILE
 from mindcoder.errors import UserError
 
 # each of these marks a folder as a model that may be replaced

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from mindcoder.api import convert
-from mindcoder.checkpoint.adapter import base_of, is_adapter, is_prefix, read_adapter, read_prefix
+from mindcoder.checkpoint.adapter_weights import RunAdapter
 from mindcoder.checkpoint.convert import FORMATS
 from mindcoder.checkpoint.peft_format import write_peft
 from mindcoder.checkpoint.peft_prefix import write_peft_prefix
 from mindcoder.checkpoint.store import find_checkpoint
-from mindcoder.checkpoint.weights import adapter_format, open_weights
+from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.weight_verbs import add_conversion_options, conversion
 from mindcoder.data.text_format import write_text_format
@@ -49,17 +49,17 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
 def export_verb(arguments: argparse.Namespace) -> int:
     """Export an adapter in PEFT's format."""
     start_logging()
-    checkpoint = find_checkpoint(arguments.adapter)
-    if checkpoint is None or not is_adapter(checkpoint):
+    adapter = RunAdapter.of(find_checkpoint(arguments.adapter))
+    if adapter is None:
         raise UserError("is no LoRA run", arguments.adapter)
-    config = open_weights(arguments.base or base_of(checkpoint)).config
-    made = adapter_format(checkpoint.folder)
+    config = open_weights(arguments.base or adapter.base).config
+    made = adapter.text_format()
     target = Path(arguments.target)
-    if is_prefix(checkpoint):
-        tensors = write_peft_prefix(read_prefix(checkpoint, config), base_of(checkpoint), config, target)
+    if adapter.is_prefix:
+        tensors = write_peft_prefix(adapter.read_prefix(config), adapter.base, config, target)
     else:
-        tensors = write_peft(read_adapter(checkpoint, config), config, target)
+        tensors = write_peft(adapter.read_updates(config), config, target)
     write_text_format(target, made)
     size = sum(file.stat().st_size for file in Path(arguments.target).iterdir())
-    print(f"{checkpoint.folder} -> PEFT: {arguments.target} ({tensors} tensors, {size / 1e3:.1f} kB)")
+    print(f"{adapter.path} -> PEFT: {arguments.target} ({tensors} tensors, {size / 1e3:.1f} kB)")
     return 0

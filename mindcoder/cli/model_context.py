@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mindcoder.checkpoint.weights import Weights
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.errors import UserError
 
 

@@ -12,7 +12,8 @@ import mindspore as ms
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
-from mindcoder.checkpoint.weights import Weights, adapter_format, open_adapter, open_weights
+from mindcoder.checkpoint.stored_weights import Weights
+from mindcoder.checkpoint.weights import adapter_format, open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
 from mindcoder.data.prompt import PLAIN, TEMPLATES
 from mindcoder.data.text_format import TextFormat, check_tokenizer
@@ -65,7 +66,7 @@ def open_model(request: ModelRequest) -> Model:
     """
     weights = open_weights(request.path)
     weights.require_complete()
-    adapters = open_adapters(request.adapters, weights.config, _name(weights))
+    adapters = open_adapters(request.adapters, weights.config, weights.name)
     tokenizer = model_tokenizer(request, weights)
     check_model_tokenizer(tokenizer, weights.text_format, request.path)
     family = family_of(weights.config.model_type)
@@ -107,7 +108,7 @@ def open_model(request: ModelRequest) -> Model:
     if not engine.runner.mixes:
         log.info("computing with MindSpore's operators: the C++ operators are not built or not for this device")
     engine.runner.warm_up()
-    return Model(_name(weights), decoder, engine, tokenizer, template)
+    return Model(weights.name, decoder, engine, tokenizer, template)
 
 
 def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
@@ -206,10 +207,3 @@ def generation_network(config: TransformerConfig) -> TransformerConfig:
     if ms.get_context("device_target") == "Ascend":
         return config
     return replace(config, compute_dtype="float32")
-
-
-def _name(weights: Weights) -> str:
-    path = weights.path
-    if weights.step is not None:  # <run>/checkpoint/step_N
-        path = path.parent.parent
-    return path.resolve().name

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mindcoder.checkpoint.companions import copy_companions
 from mindcoder.checkpoint.end_tokens import companions_beside
-from mindcoder.checkpoint.fingerprint import weight_files, weights_digest
+from mindcoder.checkpoint.fingerprint import weights_digest
 from mindcoder.checkpoint.load import FittingWeights, check_architecture, fitting_weights, load_weights
 from mindcoder.checkpoint.store import Checkpoint
 from mindcoder.config.schema import RunConfig
@@ -197,9 +197,7 @@ def _base_digest(start: FittingWeights | None, cache: Path) -> str:
     """Digest of the weights that a run depends on throughout; cached by the state of their files."""
     if start is None:
         return NO_BASE
-    return kept_digest(
-        weight_files(start.weights, start.plans), lambda: weights_digest(start.plans), cache, "base model"
-    )
+    return kept_digest(start.files, lambda: weights_digest(start.plans), cache, "base model")
 
 
 def _build_trainer(
@@ -244,7 +242,7 @@ def _start_decoder(config: RunConfig, prepared: Prepared, tokenizer: CodeTokeniz
         if comm.mesh.rank == 0:
             own = tokenizer if config.processor.tokenizer.is_given else None
             copy_companions(*companions_beside(weights, own), Path(config.output_dir) / "tokenizer")
-    state = "" if start is None else signature(weight_files(start.weights, start.plans))
+    state = "" if start is None else signature(start.files)
     prepared.objective.prepare(decoder, config, comm.mesh, state)
     add_adapter(decoder, options.lora or options.prefix, config)
     return decoder

@@ -1,4 +1,4 @@
-"""``rank_N/checkpoint_N.ckpt`` folders of MindFormers' distributed scripts, with a description beside them.
+"""Reads and writes ``rank_N/checkpoint_N.ckpt`` of MindFormers' distributed scripts, with a description beside them.
 
 MindSpore's own trees come with strategy files instead, which only its semi-automatic parallel mode writes; those are
 not supported here.
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mindcoder.checkpoint.mindformers_file import naming_of
+from mindcoder.checkpoint.companions import find_companions, find_original_config
+from mindcoder.checkpoint.mindformers.weights import naming_of
 from mindcoder.checkpoint.mindspore_file import list_mindspore, write_mindspore
 from mindcoder.checkpoint.plan import Build, TensorPlan
 from mindcoder.checkpoint.split import check_division, rank_shards
 from mindcoder.checkpoint.stored_tensor import Progress, StoredTensor
+from mindcoder.checkpoint.stored_weights import ParameterWeights
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig, config_from_dict
 from mindcoder.files import file_there, read_json_object
@@ -37,7 +39,7 @@ def write_rank_tree(
     progress: Progress,
 ) -> int:
     """Write one ``.ckpt`` per rank under MindFormers' names, and `LAYOUT_FILE`; returns the number of files."""
-    naming = naming_of(config.model_type).NAMING
+    naming = naming_of(config.model_type)
     for rank in range(layout.devices):
         shards = rank_shards(parameters, config, layout, rank, copies=True)
         plans = naming.plans_from_ours({name: shard.plan for name, shard in shards.items()}, config)
@@ -50,29 +52,53 @@ def write_rank_tree(
     return layout.devices
 
 
-def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTensor], dict[str, TensorPlan]]:
-    """Architecture, stored tensors and plans of our parameters.
+@dataclass(frozen=True, kw_only=True)
+class RankTree(ParameterWeights):
+    """A folder with `LAYOUT_FILE` and the file of each rank."""
 
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    description = read_json_object(folder / LAYOUT_FILE)
-    try:
-        config = config_from_dict(description.get("config", {}))
-        tensor, pipeline = (_count(description, name) for name in ("model_parallel", "pipeline_stage"))
-        layout = ParallelLayout(tensor=tensor, pipeline=pipeline)
-        check_division(layout, config)
-    except ValueError as error:
-        raise UserError(f"is not a valid layout description: {error}", folder / LAYOUT_FILE) from None
-    ranks = []
-    for rank in range(layout.devices):
-        file = _rank_file(folder, rank)
-        if not file_there(file):
-            raise UserError(f"rank {rank} of {layout.devices} is missing", file)
-        ranks.append(list_mindspore(file))
+    kind = "ckpt tree"
+    title = "MindSpore checkpoints of several ranks"
+
+    @classmethod
+    def open(cls, path: Path) -> RankTree | None:
+        """Open a folder; None if it has no `LAYOUT_FILE`.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        if not file_there(path / LAYOUT_FILE):
+            return None
+        description = read_json_object(path / LAYOUT_FILE)
+        try:
+            config = config_from_dict(description.get("config", {}))
+            tensor, pipeline = (_count(description, name) for name in ("model_parallel", "pipeline_stage"))
+            layout = ParallelLayout(tensor=tensor, pipeline=pipeline)
+            check_division(layout, config)
+        except ValueError as error:
+            raise UserError(f"is not a valid layout description: {error}", path / LAYOUT_FILE) from None
+        ranks = []
+        for rank in range(layout.devices):
+            file = _rank_file(path, rank)
+            if not file_there(file):
+                raise UserError(f"rank {rank} of {layout.devices} is missing", file)
+            ranks.append(list_mindspore(file))
+        return cls(
+            path=path,
+            config=config,
+            tensors={f"{name} of rank {rank}": found[name] for rank, found in enumerate(ranks) for name in found},
+            companions=find_companions(path),
+            huggingface_config=find_original_config(path),
+            plans=_merged_plans(ranks, config, layout),
+        )
+
+
+def _merged_plans(
+    ranks: Sequence[Mapping[str, StoredTensor]], config: TransformerConfig, layout: ParallelLayout
+) -> dict[str, TensorPlan]:
+    """Plans of our parameters from the tensors of each rank."""
     shapes = config.parameter_shapes()
     plans = {}
-    naming = naming_of(config.model_type).NAMING
+    naming = naming_of(config.model_type)
     for theirs, ours in naming.pairs(config.num_layers):
         pieces = [tensors[theirs] for tensors in ranks if theirs in tensors]
         axis = shard_axis(ours, config, layout.tensor)
@@ -82,10 +108,7 @@ def open_rank_tree(folder: Path) -> tuple[TransformerConfig, dict[str, StoredTen
             pieces = pieces[:1]
         build = _joined(axis, naming.is_transposed(theirs))
         plans[ours] = TensorPlan(ours, _joined_shape(build, pieces), pieces[0].dtype, tuple(pieces), build)
-    stored = {
-        f"{name} of rank {rank}": tensor for rank, tensors in enumerate(ranks) for name, tensor in tensors.items()
-    }
-    return config, stored, plans
+    return plans
 
 
 def _count(description: Mapping[str, Any], name: str) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +18,8 @@ TRANSPOSE_BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Naming:
-    """How MindFormers names the parameters of a family.
+class Naming(ABC):
+    """How MindFormers names the parameters of a family, and what else is peculiar to its files.
 
     ``{layer}`` in the names stands for the layer index.
 
@@ -27,6 +29,8 @@ class Naming:
         parameters: all other parameters, by full name.
         transposed: suffixes of modules whose weight is stored as ``[in, out]``.
         head: name under which a tied head is stored again.
+        unknown_fields: fields of the network's configuration that the file does not state.
+        required_fields: those of them that differ between models of the same shapes.
     """
 
     model_type: str
@@ -34,6 +38,27 @@ class Naming:
     parameters: Mapping[str, str]
     transposed: tuple[str, ...] = ()
     head: str | None = None
+    unknown_fields: frozenset[str] = frozenset()
+    required_fields: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def recognizes(self, tensors: Mapping[str, StoredTensor]) -> bool:
+        """Whether these are the family's names."""
+
+    @abstractmethod
+    def config_from_tensors(self, tensors: Mapping[str, StoredTensor], file: Path) -> TransformerConfig:
+        """The architecture, as far as the shapes determine it; ``unknown_fields`` are placeholders.
+
+        Raises:
+            UserError: a tensor is missing, or the file is of a kind that is not read.
+            ValueError: the shapes do not form a network.
+        """
+
+    @abstractmethod
+    def plans_to_ours(
+        self, tensors: Mapping[str, StoredTensor], config: TransformerConfig
+    ) -> tuple[dict[str, TensorPlan], list[str]]:
+        """Plans of our parameters, without those missing from the file, and the unexpected names."""
 
     def pairs(self, num_layers: int) -> list[tuple[str, str]]:
         """(name in the file, our name) of every parameter that a network of this family may have."""
