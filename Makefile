@@ -12,7 +12,7 @@ PIP := $(RUN)/pip install --quiet --disable-pip-version-check
 
 .PHONY: quickstart test test-long test-cluster ascend test-ascend test-all test-docs lint bench clean
 
-$(VENV)/runtime: setup.py $(wildcard mindcoder/native/*.cpp mindcoder/native/*.h)
+$(VENV)/runtime: setup.py $(wildcard mindcoder/native/*.cpp mindcoder/native/*.h mindcoder/native/*.def)
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about 3.5 GB, a few minutes)"
 	@$(PIP) -e . 

@@ -101,7 +101,11 @@ class BuildOperators(build_ext):
 OPERATORS = Extension(
     "mindcoder.native.libmindcoder_cpu",
     sources=sorted(str(file.relative_to(ROOT)) for file in (ROOT / "mindcoder" / "native").glob("*.cpp")),
-    depends=sorted(str(file.relative_to(ROOT)) for file in (ROOT / "mindcoder" / "native").glob("*.h")),
+    depends=sorted(
+        str(file.relative_to(ROOT))
+        for pattern in ("*.h", "*.def")
+        for file in (ROOT / "mindcoder" / "native").glob(pattern)
+    ),
     language="c++",
     extra_compile_args=[
         "-std=c++20",

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mindcoder.backend.argument_table import argument_table
 from mindcoder.backend.cards import device_nodes
-from mindcoder.backend.library import require_library
 from mindcoder.errors import UserError, single_line
 
 
@@ -82,7 +82,8 @@ def setup_device(
         max_call_depth: the compiler's recursion limit; loops over layers and parameters are unrolled into calls.
 
     Raises:
-        UserError: Ascend is asked for and is not there or does not start; or the operators for CPU are not there.
+        UserError: Ascend is asked for and is not there or does not start; or the operators for CPU are not there, or
+            are those of another version.
     """
     check_device(device_target)
     quiet_environment()
@@ -101,7 +102,7 @@ def setup_device(
             reason = single_line(str(error), 200).partition(". ")[0]
             raise UserError(f"device_target: Ascend does not start: {reason}; CPU or auto would") from None
     else:
-        require_library()
+        argument_table()
         ms.set_device("CPU")
         if threads:
             ms.runtime.set_cpu_affinity(False)

@@ -7,7 +7,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.operator_source import function, on_cpu
+from mindcoder.backend.native_operator import Output, native_operator
+from mindcoder.backend.operator_source import on_cpu
 from mindcoder.backend.row_operators import Cut, FoldBits
 
 # Multipliers and increment of the PCG hash (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
@@ -75,7 +76,11 @@ class AttentionDropBits(nn.Cell):
         if self.counts:
             same = CounterDropout(rate, site)
             self.threshold, self.site_offset = same.threshold, same.site_offset
-            self.bits = function("CounterBits", 5, lambda sized, *_: [sized[1]], lambda *_: ms.uint8)
+            self.bits = native_operator(
+                "CounterBits",
+                "sized, sizes, threshold, seed, site_offset",
+                {"bits": Output(lambda shapes: [shapes["sized"][1]], ms.uint8)},
+            )
             self.nothing = Tensor(np.zeros((0, 1), np.uint8))
         else:
             # Counter-based random numbers: other seeds are other streams, other offsets are the same one further on.

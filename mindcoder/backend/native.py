@@ -7,63 +7,79 @@ MindSpore operator costs 7 us alone and 35 us beside a team of threads, and a la
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from mindspore import ops
-from mindspore.ops import CustomRegOp, DataType
+import mindspore as ms
 
+from mindcoder.backend.argument_table import argument_table
 from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.native_operator import custom, in_its_order
 
 SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
-
-# Inputs in the order in which native/operators.cpp numbers them. A vector of one number stands for "has none".
-STEP_INPUTS = (
-    "inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors", "shares",
-    "token_table", "position_table", "final_weight", "final_bias", "head",
-)  # fmt: skip
-LAYER_INPUTS = (
-    "norm_weight", "norm_bias", "query", "query_bias", "key", "key_bias", "value", "value_bias",
-    "output", "output_bias", "key_pool", "value_pool",
-    "mlp_norm_weight", "mlp_norm_bias", "gate", "gate_bias", "up", "up_bias", "down", "down_bias",
-)  # fmt: skip
-ADAPTER_INPUTS = tuple(
-    f"{linear}_{matrix}" for linear in ("query", "key", "value", "output", "gate", "up", "down") for matrix in "ab"
-)
 
 
 def native_available() -> bool:
     """Whether this process computes on CPU with the library built and not switched off."""
-    import mindspore as ms
-
     if ms.get_context("device_target") != "CPU" or os.environ.get(SWITCH) == "0":
         return False
     return LIBRARY.is_file()
 
 
-def step_operator(layers: int, infer_shape: Callable, adapted: bool = False) -> ops.Custom:
-    """``MindCoderStep``: `STEP_INPUTS`, then `LAYER_INPUTS` of each layer (and `ADAPTER_INPUTS`, where there are any)
-    -> logits or hidden states, float32.
-
-    Writes the step's keys and values into the pools.
+def step_numbers(name: str, given: Mapping[str, Any]) -> list[Any]:
+    """The numbers of an input of ``MindCoderStep``, in the library's order.
 
     Args:
+        name: StepSizes or StepFactors, see `mindcoder/native/operators.def`.
+        given: the numbers by their names.
+    """
+    table = argument_table()
+    return table.in_order(name, table.names(name), given)
+
+
+def step_weights(step: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """All weights in the library's order, as `step_operator` takes them.
+
+    Args:
+        step: those of the whole network, by the names of StepWeights.
+        layers: those of each layer, by the names of LayerInputs, and of AdapterWeights where there are adapters.
+    """
+    table = argument_table()
+    ordered = table.in_order("StepWeights", table.names("StepWeights"), step)
+    names, adapters = table.names("LayerInputs"), table.names("AdapterWeights")
+    for layer in layers:
+        own = names if layer.keys().isdisjoint(adapters) else names + adapters
+        ordered += table.in_order("LayerInputs", own, layer)
+    return ordered
+
+
+def step_operator(
+    takes: tuple[str, ...],
+    layers: int,
+    infer_shape: Callable[[dict[str, list[int]]], list[int]],
+    adapted: bool = False,
+) -> Any:
+    """``MindCoderStep``: called with what it takes and then the weights, it gives logits or hidden states, float32.
+
+    Writes the step's keys and values into the pools among the weights.
+
+    Args:
+        takes: the names of StepInputs in the order in which a call gives them.
         layers: of the network or stage.
-        infer_shape: the result's shape from those of the inputs.
+        infer_shape: the result's shape from those of StepInputs, by their names.
         adapted: whether the network has adapters.
     """
-    of_a_layer = LAYER_INPUTS + ADAPTER_INPUTS if adapted else LAYER_INPUTS
-    inputs = [*STEP_INPUTS, *(f"{name}_{layer}" for layer in range(layers) for name in of_a_layer)]
-    described = CustomRegOp(
-        f"MindCoderStep{layers}{'Adapted' if adapted else ''}"
-    )  # MindSpore keeps one list of inputs for a name
-    for index, item in enumerate(inputs):
-        described = described.input(index, item)
-    described = described.output(0, "result").dtype_format(*[DataType.None_None] * (len(inputs) + 1)).target("CPU")
-    factors = STEP_INPUTS.index("factors")
-    return ops.Custom(
-        f"{LIBRARY}:MindCoderStep",
-        infer_shape,
-        lambda *dtypes: dtypes[factors],
-        func_type="aot",
-        reg_info=described.get_op_info(),
+    table = argument_table()
+    inputs = table.names("StepInputs")
+    sources = table.in_order("StepInputs", inputs, dict(zip(takes, range(len(takes)))))
+    of_a_layer = table.names("LayerInputs") + (table.names("AdapterWeights") if adapted else ())
+    weights = [*table.names("StepWeights"), *(f"{name}_{layer}" for layer in range(layers) for name in of_a_layer)]
+    operator = custom(
+        "MindCoderStep",
+        f"MindCoderStep{layers}{'Adapted' if adapted else ''}",
+        (*inputs, *weights),
+        ("result",),
+        lambda *shapes: infer_shape(dict(zip(inputs, shapes))),
+        lambda *dtypes: dtypes[inputs.index("factors")],
     )
+    return in_its_order(operator, [*sources, *range(len(inputs), len(inputs) + len(weights))], [0])

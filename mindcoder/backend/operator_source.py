@@ -6,19 +6,17 @@ Layers are written in MindSpore's operators of an aclnn kernel. Those that MindS
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.ops import CustomRegOp, DataType
 from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.flash_operators import FlashAttentionScore, IncreFlashAttention
+from mindcoder.backend.native_operator import Output, integer, like, native_operator, number
 
-LAYOUTS = {"BSH": 0, "TND": 4}  # MindSpore's FASInputLayoutMode
-STATISTICS = 8  # numbers that stand for a row's maximum or sum
+PER_ROW = Output(lambda shapes: [shapes["x"][0], 1], ms.float32)
 
 
 def on_cpu() -> bool:
@@ -27,7 +25,7 @@ def on_cpu() -> bool:
 
 
 def operator(name: str, *arguments: Any, **options: Any) -> Any:
-    """MindSpore's operator ``name``; on CPU the class of that name below, where there is one.
+    """MindSpore's operator ``name``; on CPU the class of that name in `OWN`, where there is one.
 
     Args:
         arguments, options: of the operator's own constructor.
@@ -35,56 +33,24 @@ def operator(name: str, *arguments: Any, **options: Any) -> Any:
     return (OWN[name] if name in OWN and on_cpu() else getattr(aclnn, name))(*arguments, **options)
 
 
-def function(name: str, inputs: int, shapes: Callable, dtypes: Callable | None = None, outputs: int = 1) -> ops.Custom:
-    """The function ``name`` of the library.
-
-    All of one name must infer the same: MindSpore 2.9 asks now and then another one of them (seen when a network was
-    compiled for a third shape). So ``shapes`` and ``dtypes`` must not close over anything.
-
-    Args:
-        inputs, outputs: number of tensors. Attributes are inputs, too.
-        shapes: of the outputs, from those of the inputs.
-        dtypes: of the outputs, from those of the inputs; the first's by default.
-    """
-    described = CustomRegOp(f"MindCoder{name}")
-    for index in range(inputs):
-        described = described.input(index, f"input_{index}")
-    for index in range(outputs):
-        described = described.output(index, f"output_{index}")
-    described = described.dtype_format(*[DataType.None_None] * (inputs + outputs)).target("CPU")
-    info = described.get_op_info()
-    return ops.Custom(f"{LIBRARY}:{name}", shapes, dtypes or (lambda *given: given[0]), func_type="aot", reg_info=info)
-
-
-def integer(value: int) -> Tensor:
-    return Tensor(value, ms.int64)
-
-
-def number(value: float) -> Tensor:
-    return Tensor(value, ms.float32)
-
-
 class LayerNormExt(nn.Cell):
     """``construct(x [R, H], (H,), weight, bias, epsilon) -> (y, mean [R, 1], rstd [R, 1])``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function(
-            *("LayerNormExt", 5),
-            lambda x, *_: (x, [x[0], 1], [x[0], 1]),
-            lambda x, *_: (x, ms.float32, ms.float32),
-            outputs=3,
+        self.forward = native_operator(
+            "LayerNormExt", "x, normalized_shape, weight, bias, eps", {"y": like("x"), "mean": PER_ROW, "rstd": PER_ROW}
         )
-        self.backward = function(
-            *("LayerNormGradExt", 8),
-            lambda dy, x, shape, mean, rstd, weight, bias, mask: (x, weight, bias),
-            lambda dy, x, shape, mean, rstd, weight, bias, mask: (x, weight, bias),
-            outputs=3,
+        self.backward = native_operator(
+            "LayerNormGradExt",
+            "dy, x, normalized_shape, mean, rstd, weight, bias, output_mask",
+            {"dx": like("x"), "dweight": like("weight"), "dbias": like("bias")},
         )
         self.wanted = Tensor([1, 1, 1], ms.int64)
 
     def construct(self, x: Tensor, shape: tuple, weight: Tensor, bias: Tensor, epsilon: float) -> tuple:
-        return self.forward(x, Tensor(shape, ms.int64), weight, bias, number(epsilon))
+        sizes = Tensor(shape, ms.int64)
+        return self.forward(x, sizes, weight, bias, number(epsilon))
 
     def bprop(self, x, shape, weight, bias, epsilon, out, dout):
         sizes = Tensor(shape, ms.int64)
@@ -98,12 +64,10 @@ class RmsNorm(nn.Cell):
     def __init__(self, epsilon: float) -> None:
         super().__init__(auto_prefix=False)
         self.epsilon = number(epsilon)
-        self.forward = function("RmsNorm", 3, lambda x, *_: (x, [x[0], 1]), lambda x, *_: (x, ms.float32), outputs=2)
-        self.backward = function(
-            *("RmsNormGrad", 4),
-            lambda dy, x, rstd, weight: (x, weight),
-            lambda dy, x, rstd, weight: (x, ms.float32),
-            outputs=2,
+        self.forward = native_operator("RmsNorm", "x, weight, eps", {"y": like("x"), "rstd": PER_ROW})
+        float32_weight = Output(lambda shapes: shapes["weight"], ms.float32)
+        self.backward = native_operator(
+            "RmsNormGrad", "dy, x, rstd, weight", {"dx": like("x"), "dweight": float32_weight}
         )
 
     def construct(self, x: Tensor, weight: Tensor) -> tuple:
@@ -122,7 +86,7 @@ class Add(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("Add", 2, lambda x, y: x)
+        self.forward = native_operator("Add", "a, b", {"sum": like("a")})
 
     def construct(self, x: Tensor, y: Tensor) -> Tensor:
         return self.forward(x, y)
@@ -133,7 +97,7 @@ class GeLU(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("GeLU", 1, lambda x: x)
+        self.forward = native_operator("GeLU", "x", {"y": like("x")})
         self.backward = GeLUGrad()
 
     def construct(self, x: Tensor) -> Tensor:
@@ -148,7 +112,7 @@ class GeLUGrad(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.backward = function("GeLUGrad", 3, lambda dy, x, y: x)
+        self.backward = native_operator("GeLUGrad", "dy, x, y", {"dx": like("x")})
 
     def construct(self, dy: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return self.backward(dy, x, y)
@@ -159,7 +123,7 @@ class SiLU(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward, self.backward = function("SiLU", 1, lambda x: x), SiLUGrad()
+        self.forward, self.backward = native_operator("SiLU", "x", {"y": like("x")}), SiLUGrad()
 
     def construct(self, x: Tensor) -> Tensor:
         return self.forward(x)
@@ -173,7 +137,7 @@ class SiLUGrad(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.backward = function("SiLUGrad", 2, lambda dy, x: x)
+        self.backward = native_operator("SiLUGrad", "dy, x", {"dx": like("x")})
 
     def construct(self, dy: Tensor, x: Tensor) -> Tensor:
         return self.backward(dy, x)
@@ -193,12 +157,19 @@ class MatMul(nn.Cell):
 
     def __init__(self, transpose_a: bool = False, transpose_b: bool = False, rounds: bool = False) -> None:
         super().__init__(auto_prefix=False)
-        self.terms = integer(1 if rounds else 3)
         self.transpose_a, self.transpose_b = transpose_a, transpose_b
         self.plain, self.transposed = Tensor(self.PLAIN), Tensor(self.TRANSPOSED)
-        self.product = function(
-            "MatMul", 5, lambda a, b, flag_a, flag_b, terms: [a[1] if flag_a[0] == 2 else a[0], b[2 - flag_b[0]]]
+        self.product = native_operator(
+            "MatMul",
+            "a, b, transpose_a, transpose_b, terms",
+            {"product": Output(self.product_shape, "a")},
         )
+        self.terms = integer(1 if rounds else 3)
+
+    @staticmethod
+    def product_shape(shapes: dict[str, list[int]]) -> list[int]:
+        a, b = shapes["a"], shapes["b"]
+        return [a[1] if shapes["transpose_a"][0] == 2 else a[0], b[2 - shapes["transpose_b"][0]]]
 
     def multiply(self, a: Tensor, b: Tensor, transposes_a: bool, transposes_b: bool) -> Tensor:
         flag_a = self.transposed if transposes_a else self.plain
@@ -220,7 +191,7 @@ class RotaryPositionEmbedding(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("RotaryPositionEmbedding", 4, lambda x, *_: x)
+        self.forward = native_operator("RotaryPositionEmbedding", "x, cos, sin, mode", {"y": like("x")})
 
     def construct(self, x: Tensor, cos: Tensor, sin: Tensor, mode: int) -> Tensor:
         return self.forward(x, cos, sin, integer(mode))
@@ -231,12 +202,14 @@ class IndexSelect(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
+        self.select = native_operator("IndexSelect", "x, axis, index", {"y": Output(self.selected_shape, "x")})
         # Axis 1 as two elements, so that shapes follow from shapes.
-        self.select = function(
-            *("IndexSelect", 3),
-            lambda x, axis, index: [index[0], *x[1:]] if axis[0] == 1 else [x[0], index[0], *x[2:]],
-        )
         self.axes = Tensor([0], ms.int64), Tensor([1, 1], ms.int64)
+
+    @staticmethod
+    def selected_shape(shapes: dict[str, list[int]]) -> list[int]:
+        x, count = shapes["x"], shapes["index"][0]
+        return [count, *x[1:]] if shapes["axis"][0] == 1 else [x[0], count, *x[2:]]
 
     def construct(self, x: Tensor, axis: int, index: Tensor) -> Tensor:
         return self.select(x, self.axes[axis], index)
@@ -247,7 +220,7 @@ class IndexAddExt(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("IndexAddExt", 5, lambda table, *_: table)
+        self.forward = native_operator("IndexAddExt", "table, axis, index, rows, factor", {"y": like("table")})
 
     def construct(self, table: Tensor, axis: int, index: Tensor, rows: Tensor, factor: int) -> Tensor:
         return self.forward(table, integer(axis), index, rows, integer(factor))
@@ -269,7 +242,7 @@ class ScatterAddExt(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("ScatterAddExt", 4, lambda x, *_: x)
+        self.forward = native_operator("ScatterAddExt", "x, axis, index, values", {"y": like("x")})
 
     def construct(self, x: Tensor, axis: int, index: Tensor, values: Tensor) -> Tensor:
         return self.forward(x, integer(axis), index, values)
@@ -280,12 +253,15 @@ class Norm(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("Norm", 5, lambda *_: [], outputs=1)
-        self.power, self.no_axes = number(2.0), Tensor(np.zeros(0, np.int64))
-        self.keep, self.same_dtype = Tensor(False), Tensor(np.zeros(0, np.int64))
+        self.power, self.keep, self.nothing = number(2.0), Tensor(False), Tensor(np.zeros(0, np.int64))
+        self.forward = native_operator(
+            "Norm",
+            "x, p, axes, keepdim, dtype",
+            {"norm": Output(lambda shapes: [], "x")},
+        )
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.forward(x, self.power, self.no_axes, self.keep, self.same_dtype)
+        return self.forward(x, self.power, self.nothing, self.keep, self.nothing)
 
 
 class TensorToScalar(nn.Cell):
@@ -306,7 +282,12 @@ class AdamW(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("AdamW", 13, lambda *_: ([1], [1], [1]), lambda weight, *_: (weight,) * 3, outputs=3)
+        done = Output(lambda shapes: [1], "weight")
+        self.forward = native_operator(
+            "AdamW",
+            "weight, m, v, max_v, gradient, step, lr, beta1, beta2, decay, eps, amsgrad, maximize",
+            {"weight_done": done, "m_done": done, "v_done": done},
+        )
 
     def construct(
         self, weight, m, v, max_v, gradient, step, rate, beta1, beta2, decay, eps, amsgrad, maximize
@@ -318,101 +299,14 @@ class AdamW(nn.Cell):
         )
 
 
-class FlashAttentionScore(nn.Cell):
-    """``construct(query, key, value, None, drop, None, mask, None, query_ends, key_ends) -> (max, sum, _, out)``.
-
-    Args:
-        as MindSpore's: heads, share kept of the probabilities, scale, tokens before and after, precision, layout (BSH,
-        or TND with ends), sparse mode.
-    """
-
-    def __init__(
-        self, heads: int, keep: float, scale: float, before: int, after: int, precise: int, layout: str, mode: int
-    ) -> None:
-        super().__init__(auto_prefix=False)
-        self.options = (
-            *(integer(heads), number(keep), number(scale), integer(before), integer(after), integer(precise)),
-            *(integer(LAYOUTS[layout]), integer(mode)),
-        )
-        self.absent = Tensor(np.zeros(0, np.uint8))
-        # Says to what infers shapes the number of heads of BSH.
-        self.no_shift = Tensor(np.zeros((0, heads) if layout == "BSH" else 0, np.uint8))
-        self.forward = function(
-            *("FlashAttentionScore", 18),
-            lambda query, key, value, shift, *_: (
-                *(([query[0], *shift[1:], query[1], STATISTICS],) * 2),
-                *([1], query),
-            ),
-            lambda query, *_: (ms.float32, ms.float32, query, query),
-            outputs=4,
-        )
-        self.backward = function(
-            *("FlashAttentionScoreGrad", 23),
-            lambda query, key, value, *_: (query, key, value, [1]),
-            lambda query, key, value, *_: (query, key, value, query),
-            outputs=4,
-        )
-
-    def construct(
-        self, query: Tensor, key: Tensor, value: Tensor, shift, drop, padding, mask, prefix, query_ends, key_ends
-    ) -> tuple:
-        none = self.absent
-        drop = none if drop is None else drop
-        query_ends, key_ends = (none, none) if query_ends is None else (query_ends, key_ends)
-        return self.forward(
-            *(query, key, value, self.no_shift, drop, none, mask, none, query_ends, key_ends), *self.options
-        )
-
-    def bprop(self, query, key, value, shift, drop, padding, mask, prefix, query_ends, key_ends, out, dout):
-        none = self.absent
-        dropped = none if drop is None else drop
-        ends = (none, none) if query_ends is None else (query_ends, key_ends)
-        grads = self.backward(
-            *(query, key, value, dout[3], none, dropped, none, mask, out[0], out[1], out[2], out[3]),
-            *(none, *ends),
-            *self.options,
-        )
-        no_drop = drop if drop is None else ops.zeros_like(drop)
-        no_ends = query_ends if query_ends is None else ops.zeros_like(query_ends)
-        return grads[0], grads[1], grads[2], shift, no_drop, padding, ops.zeros_like(mask), prefix, no_ends, no_ends
-
-
-class IncreFlashAttention(nn.Cell):
-    """``construct(query [B, 1, N*D], (keys,), (values,), mask, lengths [B], None, ..., tables [B, M]) -> [B, 1, N*D]``.
-
-    Attention of one token a sequence to a cache ``[blocks * block_size, K*D]``, layout BSH.
-    """
-
-    def __init__(
-        self, heads: int, layout: str, scale: float, kv_heads: int, block_size: int, inner_precise: int
-    ) -> None:
-        super().__init__(auto_prefix=False)
-        assert layout == "BSH"
-        self.forward = function("IncreFlashAttention", 21, lambda query, *_: query)
-        self.absent = Tensor(np.zeros(0, np.uint8))
-        self.options = (
-            *(integer(heads), integer(LAYOUTS[layout]), number(scale), integer(kv_heads), integer(block_size)),
-            integer(inner_precise),
-        )
-
-    def construct(
-        self, query, keys, values, mask, lengths, shift, scale_1, scale_2, scale_3, scale_4, offset, antiquant_scale,
-        antiquant_offset, tables,
-    ) -> Tensor:  # fmt: skip
-        none = self.absent
-        seen = none if mask is None else mask
-        return self.forward(
-            *(query, keys[0], values[0], seen, lengths, none, none, none, none, none, none, none, none, tables, none),
-            *self.options,
-        )
-
-
 class InplaceIndexCopy(nn.Cell):
     """``construct(table, 0, index, rows)`` writes the rows; what it gives is only to be waited for."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("InplaceIndexCopy", 4, lambda *_: [1])
+        self.forward = native_operator(
+            "InplaceIndexCopy", "table, axis, index, rows", {"done": Output(lambda shapes: [1], "table")}
+        )
 
     def construct(self, table: Tensor, axis: int, index: Tensor, rows: Tensor) -> Tensor:
         return self.forward(table, integer(axis), index, rows)
@@ -434,8 +328,8 @@ class CumsumExt(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("CumsumExt", 3, lambda x, *_: x)
         self.same_dtype = Tensor(np.zeros(0, np.int64))
+        self.forward = native_operator("CumsumExt", "x, axis, dtype", {"sums": like("x")})
 
     def construct(self, x: Tensor, axis: int) -> Tensor:
         return self.forward(x, integer(axis), self.same_dtype)
@@ -446,7 +340,7 @@ class BitwiseAndScalar(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("BitwiseAndScalar", 2, lambda x, mask: x)
+        self.forward = native_operator("BitwiseAndScalar", "x, mask", {"y": like("x")})
 
     def construct(self, x: Tensor, mask: int) -> Tensor:
         return self.forward(x, integer(mask))
@@ -457,7 +351,7 @@ class BitwiseXorTensor(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.forward = function("BitwiseXorTensor", 2, lambda x, y: x)
+        self.forward = native_operator("BitwiseXorTensor", "a, b", {"y": like("a")})
 
     def construct(self, x: Tensor, y: Tensor) -> Tensor:
         return self.forward(x, y)

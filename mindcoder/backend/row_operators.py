@@ -11,7 +11,8 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
-from mindcoder.backend.operator_source import function, on_cpu, operator
+from mindcoder.backend.native_operator import like, native_operator
+from mindcoder.backend.operator_source import on_cpu, operator
 
 
 class Fork(nn.Cell):
@@ -212,10 +213,10 @@ class ReadAfter(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.copy = function("ReadAfter", 2, lambda x, done: x) if on_cpu() else ops.depend
+        self.copy = native_operator("ReadAfter", "x, done", {"y": like("x")}) if on_cpu() else None
 
     def construct(self, parameter: Parameter, done: Tensor) -> Tensor:
-        return self.copy(parameter, done)
+        return ops.depend(parameter, done) if self.copy is None else self.copy(parameter, done)
 
 
 class WriteRows(nn.Cell):

@@ -22,7 +22,7 @@ import ctypes, sys
 library = ctypes.CDLL(sys.argv[1])
 library.MindCoderStep
 try:
-    kind = library.MindCoderKind
+    kind, _ = library.MindCoderKind, library.MindCoderArguments
 except AttributeError:
     print("old")
 else:

@@ -9,13 +9,15 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindcoder.backend.device import prefer_huge_pages
-from mindcoder.backend.native import STEP_INPUTS, step_operator
+from mindcoder.backend.native import step_numbers, step_operator, step_weights
 from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
-from mindcoder.models.linear import Linear
 
 KEYS_TOGETHER = 16  # a vector holds so many keys' components: blocks are a multiple of it
+
+# What `NativeDecoder.construct` gives the C++ step, besides the weights.
+TAKEN = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors")
 
 
 def supports(decoder: Decoder) -> bool:
@@ -46,23 +48,35 @@ class NativeDecoder(nn.Cell):
         super().__init__(auto_prefix=False)
         config, stage = decoder.config, decoder.stage
         self.nothing = Tensor(np.zeros((1, 1), np.float32))
-        sizes = (config.num_heads, config.num_kv_heads, config.head_dim, block_size, config.sliding_window or 0)
-        self.sizes = Tensor(np.array([*sizes, config.hidden_size, config.vocab_size], np.int32))
-        self.factors = Tensor(np.array([config.norm_epsilon, config.query_scale], np.float32))
+        self.num_kv_heads, self.head_dim, self.block_size = config.num_kv_heads, config.head_dim, block_size
+        sizes = {
+            "num_heads": config.num_heads,
+            "num_kv_heads": config.num_kv_heads,
+            "head_dim": config.head_dim,
+            "block_size": block_size,
+            "sliding_window": config.sliding_window or 0,
+            "hidden_size": config.hidden_size,
+            "vocab_size": config.vocab_size,
+        }
+        factors = {"norm_epsilon": config.norm_epsilon, "query_scale": config.query_scale}
+        self.sizes = Tensor(np.array(step_numbers("StepSizes", sizes), np.int32))
+        self.factors = Tensor(np.array(step_numbers("StepFactors", factors), np.float32))
         self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
         result_shape = self._result_shape(config.hidden_size, config.vocab_size)
-        self.step = step_operator(len(decoder.layers), result_shape, bank is not None)
+        self.step = step_operator(TAKEN, len(decoder.layers), result_shape, bank is not None)
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, ms.float32)
-        listed = [None if bank is None else bank.shares, *_outer_weights(decoder)]
-        for layer, keys, values in zip(decoder.layers, self.keys, self.values):
-            listed += [*_attention_weights(layer), keys, values, *_mlp_weights(layer)]
-            listed += [] if bank is None else _adapter_weights(layer)
+        layers = [
+            {**_layer_weights(layer, bank is not None), "key_pool": keys, "value_pool": values}
+            for layer, keys, values in zip(decoder.layers, self.keys, self.values)
+        ]
+        shares = None if bank is None else bank.shares
+        listed = step_weights({**_outer_weights(decoder), "shares": shares}, layers)
         given = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
         numbers = {name: number for number, name in enumerate(given)}
         self.weight_index = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
         self.weights = ParameterTuple(list(given.values()))
         for weight in self.weights:
-            if bank is not None and weight is bank.shares:
+            if weight is shares:
                 continue
             values = weight.asnumpy()
             prefer_huge_pages(values.ctypes.data, values.nbytes)
@@ -89,7 +103,7 @@ class NativeDecoder(nn.Cell):
 
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
-        heads, size, block_size = (int(item) for item in self.sizes.asnumpy()[1:4])
+        heads, size, block_size = self.num_kv_heads, self.head_dim, self.block_size
         for pool, given, order in ((self.keys[layer], keys, (1, 2, 0)), (self.values[layer], values, (1, 0, 2))):
             cached = pool.asnumpy().copy()
             own = given.reshape(block_size, heads, size).transpose(order)  # as native/attention.cpp has a block
@@ -98,45 +112,48 @@ class NativeDecoder(nn.Cell):
 
     def _result_shape(self, hidden_size: int, vocab_size: int) -> Callable:
         """Logits of the tokens that logits_indices names on the last stage, hidden states of all on others."""
-        logits_indices, mapping = STEP_INPUTS.index("logits_indices"), STEP_INPUTS.index("mapping")
         if self.is_last:
-            return lambda *shapes: [shapes[logits_indices][0], vocab_size]
-        return lambda *shapes: [shapes[mapping][1], hidden_size]
+            return lambda shapes: [shapes["logits_indices"][0], vocab_size]
+        return lambda shapes: [shapes["mapping"][1], hidden_size]
 
 
-def _outer_weights(decoder: Decoder) -> list[Parameter | None]:
-    """As `mindcoder.backend.native.STEP_INPUTS` has them behind the factors."""
-    listed: list[Parameter | None] = [None] * 5
+def _outer_weights(decoder: Decoder) -> dict[str, Parameter | None]:
+    """Those of the whole network, by the names of the C++ step; None for what a stage does not have."""
+    named: dict[str, Parameter | None] = dict.fromkeys(
+        ("token_table", "position_table", "final_weight", "final_bias", "head")
+    )
     if decoder.stage.is_first:
-        listed[0] = decoder.token_embedding.weight
-        listed[1] = None if decoder.position_embedding is None else decoder.position_embedding.weight
+        named["token_table"] = decoder.token_embedding.weight
+        named["position_table"] = None if decoder.position_embedding is None else decoder.position_embedding.weight
     if decoder.stage.is_last:
         norm = decoder.final_norm
-        listed[2:] = [norm.weight, norm.bias, decoder.head_parameter()]
-    return listed
+        named.update(final_weight=norm.weight, final_bias=norm.bias, head=decoder.head_parameter())
+    return named
 
 
-def _attention_weights(layer: DecoderLayer) -> list[Parameter | None]:
-    """As `mindcoder.backend.native.LAYER_INPUTS` has them before the pools."""
-    parts = (layer.attention.query, layer.attention.key, layer.attention.value, layer.attention.output)
-    norm = layer.attention_norm
-    return [norm.weight, norm.bias, *(weight for part in parts for weight in _weight_and_bias(part))]
+def _layer_weights(layer: DecoderLayer, adapted: bool) -> dict[str, Parameter | None]:
+    """Those of a layer, by the names of the C++ step; None for what this kind of layer does not have.
 
-
-def _mlp_weights(layer: DecoderLayer) -> list[Parameter | None]:
-    """As `mindcoder.backend.native.LAYER_INPUTS` has them behind the pools."""
-    mlp, norm = layer.mlp, layer.mlp_norm
-    parts = (mlp.gate, mlp.up, mlp.down)
-    return [norm.weight, norm.bias, *(weight for part in parts for weight in _weight_and_bias(part))]
-
-
-def _weight_and_bias(linear: Linear | None) -> tuple[Parameter | None, Parameter | None]:
-    return (None, None) if linear is None else (linear.method.native_parameters()[0], linear.bias)
-
-
-def _adapter_weights(layer: DecoderLayer) -> list[Parameter | None]:
-    """As `mindcoder.backend.native.ADAPTER_INPUTS` has them."""
+    Args:
+        adapted: whether the network has adapters.
+    """
     attention, mlp = layer.attention, layer.mlp
-    linears = (attention.query, attention.key, attention.value, attention.output, mlp.gate, mlp.up, mlp.down)
-    pairs = ((None, None) if item is None else item.method.native_parameters()[1:] for item in linears)
-    return [matrix for pair in pairs for matrix in pair]
+    norms = {"norm": layer.attention_norm, "mlp_norm": layer.mlp_norm}
+    linears = {
+        "query": attention.query,
+        "key": attention.key,
+        "value": attention.value,
+        "output": attention.output,
+        "gate": mlp.gate,
+        "up": mlp.up,
+        "down": mlp.down,
+    }
+    named: dict[str, Parameter | None] = {}
+    for name, norm in norms.items():
+        named[f"{name}_weight"], named[f"{name}_bias"] = norm.weight, norm.bias
+    for name, linear in linears.items():
+        weight, a, b = (None, None, None) if linear is None else linear.method.native_parameters()
+        named[name], named[f"{name}_bias"] = weight, None if linear is None else linear.bias
+        if adapted:
+            named[f"{name}_a"], named[f"{name}_b"] = a, b
+    return named

@@ -49,10 +49,9 @@ struct SiluGradient {
 
 constexpr int64_t COST = 16;  // of an exponential, in additions
 
-// The last parameter is `function` of the others at `from`, element by element.
+// `to` is `function` of the parameters at `from`, element by element.
 template <class Function, class... Inputs>
-void map(const Arguments &arguments, Function function, Inputs... from) {
-  const int to = arguments.count() - 1;
+void map(const Arguments &arguments, Function function, int to, Inputs... from) {
   const int64_t size = arguments.size(to);
   if (arguments.is(to, "float64")) {
     double *result = arguments.data<double>(to);
@@ -77,45 +76,45 @@ void map(const Arguments &arguments, Function function, Inputs... from) {
 
 // x -> y.
 void gelu_tanh(const Arguments &arguments) {
-  arguments.expect_count(2);
-  map(arguments, Gelu{}, 0);
+  using Index = argument::GeLU;
+  map(arguments, Gelu{}, Index::y, Index::x);
 }
 
 // dy, x, y (not used) -> dx.
 void gelu_tanh_gradient(const Arguments &arguments) {
-  arguments.expect_count(4);
-  map(arguments, GeluGradient{}, 0, 1);
+  using Index = argument::GeLUGrad;
+  map(arguments, GeluGradient{}, Index::dx, Index::dy, Index::x);
 }
 
 // x -> y.
 void silu(const Arguments &arguments) {
-  arguments.expect_count(2);
-  map(arguments, Silu{}, 0);
+  using Index = argument::SiLU;
+  map(arguments, Silu{}, Index::y, Index::x);
 }
 
 // dy, x -> dx.
 void silu_gradient(const Arguments &arguments) {
-  arguments.expect_count(3);
-  map(arguments, SiluGradient{}, 0, 1);
+  using Index = argument::SiLUGrad;
+  map(arguments, SiluGradient{}, Index::dx, Index::dy, Index::x);
 }
 
 // x [B, T, N, D], cos [B or 1, T, 1, D], sin, mode 0 (element i pairs with i + D / 2) -> y [B, T, N, D].
 void rotary(const Arguments &arguments) {
-  arguments.expect_count(5);
-  if (arguments.integer(3) != 0) arguments.refuse(3, "expected mode 0, pairs of halves");
-  if (arguments.ndim(0) != 4) arguments.refuse(0, "expected 4 axes");
-  const int64_t batch = arguments.size(0, 0), tokens = arguments.size(0, 1), heads = arguments.size(0, 2);
-  const int64_t size = arguments.size(0, 3), half = size / 2;
-  for (int angle : {1, 2}) {
+  using Index = argument::RotaryPositionEmbedding;
+  if (arguments.integer(Index::mode) != 0) arguments.refuse(Index::mode, "expected mode 0, pairs of halves");
+  if (arguments.ndim(Index::x) != 4) arguments.refuse(Index::x, "expected 4 axes");
+  const int64_t batch = arguments.size(Index::x, 0), tokens = arguments.size(Index::x, 1);
+  const int64_t heads = arguments.size(Index::x, 2), size = arguments.size(Index::x, 3), half = size / 2;
+  for (int angle : {Index::cos, Index::sin}) {
     const bool fits = arguments.ndim(angle) == 4 && (arguments.size(angle, 0) == batch || arguments.size(angle, 0) == 1) &&
                       arguments.size(angle, 1) == tokens && arguments.size(angle, 2) == 1 && arguments.size(angle, 3) == size;
     if (!fits || size % 2 != 0) arguments.refuse(angle, "expected [B or 1, T, 1, D] beside x [B, T, N, D], D even");
   }
-  with_float(arguments, 0, [&](auto *type) {
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const T *x = arguments.data<T>(0), *cos = arguments.data<T>(1), *sin = arguments.data<T>(2);
-    T *y = arguments.data<T>(4);
-    const bool shared = arguments.size(1, 0) == 1;
+    const T *x = arguments.data<T>(Index::x), *cos = arguments.data<T>(Index::cos), *sin = arguments.data<T>(Index::sin);
+    T *y = arguments.data<T>(Index::y);
+    const bool shared = arguments.size(Index::cos, 0) == 1;
     parallel_for(batch * tokens, 1, heads * size * 2, [&](int64_t begin, int64_t end) {
       for (int64_t token = begin; token < end; token++) {
         const int64_t angle = (shared ? token % tokens : token) * size;

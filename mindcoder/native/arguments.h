@@ -1,6 +1,6 @@
-// What a layer's operator gets: the data, shapes and dtypes of its inputs, then those of its
-// outputs. Attributes are inputs too: numbers have no dimensions, tuples have one. An input that was left out has the
-// dtype "none" and no data.
+// What a layer's operator gets: the data, shapes and dtypes of its inputs, then those of its outputs, in the order of
+// operators.def. Attributes are inputs too: numbers have no dimensions, tuples have one. An input that was left out has
+// the dtype "none" and no data.
 #pragma once
 #include <complex>
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <string>
 #include <type_traits>
 
+#include "argument_index.h"
 #include "elements.h"
 
 // Thrown by an operator that cannot compute what it was given. It never leaves the library: `call` prints it.
@@ -21,7 +22,6 @@ class Arguments {
       : name_(name), count_(count), data_(data), ndims_(ndims), shapes_(shapes), dtypes_(dtypes) {}
 
   const char *name() const { return name_; }
-  int count() const { return count_; }
   const char *dtype(int index) const { return dtypes_[index]; }
   bool has(int index) const { return !is(index, "none"); }
   bool is(int index, const char *dtype) const { return std::strcmp(dtypes_[index], dtype) == 0; }

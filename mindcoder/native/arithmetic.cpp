@@ -5,40 +5,41 @@
 
 // a, b, both floats of one dtype -> a + b.
 void add(const Arguments &arguments) {
-  arguments.expect_count(3);
-  for (int index : {0, 1})
-    if (!arguments.is(index, arguments.dtype(2))) arguments.refuse(index, std::string("expected ") + arguments.dtype(2));
-  with_float(arguments, 2, [&](auto *type) {
-    combine<Element<decltype(type)>>(arguments, 0, 1, 2, [](auto a, auto b) { return a + b; });
+  using Index = argument::Add;
+  for (int index : {Index::a, Index::b})
+    if (!arguments.is(index, arguments.dtype(Index::sum)))
+      arguments.refuse(index, std::string("expected ") + arguments.dtype(Index::sum));
+  with_float(arguments, Index::sum, [&](auto *type) {
+    combine<Element<decltype(type)>>(arguments, Index::a, Index::b, Index::sum, [](auto a, auto b) { return a + b; });
   });
 }
 
 // x (int32), mask (int64) -> x & mask.
 void bitwise_and_scalar(const Arguments &arguments) {
-  arguments.expect_count(3);
-  const int32_t *x = arguments.data<int32_t>(0), mask = static_cast<int32_t>(arguments.integer(1));
-  int32_t *y = arguments.data<int32_t>(2);
-  parallel_for(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
+  using Index = argument::BitwiseAndScalar;
+  const int32_t *x = arguments.data<int32_t>(Index::x), mask = static_cast<int32_t>(arguments.integer(Index::mask));
+  int32_t *y = arguments.data<int32_t>(Index::y);
+  parallel_for(arguments.size(Index::y), 64, 1, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) y[at] = x[at] & mask;
   });
 }
 
 // a, b (int32, one shape) -> a ^ b.
 void bitwise_xor(const Arguments &arguments) {
-  arguments.expect_count(3);
-  if (arguments.size(0) != arguments.size(1)) arguments.refuse(1, "expected the shape of the other");
-  const int32_t *a = arguments.data<int32_t>(0), *b = arguments.data<int32_t>(1);
-  int32_t *y = arguments.data<int32_t>(2);
-  parallel_for(arguments.size(2), 64, 1, [&](int64_t begin, int64_t end) {
+  using Index = argument::BitwiseXorTensor;
+  if (arguments.size(Index::a) != arguments.size(Index::b)) arguments.refuse(Index::b, "expected the shape of the other");
+  const int32_t *a = arguments.data<int32_t>(Index::a), *b = arguments.data<int32_t>(Index::b);
+  int32_t *y = arguments.data<int32_t>(Index::y);
+  parallel_for(arguments.size(Index::y), 64, 1, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; at++) y[at] = a[at] ^ b[at];
   });
 }
 
 // x (int32, one axis), axis, dtype -> the sums of its elements up to each.
 void running_sum(const Arguments &arguments) {
-  arguments.expect_count(4);
-  if (arguments.ndim(0) != 1) arguments.refuse(0, "expected one axis");
-  const int32_t *x = arguments.data<int32_t>(0);
-  int32_t *y = arguments.data<int32_t>(3), sum = 0;
-  for (int64_t at = 0; at < arguments.size(0); at++) y[at] = sum += x[at];
+  using Index = argument::CumsumExt;
+  if (arguments.ndim(Index::x) != 1) arguments.refuse(Index::x, "expected one axis");
+  const int32_t *x = arguments.data<int32_t>(Index::x);
+  int32_t *y = arguments.data<int32_t>(Index::sums), sum = 0;
+  for (int64_t at = 0; at < arguments.size(Index::x); at++) y[at] = sum += x[at];
 }

@@ -22,16 +22,17 @@ inline int32_t mixed(uint32_t value) {
 // nothing [0, bytes]; sizes int64 [B, K, G, S, T]; threshold, seed and the site's offset, int32 -> uint8 [bytes], the lowest
 // bit first: bit ((b K + k) G + g) S + s) T + t is 1 where the hash of ((b K + k) S + s) G + g) T + t reaches the threshold.
 void counter_bits(const Arguments &arguments) {
-  arguments.expect_count(6);
-  if (arguments.size(1) != 5) arguments.refuse(1, "expected five sizes");
-  const int64_t *sizes = arguments.data<int64_t>(1);
+  using Index = argument::CounterBits;
+  if (arguments.size(Index::sizes) != 5) arguments.refuse(Index::sizes, "expected five sizes");
+  const int64_t *sizes = arguments.data<int64_t>(Index::sizes);
   const int64_t heads = sizes[0] * sizes[1], group = sizes[2], length = sizes[3], total = sizes[4];
-  const int32_t threshold = arguments.data<int32_t>(2)[0];
-  const uint32_t offset = static_cast<uint32_t>(arguments.data<int32_t>(3)[0]) + static_cast<uint32_t>(arguments.data<int32_t>(4)[0]);
+  const int32_t threshold = arguments.data<int32_t>(Index::threshold)[0];
+  const uint32_t offset = static_cast<uint32_t>(arguments.data<int32_t>(Index::seed)[0]) +
+                          static_cast<uint32_t>(arguments.data<int32_t>(Index::site_offset)[0]);
   const uint32_t seed = static_cast<uint32_t>(mixed(offset));
-  uint8_t *bytes = arguments.data<uint8_t>(5);
+  uint8_t *bytes = arguments.data<uint8_t>(Index::bits);
   const int64_t rows = heads * group * length;
-  if (arguments.size(5) * 8 < rows * total) arguments.refuse(5, "expected a bit for each probability");
+  if (arguments.size(Index::bits) * 8 < rows * total) arguments.refuse(Index::bits, "expected a bit for each probability");
   parallel_for((rows + 7) / 8, 1, 8 * total, [&](int64_t begin, int64_t end) {  // eight rows end with a whole byte
     std::vector<uint8_t> kept(8 * total);
     for (int64_t eight = begin; eight < end; eight++) {
@@ -42,7 +43,7 @@ void counter_bits(const Arguments &arguments) {
         uint8_t *to = kept.data() + (row - eight * 8) * total;
         for (int64_t at = 0; at < total; at++) to[at] = mixed(first + static_cast<uint32_t>(at)) >= threshold;
       }
-      for (int64_t byte = 0; byte < total && eight * total + byte < arguments.size(5); byte++) {
+      for (int64_t byte = 0; byte < total && eight * total + byte < arguments.size(Index::bits); byte++) {
         int bits = 0;
         for (int bit = 0; bit < 8; bit++) bits |= kept[byte * 8 + bit] << bit;
         bytes[eight * total + byte] = static_cast<uint8_t>(bits);

@@ -160,11 +160,6 @@ double Parameters::number(int index) const {
   return *static_cast<const float *>(own.data);
 }
 
-Options Options::read(const Parameters &parameters, int first) {
-  return {parameters.integer(first),     parameters.number(first + 1),  parameters.number(first + 2), parameters.integer(first + 3),
-          parameters.integer(first + 4), parameters.integer(first + 6), parameters.integer(first + 7)};
-}
-
 Element element_of(const Parameter &parameter, const char *name) {
   const std::string dtype = parameter.dtype;
   if (dtype == "float32") return Element::float32;

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "argument_index.h"
 #include "flash.h"
 
 namespace flash {
@@ -60,12 +61,23 @@ struct Options {
   double keep, scale;
   int64_t pre_tokens, next_tokens, layout, sparse_mode;
 
-  // From the parameters head_num, keep_prob, scale_value, pre_tokens, next_tokens, inner_precise, input_layout, sparse_mode.
-  static Options read(const Parameters &parameters, int first);
+  // From the attributes of training's operators; Index is such an operator's, of operators.def.
+  template <class Index>
+  static Options read(const Parameters &all) {
+    return {all.integer(Index::head_num), all.number(Index::keep_prob), all.number(Index::scale_value),
+            all.integer(Index::pre_tokens), all.integer(Index::next_tokens), all.integer(Index::input_layout),
+            all.integer(Index::sparse_mode)};
+  }
 };
 
 struct Tensors {
   Parameter query, key, value, drop, mask, q_ends, kv_ends;
+
+  template <class Index>
+  static Tensors read(const Parameters &all) {
+    return {all[Index::query], all[Index::key], all[Index::value], all[Index::drop_mask], all[Index::attn_mask],
+            all[Index::actual_seq_qlen], all[Index::actual_seq_kvlen]};
+  }
 };
 
 // Throws `Refused` with what was found and what is expected.

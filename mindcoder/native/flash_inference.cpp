@@ -188,32 +188,59 @@ void infer(Inference call) {
 }  // namespace
 
 extern "C" int IncreFlashAttention(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  enum { QUERY, KEY, VALUE, MASK, LENGTHS, REFUSED, TABLE = 13, PADDING, HEADS, LAYOUT, SCALE, KV_HEADS, BLOCK_SIZE, PRECISE, OUT, COUNT };
-  return answer("IncreFlashAttention", count, COUNT, [&] {
+  using Index = argument::IncreFlashAttention;
+  return answer("IncreFlashAttention", count, Index::COUNT, [&] {
     const Parameters all{count, data, ndims, shapes, dtypes};
-    for (int index = REFUSED; index < TABLE; index++) require_absent(all[index], "shift or quantization");
-    require_absent(all[PADDING], "kv_padding_size");
-    Options options{all.integer(HEADS), 1, all.number(SCALE), 0, 0, all.integer(LAYOUT), 0};
-    const Parameter &query = all[QUERY];
+    for (int index : {Index::pse_shift, Index::dequant_scale1, Index::quant_scale1, Index::dequant_scale2, Index::quant_scale2,
+                      Index::quant_offset2, Index::antiquant_scale, Index::antiquant_offset})
+      require_absent(all[index], "shift or quantization");
+    require_absent(all[Index::kv_padding_size], "kv_padding_size");
+    const Options options{all.integer(Index::num_heads), 1, all.number(Index::scale_value), 0, 0, all.integer(Index::input_layout), 0};
+    const Parameter &query = all[Index::query];
     if (query.ndim > 2 && query.shape[query.ndim == 4 && options.layout == BNSD ? 2 : 1] != 1)
       refuse("query", "shape " + query.text(), "one token a sequence");
-    infer({options, all.integer(KV_HEADS), all.integer(BLOCK_SIZE), query, all[KEY], all[VALUE], all[MASK], {}, all[LENGTHS],
-           all[TABLE], all[OUT], {}});
+    infer({.options = options,
+           .kv_heads = all.integer(Index::num_key_value_heads),
+           .block_size = all.integer(Index::block_size),
+           .query = query,
+           .key = all[Index::key],
+           .value = all[Index::value],
+           .mask = all[Index::attn_mask],
+           .q_lengths = {},
+           .kv_lengths = all[Index::actual_seq_lengths],
+           .table = all[Index::block_table],
+           .out = all[Index::attention_out],
+           .logarithms = {}});
   });
 }
 
 extern "C" int FusedInferAttentionScore(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {
-  enum { QUERY, KEY, VALUE, SHIFT, MASK, Q_LENGTHS, KV_LENGTHS, REFUSED, TABLE = 14, REST, HEADS = 24, SCALE, BEFORE, AFTER, LAYOUT,
-         KV_HEADS, MODE, PRECISE, BLOCK_SIZE, ANTIQUANT, WITH_LOGARITHMS, KEY_ANTIQUANT, VALUE_ANTIQUANT, OUT, LOGARITHMS, COUNT };
-  return answer("FusedInferAttentionScore", count, COUNT, [&] {
+  using Index = argument::FusedInferAttentionScore;
+  return answer("FusedInferAttentionScore", count, Index::COUNT, [&] {
     const Parameters all{count, data, ndims, shapes, dtypes};
-    require_absent(all[SHIFT], "pse_shift");
-    for (int index = REFUSED; index < TABLE; index++) require_absent(all[index], "quantization");
-    for (int index = REST; index < HEADS; index++) require_absent(all[index], "padding size, quantization or shared prefix");
-    const Parameter flag = all[WITH_LOGARITHMS];
+    require_absent(all[Index::pse_shift], "pse_shift");
+    for (int index : {Index::dequant_scale1, Index::quant_scale1, Index::dequant_scale2, Index::quant_scale2,
+                      Index::quant_offset2, Index::antiquant_scale, Index::antiquant_offset})
+      require_absent(all[index], "quantization");
+    for (int index : {Index::query_padding_size, Index::kv_padding_size, Index::key_antiquant_scale, Index::key_antiquant_offset,
+                      Index::value_antiquant_scale, Index::value_antiquant_offset, Index::key_shared_prefix,
+                      Index::value_shared_prefix, Index::actual_shared_prefix_len})
+      require_absent(all[index], "padding size, quantization or shared prefix");
+    const Parameter flag = all[Index::softmax_lse_flag];
     const bool wanted = flag.data != nullptr && *static_cast<const bool *>(flag.data);
-    const Options options{all.integer(HEADS), 1, all.number(SCALE), all.integer(BEFORE), all.integer(AFTER), all.integer(LAYOUT), all.integer(MODE)};
-    infer({options, all.integer(KV_HEADS), all.integer(BLOCK_SIZE), all[QUERY], all[KEY], all[VALUE], all[MASK], all[Q_LENGTHS],
-           all[KV_LENGTHS], all[TABLE], all[OUT], wanted ? all[LOGARITHMS] : Parameter{}});
+    const Options options{all.integer(Index::num_heads),  1, all.number(Index::scale_value), all.integer(Index::pre_tokens),
+                          all.integer(Index::next_tokens), all.integer(Index::input_layout), all.integer(Index::sparse_mode)};
+    infer({.options = options,
+           .kv_heads = all.integer(Index::num_key_value_heads),
+           .block_size = all.integer(Index::block_size),
+           .query = all[Index::query],
+           .key = all[Index::key],
+           .value = all[Index::value],
+           .mask = all[Index::attn_mask],
+           .q_lengths = all[Index::actual_seq_lengths],
+           .kv_lengths = all[Index::actual_seq_lengths_kv],
+           .table = all[Index::block_table],
+           .out = all[Index::attention_out],
+           .logarithms = wanted ? all[Index::softmax_lse] : Parameter{}});
   });
 }

@@ -23,25 +23,28 @@ bool is_transposed(const Arguments &arguments, int index) { return arguments.siz
 
 // a, b, whether a is transposed, whether b is, bfloat16 terms of a float32 (see gemm.h) -> the product.
 void matrix_product(const Arguments &arguments) {
-  arguments.expect_count(6);
-  expect_matrix(arguments, 0);
-  expect_matrix(arguments, 1);
-  const bool a_transposed = is_transposed(arguments, 2), b_transposed = is_transposed(arguments, 3);
-  const int64_t m = arguments.size(0, a_transposed ? 1 : 0), k = arguments.size(0, a_transposed ? 0 : 1);
-  const int64_t n = arguments.size(1, b_transposed ? 0 : 1), depth = arguments.size(1, b_transposed ? 1 : 0);
-  if (k != depth) arguments.refuse(1, "expected " + std::to_string(k) + " to sum over");
-  if (arguments.ndim(5) != 2 || arguments.size(5, 0) != m || arguments.size(5, 1) != n)
-    arguments.refuse(5, "expected [" + std::to_string(m) + ", " + std::to_string(n) + "]");
-  const GemmType a = element(arguments, 0), b = element(arguments, 1);
+  using Index = argument::MatMul;
+  expect_matrix(arguments, Index::a);
+  expect_matrix(arguments, Index::b);
+  const bool a_transposed = is_transposed(arguments, Index::transpose_a);
+  const bool b_transposed = is_transposed(arguments, Index::transpose_b);
+  const int64_t m = arguments.size(Index::a, a_transposed ? 1 : 0), k = arguments.size(Index::a, a_transposed ? 0 : 1);
+  const int64_t n = arguments.size(Index::b, b_transposed ? 0 : 1);
+  const int64_t depth = arguments.size(Index::b, b_transposed ? 1 : 0);
+  if (k != depth) arguments.refuse(Index::b, "expected " + std::to_string(k) + " to sum over");
+  if (arguments.ndim(Index::product) != 2 || arguments.size(Index::product, 0) != m ||
+      arguments.size(Index::product, 1) != n)
+    arguments.refuse(Index::product, "expected [" + std::to_string(m) + ", " + std::to_string(n) + "]");
+  const GemmType a = element(arguments, Index::a), b = element(arguments, Index::b);
   gemm({.batch = 1,
         .m = m,
         .n = n,
         .k = k,
-        .a = a_transposed ? columns_of(arguments.raw(0), a, m) : rows_of(arguments.raw(0), a, k),
-        .b = b_transposed ? rows_of(arguments.raw(1), b, k) : columns_of(arguments.raw(1), b, n),
-        .c = arguments.raw(5),
-        .element = element(arguments, 5),
+        .a = a_transposed ? columns_of(arguments.raw(Index::a), a, m) : rows_of(arguments.raw(Index::a), a, k),
+        .b = b_transposed ? rows_of(arguments.raw(Index::b), b, k) : columns_of(arguments.raw(Index::b), b, n),
+        .c = arguments.raw(Index::product),
+        .element = element(arguments, Index::product),
         .row_stride = n,
         .batch_stride = m * n,
-        .terms = static_cast<int>(arguments.integer(4))});
+        .terms = static_cast<int>(arguments.integer(Index::terms))});
 }

@@ -11,10 +11,13 @@ namespace {
 using Operator = void(const Arguments &);
 
 // 0, or 1 after the reason was printed: MindSpore then ends the graph with its own error, which has the operator's name.
-int call(const char *name, Operator *compute, int count, void **data, int *ndims, int64_t **shapes, const char **dtypes) {
+int call(const char *name, Operator *compute, int expected, int count, void **data, int *ndims, int64_t **shapes,
+         const char **dtypes) {
   const Timing timing(name, count, ndims, shapes, dtypes);
   try {
-    compute(Arguments(name, count, data, ndims, shapes, dtypes));
+    const Arguments arguments(name, count, data, ndims, shapes, dtypes);
+    arguments.expect_count(expected);
+    compute(arguments);
     return 0;
   } catch (const Refused &refused) {
     std::fprintf(stderr, "mindcoder: operator %s on CPU: %s\n", name, refused.reason.c_str());
@@ -28,7 +31,7 @@ int call(const char *name, Operator *compute, int count, void **data, int *ndims
 
 #define OPERATOR(NAME, COMPUTE)                                                                              \
   int NAME(int count, void **data, int *ndims, int64_t **shapes, const char **dtypes, void *, void *) {    \
-    return call(#NAME, COMPUTE, count, data, ndims, shapes, dtypes);                                       \
+    return call(#NAME, COMPUTE, argument::NAME::COUNT, count, data, ndims, shapes, dtypes);                \
   }
 
 extern "C" {

@@ -13,13 +13,13 @@ constexpr int64_t BLOCK = 4096;  // numbers whose sum is added to the others'
 
 // x, p = 2, axes (absent), whether they stay, dtype -> the Euclidean norm of all numbers.
 void norm(const Arguments &arguments) {
-  arguments.expect_count(6);
-  if (arguments.number(1) != 2.0f) arguments.refuse(1, "expected p = 2");
-  if (arguments.has(2) && arguments.size(2) > 0) arguments.refuse(2, "expected all axes");
-  with_float(arguments, 0, [&](auto *type) {
+  using Index = argument::Norm;
+  if (arguments.number(Index::p) != 2.0f) arguments.refuse(Index::p, "expected p = 2");
+  if (arguments.has(Index::axes) && arguments.size(Index::axes) > 0) arguments.refuse(Index::axes, "expected all axes");
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const T *x = arguments.data<T>(0);
-    const int64_t size = arguments.size(0), blocks = (size + BLOCK - 1) / BLOCK;
+    const T *x = arguments.data<T>(Index::x);
+    const int64_t size = arguments.size(Index::x), blocks = (size + BLOCK - 1) / BLOCK;
     std::vector<float> partial(blocks);
     parallel_for(blocks, 1, BLOCK * 2, [&](int64_t begin, int64_t end) {
       for (int64_t block = begin; block < end; block++) {
@@ -34,6 +34,8 @@ void norm(const Arguments &arguments) {
     double squares = 0.0;
     for (float part : partial) squares += part;
     const float result = static_cast<float>(std::sqrt(squares));
-    with_float(arguments, 5, [&](auto *to) { *static_cast<decltype(to)>(arguments.raw(5)) = Element<decltype(to)>(result); });
+    with_float(arguments, Index::norm, [&](auto *to) {
+      *static_cast<decltype(to)>(arguments.raw(Index::norm)) = Element<decltype(to)>(result);
+    });
   });
 }

@@ -56,15 +56,17 @@ void write(const std::vector<float> &from, T *to) {
 
 // x [R, H], normalized_shape (H), weight [H], bias [H], epsilon -> y [R, H], mean [R, 1], 1 / deviation [R, 1] (float32).
 void layer_norm(const Arguments &arguments) {
-  arguments.expect_count(8);
-  if (arguments.size(1) != 1) arguments.refuse(1, "expected the last axis alone to be normalized");
-  with_float(arguments, 0, [&](auto *type) {
+  using Index = argument::LayerNormExt;
+  if (arguments.size(Index::normalized_shape) != 1)
+    arguments.refuse(Index::normalized_shape, "expected the last axis alone to be normalized");
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const int64_t size = arguments.size(0, -1), rows = arguments.size(0) / size;
-    const T *x = arguments.data<T>(0), *weight = arguments.data<T>(2), *bias = arguments.data<T>(3);
-    const float epsilon = arguments.number(4);
-    T *y = arguments.data<T>(5);
-    float *means = arguments.data<float>(6), *scales = arguments.data<float>(7);
+    const int64_t size = arguments.size(Index::x, -1), rows = arguments.size(Index::x) / size;
+    const T *x = arguments.data<T>(Index::x);
+    const T *weight = arguments.data<T>(Index::weight), *bias = arguments.data<T>(Index::bias);
+    const float epsilon = arguments.number(Index::eps);
+    T *y = arguments.data<T>(Index::y);
+    float *means = arguments.data<float>(Index::mean), *scales = arguments.data<float>(Index::rstd);
     parallel_for(rows, 1, size * 4, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const T *from = x + row * size;
@@ -89,13 +91,14 @@ void layer_norm(const Arguments &arguments) {
 
 // dy [R, H], x, normalized_shape, mean, 1 / deviation, weight, bias, output_mask (3) -> dx, dweight, dbias.
 void layer_norm_gradient(const Arguments &arguments) {
-  arguments.expect_count(11);
-  with_float(arguments, 1, [&](auto *type) {
+  using Index = argument::LayerNormGradExt;
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const int64_t size = arguments.size(1, -1), rows = arguments.size(1) / size;
-    const T *dy = arguments.data<T>(0), *x = arguments.data<T>(1), *weight = arguments.data<T>(5);
-    const float *means = arguments.data<float>(3), *scales = arguments.data<float>(4);
-    T *dx = arguments.data<T>(8);
+    const int64_t size = arguments.size(Index::x, -1), rows = arguments.size(Index::x) / size;
+    const T *dy = arguments.data<T>(Index::dy), *x = arguments.data<T>(Index::x);
+    const T *weight = arguments.data<T>(Index::weight);
+    const float *means = arguments.data<float>(Index::mean), *scales = arguments.data<float>(Index::rstd);
+    T *dx = arguments.data<T>(Index::dx);
     std::vector<float> of_weight(size), of_bias(size);
     float *const sums[] = {of_weight.data(), of_bias.data()};
     sum_rows(rows, size, 2, sums, [&](int64_t row, float *own) {
@@ -118,22 +121,22 @@ void layer_norm_gradient(const Arguments &arguments) {
         store_up_to(to + at, (weighted - average - standard * projection) * scale, count);
       });
     });
-    write(of_weight, arguments.data<T>(9));
-    write(of_bias, arguments.data<T>(10));
+    write(of_weight, arguments.data<T>(Index::dweight));
+    write(of_bias, arguments.data<T>(Index::dbias));
   });
 }
 
 // x [R, H], weight [H], epsilon -> y [R, H], 1 / root mean square [R, 1] (float32).
 void rms_norm(const Arguments &arguments) {
-  arguments.expect_count(5);
-  if (arguments.ndim(1) != 1) arguments.refuse(1, "expected the weight of the last axis");
-  with_float(arguments, 0, [&](auto *type) {
+  using Index = argument::RmsNorm;
+  if (arguments.ndim(Index::weight) != 1) arguments.refuse(Index::weight, "expected the weight of the last axis");
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const int64_t size = arguments.size(0, -1), rows = arguments.size(0) / size;
-    const T *x = arguments.data<T>(0), *weight = arguments.data<T>(1);
-    const float epsilon = arguments.number(2);
-    T *y = arguments.data<T>(3);
-    float *scales = arguments.data<float>(4);
+    const int64_t size = arguments.size(Index::x, -1), rows = arguments.size(Index::x) / size;
+    const T *x = arguments.data<T>(Index::x), *weight = arguments.data<T>(Index::weight);
+    const float epsilon = arguments.number(Index::eps);
+    T *y = arguments.data<T>(Index::y);
+    float *scales = arguments.data<float>(Index::rstd);
     parallel_for(rows, 1, size * 3, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         const T *from = x + row * size;
@@ -154,14 +157,15 @@ void rms_norm(const Arguments &arguments) {
 
 // dy [R, H], x, 1 / root mean square, weight -> dx, dweight (float32).
 void rms_norm_gradient(const Arguments &arguments) {
-  arguments.expect_count(6);
-  with_float(arguments, 1, [&](auto *type) {
+  using Index = argument::RmsNormGrad;
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const int64_t size = arguments.size(1, -1), rows = arguments.size(1) / size;
-    const T *dy = arguments.data<T>(0), *x = arguments.data<T>(1), *weight = arguments.data<T>(3);
-    const float *scales = arguments.data<float>(2);
-    T *dx = arguments.data<T>(4);
-    float *const sums[] = {arguments.data<float>(5)};
+    const int64_t size = arguments.size(Index::x, -1), rows = arguments.size(Index::x) / size;
+    const T *dy = arguments.data<T>(Index::dy), *x = arguments.data<T>(Index::x);
+    const T *weight = arguments.data<T>(Index::weight);
+    const float *scales = arguments.data<float>(Index::rstd);
+    T *dx = arguments.data<T>(Index::dx);
+    float *const sums[] = {arguments.data<float>(Index::dweight)};
     sum_rows(rows, size, 1, sums, [&](int64_t row, float *own) {
       const T *from = x + row * size, *given = dy + row * size;
       T *to = dx + row * size;

@@ -1,9 +1,11 @@
-// The operators that a MindSpore graph calls (ops.Custom, func_type "aot"). Each gets the pointers and shapes of its
-// inputs and outputs, in the order of the lists in mindcoder/backend/native.py, and returns 0.
+// The operator that does a whole step of generation (ops.Custom, func_type "aot"). It gets the pointers and shapes of its
+// inputs and output in the order of operators.def, and returns 0.
+#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "argument_index.h"
 #include "attention.h"
 #include "linear.h"
 #include "rows.h"
@@ -60,12 +62,25 @@ void embed(const Numbers &table, const int32_t *indices, int64_t count, int64_t 
   }
 }
 
-// Inputs of one layer, relative to its first. Those from QUERY_A on exist only if the network has adapters.
-enum {
-  NORM_WEIGHT, NORM_BIAS, QUERY, QUERY_BIAS, KEY, KEY_BIAS, VALUE, VALUE_BIAS, OUTPUT, OUTPUT_BIAS, KEY_POOL, VALUE_POOL,
-  MLP_NORM_WEIGHT, MLP_NORM_BIAS, GATE, GATE_BIAS, UP, UP_BIAS, DOWN, DOWN_BIAS,
-  QUERY_A, QUERY_B, KEY_A, KEY_B, VALUE_A, VALUE_B, OUTPUT_A, OUTPUT_B, GATE_A, GATE_B, UP_A, UP_B, DOWN_A, DOWN_B
+using argument::AdapterWeights;
+using argument::LayerInputs;
+using argument::StepFactors;
+using argument::StepInputs;
+using argument::StepSizes;
+using argument::StepWeights;
+
+// Where the weights of a linear layer are among the inputs of its layer. Those of adapters exist only if the network has any.
+struct Projection {
+  int weight, bias, a, b;
 };
+
+constexpr int adapter(int index) { return LayerInputs::COUNT + index; }
+
+#define PROJECTION(NAME) \
+  Projection { LayerInputs::NAME, LayerInputs::NAME##_bias, adapter(AdapterWeights::NAME##_a), adapter(AdapterWeights::NAME##_b) }
+
+constexpr Projection QUERY = PROJECTION(query), KEY = PROJECTION(key), VALUE = PROJECTION(value), OUTPUT = PROJECTION(output);
+constexpr Projection GATE = PROJECTION(gate), UP = PROJECTION(up), DOWN = PROJECTION(down);
 
 struct Layer {
   const Arguments &arguments;
@@ -75,13 +90,13 @@ struct Layer {
 
   Numbers optional(int index) const { return arguments.optional(first + index); }
   Matrix matrix(int index) const { return arguments.matrix(first + index); }
-  Norm norm(int index) const { return {arguments.numbers(first + index), optional(index + 1), epsilon}; }
+  Norm norm(int weight, int bias) const { return {arguments.numbers(first + weight), optional(bias), epsilon}; }
 
-  // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T), with the layer's inputs `weight` and `a`.
-  void project(int weight, int a, const float *x, Rows rows, const float *residual, float *y) const {
-    linear(x, rows, matrix(weight), optional(weight + 1), residual, y);
-    if (shares == nullptr || arguments.shapes[first + a][0] == 1) return;
-    const Matrix reduce = matrix(a), expand = matrix(a + 1);
+  // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T).
+  void project(const Projection &own, const float *x, Rows rows, const float *residual, float *y) const {
+    linear(x, rows, matrix(own.weight), optional(own.bias), residual, y);
+    if (shares == nullptr || arguments.shapes[first + own.a][0] == 1) return;
+    const Matrix reduce = matrix(own.a), expand = matrix(own.b);
     const std::vector<float> plain(y, y + rows.count * expand.outputs);
     std::vector<float> reduced(rows.count * reduce.outputs);
     linear(x, rows, reduce, {}, nullptr, reduced.data());
@@ -89,19 +104,19 @@ struct Layer {
     linear(reduced.data(), rows, expand, {}, plain.data(), y);
   }
 
-  std::vector<float> projected(int weight, int a, const std::vector<float> &x, Rows rows) const {
-    std::vector<float> result(rows.count * matrix(weight).outputs);
-    project(weight, a, x.data(), rows, nullptr, result.data());
+  std::vector<float> projected(const Projection &own, const std::vector<float> &x, Rows rows) const {
+    std::vector<float> result(rows.count * matrix(own.weight).outputs);
+    project(own, x.data(), rows, nullptr, result.data());
     return result;
   }
 
   // to = rows + attention(norm(rows)); first writes the step's keys and values into the cache.
   void attention(const Step &step, Rows all, const Heads &heads, const float *angles, float query_scale, const float *rows,
                  int64_t hidden, float *to) const {
-    const std::vector<float> normed = norm(NORM_WEIGHT)(rows, step.count, hidden);
-    std::vector<float> query = projected(QUERY, QUERY_A, normed, all);
-    std::vector<float> key = projected(KEY, KEY_A, normed, all);
-    const std::vector<float> value = projected(VALUE, VALUE_A, normed, all);
+    const std::vector<float> normed = norm(LayerInputs::norm_weight, LayerInputs::norm_bias)(rows, step.count, hidden);
+    std::vector<float> query = projected(QUERY, normed, all);
+    std::vector<float> key = projected(KEY, normed, all);
+    const std::vector<float> value = projected(VALUE, normed, all);
     if (angles != nullptr) {
       for (int64_t token = 0; token < step.count; token++) {
         rotate(query.data() + token * heads.query * heads.size, heads.query, heads.size, angles + token * heads.size);
@@ -109,27 +124,37 @@ struct Layer {
       }
     }
     for (float &number : query) number *= query_scale;
-    float *keys = arguments.output(first + KEY_POOL), *values = arguments.output(first + VALUE_POOL);
+    float *keys = arguments.output(first + LayerInputs::key_pool), *values = arguments.output(first + LayerInputs::value_pool);
     write_cache(step, heads, key.data(), value.data(), keys, values);
     std::vector<float> attn_output(query.size());
     attend(step, heads, query.data(), keys, values, attn_output.data());
-    project(OUTPUT, OUTPUT_A, attn_output.data(), all, rows, to);
+    project(OUTPUT, attn_output.data(), all, rows, to);
   }
 
   // to = rows + down(activation(up(norm(rows)))), or gated.
   void mlp(Rows all, const float *rows, int64_t hidden, float *to) const {
-    const std::vector<float> normed = norm(MLP_NORM_WEIGHT)(rows, all.count, hidden);
-    std::vector<float> inner = projected(UP, UP_A, normed, all);
+    const std::vector<float> normed = norm(LayerInputs::mlp_norm_weight, LayerInputs::mlp_norm_bias)(rows, all.count, hidden);
+    std::vector<float> inner = projected(UP, normed, all);
     std::vector<float> gate;
-    const bool gated = arguments.shapes[first + GATE][0] > 1;
-    if (gated) gate = projected(GATE, GATE_A, normed, all);
+    const bool gated = arguments.shapes[first + LayerInputs::gate][0] > 1;
+    if (gated) gate = projected(GATE, normed, all);
     run_on_all_threads([&](int member) {
       const Range own = part_of(inner.size(), member, thread_count(), 64);
       if (gated) gated_silu(gate.data() + own.begin, inner.data() + own.begin, own.end - own.begin);
       else gelu(inner.data() + own.begin, own.end - own.begin);
     });
-    project(DOWN, DOWN_A, (gated ? gate : inner).data(), all, rows, to);
+    project(DOWN, (gated ? gate : inner).data(), all, rows, to);
   }
+};
+
+constexpr int step_weight(int index) { return StepInputs::COUNT + index; }
+
+// Where the inputs of a layer begin, and how many inputs a layer has.
+struct Layers {
+  int first, each;
+
+  // Whether there are whole layers between the step's weights and the output.
+  bool fit(int parameters) const { return parameters > first && (parameters - 1 - first) % each == 0; }
 };
 
 }  // namespace
@@ -138,47 +163,62 @@ struct Layer {
 // tokens, runs all layers, and returns logits [R, V] of the first `counts[1]` chosen ones. `counts[3]` tells whether
 // any row uses an adapter. Without a head (a pipeline stage before the last) it returns the hidden states [T, H];
 // without an embedding (a stage after the first) it takes them.
-extern "C" int MindCoderStep(int inputs, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
-  enum { INPUTS, MAPPING, BLOCK_TABLES, ANGLES, LOGITS_INDICES, COUNTS, SIZES, FACTORS, SHARES, TOKEN_TABLE, POSITION_TABLE,
-         FINAL_WEIGHT, FINAL_BIAS, HEAD, FIRST_LAYER };
+extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shapes, const char **formats, void *, void *) {
+  constexpr int TOKEN_TABLE = step_weight(StepWeights::token_table), POSITION_TABLE = step_weight(StepWeights::position_table);
+  constexpr int SHARES = step_weight(StepWeights::shares), HEAD = step_weight(StepWeights::head);
   const Arguments arguments{data, shapes, formats};
-  const int32_t *sizes = arguments.ints(SIZES), *mapping = arguments.ints(MAPPING), *counts = arguments.ints(COUNTS);
-  const Heads heads{sizes[0], sizes[1], sizes[2]};
-  const int64_t room = shapes[MAPPING][1], count = counts[0], hidden = sizes[5];
-  const Step step{count,    mapping,   mapping + room, mapping + 2 * room, arguments.ints(BLOCK_TABLES), shapes[BLOCK_TABLES][1],
-                  sizes[3], sizes[4]};
+  const bool has_adapters = parameters > SHARES && shapes[SHARES][0] > 1;
+  const Layers layers{step_weight(StepWeights::COUNT), LayerInputs::COUNT + (has_adapters ? AdapterWeights::COUNT : 0)};
+  if (!layers.fit(parameters)) {
+    std::fprintf(stderr, "mindcoder: operator MindCoderStep on CPU: found %d parameters, expected %d, %d a layer, and 1\n",
+                 parameters, layers.first, layers.each);
+    return 1;
+  }
+  const int32_t *sizes = arguments.ints(StepInputs::sizes), *counts = arguments.ints(StepInputs::counts);
+  const int32_t *mapping = arguments.ints(StepInputs::mapping);
+  const float *factors = arguments.floats(StepInputs::factors);
+  const Heads heads{sizes[StepSizes::num_heads], sizes[StepSizes::num_kv_heads], sizes[StepSizes::head_dim]};
+  const int64_t room = shapes[StepInputs::mapping][1], count = counts[0], hidden = sizes[StepSizes::hidden_size];
+  const Step step{count,
+                  mapping,
+                  mapping + room,
+                  mapping + 2 * room,
+                  arguments.ints(StepInputs::block_tables),
+                  shapes[StepInputs::block_tables][1],
+                  sizes[StepSizes::block_size],
+                  sizes[StepSizes::sliding_window]};
   const Rows all{count, counts[2]};
-  const float epsilon = arguments.floats(FACTORS)[0], query_scale = arguments.floats(FACTORS)[1];
-  const float *angles = shapes[ANGLES][1] == heads.size ? arguments.floats(ANGLES) : nullptr;
+  const float epsilon = factors[StepFactors::norm_epsilon], query_scale = factors[StepFactors::query_scale];
+  const float *angles = shapes[StepInputs::angles][1] == heads.size ? arguments.floats(StepInputs::angles) : nullptr;
 
   std::vector<float> rows(count * hidden), between(count * hidden);
   if (shapes[TOKEN_TABLE][0] > 1) {
-    embed(arguments.numbers(TOKEN_TABLE), arguments.ints(INPUTS), count, hidden, rows.data());
+    embed(arguments.numbers(TOKEN_TABLE), arguments.ints(StepInputs::inputs), count, hidden, rows.data());
     if (shapes[POSITION_TABLE][0] > 1) {
       embed(arguments.numbers(POSITION_TABLE), mapping, count, hidden, between.data());
       for (int64_t at = 0; at < count * hidden; at++) rows[at] += between[at];
     }
   } else {
-    std::memcpy(rows.data(), data[INPUTS], rows.size() * sizeof(float));
+    std::memcpy(rows.data(), data[StepInputs::inputs], rows.size() * sizeof(float));
   }
-  const bool has_adapters = shapes[SHARES][0] > 1;
   const float *shares = has_adapters && counts[3] > 0 ? arguments.floats(SHARES) : nullptr;
-  const int inputs_of_a_layer = has_adapters ? DOWN_B + 1 : QUERY_A;
-  for (int first = FIRST_LAYER; first + inputs_of_a_layer < inputs; first += inputs_of_a_layer) {
+  for (int first = layers.first; first < parameters - 1; first += layers.each) {
     const Layer layer{arguments, first, epsilon, shares};
     layer.attention(step, all, heads, angles, query_scale, rows.data(), hidden, between.data());
     layer.mlp(all, between.data(), hidden, rows.data());
   }
-  float *result = arguments.output(inputs - 1);  // the output follows the inputs
+  float *result = arguments.output(parameters - 1);  // the output follows the inputs
   if (shapes[HEAD][0] == 1) {
     std::memcpy(result, rows.data(), rows.size() * sizeof(float));
     return 0;
   }
+  const int32_t *chosen = arguments.ints(StepInputs::logits_indices);
   for (int64_t row = 0; row < counts[1]; row++)
-    std::memcpy(&between[row * hidden], &rows[arguments.ints(LOGITS_INDICES)[row] * hidden], hidden * sizeof(float));
-  const Norm norm{arguments.numbers(FINAL_WEIGHT), arguments.optional(FINAL_BIAS), epsilon};
+    std::memcpy(&between[row * hidden], &rows[chosen[row] * hidden], hidden * sizeof(float));
+  const Norm norm{arguments.numbers(step_weight(StepWeights::final_weight)),
+                  arguments.optional(step_weight(StepWeights::final_bias)), epsilon};
   Matrix head = arguments.matrix(HEAD);
-  head.outputs = sizes[6];  // without the padding rows of the table
+  head.outputs = sizes[StepSizes::vocab_size];  // without the padding rows of the table
   linear(norm(between.data(), counts[1], hidden).data(), {counts[1], 0}, head, {}, nullptr, result);
   return 0;
 }

@@ -66,12 +66,12 @@ struct PlusScaled {
 
 // x, axis, index [P] -> x at those indices of the axis. Neighbors are copied together.
 void index_select(const Arguments &arguments) {
-  arguments.expect_count(4);
-  const Around source(arguments, 0, arguments.axis(1, arguments.ndim(0)));
-  const std::vector<int64_t> sources = indices(arguments, 2, source.size);
-  const int64_t count = sources.size(), width = source.inner * element_bytes(arguments, 0);
-  const char *from = static_cast<const char *>(arguments.raw(0));
-  char *to = static_cast<char *>(arguments.raw(3));
+  using Index = argument::IndexSelect;
+  const Around source(arguments, Index::x, arguments.axis(Index::axis, arguments.ndim(Index::x)));
+  const std::vector<int64_t> sources = indices(arguments, Index::index, source.size);
+  const int64_t count = sources.size(), width = source.inner * element_bytes(arguments, Index::x);
+  const char *from = static_cast<const char *>(arguments.raw(Index::x));
+  char *to = static_cast<char *>(arguments.raw(Index::y));
   parallel_for(source.outer * count, 1, width, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end;) {
       const int64_t outer = row / count, at = row % count, most = std::min(end - row, count - at);
@@ -85,38 +85,42 @@ void index_select(const Arguments &arguments) {
 
 // x, what has to be computed before -> x.
 void read_after(const Arguments &arguments) {
-  arguments.expect_count(3);
-  with_float(arguments, 0, [&](auto *type) {
+  using Index = argument::ReadAfter;
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    copy_all<T>(arguments.data<T>(0), arguments.data<T>(2), arguments.size(0));
+    copy_all<T>(arguments.data<T>(Index::x), arguments.data<T>(Index::y), arguments.size(Index::x));
   });
 }
 
 // table, axis 0, index [P], rows [P, ..], factor (int64) -> the table with the rows added.
 void index_add(const Arguments &arguments) {
-  arguments.expect_count(6);
-  if (arguments.axis(1, arguments.ndim(0)) != 0) arguments.refuse(1, "expected axis 0");
-  with_float(arguments, 0, [&](auto *type) {
+  using Index = argument::IndexAddExt;
+  if (arguments.axis(Index::axis, arguments.ndim(Index::table)) != 0) arguments.refuse(Index::axis, "expected axis 0");
+  with_float(arguments, Index::table, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const Around table(arguments, 0, 0);
-    const float factor = arguments.is(4, "int64") ? static_cast<float>(arguments.integer(4)) : arguments.number(4);
-    T *to = arguments.data<T>(5);
-    copy_all<T>(arguments.data<T>(0), to, arguments.size(0));
-    add_rows(indices(arguments, 2, table.size), arguments.data<T>(3), table.inner, factor, to);
+    const Around table(arguments, Index::table, 0);
+    const bool whole = arguments.is(Index::factor, "int64");
+    const float factor = whole ? static_cast<float>(arguments.integer(Index::factor)) : arguments.number(Index::factor);
+    T *to = arguments.data<T>(Index::y);
+    copy_all<T>(arguments.data<T>(Index::table), to, arguments.size(Index::table));
+    add_rows(indices(arguments, Index::index, table.size), arguments.data<T>(Index::rows), table.inner, factor, to);
   });
 }
 
 // x [R, V], axis 1, index [R, P], values [R, P] -> x with the values added at the row's indices.
 void scatter_add(const Arguments &arguments) {
-  arguments.expect_count(5);
-  if (arguments.ndim(0) != 2 || arguments.axis(1, 2) != 1) arguments.refuse(1, "expected axis 1 of two");
-  with_float(arguments, 0, [&](auto *type) {
+  using Index = argument::ScatterAddExt;
+  if (arguments.ndim(Index::x) != 2 || arguments.axis(Index::axis, 2) != 1)
+    arguments.refuse(Index::axis, "expected axis 1 of two");
+  with_float(arguments, Index::x, [&](auto *type) {
     using T = Element<decltype(type)>;
-    const int64_t rows = arguments.size(0, 0), size = arguments.size(0, 1), each = arguments.size(2, 1);
-    if (arguments.size(2, 0) != rows || arguments.size(3) != rows * each) arguments.refuse(3, "expected a value for each index");
-    const std::vector<int64_t> targets = indices(arguments, 2, size);
-    const T *x = arguments.data<T>(0), *values = arguments.data<T>(3);
-    T *to = arguments.data<T>(4);
+    const int64_t rows = arguments.size(Index::x, 0), size = arguments.size(Index::x, 1);
+    const int64_t each = arguments.size(Index::index, 1);
+    if (arguments.size(Index::index, 0) != rows || arguments.size(Index::values) != rows * each)
+      arguments.refuse(Index::values, "expected a value for each index");
+    const std::vector<int64_t> targets = indices(arguments, Index::index, size);
+    const T *x = arguments.data<T>(Index::x), *values = arguments.data<T>(Index::values);
+    T *to = arguments.data<T>(Index::y);
     copy_all(x, to, rows * size);
     for (int64_t row = 0; row < rows; row++) {
       for (int64_t at = row * each; at < (row + 1) * each; at++) {
@@ -130,14 +134,15 @@ void scatter_add(const Arguments &arguments) {
 // table, axis 0, index [P], rows [P, ..]: writes the rows over the table's own; the last one wins. The result is the
 // table itself.
 void inplace_index_copy(const Arguments &arguments) {
-  arguments.expect_count(5);
-  if (arguments.axis(1, arguments.ndim(0)) != 0) arguments.refuse(1, "expected axis 0");
-  const Around table(arguments, 0, 0);
-  const std::vector<int64_t> targets = indices(arguments, 2, table.size);
-  const int64_t width = table.inner * element_bytes(arguments, 0);
-  if (!arguments.is(3, arguments.dtype(0)) || arguments.size(3) != static_cast<int64_t>(targets.size()) * table.inner)
-    arguments.refuse(3, "expected rows of the table's dtype, one for each index");
-  char *to = static_cast<char *>(arguments.raw(0));
-  const char *from = static_cast<const char *>(arguments.raw(3));
+  using Index = argument::InplaceIndexCopy;
+  if (arguments.axis(Index::axis, arguments.ndim(Index::table)) != 0) arguments.refuse(Index::axis, "expected axis 0");
+  const Around table(arguments, Index::table, 0);
+  const std::vector<int64_t> targets = indices(arguments, Index::index, table.size);
+  const int64_t width = table.inner * element_bytes(arguments, Index::table);
+  if (!arguments.is(Index::rows, arguments.dtype(Index::table)) ||
+      arguments.size(Index::rows) != static_cast<int64_t>(targets.size()) * table.inner)
+    arguments.refuse(Index::rows, "expected rows of the table's dtype, one for each index");
+  char *to = static_cast<char *>(arguments.raw(Index::table));
+  const char *from = static_cast<const char *>(arguments.raw(Index::rows));
   for (size_t row = 0; row < targets.size(); row++) std::memcpy(to + targets[row] * width, from + row * width, width);
 }

@@ -110,10 +110,12 @@ def test_libraries_of_operators(tmp_path):
         return native.library_row(Host(), tmp_path / name)
 
     step = "void MindCoderStep(void) {}\n"
-    assert library("good.so", step + 'const char *MindCoderKind(void) { return "AVX"; }').found == "loadable, AVX"
+    kind, arguments = 'const char *MindCoderKind(void) { return "AVX"; }\n', "void MindCoderArguments(void) {}\n"
+    assert library("good.so", step + kind + arguments).found == "loadable, AVX"
     assert library("old.so", step).status == "note"
+    assert library("unordered.so", step + kind).status == "note"  # does not tell the order of arguments
     assert "undefined symbol: MindCoderStep" in library("other.so", "int nothing;").found
-    alien = library("alien.so", step + "const char *MindCoderKind(void) { __builtin_trap(); }")
+    alien = library("alien.so", step + arguments + "const char *MindCoderKind(void) { __builtin_trap(); }")
     assert alien.status == "problem" and "another processor (SIGILL)" in alien.found
     write(tmp_path / "damaged.so", b"\x7fELF damaged")
     assert native.library_row(Host(), tmp_path / "damaged.so").status == "problem"
