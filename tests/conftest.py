@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from order import place
 from served import offline, served_folder, served_tokenizer, server  # noqa: F401
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,9 +21,23 @@ SAMPLES = REPOSITORY / "datasets" / "samples.json"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return  # the tests run in processes of xdist's; this one only counts, and need not import MindSpore
     from mindcoder.backend.device import setup_device
 
     setup_device("CPU")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order of `order`."""
+    tests = REPOSITORY / "tests"
+    items.sort(key=lambda item: place(item.path.relative_to(tests).as_posix()) if tests in item.path.parents else 0)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps the garbage collector off what is imported by now: MindSpore calls it before it compiles a graph."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
