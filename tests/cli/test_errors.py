@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from command import script
 from conftest import REPOSITORY, SAMPLES
 
 TINY = REPOSITORY / "configs" / "wizardcoder" / "tiny_finetune.yaml"
 RUN = REPOSITORY / "research" / "wizardcoder" / "run_wizardcoder.py"
 DEVICE = "device: CPU (auto: no Ascend card)"
 PREPROCESS = REPOSITORY / "research" / "wizardcoder" / "wizardcoder_preprocess.py"
-
-
-def script(path: Path, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(path), *map(str, arguments)], capture_output=True, text=True, cwd=REPOSITORY, timeout=120
-    )
 
 
 @pytest.fixture
@@ -91,8 +85,11 @@ def test_bad_json_names_the_line(bad_lines, tokenizer_folder, tmp_path):
 
 
 def test_debug_shows_the_stack(tmp_path):
-    done = script(RUN, "--run_mode", "eval", "--config", tmp_path / "none.yaml", "--debug")
-    assert "Traceback" in done.stderr and done.returncode != 0
+    """In a process of its own, as a user starts it."""
+    command = [sys.executable, RUN, "--run_mode", "eval", "--config", tmp_path / "none.yaml"]
+    for flags in ([], ["--debug"]):
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
+        assert ("Traceback" in done.stderr) is bool(flags) and done.returncode != 0
 
 
 def test_predict_without_weights_and_tokenizer():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 import torch
@@ -28,14 +29,13 @@ WIZARDCODER = REPOSITORY / "research" / "wizardcoder"
 
 
 def script(name: str, *arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(REPOSITORY / "research" / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **{"cwd": REPOSITORY, **options})
+    return command.script(REPOSITORY / "research" / name, *arguments, **options)
 
 
 def bash(name: str, *arguments, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["bash", str(REPOSITORY / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
+    words = ["bash", str(REPOSITORY / name), *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, timeout=120)
 
 
 def in_process(monkeypatch, call, *arguments) -> int:

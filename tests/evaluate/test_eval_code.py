@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from subprocess import CompletedProcess
 
 import pytest
-from conftest import REPOSITORY
+from command import mindcoder
 
 from mindcoder.errors import UserError
 from mindcoder.evaluate.sandbox import Sandbox, SandboxOptions
@@ -41,10 +40,9 @@ def sandbox():
         pytest.skip(str(error))
 
 
-def eval_code(model, problems, output, *flags) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mindcoder.cli.main", "eval-code", str(model), "--task", "mbpp"]
-    more = ["--data", str(problems), "--output_dir", str(output), "--max_output_length", "12", *flags]
-    return subprocess.run([*command, *more], capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
+def eval_code(model, problems, output, *flags) -> CompletedProcess[str]:
+    more = ("--data", problems, "--output_dir", output, "--max_output_length", "12", *flags)
+    return mindcoder("eval-code", model, "--task", "mbpp", *more)
 
 
 def answers(folder, pattern="answers-*") -> dict:

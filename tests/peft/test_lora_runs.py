@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, SAMPLES
+from command import mindcoder
+from conftest import SAMPLES
 
 from mindcoder.checkpoint.store import list_steps
 from mindcoder.checkpoint.weights import open_weights
@@ -22,7 +22,7 @@ SIZES = {
     "model.model_config.vocab_size": 700,
     "model.model_config.pad_token_id": 699,
     "model.model_config.hidden_size": 32,
-    "model.model_config.num_layers": 2,
+    "model.model_config.num_layers": 1,
     "callbacks.1.save_checkpoint_steps": 20,
     "callbacks.1.keep_checkpoint_max": 9,
 }
@@ -33,12 +33,7 @@ LORA = {
 }
 
 
-def mindcoder(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mindcoder.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
-
-
-def run(mode: str, folder, name: str, *flags, **sets) -> subprocess.CompletedProcess:
+def run(mode: str, folder, name: str, *flags, **sets) -> CompletedProcess:
     settings = [text for key, value in {**SIZES, **sets}.items() for text in ("--set", f"{key}={value}")]
     data = {"eval": ("--eval_dataset", folder / "d.mindrecord"), "predict": ()}
     data = data.get(mode, ("--train_data", folder / "d.mindrecord"))
@@ -68,8 +63,8 @@ def workspace(tmp_path_factory, tokenizer_folder):
 
 def test_a_run_trains_and_saves_the_adapter_only(workspace):
     screen = (workspace / "screen").read_text()
-    # rank 4: (32 + 32) for query and output, (32 + 8) for key and value, in two layers
-    assert "LoRA rank 4 on 8 linear layers: 1664 of " in screen and "parameters are trained (" in screen
+    # rank 4: (32 + 32) for query and output, (32 + 8) for key and value
+    assert "LoRA rank 4 on 4 linear layers: 832 of " in screen and "parameters are trained (" in screen
     steps = list_steps(workspace / "adapter" / "checkpoint")
     assert len(steps) > 3
     assert (steps[-1] / "model.safetensors").stat().st_size < 12_000
@@ -111,7 +106,7 @@ def test_a_prefix_is_learnt_resumed_and_used(workspace, tmp_path, tokenizer_fold
     prefix = {f"{name}.pet_type": "ptuning2", f"{name}.pre_seq_len": 32, f"{name}.dropout_prob": 0.1}
     load = ("--load_checkpoint", workspace / "base")
     done = run("finetune", workspace, "prefix", *load, **prefix)
-    assert done.returncode == 0 and "a prefix of 32 tokens in 2 layers: 1024 of " in done.stderr, done.stderr
+    assert done.returncode == 0 and "a prefix of 32 tokens in 1 layers: 512 of " in done.stderr, done.stderr
     steps = list_steps(workspace / "prefix" / "checkpoint")
     assert (steps[-1] / "model.safetensors").stat().st_size < 6_000
     shutil.copytree(workspace / "prefix", workspace / "prefix_cut")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import mindspore as ms
 import pytest
+from command import mindcoder
 from conftest import REPOSITORY
 
 from mindcoder.cli.main import main
@@ -114,8 +113,7 @@ def test_stages_together_hold_the_whole_model():
 
 
 def test_the_original_layout_fits_eight_cards_of_64_gb():
-    command = [sys.executable, "-m", "mindcoder.cli.main", "plan", "--config", str(ORIGINAL_FILE)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = mindcoder("plan", "--config", ORIGINAL_FILE)
     assert done.returncode == 0, done.stderr
     assert "fits in 64 GB" in done.stdout
     assert "data 1 x tensor 4 x pipeline 2: " in done.stdout
@@ -233,8 +231,7 @@ def test_only_layouts_that_divide_the_model_are_proposed():
 
 def test_a_layout_that_cannot_be_is_one_line():
     sets = ["--set", "parallel_config.pipeline_stage=2", "--set", "model.model_config.offset=[1,2]"]
-    command = [sys.executable, "-m", "mindcoder.cli.main", "plan", "--config", "configs/wizardcoder/tiny_finetune.yaml"]
-    done = subprocess.run([*command, *sets], capture_output=True, text=True, cwd=REPOSITORY)
+    done = mindcoder("plan", "--config", "configs/wizardcoder/tiny_finetune.yaml", *sets)
     assert done.returncode == 2 and "[1, 2] makes 3+4 layers of 4" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
