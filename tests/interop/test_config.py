@@ -7,27 +7,34 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+from mindcoder.families.from_section import config_from_section
+from mindcoder.families.registry import FAMILIES
 from mindcoder.interop.shims import prepare_environment
 
-prepare_environment()
-
-from mindformers import GenerationConfig  # noqa: E402
-from mindformers.core.parallel_config import default_parallel_config  # noqa: E402
-
-from mindcoder.families.from_section import config_from_section  # noqa: E402
-from mindcoder.families.registry import FAMILIES  # noqa: E402
-from mindcoder.interop import classes  # noqa: E402
-from mindcoder.interop.classes import CodeLlamaConfig, WizardCoderConfig, WizardCoderLMHeadModel  # noqa: E402
-from mindcoder.interop.generation import read_generation  # noqa: E402
-
-CONFIGS = [getattr(classes, names.config) for family in FAMILIES.values() for names in family.mindformers]
+CONFIGS = [names.config for family in FAMILIES.values() for names in family.mindformers]
 SMALL = {"vocab_size": 700, "hidden_size": 48, "num_layers": 2, "num_heads": 4, "seq_length": 64, "pad_token": 699}
 FLOAT32 = {"compute_dtype": "float32", "param_init_type": "float32", "softmax_dtype": "float32"}
 
 
-def test_names_of_mindformers_take_effect():
-    config = WizardCoderConfig(attention_probs_dropout_prob=0.5, pad_token=699, eos_token_id=0, vocab_size=700,
-                               max_length=77, param_init_type=ms.float16, compute_dtype="float16")  # fmt: skip
+@pytest.fixture(scope="module")
+def classes():
+    """Imported here: with MindFormers it takes seconds, in every process that collects this file."""
+    prepare_environment()
+    from mindcoder.interop import classes
+
+    return classes
+
+
+@pytest.fixture(scope="module")
+def generation_config(classes):
+    from mindformers import GenerationConfig
+
+    return GenerationConfig
+
+
+def test_names_of_mindformers_take_effect(classes):
+    config = classes.WizardCoderConfig(attention_probs_dropout_prob=0.5, pad_token=699, eos_token_id=0, vocab_size=700,
+                                       max_length=77, param_init_type=ms.float16, compute_dtype="float16")  # fmt: skip
     network = config_from_section(config.section)
     assert network.attention_dropout == 0.5 and network.pad_token_id == 699
     assert network.param_dtype == network.compute_dtype == "float16"
@@ -48,20 +55,24 @@ def test_names_of_mindformers_take_effect():
         ({"type": "Other"}, ValueError, "type is 'Other'"),
     ],
 )
-def test_what_is_unknown_or_not_there_is_refused(family, settings, error, message):
+def test_what_is_unknown_or_not_there_is_refused(family, settings, error, message, classes):
     with pytest.raises(error, match=message):
-        family(**settings)
+        getattr(classes, family)(**settings)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-def test_what_asks_for_nothing_is_taken(family):
-    family(num_beams=1, is_encoder_decoder=False, parallel_config=default_parallel_config, use_past=True,
-           quantization_config=None, start_token_id=1, checkpoint_name_or_path="", batch_size=2)  # fmt: skip
+def test_what_asks_for_nothing_is_taken(family, classes):
+    from mindformers.core.parallel_config import default_parallel_config
+
+    getattr(classes, family)(
+        num_beams=1, is_encoder_decoder=False, parallel_config=default_parallel_config, use_past=True,
+        quantization_config=None, start_token_id=1, checkpoint_name_or_path="", batch_size=2,
+    )  # fmt: skip
 
 
-def test_defaults_are_those_of_mindformers():
+def test_defaults_are_those_of_mindformers(classes):
     """mindspore-lab/mindformers r1.1.0: research/wizardcoder/wizardcoder_config.py, models/llama/llama_config.py."""
-    config = WizardCoderConfig()
+    config = classes.WizardCoderConfig()
     assert (config.vocab_size, config.hidden_size, config.num_layers, config.num_heads) == (50257, 768, 12, 12)
     assert (config.seq_length, config.n_position, config.expand_ratio) == (1024, 8192, 4)
     assert (config.dropout_prob, config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.1, 0.1, 0.1)
@@ -70,36 +81,36 @@ def test_defaults_are_those_of_mindformers():
     assert config.pad_token == 49152 and config.eos_token_id == [2] and config.initializer_range == 0.02
     network = config_from_section(config.section)
     assert network.num_kv_heads == 1 and network.embedding_dropout == network.hidden_dropout == 0.1
-    llama = CodeLlamaConfig()
+    llama = classes.CodeLlamaConfig()
     assert (llama.seq_length, llama.vocab_size, llama.num_layers, llama.top_k) == (2048, 32000, 32, 5)
     assert llama.do_sample and llama.max_decode_length == 1024 and llama.compute_dtype == "float16"
 
 
-def test_the_file_of_the_original_scripts_makes_a_configuration():
+def test_the_file_of_the_original_scripts_makes_a_configuration(classes):
     file = REPOSITORY / "research" / "wizardcoder" / "run_wizardcoder.yaml"
-    config = WizardCoderConfig.from_pretrained(str(file))
-    assert isinstance(config, WizardCoderConfig)
+    config = classes.WizardCoderConfig.from_pretrained(str(file))
+    assert isinstance(config, classes.WizardCoderConfig)
     assert (config.hidden_size, config.num_layers, config.n_position, config.vocab_size) == (6144, 40, 8192, 49153)
 
 
-def test_a_saved_configuration_is_read_back(tmp_path):
-    config = WizardCoderConfig(**SMALL, attention_probs_dropout_prob=0.25)
+def test_a_saved_configuration_is_read_back(classes, tmp_path):
+    config = classes.WizardCoderConfig(**SMALL, attention_probs_dropout_prob=0.25)
     config.save_pretrained(str(tmp_path), save_json=True)
-    again = WizardCoderConfig.from_pretrained(str(tmp_path))
+    again = classes.WizardCoderConfig.from_pretrained(str(tmp_path))
     assert again.section == config.section
 
 
 @pytest.fixture(scope="module")
-def network():
-    model = WizardCoderLMHeadModel(WizardCoderConfig(**SMALL, **FLOAT32, max_length=30, eos_token_id=0))
+def network(classes):
+    model = classes.WizardCoderLMHeadModel(classes.WizardCoderConfig(**SMALL, **FLOAT32, max_length=30, eos_token_id=0))
     model.set_train(False)
     return model
 
 
-def test_generation_config_rules(network):
+def test_generation_config_rules(network, generation_config):
     prompt = [[5, 6, 7]]
-    assert len(network.generate(prompt, generation_config=GenerationConfig(max_length=10))[0]) == 10
-    assert len(network.generate(prompt, GenerationConfig(max_length=10), max_length=12, eos_token_id=[])[0]) == 12
+    assert len(network.generate(prompt, generation_config=generation_config(max_length=10))[0]) == 10
+    assert len(network.generate(prompt, generation_config(max_length=10), max_length=12, eos_token_id=[])[0]) == 12
     assert len(network.generate(prompt, eos_token_id=[])[0]) == 30  # the model's own max_length
     assert len(network.generate(prompt, max_new_tokens=4, eos_token_id=[])[0]) == 7
     assert len(network.generate(prompt, max_length=1000, eos_token_id=[])[0]) == 64  # seq_length, as in MindFormers
@@ -113,23 +124,27 @@ def test_generation_config_rules(network):
     "arguments, error, message",
     [
         ({"num_beams": 4}, ValueError, "num_beams=4 is not there; expected 1"),
-        ({"generation_config": GenerationConfig(max_length=10, min_length=5)}, ValueError, "min_length=5 is not there"),
+        ({"generation_config": {"max_length": 10, "min_length": 5}}, ValueError, "min_length=5 is not there"),
         ({"streamer": object()}, ValueError, "streamer=.* is not there"),
         ({"logits_processor": [len]}, ValueError, "logits_processor=.* is not there"),
         ({"temprature": 0.5}, TypeError, "unknown argument 'temprature'; did you mean 'temperature'"),
         ({"max_length": 3}, ValueError, "the longest prompt has 3 tokens, which leaves no room within 3"),
     ],
 )
-def test_what_generate_cannot_do_is_refused_by_name(arguments, error, message, network):
+def test_what_generate_cannot_do_is_refused_by_name(arguments, error, message, network, generation_config):
+    if "generation_config" in arguments:
+        arguments = {"generation_config": generation_config(**arguments["generation_config"])}
     with pytest.raises(error, match=message):
         network.generate([[5, 6, 7]], **arguments)
 
 
-def test_settings_come_from_one_place(network):
+def test_settings_come_from_one_place(network, generation_config):
+    from mindcoder.interop.generation import read_generation
+
     own = read_generation(network.config)
     assert (own.options.top_p, own.options.top_k, own.eos, own.pad) == (0.95, 1, frozenset({0}), 699)
     given = read_generation(
-        network.config, GenerationConfig(do_sample=True, temperature=0.5, eos_token_id=3), top_p=0.9
+        network.config, generation_config(do_sample=True, temperature=0.5, eos_token_id=3), top_p=0.9
     )
     assert given.options.do_sample and given.options.temperature == 0.5 and given.options.top_p == 0.9
     assert given.options.top_k == 50 and given.eos == {3} and given.max_length == 20  # GenerationConfig's own defaults

@@ -12,27 +12,20 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore.dataset import GeneratorDataset
 
 from mindcoder.interop.shims import prepare_environment
-
-prepare_environment()
-
-from mindformers import CosineWithWarmUpLR, Trainer, TrainingArguments  # noqa: E402
-from mindformers.core.callback.callback import _get_loss_output  # noqa: E402
-from mindformers.core.optim import AdamW  # noqa: E402  (FP32StateAdamWeightDecay is gone from MindFormers 1.9)
-from mindformers.trainer.optimizer_grouped_parameters import get_optimizer_grouped_parameters  # noqa: E402
-from mindspore.dataset import GeneratorDataset  # noqa: E402
-
-from mindcoder.interop.classes import (  # noqa: E402
-    WizardCoderConfig,
-    WizardCoderLMHeadModel,
-    WizardCoderTokenizer,
-)
 
 FLOAT32 = {"param_init_type": "float32", "compute_dtype": "float32", "softmax_dtype": "float32"}
 LOWEST, HIGHEST = 10.847, 10.876  # of the 20 losses that the original test has from Ascend
 SPREAD = 0.02  # three deviations of a step's loss: 1,024 random tokens
 LENGTH, TOKENS = 1025, 49153
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment():
+    """MindFormers is imported where it is used: it takes seconds, in every process that collects this file."""
+    prepare_environment()
 
 
 class Losses(ms.Callback):
@@ -43,10 +36,18 @@ class Losses(ms.Callback):
         self.values: list[float] = []
 
     def step_end(self, run_context) -> None:
+        from mindformers.core.callback.callback import _get_loss_output
+
         self.values.append(float(_get_loss_output(run_context.original_args().net_outputs)[0]))
 
 
 def train(steps: int, folder) -> list[float]:
+    from mindformers import CosineWithWarmUpLR, Trainer, TrainingArguments
+    from mindformers.core.optim import AdamW  # FP32StateAdamWeightDecay is gone from MindFormers 1.9
+    from mindformers.trainer.optimizer_grouped_parameters import get_optimizer_grouped_parameters
+
+    from mindcoder.interop.classes import WizardCoderConfig, WizardCoderLMHeadModel
+
     ms.set_seed(0)
     rng = np.random.default_rng(0)
     data = [rng.integers(0, TOKENS, LENGTH).astype(np.int32) for _ in range(steps)]
@@ -78,6 +79,10 @@ def test_losses_of_the_first_steps_lie_where_ascends_lie(steps, tmp_path, monkey
 
 
 def test_trainer_predicts(tokenizer_folder, tmp_path, monkeypatch):
+    from mindformers import Trainer, TrainingArguments
+
+    from mindcoder.interop.classes import WizardCoderConfig, WizardCoderLMHeadModel, WizardCoderTokenizer
+
     monkeypatch.chdir(tmp_path)
     model = WizardCoderLMHeadModel(WizardCoderConfig(num_layers=2, batch_size=1, **FLOAT32))
     arguments = TrainingArguments(output_dir=str(tmp_path), batch_size=1, num_train_epochs=1)
