@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mindcoder.doctor import ascend, packages
 from mindcoder.doctor.host import Host
 from softcann.environment import HOME, emulator_environment
+
+pytestmark = pytest.mark.long  # on the emulator, whose build takes minutes
 
 
 def test_cann_is_found_and_mindspore_computes() -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from softcann.environment import emulator_environment
 
+pytestmark = pytest.mark.long  # on the emulator, whose build takes minutes
+
 RANK = Path(__file__).with_name("hccl_rank.py")
 
 

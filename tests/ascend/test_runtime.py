@@ -11,6 +11,8 @@ import pytest
 
 from softcann.environment import emulator_environment
 
+pytestmark = pytest.mark.long  # on the emulator, whose build takes minutes
+
 BEGIN = """
 import ctypes
 from ctypes import byref, c_int64, c_size_t, c_uint64, c_void_p

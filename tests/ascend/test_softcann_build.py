@@ -16,6 +16,7 @@ from softcann import wheel
 from softcann.generate import source
 from softcann.names import UNRELEASED
 
+builds = pytest.mark.long  # which takes minutes, where it is the first time
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -25,6 +26,7 @@ def test_another_mindspore_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, c
     assert capsys.readouterr().err.startswith("softcann: found mindspore 2.10.0; expected 2.9.0")
 
 
+@builds
 def test_all_that_mindspore_needs_is_there() -> None:
     home = building.build()
     wanted = building.needs_of_wheel(wheel.mindspore_folder())
@@ -36,12 +38,14 @@ def test_all_that_mindspore_needs_is_there() -> None:
     assert len(wanted.operators) > 400
 
 
+@builds
 def test_a_second_build_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     building.build()
     monkeypatch.setattr(building, "run", lambda command: pytest.fail(f"ran {command}"))
     building.build()
 
 
+@builds
 def test_a_copied_folder_compiles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     building.build()
     copy = tmp_path / "softcann"
@@ -53,6 +57,7 @@ def test_a_copied_folder_compiles_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert building.build() == copy / "build/Ascend/latest"
 
 
+@builds
 def test_two_processes_build_at_once_and_one_compiles(tmp_path: Path) -> None:
     """Of two builds of one folder the second waits for the first, and finds its objects."""
     copy = tmp_path / "softcann"
@@ -72,6 +77,7 @@ def test_two_processes_build_at_once_and_one_compiles(tmp_path: Path) -> None:
     assert all(output.strip() == str(copy / "build/Ascend/latest") for output, _ in said)
 
 
+@builds
 def test_a_build_that_was_interrupted_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever of the build folder is half written is made again."""
     building.build()
@@ -133,6 +139,7 @@ def test_a_change_compiles_only_what_depends_on_it(tmp_path: Path) -> None:
         compiled()
 
 
+@builds
 def test_a_changed_operator_compiles_its_file_alone() -> None:
     building.build()
     header = building.ROOT / "operators/attention.h"
@@ -143,6 +150,7 @@ def test_a_changed_operator_compiles_its_file_alone() -> None:
     assert own == [rule.stem + ".cc" for rule in rules]
 
 
+@builds
 def test_a_build_writes_only_below_its_folder() -> None:
     building.build()
     listing = ["git", "status", "--porcelain", "--untracked-files=all", "softcann"]
@@ -167,6 +175,7 @@ def test_missing_functions_are_generated_weak() -> None:
     assert "aclnnNoneGetWorkspaceSize(void)" in text
 
 
+@builds
 def test_a_build_says_what_it_compiles_and_which_function_has_no_row(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     building.build()
     (building.BUILD / "objects/aclop/movements.stamp").unlink()

@@ -14,6 +14,8 @@ from conftest import REPOSITORY
 from softcann import environment
 from softcann.environment import emulator_environment, run_on_emulator
 
+pytestmark = pytest.mark.long  # on the emulator, whose build takes minutes
+
 SCRIPT = """
 import sys
 from pathlib import Path
