@@ -98,8 +98,9 @@ class Running:
         return self.process.wait(30)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(served_folder):
+    """One for all files that ask it no more than requests."""
     running = Running(served_folder, "--max_batch_size", "8", "--blocks", "64")
     yield running
     running.process.kill()
