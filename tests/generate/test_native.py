@@ -74,10 +74,9 @@ def test_a_sequences_logits_have_the_same_bits_whatever_is_beside_it(case, hf_fo
     family, overrides = CASES[case]
     _, decoder, _ = hf_folder(family, **overrides)
     pieces = pieces_of(rng)
-    together = runner_of(decoder, True)
+    together, alone = runner_of(decoder, True), runner_of(decoder, True, rows=1)
     first, second = together.run(pieces), together.run([continued(piece, 5) for piece in pieces])
     for index, piece in enumerate(pieces):
-        alone = runner_of(decoder, True, rows=1)
         middle = len(piece.tokens) // 2
         if middle:  # in two chunks
             alone.run([replace(piece, tokens=piece.tokens[:middle], wanted=0)])

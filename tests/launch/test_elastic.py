@@ -8,8 +8,6 @@ from mindcoder.launch.elastic import healthy_table, with_fewer_replicas
 from mindcoder.launch.rank_table import make_table, merge_tables
 from mindcoder.parallel_layout import ParallelLayout
 
-pytestmark = pytest.mark.long
-
 
 def test_the_global_batch_stays():
     assert with_fewer_replicas(ParallelLayout(4, 2), 3) == (ParallelLayout(3, 2), 4)

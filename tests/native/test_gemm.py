@@ -113,7 +113,18 @@ def test_other_kernels(kernel):
 
 
 def run_again(names: str, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__)), "-k", names]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--noconftest",
+        "-p",
+        "no:cacheprovider",
+        str(Path(__file__)),
+        "-k",
+        names,
+    ]
     found = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout[-2000:]
 
