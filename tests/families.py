@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+import pytest
 import torch
 from mindspore import Tensor
 
@@ -40,13 +41,17 @@ ROTARY = {
 }
 
 
-def random_model(family: str = "gpt_bigcode", **overrides):
-    """A seeded random model of transformers whose biases and norms are not trivial, dropout off."""
+def random_model(family: str = "gpt_bigcode", layers: int = 3, **overrides):
+    """A seeded random model of transformers whose biases and norms are not trivial, dropout off.
+
+    Each layer of a graph with gradients takes MindSpore seconds to compile: tests of those ask for two.
+    """
     import transformers
 
     prefix = family_of(family).class_prefix
     config_class, model_class = (getattr(transformers, f"{prefix}{kind}") for kind in ("Config", "ForCausalLM"))
-    settings = GPT_BIGCODE if family == "gpt_bigcode" else ROTARY
+    is_bigcode = family == "gpt_bigcode"
+    settings = {**(GPT_BIGCODE if is_bigcode else ROTARY), "n_layer" if is_bigcode else "num_hidden_layers": layers}
     torch.manual_seed(0)
     common = {"vocab_size": VOCAB, "eos_token_id": 0, "bos_token_id": 0, "attn_implementation": "eager"}
     model = model_class(config_class(**{**common, **settings, **overrides}))
@@ -56,6 +61,12 @@ def random_model(family: str = "gpt_bigcode", **overrides):
             spread = 0.1 if parameter.dim() == 1 else 0.15
             parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
     return model.eval()
+
+
+def long_but(variants: list, *quick: int) -> list:
+    """Parameters of which `make test` has those of these numbers; the others are `long`."""
+    return [item if number in quick else pytest.param(*item.values, id=item.id, marks=pytest.mark.long)
+            for number, item in enumerate(variants)]  # fmt: skip
 
 
 def one_batch(rng, vocab: int = VOCAB, length: int = LENGTH):
@@ -125,8 +136,8 @@ def reference_tokens(model, prompts, new_tokens: int):
     return output[:, longest:].tolist()
 
 
-def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_tokens: int = 200):
-    """A ragged batch, one row left idle, one prompt longer than the prefill chunk.
+def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_tokens: int = 80):
+    """A ragged batch, one row left idle, one prompt longer than the prefill chunk; answers longer than every window.
 
     Dynamic rotary scaling follows each text's own length, where transformers takes the longest of the batch: there the
     reference answers one prompt at a time, each with a fresh model (its scaling remembers the longest text it saw).
@@ -143,16 +154,14 @@ def check_greedy_tokens(model, decoder: Decoder, rng, lengths=(5, 40, 23), new_t
 
 
 def check_packed_documents(decoder: Decoder, rng) -> None:
-    """Two documents in a row give what each gives alone."""
-    first, second = rng.integers(0, VOCAB, (1, 12)), rng.integers(0, VOCAB, (1, 20))
-
-    def hidden(ids, positions, documents):
-        arguments = [Tensor(np.asarray(item, np.int32)) for item in (ids, positions, documents)]
-        return decoder(*arguments, Tensor(0, ms.int32)).asnumpy()
-
-    packed = hidden(np.concatenate([first, second], 1), [[*range(12), *range(20)]], [[0] * 12 + [1] * 20])
-    alone = np.concatenate([hidden(first, [range(12)], [[0] * 12]), hidden(second, [range(20)], [[0] * 20])])
-    np.testing.assert_allclose(packed, alone, atol=1e-5)
+    """Two documents in a row give what each gives alone, in a row that is filled up behind it."""
+    first, second = rng.integers(0, VOCAB, 12), rng.integers(0, VOCAB, 20)
+    rows = np.zeros((3, 3, 32), np.int32)  # ids, positions and documents of the packed row and of each alone
+    rows[:, 0] = np.concatenate([first, second]), [*range(12), *range(20)], [0] * 12 + [1] * 20
+    rows[1, 1:] = np.arange(32)
+    rows[0, 1, :12], rows[0, 2, :20] = first, second
+    hidden = decoder(*map(Tensor, rows), Tensor(0, ms.int32)).asnumpy().reshape(3, 32, -1)
+    np.testing.assert_allclose(hidden[0], np.concatenate([hidden[1, :12], hidden[2, :20]]), atol=1e-5)
 
 
 def to_bin(folder) -> None:

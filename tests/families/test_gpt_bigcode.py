@@ -41,7 +41,7 @@ def scalars(rate=0.0, scale=1.0):
 
 @pytest.mark.parametrize("overrides", VARIANTS)
 def test_logits_loss_and_gradients_equal_huggingface(overrides, hf_folder, rng):
-    model, decoder, _ = hf_folder(**overrides)
+    model, decoder, _ = hf_folder(layers=2, **overrides)
     check_logits_loss_and_gradients(model, decoder, rng)
 
 

@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 import transformers
-from families import check_greedy_tokens, check_logits_loss_and_gradients, random_model
+from families import check_greedy_tokens, check_logits_loss_and_gradients, long_but, random_model
 
 from mindcoder.checkpoint.convert import ConvertRequest, convert
 from mindcoder.checkpoint.weights import open_weights
@@ -32,9 +32,9 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", VARIANTS)
+@pytest.mark.parametrize("overrides", long_but(VARIANTS, 0, 2))
 def test_logits_loss_and_gradients_equal_huggingface(overrides, hf_folder, rng):
-    model, decoder, _ = hf_folder("qwen2", **overrides)
+    model, decoder, _ = hf_folder("qwen2", layers=2, **overrides)
     assert {item.name.split(".")[-2] for item in decoder.get_parameters() if item.name.endswith("bias")} == {
         "query",
         "key",
@@ -50,7 +50,7 @@ def test_greedy_tokens_equal_huggingface_on_a_ragged_batch(overrides, hf_folder,
 
 
 def test_recomputation_gives_the_same_gradients(hf_folder, rng):
-    model, decoder, _ = hf_folder("qwen2")
+    model, decoder, _ = hf_folder("qwen2", layers=2)
     check_logits_loss_and_gradients(model, decoder, rng, recompute=True)
 
 
