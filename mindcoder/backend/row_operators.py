@@ -213,10 +213,10 @@ class ReadAfter(nn.Cell):
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
-        self.copy = native_operator("ReadAfter", "x, done", {"y": like("x")}) if on_cpu() else None
+        self.copy = native_operator("ReadAfter", "x, done", {"y": like("x")}) if on_cpu() else ops.depend
 
     def construct(self, parameter: Parameter, done: Tensor) -> Tensor:
-        return ops.depend(parameter, done) if self.copy is None else self.copy(parameter, done)
+        return self.copy(parameter, done)
 
 
 class WriteRows(nn.Cell):
