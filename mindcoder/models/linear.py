@@ -84,7 +84,7 @@ class Linear(nn.Cell):
         """The layer's output; ``seed`` is that of the step, for methods with dropout."""
         if seed is None:
             seed = Tensor(0, ms.int32)
-        result = self.method(inputs, self.method.operands(seed))
+        result = self.method(seed, inputs, self.method.operands(seed))
         if self.reduce_from_region is not None:
             result = self.reduce_from_region(result)
         result = self.method.rescale(result)

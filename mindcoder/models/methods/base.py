@@ -18,8 +18,8 @@ class WeightMethod(nn.Cell):
     A method owns its parameters, the product and the product's gradients; `mindcoder.models.linear.Linear` adds what
     is the same with every method: the reduction over ranks, the bias. `Linear.use` swaps one method for another.
 
-    ``construct(inputs, operands)`` is the product ``[tokens, out]``. ``inputs`` are the layer's: ``(x,)``, or what the
-    activation takes that is fused with the product. ``operands`` come as arguments, because MindSpore gives a cell with
+    ``construct(seed, inputs, operands)`` is the product ``[tokens, out]``. ``inputs`` are the layer's: ``(x,)``, or what
+    the activation takes that is fused with the product. ``operands`` come as arguments, because MindSpore gives a cell with
     a ``bprop`` no gradient of a parameter that it reads itself. Only inputs and operands are kept for the backward
     pass: the output of the activation, the largest tensor of a layer, is recomputed there.
 
@@ -38,18 +38,21 @@ class WeightMethod(nn.Cell):
         self.compute_dtype = compute_dtype
         self.activation: Any = None
 
-    def construct(self, inputs: tuple, operands: tuple) -> Tensor:
+    def construct(self, seed: Tensor, inputs: tuple, operands: tuple) -> Tensor:
+        # `seed` is in the operands of those that use it. It is an argument because MindSpore, where it does not compile,
+        # takes what `bprop` returns for (gradients of arguments, a dict of parameters' gradients) if a tuple comes first.
         return self.multiply(self.activated(inputs), operands)
 
-    def bprop(self, inputs, operands, out, dout):
+    def bprop(self, seed, inputs, operands, out, dout):
+        no_grad = ops.zeros_like(seed)
         if self.activation is None:
             grad, grads = self.gradients(inputs[0], operands, dout)
-            return (grad,), grads
+            return no_grad, (grad,), grads
         inputs = (ops.depend(inputs[0], dout), *inputs[1:])
         grad, grads = self.gradients(self.activated(inputs), operands, dout)
         if len(inputs) == 1:
-            return (self.activation.gradient(inputs[0], grad),), grads
-        return self.activation.gradient(inputs[0], inputs[1], grad), grads
+            return no_grad, (self.activation.gradient(inputs[0], grad),), grads
+        return no_grad, self.activation.gradient(inputs[0], inputs[1], grad), grads
 
     def activated(self, inputs: tuple) -> Tensor:
         """What is multiplied: ``[tokens, in]``."""
