@@ -18,10 +18,10 @@ class WeightMethod(nn.Cell):
     A method owns its parameters, the product and the product's gradients; `mindcoder.models.linear.Linear` adds what
     is the same with every method: the reduction over ranks, the bias. `Linear.use` swaps one method for another.
 
-    ``construct(seed, inputs, operands)`` is the product ``[tokens, out]``. ``inputs`` are the layer's: ``(x,)``, or what
-    the activation takes that is fused with the product. ``operands`` come as arguments, because MindSpore gives a cell with
-    a ``bprop`` no gradient of a parameter that it reads itself. Only inputs and operands are kept for the backward
-    pass: the output of the activation, the largest tensor of a layer, is recomputed there.
+    ``construct(seed, inputs, operands)`` is the product ``[tokens, out]``. ``inputs`` are the layer's: ``(x,)``, or
+    what the activation takes that is fused with the product. ``operands`` come as arguments, because MindSpore gives a
+    cell with a ``bprop`` no gradient of a parameter that it reads itself. Only inputs and operands are kept for the
+    backward pass: the output of the activation, the largest tensor of a layer, is recomputed there.
 
     A subclass writes `layer_parameters`, `load`, `matrix`, `operands`, `multiply`, and for training `gradients`.
     ``operands``, ``multiply``, ``gradients`` and ``rescale`` are compiled.
@@ -39,8 +39,8 @@ class WeightMethod(nn.Cell):
         self.activation: Any = None
 
     def construct(self, seed: Tensor, inputs: tuple, operands: tuple) -> Tensor:
-        # `seed` is in the operands of those that use it. It is an argument because MindSpore, where it does not compile,
-        # takes what `bprop` returns for (gradients of arguments, a dict of parameters' gradients) if a tuple comes first.
+        # `seed` is in the operands of those that use it. It is the first argument because PyNative mode takes what
+        # `bprop` returns for (gradients of arguments, a dict of parameters' gradients) if it begins with a tuple.
         return self.multiply(self.activated(inputs), operands)
 
     def bprop(self, seed, inputs, operands, out, dout):
