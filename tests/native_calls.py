@@ -13,6 +13,11 @@ LIBRARY = Path(__file__).parent.parent / "mindcoder" / "native" / "libmindcoder_
 OTHER_LIBRARY = "MINDCODER_TEST_LIBRARY"  # path of another build to test
 
 
+def pytest_command(file: str, names: str) -> list[str]:
+    """Arguments of Python that run ``file``'s tests of these names (as ``-k``) in a process without MindSpore."""
+    return ["-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", file, "-k", names]
+
+
 class OperatorLibrary:
     """The functions of a library.
 

@@ -48,7 +48,7 @@ def key_value_shard(config: TransformerConfig, size: int) -> Shard:
 
 
 def linear_shard(module: str, config: TransformerConfig, size: int) -> Shard:
-    """How the module of a layer is divided over ``size`` ranks; modules that are no linear layers are replicated."""
+    """How a layer's module is sharded over ``size`` ranks; modules other than linear layers are replicated."""
     return key_value_shard(config, size) if module in KEY_VALUE else LINEAR_SHARDS.get(module, Shard.REPLICATED)
 
 

@@ -149,7 +149,7 @@ struct Layer {
 
 constexpr int step_weight(int index) { return StepInputs::COUNT + index; }
 
-// Where the inputs of a layer begin, and how many inputs a layer has.
+// Index of the first layer's first input, and the number of inputs per layer.
 struct Layers {
   int first, each;
 

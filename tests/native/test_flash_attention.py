@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from native_calls import OperatorLibrary
+from native_calls import OperatorLibrary, pytest_command
 from torch.nn.functional import scaled_dot_product_attention
 
 BSH, BNSD, SBH, BSND, TND = range(5)
@@ -351,17 +351,7 @@ def test_the_number_of_threads_changes_no_bit(library):
 @pytest.mark.parametrize("pairs", ["0", "1"])
 def test_without_the_matrix_unit(library, pairs):
     """With AVX512-BF16 for bfloat16 and without, where the processor has it."""
-    command = [
-        "-m",
-        "pytest",
-        "-q",
-        "--noconftest",
-        "-p",
-        "no:cacheprovider",
-        __file__,
-        "-k",
-        "result or pytorch or finite or alone",
-    ]
+    command = pytest_command(__file__, "result or pytorch or finite or alone")
     done = with_settings(command, MINDCODER_TILES="0", MINDCODER_PAIRS=pairs)
     assert done.returncode == 0, done.stdout
 

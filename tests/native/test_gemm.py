@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from native_calls import pytest_command
 
 LIBRARY = Path(
     os.environ.get("MINDCODER_LIBRARY") or Path(__file__).parents[2] / "mindcoder/native/libmindcoder_cpu.so"
@@ -112,26 +113,20 @@ def test_other_kernels(kernel):
     run_again("float64s or mixed or accurate or large", kernel)
 
 
+def here() -> dict[str, str]:
+    """The environment of a process that imports what this one does."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 def run_again(names: str, environment: dict[str, str]) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--noconftest",
-        "-p",
-        "no:cacheprovider",
-        str(Path(__file__)),
-        "-k",
-        names,
-    ]
-    found = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    command = [sys.executable, *pytest_command(__file__, names)]
+    found = subprocess.run(command, env=here() | environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout[-2000:]
 
 
 def test_the_number_of_threads_changes_no_bit(library):
     def digest(threads: int) -> str:
-        environment = os.environ | {"MINDCODER_THREADS": str(threads)}
+        environment = here() | {"MINDCODER_THREADS": str(threads)}
         command = [sys.executable, "-c", "import test_gemm; test_gemm.print_digest()"]
         found = subprocess.run(command, env=environment, cwd=Path(__file__).parent, capture_output=True, text=True)
         assert found.returncode == 0, found.stderr

@@ -20,7 +20,7 @@ class MultiLoRA(WeightMethod):
     Args:
         base: keeps the layer's weight.
         a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this rank's shards of them.
-        shares: ``[T, R]``, 1 where one of a step's tokens takes a column, 0 elsewhere; T is the most that a step has.
+        shares: ``[T, R]``, 1 where a token uses a column's adapter, 0 elsewhere; T is the most tokens a step has.
     """
 
     def __init__(self, base: WeightMethod, a: Parameter, b: Parameter, shares: Parameter) -> None:
