@@ -12,8 +12,7 @@ from typing import Any
 
 import mindspore as ms
 
-from mindcoder.backend.argument_table import argument_table
-from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.library import LIBRARY, argument_table
 from mindcoder.backend.native_operator import custom, in_its_order
 
 SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone

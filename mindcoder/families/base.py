@@ -8,11 +8,20 @@ from typing import Any, get_args
 
 from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Field
-from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightTable
 from mindcoder.sections.decoder_section import DecoderSection
+
+
+@dataclass(frozen=True)
+class InfillTokens:
+    """Fill-in-the-middle tokens in prefix-suffix-middle order; ``stop`` ends the middle if it is not eos."""
+
+    prefix: str
+    suffix: str
+    middle: str
+    stop: str | None = None
 
 
 @dataclass(frozen=True)

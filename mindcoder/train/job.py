@@ -291,7 +291,7 @@ def with_prepared_texts(config: RunConfig, run_mode: str, tokenizer: CodeTokeniz
 
 
 def _train(configuration: Configuration, job: Job, request: TrainRequest, callbacks: Sequence[Callback]) -> Run:
-    from mindcoder.train.callbacks.history import History
+    from mindcoder.train.callbacks.base import History
     from mindcoder.train.run import train
 
     history = History()

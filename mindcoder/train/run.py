@@ -40,13 +40,13 @@ from mindcoder.train.build import (
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.checkpointing import Checkpointing
 from mindcoder.train.datasets import build_eval_loader, build_train_loader
-from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_evaluation
 from mindcoder.train.from_section import build_schedule
 from mindcoder.train.identity import NO_BASE, Identity, compare, identity_of
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.objectives.registry import build_objective, objective_entry
 from mindcoder.train.options import TrainOptions
+from mindcoder.train.report import write_run_description
 from mindcoder.train.request import TrainRequest
 from mindcoder.train.resume import resume_source
 from mindcoder.train.trainer import Trainer

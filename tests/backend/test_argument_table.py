@@ -15,8 +15,7 @@ from mindspore import Tensor, ops
 
 import mindcoder
 from mindcoder.backend import native, native_operator
-from mindcoder.backend.argument_table import ArgumentTable, argument_table
-from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.library import LIBRARY, ArgumentTable, argument_table
 from mindcoder.backend.native_operator import Output, like
 from mindcoder.errors import UserError
 

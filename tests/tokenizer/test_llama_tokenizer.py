@@ -11,7 +11,7 @@ from families import sentencepiece_model
 from mindcoder.data.encode import IGNORED_LABEL, encode_record
 from mindcoder.data.readers import Record
 from mindcoder.errors import UserError
-from mindcoder.generate.stream import TextStream
+from mindcoder.generate.text import TextStream
 from mindcoder.tokenizer import load_tokenizer
 
 TRICKY = [

@@ -11,8 +11,7 @@ from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Flag, Number, Only, Repeats, Token, Whole
 from mindcoder.families.special_fields import Gelu
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.families.weight_rules import pairs
-from mindcoder.families.weight_table import WeightRule, WeightTable
+from mindcoder.families.weight_table import WeightRule, WeightTable, pairs
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, MindFormersClasses
-from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.base import Family, InfillTokens, MindFormersClasses
 from mindcoder.families.prompt_template import chatml
 from mindcoder.families.qwen2.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.qwen2.section import Qwen2Section, network

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, MindFormersClasses
-from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.base import Family, InfillTokens, MindFormersClasses
 from mindcoder.families.prompt_template import PromptTemplate
 from mindcoder.families.starcoder2.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.starcoder2.section import StarCoder2Section, network
