@@ -14,7 +14,7 @@ from mindcoder.checkpoint.mindformers.rank_tree import RankTree
 from mindcoder.checkpoint.mindformers.weights import MindFormersWeights
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.stored_weights import Weights
-from mindcoder.data.text_format import TextFormat, read_text_format
+from mindcoder.data.text_format import read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import file_there
@@ -59,18 +59,10 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
     Raises:
         UserError: not an adapter, damaged, or of another network.
     """
-    adapter = find_adapter(path_of(location, "adapter")).read_updates(config)
+    found = find_adapter(path_of(location, "adapter"))
+    adapter = replace(found.read_updates(config), text_format=found.text_format())
     check_fit(adapter, config.parameter_shapes())
     return adapter
-
-
-def adapter_format(location: str | Path) -> TextFormat:
-    """Prompt template and tokenizer that an adapter was trained with, if recorded.
-
-    Raises:
-        UserError: not an adapter.
-    """
-    return find_adapter(Path(location)).text_format()
 
 
 def _on_its_base(adapter: AdapterReader, location: str | Path, base: str | Path | None = None) -> Weights:
