@@ -42,7 +42,7 @@ class NativeDecoder(nn.Cell):
         bank: the network's adapters.
     """
 
-    mixes = True
+    supports_mixed_batches = True
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> None:
         super().__init__(auto_prefix=False)

@@ -32,7 +32,7 @@ class OperatorDecoder(nn.Cell):
         block_size: tokens of a block.
     """
 
-    mixes = False  # a step holds one prompt's tokens or one token of each sequence
+    supports_mixed_batches = False  # a step holds one prompt's tokens or one token of each sequence
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
         super().__init__(auto_prefix=False)

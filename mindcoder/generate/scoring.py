@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mindcoder.generate.adapters import AdapterBank
-from mindcoder.generate.runner import Piece, Runner
+from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
 
 
@@ -38,5 +38,5 @@ class Scorer:
         found = []
         for begin in range(0, len(ids), self.runner.chunk):
             part = ids[begin : begin + self.runner.chunk]
-            found.append(self.runner.run([Piece(part, begin, self.blocks, len(part), len(ids), adapter)]))
+            found.append(self.runner.run([StepInput(part, begin, self.blocks, len(part), len(ids), adapter)]))
         return np.concatenate(found)[:, : self.vocab_size]
