@@ -24,7 +24,7 @@ struct Product {
 };
 
 // Activations of one step, one row per token. The first `prompts` rows are prefill tokens, which come in large numbers
-// and use the processor's matrix unit, or packed panels (gemm.h) without one; decode tokens, which come one per
+// and use the processor's matrix unit, or prefill.h without one; decode tokens, which come one per
 // sequence, use neither.
 struct Rows {
   int64_t count, prompts;
