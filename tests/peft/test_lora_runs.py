@@ -101,7 +101,7 @@ def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path):
     assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[0]
 
 
-def test_a_prefix_is_learnt_resumed_and_used(workspace, tmp_path, tokenizer_folder):
+def test_a_prefix_is_learned_resumed_and_used(workspace, tmp_path, tokenizer_folder):
     name = "model.model_config.pet_config"
     prefix = {f"{name}.pet_type": "ptuning2", f"{name}.pre_seq_len": 32, f"{name}.dropout_prob": 0.1}
     load = ("--load_checkpoint", workspace / "base")
