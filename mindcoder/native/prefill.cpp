@@ -22,7 +22,7 @@ constexpr int64_t OUTPUTS = 6;  // of 16 registers 12 sums, 2 for tokens, 1 for 
 #endif
 constexpr int64_t VECTORS = 2, COLUMNS = VECTORS * LANES;
 constexpr int64_t DEPTH = 512;   // inputs that are summed in registers; fixed, so that sums do not depend on the tokens
-constexpr int64_t TOKENS = 192;  // at once: their panels (384 KiB) lie in a core's L2 cache
+constexpr int64_t TOKENS = 192;  // in a pass: their panels (384 KiB) lie in a core's L2 cache
 constexpr int64_t TASK = 16;     // tiles of outputs that a thread takes at once
 constexpr int64_t LINE = 64 / sizeof(float), LINES = DEPTH / LINE;  // a cache line, those of a row
 
@@ -42,8 +42,8 @@ void pack_panel(const float *x, int64_t stride, int64_t tokens, int64_t depth, f
   }
 }
 
-// sums[OUTPUTS][COLUMNS] of weights whose rows are `stride` apart, for a panel's first tokens. A pointer to every third row:
-// one to each would not fit into the registers.
+// sums[OUTPUTS][COLUMNS] of weights whose rows are `stride` apart, for a panel's first tokens. A pointer to every third
+// row: one to each would not fit into the registers.
 template <int64_t WIDTH>
 void tile(const float *weights, int64_t stride, const float *panel, int64_t depth, float *sums) {
   Lanes own[OUTPUTS][WIDTH] = {};
@@ -114,11 +114,13 @@ struct Prompts : Product {
 
   template <class Number>
   void run() const {
-    const Scratch memory(static_cast<size_t>((std::min(TOKENS, rows) + COLUMNS - 1) / COLUMNS * COLUMNS * DEPTH * 4));
+    const int64_t passes = (rows + TOKENS - 1) / TOKENS;
+    const int64_t most = ((rows + passes - 1) / passes + COLUMNS - 1) / COLUMNS * COLUMNS;  // tokens of a pass
+    const Scratch memory(static_cast<size_t>(most * DEPTH * 4));
     float *const panels = memory.as<float>();
     const int64_t tiles = (weight.outputs + OUTPUTS - 1) / OUTPUTS, tasks = (tiles + TASK - 1) / TASK;
-    for (int64_t token = 0; token < rows; token += TOKENS) {
-      const int64_t tokens = std::min(TOKENS, rows - token), count = (tokens + COLUMNS - 1) / COLUMNS;
+    for (int64_t token = 0; token < rows; token += most) {
+      const int64_t tokens = std::min(most, rows - token), count = (tokens + COLUMNS - 1) / COLUMNS;
       for (int64_t start = 0; start < weight.inputs; start += DEPTH) {
         const int64_t depth = std::min(DEPTH, weight.inputs - start);
         std::atomic<int64_t> next_panel{0}, next_task{0};
