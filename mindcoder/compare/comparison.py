@@ -64,7 +64,7 @@ class Comparison:
         kl: mean over the tokens of the divergence KL(A‖B) of the distributions, in nats.
         max_kl: the largest of them.
         agreement: share of the tokens for which both models' likeliest token is the same.
-        perplexity_a, perplexity_b: of the texts.
+        perplexity_a, perplexity_b: of the texts, prompts included.
         first: the first token whose likeliest prediction differs; None if there is none.
     """
 
