@@ -85,7 +85,7 @@ def _tokenizers(given: str | None, a: ModelSource, b: ModelSource) -> tuple[Code
     asked = None if given is None else load_tokenizer(given)
     first, second = (asked or source.tokenizer for source in (a, b))
     if first is None and second is None:
-        raise UserError("has no tokenizer with it, nor has B; name one with --tokenizer", a.location)
+        raise UserError("has no tokenizer with it, nor has B; name one with verify's --tokenizer", a.location)
     for source, own, other in ((a, first, b), (b, second, a)):
         if own is None:
             log.info("%s has no tokenizer: that of %s is taken", source.location, other.location)
