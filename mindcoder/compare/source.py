@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from mindcoder.checkpoint.adapter import Adapter, Update, unmerged_plans
+from mindcoder.checkpoint.adapter_weights import PeftAdapter, RunAdapter
 from mindcoder.checkpoint.load import FittingWeights, fitting_weights, load_weights
-from mindcoder.checkpoint.peft_settings import is_peft
 from mindcoder.checkpoint.store import find_checkpoint
-from mindcoder.checkpoint.weights import Weights, open_adapted, open_weights
+from mindcoder.checkpoint.stored_weights import Weights
+from mindcoder.checkpoint.weights import open_adapted, open_weights
 from mindcoder.config.given import read_configuration
 from mindcoder.errors import UserError
 from mindcoder.families.from_section import config_from_section
@@ -128,10 +129,7 @@ def _configured(file: str) -> ModelSource:
 
 def is_adapter(path: Path) -> bool:
     """Whether a folder is a PEFT adapter or a run that has trained one."""
-    if not path.is_dir():
-        return False
-    checkpoint = None if is_peft(path) else find_checkpoint(path)
-    return is_peft(path) or (checkpoint is not None and "adapter" in checkpoint.state)
+    return path.is_dir() and (PeftAdapter.at(path) or RunAdapter.of(find_checkpoint(path))) is not None
 
 
 def described_by(source: ModelSource, other: ModelSource) -> ModelSource:
