@@ -85,7 +85,7 @@ def test_resuming_an_adapter_repeats_its_losses(workspace):
 def with_tokenizer(run, tokenizer, target):
     """A copy of a run that was not given its tokenizer, with it."""
     shutil.copytree(run, target)
-    shutil.copytree(tokenizer, target / "tokenizer")
+    shutil.copytree(tokenizer, target / "tokenizer", dirs_exist_ok=True)
     return target
 
 
