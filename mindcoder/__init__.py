@@ -8,10 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mindcoder.api import convert, finetune, load, plan, pretrain
+from mindcoder.api import convert, finetune, load, plan, pretrain, verify
 from mindcoder.errors import UserError
 
 if TYPE_CHECKING:
+    from mindcoder.compare.comparison import Comparison
     from mindcoder.generate.loaded_model import Answer, Model
     from mindcoder.planning.estimate import Estimate
     from mindcoder.train.callbacks.base import Callback
@@ -21,6 +22,7 @@ __version__ = "0.6.0"
 __all__ = [
     "Answer",
     "Callback",
+    "Comparison",
     "Estimate",
     "Model",
     "Run",
@@ -31,11 +33,13 @@ __all__ = [
     "load",
     "plan",
     "pretrain",
+    "verify",
 ]
 
 _TYPES = {
     "Answer": "mindcoder.generate.loaded_model",
     "Callback": "mindcoder.train.callbacks.base",
+    "Comparison": "mindcoder.compare.comparison",
     "Estimate": "mindcoder.planning.estimate",
     "Model": "mindcoder.generate.loaded_model",
     "Run": "mindcoder.train.job",

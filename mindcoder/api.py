@@ -10,6 +10,7 @@ from mindcoder.errors import UserError
 
 if TYPE_CHECKING:
     from mindcoder.checkpoint.convert import Conversion
+    from mindcoder.compare.comparison import Comparison
     from mindcoder.config.given import Config
     from mindcoder.generate.loaded_model import Model
     from mindcoder.planning.estimate import Estimate
@@ -212,6 +213,76 @@ def convert(
             layout,
         )
     )
+
+
+def verify(
+    a: str | Path,
+    b: str | Path,
+    data: str | Path,
+    *,
+    base: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    template: str | None = None,
+    tokens: int | None = None,
+    max_length: int | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    device_id: int = 0,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Compare what two models say of every next token of some texts; the verb verify.
+
+    Both are in memory, and one chunk of logits of each. An adapter is computed beside its base model, not merged.
+
+    Args:
+        a, b: all that `load` reads; also a YAML file whose ``load_checkpoint`` names the weights. A ``.ckpt`` without
+            ``config.json`` takes its architecture from the other model.
+        data: JSON, JSONL or plain text: a file, a glob or a registered name.
+        base: base model of an adapter, if it has moved.
+        tokenizer: vocabulary file or folder of both models; by default each has its own, and they must give the texts
+            the same ids.
+        template: prompt template of instructions; by default the one that ``a`` was trained with, else its family's.
+        tokens: compare this many tokens at most.
+        max_length: longest text, in tokens; documents are divided, other records are cut. By default 2048, or the
+            models' positions.
+        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
+        device, device_id, threads: as of `load`.
+        progress: show a bar where standard error is a terminal.
+
+    Returns:
+        A `mindcoder.Comparison` with ``kl``, ``max_difference``, ``agreement``, ``perplexity_a``, ``first`` and more;
+        ``print`` shows the table, ``summary()`` is one line.
+
+    Raises:
+        UserError: a model or the data are not there, the tokenizers differ, or a logit is not a number.
+    """
+    _check_choice("device", device, DEVICES)
+    _check_choice("dtype", dtype, WEIGHT_DTYPES)
+    for name, count in (("tokens", tokens), ("max_length", max_length), ("threads", threads)):
+        if count is not None:
+            _check_positive(name, count)
+    from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.graph_lock import GRAPH_LOCK
+
+    with GRAPH_LOCK, interruptible():
+        setup_device(device, device_id, threads=threads)
+        from mindcoder.compare.run import CompareRequest, compare
+
+        return compare(
+            CompareRequest(
+                str(a),
+                str(b),
+                str(data),
+                None if base is None else str(base),
+                None if tokenizer is None else str(tokenizer),
+                template,
+                tokens,
+                max_length,
+                dtype,
+                progress,
+            )
+        )
 
 
 def plan(

@@ -141,3 +141,17 @@ def merge_plans(plans: Mapping[str, TensorPlan], adapter: Adapter) -> dict[str, 
         tensor = MergedTensor(name, plan.sources[0].file, plan.dtype, plan.shape, plan=plan, update=update)
         merged[name] = replace(plan, sources=(tensor,), build=None)
     return merged
+
+
+def unmerged_plans(plans: Mapping[str, TensorPlan]) -> tuple[dict[str, TensorPlan], dict[str, Update]]:
+    """The inverse of `merge_plans`: plans of the base model's parameters, and the updates by linear layer.
+
+    DoRA's stay merged: they rescale the rows of the sum.
+    """
+    base, updates = dict(plans), {}
+    for name, plan in plans.items():
+        tensor = plan.sources[0] if plan.sources else None
+        if isinstance(tensor, MergedTensor) and tensor.update is not None and tensor.update.magnitude is None:
+            assert tensor.plan is not None
+            base[name], updates[name.removesuffix(".weight")] = tensor.plan, tensor.update
+    return base, updates

@@ -20,6 +20,7 @@ from mindcoder.cli import (
     plan_verb,
     report_verb,
     serve_verb,
+    verify_verb,
     weight_verbs,
 )
 from mindcoder.cli.arguments import add_run_flags
@@ -94,6 +95,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
     "weights": (
         Verb("inspect", "describe weights", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
         Verb("convert", "convert weights between formats", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
+        Verb("verify", "compare what two models say", verify_verb.add_verify_flags, verify_verb.verify_verb),
         Verb("merge-lora", "merge an adapter into its base", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
         Verb(
             "export-lora",

@@ -12,6 +12,7 @@ from mindcoder.checkpoint.report import report
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
+from mindcoder.cli.verify_verb import add_verify_flag, check_verify_flag, print_verification
 from mindcoder.sizes import parse_bytes
 
 
@@ -38,6 +39,7 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             flag, type=positive, default=1, metavar="N", help=f"split DST over {meaning}; one file per rank"
         )
+    add_verify_flag(parser, "SRC")
     add_conversion_options(parser)
 
 
@@ -68,6 +70,7 @@ def conversion(arguments: argparse.Namespace) -> dict[str, Any]:
 def convert_verb(arguments: argparse.Namespace) -> int:
     """Convert and print what was written."""
     start_logging()
+    check_verify_flag(arguments)
     done = convert(
         arguments.source,
         arguments.target,
@@ -80,6 +83,7 @@ def convert_verb(arguments: argparse.Namespace) -> int:
         f"{done.kind} -> {done.to}: {done.target} ({done.tensors} tensors, {done.nbytes / 1e6:.1f} MB, "
         f"{done.seconds:.1f} s, {rate:.0f} MB/s)"
     )
+    print_verification(arguments.verify, arguments.source, arguments.target)
     return 0
 
 

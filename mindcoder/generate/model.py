@@ -190,12 +190,20 @@ def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
     """
     if request.tokenizer is not None:
         return load_tokenizer(request.tokenizer)
+    found = own_tokenizer(weights, request.path)
+    if found is None:
+        raise UserError("has no tokenizer with it; name one with --tokenizer", request.path)
+    return found
+
+
+def own_tokenizer(weights: Weights, location: str) -> CodeTokenizer | None:
+    """The tokenizer that lies with ``weights``, which were opened at ``location``; None if there is none."""
     folders = [file.parent for file in weights.companions.values()]
-    for folder in [*folders, Path(request.path), Path(request.path) / "tokenizer"]:
+    for folder in [*folders, Path(location), Path(location) / "tokenizer"]:
         file = find_tokenizer(folder)
         if file is not None:
             return load_tokenizer(file)
-    raise UserError("has no tokenizer with it; name one with --tokenizer", request.path)
+    return None
 
 
 def _config(weights: Weights, dtype: str) -> TransformerConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,14 +29,17 @@ class Scorer:
         self.blocks, self.vocab_size = list(range(1, blocks + 1)), decoder.config.vocab_size
         self.runner = Runner(decoder, blocks + 1, block_size, max_length, 1, chunk, wanted=chunk, bank=bank)
 
-    def logits(self, ids: Sequence[int], adapter: int = 0) -> np.ndarray:
-        """Float32 ``[T, V]`` for ``T`` ids, at most ``max_length``.
+    def chunks(self, ids: Sequence[int], adapter: int = 0) -> Iterator[np.ndarray]:
+        """Float32 ``[chunk, V]`` after ``[chunk, V]`` for ``T`` ids, at most ``max_length``; the last may be shorter.
 
         Args:
             adapter: its number in the bank; 0 is the base model.
         """
-        found = []
         for begin in range(0, len(ids), self.runner.chunk):
             part = ids[begin : begin + self.runner.chunk]
-            found.append(self.runner.run([StepInput(part, begin, self.blocks, len(part), len(ids), adapter)]))
-        return np.concatenate(found)[:, : self.vocab_size]
+            inputs = [StepInput(part, begin, self.blocks, len(part), len(ids), adapter)]
+            yield self.runner.run(inputs)[:, : self.vocab_size]
+
+    def logits(self, ids: Sequence[int], adapter: int = 0) -> np.ndarray:
+        """All of `chunks` together: float32 ``[T, V]``."""
+        return np.concatenate(list(self.chunks(ids, adapter)))

@@ -176,7 +176,7 @@ def checked(mode: str, configuration: Configuration) -> Job:
         rank = int(os.environ.get("RANK_ID", "0"))
     if config.load_checkpoint:
         path_of(config.load_checkpoint)  # its tokenizer is looked up next
-    tokenizer = _tokenizer(config, required=mode == "predict")
+    tokenizer = configured_tokenizer(config, required=mode == "predict")
     if tokenizer is not None and tokenizer.vocab_size > config.model.settings.vocab_size:
         file, line = source.location(("model", "model_config", "vocab_size"))
         raise UserError(
@@ -320,8 +320,12 @@ def _clear_up(output: Path) -> None:
         clear_abandoned(folder)
 
 
-def _tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
-    """The tokenizer of the YAML file or the flags; by default the one beside the checkpoint."""
+def configured_tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | None:
+    """The tokenizer of the YAML file or the flags; by default the one beside the checkpoint.
+
+    Raises:
+        UserError: there is none although it is required, or it is damaged.
+    """
     section = config.processor.tokenizer
     options: dict[str, Any] = {"pad_token": section.pad_token or None, "add_bos": section.add_bos_token}
     if section.is_given:

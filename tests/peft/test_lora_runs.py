@@ -82,7 +82,14 @@ def test_resuming_an_adapter_repeats_its_losses(workspace):
     assert losses(workspace / "cut") == losses(workspace / "adapter")
 
 
-def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path):
+def with_tokenizer(run, tokenizer, target):
+    """A copy of a run that was not given its tokenizer, with it."""
+    shutil.copytree(run, target)
+    shutil.copytree(tokenizer, target / "tokenizer", dirs_exist_ok=True)
+    return target
+
+
+def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path, tokenizer_folder):
     adapter, base = workspace / "adapter", workspace / "base"
     done = mindcoder("merge-lora", base, adapter, tmp_path / "hf")
     assert done.returncode == 0, done.stderr
@@ -95,8 +102,10 @@ def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path):
     scores = [run("eval", workspace, "e", "--load_checkpoint", place).stdout for place in (adapter, tmp_path / "hf")]
     assert "perplexity" in scores[0] and scores[0] == scores[1]
     assert run("eval", workspace, "e", "--load_checkpoint", base).stdout != scores[0]
-    exported = mindcoder("export-lora", adapter, tmp_path / "peft")
+    complete = with_tokenizer(adapter, tokenizer_folder, tmp_path / "complete")
+    exported = mindcoder("export-lora", complete, tmp_path / "peft", "--verify", SAMPLES)
     assert exported.returncode == 0 and "tensors" in exported.stdout, exported.stderr
+    assert "verify: top-1 agreement 100.000 %" in exported.stdout
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["rank_pattern"] == {"attn.c_attn": 12}
     assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[0]
 
@@ -131,8 +140,10 @@ def test_a_prefix_is_learned_resumed_and_used(workspace, tmp_path, tokenizer_fol
     assert refused(
         mindcoder("merge-lora", workspace / "base", workspace / "prefix", tmp_path / "x"), "cannot be merged"
     )
-    exported = mindcoder("export-lora", workspace / "prefix", tmp_path / "peft")
+    complete = with_tokenizer(workspace / "prefix", tokenizer_folder, tmp_path / "complete")
+    exported = mindcoder("export-lora", complete, tmp_path / "peft", "--verify", SAMPLES)
     assert exported.returncode == 0 and "1 tensors" in exported.stdout, exported.stderr
+    assert "verify: top-1 agreement 100.000 %" in exported.stdout
     assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[1]
     again = run("finetune", workspace, "again", "--load_checkpoint", workspace / "prefix")
     assert refused(again, "train from the base model it belongs to")
