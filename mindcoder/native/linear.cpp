@@ -2,6 +2,7 @@
 
 #include "amx.h"
 #include "gemm.h"
+#include "quantized.h"
 #include "thread_pool.h"
 #include "vectors.h"
 
@@ -27,12 +28,13 @@ namespace {
 void multiply_by_panels(const Product &product) {
   const Matrix &weight = product.weight;
   const GemmType type = weight.numbers.format == Format::float16 ? GemmType::float16 : GemmType::float32;
+  const GemmOperand numbers = rows_of(weight.numbers.data, type, weight.inputs);
   gemm({.batch = 1,
         .m = product.rows,
         .n = weight.outputs,
         .k = weight.inputs,
         .a = rows_of(product.x, GemmType::float32, weight.inputs),
-        .b = rows_of(weight.numbers.data, type, weight.inputs),
+        .b = weight.is_quantized() ? rows_of(weight) : numbers,
         .c = product.y,
         .element = GemmType::float32,
         .row_stride = weight.outputs,
@@ -49,12 +51,14 @@ void multiply_by_panels(const Product &product) {
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y) {
   if (rows.prompts > 0) {
     const Product prompts{x, rows.prompts, weight, bias, residual, y};
-    if (amx_available()) multiply_amx(prompts);
+    if (amx_available() && !weight.is_quantized()) multiply_amx(prompts);
     else multiply_by_panels(prompts);
   }
   const int64_t others = rows.count - rows.prompts;
   if (others == 0) return;
   const float *own_residual = residual == nullptr ? nullptr : residual + rows.prompts * weight.outputs;
-  multiply_by_vectors({x + rows.prompts * weight.inputs, others, weight, bias, own_residual,
-                       y + rows.prompts * weight.outputs});
+  const Product product{x + rows.prompts * weight.inputs, others, weight, bias, own_residual,
+                        y + rows.prompts * weight.outputs};
+  if (weight.is_quantized()) multiply_integers(product);
+  else multiply_by_vectors(product);
 }
