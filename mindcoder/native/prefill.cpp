@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <type_traits>
 
+#include "quantized.h"
 #include "scratch.h"
 #include "thread_pool.h"
 #include "transpose.h"
@@ -24,7 +24,7 @@ constexpr int64_t VECTORS = 2, COLUMNS = VECTORS * LANES;
 constexpr int64_t DEPTH = 512;   // inputs that are summed in registers; fixed, so that sums do not depend on the tokens
 constexpr int64_t TOKENS = 192;  // in a pass: their panels (384 KiB) lie in a core's L2 cache
 constexpr int64_t TASK = 16;     // tiles of outputs that a thread takes at once
-constexpr int64_t LINE = 64 / sizeof(float), LINES = DEPTH / LINE;  // a cache line, those of a row
+constexpr int64_t LINE = 64;     // bytes of a cache line
 
 // Panels of `depth` inputs of the tokens; those that a last panel lacks are zeros.
 void pack_panel(const float *x, int64_t stride, int64_t tokens, int64_t depth, float *panel) {
@@ -70,33 +70,47 @@ void tile(const float *weights, int64_t stride, const float *panel, int64_t dept
       store(sums + output * COLUMNS + vector * LANES, own[output][vector]);
 }
 
-struct Prompts : Product {
-  // Rows of a tile of weights as floats, DEPTH apart; zeros for those that the last tile lacks.
-  template <class Number>
-  void widen(const Number *numbers, int64_t width, int64_t depth, float *to) const {
-    for (int64_t output = 0; output < OUTPUTS; output++, numbers += weight.inputs, to += DEPTH) {
-      if (output >= width) std::fill_n(to, depth, 0.0f);
-      else
-        for (int64_t at = 0; at < depth; at += LANES)
-          store(to + at, depth - at >= LANES ? load(numbers + at) : load_some(numbers + at, depth - at));
-    }
+// Bytes between two rows of a weight, and those of so many of its numbers.
+int64_t bytes_of(const Matrix &weight, int64_t numbers) {
+  switch (weight.numbers.format) {
+    case Format::float32: return numbers * 4;
+    case Format::float16: return numbers * 2;
+    case Format::int8: return numbers;
+    case Format::int4: return numbers / 2;
   }
+  return 0;
+}
 
+// `count` numbers of an output from the input `first`, as floats.
+void widen(const Matrix &weight, int64_t output, int64_t first, int64_t count, float *to) {
+  if (weight.is_quantized()) return dequantize(weight, output, first, count, to);
+  for (int64_t at = 0; at < count; at += LANES)
+    store(to + at, load_some(weight.numbers, output * weight.inputs + first + at, count - at));
+}
+
+struct Prompts : Product {
   // A tile of outputs from `first`, for all panels of `tokens` tokens from `token`, over inputs from `start`.
-  template <class Number>
   void outputs(int64_t first, int64_t token, int64_t tokens, int64_t start, int64_t depth, const float *panels) const {
     alignas(64) float floats[OUTPUTS * DEPTH];
     const int64_t width = std::min(OUTPUTS, weight.outputs - first);
-    const Number *numbers = static_cast<const Number *>(weight.numbers.data) + first * weight.inputs + start;
-    const bool as_they_lie = std::is_same_v<Number, float> && width == OUTPUTS;
-    if (!as_they_lie) widen(numbers, width, depth, floats);
-    const float *const weights = as_they_lie ? reinterpret_cast<const float *>(numbers) : floats;
+    const bool as_they_lie = weight.numbers.format == Format::float32 && width == OUTPUTS;
+    if (!as_they_lie) {
+      for (int64_t output = 0; output < width; output++)
+        widen(weight, first + output, start, depth, floats + output * DEPTH);
+      std::fill(floats + width * DEPTH, floats + OUTPUTS * DEPTH, 0.0f);
+    }
+    const float *const own = static_cast<const float *>(weight.numbers.data) + first * weight.inputs + start;
+    const float *const weights = as_they_lie ? own : floats;
     const int64_t stride = as_they_lie ? weight.inputs : DEPTH;
-    const int64_t count = (tokens + COLUMNS - 1) / COLUMNS, lines = OUTPUTS * LINES;
+    const int64_t row_bytes = bytes_of(weight, weight.inputs), bytes = bytes_of(weight, depth);
+    const char *const next = static_cast<const char *>(weight.numbers.data) + (first + OUTPUTS) * row_bytes +
+                             bytes_of(weight, start);
+    const int64_t count = (tokens + COLUMNS - 1) / COLUMNS, row_lines = (bytes + LINE - 1) / LINE;
+    const int64_t lines = OUTPUTS * row_lines;
     for (int64_t panel = 0; panel < count; panel++) {
-      // The next tile's weights, a share with each panel: the hardware does not see six rows coming.
+      // The next tile's weights, a share with each panel: the hardware does not see so many rows coming.
       for (int64_t line = lines * panel / count; line < lines * (panel + 1) / count; line++)
-        __builtin_prefetch(numbers + (OUTPUTS + line / LINES) * weight.inputs + line % LINES * LINE, 0, 2);
+        __builtin_prefetch(next + line / row_lines * row_bytes + line % row_lines * LINE, 0, 2);
       const int64_t height = std::min(COLUMNS, tokens - panel * COLUMNS);
       alignas(64) float sums[OUTPUTS * COLUMNS];
       const float *const own_panel = panels + panel * DEPTH * COLUMNS;
@@ -112,7 +126,6 @@ struct Prompts : Product {
     }
   }
 
-  template <class Number>
   void run() const {
     const int64_t passes = (rows + TOKENS - 1) / TOKENS;
     const int64_t most = ((rows + passes - 1) / passes + COLUMNS - 1) / COLUMNS * COLUMNS;  // tokens of a pass
@@ -134,7 +147,7 @@ struct Prompts : Product {
         run_on_all_threads([&](int) {
           for (int64_t task = next_task++; task < tasks; task = next_task++)
             for (int64_t index = task * TASK; index < std::min((task + 1) * TASK, tiles); index++)
-              outputs<Number>(index * OUTPUTS, token, tokens, start, depth, panels);
+              outputs(index * OUTPUTS, token, tokens, start, depth, panels);
         });
       }
     }
@@ -148,8 +161,4 @@ struct Prompts : Product {
 
 }  // namespace
 
-void multiply_by_columns(const Product &product) {
-  const Prompts prompts{product};
-  if (product.weight.numbers.format == Format::float16) prompts.run<Half>();
-  else prompts.run<float>();
-}
+void multiply_by_columns(const Product &product) { Prompts{product}.run(); }

@@ -7,7 +7,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import matrix_product
-from mindcoder.models.methods.base import ReadTensor, WeightMethod
+from mindcoder.models.methods.base import NativeParameters, ReadTensor, WeightMethod
 
 
 def _matrix_products(compute_dtype: str) -> tuple[nn.Cell, nn.Cell, nn.Cell]:
@@ -80,6 +80,6 @@ class Dense(WeightMethod):
         """Of the input and the weight."""
         return self.grad_input(dout, operands[0]), (self.grad_weight(dout, x),)
 
-    def native_parameters(self) -> tuple[Parameter, Parameter | None, Parameter | None] | None:
+    def native_parameters(self) -> NativeParameters | None:
         """The weight."""
-        return self.weight, None, None
+        return NativeParameters(self.weight)
