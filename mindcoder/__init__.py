@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mindcoder.api import convert, finetune, load, plan, pretrain
+from mindcoder.api import convert, finetune, load, plan, pretrain, quantize
 from mindcoder.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "plan",
     "pretrain",
+    "quantize",
 ]
 
 _TYPES = {
