@@ -13,7 +13,7 @@ from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, HuggingFaceWeights
 from mindcoder.checkpoint.mindcoder_weights import MindCoderFolder, TrainingCheckpoint
 from mindcoder.checkpoint.mindformers.rank_tree import RankTree
 from mindcoder.checkpoint.mindformers.weights import MindFormersWeights
-from mindcoder.checkpoint.quantized.compressed_tensors import CONFIG_KEY, METHOD, open_compressed_tensors
+from mindcoder.checkpoint.quantized import awq, compressed_tensors, gptq
 from mindcoder.checkpoint.quantized.msmodelslim import open_msmodelslim
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.stored_weights import Weights
@@ -22,6 +22,8 @@ from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import file_there, read_json_object
 from mindcoder.locations import hub_hint, path_of, refuse_what_holds_no_weights
+
+QUANTIZATION = "quantization_config"  # in config.json
 
 
 def open_weights(location: str | Path) -> Weights:
@@ -95,13 +97,13 @@ def _open_quantized(path: Path) -> Weights | None:
     if not path.is_dir() or not file_there(file):
         return None
     values = read_json_object(file, CONFIG_LIMIT)
-    found = values.get(CONFIG_KEY)
+    found = values.get(QUANTIZATION)
     if found is None:
         return None
     method = found.get("quant_method") if isinstance(found, Mapping) else found
     if method not in QUANTIZED_READERS:
         known = " or ".join(QUANTIZED_READERS)
-        raise UserError(f"{CONFIG_KEY}.quant_method {method!r:.60} is not implemented; expected {known}", file)
+        raise UserError(f"{QUANTIZATION}.quant_method {method!r:.60} is not implemented; expected {known}", file)
     return QUANTIZED_READERS[method](path, values)
 
 
@@ -115,7 +117,11 @@ def _open_run(path: Path) -> Weights | None:
 
 
 # By quantization_config.quant_method; they take the content of config.json too.
-QUANTIZED_READERS: Mapping[str, Callable[[Path, dict[str, Any]], Weights]] = {METHOD: open_compressed_tensors}
+QUANTIZED_READERS: Mapping[str, Callable[[Path, dict[str, Any]], Weights]] = {
+    compressed_tensors.METHOD: compressed_tensors.open_compressed_tensors,
+    gptq.METHOD: gptq.open_gptq,
+    awq.METHOD: awq.open_awq,
+}
 
 # In this order: a folder may also hold files that a later reader would take.
 READERS: tuple[Callable[[Path], Weights | None], ...] = (

@@ -9,7 +9,6 @@ W = (weight - zero_point) * weight_scale.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from mindcoder.checkpoint.companions import find_companions
-from mindcoder.checkpoint.huggingface import config_of, list_folder
+from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
+from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
 from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, SIGN_OF_NIBBLES, WORD_BITS, from_words, to_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
-from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, in_floating_point
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor, convert_dtype
 from mindcoder.errors import UserError
 
 METHOD = "compressed-tensors"
 CONFIG_KEY = "quantization_config"
 PACKED, INTEGERS = "pack-quantized", "int-quantized"
-# Keys, and the values that are implemented; None stands for null, ANY for all.
-ANY = object()
-OF_CONFIG: Mapping[str, tuple[Any, ...]] = {
+# Keys, and the values that are implemented, see `check_keys`.
+OF_CONFIG: Known = {
     "quant_method": (METHOD,),
     "format": (PACKED, INTEGERS),
     "quantization_status": ("compressed", "frozen"),
@@ -45,14 +43,14 @@ OF_CONFIG: Mapping[str, tuple[Any, ...]] = {
     "transform_config": (None, {}),
     "moe_sparsity_config": (None,),
 }
-OF_GROUP: Mapping[str, tuple[Any, ...]] = {
+OF_GROUP: Known = {
     "targets": (ANY,),
     "weights": (ANY,),
     "format": (None, PACKED, INTEGERS),
     "input_activations": (None,),
     "output_activations": (None,),
 }
-OF_WEIGHTS: Mapping[str, tuple[Any, ...]] = {
+OF_WEIGHTS: Known = {
     "num_bits": (4, 8),
     "type": ("int",),
     "symmetric": (True, False),
@@ -110,10 +108,8 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
     file = path / "config.json"
     values = dict(values)
     groups = _groups(values.pop(CONFIG_KEY), file)
-    config = config_of(values, file)
     tensors = list_folder(path)
-    quantized = {}
-    used: set[str] = set()
+    quantized, used = {}, set()
     for name in tensors:
         module, _, part = name.rpartition(".")
         if part != "weight_scale":
@@ -121,29 +117,15 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
         group = max(groups, key=lambda item, module=module: item.rank(module))
         if not group.rank(module):
             raise UserError(f"{name}: no group of {CONFIG_KEY}.config_groups has this module as a target", file)
-        parts = {part: tensors[f"{module}.{part}"] for part in _parts(group) if f"{module}.{part}" in tensors}
-        missing = [part for part in _parts(group) if part not in parts]
-        if missing:
-            raise UserError(f"{module}.{missing[0]} is missing ({group.form}, {group.integers})", path)
-        quantized[module] = _module(module, parts, group)
-        used |= {f"{module}.{part}" for part in parts}
-    floats = {name: tensor for name, tensor in tensors.items() if name not in used}
-    for name, tensor in floats.items():
-        if tensor.dtype not in (*FLOAT_DTYPES, "BOOL"):
-            raise UserError(f"{name} has dtype {tensor.dtype}, and belongs to no quantized module", tensor.file)
-    return CompressedTensorsWeights(
-        path=path,
-        config=config,
-        tensors=in_floating_point(floats, quantized),
-        companions=find_companions(path),
-        huggingface_config=values,
-        quantized=quantized,
-    )
+        parts = module_parts(module, _parts(group), tensors, f"{group.form}, {group.integers}", path)
+        quantized[module] = _module(parts, group)
+        used |= {tensor.name for tensor in parts.values()}
+    return CompressedTensorsWeights(**folder_of(path, values, tensors, used, quantized))
 
 
 def _groups(found: Any, file: Path) -> list[Group]:
     where = CONFIG_KEY
-    _check_keys(found, OF_CONFIG, where, file)
+    check_keys(found, OF_CONFIG, where, file)
     if not isinstance(found.get("config_groups"), Mapping) or not found["config_groups"]:
         raise UserError(f"{where}.config_groups: expected an object of groups", file)
     return [
@@ -153,11 +135,11 @@ def _groups(found: Any, file: Path) -> list[Group]:
 
 
 def _group(found: Any, where: str, form: str, file: Path) -> Group:
-    _check_keys(found, OF_GROUP, where, file)
+    check_keys(found, OF_GROUP, where, file)
     targets, weights = found.get("targets"), found.get("weights")
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
         raise UserError(f"{where}.targets: expected a list of names", file)
-    _check_keys(weights, OF_WEIGHTS, f"{where}.weights", file)
+    check_keys(weights, OF_WEIGHTS, f"{where}.weights", file)
     size = weights.get("group_size") or 0
     if (weights.get("strategy", "group" if size else "channel") == "group") != (size > 0):
         raise UserError(f"{where}.weights: strategy {weights.get('strategy')} with group_size {size!r:.20}", file)
@@ -167,27 +149,13 @@ def _group(found: Any, where: str, form: str, file: Path) -> Group:
     return Group(tuple(targets), Integers(bits, weights.get("symmetric", True), size), form)
 
 
-def _check_keys(found: Any, known: Mapping[str, tuple[Any, ...]], where: str, file: Path) -> None:
-    """Refuse keys that are not known and values that are not implemented."""
-    if not isinstance(found, Mapping):
-        raise UserError(f"{where}: expected an object, found {found!r:.60}", file)
-    for key, value in found.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            raise UserError(f"{where}.{key}: unknown key{f'; the nearest is {close[0]}' if close else ''}", file)
-        values = known[key]
-        if ANY not in values and not any(value == item and isinstance(value, type(item)) for item in values):
-            names = " or ".join("null" if item is None else str(item) for item in values)
-            raise UserError(f"{where}.{key} {value!r:.60} is not implemented; expected {names}", file)
-
-
 def _parts(group: Group) -> list[str]:
     """Names of a module's tensors."""
     names = ["weight_packed", "weight_shape"] if group.form == PACKED else ["weight"]
     return [*names, "weight_scale", *([] if group.integers.symmetric else ["weight_zero_point"])]
 
 
-def _module(module: str, parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
+def _module(parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
     """The integers of a module as the network keeps them.
 
     Raises:
@@ -196,13 +164,13 @@ def _module(module: str, parts: Mapping[str, StoredTensor], group: Group) -> Qua
     bits, scale = group.integers.bits, parts["weight_scale"]
     if group.form == INTEGERS:
         weight = parts["weight"]
-        _expect(weight, "I8", None)
+        expect_form(weight, "I8", None)
         rows, columns = weight.shape if len(weight.shape) == 2 else (0, 0)
     else:
-        _expect(parts["weight_shape"], "I64", (2,))
+        expect_form(parts["weight_shape"], "I64", (2,))
         rows, columns = map(int, parts["weight_shape"].read())
         words = parts["weight_packed"]
-        _expect(words, "I32", (rows, -(-columns * bits // WORD_BITS)))
+        expect_form(words, "I32", (rows, -(-columns * bits // WORD_BITS)))
         if bits == 4 and columns % 2:
             raise UserError(f"{words.name}: {columns} inputs of 4 bits are not whole bytes", words.file)
         octets = columns * bits // 8
@@ -222,7 +190,7 @@ def _module(module: str, parts: Mapping[str, StoredTensor], group: Group) -> Qua
             scale.file,
         )
     tensor = QuantizedTensor(weight, scale, _offset(parts.get("weight_zero_point"), group, rows, groups))
-    check_quantized(module, tensor)
+    check_quantized(tensor)
     return tensor
 
 
@@ -231,9 +199,9 @@ def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -
         return None
     bits = group.integers.bits
     if group.form == INTEGERS:
-        _expect(stored, "I8", (rows, groups))
+        expect_form(stored, "I8", (rows, groups))
         return reformed(stored, "F32", (rows, groups), lambda numbers: numbers.astype(np.float32))
-    _expect(stored, "I32", (-(-rows * bits // WORD_BITS), groups))
+    expect_form(stored, "I32", (-(-rows * bits // WORD_BITS), groups))
     return reformed(
         stored,
         "F32",
@@ -241,12 +209,6 @@ def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -
         lambda words: from_words(words.T, bits, rows).T.astype(np.float32),
         by_rows=False,
     )
-
-
-def _expect(tensor: StoredTensor, dtype: str, shape: tuple[int, ...] | None) -> None:
-    if tensor.dtype != dtype or (shape is not None and tensor.shape != shape):
-        expected = dtype if shape is None else f"{dtype} {list(shape)}"
-        raise UserError(f"{tensor.name} is {tensor.dtype} {list(tensor.shape)}, expected {expected}", tensor.file)
 
 
 class CompressedTensors(QuantizedFormat):

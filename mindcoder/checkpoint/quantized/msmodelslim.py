@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mindcoder.checkpoint.companions import find_companions
-from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, config_of, list_shards
+from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, list_shards
 from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
-from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, in_floating_point
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
@@ -57,19 +56,10 @@ def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
     values = read_json_object(path / "config.json", CONFIG_LIMIT)
     if values.get("quantize") == W8A16.lower():  # ATB-Models wants the field
         del values["quantize"]
-    config = config_of(values, path / "config.json")
     tensors = _list_tensors(path)
     quantized = _quantized(read_json_object(file), tensors, file)
-    parts = {f"{module}.{part}" for module in quantized for part in PARTS}
-    floats = {name: tensor for name, tensor in tensors.items() if name not in parts}
-    return MsModelSlimWeights(
-        path=path,
-        config=config,
-        tensors=in_floating_point(floats, quantized),
-        companions=find_companions(path),
-        huggingface_config=values,
-        quantized=quantized,
-    )
+    used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
+    return MsModelSlimWeights(**folder_of(path, values, tensors, used, quantized))
 
 
 def _list_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -110,12 +100,10 @@ def _quantized(
             module = name.removesuffix(".weight")
             quantized[module] = _module(module, tensor, tensors, file)
     used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
-    for name, tensor in tensors.items():
+    for name in tensors:
         biased = name.endswith(".bias") and name.removesuffix(".bias") in quantized
         if description[name] == W8A16 and name not in used and not biased:
             raise UserError(f"{name} is {W8A16}, but there is no such weight beside it", file)
-        if name not in used and tensor.dtype not in (*FLOAT_DTYPES, "BOOL"):
-            raise UserError(f"{name} is {description[name]}, and its dtype is {tensor.dtype}", file)
     size = description.get(GROUP_SIZE) or 0
     for module, item in quantized.items():
         if size and item.group_size not in (0, size):
@@ -134,7 +122,7 @@ def _module(module: str, weight: StoredTensor, tensors: Mapping[str, StoredTenso
             raise UserError(f"{tensor.name} has dtype {tensor.dtype}, expected a float dtype", tensor.file)
     assert found[0] is not None
     item = QuantizedTensor(weight, found[0], found[1])
-    check_quantized(module, item)
+    check_quantized(item)
     return item
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from mindcoder.checkpoint.huggingface import HuggingFaceWeights
+from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.huggingface import HuggingFaceWeights, config_of
 from mindcoder.checkpoint.huggingface_names import split_plans
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
-from mindcoder.checkpoint.stored_tensor import StoredTensor
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.families.parameter_names import OFFSET, SCALE, ParameterName
 from mindcoder.families.registry import family_of
@@ -68,15 +71,54 @@ class QuantizedWeights(HuggingFaceWeights):
         return f"{super().describe()} ({self.quantization})"
 
 
-def in_floating_point(
-    tensors: Mapping[str, StoredTensor], quantized: Mapping[str, QuantizedTensor]
-) -> dict[str, StoredTensor]:
-    """Tensors of a folder without those of its quantized modules, and the modules' weights in floating point."""
+def folder_of(
+    path: Path,
+    values: dict[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    used: Collection[str],
+    quantized: Mapping[str, QuantizedTensor],
+) -> dict[str, Any]:
+    """The attributes of `QuantizedWeights` for a folder.
+
+    Args:
+        values: ``config.json`` of the model in floating point.
+        tensors: all of the folder's.
+        used: names of those that belong to quantized modules.
+        quantized: these modules.
+
+    Raises:
+        UserError: another tensor has integers, or ``config.json`` describes an unsupported model.
+    """
+    floats = {name: tensor for name, tensor in tensors.items() if name not in used}
+    for name, tensor in floats.items():
+        if tensor.dtype not in (*FLOAT_DTYPES, "BOOL"):
+            raise UserError(f"{name} has dtype {tensor.dtype}, and belongs to no quantized module", tensor.file)
     weights = {f"{module}.weight": tensor.as_weight(f"{module}.weight") for module, tensor in quantized.items()}
-    return {**tensors, **weights}
+    return {
+        "path": path,
+        "config": config_of(values, path / "config.json"),
+        "tensors": {**floats, **weights},
+        "companions": find_companions(path),
+        "huggingface_config": values,
+        "quantized": quantized,
+    }
 
 
-def check_quantized(module: str, tensor: QuantizedTensor) -> None:
+def module_parts(
+    module: str, parts: Sequence[str], tensors: Mapping[str, StoredTensor], kind: str, path: Path
+) -> dict[str, StoredTensor]:
+    """A module's tensors by their names within it.
+
+    Raises:
+        UserError: one is missing; says for which ``kind`` of weights.
+    """
+    for part in parts:
+        if f"{module}.{part}" not in tensors:
+            raise UserError(f"{module}.{part} is missing ({kind})", path)
+    return {part: tensors[f"{module}.{part}"] for part in parts}
+
+
+def check_quantized(tensor: QuantizedTensor) -> None:
     """Check that integers, scales and offsets fit each other.
 
     Raises:
