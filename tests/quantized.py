@@ -45,8 +45,7 @@ def numbers(linear) -> np.ndarray:
     """The weight of a quantized layer by the formula, ``(weight - offset) * scale``, with numpy."""
     stored = linear.weight.asnumpy()
     if stored.dtype == np.uint8:
-        nibbles = np.stack([stored & 15, stored >> 4], 2).reshape(len(stored), -1).astype(np.int8)
-        stored = np.where(nibbles > 7, nibbles - 16, nibbles)
+        stored = np.stack([stored & 15, stored >> 4], 2).reshape(len(stored), -1).astype(np.int8) - 8
     scale = getattr(linear, SCALE).asnumpy()
     offset = getattr(linear, OFFSET).asnumpy() if hasattr(linear, OFFSET) else np.zeros_like(scale)
     grouped = stored.astype(np.float32).reshape(*scale.shape, -1)

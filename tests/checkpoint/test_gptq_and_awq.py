@@ -25,7 +25,7 @@ GROUP = 32
 
 
 def words_along_rows(numbers: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned ``[rows, columns]`` packed along the rows, the first in the lowest bits: int32 ``[rows / p, columns]``."""
+    """Unsigned ``[rows, columns]`` packed along the rows, lowest bits first: int32 ``[rows / p, columns]``."""
     per_word = 32 // bits
     words = np.zeros((numbers.shape[0] // per_word, numbers.shape[1]), np.uint32)
     for row in range(numbers.shape[0]):
@@ -161,7 +161,5 @@ def test_what_is_not_implemented_is_refused_by_name(settings, parts, message, so
 @pytest.mark.parametrize("method", ["bitsandbytes", "fp8", 7])
 def test_other_methods_are_refused_by_name(method, source, tmp_path):
     folder = write(source, tmp_path / "q", {"quant_method": method}, {})
-    with pytest.raises(
-        UserError, match=r"config.json: quantization_config.quant_method .* is not implemented; expected"
-    ):
+    with pytest.raises(UserError, match=r"quantization_config.quant_method .* is not implemented; expected"):
         open_weights(folder)

@@ -10,7 +10,7 @@ W = (weight - zero_point) * weight_scale.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
-from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, SIGN_OF_NIBBLES, WORD_BITS, from_words, to_words
+from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words, to_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
 from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor, convert_dtype
@@ -174,14 +174,12 @@ def _module(parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
         if bits == 4 and columns % 2:
             raise UserError(f"{words.name}: {columns} inputs of 4 bits are not whole bytes", words.file)
         octets = columns * bits // 8
-        sign = SIGN_OF_BYTE if bits == 8 else SIGN_OF_NIBBLES
-        dtype = np.int8 if bits == 8 else np.uint8
         as_bytes = StoredTensor(words.name, words.file, "U8", (rows, words.shape[1] * 4), words.extents)
         weight = reformed(
             as_bytes,
             "I8" if bits == 8 else "U8",
             (rows, octets),
-            lambda packed: np.ascontiguousarray(packed[:, :octets] ^ sign).view(dtype),
+            _signed_bytes(octets) if bits == 8 else lambda packed: packed[:, :octets],
         )
     groups = group.integers.groups(columns)
     if scale.dtype not in FLOAT_DTYPES or scale.shape != (rows, groups):
@@ -192,6 +190,11 @@ def _module(parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
     tensor = QuantizedTensor(weight, scale, _offset(parts.get("weight_zero_point"), group, rows, groups))
     check_quantized(tensor)
     return tensor
+
+
+def _signed_bytes(columns: int) -> Callable[[np.ndarray], np.ndarray]:
+    """From bytes with 128 added, and what fills up the last word, to int8."""
+    return lambda packed: np.ascontiguousarray(packed[:, :columns] ^ SIGN_OF_BYTE).view(np.int8)
 
 
 def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -> StoredTensor | None:

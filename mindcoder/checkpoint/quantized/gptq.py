@@ -18,7 +18,7 @@ import numpy as np
 
 from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
-from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, SIGN_OF_NIBBLES, WORD_BITS, from_words
+from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
 from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
 from mindcoder.checkpoint.stored_tensor import StoredTensor
@@ -118,12 +118,12 @@ def _module(parts: Mapping[str, StoredTensor], bits: int, as_they_are: bool) -> 
 
 
 def _by_outputs(bits: int) -> Callable[[np.ndarray], np.ndarray]:
-    """From words ``[in / p, out]`` to rows of outputs: signed bytes, or two numbers a byte in two's complement."""
+    """From words ``[in / p, out]`` to rows of outputs: signed bytes, or two numbers a byte with 8 added."""
 
     def turn(words: np.ndarray) -> np.ndarray:
         octets = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
         rows = octets.transpose(1, 0, 2).reshape(words.shape[1], -1)
-        return (rows ^ SIGN_OF_BYTE).view(np.int8) if bits == 8 else rows ^ SIGN_OF_NIBBLES
+        return (rows ^ SIGN_OF_BYTE).view(np.int8) if bits == 8 else rows
 
     return turn
 

@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
-from mindcoder.backend.dequantize import Dequantize
+from mindcoder.backend.dequantize import Dequantize, DequantizeLowered
 from mindcoder.backend.operators import matrix_product
 from mindcoder.errors import UserError
 from mindcoder.families.parameter_names import OFFSET, SCALE
@@ -20,8 +20,8 @@ class WeightOnly(WeightMethod):
     tensors are this rank's shards.
 
     Args:
-        weight: int8 ``[out, in]``; or two numbers a byte, uint8 ``[out, in / 2]``: the low nibble is the first of the
-            two, each in two's complement (-8 to 7).
+        weight: int8 ``[out, in]``; or two numbers from -8 to 7 a byte, uint8 ``[out, in / 2]``: 8 is added to each,
+            and the first of the two is in the low nibble.
         scale: float32 ``[out, groups]``, a column for each ``in / groups`` neighbouring inputs.
         offset: float32 ``[out, groups]``, whole numbers; None if the integers are symmetric around zero.
         compute_dtype: of the product, a name.
@@ -38,7 +38,9 @@ class WeightOnly(WeightMethod):
         self.offset = None if offset is None else Parameter(offset, name=OFFSET, requires_grad=False)
         self.bits = 4 if weight.dtype == ms.uint8 else 8
         self.groups = scale.shape[1]
-        self.dequantize = Dequantize(self.bits, compute_dtype)
+        shape = (weight.shape[0], weight.shape[1] * 8 // self.bits, self.groups)
+        kind = Dequantize if offset is None else DequantizeLowered
+        self.dequantize = kind(shape, self.bits, compute_dtype)
         self.matmul = matrix_product(transpose_b=True, compute_dtype=compute_dtype)
         self.grad_input = matrix_product(compute_dtype=compute_dtype)
 
@@ -70,7 +72,7 @@ class WeightOnly(WeightMethod):
 
     def matrix(self) -> Tensor:
         """The numbers that the integers stand for, in the compute dtype."""
-        return self.dequantized(self.operands(None))
+        return self.dequantized(self.weight, self.operands(None))
 
     def operands(self, seed: Tensor) -> tuple:
         """The parameters."""
@@ -79,20 +81,22 @@ class WeightOnly(WeightMethod):
     def multiply(self, x: Tensor, operands: tuple) -> Tensor:
         """``x @ W.T``."""
         # Only now: MindSpore would compute the matrices of all layers first, of which it needs one at a time.
-        return self.matmul(x, self.dequantized((ops.depend(operands[0], x), *operands[1:])))
+        return self.matmul(x, self.dequantized(ops.depend(operands[0], x), operands))
 
-    def dequantized(self, operands: tuple) -> Tensor:
-        """The matrix ``[out, in]``."""
-        return self.dequantize(*operands)
+    def dequantized(self, weight: Tensor, operands: tuple) -> Tensor:
+        """The matrix ``[out, in]`` of ``weight``, with the other operands' scales and offsets."""
+        if self.offset is None:
+            return self.dequantize(weight, operands[1])
+        return self.dequantize(weight, operands[1], operands[2])
 
     def gradients(self, x: Tensor, operands: tuple, dout: Tensor) -> tuple[Tensor, tuple]:
         """Of the input; zeros for the frozen parameters."""
         # Computed anew: the compiler would keep the matrix of the forward pass.
-        weight = self.dequantized((ops.depend(operands[0], dout), *operands[1:]))
-        nothing: tuple = ()
-        for item in operands:
-            nothing = (*nothing, ops.zeros_like(item))
-        return self.grad_input(dout, weight), nothing
+        grad = self.grad_input(dout, self.dequantized(ops.depend(operands[0], dout), operands))
+        frozen = (ops.zeros_like(operands[0]), ops.zeros_like(operands[1]))
+        if self.offset is None:
+            return grad, frozen
+        return grad, (*frozen, ops.zeros_like(operands[2]))
 
 
 def _integers(read: ReadTensor) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

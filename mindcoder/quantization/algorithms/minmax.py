@@ -29,4 +29,4 @@ def minmax(weight: np.ndarray, integers: Integers) -> tuple[np.ndarray, np.ndarr
     scale = (high - low) / steps
     scale = np.where(scale == 0, SMALLEST_SCALE, scale)
     offset = np.rint(np.clip(integers.lowest - low / scale, integers.lowest, integers.highest))
-    return scale, offset.astype(np.float32)
+    return scale, np.where(high == low, 0, offset).astype(np.float32)
