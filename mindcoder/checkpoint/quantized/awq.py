@@ -63,7 +63,8 @@ def open_awq(path: Path, values: dict[str, Any]) -> AwqWeights:
     values = dict(values)
     check_keys(values.pop(CONFIG_KEY), OF_CONFIG, CONFIG_KEY, path / "config.json")
     tensors = list_folder(path)
-    quantized, used = {}, set()
+    quantized: dict[str, QuantizedTensor] = {}
+    used: set[str] = set()
     for name in tensors:
         module, _, part = name.rpartition(".")
         if part != "qweight":

@@ -109,7 +109,8 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
     values = dict(values)
     groups = _groups(values.pop(CONFIG_KEY), file)
     tensors = list_folder(path)
-    quantized, used = {}, set()
+    quantized: dict[str, QuantizedTensor] = {}
+    used: set[str] = set()
     for name in tensors:
         module, _, part = name.rpartition(".")
         if part != "weight_scale":

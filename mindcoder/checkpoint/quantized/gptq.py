@@ -71,7 +71,8 @@ def open_gptq(path: Path, values: dict[str, Any]) -> GptqWeights:
     if bits is None:
         raise UserError(f"{CONFIG_KEY}.bits is missing", file)
     tensors = list_folder(path)
-    quantized, used = {}, set()
+    quantized: dict[str, QuantizedTensor] = {}
+    used: set[str] = set()
     for name in tensors:
         module, _, part = name.rpartition(".")
         if part != "qweight":

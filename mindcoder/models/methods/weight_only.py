@@ -47,9 +47,8 @@ class WeightOnly(WeightMethod):
     @classmethod
     def of(cls, read: ReadTensor, compute_dtype: str) -> WeightOnly:
         """The method that keeps the integers of a checkpoint."""
-        tensors = [None if values is None else Tensor(values) for values in _integers(read)]
-        assert tensors[0] is not None and tensors[1] is not None
-        return cls(*tensors, compute_dtype)
+        weight, scale, offset = _integers(read)
+        return cls(Tensor(weight), Tensor(scale), None if offset is None else Tensor(offset), compute_dtype)
 
     def layer_parameters(self) -> dict[str, Parameter]:
         """The integers, their scales, and the offsets if there are any."""
@@ -72,7 +71,7 @@ class WeightOnly(WeightMethod):
 
     def matrix(self) -> Tensor:
         """The numbers that the integers stand for, in the compute dtype."""
-        return self.dequantized(self.weight, self.operands(None))
+        return self.dequantized(self.weight, self.operands(self.scale))
 
     def operands(self, seed: Tensor) -> tuple:
         """The parameters."""
