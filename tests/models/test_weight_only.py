@@ -11,6 +11,7 @@ from quantized import W4A16, W4A16_OFFSETS, W8A16, W8A16_GROUPS, WIDE, named, nu
 
 import mindcoder
 from mindcoder.backend.operators import GeluTanh, SwiGLU
+from mindcoder.checkpoint.adapter import Adapter, Update
 from mindcoder.checkpoint.load import load_weights
 from mindcoder.checkpoint.quantized.packing import pack_nibbles
 from mindcoder.errors import UserError
@@ -27,7 +28,7 @@ from mindcoder.peft.options import LoraOptions
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
-TOKENS, INPUTS, OUTPUTS = 5, 12, 7
+TOKENS, INPUTS, OUTPUTS = 5, 192, 7
 
 
 class WeightedSum(nn.Cell):
@@ -93,10 +94,13 @@ def logits(decoder: Decoder, rng) -> np.ndarray:
     return decoder.logits(hidden).asnumpy().reshape(BATCH, LENGTH, -1)
 
 
-def greedy(decoder: Decoder, prompts) -> list[list[int]]:
-    """Greedy tokens."""
-    engine = Engine(decoder, 2, 96, (), VOCAB)
-    return [item.tokens for item in engine.generate(prompts, max_new_tokens=40)]
+def greedy(decoder: Decoder, prompts, adapters=None) -> list[list[int]]:
+    """Greedy tokens, of an adapter and of the base model if there are any adapters."""
+    engine = Engine(decoder, 2, 96, (), VOCAB, adapters=adapters)
+    answers: list = []
+    for answers, _ in engine.stream(prompts, max_new_tokens=40, adapters=adapters and [*adapters, None]):
+        pass
+    return [item.tokens for item in answers]
 
 
 CASES = [
@@ -147,6 +151,21 @@ def test_lora_steps_on_integers_are_those_on_their_values(options, hf_folder, tm
         np.testing.assert_allclose(values, updates[1][name], atol=1e-4)
     for name, linear in decoders[0].linears().items():
         assert (linear.weight.asnumpy() == before[name]).all()
+
+
+def test_adapters_on_integers_answer_as_on_their_values(hf_folder, tmp_path, rng):
+    _, _, folder = hf_folder("llama", layers=1, **WIDE["llama"])
+    quantized, plain = quantized_and_float(folder, tmp_path / "quantized", **W4A16)
+    updates = {}
+    for name, linear in plain.linears().items():
+        a, b = (rng.standard_normal(shape).astype(np.float32) * 0.1 for shape in (
+            (3, linear.in_features), (linear.out_features, 3)))  # fmt: skip
+        updates[name] = Update(a, b, 2.0)
+    adapters = {"first": Adapter(folder, "", updates)}
+    prompts = [rng.integers(1, VOCAB, size).tolist() for size in (21, 6)]
+    tokens = greedy(quantized, prompts, adapters)
+    assert tokens == greedy(plain, prompts, adapters)
+    assert tokens[0] != greedy(plain, prompts)[0]
 
 
 class OneOfTwo(NoTensorParallel):
