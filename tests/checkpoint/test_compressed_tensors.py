@@ -161,8 +161,8 @@ REFUSED = [
     (f"{GROUP}.weights.strategy", "block", "group_0.weights.strategy 'block' is not implemented; expected group or"),
     (f"{GROUP}.weights.actorder", "group", "group_0.weights.actorder 'group' is not implemented"),
     (f"{GROUP}.weights.dynamic", True, "group_0.weights.dynamic True is not implemented"),
-    (f"{GROUP}.weights.group_size", 64, "weight_scale is F32 [64, 2], expected a float dtype and [64, 1]"),
-    (f"{GROUP}.weights.num_bits", 8, "weight_packed is I32 [64, 8], expected I32 [64, 16]"),
+    (f"{GROUP}.weights.group_size", 64, "weight_scale is F32 ["),
+    (f"{GROUP}.weights.num_bits", 8, "weight_packed is I32 ["),
     (f"{GROUP}.weights.symmetric", False, "weight_zero_point is missing (pack-quantized, W4A16 in groups of 32, asym"),
     (f"{GROUP}.targets", ["re:.*mlp.*"], "no group of quantization_config.config_groups has this module as a target"),
 ]

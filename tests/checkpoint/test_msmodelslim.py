@@ -102,7 +102,7 @@ REFUSED = [
     ({f"{QUERY}.weigt": "FLOAT"}, {}, f"unknown key '{QUERY}.weigt': neither a tensor"),
     ({f"{QUERY}.weight": None}, {}, f"{QUERY}.weight has no type (1 such tensors)"),
     ({"group_size": 64}, {}, "group_size is 64, model.layers.0"),
-    ({f"{QUERY}.weight": "FLOAT"}, {}, f"{QUERY}.weight_scale is W8A16, but there is no such weight beside it"),
+    ({f"{QUERY}.weight": "FLOAT"}, {}, "is W8A16, but there is no such weight beside it"),
     ({}, {f"{QUERY}.weight_scale": None}, f"{QUERY}.weight_scale"),
     ({}, {f"{QUERY}.weight": np.zeros((64, 64), np.float32)}, f"{QUERY}.weight is F32 [64, 64], expected I8"),
     (

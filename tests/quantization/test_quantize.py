@@ -21,7 +21,7 @@ from mindcoder.quantization.report import REPORT_FILE
 @pytest.fixture(scope="module")
 def llama(hf_folder):
     """A random Llama and its folder."""
-    model, _, folder = hf_folder("llama", layers=2, **WIDE["llama"])
+    model, _, folder = hf_folder("llama", layers=2, vocab_size=701, **WIDE["llama"])
     return model, folder
 
 
@@ -42,7 +42,7 @@ def test_the_report_has_the_error_of_every_layer(options, llama, tmp_path):
                 np.testing.assert_allclose(layer.error, error, rtol=1e-5)
                 np.testing.assert_allclose([layer.low, layer.high], [weight.min(), weight.max()], rtol=1e-6)
     assert len(report.layers) == 14 and {layer.bits for layer in report.layers} == {int(options["method"][1])}
-    assert [layer.module for layer in report.kept] == ["lm_head", "model.embed_tokens"]
+    assert sorted(layer.module for layer in report.kept) == ["lm_head", "model.embed_tokens"]
     assert report.bytes_after < report.bytes_before
     assert json.loads((target / REPORT_FILE).read_text()) == report.as_dict()
     for name in before:  # norms, embeddings, head
@@ -77,7 +77,8 @@ def test_a_quantized_folder_answers(llama, tmp_path, tokenizer_folder):
     for number, options in enumerate((W8A16, W4A16)):
         mindcoder.quantize(folder, tmp_path / str(number), progress=False, **options)
         model = mindcoder.load(tmp_path / str(number), tokenizer=tokenizer_folder, max_length=64, device="CPU")
-        assert model.generate("def add(a, b):", max_new_tokens=4).tokens
+        answer = model.generate("def add(a, b):", max_new_tokens=4)
+        assert len(answer.tokens) == 4 or answer.finish_reason == "stop"
 
 
 def test_converting_gives_the_values_in_floating_point(llama, tmp_path, rng):
@@ -101,7 +102,6 @@ def test_converting_gives_the_values_in_floating_point(llama, tmp_path, rng):
 def test_sources_of_other_formats_give_the_same_tensors(hf_folder, tmp_path):
     _, _, folder = hf_folder("gpt_bigcode", layers=2, **WIDE["gpt_bigcode"])
     mindcoder.convert(folder, tmp_path / "ours", progress=False)
-    mindcoder.convert(folder, tmp_path / "old.ckpt", progress=False)
     found = []
     for number, source in enumerate((folder, tmp_path / "ours")):
         target = tmp_path / f"q{number}"
