@@ -78,8 +78,8 @@ def shapes(source: Path) -> dict[str, tuple[int, int]]:
     return {module: tensors[f"model.layers.0.{module}.weight"].shape[::-1] for module in MODULES}
 
 
-def gptq(source: Path, target: Path, rng, bits: int, symmetric: bool, version: str):
-    """A folder of GPTQ and the weights that it stands for."""
+def gptq(source: Path, target: Path, rng, bits: int, symmetric: bool, version: str, ordered: bool = False):
+    """A folder of GPTQ and the weights that it stands for; ``ordered``: groups of inputs that are no neighbours."""
     made, expected = {}, {}
     for module, shape in shapes(source).items():
         numbers, zeros, scales, expected[module] = integers(rng, shape, bits, symmetric)
@@ -92,6 +92,11 @@ def gptq(source: Path, target: Path, rng, bits: int, symmetric: bool, version: s
             "scales": scales,
             "g_idx": (np.arange(shape[0]) // GROUP).astype(np.int32),
         }
+        if ordered:  # inputs are stored in their own order, groups were made in another one
+            moved = rng.permutation(shape[0])
+            made[module]["qweight"] = words_along_rows(numbers[moved], bits)
+            made[module]["g_idx"] = made[module]["g_idx"][moved]
+            expected[module] = expected[module][:, moved]
     description = {
         "quant_method": "gptq", "bits": bits, "group_size": GROUP, "desc_act": False, "sym": symmetric,
         "checkpoint_format": version, "pack_dtype": "int32", "lm_head": False, "meta": {"damp_percent": 0.01},
@@ -109,6 +114,16 @@ def test_gptq_is_read_by_its_formula(version, bits, symmetric, source, tmp_path,
     for module, ours in MODULES.items():
         np.testing.assert_array_equal(found[f"layers.0.{ours}.weight"], expected[module])
     assert weights.stored_parameters(weights.config)["layers.0.mlp.up.weight"].dtype == ("U8" if bits == 4 else "I8")
+
+
+def test_groups_by_activations_become_floats(source, tmp_path, rng):
+    folder, expected = gptq(source, tmp_path / "q", rng, 4, False, "gptq", ordered=True)
+    weights = open_weights(folder)
+    assert weights.quantization == ""
+    found, stored = read_parameters(folder, weights.config), weights.stored_parameters(weights.config)
+    for module, ours in MODULES.items():
+        np.testing.assert_array_equal(found[f"layers.0.{ours}.weight"], expected[module])
+        assert stored[f"layers.0.{ours}.weight"].dtype == "F32"
 
 
 def test_awq_is_read_by_its_formula_and_as_the_package_converts_it(source, tmp_path, rng):
@@ -138,7 +153,7 @@ REFUSED = [
     ({"checkpoint_format": "marlin"}, {}, "checkpoint_format 'marlin' is not implemented; expected gptq or gptq_v2"),
     ({"lm_head": True}, {}, "lm_head True is not implemented"),
     ({"bits_": 4}, {}, "quantization_config.bits_: unknown key; the nearest is bits"),
-    ({}, {"g_idx": np.arange(64).astype(np.int32) % 2}, "g_idx: groups of inputs that are no neighbours (desc_act)"),
+    ({}, {"g_idx": np.arange(64).astype(np.int32) % 3}, "g_idx: expected groups from 0 to 1"),
     ({}, {"qzeros": np.zeros((2, 5), np.int32)}, "qzeros is I32 [2, 5], expected I32 [2, 16]"),
     ({}, {"scales": np.zeros((2, 5), np.float16)}, "scales is [2, 5], expected [groups, 128]"),
 ]

@@ -3,12 +3,13 @@
 A module has ``qweight`` int32 ``[in / p, out]`` with p = 32 / bits inputs a word, lowest bits first, unsigned;
 ``qzeros`` int32 ``[groups, out / p]``, packed along the outputs; ``scales`` ``[groups, out]``; and ``g_idx`` int32
 ``[in]``, the group of each input. ``checkpoint_format: gptq`` (version 1) stores zeros less one, ``gptq_v2`` as they
-are.
+are. Where groups are no neighbouring inputs (``desc_act``), the weight is kept in floating point.
 W[o, i] = (q[i, o] - zero[g_idx[i], o]) * scale[g_idx[i], o].
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ HARMLESS = """
     exllama_config cache_block_outputs modules_in_block_to_quantize backend use_cuda_fp16 model_name_or_path
     model_file_base_name quant_method dynamic mse
 """
+log = logging.getLogger(__name__)
+
 OF_CONFIG: Known = {
     "bits": (4, 8),
     "group_size": (ANY,),
@@ -80,6 +83,9 @@ def open_gptq(path: Path, values: dict[str, Any]) -> GptqWeights:
         parts = module_parts(module, PARTS, tensors, f"{METHOD}, {bits} bits", path)
         quantized[module] = _module(parts, bits, settings.get("checkpoint_format") == VERSION_2)
         used |= {f"{module}.{part}" for part in PARTS}
+    ordered = sum(item.order is not None for item in quantized.values())
+    if ordered:
+        log.info("%s: %d modules group their inputs by activations and become floats", path, ordered)
     return GptqWeights(**folder_of(path, values, tensors, used, quantized))
 
 
@@ -90,7 +96,7 @@ def _module(parts: Mapping[str, StoredTensor], bits: int, as_they_are: bool) -> 
         as_they_are: whether zeros are stored so, else less one.
 
     Raises:
-        UserError: its tensors do not fit each other, or groups are no neighbouring inputs.
+        UserError: its tensors do not fit each other.
     """
     words, scales = parts["qweight"], parts["scales"]
     per_word = WORD_BITS // bits
@@ -103,17 +109,17 @@ def _module(parts: Mapping[str, StoredTensor], bits: int, as_they_are: bool) -> 
     if groups == 0 or inputs % groups or scales.shape[1] != outputs:
         raise UserError(f"{scales.name} is {list(scales.shape)}, expected [groups, {outputs}]", scales.file)
     order = parts["g_idx"]
-    if (order.read() != np.arange(inputs) // (inputs // groups)).any():
-        raise UserError(
-            f"{order.name}: groups of inputs that are no neighbours (desc_act) are not implemented", order.file
-        )
+    groups_of = order.read()
+    if groups_of.min() < 0 or groups_of.max() >= groups:
+        raise UserError(f"{order.name}: expected groups from 0 to {groups - 1}", order.file)
+    neighbours = (groups_of == np.arange(inputs) // (inputs // groups)).all()
     columns = inputs * bits // 8
     weight = reformed(words, "I8" if bits == 8 else "U8", (outputs, columns), _by_outputs(bits), by_rows=False)
     offset = reformed(
         parts["qzeros"], "F32", (outputs, groups), _offsets(bits, outputs, 0 if as_they_are else 1), by_rows=False
     )
     scale = reformed(scales, scales.dtype, (outputs, groups), lambda given: given.T, by_rows=False)
-    tensor = QuantizedTensor(weight, scale, offset)
+    tensor = QuantizedTensor(weight, scale, offset, None if neighbours else order)
     check_quantized(tensor)
     return tensor
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -74,11 +75,14 @@ class QuantizedTensor:
             `mindcoder.models.methods.weight_only.WeightOnly`.
         scale: ``[out, groups]``, of any float dtype.
         offset: ``[out, groups]``; None if it is zero.
+        order: int32 ``[in]``, the group of each input, where groups are no neighbouring inputs; the network keeps such
+            weights in floating point.
     """
 
     weight: StoredTensor
     scale: StoredTensor
     offset: StoredTensor | None = None
+    order: StoredTensor | None = None
 
     @property
     def bits(self) -> int:
@@ -115,7 +119,8 @@ class DequantizedTensor(StoredTensor):
     def files(self) -> frozenset[Path]:
         """The files of integers, scales and offsets."""
         assert self.quantized is not None
-        parts = (self.quantized.weight, self.quantized.scale, self.quantized.offset)
+        tensor = self.quantized
+        parts = (tensor.weight, tensor.scale, tensor.offset, tensor.order)
         return frozenset(file for part in parts if part is not None for file in part.files)
 
     @property
@@ -125,27 +130,50 @@ class DequantizedTensor(StoredTensor):
 
     def read(self) -> np.ndarray:
         """The whole weight."""
+        tensor = self._tensor
+        numbers, scale, offset = tensor.weight.read(), _single(tensor.scale), _single(tensor.offset)
         values = np.empty(self.shape, np.float32)
         for begin, end in row_blocks(self.shape):
-            values[begin:end] = self._rows(begin, end)
+            lowered = None if offset is None else offset[begin:end]
+            values[begin:end] = self._values(numbers[begin:end], scale[begin:end], lowered)
         return values
 
     def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
         """Indices ``begin`` to ``end`` of an axis; rows without the others."""
-        return self._rows(begin, end) if axis == 0 else super().read_part(axis, begin, end)
-
-    def _rows(self, begin: int, end: int) -> np.ndarray:
-        assert self.quantized is not None
-        tensor = self.quantized
+        if axis != 0:
+            return super().read_part(axis, begin, end)
+        tensor = self._tensor
         numbers = tensor.weight.read_part(0, begin, end)
+        return self._values(numbers, _single(tensor.scale, begin, end), _single(tensor.offset, begin, end))
+
+    @property
+    def _tensor(self) -> QuantizedTensor:
+        assert self.quantized is not None
+        return self.quantized
+
+    def _values(self, numbers: np.ndarray, scale: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
+        """Rows of the weight from the same rows of its tensors."""
+        tensor = self._tensor
         if tensor.bits == 4:
             numbers = unpack_nibbles(numbers)
-        values = numbers.astype(np.float32).reshape(len(numbers), tensor.scale.shape[1], -1)
-        if tensor.offset is not None:
-            values -= _rows_of(tensor.offset, begin, end)[:, :, None]
-        values *= _rows_of(tensor.scale, begin, end)[:, :, None]
-        return values.reshape(len(numbers), -1)
+        values = numbers.astype(np.float32)
+        if tensor.order is not None:
+            groups = tensor.order.read()
+            return (values if offset is None else values - offset[:, groups]) * scale[:, groups]
+        grouped = values.reshape(*scale.shape, -1)
+        if offset is not None:
+            grouped -= offset[:, :, None]
+        grouped *= scale[:, :, None]
+        return grouped.reshape(len(values), -1)
 
 
-def _rows_of(tensor: StoredTensor, begin: int, end: int) -> np.ndarray:
-    return convert_dtype(tensor.read_part(0, begin, end), tensor.dtype, "F32")
+@overload
+def _single(tensor: StoredTensor, begin: int = 0, end: int | None = None) -> np.ndarray: ...
+@overload
+def _single(tensor: StoredTensor | None, begin: int = 0, end: int | None = None) -> np.ndarray | None: ...
+def _single(tensor: StoredTensor | None, begin: int = 0, end: int | None = None) -> np.ndarray | None:
+    """Rows of a tensor in float32."""
+    if tensor is None:
+        return None
+    rows = tensor.read() if end is None else tensor.read_part(0, begin, end)
+    return convert_dtype(rows, tensor.dtype, "F32")

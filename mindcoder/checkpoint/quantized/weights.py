@@ -38,7 +38,7 @@ class QuantizedWeights(HuggingFaceWeights):
     def quantization(self) -> str:
         """How the weights are kept: ``W8A16``, ``W4A16 in groups of 128``."""
         kinds: dict[int, set[int]] = {}
-        for tensor in self.quantized.values():
+        for tensor in (item for item in self.quantized.values() if item.order is None):
             kinds.setdefault(tensor.bits, set()).update({tensor.group_size} - {0})
         return ", ".join(
             f"W{bits}A16" + (f" in groups of {' or '.join(map(str, sorted(sizes)))}" if sizes else "")
@@ -52,7 +52,9 @@ class QuantizedWeights(HuggingFaceWeights):
         for rule in family_of(config.model_type).weights.expand(config):
             module = rule.huggingface.removesuffix(".weight")
             tensor = self.quantized.get(module) or self.quantized.get(self._bare(module, config))
-            if tensor is None or not all(ParameterName.parse(name).module in linears for name in rule.ours):
+            if tensor is None or tensor.order is not None:
+                continue
+            if not all(ParameterName.parse(name).module in linears for name in rule.ours):
                 continue  # an embedding or a head, which the network keeps in floating point
             for part, stored in (("weight", tensor.weight), (SCALE, tensor.scale), (OFFSET, tensor.offset)):
                 if stored is not None:
