@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,13 +66,13 @@ class QuantizationReport:
         """The table, and one line about the whole."""
         width = max(len(layer.module) for layer in (*self.layers, *self.kept))
         rows = [f"{'module':{width}}  {'bits':>5}  {'group':>5}  {'error':>7}  range"]
-        for layer in self.layers:
+        for layer in _by_layer(self.layers):
             group = str(layer.group_size) if layer.group_size else "row"
             rows.append(
                 f"{layer.module:{width}}  {layer.bits:5}  {group:>5}  {layer.error:7.2%}  "
                 f"{layer.low:.4g} to {layer.high:.4g}"
             )
-        rows += [f"{layer.module:{width}}  {FLOAT:>5}  {layer.reason}" for layer in self.kept]
+        rows += [f"{layer.module:{width}}  {FLOAT:>5}  {layer.reason}" for layer in _by_layer(self.kept)]
         return [*rows, self.summary()]
 
     def summary(self) -> str:
@@ -89,3 +91,13 @@ class QuantizationReport:
     def write(self, folder: Path) -> None:
         """Write `REPORT_FILE` into ``folder``."""
         (folder / REPORT_FILE).write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _by_layer(modules: Sequence[LayerReport]) -> list[LayerReport]:
+    """Sorted by the number in their names; those without one come last."""
+
+    def number(item: LayerReport) -> int:
+        found = re.search(r"\.(\d+)\.", item.module)
+        return int(found[1]) if found else sys.maxsize
+
+    return sorted(modules, key=number)
