@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mindcoder.config.given import Config
     from mindcoder.generate.loaded_model import Model
     from mindcoder.planning.estimate import Estimate
+    from mindcoder.quantization.run import Quantization
     from mindcoder.train.callbacks.base import Callback
     from mindcoder.train.given_data import Data
     from mindcoder.train.job import Run
@@ -283,6 +284,74 @@ def verify(
                 progress,
             )
         )
+
+
+def quantize(
+    source: str | Path,
+    target: str | Path,
+    *,
+    method: str,
+    group_size: int | None = None,
+    symmetric: bool = True,
+    algorithm: str = "minmax",
+    fallback: Iterable[str] = (),
+    format: str | None = None,
+    max_shard_bytes: int | str = "5GB",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Quantization:
+    """Quantize the linear layers of a model, block by block; the verb quantize.
+
+    Args:
+        source: anything that `convert` reads, in floating point.
+        target: folder to write; `load` reads it, and so do all verbs.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point.
+        group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
+            an output with w8a16.
+        symmetric: whether zero is the integer 0; else every scale has an offset.
+        algorithm: minmax or mse.
+        fallback: regular expressions of whole module names, as Hugging Face's files have them, that stay in floating
+            point. Embeddings and head always do.
+        format: msmodelslim or compressed-tensors; by default the former with w8a16, the latter with w4a16.
+        max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
+        overwrite: replace ``target``.
+        progress: show a bar where standard error is a terminal.
+
+    Returns:
+        ``report`` with the error of every layer, ``target`` and ``seconds``.
+
+    Raises:
+        UserError: the source is damaged or quantized already, the target exists, or options do not fit the model, the
+            format or each other.
+    """
+    from mindcoder.checkpoint.quantized.formats import FORMATS
+    from mindcoder.quantization.algorithms.registry import ALGORITHMS
+    from mindcoder.quantization.run import GROUP_SIZES, METHODS, QuantizeRequest
+    from mindcoder.quantization.run import quantize as run
+
+    _check_choice("method", method, tuple(METHODS))
+    _check_choice("algorithm", algorithm, tuple(ALGORITHMS))
+    if format is not None:
+        _check_choice("format", format, tuple(FORMATS))
+    if group_size not in (None, *GROUP_SIZES):
+        raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
+    patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
+    shard = int(_size("max_shard_bytes", max_shard_bytes))
+    return run(
+        QuantizeRequest(
+            str(source),
+            Path(target),
+            method,
+            group_size,
+            symmetric,
+            algorithm,
+            patterns,
+            format,
+            overwrite,
+            progress,
+            shard,
+        )
+    )
 
 
 def plan(

@@ -52,7 +52,8 @@ class ConvertRequest:
         source: anything `open_weights` accepts.
         target: a folder, or a file ending in ``.ckpt``, or in ``.bin`` for PyTorch's format.
         to: target format; by default ours for a Hugging Face source, Hugging Face's for all others.
-        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor keeps its own.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor keeps its own, and integers become
+            float32.
         vocab_size: rows of embedding and head; by default those of the source, without padding.
         max_shard_bytes: of one safetensors file.
         overwrite: replace an existing target.
@@ -113,7 +114,11 @@ def convert(request: ConvertRequest) -> Conversion:
     if split:
         _check_division(request.layout, config)
     plans = _plans(weights, config, "mindcoder" if split else to)
-    plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
+    dtype = request.dtype
+    if weights.quantization:
+        dtype = dtype or "float32"
+        log.info("%s: %s, converted to %s", weights.path, weights.quantization, dtype)
+    plans = [plan.with_dtype(DTYPES[dtype] if dtype else None) for plan in plans]
     total = sum(plan.nbytes for plan in plans)
     require_space(target, total + 2**24)
     began = time.perf_counter()
@@ -188,16 +193,20 @@ def _write(
         write_text_format(staging, weights.text_format)
         write_architecture(staging, config)
         return len(files)
-    copy_companions(weights.companions, None, staging)
-    write_text_format(staging, weights.text_format)
-    write_chat_template(staging, weights.text_format)
-    values = _huggingface_config(config, weights.huggingface_config, plans[0].dtype)
-    _write_json(staging / "config.json", values)
+    write_json(staging / "config.json", huggingface_config(config, weights.huggingface_config, plans[0].dtype))
+    write_beside_huggingface(weights, config, staging)
+    return len(files)
+
+
+def write_beside_huggingface(weights: Weights, config: TransformerConfig, folder: Path) -> None:
+    """Write what a Hugging Face folder has beside weights and ``config.json``: tokenizer, template, stop tokens."""
+    copy_companions(weights.companions, None, folder)
+    write_text_format(folder, weights.text_format)
+    write_chat_template(folder, weights.text_format)
     if GENERATION_FILE not in weights.companions:
         ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         given = {name: value for name, value in ids.items() if value is not None}
-        _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **given})
-    return len(files)
+        write_json(folder / GENERATION_FILE, {"_from_model_config": True, **given})
 
 
 def _tied_tensors(plans: list[TensorPlan], config: TransformerConfig) -> dict[str, str]:
@@ -238,7 +247,7 @@ def _write_split(
     return layout.devices
 
 
-def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
+def huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
     """``config.json``: the original if it agrees with our configuration, else the original updated with ours.
 
     Raises:
@@ -264,5 +273,6 @@ def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] |
     return {**values, "torch_dtype": names.get(dtype, "float32")}
 
 
-def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object as Hugging Face does."""
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

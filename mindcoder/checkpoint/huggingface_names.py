@@ -26,14 +26,14 @@ def plans_to_ours(tensors: Mapping[str, StoredTensor], config: TransformerConfig
         name = rule.huggingface.removeprefix(table.prefix) if bare else rule.huggingface
         known.add(name)
         if name in tensors:
-            plans.update(_split_plans(rule, tensors[name], config))
+            plans.update(split_plans(rule, tensors[name], config))
         else:
             missing.append(name)
     unexpected = [name for name in tensors if name not in known and not table.is_ignored(name)]
     return FoundPlans(plans, missing, unexpected)
 
 
-def _split_plans(rule: WeightRule, source: StoredTensor, config: TransformerConfig) -> dict[str, TensorPlan]:
+def split_plans(rule: WeightRule, source: StoredTensor, config: TransformerConfig) -> dict[str, TensorPlan]:
     """One plan per parameter that a tensor holds; a tensor that cannot be split keeps its own shape."""
     if rule.split is None:
         name = rule.ours[0]

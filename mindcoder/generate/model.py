@@ -106,7 +106,10 @@ def open_model(request: ModelRequest) -> Model:
         adapters=adapters,
     )
     if not engine.runner.supports_mixed_batches:
-        log.info("computing with MindSpore's operators: the C++ operators are not built or not for this device")
+        log.info(
+            "computing with MindSpore's operators: the C++ operators are not built, or not for this device or these "
+            "weights"
+        )
     engine.runner.warm_up()
     return Model(weights.name, decoder, engine, tokenizer, template)
 

@@ -173,7 +173,14 @@ def _start_weights(
     if resume_from is not None:
         check_architecture(resume_from.state, network, resume_from.folder)
     if config.load_checkpoint and (resume_from is None or _needs_base(config)):
-        return fitting_weights(config.load_checkpoint, network)
+        start = fitting_weights(config.load_checkpoint, network)
+        if start.weights.quantization and lora_options(config) is None and prefix_options(config) is None:
+            raise UserError(
+                f"is quantized ({start.weights.quantization}), and integers are not trained: train an adapter on them "
+                "(model.model_config.pet_config), or convert them to floating point",
+                start.weights.path,
+            )
+        return start
     return None
 
 
