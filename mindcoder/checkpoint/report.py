@@ -121,7 +121,7 @@ def report(weights: Weights) -> Report:
 
 
 def _count_dtypes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
-    counts = Counter(tensor.dtype for tensor in tensors.values() if tensor.dtype in FLOAT_DTYPES)
+    counts = Counter(tensor.stored_as for tensor in tensors.values() if tensor.dtype in FLOAT_DTYPES)
     return dict(counts.most_common())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mindcoder.checkpoint.adapter import Adapter, check_fit
 from mindcoder.checkpoint.adapter_weights import AdaptedWeights, AdapterReader, PeftAdapter, RunAdapter, find_adapter
+from mindcoder.checkpoint.gguf.weights import GgufWeights
 from mindcoder.checkpoint.huggingface import HuggingFaceWeights
 from mindcoder.checkpoint.mindcoder_weights import MindCoderFolder, TrainingCheckpoint
 from mindcoder.checkpoint.mindformers.rank_tree import RankTree
@@ -102,4 +103,5 @@ READERS: tuple[Callable[[Path], Weights | None], ...] = (
     _open_peft,
     _open_run,
     MindFormersWeights.open,
+    GgufWeights.open,
 )

@@ -1,0 +1,61 @@
+"""Reader of GGUF files: llama.cpp's format, with metadata, tokenizer and quantized tensors in one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindcoder.checkpoint.gguf.header import is_gguf, read_header
+from mindcoder.checkpoint.gguf.network import family_of_architecture, read_network
+from mindcoder.checkpoint.gguf.tensor import stored_tensor
+from mindcoder.checkpoint.huggingface import WEIGHT_FILES
+from mindcoder.checkpoint.huggingface_names import plans_to_ours
+from mindcoder.checkpoint.plan import FoundPlans
+from mindcoder.checkpoint.stored_weights import Weights
+from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
+
+SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufWeights(Weights):
+    """Weights of a file; what is quantized in it is float32 to those who read it."""
+
+    kind = "gguf"
+    title = "GGUF file"
+
+    @classmethod
+    def open(cls, path: Path) -> GgufWeights | None:
+        """Open a file, or a folder with exactly one; None if it is none.
+
+        Raises:
+            UserError: it is damaged or describes another network than ours, or the folder holds several.
+        """
+        file = _file_of(path)
+        if file is None:
+            return None
+        header = read_header(file)
+        family_of_architecture(header.metadata.get("general.architecture"), file)
+        tensors = {name: stored_tensor(info, file) for name, info in header.tensors.items()}
+        config = read_network(header, tensors, {}, file)
+        return cls(path=path, config=config, tensors=tensors, companions={})
+
+    def find_plans(self, config: TransformerConfig) -> FoundPlans:
+        """The parameters by the family's names in GGUF."""
+        form = family_of(config.model_type).gguf
+        assert form is not None
+        return plans_to_ours(self.tensors, config, form.weights)
+
+
+def _file_of(path: Path) -> Path | None:
+    if not path.is_dir():
+        return path if path.suffix == SUFFIX or is_gguf(path) else None
+    files = sorted(file for file in path.glob(f"*{SUFFIX}") if file.is_file())
+    if not files or any((path / name).is_file() for names in WEIGHT_FILES for name in names):
+        return None
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:5]) + (" …" if len(files) > 5 else "")
+        raise UserError(f"holds {len(files)} GGUF files: give one of {names}", path)
+    return files[0]
