@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from mindcoder.checkpoint.gguf.block_type import BlockType
+from mindcoder.checkpoint.gguf.k_types import Q4_K, Q5_K, Q6_K
 from mindcoder.checkpoint.gguf.number_types import BF16, F16, F32
 from mindcoder.checkpoint.gguf.simple_types import Q4_0, Q4_1, Q5_0, Q5_1, Q8_0
 
-TENSOR_TYPES: dict[int, BlockType] = {kind.number: kind for kind in (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0)}
+TENSOR_TYPES: dict[int, BlockType] = {
+    kind.number: kind for kind in (F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K)
+}
 
 # Names of the others (ggml.h, enum ggml_type), for messages.
 NOT_READ = {

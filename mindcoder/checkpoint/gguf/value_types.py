@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = range(13)
@@ -60,13 +61,18 @@ def _content(value: Any, kind: int) -> bytes:
         return packed_text(value)
     if kind != ARRAY:
         return struct.pack(NUMBERS[kind], value)
-    kinds = {type_of(item) for item in value} or {STRING}
-    if len(kinds) > 1:  # whole numbers of both signs
-        if not kinds <= {UINT32, INT32}:
-            raise TypeError(f"an array of GGUF has items of one type, found {sorted(kinds)}")
-        kinds = {INT32}
-    (item_kind,) = kinds
+    item_kind = _kind_of_items(value)
     head = struct.pack("<IQ", item_kind, len(value))
     if item_kind == STRING:
         return head + b"".join(map(packed_text, value))
     return head + struct.pack(f"<{len(value)}{NUMBERS[item_kind][1]}", *value)
+
+
+def _kind_of_items(values: Sequence[Any]) -> int:
+    """Whole numbers are INT32, as in llama.cpp's own files."""
+    kinds = {type_of(item) for item in values} or {STRING}
+    if kinds <= {UINT32, INT32} and max(values) < 2**31:
+        return INT32
+    if len(kinds) > 1:
+        raise TypeError(f"an array of GGUF has items of one type, found {sorted(kinds)}")
+    return kinds.pop()

@@ -8,6 +8,7 @@ from pathlib import Path
 from mindcoder.checkpoint.gguf.header import is_gguf, read_header
 from mindcoder.checkpoint.gguf.network import family_of_architecture, read_network
 from mindcoder.checkpoint.gguf.tensor import stored_tensor
+from mindcoder.checkpoint.gguf.text_input import text_files, text_format, token_ids
 from mindcoder.checkpoint.huggingface import WEIGHT_FILES
 from mindcoder.checkpoint.huggingface_names import plans_to_ours
 from mindcoder.checkpoint.plan import FoundPlans
@@ -39,8 +40,14 @@ class GgufWeights(Weights):
         header = read_header(file)
         family_of_architecture(header.metadata.get("general.architecture"), file)
         tensors = {name: stored_tensor(info, file) for name, info in header.tensors.items()}
-        config = read_network(header, tensors, {}, file)
-        return cls(path=path, config=config, tensors=tensors, companions={})
+        config = read_network(header, tensors, token_ids(header.metadata, file), file)
+        return cls(
+            path=path,
+            config=config,
+            tensors=tensors,
+            companions=text_files(header.metadata, file),
+            text_format=text_format(header.metadata, file),
+        )
 
     def find_plans(self, config: TransformerConfig) -> FoundPlans:
         """The parameters by the family's names in GGUF."""
