@@ -68,8 +68,8 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
 
 
 def conversion(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of `mindcoder.convert` from the options of `add_conversion_options` and `add_gguf_type`, and
-    ``to``.
+    """The keyword arguments of `mindcoder.convert` from ``to`` and the options of `add_conversion_options` and
+    `add_gguf_type`.
     """
     return {
         "to": arguments.to,
