@@ -35,6 +35,7 @@ from mindcoder.tokenizer.code_tokenizer import begin_with
 from mindcoder.tokenizer.gguf_vocabulary import SENTENCEPIECE, GgufVocabulary, UnknownTokenizer
 from mindcoder.tokenizer.pre_tokenization import ALIASES, PRE_TOKENIZATIONS
 
+LARGEST_VOCABULARY = 1 << 24  # of files without a tokenizer
 NAMES = ("bos", "eos", "padding", "eot", "eom")
 
 log = logging.getLogger(__name__)
@@ -149,12 +150,12 @@ def _adds_bos(vocabulary: GgufVocabulary) -> bool:
 
 
 def _ids(metadata: Mapping[str, Any], file: Path) -> dict[str, int]:
-    count, found = len(_list(metadata, TOKENS, str, file)), {}
+    count, found = len(_list(metadata, TOKENS, str, file)) or LARGEST_VOCABULARY, {}
     for name in NAMES:
         index = metadata.get(token_key(name))
         if index is None:
             continue
-        if not isinstance(index, int) or isinstance(index, bool) or not -1 <= index < max(count, 1):
+        if not isinstance(index, int) or isinstance(index, bool) or not -1 <= index < count:
             raise UserError(f"{token_key(name)} {shown(index)}: expected one of {count} tokens", file)
         if index >= 0:
             found[name] = index

@@ -61,7 +61,7 @@ def write_reference(file, config: dict, tensors: dict, kind: Kind = Kind.F32, me
     decoded = {}
     for name, values in tensors.items():
         base, _, part = name.rpartition(".")
-        theirs = f"{names.get_name(base)}.{part}"
+        theirs = f"{names.get_name(base) or base}.{part}"
         turn = {"q_proj": heads, "k_proj": kv_heads}.get(base.rpartition(".")[2]) if family == "llama" else None
         stored = values if turn is None else permuted(values, turn)
         used = Kind.F32 if values.ndim == 1 or "position" in theirs else kind
