@@ -85,7 +85,10 @@ def test_inspect_says_how_the_tensors_are_stored(tmp_path):
 @pytest.mark.parametrize(
     "metadata, message",
     [
-        ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type 'yarn' is not implemented; expected none or lin"),
+        (
+            {"llama.rope.scaling.type": "yarn"},
+            "llama.rope.scaling.type 'yarn' is not implemented; expected none or lin",
+        ),
         ({"llama.expert_count": 8}, "llama.expert_count 8 is not implemented"),
         ({"llama.logit_scale": 0.5}, "llama.logit_scale: whether this key changes the model is not known"),
         ({"llama.vocab_size": 299}, "llama.vocab_size 299 is not implemented; expected 300"),
@@ -118,7 +121,9 @@ def test_unknown_architecture_and_unknown_tensor_are_refused(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(UserError, match="general.architecture 'gemma3' is not implemented; expected .*starcoder, llama"):
+    with pytest.raises(
+        UserError, match="general.architecture 'gemma3' is not implemented; expected .*starcoder, llama"
+    ):
         open_weights(tmp_path / "a.gguf")
     config = small_config("llama")
     tensors = random_tensors("llama", config)

@@ -124,7 +124,9 @@ def test_tied_embedding_and_fused_projection_have_more_bits(tmp_path):
 
 def test_rows_that_are_no_whole_blocks_fall_back_and_it_is_said(tmp_path):
     done = run(folder(tmp_path / "a", "llama"), tmp_path / "a.gguf", gguf_type="q4_k_m")
-    assert done.notes[0].startswith("Q5_0 instead of Q4_K, whose blocks are 256 values of a row: token_embd.weight, blk")
+    assert done.notes[0].startswith(
+        "Q5_0 instead of Q4_K, whose blocks are 256 values of a row: token_embd.weight, blk"
+    )
     assert kinds_of(tmp_path / "a.gguf")["output.weight"] == "Q8_0"
     odd = folder(tmp_path / "b", "llama", hidden_size=40, num_attention_heads=2)
     done = run(odd, tmp_path / "b.gguf", gguf_type="q8_0")
@@ -136,7 +138,11 @@ def test_rows_that_are_no_whole_blocks_fall_back_and_it_is_said(tmp_path):
     "family, overrides, message",
     [
         ("gpt_bigcode", {"multi_query": False}, r"one key/value head; this GPT-BigCode is multi-head and has 4"),
-        ("gpt_bigcode", {"activation_function": "gelu"}, "activation is 'gelu'; every starcoder of GGUF has 'gelu_tanh'"),
+        (
+            "gpt_bigcode",
+            {"activation_function": "gelu"},
+            "activation is 'gelu'; every starcoder of GGUF",
+        ),
         ("gpt_bigcode", {"scale_attn_weights": False}, "scale_attention is false"),
         ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling dynamic cannot be said"),
     ],
