@@ -7,6 +7,8 @@ rounded; a step that would not lower a block's error is not taken.
 
 A value's weight is its magnitude plus the run's root mean square, as in llama.cpp: large weights of a network matter
 more than their share of the plain error, and nothing is known here of the activations.
+
+Inside, runs are columns: arrays are ``[values of a run, runs]``, so that numpy adds up whole rows.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 RANGED_TRIES = np.linspace(-1.0, 0.6, 13, dtype=np.float32)  # what is added to the number of steps of a range
 SYMMETRIC_TRIES = np.linspace(-1.5, 1.5, 13, dtype=np.float32)
 REFITS = 2
+RANGED_RUN, SYMMETRIC_RUN = 32, 16  # values
 LARGEST_SCALE = 63  # of six bits
 CENTER = 32  # of Q6_K's codes
 LARGEST_HALF = 65504.0
@@ -63,20 +66,15 @@ def search_ranged(blocks: np.ndarray, top: int) -> Ranged:
         blocks: float32 ``[blocks, 256]``.
         top: the largest code.
     """
-    values = blocks.reshape(len(blocks), 8, 32)
-    weights = _weights(values)
-    scale, offset = _fit_ranges(values, weights, top)
+    fit = _Fit(blocks, RANGED_RUN)
+    scale, offset = (fit.in_blocks(found) for found in _fit_ranges(fit, top))
     unit, least_unit = (_half(found.max(axis=1, keepdims=True) / LARGEST_SCALE) for found in (scale, offset))
-    best = _coded(values, unit, least_unit, _rounded(scale, unit), _rounded(offset, least_unit), top)
-    error = _ranged_error(values, weights, best)
+    best = _coded(fit, unit, least_unit, _rounded(scale, unit), _rounded(offset, least_unit), top)
     for _ in range(REFITS):
-        for step in (_refit_scales, _refit_units):
-            tried = step(values, weights, best, top)
-            new_error = _ranged_error(values, weights, tried)
-            better = new_error < error
-            best = _chosen(better, tried, best)
-            error = np.where(better, new_error, error)
-    return best
+        best = _better(best, _refit_scales(fit, best, top))
+        best = _better(best, _refit_units(fit, best, top))
+    codes = best.codes.astype(np.uint8).T.reshape(len(blocks), -1, RANGED_RUN)
+    return Ranged(best.unit, best.least_unit, best.scales.astype(np.uint8), best.least.astype(np.uint8), codes)
 
 
 def search_symmetric(blocks: np.ndarray) -> Symmetric:
@@ -85,29 +83,83 @@ def search_symmetric(blocks: np.ndarray) -> Symmetric:
     Args:
         blocks: float32 ``[blocks, 256]``.
     """
-    values = blocks.reshape(len(blocks), 16, 16)
-    weights = _weights(values)
-    scale = _fit_symmetric(values, weights)
+    fit = _Fit(blocks, SYMMETRIC_RUN)
+    scale = fit.in_blocks(_fit_symmetric(fit))
     largest = np.take_along_axis(scale, np.abs(scale).argmax(axis=1, keepdims=True), axis=1)
-    best = _coded_symmetric(values, _half(largest / -128), scale)
-    error = _symmetric_error(values, weights, best)
+    best = _coded_symmetric(fit, _half(largest / -128), scale)
     for _ in range(REFITS):
-        tried = _refit_symmetric(values, weights, best)
-        new_error = _symmetric_error(values, weights, tried)
-        better = new_error < error
-        best = _chosen(better, tried, best)
-        error = np.where(better, new_error, error)
-    return best
+        best = _better(best, _refit_symmetric(fit, best))
+    codes = best.codes.astype(np.int8).T.reshape(len(blocks), -1, SYMMETRIC_RUN)
+    return Symmetric(best.unit, best.scales.astype(np.int8), codes)
 
 
-def _weights(values: np.ndarray) -> np.ndarray:
-    magnitude = np.abs(values)
-    return magnitude + np.sqrt(np.mean(values * values, axis=-1, keepdims=True)) + TINY
+@dataclass(frozen=True)
+class _State:
+    """A choice so far, all in float32.
+
+    Attributes:
+        unit, least_unit: ``[blocks, 1]``.
+        scales, least: ``[blocks, runs of a block]``, whole numbers.
+        codes: ``[values, runs]``, whole numbers.
+        error: weighted squared error ``[blocks]``.
+    """
+
+    unit: np.ndarray
+    least_unit: np.ndarray
+    scales: np.ndarray
+    least: np.ndarray
+    codes: np.ndarray
+    error: np.ndarray
 
 
-def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Sums over a run, in float64 because their differences matter."""
-    return np.einsum("bri,bri->br", first, second).astype(np.float64)
+class _Fit:
+    """Blocks cut into runs, and scales for their codes by weighted least squares.
+
+    Attributes:
+        values, weights, weighted: ``[values, runs]``; the last is the product of the others.
+        w, wx, wxx: sums over a run, float64 ``[runs]``.
+    """
+
+    def __init__(self, blocks: np.ndarray, run: int) -> None:
+        self.count = len(blocks)
+        self.values = np.ascontiguousarray(blocks.reshape(-1, run).T)
+        square = np.sqrt(np.mean(self.values * self.values, axis=0))
+        self.weights = np.abs(self.values) + (square + TINY)
+        self.weighted = self.weights * self.values
+        self.w, self.wx = (part.sum(axis=0).astype(np.float64) for part in (self.weights, self.weighted))
+        self.wxx = self.dot(self.weighted, self.values)
+
+    @staticmethod
+    def dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Sums over a run; float64, because their differences matter."""
+        return np.einsum("ir,ir->r", first, second).astype(np.float64)
+
+    def in_blocks(self, of_runs: np.ndarray) -> np.ndarray:
+        """``[runs]`` as ``[blocks, runs of a block]``."""
+        return of_runs.reshape(self.count, -1)
+
+    def per_block(self, of_runs: np.ndarray) -> np.ndarray:
+        """Sums over a block, ``[blocks]``."""
+        return self.in_blocks(of_runs).sum(axis=1)
+
+    def solve(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scale and base (at most 0) that fit the values best to ``codes``, and the weighted squared error."""
+        product = self.weights * codes
+        wq, wqq, wqx = product.sum(axis=0).astype(np.float64), self.dot(product, codes), self.dot(self.weighted, codes)
+        determinant = self.w * wqq - wq * wq
+        scale = _quotient(self.w * wqx - self.wx * wq, determinant)
+        base = _quotient(wqq * self.wx - wq * wqx, determinant)
+        base = np.where(wqq == 0, self.wx / self.w, base)  # all codes are 0
+        positive = base >= 0
+        scale = np.where(positive, _quotient(wqx, wqq), scale).clip(0)
+        base = np.where(positive, 0.0, base)
+        error = self.wxx + scale * (scale * wqq + 2 * (base * wq - wqx)) + base * (base * self.w - 2 * self.wx)
+        return scale, base, error
+
+    def error(self, decoded: np.ndarray) -> np.ndarray:
+        """Weighted squared error of every block."""
+        difference = decoded - self.values
+        return self.per_block(self.dot(self.weights * difference, difference))
 
 
 def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -120,104 +172,83 @@ def _half(values: np.ndarray) -> np.ndarray:
     return np.clip(values, -LARGEST_HALF, LARGEST_HALF).astype(np.float16).astype(np.float32)
 
 
-def _fit_ranges(values: np.ndarray, weights: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and offset (what is subtracted, at least 0) of every run, ``[blocks, runs]`` of float64."""
-    low = np.minimum(values.min(axis=-1, keepdims=True), 0)
-    span = values.max(axis=-1, keepdims=True) - low
-    steps = _quotient(np.ones_like(span), span)
-    weighted = weights * values
-    w, wx, wxx = weights.sum(axis=-1).astype(np.float64), weighted.sum(axis=-1).astype(np.float64), None
-    wxx = _dot(weighted, values)
-    shape = values.shape[:2]
-    best_scale, best_offset = np.zeros(shape), np.zeros(shape)
-    best_error = np.full(shape, np.inf)
-    for added in RANGED_TRIES:
-        codes = np.rint((values - low) * (steps * (np.float32(top) + added)))
-        np.clip(codes, 0, top, out=codes)
-        scale, base = _solve(codes, weights, weighted, w, wx)
-        wq, wqq, wqx = (weights * codes).sum(axis=-1), _dot(weights * codes, codes), _dot(weighted, codes)
-        error = wxx - 2 * scale * wqx - 2 * base * wx + scale**2 * wqq + 2 * scale * base * wq + base**2 * w
-        better = error < best_error
-        best_scale = np.where(better, scale, best_scale)
-        best_offset = np.where(better, -base, best_offset)
-        best_error = np.where(better, error, best_error)
-    return best_scale, best_offset
-
-
-def _solve(
-    codes: np.ndarray, weights: np.ndarray, weighted: np.ndarray, w: np.ndarray, wx: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and base (at most 0) that fit the values best to these codes."""
-    product = weights * codes
-    wq, wqq, wqx = product.sum(axis=-1).astype(np.float64), _dot(product, codes), _dot(weighted, codes)
-    determinant = w * wqq - wq * wq
-    scale = _quotient(w * wqx - wx * wq, determinant)
-    base = _quotient(wqq * wx - wq * wqx, determinant)
-    base = np.where(wqq == 0, wx / w, base)  # all codes are 0
-    positive = base >= 0
-    return np.where(positive, _quotient(wqx, wqq), scale).clip(0), np.where(positive, 0.0, base)
-
-
 def _rounded(numbers: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    return np.rint(_quotient(numbers.astype(np.float32), np.broadcast_to(unit, numbers.shape))).clip(0, LARGEST_SCALE)
+    steps = _quotient(numbers.astype(np.float32), np.broadcast_to(unit, numbers.shape))
+    return np.rint(steps).clip(0, LARGEST_SCALE)
+
+
+def _fit_ranges(fit: _Fit, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and offset (what is subtracted, at least 0) of every run, float64."""
+    low = np.minimum(fit.values.min(axis=0), 0)
+    span = fit.values.max(axis=0) - low
+    steps, above = _quotient(np.ones_like(span), span), fit.values - low
+    best_scale, best_base = np.zeros(span.shape), np.zeros(span.shape)
+    best_error = np.full(span.shape, np.inf)
+    codes = np.empty_like(above)
+    for added in RANGED_TRIES:
+        np.multiply(above, steps * (np.float32(top) + added), out=codes)
+        np.rint(codes, out=codes)
+        np.minimum(codes, np.float32(top), out=codes)
+        scale, base, error = fit.solve(codes)
+        better = error < best_error
+        best_scale, best_base = np.where(better, scale, best_scale), np.where(better, base, best_base)
+        best_error = np.where(better, error, best_error)
+    return best_scale, -best_base
 
 
 def _coded(
-    values: np.ndarray, unit: np.ndarray, least_unit: np.ndarray, scales: np.ndarray, least: np.ndarray, top: int
-) -> Ranged:
+    fit: _Fit, unit: np.ndarray, least_unit: np.ndarray, scales: np.ndarray, least: np.ndarray, top: int
+) -> _State:
     """The best codes for given scales."""
-    step, offset = (unit * scales)[:, :, None], (least_unit * least)[:, :, None]
-    codes = np.rint((values + offset) * _quotient(np.ones_like(step), step)).clip(0, top)
-    return Ranged(unit, least_unit, scales.astype(np.uint8), least.astype(np.uint8), codes.astype(np.uint8))
+    step, offset = (unit * scales).reshape(-1), (least_unit * least).reshape(-1)
+    codes = fit.values + offset
+    codes *= _quotient(np.ones_like(step), step)
+    np.rint(codes, out=codes)
+    np.clip(codes, 0, np.float32(top), out=codes)
+    return _State(unit, least_unit, scales, least, codes, fit.error(step * codes - offset))
 
 
-def _ranged_error(values: np.ndarray, weights: np.ndarray, found: Ranged) -> np.ndarray:
-    """Weighted squared error of every block."""
-    step, offset = found.unit * found.scales, found.least_unit * found.least
-    difference = step[:, :, None] * found.codes - offset[:, :, None] - values
-    return np.einsum("bri,bri,bri->b", weights, difference, difference)
-
-
-def _refit_scales(values: np.ndarray, weights: np.ndarray, found: Ranged, top: int) -> Ranged:
+def _refit_scales(fit: _Fit, found: _State, top: int) -> _State:
     """Scales and minimums that fit the present codes, rounded, and new codes for them."""
-    codes = found.codes.astype(np.float32)
-    weighted = weights * values
-    w, wx = weights.sum(axis=-1).astype(np.float64), weighted.sum(axis=-1).astype(np.float64)
-    scale, base = _solve(codes, weights, weighted, w, wx)
-    scales, least = _rounded(scale, found.unit), _rounded(-base, found.least_unit)
-    return _coded(values, found.unit, found.least_unit, scales, least, top)
+    scale, base, _ = fit.solve(found.codes)
+    scales, least = _rounded(fit.in_blocks(scale), found.unit), _rounded(fit.in_blocks(-base), found.least_unit)
+    return _coded(fit, found.unit, found.least_unit, scales, least, top)
 
 
-def _refit_units(values: np.ndarray, weights: np.ndarray, found: Ranged, top: int) -> Ranged:
+def _refit_units(fit: _Fit, found: _State, top: int) -> _State:
     """The two units that fit the present scales and codes, and new codes for them."""
-    steps = found.scales[:, :, None].astype(np.float32) * found.codes
-    least = np.broadcast_to(found.least[:, :, None].astype(np.float32), steps.shape)
-    weighted = weights * values
-
-    def total(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.einsum("bri,bri->b", first, second).astype(np.float64)[:, None]
-
-    ss, sl, ll = total(weights * steps, steps), total(weights * steps, least), total(weights * least, least)
-    sx, lx = total(weighted, steps), total(weighted, least)
+    scales, least = found.scales.reshape(-1).astype(np.float64), found.least.reshape(-1).astype(np.float64)
+    product = fit.weights * found.codes
+    ss, sl, ll, sx, lx = (
+        fit.per_block(total)[:, None]
+        for total in (
+            scales**2 * fit.dot(product, found.codes),
+            scales * least * product.sum(axis=0),
+            least**2 * fit.w,
+            scales * fit.dot(fit.weighted, found.codes),
+            least * fit.wx,
+        )
+    )
     determinant = ss * ll - sl * sl
     unit = np.where(determinant > 0, _quotient(ll * sx - sl * lx, determinant), _quotient(sx, ss))
     least_unit = np.where(determinant > 0, _quotient(sl * sx - ss * lx, determinant), found.least_unit)
     usable = (unit > 0) & (least_unit >= 0)
     unit = _half(np.where(usable, unit, found.unit))
     least_unit = _half(np.where(usable, least_unit, found.least_unit))
-    return _coded(values, unit, least_unit, found.scales, found.least, top)
+    return _coded(fit, unit, least_unit, found.scales, found.least, top)
 
 
-def _fit_symmetric(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Scale of every run, ``[blocks, runs]`` of float64; its sign lets the largest value be code -32."""
-    largest = np.take_along_axis(values, np.abs(values).argmax(axis=-1, keepdims=True), axis=-1)
+def _fit_symmetric(fit: _Fit) -> np.ndarray:
+    """Scale of every run, float64; its sign lets the largest value be code -32."""
+    largest = np.take_along_axis(fit.values, np.abs(fit.values).argmax(axis=0)[None], axis=0)[0]
     steps = _quotient(np.ones_like(largest), largest)
-    weighted = weights * values
-    best_scale, best_gain = np.zeros(values.shape[:2]), np.zeros(values.shape[:2])
+    best_scale, best_gain = np.zeros(largest.shape), np.zeros(largest.shape)
+    codes = np.empty_like(fit.values)
     for added in SYMMETRIC_TRIES:
-        codes = np.rint(values * (steps * -(np.float32(CENTER) + added)))
-        np.clip(codes, -CENTER, CENTER - 1, out=codes)
-        wqq, wqx = _dot(weights * codes, codes), _dot(weighted, codes)
+        np.multiply(fit.values, steps * -(np.float32(CENTER) + added), out=codes)
+        np.rint(codes, out=codes)
+        np.clip(codes, np.float32(-CENTER), np.float32(CENTER - 1), out=codes)
+        wqq, wqx = fit.dot(fit.weights * codes, codes), fit.dot(fit.weighted, codes)
         scale = _quotient(wqx, wqq)
         gain = scale * wqx  # by which the error is less than that of zeros
         better = gain > best_gain
@@ -225,34 +256,35 @@ def _fit_symmetric(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return best_scale
 
 
-def _coded_symmetric(values: np.ndarray, unit: np.ndarray, scale: np.ndarray) -> Symmetric:
+def _coded_symmetric(fit: _Fit, unit: np.ndarray, scale: np.ndarray) -> _State:
     """Rounded scales, and the best codes for them."""
-    scales = np.rint(_quotient(scale.astype(np.float32), np.broadcast_to(unit, scale.shape))).clip(-128, 127)
-    step = (unit * scales)[:, :, None].astype(np.float32)
-    codes = np.rint(values * _quotient(np.ones_like(step), step)).clip(-CENTER, CENTER - 1)
-    return Symmetric(unit, scales.astype(np.int8), codes.astype(np.int8))
+    steps = _quotient(scale.astype(np.float32), np.broadcast_to(unit, scale.shape))
+    scales = np.rint(steps).clip(-128, 127)
+    step = (unit * scales).reshape(-1)
+    codes = fit.values * _quotient(np.ones_like(step), step)
+    np.rint(codes, out=codes)
+    np.clip(codes, np.float32(-CENTER), np.float32(CENTER - 1), out=codes)
+    nothing = np.zeros_like(unit)
+    return _State(unit, nothing, scales, np.zeros_like(scales), codes, fit.error(step * codes))
 
 
-def _symmetric_error(values: np.ndarray, weights: np.ndarray, found: Symmetric) -> np.ndarray:
-    difference = (found.unit * found.scales)[:, :, None] * found.codes - values
-    return np.einsum("bri,bri,bri->b", weights, difference, difference)
-
-
-def _refit_symmetric(values: np.ndarray, weights: np.ndarray, found: Symmetric) -> Symmetric:
+def _refit_symmetric(fit: _Fit, found: _State) -> _State:
     """The unit that fits the present scales and codes, and new scales and codes for it."""
-    steps = found.scales[:, :, None].astype(np.float32) * found.codes
-    numerator = np.einsum("bri,bri,bri->b", weights, steps, values)[:, None]
-    unit = _half(_quotient(numerator, np.einsum("bri,bri,bri->b", weights, steps, steps)[:, None]))
+    scales = found.scales.reshape(-1).astype(np.float64)
+    wqq, wqx = fit.dot(fit.weights * found.codes, found.codes), fit.dot(fit.weighted, found.codes)
+    numerator, denominator = (fit.per_block(total)[:, None] for total in (scales * wqx, scales**2 * wqq))
+    unit = _half(_quotient(numerator, denominator))
     unit = np.where(unit != 0, unit, found.unit)
-    codes = found.codes.astype(np.float32)
-    scale = _quotient(_dot(weights * values, codes), _dot(weights * codes, codes))
-    return _coded_symmetric(values, unit, scale)
+    return _coded_symmetric(fit, unit, fit.in_blocks(_quotient(wqx, wqq)))
 
 
-def _chosen(better: np.ndarray, tried: Ranged | Symmetric, kept: Ranged | Symmetric) -> Ranged | Symmetric:
-    """Of every block the one that is better."""
-    fields = {}
-    for name, new in vars(tried).items():
-        which = better.reshape(-1, *(1,) * (new.ndim - 1))
-        fields[name] = np.where(which, new, getattr(kept, name))
-    return replace(kept, **fields)
+def _better(kept: _State, tried: _State) -> _State:
+    """Of every block the one whose error is less."""
+    better = tried.error < kept.error
+    of_runs = np.repeat(better, kept.scales.shape[1])
+    chosen = {
+        name: np.where(better[:, None], getattr(tried, name), getattr(kept, name))
+        for name in ("unit", "least_unit", "scales", "least")
+    }
+    codes = np.where(of_runs, tried.codes, kept.codes)
+    return replace(kept, codes=codes, error=np.where(better, tried.error, kept.error), **chosen)

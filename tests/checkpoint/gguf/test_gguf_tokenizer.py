@@ -161,7 +161,7 @@ def test_sentencepiece_keeps_its_ids(file, tmp_path):
     weights, metadata = through_gguf(folder)
     same_ids(tokenizer_of(weights), original)
     assert metadata["tokenizer.ggml.model"] == "llama" and metadata["tokenizer.ggml.add_bos_token"] is True
-    assert metadata["tokenizer.ggml.token_type"][:4] == [2, 3, 3, 6]
+    assert metadata["tokenizer.ggml.token_type"][:8] == [2, 3, 3, 3, 3, 3, 3, 6]  # four marks of gaps
     assert metadata["tokenizer.ggml.unknown_token_id"] == 0
 
 
