@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
+from mindcoder.checkpoint.gguf.location import SUFFIX as GGUF_SUFFIX
 from mindcoder.checkpoint.gguf.mix import MIXES
 from mindcoder.checkpoint.gguf.modelfile import modelfile_beside, write_modelfile
 from mindcoder.checkpoint.gguf.output import gguf_model
-from mindcoder.checkpoint.gguf.weights import SUFFIX as GGUF_SUFFIX
 from mindcoder.checkpoint.mindcoder_weights import RANK_FILES, write_architecture
 from mindcoder.checkpoint.mindformers.rank_tree import write_rank_tree
 from mindcoder.checkpoint.mindformers.weights import naming_of

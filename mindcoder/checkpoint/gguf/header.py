@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,17 +61,6 @@ class Header:
 
     metadata: dict[str, Any]
     tensors: dict[str, TensorInfo]
-
-
-def is_gguf(file: Path) -> bool:
-    """Whether a file begins like one of GGUF."""
-    try:
-        if not stat.S_ISREG(os.stat(file).st_mode):
-            return False
-        with open(file, "rb") as stream:
-            return stream.read(4) in (MAGIC, BIG_ENDIAN_MAGIC)
-    except OSError:
-        return False
 
 
 def read_header(file: Path) -> Header:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindcoder.checkpoint.gguf.header import is_gguf, read_header
+from mindcoder.checkpoint.gguf.header import read_header
+from mindcoder.checkpoint.gguf.location import gguf_file
 from mindcoder.checkpoint.gguf.network import family_of_architecture, read_network
 from mindcoder.checkpoint.gguf.tensor import stored_tensor
 from mindcoder.checkpoint.gguf.text_input import text_files, text_format, token_ids
-from mindcoder.checkpoint.huggingface import WEIGHT_FILES
 from mindcoder.checkpoint.huggingface_names import plans_to_ours
 from mindcoder.checkpoint.plan import FoundPlans
 from mindcoder.checkpoint.stored_weights import Weights
-from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
-
-SUFFIX = ".gguf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,7 @@ class GgufWeights(Weights):
         Raises:
             UserError: it is damaged or describes another network than ours, or the folder holds several.
         """
-        file = _file_of(path)
+        file = gguf_file(path)
         if file is None:
             return None
         header = read_header(file)
@@ -54,15 +51,3 @@ class GgufWeights(Weights):
         form = family_of(config.model_type).gguf
         assert form is not None
         return plans_to_ours(self.tensors, config, form.weights)
-
-
-def _file_of(path: Path) -> Path | None:
-    if not path.is_dir():
-        return path if path.suffix == SUFFIX or is_gguf(path) else None
-    files = sorted(file for file in path.glob(f"*{SUFFIX}") if file.is_file())
-    if not files or any((path / name).is_file() for names in WEIGHT_FILES for name in names):
-        return None
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files[:5]) + (" …" if len(files) > 5 else "")
-        raise UserError(f"holds {len(files)} GGUF files: give one of {names}", path)
-    return files[0]
