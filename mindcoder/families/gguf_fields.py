@@ -39,11 +39,13 @@ class Present:
         ours: field of `TransformerConfig`.
         tensor: one of those that it stands for.
         means: its value if the tensor is there.
+        needed: whether llama.cpp loads no file without it.
     """
 
     ours: str
     tensor: str
     means: bool = True
+    needed: bool = False
 
     def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
         """See `Field`."""
@@ -51,6 +53,8 @@ class Present:
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
         """See `Field`."""
+        if self.needed and getattr(config, self.ours) is not self.means:
+            raise ValueError(f"{self.ours} is false; llama.cpp loads no such network without {self.tensor}")
         return {}
 
 
@@ -72,8 +76,15 @@ class KeyValueHeads:
         return {"attention.head_count_kv": config.num_kv_heads}
 
 
+@dataclass(frozen=True)
 class HeadSize:
-    """Size of a head, the same for keys and values; absent: hidden size divided by heads."""
+    """Size of a head, the same for keys and values; absent: hidden size divided by heads.
+
+    Attributes:
+        may_differ: whether llama.cpp loads heads of another size.
+    """
+
+    may_differ: bool = False
 
     def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
         """See `Field`."""
@@ -87,6 +98,11 @@ class HeadSize:
         """See `Field`."""
         if config.head_dim * config.num_heads == config.hidden_size:
             return {}
+        if not self.may_differ:
+            raise ValueError(
+                f"head_dim is {config.head_dim}; llama.cpp loads such a network with "
+                f"{config.hidden_size}/{config.num_heads} only"
+            )
         return dict.fromkeys(("attention.key_length", "attention.value_length"), config.head_dim)
 
 

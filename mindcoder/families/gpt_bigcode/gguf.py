@@ -6,7 +6,7 @@ from typing import Any
 
 from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Number
-from mindcoder.families.gguf_fields import size_fields
+from mindcoder.families.gguf_fields import HeadSize, size_fields
 from mindcoder.families.gguf_form import GgufForm, common_rules
 from mindcoder.families.gpt_bigcode.huggingface import join_qkv, split_qkv
 from mindcoder.families.transformer_config import TransformerConfig
@@ -30,8 +30,6 @@ class OneKeyValueHead:
                 f"every starcoder of GGUF has one key/value head; this GPT-BigCode is multi-head and has "
                 f"{config.num_kv_heads} (multi_query false)"
             )
-        if config.head_dim * config.num_heads != config.hidden_size:
-            raise ValueError(f"head_dim is {config.head_dim}; every starcoder of GGUF has hidden size by heads")
         return {"attention.head_count_kv": 1}
 
 
@@ -42,7 +40,7 @@ def _qkv(kind: str) -> WeightRule:
 
 FORM = GgufForm(
     architecture="starcoder",
-    fields=(*size_fields(), OneKeyValueHead(), Number("norm_epsilon", "attention.layer_norm_epsilon")),
+    fields=(*size_fields(), OneKeyValueHead(), HeadSize(), Number("norm_epsilon", "attention.layer_norm_epsilon")),
     weights=WeightTable(rules=common_rules((_qkv("weight"), _qkv("bias")))),
     fixed={
         "norm": "layer_norm",

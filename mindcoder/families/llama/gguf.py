@@ -55,7 +55,7 @@ FORM = GgufForm(
     fields=(
         *size_fields(),
         KeyValueHeads(),
-        HeadSize(),
+        HeadSize(may_differ=True),
         Number("norm_epsilon", "attention.layer_norm_rms_epsilon"),
         Rotary(has_factors=True),
         Present("qkv_bias", "blk.0.attn_q.bias"),

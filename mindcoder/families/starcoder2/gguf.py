@@ -16,9 +16,9 @@ FORM = GgufForm(
         Number("norm_epsilon", "attention.layer_norm_epsilon"),
         Rotary(),
         Window(),
-        Present("qkv_bias", "blk.0.attn_q.bias"),
-        Present("output_bias", "blk.0.attn_output.bias"),
-        Present("mlp_bias", "blk.0.ffn_down.bias"),
+        Present("qkv_bias", "blk.0.attn_q.bias", needed=True),
+        Present("output_bias", "blk.0.attn_output.bias", needed=True),
+        Present("mlp_bias", "blk.0.ffn_down.bias", needed=True),
     ),
     weights=WeightTable(rules=common_rules(plain_attention_rules())),
     fixed={

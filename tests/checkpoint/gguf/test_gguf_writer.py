@@ -145,8 +145,10 @@ def test_rows_that_are_no_whole_blocks_fall_back_and_it_is_said(tmp_path):
         ),
         ("gpt_bigcode", {"scale_attn_weights": False}, "scale_attention is false"),
         ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling dynamic cannot be said"),
+        ("qwen2", {"head_dim": 32}, "head_dim is 32; llama.cpp loads such a network with 64/4 only"),
+        ("starcoder2", {"use_bias": False}, "qkv_bias is false; llama.cpp loads no such network without blk.0.attn_q"),
     ],
-    ids=["multi-head", "gelu", "scale", "dynamic"],
+    ids=["multi-head", "gelu", "scale", "dynamic", "head", "biases"],
 )
 def test_what_gguf_cannot_express_is_refused_by_name(family, overrides, message, tmp_path):
     source = folder(tmp_path / "hf", family, **overrides)
