@@ -120,7 +120,7 @@ def _special_ids(tokenizer: CodeTokenizer, weights: Weights) -> dict[str, int | 
     if marks is not None:
         ids |= {"fim_pre": find(marks.prefix), "fim_suf": find(marks.suffix), "fim_mid": find(marks.middle)}
     for name, texts in BY_TEXT.items():
-        ids[name] = next(filter(None, map(find, texts)), None)
+        ids[name] = next((index for index in map(find, texts) if index is not None), None)
     return ids
 
 

@@ -129,20 +129,20 @@ def whole(tmp_path_factory):
 
 
 def test_every_truncation_is_said(whole, tmp_path):
-    """At every hundredth byte of the header, and some of the tensors."""
+    """At some thirty places of the header, and some of the tensors."""
     file = tmp_path / "a.gguf"
-    cuts = [*range(0, 12000, 97), *range(12000, len(whole), len(whole) // 20), len(whole) - 1]
+    cuts = [*range(0, 12000, 397), *range(12000, len(whole), len(whole) // 10), len(whole) - 1]
     for cut in cuts:
         file.write_bytes(whole[:cut])
         refused(file)
 
 
 def test_changed_bytes_are_refused_or_read(whole, tmp_path):
-    """A thousand files with some random bytes in the header: no other exception, whatever they say."""
+    """Files with some random bytes in the header: no other exception, whatever they say."""
     rng = np.random.default_rng(0)
     file = tmp_path / "a.gguf"
     head = whole.index(b"blk.1.attn_norm.weight")
-    for _ in range(300):
+    for _ in range(120):
         damaged = bytearray(whole)
         for place in rng.integers(0, head, rng.integers(1, 4)):
             damaged[place] = rng.integers(0, 256)
