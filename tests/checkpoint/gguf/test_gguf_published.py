@@ -1,8 +1,8 @@
-"""Published vocabularies, as llama.cpp's converter wrote them: the ids of its own tests, and the same lists written back.
+"""Published vocabularies, as llama.cpp's converter wrote them: the ids of its own tests, and the same lists again.
 
-The files are ``models/ggml-vocab-NAME.gguf``, ``.gguf.inp`` and ``.gguf.out`` of llama.cpp, which are also in the source
-archive of llama-cpp-python on PyPI (``vendor/llama.cpp/models``). Where they are not in the shared data there is nothing
-to compare with.
+The files are ``models/ggml-vocab-NAME.gguf``, ``.gguf.inp`` and ``.gguf.out`` of llama.cpp, which are in the source
+archive of llama-cpp-python on PyPI, too (``vendor/llama.cpp/models``). Where they are not in the shared data there is
+nothing to compare with.
 """
 
 from __future__ import annotations
