@@ -12,6 +12,7 @@ from mindcoder.checkpoint.gguf.text_keys import (
     ADD_BOS,
     ADD_SPACE,
     CHAT_TEMPLATE,
+    END_NAMES,
     MERGES,
     MODEL,
     NO_VOCABULARY,
@@ -88,7 +89,7 @@ def text_metadata(weights: Weights) -> TextMetadata:
     template = _template(weights, tokenizer)
     if template is not None:
         values[CHAT_TEMPLATE] = template
-    ends = dict.fromkeys([ids["eos"], ids["eot"]])
+    ends = dict.fromkeys(ids.get(name) for name in END_NAMES)
     stops = tuple(vocabulary.tokens[index] for index in ends if index is not None and index < rows)
     return TextMetadata({**values, **recorded}, tokenizer, stops)
 
@@ -115,7 +116,7 @@ def _special_ids(tokenizer: CodeTokenizer, weights: Weights) -> dict[str, int | 
         "bos": None if tokenizer.special.bos is None else find(tokenizer.special.bos),
         "eos": tokenizer.eos_id,
         "padding": tokenizer.pad_id,
-        "eot": others[0] if others else None,
+        **dict(zip(("eot", "eom"), others)),
     }
     if marks is not None:
         ids |= {"fim_pre": find(marks.prefix), "fim_suf": find(marks.suffix), "fim_mid": find(marks.middle)}
