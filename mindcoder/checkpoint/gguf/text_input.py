@@ -26,7 +26,7 @@ from mindcoder.checkpoint.gguf.text_keys import (
     TYPES,
     token_key,
 )
-from mindcoder.checkpoint.gguf.unpacked import unpacked
+from mindcoder.checkpoint.gguf.unpacked import already_unpacked, unpacked
 from mindcoder.data.text_format import UNKNOWN, TextFormat, text_format_of
 from mindcoder.errors import UserError, single_line
 from mindcoder.families.config_fields import shown
@@ -68,6 +68,9 @@ def text_files(metadata: Mapping[str, Any], file: Path) -> dict[str, Path]:
             raise UserError(f"{shown(key)}: whether this key changes the tokenizer is not known", file)
     if metadata.get(MODEL) in (None, *NO_VOCABULARY):
         return {}
+    known = already_unpacked(file)
+    if known:
+        return known
     vocabulary = _vocabulary(metadata, file)
     try:
         backend = vocabulary.backend()
@@ -97,11 +100,12 @@ def text_files(metadata: Mapping[str, Any], file: Path) -> dict[str, Path]:
     ends = [ids[name] for name in END_NAMES if name in ids]
     stops = {"bos_token_id": ids.get("bos"), "eos_token_id": ends, "pad_token_id": ids.get("padding")}
     return unpacked(
+        file,
         {
             "tokenizer.json": backend.to_str(),
             "tokenizer_config.json": _json(settings),
             GENERATION_FILE: _json({key: value for key, value in stops.items() if value not in (None, [])}),
-        }
+        },
     )
 
 
