@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 PREFIX = "tokenizer.ggml."
 MODEL, PRE, TOKENS, TYPES = (f"{PREFIX}{name}" for name in ("model", "pre", "tokens", "token_type"))
 MERGES, SCORES = (f"{PREFIX}{name}" for name in ("merges", "scores"))
@@ -14,6 +16,14 @@ NO_VOCABULARY = ("no_vocab", "none")  # values of MODEL in files without a token
 def token_key(name: str) -> str:
     """Key of a special token's id: ``bos``, ``eos``, ``unknown``, ``padding``, ``fim_pre`` and so on."""
     return f"{PREFIX}{name}_token_id"
+
+
+class TokenIds(NamedTuple):
+    """Ids of special tokens, None where the file has none."""
+
+    bos: int | None = None
+    eos: int | None = None
+    padding: int | None = None
 
 
 # Special tokens that end an answer, beside eos: end of turn, end of message.
