@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.checkpoint.gguf.header import Header
+from mindcoder.checkpoint.gguf.text_keys import TokenIds
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 from mindcoder.families.base import Family
@@ -22,14 +23,12 @@ LARGEST_ROPE_FACTORS = 1 << 15  # half the largest head
 SPLIT, FOREIGN = "split.", ("adapter.", "clip.", "imatrix.", "training.")
 
 
-def read_network(
-    header: Header, tensors: Mapping[str, StoredTensor], token_ids: Mapping[str, int | None], file: Path
-) -> TransformerConfig:
+def read_network(header: Header, tensors: Mapping[str, StoredTensor], ids: TokenIds, file: Path) -> TransformerConfig:
     """The configuration of a file.
 
     Args:
         tensors: those of the header.
-        token_ids: ``bos_token_id`` and so on.
+        ids: of special tokens.
 
     Raises:
         UserError: the architecture is unknown, or a key changes the model in a way that is not implemented.
@@ -44,7 +43,8 @@ def read_network(
     shapes = {name: info.shape for name, info in header.tensors.items()}
     fields = GgufFields(own, shapes, _rope_factors(tensors))
     try:
-        return replace(form.read(family.model_type, fields), **token_ids)
+        config = form.read(family.model_type, fields)
+        return replace(config, bos_token_id=ids.bos, eos_token_id=ids.eos, pad_token_id=ids.padding)
     except ValueError as error:
         raise UserError(f"{prefix}{error}", file) from None
 

@@ -24,6 +24,7 @@ from mindcoder.checkpoint.gguf.text_keys import (
     TEXT_FORMAT,
     TOKENS,
     TYPES,
+    TokenIds,
     token_key,
 )
 from mindcoder.checkpoint.gguf.unpacked import already_unpacked, unpacked
@@ -41,16 +42,14 @@ NAMES = ("bos", "eos", "padding", "eot", "eom")
 log = logging.getLogger(__name__)
 
 
-def token_ids(metadata: Mapping[str, Any], file: Path) -> dict[str, int | None]:
-    """``bos_token_id``, ``eos_token_id`` and ``pad_token_id``, None where the file has none.
+def token_ids(metadata: Mapping[str, Any], file: Path) -> TokenIds:
+    """Those that a network's configuration has.
 
     Raises:
         UserError: one of them is no token of the file.
     """
     ids = _ids(metadata, file)
-    return {
-        f"{ours}_token_id": ids.get(theirs) for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
-    }
+    return TokenIds(ids.get("bos"), ids.get("eos"), ids.get("padding"))
 
 
 def text_files(metadata: Mapping[str, Any], file: Path) -> dict[str, Path]:
