@@ -67,9 +67,9 @@ def text_files(metadata: Mapping[str, Any], file: Path) -> dict[str, Path]:
             raise UserError(f"{shown(key)}: whether this key changes the tokenizer is not known", file)
     if metadata.get(MODEL) in (None, *NO_VOCABULARY):
         return {}
-    known = already_unpacked(file)
-    if known:
-        return known
+    unpacked_before = already_unpacked(file)
+    if unpacked_before:
+        return unpacked_before
     vocabulary = _vocabulary(metadata, file)
     try:
         backend = vocabulary.backend()

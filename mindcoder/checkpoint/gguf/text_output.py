@@ -70,9 +70,9 @@ def text_metadata(weights: Weights) -> TextMetadata:
     if file is None:
         config = weights.config
         told = {"bos": config.bos_token_id, "eos": config.eos_token_id, "padding": config.pad_token_id}
-        ids = {token_key(name): index for name, index in told.items() if index is not None and index < rows}
+        kept = {token_key(name): index for name, index in told.items() if index is not None and index < rows}
         return TextMetadata(
-            {MODEL: NO_VOCABULARY[0], **ids, **recorded},
+            {MODEL: NO_VOCABULARY[0], **kept, **recorded},
             notes=("no tokenizer lies with the weights: llama.cpp will take token ids only",),
         )
     tokenizer = load_tokenizer(file)
