@@ -40,7 +40,7 @@ def load(
     """Load a model for generation. The verbs chat, complete, serve, bench and eval-code begin here.
 
     Args:
-        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``) or checkpoint.
+        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``), checkpoint or ``.gguf``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
         template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
@@ -163,13 +163,16 @@ def convert(
     model_parallel: int = 1,
     pipeline_stage: int = 1,
     progress: bool = True,
+    gguf_type: str | None = None,
 ) -> Conversion:
     """Convert weights between formats, tensor by tensor; the verbs convert and merge-lora.
 
     Args:
-        source: Hugging Face folder, MindCoder folder, run, ``.ckpt``, or a folder of ``rank_N/checkpoint_N.ckpt``.
-        target: folder to write, or a file that ends with ``.ckpt`` or ``.bin``.
-        to: huggingface, mindcoder, ckpt or torch; by default mindcoder for a Hugging Face source, else huggingface.
+        source: Hugging Face folder, MindCoder folder, run, ``.ckpt``, ``.gguf``, or a folder of
+            ``rank_N/checkpoint_N.ckpt``.
+        target: folder to write, or a file that ends with ``.ckpt``, ``.bin`` or ``.gguf``.
+        to: huggingface, mindcoder, ckpt, torch or gguf; by default as ``target`` ends, else mindcoder for a Hugging
+            Face source and huggingface for others.
         dtype: float32, float16 or bfloat16; by default each tensor keeps its own.
         vocab_size: rows of embedding and head: truncated or padded with zeros.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
@@ -178,6 +181,8 @@ def convert(
         model_parallel, pipeline_stage: split the result over this many tensor-parallel ranks and pipeline stages; one
             file per rank.
         progress: show a bar where standard error is a terminal.
+        gguf_type: of a ``.gguf``: f32, f16, bf16, q8_0, q4_0 or q4_k_m; by default as ``dtype`` says, or as most
+            values are stored.
 
     Returns:
         Formats, number of tensors and files, bytes and seconds.
@@ -212,6 +217,7 @@ def convert(
             progress,
             merged,
             layout,
+            gguf_type,
         )
     )
 

@@ -50,7 +50,9 @@ def refuse_what_holds_no_weights(path: Path) -> None:
         UserError: a file of another kind, or a run that has no checkpoint yet.
     """
     if path.is_file() and not path.name.endswith((".safetensors", ".bin", ".pt", ".pth", ".index.json")):
-        raise UserError("is not a file of weights: expected .safetensors, .bin, .pt, .pth or .ckpt, or a folder", path)
+        raise UserError(
+            "is not a file of weights: expected .safetensors, .bin, .pt, .pth, .ckpt or .gguf, or a folder", path
+        )
     if path.is_dir() and not (path / "config.json").exists() and any((path / name).exists() for name in RUN_MARKS):
         raise UserError(
             "is a run without a checkpoint: the first one comes after save_checkpoint_steps updates, or at its end",

@@ -126,7 +126,7 @@ def report(weights: Weights) -> Report:
 
 def _count_dtypes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     floats = [tensor for tensor in tensors.values() if not isinstance(tensor, DequantizedTensor)]
-    counts = Counter(tensor.dtype for tensor in floats if tensor.dtype in FLOAT_DTYPES)
+    counts = Counter(tensor.stored_as for tensor in floats if tensor.dtype in FLOAT_DTYPES)
     return dict(counts.most_common())
 
 

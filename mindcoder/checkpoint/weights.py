@@ -9,6 +9,7 @@ from typing import Any
 
 from mindcoder.checkpoint.adapter import Adapter, check_fit
 from mindcoder.checkpoint.adapter_weights import AdaptedWeights, AdapterReader, PeftAdapter, RunAdapter, find_adapter
+from mindcoder.checkpoint.gguf.weights import GgufWeights
 from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, HuggingFaceWeights
 from mindcoder.checkpoint.mindcoder_weights import MindCoderFolder, TrainingCheckpoint
 from mindcoder.checkpoint.mindformers.rank_tree import RankTree
@@ -124,4 +125,5 @@ READERS: tuple[Callable[[Path], Weights | None], ...] = (
     MindFormersWeights.open,
     open_msmodelslim,
     _open_quantized,
+    GgufWeights.open,
 )

@@ -1,4 +1,4 @@
-"""Maps a family's Hugging Face tensors to our parameters."""
+"""Maps a family's tensors, as Hugging Face or GGUF names them, to our parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Join: TypeAlias = "Callable[[Sequence[np.ndarray], TransformerConfig], np.ndarra
 
 @dataclass(frozen=True)
 class WeightRule:
-    """One Hugging Face tensor and the parameters it holds.
+    """One tensor under Hugging Face's name (or GGUF's, in a table of `mindcoder.families.gguf_form`) and the parameters
+    it holds.
 
     ``{layer}`` in the names stands for the layer index. Without ``split`` and ``join`` the tensor is the parameter.
     Splits must be views or row selections of the tensor, so that a round trip is bitwise equal.

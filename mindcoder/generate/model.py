@@ -38,7 +38,7 @@ class ModelRequest:
     """Which model, and what it is to be run with.
 
     Attributes:
-        path: Hugging Face folder, MindCoder folder, run or checkpoint.
+        path: Hugging Face folder, MindCoder folder, run, checkpoint or ``.gguf``.
         tokenizer: vocabulary file or folder, where the model's own folder has none.
         template: of instructions; by default what the model was trained with, else the family's.
         dtype: weights are kept in float32, float16 or (on Ascend) bfloat16; CPU computes in float32 from any.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mindcoder.families.base import Family, InfillTokens, MindFormersClasses
 from mindcoder.families.prompt_template import PromptTemplate
+from mindcoder.families.starcoder2.gguf import FORM
 from mindcoder.families.starcoder2.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.starcoder2.section import StarCoder2Section, network
 
@@ -40,4 +41,5 @@ FAMILY = Family(
             model_type="starcoder2",
         ),
     ),
+    gguf=FORM,
 )
