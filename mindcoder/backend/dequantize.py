@@ -39,12 +39,8 @@ class Nibbles(nn.Cell):
         return self.look_up(self.pairs, ops.cast(weight.reshape((-1,)), ms.int32))
 
 
-class Dequantize(nn.Cell):
-    """``weight * scale``, group by group: ``construct(weight, scale) -> [out, in]``.
-
-    ``weight`` is int8 ``[out, in]``, or two numbers a byte, uint8 ``[out, in / 2]``; ``scale`` is float32
-    ``[out, groups]``, a column for each ``in / groups`` neighbouring inputs. Computed in float32 and rounded once. No
-    gradient: its callers have their own.
+class _Groups(nn.Cell):
+    """What both forms below share: how the integers are read, and scales spread over their groups.
 
     No branches, and no sizes but those given here: within a ``bprop`` MindSpore compiles neither.
 
@@ -63,16 +59,25 @@ class Dequantize(nn.Cell):
         self.column, self.repeats = (outputs * groups, 1), (1, inputs // groups)
         self.tile = ops.Tile()
 
-    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
-        values = self.numbers(weight).reshape(self.grouped) * self.spread(scale)
-        return ops.cast(values.reshape(self.matrix), self.dtype)
-
     def spread(self, values: Tensor) -> Tensor:
         """Of every group to its inputs: an operator that broadcasts keeps a table of four bytes an element on CPU."""
         return self.tile(values.reshape(self.column), self.repeats)
 
 
-class DequantizeLowered(Dequantize):
+class Dequantize(_Groups):
+    """``weight * scale``, group by group: ``construct(weight, scale) -> [out, in]``.
+
+    ``weight`` is int8 ``[out, in]``, or two numbers a byte, uint8 ``[out, in / 2]``; ``scale`` is float32
+    ``[out, groups]``, a column for each ``in / groups`` neighbouring inputs. Computed in float32 and rounded once. No
+    gradient: its callers have their own. Arguments as of `_Groups`.
+    """
+
+    def construct(self, weight: Tensor, scale: Tensor) -> Tensor:
+        values = self.numbers(weight).reshape(self.grouped) * self.spread(scale)
+        return ops.cast(values.reshape(self.matrix), self.dtype)
+
+
+class DequantizeLowered(_Groups):
     """``(weight - offset) * scale``: ``construct(weight, scale, offset)``, otherwise as `Dequantize`."""
 
     def construct(self, weight: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
