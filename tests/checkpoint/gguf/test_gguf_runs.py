@@ -64,6 +64,7 @@ def test_training_goes_on_from_the_file(file, tmp_path):
     assert mindcoder.load(run.output_dir, device="CPU", max_length=64).generate("Sort", max_new_tokens=2)
 
 
+@pytest.mark.long
 def test_adapter_on_a_gguf_base_is_merged_into_another_gguf(file, tmp_path, capsys):
     adapter = {"pet_config": {"pet_type": "lora", "lora_rank": 2}}
     config = {**CONFIG, "model": {"model_config": SIZE | adapter}}
