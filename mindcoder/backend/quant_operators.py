@@ -5,14 +5,16 @@ Both read the integers as they are stored: on CPU there is never a whole copy of
 
 from __future__ import annotations
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
+from mindcoder.backend.dequantize import Dequantize, DequantizeLowered
 from mindcoder.backend.native_operator import Output, absent, integer, native_operator
 from mindcoder.backend.operator_source import on_cpu
 from mindcoder.backend.operators import matrix_product
+
+GROUP = 32  # groups that the operators know are a multiple of it
 
 
 class WeightQuantBatchMatmul(nn.Cell):
@@ -61,85 +63,64 @@ class WeightQuantBatchMatmul(nn.Cell):
         return self.backward(dout, weight, scale, lowered, self.group_size, self.per_byte)
 
 
-class DequantizedProduct(nn.Cell):
-    """The same for an Ascend, where its operator does not do it: the weight becomes floats first.
-
-    Args:
-        bits, group_size: as of `WeightQuantBatchMatmul`.
-    """
-
-    def __init__(self, bits: int, group_size: int) -> None:
-        super().__init__(auto_prefix=False)
-        self.bits, self.group_size = bits, group_size
-        self.product, self.grad_input = matrix_product(transpose_b=True), matrix_product()
-        self.low_half = aclnn.BitwiseAndScalar()
-
-    def construct(self, x: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
-        return self.product(x, self.floats(weight, scale, offset, x.dtype))
-
-    def gradient(self, dout: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Of ``x``, from that of the result."""
-        return self.grad_input(dout, self.floats(weight, scale, offset, dout.dtype))
-
-    def floats(self, weight: Tensor, scale: Tensor, offset: Tensor | None, dtype: ms.Type) -> Tensor:
-        """The weight ``[N, K]`` in ``dtype``, computed in float32."""
-        numbers = ops.cast(weight, ms.float32)
-        if self.bits == 4:
-            low = ops.cast(self.low_half(weight, 15), ms.float32)
-            numbers = ops.stack((low, (numbers - low) * 0.0625), 2) - 8.0
-        outputs = weight.shape[0]
-        inputs = weight.shape[1] * (8 // self.bits)
-        size = inputs if self.group_size == 0 else self.group_size
-        numbers = numbers.reshape((outputs, inputs // size, size))
-        if offset is not None:
-            numbers = numbers + self.of_groups(offset, outputs)
-        return ops.cast((numbers * self.of_groups(scale, outputs)).reshape((outputs, inputs)), dtype)
-
-    def of_groups(self, numbers: Tensor, outputs: int) -> Tensor:
-        """``[N]`` or ``[groups, N]`` as float32 ``[N, groups, 1]``."""
-        numbers = ops.cast(numbers, ms.float32)
-        if self.group_size == 0:
-            return numbers.reshape((outputs, 1, 1))
-        return ops.transpose(numbers, (1, 0)).reshape((outputs, -1, 1))
-
-
 class QuantizedProduct(nn.Cell):
     """``x @ weight.T`` of a frozen weight ``[out, in]`` whose integers stand for ``(q - offset) * scale``.
 
     ``construct(x [tokens, in], weight, scale [out, groups], offset) -> [tokens, out]`` in x's dtype, where offset has
-    the shape of scale or is None; both are float32. An Ascend multiplies int8 by aclnnWeightQuantBatchMatmulV2, whose x
-    is float16 or bfloat16, and scales and offsets too. With float32 or 4 bits the weight becomes floats first there, as
-    it does for the gradient.
+    the shape of scale or is None; both are float32.
+
+    CPU multiplies by `WeightQuantBatchMatmul`. An Ascend multiplies int8 by aclnnWeightQuantBatchMatmulV2, whose x is
+    float16 or bfloat16, and scales and offsets too. With float32 or 4 bits there, for its gradient, and in groups of
+    another size, the weight becomes floats first.
 
     Args:
+        shape: outputs, inputs, and groups.
         bits: 8 (weight int8), or 4 (uint8 ``[out, in / 2]``, see `mindcoder.models.methods.base.NativeParameters`).
-        group_size: ``in / groups``, a multiple of 32; 0 for one group.
         compute_dtype: of x, a name.
+        has_offset: whether offsets are given.
     """
 
-    def __init__(self, bits: int, group_size: int, compute_dtype: str) -> None:
+    def __init__(self, shape: tuple[int, int, int], bits: int, compute_dtype: str, has_offset: bool) -> None:
         super().__init__(auto_prefix=False)
-        self.group_size, self.operator = group_size, None
-        self.product: WeightQuantBatchMatmul | DequantizedProduct
-        if on_cpu():
-            self.product = WeightQuantBatchMatmul(bits, group_size)
-            return
-        self.product = DequantizedProduct(bits, group_size)
-        if bits == 8 and compute_dtype != "float32":
-            self.operator = aclnn.WeightQuantBatchMatmul(False, True, group_size)
+        outputs, inputs, groups = shape
+        self.group_size = 0 if groups == 1 else inputs // groups
+        self.native: WeightQuantBatchMatmul | None = None
+        self.operator = None
+        if self.group_size % GROUP == 0:
+            if on_cpu():
+                self.native = WeightQuantBatchMatmul(bits, self.group_size)
+            elif bits == 8 and compute_dtype != "float32":
+                self.operator = aclnn.WeightQuantBatchMatmul(False, True, self.group_size)
+        self.dequantize = (DequantizeLowered if has_offset else Dequantize)(shape, bits, compute_dtype)
+        self.product = matrix_product(transpose_b=True, compute_dtype=compute_dtype)
+        self.grad_input = matrix_product(compute_dtype=compute_dtype)
 
     def construct(self, x: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
-        added = None if offset is None else self.turned(-offset)
-        if self.operator is None:
-            return self.product(x, weight, self.turned(scale), added)
-        added = None if added is None else ops.cast(added, x.dtype)
-        return self.operator(x, weight, ops.cast(self.turned(scale), x.dtype), added)
+        if self.native is not None:
+            return self.native(x, weight, self.turned(scale), self.added(offset))
+        if self.operator is not None:
+            added = None if offset is None else ops.cast(self.added(offset), x.dtype)
+            return self.operator(x, weight, ops.cast(self.turned(scale), x.dtype), added)
+        # Only now: MindSpore would compute the matrices of all layers first, of which it needs one at a time.
+        return self.product(x, self.floats(ops.depend(weight, x), scale, offset))
 
     def gradient(self, dout: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
         """Of ``x``, from that of the result."""
-        added = None if offset is None else self.turned(-offset)
-        return self.product.gradient(dout, weight, self.turned(scale), added)
+        if self.native is not None:
+            return self.native.gradient(dout, weight, self.turned(scale), self.added(offset))
+        # Computed anew: the compiler would keep the matrix of the forward pass.
+        return self.grad_input(dout, self.floats(ops.depend(weight, dout), scale, offset))
+
+    def floats(self, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
+        """The numbers that the integers stand for, ``[out, in]`` in the compute dtype."""
+        if offset is None:
+            return self.dequantize(weight, scale)
+        return self.dequantize(weight, scale, offset)
+
+    def added(self, offset: Tensor | None) -> Tensor | None:
+        """The offset as the operators take it, which add it."""
+        return None if offset is None else self.turned(-offset)
 
     def turned(self, numbers: Tensor) -> Tensor:
-        """``[out, groups]`` as the operator wants it: ``[out]`` or ``[groups, out]``."""
+        """``[out, groups]`` as the operators want it: ``[out]`` or ``[groups, out]``."""
         return numbers.reshape((-1,)) if self.group_size == 0 else ops.transpose(numbers, (1, 0))

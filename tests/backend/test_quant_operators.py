@@ -50,7 +50,7 @@ class Weighted(nn.Cell):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("group, lowered", [(0, False), (0, True), (32, False), (64, True)])
+@pytest.mark.parametrize("group, lowered", [(0, False), (0, True), (32, False), (64, True), (48, True)])
 def test_value_and_gradient(bits, group, lowered, dtype, rng):
     half, groups = 2 ** (bits - 1), INPUTS // group if group else 1
     integers = rng.integers(-half, half, (OUTPUTS, INPUTS))
@@ -62,7 +62,7 @@ def test_value_and_gradient(bits, group, lowered, dtype, rng):
         unsigned = (integers + 8).astype(np.uint8)
         stored = np.ascontiguousarray(unsigned[:, ::2] | unsigned[:, 1::2] << 4)
     given = [Tensor(stored), Tensor(scale), *([Tensor(offset)] if lowered else [])]
-    cell = (WithGradient if lowered else Symmetric)(bits, group, dtype)
+    cell = (WithGradient if lowered else Symmetric)((OUTPUTS, INPUTS, groups), bits, dtype, lowered)
     ours, tolerance = DTYPES[dtype]
     for rows in (1, 5, 40):
         x = Tensor(rng.standard_normal((rows, INPUTS)).astype(np.float32)).astype(ours)

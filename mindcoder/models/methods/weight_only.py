@@ -6,13 +6,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
-from mindcoder.backend.dequantize import Dequantize, DequantizeLowered
-from mindcoder.backend.operators import matrix_product
+from mindcoder.backend.quant_operators import GROUP, QuantizedProduct
 from mindcoder.errors import UserError
 from mindcoder.families.parameter_names import OFFSET, SCALE
 from mindcoder.models.methods.base import NativeParameters, ReadTensor, WeightMethod
-
-NATIVE_GROUP = 32  # groups of the C++ step are a multiple of it
 
 
 class WeightOnly(WeightMethod):
@@ -41,10 +38,7 @@ class WeightOnly(WeightMethod):
         self.bits = 4 if weight.dtype == ms.uint8 else 8
         self.groups = scale.shape[1]
         shape = (weight.shape[0], weight.shape[1] * 8 // self.bits, self.groups)
-        kind = Dequantize if offset is None else DequantizeLowered
-        self.dequantize = kind(shape, self.bits, compute_dtype)
-        self.matmul = matrix_product(transpose_b=True, compute_dtype=compute_dtype)
-        self.grad_input = matrix_product(compute_dtype=compute_dtype)
+        self.product = QuantizedProduct(shape, self.bits, compute_dtype, offset is not None)
 
     @classmethod
     def of(cls, read: ReadTensor, compute_dtype: str) -> WeightOnly:
@@ -73,7 +67,7 @@ class WeightOnly(WeightMethod):
 
     def matrix(self) -> Tensor:
         """The numbers that the integers stand for, in the compute dtype."""
-        return self.dequantized(self.weight, self.operands(self.scale))
+        return self.product.floats(*self.operands(self.scale))
 
     def operands(self, seed: Tensor) -> tuple:
         """The parameters."""
@@ -81,19 +75,11 @@ class WeightOnly(WeightMethod):
 
     def multiply(self, x: Tensor, operands: tuple) -> Tensor:
         """``x @ W.T``."""
-        # Only now: MindSpore would compute the matrices of all layers first, of which it needs one at a time.
-        return self.matmul(x, self.dequantized(ops.depend(operands[0], x), operands))
-
-    def dequantized(self, weight: Tensor, operands: tuple) -> Tensor:
-        """The matrix ``[out, in]`` of ``weight``, with the other operands' scales and offsets."""
-        if self.offset is None:
-            return self.dequantize(weight, operands[1])
-        return self.dequantize(weight, operands[1], operands[2])
+        return self.product(x, *operands)
 
     def gradients(self, x: Tensor, operands: tuple, dout: Tensor) -> tuple[Tensor, tuple]:
         """Of the input; zeros for the frozen parameters."""
-        # Computed anew: the compiler would keep the matrix of the forward pass.
-        grad = self.grad_input(dout, self.dequantized(ops.depend(operands[0], dout), operands))
+        grad = self.product.gradient(dout, *operands)
         frozen = (ops.zeros_like(operands[0]), ops.zeros_like(operands[1]))
         if self.offset is None:
             return grad, frozen
@@ -102,7 +88,7 @@ class WeightOnly(WeightMethod):
     def native_parameters(self) -> NativeParameters | None:
         """The integers, if the C++ step knows groups of their size."""
         group_size = self.weight.shape[1] * 8 // self.bits // self.groups
-        if self.groups > 1 and group_size % NATIVE_GROUP:
+        if self.groups > 1 and group_size % GROUP:
             return None
         return NativeParameters(self.weight, self.scale, self.offset)
 
