@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend.native_operator import Output, absent, integer, native_operator
@@ -86,7 +86,7 @@ class DequantizedProduct(nn.Cell):
         numbers = ops.cast(weight, ms.float32)
         if self.bits == 4:
             low = ops.cast(self.low_half(weight, 15), ms.float32)
-            numbers = ops.stack((low, (numbers - low) * 0.0625), 2) - 8.0
+            numbers = mint.stack((low, (numbers - low) * 0.0625), 2) - 8.0
         outputs = weight.shape[0]
         inputs = weight.shape[1] * (8 // self.bits)
         size = inputs if self.group_size == 0 else self.group_size
