@@ -19,6 +19,8 @@ constexpr int ROWS = LANES == 16 ? 4 : 2;  // per tile: all sums stay in registe
 constexpr int64_t STEP = 32;              // inputs between two prefetches; groups are multiples of it
 constexpr int64_t BLOCK = 1024;           // inputs after which the sums are added to the result
 constexpr int64_t FEW_ROWS = 16;          // up to here weights are streamed in order, see vectors.cpp
+constexpr int64_t LINE = 16;              // floats of a cache line
+constexpr int64_t APART = LINE;           // floats between rows: rows a multiple of 4 KiB apart would share cache sets
 constexpr int64_t ALONE = 1 << 16;        // activations that one thread prepares
 
 int64_t rounded(int64_t size) { return (size + STEP - 1) / STEP * STEP; }
@@ -62,29 +64,37 @@ struct Floats {
   void unit(int64_t at, Lanes to[1]) const { to[0] = load(numbers + at); }
 };
 
-// The last step of an output that ends within it: a copy with zeros after it.
+// The last step of four outputs that end within it: a copy with zeros after it.
 template <class Source>
 struct LastStep {
-  alignas(64) uint8_t copy[STEP] = {};
+  alignas(64) uint8_t copy[OUTPUTS][STEP] = {};
+  Source source[OUTPUTS];
 
-  LastStep(const Source &source, int64_t at, int64_t count) {
-    std::memcpy(copy, source.address(at), static_cast<size_t>(Source::bytes(count)));
+  LastStep(const Source from[OUTPUTS], int64_t at, int64_t count) {
+    for (int output = 0; output < OUTPUTS; output++) {
+      std::memcpy(copy[output], from[output].address(at), static_cast<size_t>(Source::bytes(count)));
+      source[output] = {reinterpret_cast<decltype(Source::numbers)>(copy[output])};
+    }
   }
-  Source source() const { return {reinterpret_cast<decltype(Source::numbers)>(copy)}; }
 };
 
+// STEP inputs of R rows by four outputs, added to their sums.
 template <int R, class Source>
-inline void add_step(const float *x, int64_t stride, const Source &source, int64_t at, Lanes sums[][OUTPUTS], int output) {
+inline void add_step(const float *x, int64_t stride, const Source source[OUTPUTS], int64_t at, Lanes sums[R][OUTPUTS]) {
   constexpr int64_t VECTORS = Source::WIDTH / LANES;
 #pragma GCC unroll 8
   for (int64_t unit = 0; unit < STEP; unit += Source::WIDTH) {
-    Lanes numbers[VECTORS];
-    source.unit(at + unit, numbers);
+    Lanes numbers[OUTPUTS][VECTORS];
 #pragma GCC unroll 4
-    for (int row = 0; row < R; row++) {
+    for (int output = 0; output < OUTPUTS; output++) source[output].unit(at + unit, numbers[output]);
 #pragma GCC unroll 2
-      for (int64_t vector = 0; vector < VECTORS; vector++)
-        sums[row][output] += load(x + row * stride + unit + vector * LANES) * numbers[vector];
+    for (int64_t vector = 0; vector < VECTORS; vector++) {
+#pragma GCC unroll 4
+      for (int row = 0; row < R; row++) {
+        const Lanes values = load(x + row * stride + unit + vector * LANES);
+#pragma GCC unroll 4
+        for (int output = 0; output < OUTPUTS; output++) sums[row][output] += values * numbers[output][vector];
+      }
     }
   }
 }
@@ -112,17 +122,17 @@ inline void tile(const float *x, int64_t stride, const float *totals, int64_t to
     const int64_t stop = std::min(start + part.group, part.size);
     int64_t at = start;
     for (; at + STEP <= stop; at += STEP) {
-#pragma GCC unroll 4
-      for (int output = 0; output < OUTPUTS; output++) {
-        if constexpr (!std::is_same_v<Source, Floats>)
-          if (ahead > 0) __builtin_prefetch(static_cast<const char *>(source[output].address(at)) + ahead);
-        add_step<R>(x + at, stride, source[output], at, sums, output);
-      }
+      if constexpr (!std::is_same_v<Source, Floats>)
+        if (ahead > 0)
+          for (int output = 0; output < OUTPUTS; output++)
+            __builtin_prefetch(static_cast<const char *>(source[output].address(at)) + ahead);
+      add_step<R>(x + at, stride, source, at, sums);
     }
     if constexpr (!std::is_same_v<Source, Floats>) {
-      if (at < stop)
-        for (int output = 0; output < OUTPUTS; output++)
-          add_step<R>(x + at, stride, LastStep<Source>(source[output], at, stop - at).source(), 0, sums, output);
+      if (at < stop) {
+        const LastStep<Source> last(source, at, stop - at);
+        add_step<R>(x + at, stride, last.source, 0, sums);
+      }
     }
     for (int output = 0; output < OUTPUTS; output++) {
       const Lanes scale = all(part.scale[output][group * part.next]);
@@ -152,18 +162,15 @@ struct Streamed : Product {
   int64_t group = quantization.groups == 1 ? BLOCK : weight.group_size();  // inputs of one sum
   int64_t block = group * std::max(BLOCK / group, int64_t{1});
   int64_t groups = (weight.inputs + group - 1) / group;
-  int64_t stride = rounded(weight.inputs);  // of the activations
-  bool copies = VECTORS > 1 || stride != weight.inputs;
-  Scratch copy{static_cast<size_t>(copies ? rows * stride : 0) * sizeof(float)};
+  int64_t padded = rounded(weight.inputs), stride = padded + APART;  // of the activations
+  Scratch copy{static_cast<size_t>(rows * stride) * sizeof(float)};
   Scratch sums{static_cast<size_t>(lowered ? rows * groups * LANES : 0) * sizeof(float)};
-
-  const float *activations() const { return copies ? copy.as<float>() : x; }
 
   // A row in the order of `Source::unit`, with zeros after it, and the sums of its groups.
   void prepare(int64_t row) const {
     const float *from = x + row * weight.inputs;
     float *to = copy.as<float>() + row * stride;
-    for (int64_t at = 0; copies && at < stride; at += Source::WIDTH) {
+    for (int64_t at = 0; at < padded; at += Source::WIDTH) {
       Lanes values[2];
       for (int64_t vector = 0; vector < VECTORS; vector++)
         values[vector] = load_up_to(from + at + vector * LANES, weight.inputs - at - vector * LANES);
@@ -172,8 +179,8 @@ struct Streamed : Product {
     }
     if (!lowered) return;
     for (int64_t index = 0; index < groups; index++) {
-      const float *own = activations() + row * stride + index * group;
-      const int64_t size = std::min(group, stride - index * group);
+      const float *own = to + index * group;
+      const int64_t size = std::min(group, padded - index * group);
       Lanes total = {};
       for (int64_t at = 0; at < size; at += LANES) total += load(own + at);
       store(sums.as<float>() + (row * groups + index) * LANES, total);
@@ -181,7 +188,6 @@ struct Streamed : Product {
   }
 
   void prepare_all() const {
-    if (!copies && !lowered) return;
     if (rows * stride < ALONE) {
       for (int64_t row = 0; row < rows; row++) prepare(row);
       return;
@@ -196,7 +202,7 @@ struct Streamed : Product {
   void rows_of_tile(int64_t row, int64_t first, int64_t start, const Numbers source[OUTPUTS], const Part &part,
                     int64_t ahead) const {
     Four result[R];
-    const float *from = activations() + row * stride + start;
+    const float *from = copy.as<float>() + row * stride + start;
     const float *totals = lowered ? sums.as<float>() + (row * groups + start / group) * LANES : nullptr;
     if (lowered) tile<R, true>(from, stride, totals, groups * LANES, source, part, Source::ZERO, ahead, result);
     else tile<R, false>(from, stride, totals, groups * LANES, source, part, Source::ZERO, ahead, result);
@@ -235,25 +241,27 @@ struct Streamed : Product {
     if (rows <= ROWS) return all_rows(first, start, source, part, ahead);
     // Converted once, in the same order, so that the sums have the same bits.
     static thread_local std::vector<float> memory;
-    const int64_t padded = rounded(size);
-    memory.resize(static_cast<size_t>(OUTPUTS * padded));
+    part.size = rounded(size);
+    const int64_t apart = part.size + APART;
+    memory.resize(static_cast<size_t>(OUTPUTS * apart + LINE));
+    float *const to = memory.data() + (LINE - reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % LINE) % LINE;
     Floats floats[OUTPUTS];
-    for (int output = 0; output < OUTPUTS; output++) {
-      float *to = memory.data() + output * padded;
-      floats[output] = {to};
-      convert(source[output], size, ahead, to);
-    }
-    part.size = padded;
+    for (int output = 0; output < OUTPUTS; output++) floats[output] = {to + output * apart};
+    convert(source, size, ahead, to, apart);
     all_rows(first, start, floats, part, 0);
   }
 
-  static void convert(const Source &source, int64_t size, int64_t ahead, float *to) {
-    int64_t at = 0;
-    for (; at + STEP <= size; at += STEP) {
-      __builtin_prefetch(static_cast<const char *>(source.address(at)) + ahead);
-      convert_step(source, at, to + at);
+  static void convert(const Source source[OUTPUTS], int64_t size, int64_t ahead, float *to, int64_t stride) {
+    const int64_t whole = size / STEP * STEP;
+    for (int output = 0; output < OUTPUTS; output++) {
+      for (int64_t at = 0; at < whole; at += STEP) {
+        __builtin_prefetch(static_cast<const char *>(source[output].address(at)) + ahead);
+        convert_step(source[output], at, to + output * stride + at);
+      }
     }
-    if (at < size) convert_step(LastStep<Source>(source, at, size - at).source(), 0, to + at);
+    if (whole == size) return;
+    const LastStep<Source> last(source, whole, size - whole);
+    for (int output = 0; output < OUTPUTS; output++) convert_step(last.source[output], 0, to + output * stride + whole);
   }
 
   static void convert_step(const Source &source, int64_t at, float *to) {

@@ -230,6 +230,7 @@ aclnnTriu | ops-math/conversion/triu/docs/aclnnTriu&aclnnInplaceTriu.md | self: 
 aclnnTrunc | ops-math/math/trunc/docs/aclnnTrunc&aclnnInplaceTrunc.md | self: float16,bfloat16,float32 0-8 | out: float16,bfloat16,float32 0-8
 aclnnVar | ops-math/math/reduce_var/docs/aclnnVar.md | self: float16,bfloat16,float32 0-8 | out: float16,bfloat16,float32 0-8
 aclnnVarCorrection | ops-math/math/reduce_var/docs/aclnnVarCorrection.md | self: float16,bfloat16,float32 0-8 | out: float16,bfloat16,float32 0-8
+aclnnWeightQuantBatchMatmulV2 | ops-nn/matmul/weight_quant_batch_matmul_v2/docs/aclnnWeightQuantBatchMatmulV2.md | x: float16,bfloat16 2 | weight: int8 2 | antiquantScale: =x 1,2 | antiquantOffsetOptional?: =x 1,2 | quantScaleOptional?: uint64 1,2 | quantOffsetOptional?: float32 1,2 | biasOptional?: float16,float32 1,2 | y: =x 2
 )";
 
 }  // namespace softcann

@@ -323,4 +323,5 @@ ELSEWHERE = {
          "aclnnFlashAttentionUnpaddingScoreGrad", "aclnnFlashAttentionUnpaddingScoreGradV2",
          "aclnnPromptFlashAttentionV3", "aclnnIncreFlashAttentionV4", "aclnnFusedInferAttentionScoreV2"), "attention",
     ),
+    "aclnnWeightQuantBatchMatmulV2": "quantized",
 }  # fmt: skip
