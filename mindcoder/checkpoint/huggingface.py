@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from mindcoder.checkpoint.companions import find_companions
 from mindcoder.checkpoint.huggingface_names import plans_to_ours
@@ -54,7 +54,7 @@ class HuggingFaceWeights(Weights):
 
     kind = "huggingface"
     title = "Hugging Face folder"
-    converts_to = "mindcoder"
+    converts_to: ClassVar[Literal["huggingface", "mindcoder"]] = "mindcoder"
 
     @classmethod
     def open(cls, path: Path) -> HuggingFaceWeights:

@@ -94,7 +94,7 @@ def _open_quantized(path: Path) -> Weights | None:
     if found is None:
         return None
     method = found.get("quant_method") if isinstance(found, Mapping) else found
-    if method not in QUANTIZED_READERS:
+    if not isinstance(method, str) or method not in QUANTIZED_READERS:
         known = " or ".join(QUANTIZED_READERS)
         raise UserError(f"{QUANTIZATION}.quant_method {method!r:.60} is not implemented; expected {known}", file)
     return QUANTIZED_READERS[method](path, values)

@@ -53,23 +53,23 @@ def test_the_report_has_the_error_of_every_layer(options, llama, tmp_path):
 def test_the_verb_prints_a_row_for_every_layer(llama, tmp_path):
     _, folder = llama
     done = verb(
-        "quantize", folder, tmp_path / "q", "--method", "w8a16", "--group_size", "64", "--asymmetric",
+        "quantize", folder, tmp_path / "q", "--method", "w8a16", "--group_size", "32", "--asymmetric",
         "--algorithm", "mse", "--fallback", r".*\.0\.self_attn\..*,.*down_proj",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = done.stdout.splitlines()
     assert rows[0].split() == ["module", "bits", "group", "error", "range"]
     row = next(row for row in rows if row.startswith("model.layers.1.self_attn.q_proj")).split()
-    assert row[1:3] == ["8", "64"] and 0 < float(row[3].rstrip("%")) < 1
+    assert row[1:3] == ["8", "32"] and 0 < float(row[3].rstrip("%")) < 1
     row = next(row for row in rows if row.startswith("model.layers.0.self_attn.q_proj"))
     assert row.split() == ["model.layers.0.self_attn.q_proj", "float", "--fallback", r".*\.0\.self_attn\..*"]
     assert sum("down_proj" in row and "float" in row for row in rows) == 2
     assert "W8A16, mse, asymmetric: 8 linear layers, weight error 0." in rows[-2]
     assert rows[-1].startswith(f"msmodelslim: {tmp_path / 'q'} (")
     described = open_weights(tmp_path / "q")
-    assert described.quantization == "W8A16 in groups of 64"
+    assert described.quantization == "W8A16 in groups of 32"
     shown = verb("inspect", tmp_path / "q")
-    assert "quantized       W8A16 in groups of 64" in shown.stdout and "msmodelslim, llama" in shown.stdout
+    assert "quantized       W8A16 in groups of 32" in shown.stdout and "msmodelslim, llama" in shown.stdout
 
 
 def test_a_quantized_folder_answers(llama, tmp_path, tokenizer_folder):
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(llama, tmp_path):
         "matches no module; there are model.layers.N.": {"method": "w8a16", "fallback": ["c_proj"]},
         "is no regular expression": {"method": "w8a16", "fallback": ["(*)"]},
         "no linear layer is left": {"method": "w8a16", "fallback": [r"model\.layers\..*"]},
-        "has 64 inputs, which --group_size 256 does not divide": {"method": "w8a16", "group_size": 256},
+        "inputs, which --group_size 256 does not divide": {"method": "w8a16", "group_size": 256},
         "--format msmodelslim: has no W4A16; expected": {"method": "w4a16", "group_size": 32, "format": "msmodelslim"},
         "method: expected one of w8a16, w4a16, found 'w8a8'": {"method": "w8a8"},
         "algorithm: expected one of minmax, mse": {"method": "w8a16", "algorithm": "gptq"},

@@ -115,13 +115,19 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
         module, _, part = name.rpartition(".")
         if part != "weight_scale":
             continue
-        group = max(groups, key=lambda item, module=module: item.rank(module))
-        if not group.rank(module):
+        group = _group_of(module, groups)
+        if group is None:
             raise UserError(f"{name}: no group of {CONFIG_KEY}.config_groups has this module as a target", file)
         parts = module_parts(module, _parts(group), tensors, f"{group.form}, {group.integers}", path)
         quantized[module] = _module(parts, group)
         used |= {tensor.name for tensor in parts.values()}
     return CompressedTensorsWeights(**folder_of(path, values, tensors, used, quantized))
+
+
+def _group_of(module: str, groups: Sequence[Group]) -> Group | None:
+    """The group that names a module most precisely; None if none does."""
+    ranks = [group.rank(module) for group in groups]
+    return groups[ranks.index(max(ranks))] if any(ranks) else None
 
 
 def _groups(found: Any, file: Path) -> list[Group]:
