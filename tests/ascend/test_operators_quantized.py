@@ -94,9 +94,9 @@ from mindcoder.backend.quant_operators import QuantizedProduct
 
 
 class Both(nn.Cell):
-    def __init__(self, bits, group, dtype):
+    def __init__(self, shape, bits, dtype, has_offset):
         super().__init__(auto_prefix=False)
-        self.own = QuantizedProduct(bits, group, dtype)
+        self.own = QuantizedProduct(shape, bits, dtype, has_offset)
 
     def construct(self, x, dout, weight, scale, offset):
         return self.own(x, weight, scale, offset), self.own.gradient(dout, weight, scale, offset)
@@ -114,7 +114,8 @@ for bits, group, dtype in CASES:
     groups = [Tensor(given[f"{name}{group}"]) for name in ("scale", "offset")]
     weight = Tensor(given[f"weight{bits}"])
     for lowered in (False, True):
-        cell = Both(bits, group, dtype) if lowered else Symmetric(bits, group, dtype)
+        shape = (dout.shape[1], x.shape[1], groups[0].shape[1])
+        cell = (Both if lowered else Symmetric)(shape, bits, dtype, lowered)
         results = cell(x, dout, weight, *groups[: 1 + lowered])
         for name, result in zip(("y", "dx"), results):
             found[f"{name} {bits} {group} {lowered} {dtype}"] = result.astype(ms.float32).asnumpy()
