@@ -16,10 +16,12 @@ from mindcoder.checkpoint.mindformers.rank_tree import RankTree
 from mindcoder.checkpoint.mindformers.weights import MindFormersWeights
 from mindcoder.checkpoint.quantized import awq, compressed_tensors, gptq
 from mindcoder.checkpoint.quantized.msmodelslim import open_msmodelslim
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.data.text_format import read_text_format
 from mindcoder.errors import UserError
+from mindcoder.families.config_fields import shown
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import file_there, read_json_object
 from mindcoder.locations import hub_hint, path_of, refuse_what_holds_no_weights
@@ -97,7 +99,10 @@ def _open_quantized(path: Path) -> Weights | None:
     if not isinstance(method, str) or method not in QUANTIZED_READERS:
         known = " or ".join(QUANTIZED_READERS)
         raise UserError(f"{QUANTIZATION}.quant_method {method!r:.60} is not implemented; expected {known}", file)
-    return QUANTIZED_READERS[method](path, values)
+    weights = QUANTIZED_READERS[method](path, values)
+    if not weights.quantized:
+        raise UserError(f"{QUANTIZATION} {shown(found)}: quantized weights are described, but none are there", file)
+    return weights
 
 
 def _open_run(path: Path) -> Weights | None:
@@ -110,7 +115,7 @@ def _open_run(path: Path) -> Weights | None:
 
 
 # By quantization_config.quant_method; they take the content of config.json too.
-QUANTIZED_READERS: Mapping[str, Callable[[Path, dict[str, Any]], Weights]] = {
+QUANTIZED_READERS: Mapping[str, Callable[[Path, dict[str, Any]], QuantizedWeights]] = {
     compressed_tensors.METHOD: compressed_tensors.open_compressed_tensors,
     gptq.METHOD: gptq.open_gptq,
     awq.METHOD: awq.open_awq,
