@@ -191,7 +191,7 @@ def _write(
     copy_companions(weights.companions, None, staging)
     write_text_format(staging, weights.text_format)
     write_chat_template(staging, weights.text_format)
-    values = _huggingface_config(config, weights.huggingface_config, plans[0].dtype)
+    values = huggingface_config(config, weights.huggingface_config, plans[0].dtype)
     _write_json(staging / "config.json", values)
     if GENERATION_FILE not in weights.companions:
         ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
@@ -238,7 +238,7 @@ def _write_split(
     return layout.devices
 
 
-def _huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
+def huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | None, dtype: str) -> dict[str, Any]:
     """``config.json``: the original if it agrees with our configuration, else the original updated with ours.
 
     Raises:

@@ -13,7 +13,7 @@ from families import VOCAB, random_model, to_bin
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from mindcoder.checkpoint.convert import ConvertRequest, _huggingface_config, convert
+from mindcoder.checkpoint.convert import ConvertRequest, convert, huggingface_config
 from mindcoder.checkpoint.load import read_parameters
 from mindcoder.checkpoint.report import report
 from mindcoder.checkpoint.stored_tensor import convert_dtype
@@ -271,4 +271,4 @@ def test_metadata_lets_transformers_load_every_shard(tmp_path):
 def test_a_network_that_its_family_does_not_have_is_refused():
     network = TransformerConfig("llama", 50, 32, 1, 2, 1, 64, 128, norm="layer_norm", position="rope")
     with pytest.raises(UserError, match="cannot be written as a Llama of Hugging Face: norm is layer_norm"):
-        _huggingface_config(network, None, "F32")
+        huggingface_config(network, None, "F32")
