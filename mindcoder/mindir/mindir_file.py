@@ -59,7 +59,7 @@ class VariablesFile:
             if is_pool(parameter.name):
                 self._stream.seek(values.nbytes, 1)
             else:
-                self._stream.write(memoryview(np.ascontiguousarray(values)).cast("B"))
+                self._stream.write(np.ascontiguousarray(values).data)
                 self._progress(values.nbytes)
             self._stream.seek(-values.nbytes % ALIGNMENT, 1)
             self._places[parameter.name] = begin, values.nbytes

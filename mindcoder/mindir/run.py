@@ -188,9 +188,10 @@ def _write_graphs(
 
 def _example(dtype: str, shape: list[int | None]) -> Tensor:
     """What stands for an input while a graph is compiled."""
-    if None in shape:
+    sizes = [size for size in shape if size is not None]
+    if len(sizes) < len(shape):
         return Tensor(shape=shape, dtype=getattr(ms, dtype))
-    return Tensor(np.zeros(shape, dtype))
+    return Tensor(np.zeros(sizes, dtype))
 
 
 def _write_companions(

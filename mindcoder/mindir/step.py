@@ -13,7 +13,7 @@ from mindcoder.models.decoder import Decoder
 class ExportedStep(OperatorDecoder):
     """`OperatorDecoder` of operators that MindIR can name; the cache is its parameters."""
 
-    def construct(
+    def construct(  # type: ignore[override]
         self,
         input_ids: Tensor,
         position_ids: Tensor,

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
-from families import random_model, reference_tokens
+from families import long_but, random_model, reference_tokens
 from transformers import AutoModelForCausalLM
 
 import mindcoder
@@ -25,16 +25,23 @@ from mindcoder.errors import UserError
 IDS = 701  # of the tokenizer
 NEW = 24
 NETWORKS = [
-    pytest.param("gpt_bigcode", {}, id="gpt_bigcode"),
-    pytest.param("gpt_bigcode", {"multi_query": False, "activation_function": "gelu"}, id="multi-head exact-gelu"),
-    pytest.param("starcoder2", {"sliding_window": 40}, id="starcoder2 window"),
-    pytest.param("llama", {"tie_word_embeddings": True}, id="llama tied"),
+    pytest.param("gpt_bigcode", {}, False, id="gpt_bigcode"),
+    pytest.param("llama", {"tie_word_embeddings": True}, True, id="llama tied, dynamic shapes"),
+    pytest.param("starcoder2", {"sliding_window": 40}, False, id="starcoder2 window"),
+    pytest.param("qwen2", {}, False, id="qwen2"),
     pytest.param(
         "llama",
         {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "max_position_embeddings": 64},
-        id="llama dynamic",
+        False,
+        id="llama dynamic scaling",
     ),
-    pytest.param("qwen2", {}, id="qwen2"),
+    pytest.param(
+        "gpt_bigcode",
+        {"multi_query": False, "activation_function": "gelu"},
+        True,
+        id="multi-head exact-gelu, dynamic shapes",
+    ),
+    pytest.param("starcoder2", {"sliding_window": 40}, True, id="starcoder2 window, dynamic shapes"),
 ]
 
 
@@ -73,8 +80,7 @@ def answers(model, prompts) -> list[tuple[int, ...]]:
     return [answer.tokens for answer in model.generate(prompts, max_new_tokens=NEW)]
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
-@pytest.mark.parametrize("family, overrides", NETWORKS)
+@pytest.mark.parametrize("family, overrides, dynamic", long_but(NETWORKS, 0, 1))
 def test_the_graphs_say_what_the_engine_and_transformers_say(family, overrides, dynamic, folder_of, tmp_path, rng):
     folder = folder_of(family, **overrides)
     done = mindcoder.export(folder, tmp_path / "out", batch=3, max_length=310, dynamic=dynamic, progress=False)
@@ -108,9 +114,8 @@ def test_float16_weights_and_a_merged_adapter(source, tmp_path, rng):
             if "lora_" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
     model.save_pretrained(tmp_path / "lora")
-    mindcoder.export(
-        source, tmp_path / "out", adapter=tmp_path / "lora", dtype="float16", max_length=64, progress=False
-    )
+    options = {"dtype": "float16", "max_length": 64, "dynamic": True}
+    mindcoder.export(source, tmp_path / "out", adapter=tmp_path / "lora", progress=False, **options)
     ids = ragged(rng, (20,))[0]
     mindcoder.convert(
         source, tmp_path / "merged", to="mindcoder", adapter=tmp_path / "lora", dtype="float16", progress=False
@@ -206,10 +211,10 @@ def test_the_manifest_tells_what_the_graphs_take(exported, source):
 
 
 def test_the_verb_and_its_refusals(source, exported, tmp_path, capsys):
-    command = ["export", str(source), str(tmp_path / "out"), "--format", "mindir", "--max_length", "48"]
+    command = ["export", str(source), str(tmp_path / "out"), "--format", "mindir", "--max_length", "48", "--dynamic"]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "-> mindir: " in printed and "prefill_graph.mindir, decode_graph.mindir" in printed
+    assert "-> mindir: " in printed and "(dynamic_graph.mindir; 0." in printed
     assert main(command) == 2 and "exists; add --overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert main(["convert", str(exported), str(tmp_path / "x")]) == 2
@@ -332,7 +337,7 @@ def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder
         "processor": {"tokenizer": {"vocab_file": str(tokenizer_folder / "tokenizer.json")}},
     }
     (tmp_path / "run_wizardcoder.yaml").write_text(yaml.safe_dump(keys))
-    mindcoder.export(tmp_path / "run_wizardcoder.yaml", tmp_path / "out", max_length=96, progress=False)
+    mindcoder.export(tmp_path / "run_wizardcoder.yaml", tmp_path / "out", max_length=96, dynamic=True, progress=False)
     prompts = ragged(rng, (5, 40))
     assert answers(mindcoder.load(tmp_path / "out"), prompts) == answers(mindcoder.load(folder, max_length=96), prompts)
 
