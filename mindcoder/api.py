@@ -41,7 +41,7 @@ def load(
 
     Args:
         path: Hugging Face folder, MindCoder folder, run (its ``output_dir``) or checkpoint; or what `export` has
-            written, which sets ``dtype`` and the largest ``max_length``, ``batch`` and ``blocks``.
+            written, which sets ``dtype``, the largest ``max_length`` and ``blocks``, and without ``dynamic`` ``batch``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
         template: prompt template of `Model.chat`; by default the one that the model was trained with, else the

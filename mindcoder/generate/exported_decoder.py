@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import mindspore as ms
@@ -12,6 +13,8 @@ from mindcoder.errors import UserError, single_line
 from mindcoder.generate.blocks import SCRATCH
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
 from mindcoder.generate.kv_pools import is_pool
+
+log = logging.getLogger(__name__)
 
 
 class ExportedDecoder:
@@ -32,17 +35,21 @@ class ExportedDecoder:
         """Sequences and tokens of a step, for an engine that asks for these sizes: graphs of fixed shapes have theirs.
 
         Raises:
-            UserError: the graphs are of smaller ones.
+            UserError: they have no room for such a length.
         """
         manifest = self.manifest
-        limits = [("--max_length", max_length, manifest.max_length)]
-        if not manifest.is_dynamic:
-            limits.append(("--batch", batch, manifest.batch))
-            batch, chunk = manifest.batch, manifest.chunk
-        for flag, asked, largest in limits:
-            if asked > largest:
-                raise UserError(f"was exported with {flag} {largest}; {asked} needs another export", self.folder)
-        return batch, chunk
+        if max_length > manifest.max_length:
+            raise UserError(
+                f"was exported with --max_length {manifest.max_length}; {max_length} needs another export", self.folder
+            )
+        if manifest.is_dynamic:
+            return batch, chunk
+        if batch > manifest.batch:
+            log.warning(
+                "%d sequences are computed together, not %d: %s was exported with --batch %d",
+                *(manifest.batch, batch, self.folder, manifest.batch),
+            )
+        return manifest.batch, manifest.chunk
 
     def steps(self, blocks: int, block_size: int) -> GraphSteps:
         """Steps with a cache of their own.
