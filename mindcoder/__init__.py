@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mindcoder.api import convert, export, finetune, load, plan, pretrain, verify
+from mindcoder.api import convert, export, finetune, load, plan, pretrain, quantize, verify
 from mindcoder.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "plan",
     "pretrain",
+    "quantize",
     "verify",
 ]
 

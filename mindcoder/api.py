@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mindcoder.generate.loaded_model import Model
     from mindcoder.mindir.run import Export
     from mindcoder.planning.estimate import Estimate
+    from mindcoder.quantization.run import Quantization
     from mindcoder.train.callbacks.base import Callback
     from mindcoder.train.given_data import Data
     from mindcoder.train.job import Run
@@ -40,8 +41,9 @@ def load(
     """Load a model for generation. The verbs chat, complete, serve, bench and eval-code begin here.
 
     Args:
-        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``) or checkpoint; or what `export` has
-            written, which sets ``dtype``, the largest ``max_length`` and ``blocks``, and without ``dynamic`` ``batch``.
+        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``), checkpoint or ``.gguf``; or what `export`
+            has written, which sets ``dtype``, the largest ``max_length`` and ``blocks``, and without ``dynamic``
+            ``batch``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
         template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
@@ -164,13 +166,16 @@ def convert(
     model_parallel: int = 1,
     pipeline_stage: int = 1,
     progress: bool = True,
+    gguf_type: str | None = None,
 ) -> Conversion:
     """Convert weights between formats, tensor by tensor; the verbs convert and merge-lora.
 
     Args:
-        source: Hugging Face folder, MindCoder folder, run, ``.ckpt``, or a folder of ``rank_N/checkpoint_N.ckpt``.
-        target: folder to write, or a file that ends with ``.ckpt`` or ``.bin``.
-        to: huggingface, mindcoder, ckpt or torch; by default mindcoder for a Hugging Face source, else huggingface.
+        source: Hugging Face folder, MindCoder folder, run, ``.ckpt``, ``.gguf``, or a folder of
+            ``rank_N/checkpoint_N.ckpt``.
+        target: folder to write, or a file that ends with ``.ckpt``, ``.bin`` or ``.gguf``.
+        to: huggingface, mindcoder, ckpt, torch or gguf; by default as ``target`` ends, else mindcoder for a Hugging
+            Face source and huggingface for others.
         dtype: float32, float16 or bfloat16; by default each tensor keeps its own.
         vocab_size: rows of embedding and head: truncated or padded with zeros.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
@@ -179,6 +184,8 @@ def convert(
         model_parallel, pipeline_stage: split the result over this many tensor-parallel ranks and pipeline stages; one
             file per rank.
         progress: show a bar where standard error is a terminal.
+        gguf_type: of a ``.gguf``: f32, f16, bf16, q8_0, q4_0 or q4_k_m; by default as ``dtype`` says, or as most
+            values are stored.
 
     Returns:
         Formats, number of tensors and files, bytes and seconds.
@@ -213,6 +220,7 @@ def convert(
             progress,
             merged,
             layout,
+            gguf_type,
         )
     )
 
@@ -361,6 +369,74 @@ def export(
                 progress,
             )
         )
+
+
+def quantize(
+    source: str | Path,
+    target: str | Path,
+    *,
+    method: str,
+    group_size: int | None = None,
+    symmetric: bool = True,
+    algorithm: str = "minmax",
+    fallback: Iterable[str] = (),
+    format: str | None = None,
+    max_shard_bytes: int | str = "5GB",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Quantization:
+    """Quantize the linear layers of a model, block by block; the verb quantize.
+
+    Args:
+        source: anything that `convert` reads, in floating point.
+        target: folder to write; `load` reads it, and so do all verbs.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point.
+        group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
+            an output with w8a16.
+        symmetric: whether zero is the integer 0; else every scale has an offset.
+        algorithm: minmax or mse.
+        fallback: regular expressions of whole module names, as Hugging Face's files have them, that stay in floating
+            point. Embeddings and head always do.
+        format: msmodelslim or compressed-tensors; by default the former with w8a16, the latter with w4a16.
+        max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
+        overwrite: replace ``target``.
+        progress: show a bar where standard error is a terminal.
+
+    Returns:
+        ``report`` with the error of every layer, ``target`` and ``seconds``.
+
+    Raises:
+        UserError: the source is damaged or quantized already, the target exists, or options do not fit the model, the
+            format or each other.
+    """
+    from mindcoder.checkpoint.quantized.formats import FORMATS
+    from mindcoder.quantization.algorithms.registry import ALGORITHMS
+    from mindcoder.quantization.run import GROUP_SIZES, METHODS, QuantizeRequest
+    from mindcoder.quantization.run import quantize as run
+
+    _check_choice("method", method, tuple(METHODS))
+    _check_choice("algorithm", algorithm, tuple(ALGORITHMS))
+    if format is not None:
+        _check_choice("format", format, tuple(FORMATS))
+    if group_size not in (None, *GROUP_SIZES):
+        raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
+    patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
+    shard = int(_size("max_shard_bytes", max_shard_bytes))
+    return run(
+        QuantizeRequest(
+            str(source),
+            Path(target),
+            method,
+            group_size,
+            symmetric,
+            algorithm,
+            patterns,
+            format,
+            overwrite,
+            progress,
+            shard,
+        )
+    )
 
 
 def plan(

@@ -56,7 +56,9 @@ def refuse_what_holds_no_weights(path: Path) -> None:
         UserError: a file of another kind, an exported model, or a run that has no checkpoint yet.
     """
     if path.is_file() and not path.name.endswith((".safetensors", ".bin", ".pt", ".pth", ".index.json")):
-        raise UserError("is not a file of weights: expected .safetensors, .bin, .pt, .pth or .ckpt, or a folder", path)
+        raise UserError(
+            "is not a file of weights: expected .safetensors, .bin, .pt, .pth, .ckpt or .gguf, or a folder", path
+        )
     if is_exported(path):
         raise UserError(
             "is an exported model, whose graphs only answer: name the model that it was exported from", path

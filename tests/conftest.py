@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
-from order import place
+from order import is_long, place
 from served import offline, served_folder, served_tokenizer, server  # noqa: F401
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -34,10 +34,16 @@ def pytest_configure(config: pytest.Config) -> None:
     setup_device("CPU")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in the order of `order`."""
+    """Files in the order of `order`, and its long cases marked."""
     tests = REPOSITORY / "tests"
-    items.sort(key=lambda item: place(item.path.relative_to(tests).as_posix()) if tests in item.path.parents else 0)
+    own = [item for item in items if tests in item.path.parents]
+    files = {item: item.path.relative_to(tests).as_posix() for item in own}
+    items.sort(key=lambda item: place(files[item]) if item in files else 0)
+    for item in own:
+        if is_long(files[item] + item.nodeid[item.nodeid.index("::") :]):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mindcoder.backend.argument_table import argument_table
 from mindcoder.backend.cards import device_nodes
+from mindcoder.backend.library import argument_table
 from mindcoder.errors import UserError, single_line
 
 

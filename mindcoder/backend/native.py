@@ -12,8 +12,7 @@ from typing import Any
 
 import mindspore as ms
 
-from mindcoder.backend.argument_table import argument_table
-from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.library import LIBRARY, argument_table
 from mindcoder.backend.native_operator import custom, in_its_order
 
 SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
@@ -24,6 +23,11 @@ def native_available() -> bool:
     if ms.get_context("device_target") != "CPU" or os.environ.get(SWITCH) == "0":
         return False
     return LIBRARY.is_file()
+
+
+def knows_groups(inputs: int, groups: int) -> bool:
+    """Whether the products with integers know so many groups of an output's inputs (`knows_groups` of linear.h)."""
+    return groups == 1 or inputs % groups == 0 and inputs // groups % 32 == 0
 
 
 def step_numbers(name: str, given: Mapping[str, Any]) -> list[Any]:
@@ -42,13 +46,15 @@ def step_weights(step: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -
 
     Args:
         step: those of the whole network, by the names of StepWeights.
-        layers: those of each layer, by the names of LayerInputs, and of AdapterWeights where there are adapters.
+        layers: those of each layer, by the names of LayerInputs, and of AdapterWeights and QuantizedWeights where there
+            are any.
     """
     table = argument_table()
     ordered = table.in_order("StepWeights", table.names("StepWeights"), step)
-    names, adapters = table.names("LayerInputs"), table.names("AdapterWeights")
     for layer in layers:
-        own = names if layer.keys().isdisjoint(adapters) else names + adapters
+        own = table.names("LayerInputs")
+        for some in ("AdapterWeights", "QuantizedWeights"):
+            own += () if layer.keys().isdisjoint(table.names(some)) else table.names(some)
         ordered += table.in_order("LayerInputs", own, layer)
     return ordered
 
@@ -58,6 +64,7 @@ def step_operator(
     layers: int,
     infer_shape: Callable[[dict[str, list[int]]], list[int]],
     adapted: bool = False,
+    quantized: bool = False,
 ) -> Any:
     """``MindCoderStep``: called with what it takes and then the weights, it gives logits or hidden states, float32.
 
@@ -68,15 +75,18 @@ def step_operator(
         layers: of the network or stage.
         infer_shape: the result's shape from those of StepInputs, by their names.
         adapted: whether the network has adapters.
+        quantized: whether it has weights of integers.
     """
     table = argument_table()
     inputs = table.names("StepInputs")
     sources = table.in_order("StepInputs", inputs, dict(zip(takes, range(len(takes)))))
-    of_a_layer = table.names("LayerInputs") + (table.names("AdapterWeights") if adapted else ())
+    of_a_layer = table.names("LayerInputs")
+    of_a_layer += table.names("AdapterWeights") if adapted else ()
+    of_a_layer += table.names("QuantizedWeights") if quantized else ()
     weights = [*table.names("StepWeights"), *(f"{name}_{layer}" for layer in range(layers) for name in of_a_layer)]
     operator = custom(
         "MindCoderStep",
-        f"MindCoderStep{layers}{'Adapted' if adapted else ''}",
+        f"MindCoderStep{layers}{'Adapted' if adapted else ''}{'Quantized' if quantized else ''}",
         (*inputs, *weights),
         ("result",),
         lambda *shapes: infer_shape(dict(zip(inputs, shapes))),

@@ -11,8 +11,7 @@ import numpy as np
 from mindspore import Tensor, ops
 from mindspore.ops import CustomRegOp, DataType
 
-from mindcoder.backend.argument_table import argument_table
-from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.library import LIBRARY, argument_table
 
 
 def integer(value: int) -> Tensor:

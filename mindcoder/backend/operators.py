@@ -30,7 +30,7 @@ def matrix_product(transpose_a: bool = False, transpose_b: bool = False, compute
     return operator("MatMul", transpose_a, transpose_b, rounds=compute_dtype == "bfloat16" and has_bfloat16())
 
 
-class NormalizeRows(nn.Cell):
+class LayerNorm(nn.Cell):
     """LayerNorm over the last axis: ``(x - mean) / sqrt(var + epsilon) * weight + bias``.
 
     ``construct(x [R, H], weight [H], bias [H]) -> [R, H]``, all of one dtype.
@@ -45,7 +45,7 @@ class NormalizeRows(nn.Cell):
         return self.layer_norm(x, weight.shape, weight, bias, self.epsilon)[0]
 
 
-class NormalizeRootMeanSquare(nn.Cell):
+class RMSNorm(nn.Cell):
     """RMSNorm over the last axis: ``x / sqrt(mean(x²) + epsilon) * weight``.
 
     ``construct(x [R, H], weight [H]) -> [R, H]``, both of one dtype.
@@ -132,7 +132,7 @@ class SwiGLU(nn.Cell):
         return self.silu_grad(dout * up, gate), dout * self.silu(gate)
 
 
-class RotatePairs(nn.Cell):
+class ApplyRotary(nn.Cell):
     """Rotary embedding of heads ``[*, D]``: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
 
     ``construct(x [R, D], cos, sin) -> [R, D]`` with R = T * heads, and what `per_head` gives:

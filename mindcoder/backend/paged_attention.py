@@ -46,8 +46,8 @@ class PagedAttention(nn.Cell):
             seen = self.to_host(seen)
             shape = (-1, self.block_size, keys.shape[1])
             keys, values = keys.reshape(shape), values.reshape(shape)
-        attended = self.attend(
+        attn_output = self.attend(
             *(query.reshape((batch, 1, -1)), (keys,), (values,), mask, seen),
             *(None, None, None, None, None, None, None, None, tables),
         )
-        return attended.reshape((batch, -1))
+        return attn_output.reshape((batch, -1))

@@ -12,6 +12,7 @@ import numpy as np
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
+from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.peft.options import PrefixOptions
 
@@ -43,11 +44,19 @@ class Update:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Updates by the global name of their linear layer, and the location of the base model (empty: unknown)."""
+    """Updates by the global name of their linear layer.
+
+    Attributes:
+        path: it was read from.
+        base: location of the base model; empty if unknown.
+        updates: by the global name of the layer.
+        text_format: prompt template and tokenizer that it was trained with, if recorded.
+    """
 
     path: Path
     base: str
     updates: Mapping[str, Update]
+    text_format: TextFormat = TextFormat()
 
     @property
     def rank(self) -> int:

@@ -315,9 +315,18 @@ class PrefixedWeights(AdaptedWeights):
         """The learned prefix."""
         return self.learned
 
+    @property
+    def quantization(self) -> str:
+        """The base model's: a prefix changes no weight."""
+        return self.base.quantization
+
     def find_plans(self, config: TransformerConfig) -> FoundPlans:
         """The base model's parameters."""
         return self.base.find_plans(config)
+
+    def stored_parameters(self, config: TransformerConfig) -> dict[str, TensorPlan]:
+        """The base model's."""
+        return self.base.stored_parameters(config)
 
     def files(self, plans: Mapping[str, TensorPlan]) -> list[Path]:
         """The base model's files."""

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
+from mindcoder.checkpoint.gguf.location import SUFFIX as GGUF_SUFFIX
+from mindcoder.checkpoint.gguf.mix import MIXES
+from mindcoder.checkpoint.gguf.modelfile import modelfile_beside, write_modelfile
+from mindcoder.checkpoint.gguf.output import gguf_model
 from mindcoder.checkpoint.mindcoder_weights import RANK_FILES, write_architecture
 from mindcoder.checkpoint.mindformers.rank_tree import write_rank_tree
 from mindcoder.checkpoint.mindformers.weights import naming_of
@@ -32,12 +36,13 @@ from mindcoder.files import require_space, staging_directory
 from mindcoder.parallel_layout import ParallelLayout
 from mindcoder.progress import tqdm
 
-Format = Literal["huggingface", "mindcoder", "ckpt", "torch"]
-FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt", "torch")
+Format = Literal["huggingface", "mindcoder", "ckpt", "torch", "gguf"]
+FORMATS: tuple[Format, ...] = ("huggingface", "mindcoder", "ckpt", "torch", "gguf")
 TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 HEAD_NAME = "lm_head.weight"  # in all families of transformers
 SINGLE_NAME = "weights"  # name in the staging folder if the target is a file
+OLLAMA_CONTEXT = 4096  # tokens, at most; the user of ollama may ask for more
 SHARD_BYTES = 5 * 10**9  # transformers' default
 Progress = Callable[[int], object]
 
@@ -50,9 +55,12 @@ class ConvertRequest:
 
     Attributes:
         source: anything `open_weights` accepts.
-        target: a folder, or a file ending in ``.ckpt``, or in ``.bin`` for PyTorch's format.
+        target: a folder, or a file ending in ``.ckpt``, in ``.bin`` for PyTorch's format, or in ``.gguf``.
         to: target format; by default ours for a Hugging Face source, Hugging Face's for all others.
-        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor keeps its own.
+        dtype: ``float32``, ``float16`` or ``bfloat16``; by default each tensor keeps its own, and integers become
+            float32.
+        gguf_type: of a ``.gguf``: a name in `mindcoder.checkpoint.gguf.mix.MIXES`; by default as ``dtype`` says, or as
+            most values are stored.
         vocab_size: rows of embedding and head; by default those of the source, without padding.
         max_shard_bytes: of one safetensors file.
         overwrite: replace an existing target.
@@ -72,11 +80,16 @@ class ConvertRequest:
     show_progress: bool = True
     adapter: str | None = None
     layout: ParallelLayout = ParallelLayout()
+    gguf_type: str | None = None
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Result of a conversion."""
+    """Result of a conversion.
+
+    Attributes:
+        notes: what differs from what was asked for, a line each.
+    """
 
     kind: str
     to: Format
@@ -85,6 +98,7 @@ class Conversion:
     files: int
     nbytes: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def convert(request: ConvertRequest) -> Conversion:
@@ -106,27 +120,24 @@ def convert(request: ConvertRequest) -> Conversion:
         log.info("%s: left out %s", weights.path, weights.skipped_entries)
     to = _target_format(request, weights)
     split = request.layout.devices > 1
-    is_file = to in ("ckpt", "torch") and not split
+    is_file = to in ("ckpt", "torch", "gguf") and not split
     sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, is_file, request.overwrite, sources)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     if split:
         _check_division(request.layout, config)
+    if to == "gguf":
+        return _convert_to_gguf(request, weights, config, target)
     plans = _plans(weights, config, "mindcoder" if split else to)
-    plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
+    dtype = request.dtype
+    if weights.quantization:
+        dtype = dtype or "float32"
+        log.info("%s: %s, converted to %s", weights.path, weights.quantization, dtype)
+    plans = [plan.with_dtype(DTYPES[dtype] if dtype else None) for plan in plans]
     total = sum(plan.nbytes for plan in plans)
     require_space(target, total + 2**24)
     began = time.perf_counter()
-    with (
-        tqdm(
-            total=total,
-            desc="convert",
-            unit="B",
-            unit_scale=True,
-            disable=None if request.show_progress else True,
-        ) as bar,
-        staging_directory(target) as staging,
-    ):
+    with _progress_bar(request, total) as bar, staging_directory(target) as staging:
         if split:
             files = _write_split(plans, config, weights, to, staging, request.layout, bar.update)
         else:
@@ -135,11 +146,36 @@ def convert(request: ConvertRequest) -> Conversion:
     return Conversion(weights.kind, to, request.target, len(plans), files, total, time.perf_counter() - began)
 
 
+def _progress_bar(request: ConvertRequest, total: int) -> tqdm:
+    disable = None if request.show_progress else True
+    return tqdm(total=total, desc="convert", unit="B", unit_scale=True, disable=disable)
+
+
+def _convert_to_gguf(request: ConvertRequest, weights: Weights, config: TransformerConfig, target: Path) -> Conversion:
+    """Write one file, and beside it the Modelfile with which ollama takes it."""
+    kind = request.gguf_type or (DTYPES[request.dtype].lower() if request.dtype else None)
+    model = gguf_model(replace(weights, config=config), kind)
+    beside = modelfile_beside(request.target, request.overwrite)
+    require_space(target, model.nbytes + 2**24)
+    began = time.perf_counter()
+    with _progress_bar(request, model.nbytes) as bar, staging_directory(target) as staging:
+        model.write(staging / SINGLE_NAME, bar.update)
+        put_in_place(staging / SINGLE_NAME, target)
+    tokenizer, context = model.text.tokenizer, min(config.max_position_embeddings, OLLAMA_CONTEXT)
+    infill = None if tokenizer is None else tokenizer.infill
+    write_modelfile(beside, request.target, weights.text_format.template, model.text.stops, infill, context)
+    seconds = time.perf_counter() - began
+    notes = (*model.notes, f"for ollama: ollama create {request.target.stem.lower()} -f {beside}")
+    return Conversion(weights.kind, "gguf", request.target, len(model.tensors), 1, model.nbytes, seconds, notes)
+
+
 def _target_format(request: ConvertRequest, weights: Weights) -> Format:
     is_ckpt = request.target.suffix == ".ckpt"
     is_torch = request.target.suffix in TORCH_SUFFIXES
+    is_gguf = request.target.suffix == GGUF_SUFFIX
+    _check_gguf_type(request, is_gguf)
     if request.layout.devices > 1:
-        if request.to in ("huggingface", "torch") or is_ckpt or is_torch:
+        if request.to in ("huggingface", "torch", "gguf") or is_ckpt or is_torch or is_gguf:
             raise UserError("only --to mindcoder and --to ckpt can be split, into a folder", request.target)
         return request.to or "mindcoder"
     if request.to == "ckpt" or (request.to is None and is_ckpt):
@@ -150,9 +186,24 @@ def _target_format(request: ConvertRequest, weights: Weights) -> Format:
         if not is_torch:
             raise UserError("expected a name that ends with .bin", request.target)
         return "torch"
-    if request.target.suffix in (".ckpt", *TORCH_SUFFIXES, ".safetensors"):
+    if request.to == "gguf" or (request.to in (None, "huggingface") and is_gguf):
+        if not is_gguf:
+            raise UserError(f"expected a name that ends with {GGUF_SUFFIX}", request.target)
+        return "gguf"
+    if request.target.suffix in (".ckpt", *TORCH_SUFFIXES, GGUF_SUFFIX, ".safetensors"):
         raise UserError("is a file; these weights are a folder (config.json, safetensors, tokenizer)", request.target)
     return request.to or weights.converts_to
+
+
+def _check_gguf_type(request: ConvertRequest, is_gguf: bool) -> None:
+    if request.gguf_type is None:
+        return
+    if not is_gguf:
+        raise UserError(f"--type is for a {GGUF_SUFFIX}; other formats take --dtype", request.target)
+    if request.gguf_type not in MIXES:
+        raise UserError(f"no type {request.gguf_type!r:.40}; there are {', '.join(MIXES)}", "--type")
+    if request.dtype is not None:
+        raise UserError("--type and --dtype both say how values are written: give one of them", request.target)
 
 
 def _plans(weights: Weights, config: TransformerConfig, to: Format) -> list[TensorPlan]:
@@ -188,16 +239,20 @@ def _write(
         write_text_format(staging, weights.text_format)
         write_architecture(staging, config)
         return len(files)
-    copy_companions(weights.companions, None, staging)
-    write_text_format(staging, weights.text_format)
-    write_chat_template(staging, weights.text_format)
-    values = huggingface_config(config, weights.huggingface_config, plans[0].dtype)
-    _write_json(staging / "config.json", values)
+    write_json(staging / "config.json", huggingface_config(config, weights.huggingface_config, plans[0].dtype))
+    write_beside_huggingface(weights, config, staging)
+    return len(files)
+
+
+def write_beside_huggingface(weights: Weights, config: TransformerConfig, folder: Path) -> None:
+    """Write what a Hugging Face folder has beside weights and ``config.json``: tokenizer, template, stop tokens."""
+    copy_companions(weights.companions, None, folder)
+    write_text_format(folder, weights.text_format)
+    write_chat_template(folder, weights.text_format)
     if GENERATION_FILE not in weights.companions:
         ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         given = {name: value for name, value in ids.items() if value is not None}
-        _write_json(staging / GENERATION_FILE, {"_from_model_config": True, **given})
-    return len(files)
+        write_json(folder / GENERATION_FILE, {"_from_model_config": True, **given})
 
 
 def _tied_tensors(plans: list[TensorPlan], config: TransformerConfig) -> dict[str, str]:
@@ -264,5 +319,6 @@ def huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | 
     return {**values, "torch_dtype": names.get(dtype, "float32")}
 
 
-def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object as Hugging Face does."""
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,31 +45,7 @@ class HuggingFaceFolder:
     def __init__(self, folder: str | Path, file: Path | None = None) -> None:
         self.folder = Path(folder)
         self.config, self.transformer_config = read_config(self.folder / "config.json")
-        self.tensors = self._list_tensors() if file is None else list_tensors(file)
-
-    def _list_tensors(self) -> dict[str, StoredTensor]:
-        for single, index in WEIGHT_FILES:
-            if file_there(self.folder / index):
-                return self._list_shards(self.folder / index)
-            if file_there(self.folder / single):
-                return list_tensors(self.folder / single)
-        raise UserError("holds neither model.safetensors nor pytorch_model.bin, nor an index of shards", self.folder)
-
-    def _list_shards(self, index: Path) -> dict[str, StoredTensor]:
-        weight_map = read_weight_map(index)
-        shards = sorted({self.folder / name for name in weight_map.values()})
-        tensors = {name: tensor for shard in shards for name, tensor in list_tensors(shard).items()}
-        wrong = [
-            f"{name} in {file}"
-            for name, file in weight_map.items()
-            if name not in tensors or tensors[name].file.name != file
-        ]
-        if wrong:
-            raise mismatch_error(index, {"named but not there": wrong})
-        unnamed = [name for name in tensors if name not in weight_map]
-        if unnamed:
-            raise mismatch_error(index, {"in the shards but not named": unnamed})
-        return tensors
+        self.tensors = list_folder(self.folder) if file is None else list_tensors(file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +89,42 @@ class HuggingFaceWeights(Weights):
         return plans
 
 
+def list_folder(folder: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a folder's weight files.
+
+    Raises:
+        UserError: there are none, or one is damaged.
+    """
+    for single, index in WEIGHT_FILES:
+        if file_there(folder / index):
+            return list_shards(folder / index)
+        if file_there(folder / single):
+            return list_tensors(folder / single)
+    raise UserError("holds neither model.safetensors nor pytorch_model.bin, nor an index of shards", folder)
+
+
+def list_shards(index: Path) -> dict[str, StoredTensor]:
+    """Every tensor of the shards that an index names.
+
+    Raises:
+        UserError: it is not an index, a shard is missing or damaged, or does not hold what the index says.
+    """
+    weight_map = read_weight_map(index)
+    shards = sorted({index.with_name(name) for name in weight_map.values()})
+    tensors = {name: tensor for shard in shards for name, tensor in list_tensors(shard).items()}
+    wrong = [
+        f"{name} in {file}"
+        for name, file in weight_map.items()
+        if name not in tensors or tensors[name].file.name != file
+    ]
+    if wrong:
+        raise mismatch_error(index, {"named but not there": wrong})
+    unnamed = [name for name in tensors if name not in weight_map]
+    if unnamed:
+        raise mismatch_error(index, {"in the shards but not named": unnamed})
+    return tensors
+
+
 def read_weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file name of its shard, from an index file; checks that every shard exists.
 
@@ -144,7 +157,16 @@ def read_config(file: Path) -> tuple[dict[str, Any], TransformerConfig]:
     if not file_there(file):
         raise UserError("is no Hugging Face folder: config.json is missing", file.parent)
     values = read_json_object(file, CONFIG_LIMIT)
+    return values, config_of(values, file)
+
+
+def config_of(values: Mapping[str, Any], file: Path) -> TransformerConfig:
+    """The configuration built from the content of a ``config.json``.
+
+    Raises:
+        UserError: it describes an unsupported model.
+    """
     try:
-        return values, family_of(values.get("model_type", "")).config_from_huggingface(values)
+        return family_of(values.get("model_type", "")).config_from_huggingface(values)
     except ValueError as error:
         raise UserError(str(error), file) from None

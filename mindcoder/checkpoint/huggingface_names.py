@@ -1,4 +1,4 @@
-"""Our parameters from Hugging Face's tensors and back, by the weight table of the family."""
+"""Our parameters from the tensors of a file and back, by a weight table of the family: Hugging Face's, or GGUF's."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from mindcoder.checkpoint.plan import Build, FoundPlans, TensorPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.families.weight_table import WeightRule
+from mindcoder.families.weight_table import WeightRule, WeightTable
 
 
-def plans_to_ours(tensors: Mapping[str, StoredTensor], config: TransformerConfig) -> FoundPlans:
-    """Plans of our parameters, as far as their tensors are there."""
-    table = family_of(config.model_type).weights
+def plans_to_ours(
+    tensors: Mapping[str, StoredTensor], config: TransformerConfig, table: WeightTable | None = None
+) -> FoundPlans:
+    """Plans of our parameters, as far as their tensors are there.
+
+    Args:
+        table: names of the tensors; by default Hugging Face's.
+    """
+    table = table or family_of(config.model_type).weights
     rules = list(table.expand(config))
     # Files of the bare transformer lack the prefix.
     bare = not any(rule.huggingface in tensors for rule in rules)
@@ -26,14 +32,14 @@ def plans_to_ours(tensors: Mapping[str, StoredTensor], config: TransformerConfig
         name = rule.huggingface.removeprefix(table.prefix) if bare else rule.huggingface
         known.add(name)
         if name in tensors:
-            plans.update(_split_plans(rule, tensors[name], config))
+            plans.update(split_plans(rule, tensors[name], config))
         else:
             missing.append(name)
     unexpected = [name for name in tensors if name not in known and not table.is_ignored(name)]
     return FoundPlans(plans, missing, unexpected)
 
 
-def _split_plans(rule: WeightRule, source: StoredTensor, config: TransformerConfig) -> dict[str, TensorPlan]:
+def split_plans(rule: WeightRule, source: StoredTensor, config: TransformerConfig) -> dict[str, TensorPlan]:
     """One plan per parameter that a tensor holds; a tensor that cannot be split keeps its own shape."""
     if rule.split is None:
         name = rule.ours[0]
@@ -57,10 +63,16 @@ def _take_part(rule: WeightRule, index: int, config: TransformerConfig) -> Build
     return build
 
 
-def plans_from_ours(parameters: Mapping[str, TensorPlan], config: TransformerConfig) -> list[TensorPlan]:
-    """Plans of the HF tensors from those of our parameters, in the order of the table."""
+def plans_from_ours(
+    parameters: Mapping[str, TensorPlan], config: TransformerConfig, table: WeightTable | None = None
+) -> list[TensorPlan]:
+    """Plans of a file's tensors from those of our parameters, in the order of the table.
+
+    Args:
+        table: names of the tensors; by default Hugging Face's.
+    """
     plans = []
-    for rule in family_of(config.model_type).weights.expand(config):
+    for rule in (table or family_of(config.model_type).weights).expand(config):
         parts = [parameters[name] for name in rule.ours]
         if rule.join is None:
             (part,) = parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,12 @@ from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import OFFSET, SCALE, ParameterName
 from mindcoder.families.transformer_config import TransformerConfig, with_todays_fields
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.methods.dense import Dense
+from mindcoder.models.methods.weight_only import WeightOnly
+from mindcoder.models.tensor_parallel import INPUT_AXIS
 
 
 def check_architecture(state: Mapping[str, Any], config: TransformerConfig, path: Path | str) -> None:
@@ -39,7 +43,12 @@ def check_architecture(state: Mapping[str, Any], config: TransformerConfig, path
 
 @dataclass(frozen=True)
 class FittingWeights:
-    """Weights that match a network, judging by their headers alone: nothing is read or built yet."""
+    """Weights that match a network, judging by their headers alone: nothing is read or built yet.
+
+    Attributes:
+        weights: what was opened.
+        plans: what the network keeps of them, see `Weights.stored_parameters`.
+    """
 
     weights: Weights
     plans: Mapping[str, TensorPlan]
@@ -57,11 +66,13 @@ def fitting_weights(location: str | Path | Weights, config: TransformerConfig) -
         UserError: missing, damaged, or of another model.
     """
     weights = location if isinstance(location, Weights) else open_weights(location)
-    return FittingWeights(weights, weights.parameters(config))
+    return FittingWeights(weights, weights.stored_parameters(config))
 
 
 def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weights:
     """Load ``decoder``'s parameters, including a learned prefix; returns the weights that were loaded.
+
+    Linear layers whose weight is stored in integers keep these (`mindcoder.models.methods.weight_only`).
 
     Raises:
         UserError: missing, damaged, or of another model.
@@ -70,11 +81,16 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     weights, plans = fitting.weights, fitting.plans
 
     def local(name: str) -> np.ndarray:
-        return _as_numpy(read_local(plans[name], decoder.tp, decoder.tp.axis(name, decoder.config)), plans[name])
+        axis = _divided_axis(name, plans[name], decoder, weights.path)
+        return _as_numpy(read_local(plans[name], decoder.tp, axis), plans[name])
 
     loaded: set[str] = set()
     for name, linear in decoder.linears().items():
-        linear.method.load(lambda part, name=name: local(f"{name}.{part}") if f"{name}.{part}" in plans else None)
+        read = _layer_reader(name, plans, local)
+        if f"{name}.{SCALE}" in plans and isinstance(linear.method, Dense):
+            linear.use(WeightOnly.of(read, linear.method.compute_dtype))
+        else:
+            linear.method.load(read)
         loaded |= {parameter.name for parameter in linear.method.get_parameters()}
     for target in decoder.get_parameters():
         if target.name not in loaded:
@@ -82,6 +98,30 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     if weights.prefix is not None:
         _load_prefix(decoder, weights.prefix, weights.path)
     return weights
+
+
+def _layer_reader(
+    name: str, plans: Mapping[str, TensorPlan], local: Callable[[str], np.ndarray]
+) -> Callable[[str], np.ndarray | None]:
+    """Reads a linear layer's tensors by their names within it."""
+    return lambda part: local(f"{name}.{part}") if f"{name}.{part}" in plans else None
+
+
+def _divided_axis(name: str, plan: TensorPlan, decoder: Decoder, path: Path) -> int | None:
+    """The axis along which a tensor is divided over tensor-parallel ranks; one scale for all inputs is not.
+
+    Raises:
+        UserError: groups of inputs would be cut.
+    """
+    axis, size = decoder.tp.axis(name, decoder.config), decoder.tp.size
+    part = ParameterName.parse(name).part
+    if axis is None or part not in (SCALE, OFFSET) or axis != INPUT_AXIS:
+        return axis
+    if plan.shape[axis] == 1:
+        return None
+    if plan.shape[axis] % size:
+        raise UserError(f"{name}: {plan.shape[axis]} groups of inputs cannot be divided over {size} ranks", path)
+    return axis
 
 
 def _load_prefix(decoder: Decoder, prefix: Prefix, path: Path) -> None:

@@ -87,17 +87,17 @@ class TensorPlan:
     def write(self, out: BinaryIO, progress: Progress = no_progress) -> None:
         """Append the result's bytes to ``out`` (unbuffered), in pieces if nothing has to be rearranged."""
         if self.build is not None:
-            _write_all(out, self.read(), progress)
+            write_all(out, self.read(), progress)
             return
         source, left = self.sources[0], math.prod(self.shape)
         if source.dtype == self.dtype and source.is_plain:
             source.copy_bytes(out, self.nbytes, progress)
         else:
             for piece in source.chunks():
-                _write_all(out, convert_dtype(piece[:left], source.dtype, self.dtype), progress)
+                write_all(out, convert_dtype(piece[:left], source.dtype, self.dtype), progress)
                 left -= min(left, len(piece))
         for _ in range(math.prod(source.shape[:1]), self.shape[0] if self.shape else 0):
-            _write_all(out, np.zeros(self.nbytes // self.shape[0], np.uint8), progress)
+            write_all(out, np.zeros(self.nbytes // self.shape[0], np.uint8), progress)
 
 
 class FoundPlans(NamedTuple):
@@ -139,7 +139,8 @@ def _fit_rows(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return fitted
 
 
-def _write_all(out: BinaryIO, values: np.ndarray, progress: Progress) -> None:
+def write_all(out: BinaryIO, values: np.ndarray, progress: Progress) -> None:
+    """Append the bytes of an array to ``out`` (unbuffered)."""
     data = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     for start in range(0, len(data), COPY_BYTES):
         piece = data[start : start + COPY_BYTES]

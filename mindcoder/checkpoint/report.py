@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mindcoder.checkpoint.quantized.tensors import DequantizedTensor
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.errors import UserError
@@ -33,6 +34,7 @@ class Report:
     run_bytes: dict[str, int]
     cache_bytes: int
     train_bytes: int
+    quantization: str = ""
     left_out: str = ""
     not_told: tuple[str, ...] = ()
 
@@ -56,6 +58,7 @@ class Report:
             f"positions       {_positions(config)}",
             f"vocabulary      {vocabulary}",
             f"stored as       {', '.join(f'{dtype} {count} tensors' for dtype, count in self.dtypes.items())}",
+            *([f"quantized       {self.quantization}; the rest as above"] if self.quantization else []),
             f"files           {len(self.files)}: {files}" + (" …" if len(self.files) > 4 else ""),
             f"memory to run   {runs}; keys and values {self.cache_bytes / 1e6:.3g} MB per 1000 tokens in float16",
             f"memory to train {_gigabytes(self.train_bytes)} in float32 with AdamW; activations come on top",
@@ -112,17 +115,27 @@ def report(weights: Weights) -> Report:
             name.removeprefix(first): plan.shape for name, plan in parameters.items() if name.startswith(first)
         },
         other_shapes={name: plan.shape for name, plan in parameters.items() if not re.match(r"layers\.\d+\.", name)},
-        run_bytes={"float32": 4 * count, "float16": 2 * count},
+        run_bytes={"float32": 4 * count, "float16": 2 * count, **_quantized_bytes(weights)},
         cache_bytes=1000 * 2 * 2 * config.num_layers * config.kv_size,
         train_bytes=BYTES_PER_PARAMETER * count,
+        quantization=weights.quantization,
         left_out=weights.skipped_entries,
         not_told=tuple(sorted(weights.required_fields)),
     )
 
 
 def _count_dtypes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
-    counts = Counter(tensor.dtype for tensor in tensors.values() if tensor.dtype in FLOAT_DTYPES)
+    floats = [tensor for tensor in tensors.values() if not isinstance(tensor, DequantizedTensor)]
+    counts = Counter(tensor.stored_as for tensor in floats if tensor.dtype in FLOAT_DTYPES)
     return dict(counts.most_common())
+
+
+def _quantized_bytes(weights: Weights) -> dict[str, int]:
+    """Memory of the parameters with linear layers in integers and the rest in float32."""
+    if not weights.quantization:
+        return {}
+    plans = weights.stored_parameters(weights.config).values()
+    return {weights.quantization: sum(plan.with_dtype("F32").nbytes for plan in plans)}
 
 
 def _tokenizer_size(companions: Mapping[str, Path]) -> int | None:

@@ -10,16 +10,43 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO, Protocol, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
-from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import NUMPY_DTYPES, Progress, StoredTensor, no_progress
 from mindcoder.errors import UserError, single_line
 
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
+STEM = "model"
+INDEX_FILE = f"{STEM}.safetensors.index.json"
+SINGLE_FILE = f"{STEM}.safetensors"
 WRITERS = 2
+
+
+class WritableTensor(Protocol):
+    """A tensor that can be written; `TensorPlan` is one."""
+
+    @property
+    def name(self) -> str:
+        """In the file."""
+
+    @property
+    def dtype(self) -> str:
+        """Its safetensors name."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+
+    def write(self, out: BinaryIO, progress: Progress = no_progress) -> None:
+        """Append its bytes to ``out`` (unbuffered)."""
+
+
+Tensor = TypeVar("Tensor", bound=WritableTensor)
 
 
 def list_safetensors(file: Path) -> dict[str, StoredTensor]:
@@ -62,9 +89,9 @@ def read_metadata(file: Path) -> dict[str, str]:
         raise UserError(f"is no whole safetensors file: {single_line(str(error), 200)}", file) from None
 
 
-def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list[TensorPlan]]:
+def split_shards(plans: Sequence[Tensor], max_shard_bytes: int) -> list[list[Tensor]]:
     """Group tensors in order; a group exceeds the limit only if it has a single tensor."""
-    shards: list[list[TensorPlan]] = [[]]
+    shards: list[list[Tensor]] = [[]]
     used = 0
     for plan in plans:
         if shards[-1] and used + plan.nbytes > max_shard_bytes:
@@ -76,27 +103,36 @@ def split_shards(plans: Sequence[TensorPlan], max_shard_bytes: int) -> list[list
 
 
 def write_safetensors(
-    plans: Sequence[TensorPlan], folder: Path, max_shard_bytes: int, progress: Progress = no_progress
+    plans: Sequence[WritableTensor],
+    folder: Path,
+    max_shard_bytes: int,
+    progress: Progress = no_progress,
+    stem: str = STEM,
+    writers: int = WRITERS,
 ) -> list[Path]:
     """Write ``model.safetensors``, or numbered shards and their index, into ``folder``; returns the files.
 
     Two shards are written at a time: the kernel does the copying and keeps one core busy for each.
+
+    Args:
+        stem: of the files' names.
+        writers: shards written at a time; 1 if a tensor needs those before it.
     """
     shards = split_shards(plans, max_shard_bytes)
     if len(shards) == 1:
-        return [write_file(folder / SINGLE_FILE, shards[0], progress)]
-    files = [folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
-    with ThreadPoolExecutor(WRITERS) as pool:
+        return [write_file(folder / f"{stem}.safetensors", shards[0], progress)]
+    files = [folder / f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    with ThreadPoolExecutor(writers) as pool:
         list(pool.map(lambda file, shard: write_file(file, shard, progress), files, shards))
     weight_map = {plan.name: file.name for file, shard in zip(files, shards) for plan in shard}
     index = {"metadata": {"total_size": sum(plan.nbytes for plan in plans)}, "weight_map": weight_map}
-    path = folder / INDEX_FILE
+    path = folder / f"{stem}.safetensors.index.json"
     path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return [*files, path]
 
 
 def write_file(
-    file: Path, plans: Sequence[TensorPlan], progress: Progress, metadata: Mapping[str, str] | None = None
+    file: Path, plans: Sequence[WritableTensor], progress: Progress, metadata: Mapping[str, str] | None = None
 ) -> Path:
     """Write one file with string metadata."""
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}

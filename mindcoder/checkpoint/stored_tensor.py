@@ -92,6 +92,11 @@ class StoredTensor:
         return frozenset({self.file})
 
     @property
+    def stored_as(self) -> str:
+        """Name of the type in the file, which may have to be decoded to ``dtype``."""
+        return self.dtype
+
+    @property
     def is_plain(self) -> bool:
         """Whether its bytes are in the file in row-major order."""
         return self.loaded is None and self.strides is None

@@ -82,6 +82,11 @@ class Weights(ABC):
         return None
 
     @property
+    def quantization(self) -> str:
+        """How linear layers are kept, if not in floating point: ``W8A16``; else empty."""
+        return ""
+
+    @property
     def skipped_entries(self) -> str:
         """One line about entries that are not weights; empty if there are none."""
         return ""
@@ -132,6 +137,16 @@ class Weights(ABC):
             kinds = {"missing": found.missing, "unexpected": found.unexpected, "of another shape": shapes}
             raise mismatch_error(self.path, kinds)
         return plans
+
+    def stored_parameters(self, config: TransformerConfig) -> dict[str, TensorPlan]:
+        """Plans of what a network of ``config`` keeps: `parameters`, but the integers, scales and offsets of linear
+        layers that are stored so (``weight``, ``weight_scale``, ``weight_offset``), instead of their weight in
+        floating point.
+
+        Raises:
+            UserError: as `parameters`.
+        """
+        return self.parameters(config)
 
     def huggingface_plans(self) -> list[TensorPlan]:
         """Plans of the tensors of a Hugging Face folder.

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mindcoder.checkpoint.gguf.texts import gguf_text_format
 from mindcoder.checkpoint.manifest import STATE_FILE, read_state
 from mindcoder.checkpoint.store import list_steps
-from mindcoder.data.text_format import STATE_KEY, UNKNOWN, TextFormat, read_text_format, text_format_of
+from mindcoder.data.text_format import STATE_KEY, TextFormat, read_text_format, text_format_of
 
 
 def trained_format(location: str | Path) -> TextFormat:
-    """Text format of a run, a checkpoint or a folder of weights; empty if not recorded.
+    """Text format of a run, a checkpoint, a folder of weights or a GGUF file; empty if not recorded.
 
     Raises:
         UserError: the file that records it is corrupt.
     """
     path = Path(location)
     if path.is_file():
+        found = gguf_text_format(path)
+        if found:
+            return found
         path = path.parent
     steps = list_steps(path) or list_steps(path / "checkpoint")
     for folder in (path, *reversed(steps)):
@@ -28,4 +32,4 @@ def trained_format(location: str | Path) -> TextFormat:
         found = read_text_format(folder)
         if found:
             return found
-    return UNKNOWN
+    return gguf_text_format(path)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mindcoder.checkpoint.adapter import Adapter, check_fit
 from mindcoder.checkpoint.adapter_weights import AdaptedWeights, AdapterReader, PeftAdapter, RunAdapter, find_adapter
-from mindcoder.checkpoint.huggingface import HuggingFaceWeights
+from mindcoder.checkpoint.gguf.weights import GgufWeights
+from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, HuggingFaceWeights
 from mindcoder.checkpoint.mindcoder_weights import MindCoderFolder, TrainingCheckpoint
 from mindcoder.checkpoint.mindformers.rank_tree import RankTree
 from mindcoder.checkpoint.mindformers.weights import MindFormersWeights
+from mindcoder.checkpoint.quantized import awq, compressed_tensors, gptq
+from mindcoder.checkpoint.quantized.msmodelslim import open_msmodelslim
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.stored_weights import Weights
-from mindcoder.data.text_format import TextFormat, read_text_format
+from mindcoder.data.text_format import read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.files import file_there
+from mindcoder.files import file_there, read_json_object
 from mindcoder.locations import hub_hint, path_of, refuse_what_holds_no_weights
+
+QUANTIZATION = "quantization_config"  # in config.json
 
 
 def open_weights(location: str | Path) -> Weights:
@@ -59,18 +65,10 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
     Raises:
         UserError: not an adapter, damaged, or of another network.
     """
-    adapter = find_adapter(path_of(location, "adapter")).read_updates(config)
+    found = find_adapter(path_of(location, "adapter"))
+    adapter = replace(found.read_updates(config), text_format=found.text_format())
     check_fit(adapter, config.parameter_shapes())
     return adapter
-
-
-def adapter_format(location: str | Path) -> TextFormat:
-    """Prompt template and tokenizer that an adapter was trained with, if recorded.
-
-    Raises:
-        UserError: not an adapter.
-    """
-    return find_adapter(Path(location)).text_format()
 
 
 def _on_its_base(adapter: AdapterReader, location: str | Path, base: str | Path | None = None) -> Weights:
@@ -86,6 +84,22 @@ def _open_peft(path: Path) -> Weights | None:
     return None if adapter is None else _on_its_base(adapter, path)
 
 
+def _open_quantized(path: Path) -> Weights | None:
+    """A Hugging Face folder whose config.json says that its weights are quantized."""
+    file = path / "config.json"
+    if not path.is_dir() or not file_there(file):
+        return None
+    values = read_json_object(file, CONFIG_LIMIT)
+    found = values.get(QUANTIZATION)
+    if found is None:
+        return None
+    method = found.get("quant_method") if isinstance(found, Mapping) else found
+    if method not in QUANTIZED_READERS:
+        known = " or ".join(QUANTIZED_READERS)
+        raise UserError(f"{QUANTIZATION}.quant_method {method!r:.60} is not implemented; expected {known}", file)
+    return QUANTIZED_READERS[method](path, values)
+
+
 def _open_run(path: Path) -> Weights | None:
     """The newest checkpoint of a run: a whole network, or an adapter. It is verified once."""
     checkpoint = find_checkpoint(path) if path.is_dir() else None
@@ -95,6 +109,13 @@ def _open_run(path: Path) -> Weights | None:
     return TrainingCheckpoint.of(checkpoint) if adapter is None else _on_its_base(adapter, adapter.path)
 
 
+# By quantization_config.quant_method; they take the content of config.json too.
+QUANTIZED_READERS: Mapping[str, Callable[[Path, dict[str, Any]], Weights]] = {
+    compressed_tensors.METHOD: compressed_tensors.open_compressed_tensors,
+    gptq.METHOD: gptq.open_gptq,
+    awq.METHOD: awq.open_awq,
+}
+
 # In this order: a folder may also hold files that a later reader would take.
 READERS: tuple[Callable[[Path], Weights | None], ...] = (
     RankTree.open,
@@ -102,4 +123,7 @@ READERS: tuple[Callable[[Path], Weights | None], ...] = (
     _open_peft,
     _open_run,
     MindFormersWeights.open,
+    open_msmodelslim,
+    _open_quantized,
+    GgufWeights.open,
 )

@@ -14,7 +14,7 @@ from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.verify_verb import add_verify_flag, check_verify_flag, print_verification
-from mindcoder.cli.weight_verbs import add_conversion_options, conversion
+from mindcoder.cli.weight_verbs import add_conversion_options, add_gguf_type, conversion, print_notes
 from mindcoder.data.text_format import write_text_format
 from mindcoder.errors import UserError
 
@@ -23,9 +23,10 @@ def add_merge_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of merge-lora."""
     parser.add_argument("base", metavar="BASE", help="base model in any format that convert reads")
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run, one of its checkpoints, or a PEFT folder")
-    parser.add_argument("target", metavar="OUT", help="folder to write")
+    parser.add_argument("target", metavar="OUT", help="folder to write, or a file that ends with .gguf")
     parser.add_argument("--to", choices=FORMATS, default="huggingface", help="format of OUT; default: huggingface")
     add_verify_flag(parser, "ADAPTER beside BASE")
+    add_gguf_type(parser)
     add_conversion_options(parser, "OUT")
 
 
@@ -38,6 +39,7 @@ def merge_verb(arguments: argparse.Namespace) -> int:
         f"{arguments.base} + {arguments.adapter} -> {done.to}: {done.target} ({done.tensors} tensors, "
         f"{done.nbytes / 1e6:.1f} MB, {done.seconds:.1f} s)"
     )
+    print_notes(done)
     print_verification(arguments.verify, arguments.adapter, arguments.target, arguments.base)
     return 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     """Add the flags for the model and its memory."""
-    kinds = "Hugging Face folder, MindCoder folder, run, checkpoint, or what export has written"
+    kinds = "Hugging Face folder, MindCoder folder, run, checkpoint, .gguf, or what export has written"
     parser.add_argument("path", metavar="PATH", help=kinds)
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer, if PATH has none")
     parser.add_argument(

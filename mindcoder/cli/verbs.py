@@ -19,6 +19,7 @@ from mindcoder.cli import (
     export_verb,
     launch_verb,
     plan_verb,
+    quantize_verb,
     report_verb,
     serve_verb,
     verify_verb,
@@ -97,6 +98,12 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("inspect", "describe weights", weight_verbs.add_inspect_flags, weight_verbs.inspect_verb),
         Verb("convert", "convert weights between formats", weight_verbs.add_convert_flags, weight_verbs.convert_verb),
         Verb("verify", "compare what two models say", verify_verb.add_verify_flags, verify_verb.verify_verb),
+        Verb(
+            "quantize",
+            "turn weights into integers of 8 or 4 bits",
+            quantize_verb.add_quantize_flags,
+            quantize_verb.quantize_verb,
+        ),
         Verb("export", "export a model's graphs", export_verb.add_export_flags, export_verb.export_verb),
         Verb("merge-lora", "merge an adapter into its base", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
         Verb(

@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from mindcoder.api import convert
-from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES
+from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES, Conversion
+from mindcoder.checkpoint.gguf.mix import MIXES
 from mindcoder.checkpoint.report import report
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.arguments import positive
@@ -29,18 +30,30 @@ def add_convert_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SRC",
-        help="Hugging Face folder, MindCoder folder, run, .ckpt, or folder of rank_N/checkpoint_N.ckpt",
+        help="Hugging Face folder, MindCoder folder, run, .ckpt, .gguf, or folder of rank_N/checkpoint_N.ckpt",
     )
-    parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt or .bin")
+    parser.add_argument("target", metavar="DST", help="folder to write, or a file that ends with .ckpt, .bin or .gguf")
     parser.add_argument(
-        "--to", choices=FORMATS, help="format of DST; default: mindcoder for a Hugging Face SRC, else huggingface"
+        "--to",
+        choices=FORMATS,
+        help="format of DST; default: as its name ends, else mindcoder for a Hugging Face SRC, huggingface for others",
     )
+    add_gguf_type(parser)
     for flag, meaning in (("--model_parallel", "shards of every layer"), ("--pipeline_stage", "pipeline stages")):
         parser.add_argument(
             flag, type=positive, default=1, metavar="N", help=f"split DST over {meaning}; one file per rank"
         )
     add_verify_flag(parser, "SRC")
     add_conversion_options(parser)
+
+
+def add_gguf_type(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says how the values of a .gguf are stored."""
+    parser.add_argument(
+        "--type",
+        choices=list(MIXES),
+        help="of a .gguf: how matrices are stored; default: as --dtype says, else as most values are in SRC",
+    )
 
 
 def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST") -> None:
@@ -57,13 +70,16 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
 
 
 def conversion(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of `mindcoder.convert` from the options of `add_conversion_options` and ``to``."""
+    """The keyword arguments of `mindcoder.convert` from ``to`` and the options of `add_conversion_options` and
+    `add_gguf_type`.
+    """
     return {
         "to": arguments.to,
         "dtype": arguments.dtype,
         "vocab_size": arguments.vocab_size,
         "max_shard_bytes": arguments.max_shard_size,
         "overwrite": arguments.overwrite,
+        "gguf_type": arguments.type,
     }
 
 
@@ -83,13 +99,20 @@ def convert_verb(arguments: argparse.Namespace) -> int:
         f"{done.kind} -> {done.to}: {done.target} ({done.tensors} tensors, {done.nbytes / 1e6:.1f} MB, "
         f"{done.seconds:.1f} s, {rate:.0f} MB/s)"
     )
+    print_notes(done)
     print_verification(arguments.verify, arguments.source, arguments.target)
     return 0
 
 
+def print_notes(done: Conversion) -> None:
+    """Print what differs from what was asked for, and what a .gguf needs beside it."""
+    for note in done.notes:
+        print(note)
+
+
 def add_inspect_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of inspect."""
-    parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run, or .ckpt")
+    parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run, .ckpt or .gguf")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 

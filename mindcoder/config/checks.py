@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from mindcoder.config.schedule_keys import check_schedule
 from mindcoder.config.schema import RunConfig
 from mindcoder.config.source import YamlSource
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of_type
 from mindcoder.sections.decoder_section import SAME_THING
+
+Path = tuple[str, ...]  # of a key in the YAML file
+Problem = tuple[Path, str]
+
+MODEL: Path = ("model", "model_config")
 
 
 def check_together(config: RunConfig, source: YamlSource) -> None:
@@ -16,94 +23,99 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
     Raises:
         UserError: names the key, what was found and what is expected.
     """
-    model = config.model.settings
-
-    def refuse(message: str, *path: str) -> None:
-        file, line = source.location(path)
-        raise UserError(message, file, line)
-
-    at = ("model", "model_config")
-    name = ".".join(at)
-    if model.hidden_size % model.num_heads and not getattr(model, "head_dim", None):
-        refuse(
-            f"{name}.hidden_size: {model.hidden_size} is not divisible by num_heads {model.num_heads}",
-            *at,
-            "hidden_size",
-        )
-    if model.num_heads % model.kv_heads:
-        refuse(
-            f"{name}.n_kv_heads: num_heads {model.num_heads} is not divisible by {model.kv_heads}", *at, "n_kv_heads"
-        )
-    limit = model.max_positions
-    if limit is not None and model.seq_length > limit:
-        refuse(
-            f"{name}.seq_length: {model.seq_length} is over n_position {limit}, the number of learned positions",
-            *at,
-            "seq_length",
-        )
-    for names in SAME_THING:
-        given = [key for key in names if key in model.model_fields_set and getattr(model, key) is not None]
-        for key in given[1:]:
-            if getattr(model, key) != getattr(model, given[0]):
-                refuse(
-                    f"{name}.{key}: {getattr(model, key)} differs from {given[0]} {getattr(model, given[0])}, "
-                    "another name of the same",
-                    *at,
-                    key,
-                )
-    pad, pad_key = model.given_pad_id, "pad_token" if model.pad_token is not None else "pad_token_id"
-    if pad is not None and pad >= model.vocab_size and not model.pad_is_outside:
-        refuse(
-            f"{name}.{pad_key}: {pad} is not below vocab_size {model.vocab_size}",
-            *at,
-            pad_key if (*at, pad_key) in source.lines else "vocab_size",
-        )
-    expected = family_of_type(model.type).architectures[model.type]
-    if config.model.arch.model_class not in (None, expected):
-        refuse(
-            f"model.arch.type: found {config.model.arch.type!r}, expected {expected!r} for {model.type}",
-            "model",
-            "arch",
-            "type",
-        )
-    for key, message in model.contradictions():
-        refuse(f"{name}.{key}: {message}", *at, key)
-    experts = (config.moe_config or {}).get("expert_num", 1)
-    if experts not in (None, 1):
-        refuse(
-            f"moe_config.expert_num: found {experts!r}, expected 1: models here have no experts", "moe_config",
-            "expert_num",
-        )  # fmt: skip
-    trains = config.run_mode in ("train", "finetune")
-    pet = model.pet_config
-    if pet is not None and pet.pet_type == "slora" and trains:
-        refuse(
-            f"{name}.pet_config.pet_type: slora loads adapters for generation; train each with pet_type: lora",
-            *at,
-            "pet_config",
-            "pet_type",
-        )
-    if pet is not None and config.model.arch.pet is not None:
-        refuse(
-            "model.arch.pet: model_config.pet_config is given as well, leave one of them out", "model", "arch", "pet"
-        )
-    if pet is not None and config.pet_method and config.pet_method != pet.pet_type:
-        refuse(f"pet_method: {config.pet_method} differs from pet_config.pet_type {pet.pet_type}", "pet_method")
+    for problems in (_model_sizes, _repeated_keys, _padding, _model_class, _experts, _adapters):
+        _refuse_first(problems(config, source), source)
     check_schedule(config, source)
-    mesh = config.parallel_config
-    if config.use_parallel and mesh.context_parallel > 1:
-        refuse(
-            f"parallel_config.context_parallel: {mesh.context_parallel} is not supported, expected 1",
-            "parallel_config",
-            "context_parallel",
-        )
-    for kind in ("CheckpointMonitor", "MFLossMonitor"):
-        count = sum(item.kind == kind for item in config.callbacks)
-        if count > 1:
-            refuse(f"callbacks: {kind} is there {count} times, expected once", "callbacks")
+    for problems in (_parallelism, _callbacks):
+        _refuse_first(problems(config, source), source)
     for path, flag in source.overridden.items():
         if path[0] in ("train_dataset_task", "eval_dataset_task"):
             raise UserError(f"{path[0]} is not read: set {str(path[0]).removesuffix('_task')} instead", flag)
+
+
+def _refuse_first(problems: Iterable[Problem], source: YamlSource) -> None:
+    for path, message in problems:
+        file, line = source.location(path)
+        raise UserError(message, file, line)
+
+
+def _of_model(key: str, message: str) -> Problem:
+    """A problem with a key of model_config, which the message follows."""
+    return (*MODEL, key), f"{'.'.join(MODEL)}.{key}: {message}"
+
+
+def _model_sizes(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    model = config.model.settings
+    if model.hidden_size % model.num_heads and not getattr(model, "head_dim", None):
+        yield _of_model("hidden_size", f"{model.hidden_size} is not divisible by num_heads {model.num_heads}")
+    if model.num_heads % model.kv_heads:
+        yield _of_model("n_kv_heads", f"num_heads {model.num_heads} is not divisible by {model.kv_heads}")
+    limit = model.max_positions
+    if limit is not None and model.seq_length > limit:
+        yield _of_model("seq_length", f"{model.seq_length} is over n_position {limit}, the number of learned positions")
+
+
+def _repeated_keys(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    """Keys that are two names of one thing, with different values."""
+    model = config.model.settings
+    for names in SAME_THING:
+        given = [key for key in names if key in model.model_fields_set and getattr(model, key) is not None]
+        for key in given[1:]:
+            found, first = getattr(model, key), getattr(model, given[0])
+            if found != first:
+                yield _of_model(key, f"{found} differs from {given[0]} {first}, another name of the same")
+
+
+def _padding(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    model = config.model.settings
+    pad, key = model.given_pad_id, "pad_token" if model.pad_token is not None else "pad_token_id"
+    if pad is not None and pad >= model.vocab_size and not model.pad_is_outside:
+        _, message = _of_model(key, f"{pad} is not below vocab_size {model.vocab_size}")
+        yield (*MODEL, key if (*MODEL, key) in source.lines else "vocab_size"), message
+
+
+def _model_class(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    model = config.model.settings
+    expected, found = family_of_type(model.type).architectures[model.type], config.model.arch
+    if found.model_class not in (None, expected):
+        message = f"model.arch.type: found {found.type!r}, expected {expected!r} for {model.type}"
+        yield ("model", "arch", "type"), message
+    for key, message in model.contradictions():
+        yield _of_model(key, message)
+
+
+def _experts(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    experts = (config.moe_config or {}).get("expert_num", 1)
+    if experts not in (None, 1):
+        message = f"moe_config.expert_num: found {experts!r}, expected 1: models here have no experts"
+        yield ("moe_config", "expert_num"), message
+
+
+def _adapters(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    pet = config.model.settings.pet_config
+    if pet is None:
+        return
+    if pet.pet_type == "slora" and config.run_mode in ("train", "finetune"):
+        path = (*MODEL, "pet_config", "pet_type")
+        yield path, f"{'.'.join(path)}: slora loads adapters for generation; train each with pet_type: lora"
+    if config.model.arch.pet is not None:
+        yield ("model", "arch", "pet"), "model.arch.pet: model_config.pet_config is given as well, leave one out"
+    if config.pet_method and config.pet_method != pet.pet_type:
+        yield ("pet_method",), f"pet_method: {config.pet_method} differs from pet_config.pet_type {pet.pet_type}"
+
+
+def _parallelism(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    mesh = config.parallel_config
+    if config.use_parallel and mesh.context_parallel > 1:
+        path = ("parallel_config", "context_parallel")
+        yield path, f"{'.'.join(path)}: {mesh.context_parallel} is not supported, expected 1"
+
+
+def _callbacks(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
+    for kind in ("CheckpointMonitor", "MFLossMonitor"):
+        count = sum(item.kind == kind for item in config.callbacks)
+        if count > 1:
+            yield ("callbacks",), f"callbacks: {kind} is there {count} times, expected once"
 
 
 def check_repeated_datasets(source: YamlSource) -> None:

@@ -8,6 +8,8 @@ LAYERS = "layers"
 # Parts that adapters add to a linear layer: the two matrices of a low-rank update (mindpet's names), the norms of DoRA.
 LORA_A, LORA_B = "mindpet_delta_lora_a", "mindpet_delta_lora_b"
 MAGNITUDE = "lora_magnitude"
+# Beside a linear layer's weight of integers: what turns them into numbers, see `mindcoder.models.methods.weight_only`.
+SCALE, OFFSET = "weight_scale", "weight_offset"
 
 
 @dataclass(frozen=True)

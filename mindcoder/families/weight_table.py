@@ -1,4 +1,4 @@
-"""Maps a family's Hugging Face tensors to our parameters."""
+"""Maps a family's tensors, as Hugging Face or GGUF names them, to our parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Join: TypeAlias = "Callable[[Sequence[np.ndarray], TransformerConfig], np.ndarra
 
 @dataclass(frozen=True)
 class WeightRule:
-    """One Hugging Face tensor and the parameters it holds.
+    """One tensor under Hugging Face's name (or GGUF's, in a table of `mindcoder.families.gguf_form`) and the parameters
+    it holds.
 
     ``{layer}`` in the names stands for the layer index. Without ``split`` and ``join`` the tensor is the parameter.
     Splits must be views or row selections of the tensor, so that a round trip is bitwise equal.
@@ -76,3 +77,37 @@ class WeightTable:
         """Build the tensor from the parameters ``rule.ours``."""
         parts = [parameters[name] for name in rule.ours]
         return parts[0] if rule.join is None else rule.join(parts, config)
+
+
+def pairs(huggingface: str, ours: str) -> tuple[WeightRule, WeightRule]:
+    """Rules for the weight and the bias of a module."""
+    return (
+        WeightRule(f"{huggingface}.weight", (f"{ours}.weight",)),
+        WeightRule(f"{huggingface}.bias", (f"{ours}.bias",)),
+    )
+
+
+def rotary_attention_rules() -> tuple[WeightRule, ...]:
+    """Rules for the tensors outside the MLP that Llama and its descendants name alike."""
+    layer, ours = "model.layers.{layer}", "layers.{layer}"
+    return (
+        WeightRule("model.embed_tokens.weight", ("token_embedding.weight",)),
+        *pairs(f"{layer}.input_layernorm", f"{ours}.attention_norm"),
+        *pairs(f"{layer}.self_attn.q_proj", f"{ours}.attention.query"),
+        *pairs(f"{layer}.self_attn.k_proj", f"{ours}.attention.key"),
+        *pairs(f"{layer}.self_attn.v_proj", f"{ours}.attention.value"),
+        *pairs(f"{layer}.self_attn.o_proj", f"{ours}.attention.output"),
+        *pairs(f"{layer}.post_attention_layernorm", f"{ours}.mlp_norm"),
+        *pairs("model.norm", "final_norm"),
+        WeightRule("lm_head.weight", ("head.weight",)),
+    )
+
+
+def gated_mlp_rules() -> tuple[WeightRule, ...]:
+    """Rules for the MLP that Llama and its descendants name alike."""
+    layer, ours = "model.layers.{layer}.mlp", "layers.{layer}.mlp"
+    return (
+        *pairs(f"{layer}.gate_proj", f"{ours}.gate"),
+        *pairs(f"{layer}.up_proj", f"{ours}.up"),
+        *pairs(f"{layer}.down_proj", f"{ours}.down"),
+    )

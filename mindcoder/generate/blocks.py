@@ -1,8 +1,8 @@
 """Blocks of the key/value cache: who has which, and which already hold a prompt's beginning.
 
 Full blocks are known by the tokens in them and before them (a chain of hashes), so a prompt that begins as an earlier
-one did takes its blocks over (vLLM's automatic prefix caching). A block that nobody has keeps its contents until its
-place is needed; the one that has waited longest goes first.
+one did takes its blocks over (vLLM's automatic prefix caching). A block that nobody has keeps its contents until it
+is needed; the one that has waited longest goes first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 SCRATCH = 0  # the block that padding writes to
 
 
-def chain(before: bytes, tokens: Sequence[int]) -> bytes:
-    """Name of a full block: its tokens behind the block named ``before``."""
+def block_hash(before: bytes, tokens: Sequence[int]) -> bytes:
+    """Hash of a full block: of its tokens and of the hash of the block before it."""
     return hashlib.sha256(before + np.asarray(tokens, np.int64).tobytes()).digest()
 
 
@@ -34,8 +34,8 @@ class BlockPool:
         self.block_size, self.reuses_prefixes = block_size, reuses_prefixes
         self._owners = [0] * blocks
         self._free: OrderedDict[int, None] = OrderedDict((block, None) for block in range(1, blocks))
-        self._names: dict[int, bytes] = {}
-        self._named: dict[bytes, int] = {}
+        self._hashes: dict[int, bytes] = {}
+        self._blocks: dict[bytes, int] = {}
 
     @property
     def usable(self) -> int:
@@ -66,36 +66,36 @@ class BlockPool:
         assert self._owners[block] >= 0, f"block {block} was released twice"
         if self._owners[block] == 0:
             self._free[block] = None
-            if block not in self._names:
+            if block not in self._hashes:
                 self._free.move_to_end(block, last=False)  # nothing worth keeping in it
 
-    def name(self, block: int, name: bytes) -> None:
-        """Remember what a full block holds; the first block of a name stays the known one."""
-        if self.reuses_prefixes and name not in self._named:
-            self._named[name], self._names[block] = block, name
+    def register(self, block: int, digest: bytes) -> None:
+        """Remember what a full block holds; the first block with a hash stays the known one."""
+        if self.reuses_prefixes and digest not in self._blocks:
+            self._blocks[digest], self._hashes[block] = block, digest
 
-    def take_prefix(self, tokens: Sequence[int], root: bytes = b"") -> tuple[list[int], list[bytes]]:
-        """Blocks that hold the beginning of ``tokens``, taken, and their names; one token at least is left over.
+    def take_prefix(self, tokens: Sequence[int], hash_seed: bytes = b"") -> tuple[list[int], list[bytes]]:
+        """Blocks that hold the beginning of ``tokens``, taken, and their hashes; one token at least is left over.
 
         Args:
-            root: what the chain of names begins with.
+            hash_seed: what the chain of hashes begins with.
         """
         blocks: list[int] = []
-        names: list[bytes] = []
-        name = root
+        hashes: list[bytes] = []
+        digest = hash_seed
         for end in range(self.block_size, len(tokens), self.block_size):
-            name = chain(name, tokens[end - self.block_size : end])
-            block = self._named.get(name)
+            digest = block_hash(digest, tokens[end - self.block_size : end])
+            block = self._blocks.get(digest)
             if block is None:
                 break
             if self._owners[block] == 0:
                 del self._free[block]
             self._owners[block] += 1
             blocks.append(block)
-            names.append(name)
-        return blocks, names
+            hashes.append(digest)
+        return blocks, hashes
 
     def _forget(self, block: int) -> None:
-        name = self._names.pop(block, None)
-        if name is not None:
-            del self._named[name]
+        digest = self._hashes.pop(block, None)
+        if digest is not None:
+            del self._blocks[digest]

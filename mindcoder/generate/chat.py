@@ -21,8 +21,8 @@ SHORTEST_ANSWER = 16  # tokens that are kept free for it
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """How an answer went.
+class AnswerStats:
+    """What is known of a finished answer.
 
     Attributes:
         prompt_tokens: of the whole conversation before it; ``reused`` of them were in the cache from before.
@@ -51,8 +51,8 @@ class Spoken:
 
 
 @dataclass
-class _Course:
-    """What is known of an answer while it is made."""
+class _Progress:
+    """What is known of an answer while it is generated."""
 
     tokens: int = 0
     reused: int = 0
@@ -72,7 +72,7 @@ class Chat:
 
     Attributes:
         adapter: name of the one that answers; at first the engine's first, None is the base model.
-        last: how the last answer went.
+        last: of the last answer.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Chat:
         self.speculative = speculative
         self.messages: list[Message] = []
         self.adapter: str | None = next(iter(model.engine.adapters), None)
-        self.last: Spoken | None = None
+        self.last: AnswerStats | None = None
 
     def ask(self, question: str) -> Iterator[str]:
         """The answer, piece by piece. Closing the iterator stops it; what came so far stays in the conversation.
@@ -101,46 +101,53 @@ class Chat:
         except UserError:
             self.messages.pop()
             raise
-        text, went = StoppedText(self.model.tokenizer), _Course()
-        tokens = self._speculative(prompt, went) if self.speculative else self._plain(prompt, went)
+        text, progress = StoppedText(self.model.tokenizer), _Progress()
+        tokens = self._speculative(prompt, progress) if self.speculative else self._plain(prompt, progress)
         began, first_token = time.perf_counter(), 0.0
         try:
             for token in tokens:
                 first_token = first_token or time.perf_counter() - began
-                went.tokens += 1
+                progress.tokens += 1
                 yield text.push(token)
             yield text.finish()
         finally:
             tokens.close()
             self.messages.append(Message("assistant", text.text))
             seconds = time.perf_counter() - began - first_token
-            self.last = Spoken(
-                len(prompt), went.reused, went.tokens, first_token, seconds, went.reason, forgotten, went.acceptance
+            self.last = AnswerStats(
+                len(prompt),
+                progress.reused,
+                progress.tokens,
+                first_token,
+                seconds,
+                progress.reason,
+                forgotten,
+                progress.acceptance,
             )
 
-    def _plain(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
+    def _plain(self, prompt: list[int], progress: _Progress) -> Generator[int, None, None]:
         request = Request(tuple(prompt), self.options, self.max_new_tokens, adapter=self.adapter)
         events = self.model.follow([request])
         try:
             for _, event in events:
-                went.reused = event.sequence.reused
-                went.reason = event.finish_reason or went.reason
+                progress.reused = event.sequence.reused
+                progress.reason = event.finish_reason or progress.reason
                 if event.choice is not None:
                     yield event.choice.token
         finally:
             events.close()
 
-    def _speculative(self, prompt: list[int], went: _Course) -> Generator[int, None, None]:
+    def _speculative(self, prompt: list[int], progress: _Progress) -> Generator[int, None, None]:
         speculative = self.speculative
         assert speculative is not None
         before = speculative.accepted, speculative.proposed
         limit = min(self.max_new_tokens or speculative.max_length, speculative.max_length - len(prompt))
         for token in speculative.stream(prompt, self.max_new_tokens):
-            went.reused = speculative.reused
+            progress.reused = speculative.reused
             yield token
-        went.reason = "length" if went.tokens >= limit else "stop"
+        progress.reason = "length" if progress.tokens >= limit else "stop"
         proposed = speculative.proposed - before[1]
-        went.acceptance = (speculative.accepted - before[0]) / proposed if proposed else 0.0
+        progress.acceptance = (speculative.accepted - before[0]) / proposed if proposed else 0.0
 
     def _prompt(self) -> tuple[list[int], int]:
         """Token ids of the conversation, and how many of its oldest messages were left out to make it fit."""

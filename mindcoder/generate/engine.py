@@ -13,9 +13,9 @@ from mindcoder.generate.adapters import add_adapters
 from mindcoder.generate.blocks import BlockPool
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.request import Event, FinishReason, Request, Sequence
-from mindcoder.generate.runner import Piece, Runner
+from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.generate.sampler import Sampler, SamplingOptions
-from mindcoder.generate.scheduler import Part, Scheduler
+from mindcoder.generate.scheduler import ScheduledChunk, Scheduler
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.process_groups import ProcessGroups
 
@@ -122,7 +122,7 @@ class Engine:
         if adapters and not isinstance(decoder, ExportedDecoder):
             self.bank = add_adapters(decoder, adapters, self.chunk)
         self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, comm=comm, bank=self.bank)
-        self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.mixes)
+        self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.supports_mixed_batches)
         self.timing = Timing(0.0, 0.0, 0)
 
     def check(self, request: Request) -> None:
@@ -184,14 +184,14 @@ class Engine:
             isolates: where no token can be chosen for a sequence, that sequence alone ends (``failed``, with the error
                 in its event); otherwise the error is raised.
         """
-        parts = self.scheduler.plan()
-        if not parts:
+        chunks = self.scheduler.plan()
+        if not chunks:
             return []
-        logits = self.runner.run([self._piece(part) for part in parts])
-        self.scheduler.done(parts)
+        logits = self.runner.run([self._step_input(chunk) for chunk in chunks])
+        self.scheduler.done(chunks)
         events = []
-        for row, part in enumerate(part for part in parts if part.completes):
-            sequence = part.sequence
+        for row, chunk in enumerate(chunk for chunk in chunks if chunk.completes):
+            sequence = chunk.sequence
             try:
                 choice = sequence.sampler.choose(logits[row])
             except Exception as error:
@@ -271,13 +271,13 @@ class Engine:
             self.timing = Timing(first_token, time.perf_counter() - began - first_token, max(tokens, 0))
             yield completions, fresh
 
-    def _piece(self, part: Part) -> Piece:
-        sequence = part.sequence
-        return Piece(
-            sequence.tokens[part.start : part.start + part.count],
-            part.start,
+    def _step_input(self, chunk: ScheduledChunk) -> StepInput:
+        sequence = chunk.sequence
+        return StepInput(
+            sequence.tokens[chunk.start : chunk.start + chunk.count],
+            chunk.start,
             sequence.blocks,
-            1 if part.completes else 0,
+            1 if chunk.completes else 0,
             len(sequence.request.prompt),
             0 if self.bank is None else self.bank.number(sequence.request.adapter),
         )

@@ -98,7 +98,7 @@ class GraphSteps:
         decoder: whose graphs they are.
     """
 
-    mixes = False
+    supports_mixed_batches = False
 
     def __init__(self, decoder: ExportedDecoder) -> None:
         self.decoder = decoder

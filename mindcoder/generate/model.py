@@ -13,7 +13,7 @@ from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.stored_weights import Weights
-from mindcoder.checkpoint.weights import adapter_format, open_adapter, open_weights
+from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
 from mindcoder.data.prompt import PLAIN, TEMPLATES
 from mindcoder.data.text_format import TextFormat, check_tokenizer, read_text_format
@@ -41,7 +41,8 @@ class ModelRequest:
     """Which model, and what it is to be run with.
 
     Attributes:
-        path: Hugging Face folder, MindCoder folder, run or checkpoint; or a folder that ``export`` has written.
+        path: Hugging Face folder, MindCoder folder, run, checkpoint or ``.gguf``; or a folder that ``export`` has
+            written.
         tokenizer: vocabulary file or folder, where the model's own folder has none.
         template: of instructions; by default what the model was trained with, else the family's.
         dtype: weights are kept in float32, float16 or (on Ascend) bfloat16; CPU computes in float32 from any.
@@ -80,9 +81,9 @@ def open_model(request: ModelRequest) -> Model:
         remark = remark_on(template, weights.companions, tokenizer)
         if remark is not None:
             log.warning(remark)
-    for name, path in request.adapters:
-        trained = adapter_format(path)
-        check_model_tokenizer(tokenizer, trained, path, f"adapter {name} ")
+    for name, adapter in adapters.items():
+        trained = adapter.text_format
+        check_model_tokenizer(tokenizer, trained, adapter.path, f"adapter {name} ")
         if trained.template not in (None, template):
             log.warning(
                 "adapter %s was trained with template %s; it is asked with %s", name, trained.template, template
@@ -110,8 +111,11 @@ def open_model(request: ModelRequest) -> Model:
         blocks=request.blocks,
         adapters=adapters,
     )
-    if not engine.runner.mixes:
-        log.info("computing with MindSpore's operators: the C++ operators are not built or not for this device")
+    if not engine.runner.supports_mixed_batches:
+        log.info(
+            "computing with MindSpore's operators: the C++ operators are not built, or not for this device or these "
+            "weights"
+        )
     engine.runner.warm_up()
     return Model(weights.name, decoder, engine, tokenizer, template)
 

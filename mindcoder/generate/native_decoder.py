@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindcoder.backend.device import prefer_huge_pages
-from mindcoder.backend.native import step_numbers, step_operator, step_weights
+from mindcoder.backend.native import knows_groups, step_numbers, step_operator, step_weights
 from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.kv_pools import key_value_pools
 from mindcoder.models.decoder import Decoder, DecoderLayer
@@ -22,14 +22,18 @@ TAKEN = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "count
 
 def supports(decoder: Decoder) -> bool:
     """Whether the C++ operators know how the weights of all linear layers are kept."""
-    return all(linear.method.native_parameters() is not None for linear in decoder.linears().values())
+    return all(
+        own is not None and (own.scale is None or knows_groups(linear.in_features, own.scale.shape[1]))
+        for linear, own in ((linear, linear.method.native_parameters()) for linear in decoder.linears().values())
+    )
 
 
 class NativeDecoder(nn.Cell):
     """`mindcoder.generate.operator_decoder.OperatorDecoder`'s contract, without its grid.
 
     Only as many tokens are computed as there are, whatever the graph's shape, so a step may hold prompts and single
-    tokens of several sequences. Weights may be float32 or float16; activations and caches are float32.
+    tokens of several sequences. Weights may be float32 or float16, those of linear layers integers too (see
+    `NativeParameters`); activations and caches are float32.
 
     The decoder's own cells are left out: MindSpore visits every cell of a network at each call, which took a tenth of
     a step's time.
@@ -42,12 +46,14 @@ class NativeDecoder(nn.Cell):
         bank: the network's adapters.
     """
 
-    mixes = True
+    supports_mixed_batches = True
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> None:
         super().__init__(auto_prefix=False)
         config, stage = decoder.config, decoder.stage
         self.nothing = Tensor(np.zeros((1, 1), np.float32))
+        kept = [linear.method.native_parameters() for linear in decoder.linears().values()]
+        quantized = any(own is not None and own.scale is not None for own in kept)
         self.num_kv_heads, self.head_dim, self.block_size = config.num_kv_heads, config.head_dim, block_size
         sizes = {
             "num_heads": config.num_heads,
@@ -57,16 +63,17 @@ class NativeDecoder(nn.Cell):
             "sliding_window": config.sliding_window or 0,
             "hidden_size": config.hidden_size,
             "vocab_size": config.vocab_size,
+            "quantized": quantized,
         }
         factors = {"norm_epsilon": config.norm_epsilon, "query_scale": config.query_scale}
         self.sizes = Tensor(np.array(step_numbers("StepSizes", sizes), np.int32))
         self.factors = Tensor(np.array(step_numbers("StepFactors", factors), np.float32))
         self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
         result_shape = self._result_shape(config.hidden_size, config.vocab_size)
-        self.step = step_operator(TAKEN, len(decoder.layers), result_shape, bank is not None)
+        self.step = step_operator(TAKEN, len(decoder.layers), result_shape, bank is not None, quantized)
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, ms.float32)
         layers = [
-            {**_layer_weights(layer, bank is not None), "key_pool": keys, "value_pool": values}
+            {**_layer_weights(layer, bank is not None, quantized), "key_pool": keys, "value_pool": values}
             for layer, keys, values in zip(decoder.layers, self.keys, self.values)
         ]
         shares = None if bank is None else bank.shares
@@ -131,11 +138,12 @@ def _outer_weights(decoder: Decoder) -> dict[str, Parameter | None]:
     return named
 
 
-def _layer_weights(layer: DecoderLayer, adapted: bool) -> dict[str, Parameter | None]:
+def _layer_weights(layer: DecoderLayer, adapted: bool, quantized: bool) -> dict[str, Parameter | None]:
     """Those of a layer, by the names of the C++ step; None for what this kind of layer does not have.
 
     Args:
         adapted: whether the network has adapters.
+        quantized: whether it has weights of integers.
     """
     attention, mlp = layer.attention, layer.mlp
     norms = {"norm": layer.attention_norm, "mlp_norm": layer.mlp_norm}
@@ -152,8 +160,11 @@ def _layer_weights(layer: DecoderLayer, adapted: bool) -> dict[str, Parameter | 
     for name, norm in norms.items():
         named[f"{name}_weight"], named[f"{name}_bias"] = norm.weight, norm.bias
     for name, linear in linears.items():
-        weight, a, b = (None, None, None) if linear is None else linear.method.native_parameters()
-        named[name], named[f"{name}_bias"] = weight, None if linear is None else linear.bias
+        own = None if linear is None else linear.method.native_parameters()
+        named[name] = None if own is None else own.weight
+        named[f"{name}_bias"] = None if linear is None else linear.bias
         if adapted:
-            named[f"{name}_a"], named[f"{name}_b"] = a, b
+            named[f"{name}_a"], named[f"{name}_b"] = (None, None) if own is None else (own.a, own.b)
+        if quantized:
+            named[f"{name}_scale"], named[f"{name}_offset"] = (None, None) if own is None else (own.scale, own.offset)
     return named

@@ -33,7 +33,7 @@ class OperatorDecoder(nn.Cell):
         pages: whether steps of one token a sequence may take `PagedAttention`, where there is one.
     """
 
-    mixes = False  # a step holds one prompt's tokens or one token of each sequence
+    supports_mixed_batches = False  # a step holds one prompt's tokens or one token of each sequence
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int, pages: bool = True) -> None:
         super().__init__(auto_prefix=False)

@@ -54,7 +54,7 @@ class Sequence:
     stop_ids: frozenset[int]
     tokens: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
-    names: list[bytes] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)
     computed: int = 0
     finish_reason: FinishReason | None = None
     stopped_by: int | None = None
@@ -62,8 +62,8 @@ class Sequence:
     preempted: int = 0
 
     @property
-    def root(self) -> bytes:
-        """What the names of its blocks begin with: keys of one adapter are not another's."""
+    def hash_seed(self) -> bytes:
+        """What the hashes of its blocks begin with: keys of one adapter are not another's."""
         return (self.request.adapter or "").encode()
 
     @property

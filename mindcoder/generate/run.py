@@ -22,7 +22,7 @@ from mindcoder.generate.job import PredictRequest
 from mindcoder.generate.model import generation_network, open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
-from mindcoder.generate.stream import TextStream
+from mindcoder.generate.text import TextStream
 from mindcoder.parallel.cluster import build_part, meet_cluster
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer

@@ -21,7 +21,7 @@ from mindcoder.peft.prefix import prefix_values
 
 
 @dataclass(frozen=True)
-class Piece:
+class StepInput:
     """Tokens of one sequence to append to its cache.
 
     Attributes:
@@ -55,7 +55,8 @@ class Runner:
         comm: the processes that hold the other stages.
         bank: the network's adapters.
 
-    A learned prefix of the network lies in blocks of its own, which all sequences begin with; pieces do not count it.
+    A learned prefix of the network lies in blocks of its own, which all sequences begin with; a `StepInput` does not
+    count it.
 
     Raises:
         UserError: the prefix fills no whole blocks.
@@ -87,7 +88,7 @@ class Runner:
         self.blocks_per_row = -(-(max_length + self.prefix) // block_size)
         self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, bank)
         self.network.set_train(False)
-        self.mixes = self.network.mixes
+        self.supports_mixed_batches = self.network.supports_mixed_batches
         self._forward: PagedDecoder | StagedDecoder = self.network
         if isinstance(decoder, ExportedDecoder):
             return
@@ -96,13 +97,14 @@ class Runner:
         if comm is not None and comm.mesh.pipeline > 1:
             self._forward = StagedDecoder(self.network, decoder, comm)
 
-    def run(self, pieces: Sequence[Piece]) -> np.ndarray:
-        """Logits float32 ``[wanted of all pieces, V]``, in the pieces' order."""
-        total = sum(len(piece.tokens) for piece in pieces)
+    def run(self, inputs: Sequence[StepInput]) -> np.ndarray:
+        """Logits float32 ``[wanted of all inputs, V]``, in the inputs' order."""
+        total = sum(len(item.tokens) for item in inputs)
         small = self.rows * self.wanted
-        fits = total <= small and (self.mixes or all(len(piece.tokens) <= self.wanted for piece in pieces))
+        is_short = self.supports_mixed_batches or all(len(item.tokens) <= self.wanted for item in inputs)
+        fits = total <= small and is_short
         size = small if fits else self.chunk
-        table_rows = self.rows if self.mixes or fits else 1
+        table_rows = self.rows if self.supports_mixed_batches or fits else 1
         ids = np.zeros(size, np.int32)
         mapping = np.zeros((3, size), np.int32)
         mapping[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
@@ -112,35 +114,35 @@ class Runner:
         adapters = np.zeros(size, np.int64)
         logits_indices: list[int] = []
         at = 0
-        for row, piece in enumerate(pieces):
-            count = len(piece.tokens)
-            start, prompt = piece.start + self.prefix, piece.prompt + self.prefix
+        for row, item in enumerate(inputs):
+            count = len(item.tokens)
+            start, prompt = item.start + self.prefix, item.prompt + self.prefix
             own, positions = slice(at, at + count), np.arange(start, start + count)
-            table = np.asarray([*self.prefix_blocks, *piece.blocks], np.int32)
-            ids[own] = piece.tokens
+            table = np.asarray([*self.prefix_blocks, *item.blocks], np.int32)
+            ids[own] = item.tokens
             mapping[0, own] = positions
             mapping[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
             mapping[2, own] = row
             block_tables[row, : len(table)] = table
             longest[own] = np.maximum(positions + 1, prompt)
             generated[own] = positions >= prompt
-            adapters[own] = piece.adapter
-            logits_indices.extend(range(at + count - piece.wanted, at + count))
+            adapters[own] = item.adapter
+            logits_indices.extend(range(at + count - item.wanted, at + count))
             at += count
-        picked = np.zeros(small, np.int32)
-        picked[: len(logits_indices)] = logits_indices
+        padded_indices = np.zeros(small, np.int32)
+        padded_indices[: len(logits_indices)] = logits_indices
         prompts = 0
-        if self.mixes:  # the tokens of prompts come first
+        if self.supports_mixed_batches:  # the tokens of prompts come first
             order = np.argsort(generated, kind="stable")
-            ids, mapping, longest, picked = ids[order], mapping[:, order], longest[order], np.argsort(order)[picked]
-            adapters = adapters[order]
+            ids, mapping, longest, adapters = ids[order], mapping[:, order], longest[order], adapters[order]
+            padded_indices = np.argsort(order)[padded_indices].astype(np.int32)
             prompts = size - int(generated.sum())
         angles = np.zeros((1, 1), np.float32)
         if self.config.position == "rope":
             angles = rotary_angles(self.config, mapping[0], longest)
         adapted = self.bank is not None and self.bank.choose(adapters)
         counts = np.array([total, len(logits_indices), prompts, adapted], np.int32)
-        given = (ids, mapping, block_tables, angles, picked.astype(np.int32), counts)
+        given = (ids, mapping, block_tables, angles, padded_indices, counts)
         logits = self._forward(*map(Tensor, given))
         return logits.asnumpy()[: len(logits_indices)]
 
@@ -158,4 +160,4 @@ class Runner:
         blocks = [SCRATCH] * (self.blocks_per_row - len(self.prefix_blocks))
         longest = min(self.chunk, len(blocks) * self.block_size)
         for tokens in (1, longest):
-            self.run([Piece([0] * tokens, 0, blocks, 1, tokens)])
+            self.run([StepInput([0] * tokens, 0, blocks, 1, tokens)])

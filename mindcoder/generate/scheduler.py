@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mindcoder.generate.blocks import BlockPool, chain
+from mindcoder.generate.blocks import BlockPool, block_hash
 from mindcoder.generate.request import Sequence
 
 
 @dataclass(frozen=True)
-class Part:
+class ScheduledChunk:
     """Tokens ``start`` to ``start + count`` of a sequence, for one step."""
 
     sequence: Sequence
@@ -24,7 +24,7 @@ class Part:
 
     @property
     def completes(self) -> bool:
-        """Whether the sequence's next token follows from this part."""
+        """Whether the sequence's next token follows from this chunk."""
         return self.start + self.count == len(self.sequence.tokens)
 
 
@@ -35,12 +35,14 @@ class Scheduler:
         pool: the cache's blocks.
         max_running: sequences computed together.
         chunk: tokens a step computes at most.
-        mixes: whether one step may hold prompts and single tokens of several sequences; without, a step is either a
-            chunk of one prompt or one token of every running sequence (what MindSpore's own operators are shaped for).
+        supports_mixed_batches: whether one step may hold prompts and single tokens of several sequences; without, a
+            step is either a chunk of one prompt or one token of every running sequence (what MindSpore's own operators
+            are shaped for).
     """
 
-    def __init__(self, pool: BlockPool, max_running: int, chunk: int, mixes: bool) -> None:
-        self.pool, self.max_running, self.chunk, self.mixes = pool, max_running, chunk, mixes
+    def __init__(self, pool: BlockPool, max_running: int, chunk: int, supports_mixed_batches: bool) -> None:
+        self.pool, self.max_running, self.chunk = pool, max_running, chunk
+        self.supports_mixed_batches = supports_mixed_batches
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
 
@@ -56,46 +58,46 @@ class Scheduler:
             self.waiting.remove(sequence)
         self._release(sequence)
 
-    def plan(self) -> list[Part]:
-        """The next step's parts; empty when there is nothing to do."""
+    def plan(self) -> list[ScheduledChunk]:
+        """The next step's chunks; empty when there is nothing to do."""
         self._admit()
         decoding = [sequence for sequence in self.running if sequence.pending == 1]
         prompts = [sequence for sequence in self.running if sequence.pending > 1]
-        if not self.mixes:
-            return self._parts(prompts[:1] or decoding)
-        return self._parts([*decoding, *prompts])
+        if not self.supports_mixed_batches:
+            return self._chunks(prompts[:1] or decoding)
+        return self._chunks([*decoding, *prompts])
 
-    def done(self, parts: Iterable[Part]) -> None:
-        """Note that the parts are in the cache, and what their full blocks hold."""
+    def done(self, chunks: Iterable[ScheduledChunk]) -> None:
+        """Note that the chunks are in the cache, and what their full blocks hold."""
         size = self.pool.block_size
-        for part in parts:
-            sequence = part.sequence
-            sequence.computed = max(sequence.computed, part.start + part.count)
-            while (len(sequence.names) + 1) * size <= sequence.computed:
-                index = len(sequence.names)
-                before = sequence.names[-1] if sequence.names else sequence.root
-                sequence.names.append(chain(before, sequence.tokens[index * size : (index + 1) * size]))
-                self.pool.name(sequence.blocks[index], sequence.names[-1])
+        for chunk in chunks:
+            sequence = chunk.sequence
+            sequence.computed = max(sequence.computed, chunk.start + chunk.count)
+            while (len(sequence.block_hashes) + 1) * size <= sequence.computed:
+                index = len(sequence.block_hashes)
+                before = sequence.block_hashes[-1] if sequence.block_hashes else sequence.hash_seed
+                sequence.block_hashes.append(block_hash(before, sequence.tokens[index * size : (index + 1) * size]))
+                self.pool.register(sequence.blocks[index], sequence.block_hashes[-1])
 
     def _admit(self) -> None:
         """Let waiting sequences in while there is room for the whole of their tokens."""
         while self.waiting and len(self.running) < self.max_running:
             sequence = self.waiting[0]
-            blocks, names = self.pool.take_prefix(sequence.tokens, sequence.root)
+            blocks, hashes = self.pool.take_prefix(sequence.tokens, sequence.hash_seed)
             needed = self.pool.blocks_for(len(sequence.tokens) + 1) - len(blocks)
             if self.pool.free < needed + len(self.running) and self.running:  # one block ahead for everybody
                 for block in blocks:
                     self.pool.release(block)
                 return
             self.waiting.popleft()
-            sequence.blocks, sequence.names = blocks, names
+            sequence.blocks, sequence.block_hashes = blocks, hashes
             sequence.computed = len(blocks) * self.pool.block_size
             if not sequence.preempted:
                 sequence.reused = sequence.computed
             self.running.append(sequence)
 
-    def _parts(self, sequences: list[Sequence]) -> list[Part]:
-        parts: list[Part] = []
+    def _chunks(self, sequences: list[Sequence]) -> list[ScheduledChunk]:
+        chunks: list[ScheduledChunk] = []
         room = self.chunk
         for sequence in sequences:
             if room == 0:
@@ -105,9 +107,9 @@ class Scheduler:
             count = min(sequence.pending, room)
             if not self._reserve(sequence, sequence.computed + count):
                 continue
-            parts.append(Part(sequence, sequence.computed, count))
+            chunks.append(ScheduledChunk(sequence, sequence.computed, count))
             room -= count
-        return [part for part in parts if part.sequence in self.running]
+        return [chunk for chunk in chunks if chunk.sequence in self.running]
 
     def _reserve(self, sequence: Sequence, tokens: int) -> bool:
         """Blocks for ``tokens`` of a sequence; those that came later give theirs, at last the sequence itself."""
@@ -128,4 +130,4 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         for block in reversed(sequence.blocks):  # a prefix is worth more than what follows it
             self.pool.release(block)
-        sequence.blocks, sequence.names, sequence.computed = [], [], 0
+        sequence.blocks, sequence.block_hashes, sequence.computed = [], [], 0

@@ -8,7 +8,7 @@ import numpy as np
 
 from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.exported_decoder import ExportedDecoder
-from mindcoder.generate.runner import Piece, Runner
+from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
 
 
@@ -43,8 +43,8 @@ class Scorer:
         """
         for begin in range(0, len(ids), self.runner.chunk):
             part = ids[begin : begin + self.runner.chunk]
-            pieces = [Piece(part, begin, self.blocks, len(part), len(ids), adapter)]
-            yield self.runner.run(pieces)[:, : self.vocab_size]
+            inputs = [StepInput(part, begin, self.blocks, len(part), len(ids), adapter)]
+            yield self.runner.run(inputs)[:, : self.vocab_size]
 
     def logits(self, ids: Sequence[int], adapter: int = 0) -> np.ndarray:
         """All of `chunks` together: float32 ``[T, V]``."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK
-from mindcoder.generate.runner import Piece, Runner
+from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
 
 
@@ -47,8 +47,8 @@ class CachedText:
         for begin in range(0, len(tokens), self.runner.chunk):
             part = list(tokens[begin : begin + self.runner.chunk])
             is_last = begin + len(part) == len(tokens)
-            piece = Piece(part, len(self.tokens), self.blocks, wanted if is_last else 0, prompt)
-            logits = self.runner.run([piece])
+            item = StepInput(part, len(self.tokens), self.blocks, wanted if is_last else 0, prompt)
+            logits = self.runner.run([item])
             self.tokens += part
         return logits
 

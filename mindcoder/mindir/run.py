@@ -18,7 +18,7 @@ import mindcoder
 from mindcoder.checkpoint.companions import TOKENIZER_FILES, copy_companions
 from mindcoder.checkpoint.convert import huggingface_config
 from mindcoder.checkpoint.end_tokens import stop_ids
-from mindcoder.checkpoint.load import fitting_weights, load_weights
+from mindcoder.checkpoint.load import FittingWeights, load_weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.compare.source import ModelSource, is_adapter, open_source
 from mindcoder.data.text_format import TextFormat, write_text_format
@@ -102,7 +102,9 @@ def export(request: ExportRequest) -> Export:
             source.location,
         )
     template = chosen_template(request.template, weights.text_format, family_of(config.model_type).default_template)
-    fitting = fitting_weights(weights, config)
+    if weights.quantization:
+        log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
+    fitting = FittingWeights(weights, weights.parameters(config))
     manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None))
     read = [Path(request.source), weights.path, *fitting.files]
     target = prepare_target(request.target, False, request.overwrite, read)

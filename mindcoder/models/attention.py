@@ -8,7 +8,7 @@ from mindspore import Tensor, nn
 
 from mindcoder.backend.attention import CausalAttention
 from mindcoder.backend.device import resolve_dtype
-from mindcoder.backend.operators import RotatePairs
+from mindcoder.backend.operators import ApplyRotary
 from mindcoder.backend.row_operators import Fork
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
@@ -57,7 +57,7 @@ class SelfAttention(nn.Cell):
             shard=Shard.ROW,
             tp=tp,
         )
-        self.rotate = RotatePairs(config.head_dim) if config.position == "rope" else None
+        self.rotate = ApplyRotary(config.head_dim) if config.position == "rope" else None
         self.core = CausalAttention(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.attention_dropout, site),
             *(resolve_dtype(config.compute_dtype), config.sliding_window),

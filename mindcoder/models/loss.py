@@ -9,8 +9,20 @@ from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import Cut, LabelGradient
 
 IGNORED_LABEL = -100
-LOGITS_PER_CHUNK = 32 * 1024 * 1024  # elements; 128 MiB in float32
+LOGITS_PER_CHUNK = 32 * 1024 * 1024  # elements at most; 128 MiB in float32
+WORTH_CHUNKS, WORTH_LOGITS = 4, 8 * 1024 * 1024  # so many chunks are made if each has so many elements
 SMALLEST_PROBABILITY = 1.2e-38
+
+
+def chunk_size(tokens: int, vocab: int) -> int:
+    """Tokens whose logits are in memory at once.
+
+    A few chunks cost nothing and keep the logits of a small batch from being its largest tensor; each is a part of the
+    graph, so that many would be slow to compile.
+    """
+    least = -(-tokens * vocab // LOGITS_PER_CHUNK)
+    chunks = max(least, min(WORTH_CHUNKS, tokens * vocab // WORTH_LOGITS), 1)
+    return -(-tokens // chunks)
 
 
 class LinearCrossEntropy(nn.Cell):
@@ -44,8 +56,7 @@ class LinearCrossEntropy(nn.Cell):
     def construct(self, hidden_states: Tensor, weight: Tensor, labels: Tensor) -> tuple:
         labels = labels.reshape((-1,))
         tokens, vocab = hidden_states.shape[0], weight.shape[0]
-        chunks = (tokens * vocab + LOGITS_PER_CHUNK - 1) // LOGITS_PER_CHUNK
-        size = (tokens + chunks - 1) // chunks
+        size = chunk_size(tokens, vocab)
         labeled = ops.cast(labels != IGNORED_LABEL, ms.float32)
         token_weight = labeled / ops.maximum(labeled.sum(), Tensor(1.0, ms.float32))
         targets = ops.maximum(labels, Tensor(0, ms.int32)).reshape((-1, 1))

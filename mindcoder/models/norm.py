@@ -5,7 +5,7 @@ from __future__ import annotations
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
-from mindcoder.backend.operators import NormalizeRootMeanSquare, NormalizeRows
+from mindcoder.backend.operators import LayerNorm, RMSNorm
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
 
@@ -23,9 +23,9 @@ class Norm(nn.Cell):
         self.bias = None
         if config.norm == "layer_norm":
             self.bias = Parameter(initializer.zeros(shape, param_dtype), name="bias")
-            self.normalize = NormalizeRows(config.norm_epsilon)
+            self.normalize = LayerNorm(config.norm_epsilon)
         else:
-            self.normalize = NormalizeRootMeanSquare(config.norm_epsilon)
+            self.normalize = RMSNorm(config.norm_epsilon)
         self.norm_dtype = resolve_dtype(config.norm_dtype)
         self.compute_dtype = resolve_dtype(config.compute_dtype)
 

@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindcoder.backend.operators import RotatePairs
+from mindcoder.backend.operators import ApplyRotary
 from mindcoder.backend.row_operators import Cut
 from mindcoder.families.transformer_config import RopeScaling, TransformerConfig
 
@@ -63,7 +63,7 @@ def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.
 class RotaryAngles(nn.Cell):
     """cos/sin for queries and keys, computed once per step and shared by all layers.
 
-    ``construct(position_ids [B, S], longest)`` returns the four tensors that `RotatePairs` takes: cos and
+    ``construct(position_ids [B, S], longest)`` returns the four tensors that `ApplyRotary` takes: cos and
     sin of queries, already multiplied by the attention scale, and of keys. ``longest`` is an int32 scalar, the current
     length of the longest sequence, on which dynamic scaling depends.
     """
@@ -85,7 +85,7 @@ class RotaryAngles(nn.Cell):
         self.outer = ops.MatMul()
         self.join = ops.Concat(-1)
         self.tile = ops.Tile()
-        self.rotate, self.cut = RotatePairs(config.head_dim), Cut(1)
+        self.rotate, self.cut = ApplyRotary(config.head_dim), Cut(1)
 
     def scaled_frequencies(self, longest: Tensor) -> Tensor:
         """Rotary frequencies ``[D/2]``; with dynamic scaling theta grows once a sequence exceeds the original

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindcoder.families.parameter_names import LORA_A, LORA_B, ParameterName
+from mindcoder.families.parameter_names import LORA_A, LORA_B, OFFSET, SCALE, ParameterName
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
@@ -40,6 +40,8 @@ LINEAR_SHARDS = {
     "mlp.down": Shard.ROW,
 }
 KEY_VALUE = ("attention.key", "attention.value")
+# Parts of a layer whose last axis is that of its inputs, or of groups of them.
+PARTS_BY_INPUT = ("weight", LORA_A, SCALE, OFFSET)
 
 
 def key_value_shard(config: TransformerConfig, size: int) -> Shard:
@@ -66,7 +68,7 @@ def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool
     shard = linear_shard(parameter.module, config, size)
     if shard is Shard.COLUMN:
         return None if parameter.part == LORA_A else OUTPUT_AXIS  # A [rank, in] has no output features
-    return INPUT_AXIS if shard is Shard.ROW and parameter.part in ("weight", LORA_A) else None
+    return INPUT_AXIS if shard is Shard.ROW and parameter.part in PARTS_BY_INPUT else None
 
 
 def shard_range(axis_size: int, index: int, size: int) -> tuple[int, int]:

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <vector>
 
 #include "gemm_kernel.h"
+#include "quantized.h"
 #include "scratch.h"
 #include "thread_pool.h"
 
@@ -58,11 +60,26 @@ struct Packed {
     const int64_t strip = from.depth_stride == 1 ? depth : STRIP;
     for (int64_t at = 0; at < depth; at += strip) {
       for (int64_t index = begin; index < end; index++) {
-        const int64_t own = std::min(width, rows - index * width);
-        pack(from, item, first + index * width, own, depth_start + at, std::min(strip, depth - at),
-             memory + index * panel_bytes + at * bytes);
+        const int64_t row = first + index * width, own = std::min(width, rows - index * width);
+        const int64_t size = std::min(strip, depth - at);
+        char *to = memory + index * panel_bytes + at * bytes;
+        if (from.integers != nullptr) pack_integers(row, own, depth_start + at, size, to);
+        else pack(from, item, row, own, depth_start + at, size, to);
       }
     }
+  }
+
+  // Of integers, which become floats first: a panel is small enough to stay in the cache meanwhile.
+  void pack_integers(int64_t row, int64_t own, int64_t start, int64_t depth, char *to) const {
+    static thread_local std::vector<float> floats;
+    floats.resize(static_cast<size_t>(own * depth));
+    const bool along = from.depth_stride == 1;
+    const int64_t lines = along ? own : depth, size = along ? depth : own;
+    for (int64_t line = 0; line < lines; line++)
+      dequantize(*from.integers, (along ? row : start) + line, along ? start : row, size, floats.data() + line * size);
+    const GemmOperand panel = along ? rows_of(floats.data(), GemmType::float32, size)
+                                    : columns_of(floats.data(), GemmType::float32, size);
+    pack(panel, 0, 0, own, 0, depth, to);
   }
 };
 
@@ -177,6 +194,10 @@ const GemmKernel &kernel_for(const GemmArguments &arguments) {
 }
 
 }  // namespace
+
+GemmOperand rows_of(const Matrix &weight) { return {nullptr, GemmType::float32, weight.inputs, 1, 0, &weight}; }
+
+GemmOperand columns_of(const Matrix &weight) { return {nullptr, GemmType::float32, 1, weight.inputs, 0, &weight}; }
 
 void gemm(const GemmArguments &arguments) {
   const GemmArguments &g = arguments;

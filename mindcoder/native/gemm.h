@@ -12,12 +12,15 @@ enum class GemmType { float32, bfloat16, float16 };
 
 inline int64_t size_of(GemmType element) { return element == GemmType::float32 ? 4 : 2; }
 
+struct Matrix;  // linear.h
+
 // A factor. Of row_stride and depth_stride (both in elements) one is 1.
 struct GemmOperand {
   const void *data;
   GemmType element;
   int64_t row_stride, depth_stride;
   int64_t batch_stride = 0;  // 0: all products of a batch share this factor
+  const Matrix *integers = nullptr;  // instead of data: a quantized weight, whose panels become floats when packed
 
   const void *at(int64_t batch, int64_t row, int64_t depth) const {
     const int64_t offset = batch * batch_stride + row * row_stride + depth * depth_stride;
@@ -32,6 +35,10 @@ inline GemmOperand rows_of(const void *data, GemmType element, int64_t width, in
 inline GemmOperand columns_of(const void *data, GemmType element, int64_t width, int64_t batch_stride = 0) {
   return {data, element, 1, width, batch_stride};
 }
+
+// The same of a quantized weight, whose rows are its outputs and columns its inputs.
+GemmOperand rows_of(const Matrix &weight);
+GemmOperand columns_of(const Matrix &weight);
 
 struct GemmArguments {
   int64_t batch, m, n, k;

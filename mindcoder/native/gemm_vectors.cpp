@@ -74,18 +74,6 @@ void pack(const GemmOperand &from, int64_t item, int64_t row, int64_t rows, int6
     pack_numbers<WIDTH, Half>(from, item, row, rows, start, depth, static_cast<float *>(to));
 }
 
-// Not `all`, which adds: a subtraction of zero is left out.
-inline Lanes spread(float number) { return number - Lanes{}; }
-
-// With 16 registers, all of which are needed, compilers would load a row of B again for each row of A: 16 loads for 12
-// multiplications, where the processor does as many of one as of the other.
-inline Lanes in_register(Lanes values) {
-#if defined(__AVX__) && !defined(__AVX512F__)
-  asm("" : "+x"(values));
-#endif
-  return values;
-}
-
 // A block of C stays in registers, with room for a row of B and a number of A: 8 x 3 of 32, 4 x 3 of 16. Narrow ones
 // have half of the registers, because rows are packed in powers of two.
 template <int64_t VECTORS>

@@ -54,6 +54,18 @@ static inline void store_some(float *to, Lanes values, int64_t count) { std::mem
 
 static inline Lanes all(float value) { return Lanes{} + value; }
 
+// Not `all`, which adds: a subtraction of zero is left out.
+static inline Lanes spread(float number) { return number - Lanes{}; }
+
+// For a vector that is used several times: with 16 registers, all of which are needed, compilers would load it again for
+// each use, 16 loads for 12 multiplications, where the processor does as many of one as of the other.
+static inline Lanes in_register(Lanes values) {
+#if defined(__AVX__) && !defined(__AVX512F__)
+  asm("" : "+x"(values));
+#endif
+  return values;
+}
+
 // Adds neighboring parts until four lanes are left.
 static inline Four fold(Lanes values) {
 #if defined(__AVX512F__)

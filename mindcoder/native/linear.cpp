@@ -2,6 +2,8 @@
 
 #include "amx.h"
 #include "gemm.h"
+#include "prefill.h"
+#include "quantized.h"
 #include "thread_pool.h"
 #include "vectors.h"
 
@@ -22,17 +24,16 @@ void Product::add_bias_and_residual(int64_t begin, int64_t end) const {
 
 namespace {
 
-// Prefill without a matrix unit. The blocks of the sums depend on the weight's sizes alone, so that the number of rows
-// does not change a row's bits.
+// Prompts with a matrix unit, which multiplies packed panels: of integers they hold floats. The blocks of the sums depend
+// on the weight's sizes alone, so that the number of rows does not change a row's bits.
 void multiply_by_panels(const Product &product) {
   const Matrix &weight = product.weight;
-  const GemmType type = weight.numbers.format == Format::float16 ? GemmType::float16 : GemmType::float32;
   gemm({.batch = 1,
         .m = product.rows,
         .n = weight.outputs,
         .k = weight.inputs,
         .a = rows_of(product.x, GemmType::float32, weight.inputs),
-        .b = rows_of(weight.numbers.data, type, weight.inputs),
+        .b = rows_of(weight),
         .c = product.y,
         .element = GemmType::float32,
         .row_stride = weight.outputs,
@@ -49,12 +50,15 @@ void multiply_by_panels(const Product &product) {
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y) {
   if (rows.prompts > 0) {
     const Product prompts{x, rows.prompts, weight, bias, residual, y};
-    if (amx_available()) multiply_amx(prompts);
-    else multiply_by_panels(prompts);
+    if (!amx_available()) multiply_by_columns(prompts);
+    else if (weight.is_quantized()) multiply_by_panels(prompts);
+    else multiply_amx(prompts);
   }
   const int64_t others = rows.count - rows.prompts;
   if (others == 0) return;
   const float *own_residual = residual == nullptr ? nullptr : residual + rows.prompts * weight.outputs;
-  multiply_by_vectors({x + rows.prompts * weight.inputs, others, weight, bias, own_residual,
-                       y + rows.prompts * weight.outputs});
+  const Product product{x + rows.prompts * weight.inputs, others, weight, bias, own_residual,
+                        y + rows.prompts * weight.outputs};
+  if (weight.is_quantized()) multiply_integers(product);
+  else multiply_by_vectors(product);
 }

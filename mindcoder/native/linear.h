@@ -4,11 +4,29 @@
 
 #include "numbers.h"
 
+// What the integers q of a weight stand for: (q - offset) * scale. Both are [outputs, groups]; a group is as many inputs
+// of an output, in order. No offset: zeros.
+struct Quantization {
+  const float *scale = nullptr, *offset = nullptr;
+  int64_t groups = 1;
+};
+
 // A linear layer's weight [outputs, inputs].
 struct Matrix {
   Numbers numbers;
   int64_t outputs, inputs;
+  Quantization quantization = {};  // of integers
+
+  bool is_quantized() const { return numbers.format == Format::int8 || numbers.format == Format::int4; }
+  int64_t group_size() const { return inputs / quantization.groups; }
 };
+
+// Whether `multiply_integers` and `dequantize` know groups of so many inputs; the only group of an output may have any
+// size, but half bytes come in pairs.
+inline bool knows_groups(Format format, int64_t inputs, int64_t groups) {
+  if (groups < 1 || inputs % groups != 0 || (format == Format::int4 && inputs % 2 != 0)) return false;
+  return groups == 1 || inputs / groups % 32 == 0;
+}
 
 // y[rows, outputs] = x[rows, inputs] @ weight.T (+ bias) (+ residual[rows, outputs]).
 struct Product {
@@ -24,7 +42,7 @@ struct Product {
 };
 
 // Activations of one step, one row per token. The first `prompts` rows are prefill tokens, which come in large numbers
-// and use the processor's matrix unit, or packed panels (gemm.h) without one; decode tokens, which come one per
+// and use the processor's matrix unit, or prefill.h without one; decode tokens, which come one per
 // sequence, use neither.
 struct Rows {
   int64_t count, prompts;

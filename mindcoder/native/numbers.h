@@ -4,7 +4,8 @@
 
 #include "lanes.h"
 
-enum class Format { float32, float16 };
+// int4: two numbers a byte, each plus 8, that of the even input in the low half. Integers are a weight's (linear.h).
+enum class Format { float32, float16, int8, int4 };
 
 // `data` is null if a layer has none (no bias).
 struct Numbers {

@@ -22,15 +22,28 @@ struct Arguments {
   const int32_t *ints(int index) const { return static_cast<const int32_t *>(data[index]); }
   float *output(int index) const { return static_cast<float *>(data[index]); }
 
-  Numbers numbers(int index) const {
+  Numbers numbers(int index) const { return {data[index], format(index)}; }
+
+  Format format(int index) const {
     const std::string name = formats[index];
-    return {data[index], name == "float16" ? Format::float16 : Format::float32};
+    if (name == "int8") return Format::int8;
+    if (name == "uint8") return Format::int4;
+    return name == "float16" ? Format::float16 : Format::float32;
   }
 
   // An optional parameter; a single number stands for a missing one.
   Numbers optional(int index) const { return shapes[index][0] == 1 ? Numbers{} : numbers(index); }
 
   Matrix matrix(int index) const { return {numbers(index), shapes[index][0], shapes[index][1]}; }
+
+  // One of integers, with its scales and offsets.
+  Matrix quantized(int index, int scale, int offset) const {
+    Matrix weight = matrix(index);
+    if (format(index) == Format::int4) weight.inputs *= 2;
+    const bool lowered = shapes[offset][0] == shapes[scale][0] && shapes[offset][1] == shapes[scale][1];
+    weight.quantization = {floats(scale), lowered ? floats(offset) : nullptr, shapes[scale][1]};
+    return weight;
+  }
 };
 
 struct Norm {
@@ -64,39 +77,62 @@ void embed(const Numbers &table, const int32_t *indices, int64_t count, int64_t 
 
 using argument::AdapterWeights;
 using argument::LayerInputs;
+using argument::QuantizedWeights;
 using argument::StepFactors;
 using argument::StepInputs;
 using argument::StepSizes;
 using argument::StepWeights;
 
-// Where the weights of a linear layer are among the inputs of its layer. Those of adapters exist only if the network has any.
+// Where the weights of a linear layer are among the inputs of its layer: those of adapters (a, b) and of integers (scale,
+// offset) among AdapterWeights and QuantizedWeights, which exist only if the network has any.
 struct Projection {
-  int weight, bias, a, b;
+  int weight, bias, a, b, scale, offset;
 };
 
-constexpr int adapter(int index) { return LayerInputs::COUNT + index; }
-
-#define PROJECTION(NAME) \
-  Projection { LayerInputs::NAME, LayerInputs::NAME##_bias, adapter(AdapterWeights::NAME##_a), adapter(AdapterWeights::NAME##_b) }
+#define PROJECTION(NAME)                                                                                     \
+  Projection {                                                                                               \
+    LayerInputs::NAME, LayerInputs::NAME##_bias, AdapterWeights::NAME##_a, AdapterWeights::NAME##_b,         \
+        QuantizedWeights::NAME##_scale, QuantizedWeights::NAME##_offset                                      \
+  }
 
 constexpr Projection QUERY = PROJECTION(query), KEY = PROJECTION(key), VALUE = PROJECTION(value), OUTPUT = PROJECTION(output);
 constexpr Projection GATE = PROJECTION(gate), UP = PROJECTION(up), DOWN = PROJECTION(down);
 
+// Index of the first layer's first input, and what each layer has.
+struct Layers {
+  int first;
+  bool adapters, quantized;
+
+  int adapter_weights() const { return LayerInputs::COUNT; }
+  int quantized_weights() const { return adapter_weights() + (adapters ? AdapterWeights::COUNT : 0); }
+  int each() const { return quantized_weights() + (quantized ? QuantizedWeights::COUNT : 0); }
+
+  // Whether there are whole layers between the step's weights and the output.
+  bool fit(int parameters) const { return parameters > first && (parameters - 1 - first) % each() == 0; }
+};
+
 struct Layer {
   const Arguments &arguments;
+  const Layers &layers;
   int first;
   float epsilon;
   const float *shares;  // scaling of each adapter column per row, [T, R]; null if no row uses an adapter
 
   Numbers optional(int index) const { return arguments.optional(first + index); }
   Matrix matrix(int index) const { return arguments.matrix(first + index); }
+  Matrix matrix(const Projection &own) const {
+    const Matrix weight = matrix(own.weight);
+    const int scales = first + layers.quantized_weights();
+    return weight.is_quantized() ? arguments.quantized(first + own.weight, scales + own.scale, scales + own.offset) : weight;
+  }
   Norm norm(int weight, int bias) const { return {arguments.numbers(first + weight), optional(bias), epsilon}; }
 
   // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T).
   void project(const Projection &own, const float *x, Rows rows, const float *residual, float *y) const {
-    linear(x, rows, matrix(own.weight), optional(own.bias), residual, y);
-    if (shares == nullptr || arguments.shapes[first + own.a][0] == 1) return;
-    const Matrix reduce = matrix(own.a), expand = matrix(own.b);
+    linear(x, rows, matrix(own), optional(own.bias), residual, y);
+    const int a = layers.adapter_weights() + own.a;
+    if (shares == nullptr || arguments.shapes[first + a][0] == 1) return;
+    const Matrix reduce = matrix(a), expand = matrix(layers.adapter_weights() + own.b);
     const std::vector<float> plain(y, y + rows.count * expand.outputs);
     std::vector<float> reduced(rows.count * reduce.outputs);
     linear(x, rows, reduce, {}, nullptr, reduced.data());
@@ -105,7 +141,7 @@ struct Layer {
   }
 
   std::vector<float> projected(const Projection &own, const std::vector<float> &x, Rows rows) const {
-    std::vector<float> result(rows.count * matrix(own.weight).outputs);
+    std::vector<float> result(rows.count * matrix(own).outputs);
     project(own, x.data(), rows, nullptr, result.data());
     return result;
   }
@@ -149,14 +185,6 @@ struct Layer {
 
 constexpr int step_weight(int index) { return StepInputs::COUNT + index; }
 
-// Index of the first layer's first input, and the number of inputs per layer.
-struct Layers {
-  int first, each;
-
-  // Whether there are whole layers between the step's weights and the output.
-  bool fit(int parameters) const { return parameters > first && (parameters - 1 - first) % each == 0; }
-};
-
 }  // namespace
 
 // A whole step of a network: looks up the first `counts[0]` of T tokens, of which the first `counts[2]` are prefill
@@ -168,10 +196,11 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
   constexpr int SHARES = step_weight(StepWeights::shares), HEAD = step_weight(StepWeights::head);
   const Arguments arguments{data, shapes, formats};
   const bool has_adapters = parameters > SHARES && shapes[SHARES][0] > 1;
-  const Layers layers{step_weight(StepWeights::COUNT), LayerInputs::COUNT + (has_adapters ? AdapterWeights::COUNT : 0)};
+  const bool is_quantized = parameters > StepInputs::sizes && arguments.ints(StepInputs::sizes)[StepSizes::quantized] != 0;
+  const Layers layers{step_weight(StepWeights::COUNT), has_adapters, is_quantized};
   if (!layers.fit(parameters)) {
     std::fprintf(stderr, "mindcoder: operator MindCoderStep on CPU: found %d parameters, expected %d, %d a layer, and 1\n",
-                 parameters, layers.first, layers.each);
+                 parameters, layers.first, layers.each());
     return 1;
   }
   const int32_t *sizes = arguments.ints(StepInputs::sizes), *counts = arguments.ints(StepInputs::counts);
@@ -202,8 +231,8 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
     std::memcpy(rows.data(), data[StepInputs::inputs], rows.size() * sizeof(float));
   }
   const float *shares = has_adapters && counts[3] > 0 ? arguments.floats(SHARES) : nullptr;
-  for (int first = layers.first; first < parameters - 1; first += layers.each) {
-    const Layer layer{arguments, first, epsilon, shares};
+  for (int first = layers.first; first < parameters - 1; first += layers.each()) {
+    const Layer layer{arguments, layers, first, epsilon, shares};
     layer.attention(step, all, heads, angles, query_scale, rows.data(), hidden, between.data());
     layer.mlp(all, between.data(), hidden, rows.data());
   }

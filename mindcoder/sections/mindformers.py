@@ -22,7 +22,7 @@ HOST_DATA = "MindCoder's own loader reads the data"
 COLUMNS = "columns are determined by the dataset"
 FILES = "checkpoints are safetensors folders that are independent of the number of devices"
 NO_PROFILER = "MindCoder has no profiler of its own; `mindcoder bench` measures"
-QUANTIZATION = "quantization is not there yet; leave the key out and load full-precision weights"
+QUANTIZATION = "weights say themselves how they are quantized, see docs/quantization.md; leave the key out"
 ALWAYS_SAID: tuple[object, ...] = (None,)  # warn even about False
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
@@ -18,6 +18,14 @@ SPACE = "▁"
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # SentencePiece's piece types
 BPE = 2  # SentencePiece's model type
 LONGEST_PIECE = 1024  # characters; every split of a piece in two is tried
+
+
+class Piece(NamedTuple):
+    """A piece of a vocabulary, its score, and its type."""
+
+    text: str
+    score: float
+    kind: int
 
 
 def read_sentencepiece(file: Path) -> Tokenizer:
@@ -36,28 +44,39 @@ def read_sentencepiece(file: Path) -> Tokenizer:
     if proto.trainer_spec.model_type != BPE:
         raise UserError("is a SentencePiece model of another kind than BPE, which Llama uses", file)
     _check_pieces(proto, file)
-    vocab = {piece.piece: index for index, piece in enumerate(proto.pieces)}
-    scores = {piece.piece: piece.score for piece in proto.pieces}
+    pieces = [Piece(piece.piece, piece.score, piece.type) for piece in proto.pieces]
+    return sentencepiece_backend(pieces, proto.trainer_spec.unk_piece)
+
+
+def sentencepiece_backend(pieces: Sequence[Piece], unknown: str | None, adds_space: bool = True) -> Tokenizer:
+    """The backend of these pieces.
+
+    Args:
+        unknown: text of the piece for what no other piece covers.
+        adds_space: whether a space is put before a text.
+    """
+    vocab = {piece.text: index for index, piece in enumerate(pieces)}
+    scores = {piece.text: piece.score for piece in pieces}
     backend = Tokenizer(
         models.BPE(
             vocab=vocab,
             merges=_merges(vocab, scores),
-            unk_token=proto.trainer_spec.unk_piece,
+            unk_token=unknown,
             fuse_unk=True,
             byte_fallback=True,
         )
     )
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
+    replace = normalizers.Replace(" ", SPACE)
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), replace] if adds_space else [replace])
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if adds_space else steps)
     marks = {mark for item in INFILL_TOKENS for mark in (item.prefix, item.suffix, item.middle, item.stop)}
-    for piece in proto.pieces:
-        special = piece.type in (UNKNOWN, CONTROL) or piece.piece in marks
+    for piece in pieces:
+        special = piece.kind in (UNKNOWN, CONTROL) or piece.text in marks
         if special:
-            backend.add_special_tokens([AddedToken(piece.piece, normalized=False, special=True)])
-        elif piece.type == USER_DEFINED:
-            backend.add_tokens([AddedToken(piece.piece, normalized=False)])
+            backend.add_special_tokens([AddedToken(piece.text, normalized=False, special=True)])
+        elif piece.kind == USER_DEFINED:
+            backend.add_tokens([AddedToken(piece.text, normalized=False)])
     return backend
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.base import InfillTokens
 from mindcoder.families.registry import FAMILIES
 
 END_OF_TEXT = "<|endoftext|>"

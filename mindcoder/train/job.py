@@ -291,7 +291,7 @@ def with_prepared_texts(config: RunConfig, run_mode: str, tokenizer: CodeTokeniz
 
 
 def _train(configuration: Configuration, job: Job, request: TrainRequest, callbacks: Sequence[Callback]) -> Run:
-    from mindcoder.train.callbacks.history import History
+    from mindcoder.train.callbacks.base import History
     from mindcoder.train.run import train
 
     history = History()
@@ -332,11 +332,15 @@ def configured_tokenizer(config: RunConfig, required: bool) -> CodeTokenizer | N
         merges = section.merge_file or section.merges_file
         return load_tokenizer(section.vocab_file or None, merges or None, section.tokenizer_file or None, **options)
     if config.load_checkpoint:
+        from mindcoder.checkpoint.gguf.texts import gguf_text_files
+
         path = Path(config.load_checkpoint)
-        for folder in (path, path / "tokenizer", path.parent / "tokenizer", path.parent.parent / "tokenizer"):
-            file = find_tokenizer(folder)
-            if file is not None:
-                return load_tokenizer(file, **options)
+        folders = (path, path / "tokenizer", path.parent / "tokenizer", path.parent.parent / "tokenizer")
+        files = [find_tokenizer(folder) for folder in folders]
+        files.insert(0 if path.is_file() else len(files), gguf_text_files(path).get("tokenizer.json"))
+        file = next(filter(None, files), None)
+        if file is not None:
+            return load_tokenizer(file, **options)
     return load_tokenizer() if required else None
 
 

@@ -40,13 +40,13 @@ from mindcoder.train.build import (
 from mindcoder.train.callbacks.base import Callback
 from mindcoder.train.checkpointing import Checkpointing
 from mindcoder.train.datasets import build_eval_loader, build_train_loader
-from mindcoder.train.description import write_run_description
 from mindcoder.train.evaluate import EvalResult, build_evaluation
 from mindcoder.train.from_section import build_schedule
 from mindcoder.train.identity import NO_BASE, Identity, compare, identity_of
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.objectives.registry import build_objective, objective_entry
 from mindcoder.train.options import TrainOptions
+from mindcoder.train.report import write_run_description
 from mindcoder.train.request import TrainRequest
 from mindcoder.train.resume import resume_source
 from mindcoder.train.trainer import Trainer
@@ -173,7 +173,14 @@ def _start_weights(
     if resume_from is not None:
         check_architecture(resume_from.state, network, resume_from.folder)
     if config.load_checkpoint and (resume_from is None or _needs_base(config)):
-        return fitting_weights(config.load_checkpoint, network)
+        start = fitting_weights(config.load_checkpoint, network)
+        if start.weights.quantization and lora_options(config) is None and prefix_options(config) is None:
+            raise UserError(
+                f"is quantized ({start.weights.quantization}), and integers are not trained: train an adapter on them "
+                "(model.model_config.pet_config), or convert them to floating point",
+                start.weights.path,
+            )
+        return start
     return None
 
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.gguf.texts import gguf_text_files
 from mindcoder.checkpoint.trained_format import trained_format
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.mindrecord_file import dataset_format
@@ -89,8 +90,8 @@ def tell_of_models_template(config: RunConfig, tokenizer: CodeTokenizer) -> None
     location = Path(config.load_checkpoint)
     if _asked_template(config) == PLAIN or trained_format(location).template is not None:
         return
-    folder = location if location.is_dir() else location.parent
-    remark = remark_on(config.processor.prompt_template, find_companions(folder), tokenizer)
+    files = gguf_text_files(location) or find_companions(location if location.is_dir() else location.parent)
+    remark = remark_on(config.processor.prompt_template, files, tokenizer)
     if remark is not None:
         log.warning(remark)
 

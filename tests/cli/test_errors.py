@@ -97,8 +97,8 @@ def test_predict_without_weights_and_tokenizer():
     assert done.returncode == 2 and "a tokenizer is needed" in done.stderr
 
 
-def test_the_seeds_commands_end_to_end(tmp_path, tokenizer_folder):
-    """preprocess, finetune, eval and predict by the seeds' scripts and flags."""
+def test_the_original_commands_end_to_end(tmp_path, tokenizer_folder):
+    """preprocess, finetune, eval and predict by the original scripts and flags."""
     tokenizer = ["--vocab_file", tokenizer_folder / "vocab.json", "--merge_file", tokenizer_folder / "merges.txt"]
     done = script(
         PREPROCESS, "--input_glob", SAMPLES, *tokenizer, "--output_file", tmp_path / "d.mindrecord", "--seq_length", 384

@@ -81,8 +81,8 @@ def test_a_key_takes_effect(tmp_path, model, kind, field, value):
 @pytest.mark.parametrize(
     "model, rest, expected",
     [
-        ("quantization_config: {quant_method: rtn}", "", "expected no such key (quantization is not there yet"),
-        ("quant: w8a8", "", "model.model_config.quant: found 'w8a8', expected no such key (quantization is not there"),
+        ("quantization_config: {quant_method: rtn}", "", "expected no such key (weights say themselves how they"),
+        ("quant: w8a8", "", "model.model_config.quant: found 'w8a8', expected no such key (weights say themselves how"),
         ("", "use_parallel: Flase", "use_parallel: found 'Flase', expected True or False"),
         ("", "optimizer: {type: PmaAdamW}", "optimizer.type: found 'PmaAdamW', expected one of 'AdamW'"),
         ("", "lr_scale: True", "lr_scale: found True, expected False (give learning_rate its final value"),

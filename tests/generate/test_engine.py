@@ -29,7 +29,7 @@ def test_operators_compute_a_prompt_where_a_step_has_as_many_sequences_as_tokens
     prompts = [rng.integers(1, 131, length).tolist() for length in (9, 4)]
     monkeypatch.setenv("MINDCODER_NATIVE", "0")
     engine = Engine(decoder, batch=32, max_length=32, stop_ids=(), vocab_size=131)
-    assert engine.chunk == engine.batch == 32 and not engine.runner.mixes
+    assert engine.chunk == engine.batch == 32 and not engine.runner.supports_mixed_batches
     expected = reference_tokens(model, prompts, 6)
     assert [item.tokens for item in engine.generate(prompts, max_new_tokens=6)] == expected
 

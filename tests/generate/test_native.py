@@ -16,7 +16,7 @@ from mindcoder.backend.native import SWITCH, native_available
 from mindcoder.generate.native_decoder import NativeDecoder
 from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.generate.paged_decoder import paged_decoder
-from mindcoder.generate.runner import Piece, Runner
+from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
 
 CASES = {
@@ -44,14 +44,16 @@ def runner_of(decoder, native: bool, rows: int = len(LENGTHS)) -> Runner:
     return runner
 
 
-def pieces_of(rng, lengths=LENGTHS):
+def inputs_of(rng, lengths=LENGTHS):
     blocks = iter(rng.permutation(np.arange(1, 64)).tolist())  # anywhere in the cache
     own = [[next(blocks) for _ in range(8)] for _ in lengths]
-    return [Piece(rng.integers(1, VOCAB, length).tolist(), 0, table, 1, length) for length, table in zip(lengths, own)]
+    return [
+        StepInput(rng.integers(1, VOCAB, length).tolist(), 0, table, 1, length) for length, table in zip(lengths, own)
+    ]
 
 
-def continued(piece: Piece, token: int) -> Piece:
-    return replace(piece, tokens=[token], start=piece.start + len(piece.tokens))
+def continued(item: StepInput, token: int) -> StepInput:
+    return replace(item, tokens=[token], start=item.start + len(item.tokens))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -59,13 +61,13 @@ def test_logits_equal_those_of_mindspores_operators(case, hf_folder, rng):
     needs_library()
     family, overrides = CASES[case]
     _, decoder, _ = hf_folder(family, **overrides)
-    pieces = pieces_of(rng)
+    inputs = inputs_of(rng)
     native, composed = runner_of(decoder, True), runner_of(decoder, False)
-    found = native.run(pieces)
-    expected = np.concatenate([composed.run([piece]) for piece in pieces])
+    found = native.run(inputs)
+    expected = np.concatenate([composed.run([item]) for item in inputs])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    next_pieces = [continued(piece, 5) for piece in pieces]
-    np.testing.assert_allclose(native.run(next_pieces), composed.run(next_pieces), rtol=1e-4, atol=1e-4)
+    next_inputs = [continued(item, 5) for item in inputs]
+    np.testing.assert_allclose(native.run(next_inputs), composed.run(next_inputs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -73,16 +75,16 @@ def test_a_sequences_logits_have_the_same_bits_whatever_is_beside_it(case, hf_fo
     needs_library()
     family, overrides = CASES[case]
     _, decoder, _ = hf_folder(family, **overrides)
-    pieces = pieces_of(rng)
+    inputs = inputs_of(rng)
     together, alone = runner_of(decoder, True), runner_of(decoder, True, rows=1)
-    first, second = together.run(pieces), together.run([continued(piece, 5) for piece in pieces])
-    for index, piece in enumerate(pieces):
-        middle = len(piece.tokens) // 2
+    first, second = together.run(inputs), together.run([continued(item, 5) for item in inputs])
+    for index, item in enumerate(inputs):
+        middle = len(item.tokens) // 2
         if middle:  # in two chunks
-            alone.run([replace(piece, tokens=piece.tokens[:middle], wanted=0)])
-            piece = replace(piece, tokens=piece.tokens[middle:], start=middle)
-        assert (alone.run([piece])[0] == first[index]).all()
-        assert (alone.run([continued(piece, 5)])[0] == second[index]).all()
+            alone.run([replace(item, tokens=item.tokens[:middle], wanted=0)])
+            item = replace(item, tokens=item.tokens[middle:], start=middle)
+        assert (alone.run([item])[0] == first[index]).all()
+        assert (alone.run([continued(item, 5)])[0] == second[index]).all()
 
 
 def test_half_precision_weights_give_nearly_the_same_logits(hf_folder, rng):
@@ -91,9 +93,9 @@ def test_half_precision_weights_give_nearly_the_same_logits(hf_folder, rng):
     half = Decoder(replace(decoder.config, param_dtype="float16"), empty=True)
     for target, source in zip(half.get_parameters(), decoder.get_parameters()):
         target.set_data(source.astype(target.dtype))
-    pieces = pieces_of(rng)
-    expected = runner_of(decoder, True).run(pieces)
-    np.testing.assert_allclose(runner_of(half, True).run(pieces), expected, atol=0.02)
+    inputs = inputs_of(rng)
+    expected = runner_of(decoder, True).run(inputs)
+    np.testing.assert_allclose(runner_of(half, True).run(inputs), expected, atol=0.02)
 
 
 def logits_of_a_process(folder, tmp_path, tag: str, **environment: str) -> np.ndarray:
@@ -105,13 +107,14 @@ def logits_of_a_process(folder, tmp_path, tag: str, **environment: str) -> np.nd
         "setup_device('CPU')\n"
         "from mindcoder.checkpoint.huggingface import HuggingFaceFolder\n"
         "from mindcoder.checkpoint.load import load_weights\n"
-        "from mindcoder.generate.runner import Piece, Runner\n"
+        "from mindcoder.generate.runner import StepInput, Runner\n"
         "from mindcoder.models.decoder import Decoder\n"
         "decoder = Decoder(HuggingFaceFolder(sys.argv[1]).transformer_config, empty=True)\n"
         "load_weights(decoder, sys.argv[1])\n"
         "runner = Runner(decoder, 16, 16, 128, 1, 128)\n"
-        "pieces = [Piece(list(range(1, 60)), 0, list(range(1, 9)), 1, 59), Piece([7], 59, list(range(1, 9)), 1, 59)]\n"
-        "np.save(sys.argv[2], np.concatenate([runner.run([piece]) for piece in pieces]))\n"
+        "blocks = list(range(1, 9))\n"
+        "inputs = [StepInput(list(range(1, 60)), 0, blocks, 1, 59), StepInput([7], 59, blocks, 1, 59)]\n"
+        "np.save(sys.argv[2], np.concatenate([runner.run([item]) for item in inputs]))\n"
     )
     subprocess.run([sys.executable, script, folder, file], check=True, env={**os.environ, **environment})
     return np.load(file)

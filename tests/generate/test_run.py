@@ -11,7 +11,7 @@ from mindcoder.errors import UserError
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.model import generation_network
 from mindcoder.generate.run import read_prompts
-from mindcoder.generate.stream import TextStream
+from mindcoder.generate.text import TextStream
 
 
 def test_prompts_of_every_file_form(tmp_path):

@@ -168,11 +168,11 @@ def test_a_cache_that_is_too_small_for_one_text_is_refused(network):
 def test_blocks_are_kept_until_their_place_is_needed():
     pool = BlockPool(4, 2)
     first, second = pool.take(), pool.take()
-    names = pool.take_prefix([1, 2, 3])[1]
-    assert names == [] and pool.free == 1
-    from mindcoder.generate.blocks import chain
+    hashes = pool.take_prefix([1, 2, 3])[1]
+    assert hashes == [] and pool.free == 1
+    from mindcoder.generate.blocks import block_hash
 
-    pool.name(first, chain(b"", [1, 2]))
+    pool.register(first, block_hash(b"", [1, 2]))
     pool.release(first)
     pool.release(second)
     assert pool.take_prefix([1, 2]) == ([], [])  # one token has to be left to compute

@@ -126,6 +126,15 @@ def test_float16_weights_and_a_merged_adapter(source, tmp_path, rng):
     assert np.abs(found - mindcoder.load(source, max_length=64).logits(ids)).max() > 0.05
 
 
+def test_quantized_weights_become_floating_point_again(source, tmp_path, rng, caplog):
+    mindcoder.quantize(source, tmp_path / "int8", method="w8a16", progress=False)
+    mindcoder.export(tmp_path / "int8", tmp_path / "out", max_length=64, dynamic=True, progress=False)
+    assert "is quantized (W8A16); the graphs multiply in floating point" in caplog.text
+    ids = ragged(rng, (20,))[0]
+    found, wanted = (mindcoder.load(tmp_path / name, max_length=64).logits(ids) for name in ("out", "int8"))
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
 def test_it_is_a_model_like_others(exported, source, capsys, caplog):
     model, engine = mindcoder.load(exported, batch=8), mindcoder.load(source, max_length=128)
     assert f"2 sequences are computed together, not 8: {exported} was exported with --batch 2" in caplog.text

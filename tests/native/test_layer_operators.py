@@ -67,7 +67,7 @@ def compare(cell: nn.Cell, reference, dtype: str, *arrays: np.ndarray) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows, size", [(1, 8), (70, 40), (33, 257)])
 def test_layer_norm(dtype, rows, size):
-    cell = operators.NormalizeRows(1e-5)
+    cell = operators.LayerNorm(1e-5)
     arrays = (draw(rows, size), draw(size, seed=1), draw(size, seed=2))
     compare(cell, lambda x, w, b: torch.nn.functional.layer_norm(x, (size,), w, b, 1e-5), dtype, *arrays)
 
@@ -75,7 +75,7 @@ def test_layer_norm(dtype, rows, size):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows, size", [(1, 8), (70, 40), (33, 257)])
 def test_rms_norm(dtype, rows, size):
-    cell = operators.NormalizeRootMeanSquare(1e-6)
+    cell = operators.RMSNorm(1e-6)
     arrays = (draw(rows, size), draw(size, seed=1))
     compare(cell, lambda x, w: torch.nn.functional.rms_norm(x, (size,), w, 1e-6), dtype, *arrays)
 
@@ -141,7 +141,7 @@ def test_activations(dtype, scale):
 def test_rotary_embedding(dtype, heads, head_dim):
     tokens = 21
     angles = draw(tokens, head_dim // 2, seed=3)
-    cell = operators.RotatePairs(head_dim)
+    cell = operators.ApplyRotary(head_dim)
     cos, sin = (
         Tensor(np.concatenate([part, part], 1)).astype(DTYPES[dtype][0]) for part in (np.cos(angles), np.sin(angles))
     )

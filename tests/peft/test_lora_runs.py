@@ -110,7 +110,26 @@ def test_an_adapter_counts_as_a_model_and_merges_into_one(workspace, tmp_path, t
     assert run("eval", workspace, "e", "--load_checkpoint", tmp_path / "peft").stdout == scores[0]
 
 
-def test_a_prefix_is_learnt_resumed_and_used(workspace, tmp_path, tokenizer_folder):
+def test_an_adapter_is_trained_on_integers_which_are_not_trained_themselves(workspace, tmp_path):
+    integers, few = workspace / "int8", {"runner_config.epochs": 1}
+    assert mindcoder("quantize", workspace / "base", integers, "--method", "w8a16").returncode == 0
+    done = run("finetune", workspace, "refused", "--load_checkpoint", integers, **few)
+    assert done.returncode == 2 and "is quantized (W8A16), and integers are not trained: train an" in done.stderr
+    assert done.stderr.count("is quantized") == 1 and not (workspace / "refused" / "checkpoint").exists()
+    assert mindcoder("convert", integers, tmp_path / "floats").returncode == 0
+    curves, scores = [], []
+    for name, base in (("on_integers", integers), ("on_floats", tmp_path / "floats")):
+        done = run("finetune", workspace, name, "--load_checkpoint", base, **LORA, **few)
+        assert done.returncode == 0, done.stderr
+        curves.append(np.array(losses(workspace / name), float))
+        scores.append(run("eval", workspace, "e", "--load_checkpoint", base).stdout)
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+    assert scores[0] == scores[1] and "perplexity" in scores[0]
+    done = run("eval", workspace, "e", "--load_checkpoint", workspace / "on_integers")  # merged into floats
+    assert done.returncode == 0 and done.stdout != scores[0], done.stderr
+
+
+def test_a_prefix_is_learned_resumed_and_used(workspace, tmp_path, tokenizer_folder):
     name = "model.model_config.pet_config"
     prefix = {f"{name}.pet_type": "ptuning2", f"{name}.pre_seq_len": 32, f"{name}.dropout_prob": 0.1}
     load = ("--load_checkpoint", workspace / "base")

@@ -11,8 +11,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatParams
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 
-from mindcoder.serve.known_fields import KnownToBoth, KnownToChat
-from mindcoder.serve.protocol import ChatRequest, CompletionRequest
+from mindcoder.serve.protocol import ChatRequest, CompletionRequest, KnownToBoth, KnownToChat
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "temperature": 0}

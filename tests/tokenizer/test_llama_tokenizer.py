@@ -11,7 +11,7 @@ from families import sentencepiece_model
 from mindcoder.data.encode import IGNORED_LABEL, encode_record
 from mindcoder.data.readers import Record
 from mindcoder.errors import UserError
-from mindcoder.generate.stream import TextStream
+from mindcoder.generate.text import TextStream
 from mindcoder.tokenizer import load_tokenizer
 
 TRICKY = [
@@ -105,8 +105,8 @@ def test_records_begin_with_the_begin_token_and_mask_the_prompt(llama_folder):
     tokenizer = load_tokenizer(llama_folder)
     example = encode_record(Record("f", 0, None, "sort", "", "sorted(x)"), tokenizer, 200, "llama2-chat")
     assert example.input_ids[0] == tokenizer.bos_id and example.input_ids[-1] == tokenizer.eos_id
-    learnt = example.input_ids[example.labels != IGNORED_LABEL]
-    assert tokenizer.decode(learnt, skip_special_tokens=True) == "sorted(x)"
+    learned = example.input_ids[example.labels != IGNORED_LABEL]
+    assert tokenizer.decode(learned, skip_special_tokens=True) == "sorted(x)"
     masked = example.input_ids[example.labels == IGNORED_LABEL]
     assert tokenizer.encode("[INST] sort [/INST]") == masked.tolist()
 

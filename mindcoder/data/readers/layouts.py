@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.data.readers.conversations import moss, moss_002, turns_of
-from mindcoder.data.readers.documents import whole_text
 from mindcoder.data.readers.fields import Fields, UnusableRecord
 from mindcoder.data.readers.pairs import pair
 from mindcoder.data.readers.reading import Reading
 from mindcoder.data.readers.record import AnyRecord, BadRecord, Document, Pair
-from mindcoder.data.readers.single import Origin, prompt_and_completion, self_instruct, single_turn
+from mindcoder.data.readers.single import Origin, prompt_and_completion, self_instruct, single_turn, whole_text
 from mindcoder.errors import UserError
 from mindcoder.files import json_kind, parse_json
 

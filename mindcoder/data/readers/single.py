@@ -14,7 +14,7 @@ from typing import Any
 
 from mindcoder.data.conversation import Message
 from mindcoder.data.readers.fields import Fields
-from mindcoder.data.readers.record import Conversation, Record
+from mindcoder.data.readers.record import Conversation, Document, Record
 from mindcoder.data.readers.turns import finished, read_turns
 
 Origin = tuple[str, int, int | None]
@@ -104,3 +104,12 @@ def _messages(name: str, value: Any, fields: Fields) -> list[Message]:
         return read_turns(value, fields)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def whole_text(name: str) -> Callable[[Fields, Origin], Document]:
+    """Reader of a layout whose record is a single text in field ``name``."""
+
+    def read(fields: Fields, origin: Origin) -> Document:
+        return Document(*origin, fields.text(name))
+
+    return read

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family
+from mindcoder.families.base import Family, InfillTokens
+from mindcoder.families.gpt_bigcode.gguf import FORM
 from mindcoder.families.gpt_bigcode.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.gpt_bigcode.mindformers import CLASSES
 from mindcoder.families.gpt_bigcode.section import GptBigCodeSection, network
-from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
 
 WIZARDCODER = PromptTemplate(
@@ -36,4 +36,5 @@ FAMILY = Family(
         InfillTokens("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
     ),
     mindformers=CLASSES,
+    gguf=FORM,
 )

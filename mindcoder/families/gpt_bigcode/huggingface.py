@@ -11,8 +11,7 @@ from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Flag, Number, Only, Repeats, Token, Whole
 from mindcoder.families.special_fields import Gelu
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.families.weight_rules import pairs
-from mindcoder.families.weight_table import WeightRule, WeightTable
+from mindcoder.families.weight_table import WeightRule, WeightTable, pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +85,7 @@ FIELDS = FieldMap(
 )
 
 
-def _split_qkv(tensor: np.ndarray, config: TransformerConfig) -> Sequence[np.ndarray]:
+def split_qkv(tensor: np.ndarray, config: TransformerConfig) -> Sequence[np.ndarray]:
     """Split ``c_attn``: [queries | key | value] with multi-query attention, otherwise [q, k, v] per head."""
     hidden, size = config.hidden_size, config.head_dim
     if config.num_kv_heads == 1:
@@ -95,7 +94,8 @@ def _split_qkv(tensor: np.ndarray, config: TransformerConfig) -> Sequence[np.nda
     return tuple(heads[:, part].reshape(hidden, *tensor.shape[1:]) for part in range(3))
 
 
-def _join_qkv(parts: Sequence[np.ndarray], config: TransformerConfig) -> np.ndarray:
+def join_qkv(parts: Sequence[np.ndarray], config: TransformerConfig) -> np.ndarray:
+    """The inverse of `split_qkv`."""
     import numpy as np  # not above: reading a YAML file needs no arrays
 
     if config.num_kv_heads == 1:
@@ -107,7 +107,7 @@ def _join_qkv(parts: Sequence[np.ndarray], config: TransformerConfig) -> np.ndar
 
 def _qkv(kind: str) -> WeightRule:
     names = tuple(f"layers.{{layer}}.attention.{part}.{kind}" for part in ("query", "key", "value"))
-    return WeightRule(f"transformer.h.{{layer}}.attn.c_attn.{kind}", names, _split_qkv, _join_qkv)
+    return WeightRule(f"transformer.h.{{layer}}.attn.c_attn.{kind}", names, split_qkv, join_qkv)
 
 
 WEIGHTS = WeightTable(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family
-from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.base import Family, InfillTokens
+from mindcoder.families.llama.gguf import FORM
 from mindcoder.families.llama.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.llama.mindformers import CLASSES, OTHER_ARCHITECTURES
 from mindcoder.families.llama.section import LlamaSection, network
@@ -43,4 +43,5 @@ FAMILY = Family(
     default_template="llama2-chat",
     infill=(InfillTokens("▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"),),  # Code Llama's; U+2581 is SentencePiece's space
     mindformers=CLASSES,
+    gguf=FORM,
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from mindcoder.families.base import FieldMap
 from mindcoder.families.fields import Flag, Number, Only, Token, Whole
 from mindcoder.families.special_fields import HeadDim, KeyValueHeads, LayerTypes, Rotary, Silu
-from mindcoder.families.weight_rules import gated_mlp_rules, rotary_attention_rules
-from mindcoder.families.weight_table import WeightTable
+from mindcoder.families.weight_table import WeightTable, gated_mlp_rules, rotary_attention_rules
 
 # pretraining_tp splits products without changing them (and transformers no longer reads it); max_sequence_length was in
 # Llama 1's files beside max_position_embeddings.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, MindFormersClasses
-from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.base import Family, InfillTokens, MindFormersClasses
 from mindcoder.families.prompt_template import chatml
+from mindcoder.families.qwen2.gguf import FORM
 from mindcoder.families.qwen2.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.qwen2.section import Qwen2Section, network
 
@@ -37,4 +37,5 @@ FAMILY = Family(
             model_type="qwencoder",
         ),
     ),
+    gguf=FORM,
 )

@@ -9,8 +9,7 @@ from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Flag, Number, Only, Repeats, Token, Whole
 from mindcoder.families.special_fields import HeadDim, KeyValueHeads, LayerTypes, Rotary, Silu
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.families.weight_rules import gated_mlp_rules, rotary_attention_rules
-from mindcoder.families.weight_table import WeightTable
+from mindcoder.families.weight_table import WeightTable, gated_mlp_rules, rotary_attention_rules
 
 HARMLESS = "seq_length"  # in CodeQwen1.5's files beside max_position_embeddings; transformers does not read it
 

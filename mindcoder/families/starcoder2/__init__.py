@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, MindFormersClasses
-from mindcoder.families.infill_tokens import InfillTokens
+from mindcoder.families.base import Family, InfillTokens, MindFormersClasses
 from mindcoder.families.prompt_template import PromptTemplate
+from mindcoder.families.starcoder2.gguf import FORM
 from mindcoder.families.starcoder2.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.starcoder2.section import StarCoder2Section, network
 
@@ -41,4 +41,5 @@ FAMILY = Family(
             model_type="starcoder2",
         ),
     ),
+    gguf=FORM,
 )

@@ -9,8 +9,7 @@ from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Flag, Number, Only, Repeats, Token, Whole
 from mindcoder.families.special_fields import Gelu, HeadDim, LayerTypes, Rotary
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.families.weight_rules import pairs, rotary_attention_rules
-from mindcoder.families.weight_table import WeightTable
+from mindcoder.families.weight_table import WeightTable, pairs, rotary_attention_rules
 
 # The softmax is computed in float32 regardless of these, as in transformers' eager attention.
 HARMLESS = "attention_softmax_in_fp32 scale_attention_softmax_in_fp32"

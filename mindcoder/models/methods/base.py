@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,28 @@ from mindspore import Parameter, Tensor, nn, ops
 
 # This rank's shard of a tensor of the layer, by its name within the layer; None if the checkpoint has no such tensor.
 ReadTensor: TypeAlias = "Callable[[str], np.ndarray | None]"
+
+
+@dataclass(frozen=True)
+class NativeParameters:
+    """What the C++ step (`mindcoder.backend.native`) takes for a linear layer ``[out, in]``, besides its bias.
+
+    Integers ``q`` stand for ``(q - offset) * scale``. A group is ``in / groups`` inputs of an output, a multiple of 32;
+    or all of them.
+
+    Attributes:
+        weight: ``[out, in]`` in float32, float16 or int8; or uint8 ``[out, in / 2]`` of two integers from -8 to 7, each
+            stored plus 8, that of the even input in the low half.
+        scale: of integers, float32 ``[out, groups]``.
+        offset: float32 ``[out, groups]``; None for zeros.
+        a, b: matrices of the adapters beside it, ``[R, in]`` and ``[out, R]``.
+    """
+
+    weight: Parameter
+    scale: Parameter | None = None
+    offset: Parameter | None = None
+    a: Parameter | None = None
+    b: Parameter | None = None
 
 
 class WeightMethod(nn.Cell):
@@ -95,8 +118,9 @@ class WeightMethod(nn.Cell):
         """Last step of the product ``[tokens, out]``, after partial sums are reduced over ranks."""
         return result
 
-    def native_parameters(self) -> tuple[Parameter, Parameter | None, Parameter | None] | None:
-        """Weight, and the matrices A and B of the adapters beside it, if the C++ step (`mindcoder.backend.native`)
-        multiplies by this method; None if it does not, and the network generates with MindSpore's operators.
+    def native_parameters(self) -> NativeParameters | None:
+        """The parameters, if the C++ step multiplies by this method.
+
+        None: it does not, and the network generates with MindSpore's operators.
         """
         return None

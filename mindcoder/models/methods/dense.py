@@ -7,7 +7,9 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import matrix_product
-from mindcoder.models.methods.base import ReadTensor, WeightMethod
+from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import SCALE
+from mindcoder.models.methods.base import NativeParameters, ReadTensor, WeightMethod
 
 
 def _matrix_products(compute_dtype: str) -> tuple[nn.Cell, nn.Cell, nn.Cell]:
@@ -61,7 +63,13 @@ class Dense(WeightMethod):
         return {"weight": self.weight}
 
     def load(self, read: ReadTensor) -> None:
-        """Set the weight, in its own dtype."""
+        """Set the weight, in its own dtype.
+
+        Raises:
+            UserError: the checkpoint's is in integers.
+        """
+        if read(SCALE) is not None:
+            raise UserError("a linear layer is kept in floating point, the checkpoint's weight is in integers")
         self.weight.set_data(Tensor(np.ascontiguousarray(read("weight")), self.weight.dtype))
 
     def matrix(self) -> Tensor:
@@ -80,6 +88,6 @@ class Dense(WeightMethod):
         """Of the input and the weight."""
         return self.grad_input(dout, operands[0]), (self.grad_weight(dout, x),)
 
-    def native_parameters(self) -> tuple[Parameter, Parameter | None, Parameter | None] | None:
+    def native_parameters(self) -> NativeParameters | None:
         """The weight."""
-        return self.weight, None, None
+        return NativeParameters(self.weight)

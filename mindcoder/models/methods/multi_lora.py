@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import matrix_product
 from mindcoder.backend.row_operators import LookUp
-from mindcoder.models.methods.base import ReadTensor, WeightMethod
+from mindcoder.models.methods.base import NativeParameters, ReadTensor, WeightMethod
 
 
 class MultiLoRA(WeightMethod):
@@ -56,7 +58,7 @@ class MultiLoRA(WeightMethod):
         reduced = self.matmul(x, a) * ops.cast(shares, self.dtype)
         return self.base.multiply(x, operands[:-3]) + self.matmul(reduced, b)
 
-    def native_parameters(self) -> tuple[Parameter, Parameter | None, Parameter | None] | None:
+    def native_parameters(self) -> NativeParameters | None:
         """The base's weight, and the matrices."""
         base = self.base.native_parameters()
-        return None if base is None or base[1] is not None else (base[0], self.a, self.b)
+        return None if base is None or base.a is not None else replace(base, a=self.a, b=self.b)

@@ -63,3 +63,17 @@ class Callback:
 
     def on_end(self) -> None:
         """Called when the run is over, also after an error."""
+
+
+class History(Callback):
+    """Collects every update.
+
+    Attributes:
+        records: in their order.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[StepRecord] = []
+
+    def on_step(self, record: StepRecord) -> None:
+        self.records.append(record)

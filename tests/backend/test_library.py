@@ -15,8 +15,7 @@ from mindspore import Tensor, ops
 
 import mindcoder
 from mindcoder.backend import native, native_operator
-from mindcoder.backend.argument_table import ArgumentTable, argument_table
-from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.library import LIBRARY, ArgumentTable, argument_table
 from mindcoder.backend.native_operator import Output, like
 from mindcoder.errors import UserError
 
@@ -25,6 +24,7 @@ STEP = """StepInputs: inputs, factors
 StepWeights: shares, head
 LayerInputs: query, up
 AdapterWeights: query_a, query_b
+QuantizedWeights: query_scale, up_scale
 StepFactors: norm_epsilon, query_scale
 """
 RSTD = Output(lambda shapes: [shapes["x"][0], 1], ms.float32)
@@ -123,8 +123,11 @@ def test_weights_of_a_step_follow_the_table(table_of):
     assert native.step_weights(step, [layer, layer]) == ["s", "h", 2, 1, 2, 1]
     adapted = {"query_b": 3, "query_a": 4, **layer}
     assert native.step_weights(step, [adapted]) == ["s", "h", 2, 1, 4, 3]
+    quantized = {"up_scale": 6, "query_scale": 5}
+    assert native.step_weights(step, [quantized | layer]) == ["s", "h", 2, 1, 5, 6]
+    assert native.step_weights(step, [quantized | adapted]) == ["s", "h", 2, 1, 4, 3, 5, 6]
     assert native.step_numbers("StepFactors", {"query_scale": 0.5, "norm_epsilon": 0.1}) == [0.1, 0.5]
-    for wrong in ({"up": 1}, {"gate": 1, **layer}, {"query_a": 1, **layer}):
+    for wrong in ({"up": 1}, {"gate": 1, **layer}, {"query_a": 1, **layer}, {"up_scale": 1, **layer}):
         with pytest.raises(UserError, match="its LayerInputs "):
             native.step_weights(step, [wrong])
 
@@ -137,6 +140,8 @@ def test_arguments_of_a_step_follow_the_table(table_of):
     assert shapes(*([index] for index in range(12))) == [0, 9] and dtypes(*range(12)) == 1 and len(outputs) == 1
     weights = tuple("abcdefghij")
     assert step("f", "i", *weights) == (("result", ("i", "f", *weights)),)
+    native.step_operator(("inputs", "factors"), 1, lambda shapes: [1], adapted=True, quantized=True)
+    assert calls[1][0][4:] == ("query_0", "up_0", "query_a_0", "query_b_0", "query_scale_0", "up_scale_0")
     with pytest.raises(UserError, match="its StepInputs expects factors too"):
         native.step_operator(("inputs",), 2, lambda shapes: [1])
 

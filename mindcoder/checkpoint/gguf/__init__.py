@@ -1,0 +1,1 @@
+"""GGUF files: reading, quantizing and writing."""

@@ -1,0 +1,1 @@
+"""Folders of quantized weights: one file a format, read and written."""

@@ -1,0 +1,298 @@
+"""compressed-tensors (llm-compressor's format, which vLLM and transformers read): ``quantization_config`` in
+``config.json``.
+
+Weight-only integers are ``pack-quantized``: ``weight_packed`` int32, ``weight_scale`` ``[out, groups]``,
+``weight_shape`` int64 ``[2]``, and ``weight_zero_point`` int32, packed along the outputs, if they are asymmetric. With
+8 bits they may also be ``int-quantized``: ``weight`` int8 and ``weight_zero_point`` int8 as they are.
+W = (weight - zero_point) * weight_scale.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindcoder.checkpoint.huggingface import list_folder
+from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
+from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
+from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words, to_words
+from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor, convert_dtype
+from mindcoder.errors import UserError
+
+METHOD = "compressed-tensors"
+CONFIG_KEY = "quantization_config"
+PACKED, INTEGERS = "pack-quantized", "int-quantized"
+# Keys, and the values that are implemented, see `check_keys`.
+OF_CONFIG: Known = {
+    "quant_method": (METHOD,),
+    "format": (PACKED, INTEGERS),
+    "quantization_status": ("compressed", "frozen"),
+    "config_groups": (ANY,),
+    "ignore": (ANY,),
+    "global_compression_ratio": (ANY,),
+    "version": (ANY,),
+    "kv_cache_scheme": (None,),
+    "sparsity_config": (None, {}),
+    "transform_config": (None, {}),
+    "moe_sparsity_config": (None,),
+}
+OF_GROUP: Known = {
+    "targets": (ANY,),
+    "weights": (ANY,),
+    "format": (None, PACKED, INTEGERS),
+    "input_activations": (None,),
+    "output_activations": (None,),
+}
+OF_WEIGHTS: Known = {
+    "num_bits": (4, 8),
+    "type": ("int",),
+    "symmetric": (True, False),
+    "strategy": ("group", "channel"),
+    "group_size": (ANY,),
+    "block_structure": (None,),
+    "dynamic": (False,),
+    "actorder": (None, False, "weight", "static"),  # the others permute inputs
+    "observer": (ANY,),
+    "observer_kwargs": (ANY,),
+    "scale_dtype": (ANY,),
+    "zp_dtype": (ANY,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedTensorsWeights(QuantizedWeights):
+    """A Hugging Face folder in this format."""
+
+    kind = METHOD
+    title = "compressed-tensors folder"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of modules that are stored alike.
+
+    Attributes:
+        targets: names of modules, ``re:`` expressions, or ``Linear``.
+        form: `PACKED` or `INTEGERS`.
+    """
+
+    targets: tuple[str, ...]
+    integers: Integers
+    form: str
+
+    def rank(self, module: str) -> int:
+        """How precisely the group names a module: 3 by its name, 2 by an expression, 1 as a linear layer, 0 not."""
+        if module in self.targets:
+            return 3
+        if any(target.startswith("re:") and re.match(target[3:], module) for target in self.targets):
+            return 2
+        return int("Linear" in self.targets)
+
+
+def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTensorsWeights:
+    """Open a folder with ``quantization_config``.
+
+    Args:
+        values: its ``config.json``.
+
+    Raises:
+        UserError: it is damaged, or uses something that is not implemented.
+    """
+    file = path / "config.json"
+    values = dict(values)
+    groups = _groups(values.pop(CONFIG_KEY), file)
+    tensors = list_folder(path)
+    quantized: dict[str, QuantizedTensor] = {}
+    used: set[str] = set()
+    for name in tensors:
+        module, _, part = name.rpartition(".")
+        if part != "weight_scale":
+            continue
+        group = max(groups, key=lambda item, module=module: item.rank(module))
+        if not group.rank(module):
+            raise UserError(f"{name}: no group of {CONFIG_KEY}.config_groups has this module as a target", file)
+        parts = module_parts(module, _parts(group), tensors, f"{group.form}, {group.integers}", path)
+        quantized[module] = _module(parts, group)
+        used |= {tensor.name for tensor in parts.values()}
+    return CompressedTensorsWeights(**folder_of(path, values, tensors, used, quantized))
+
+
+def _groups(found: Any, file: Path) -> list[Group]:
+    where = CONFIG_KEY
+    check_keys(found, OF_CONFIG, where, file)
+    if not isinstance(found.get("config_groups"), Mapping) or not found["config_groups"]:
+        raise UserError(f"{where}.config_groups: expected an object of groups", file)
+    return [
+        _group(group, f"{where}.config_groups.{name}", found.get("format", PACKED), file)
+        for name, group in found["config_groups"].items()
+    ]
+
+
+def _group(found: Any, where: str, form: str, file: Path) -> Group:
+    check_keys(found, OF_GROUP, where, file)
+    targets, weights = found.get("targets"), found.get("weights")
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise UserError(f"{where}.targets: expected a list of names", file)
+    check_keys(weights, OF_WEIGHTS, f"{where}.weights", file)
+    size = weights.get("group_size") or 0
+    if (weights.get("strategy", "group" if size else "channel") == "group") != (size > 0):
+        raise UserError(f"{where}.weights: strategy {weights.get('strategy')} with group_size {size!r:.20}", file)
+    form, bits = found.get("format") or form, weights.get("num_bits", 8)
+    if form == INTEGERS and bits != 8:
+        raise UserError(f"{where}.weights: num_bits {bits} as {INTEGERS} is not implemented; expected 8", file)
+    return Group(tuple(targets), Integers(bits, weights.get("symmetric", True), size), form)
+
+
+def _parts(group: Group) -> list[str]:
+    """Names of a module's tensors."""
+    names = ["weight_packed", "weight_shape"] if group.form == PACKED else ["weight"]
+    return [*names, "weight_scale", *([] if group.integers.symmetric else ["weight_zero_point"])]
+
+
+def _module(parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
+    """The integers of a module as the network keeps them.
+
+    Raises:
+        UserError: its tensors do not fit each other.
+    """
+    bits, scale = group.integers.bits, parts["weight_scale"]
+    if group.form == INTEGERS:
+        weight = parts["weight"]
+        expect_form(weight, "I8", None)
+        rows, columns = weight.shape if len(weight.shape) == 2 else (0, 0)
+    else:
+        expect_form(parts["weight_shape"], "I64", (2,))
+        rows, columns = map(int, parts["weight_shape"].read())
+        words = parts["weight_packed"]
+        expect_form(words, "I32", (rows, -(-columns * bits // WORD_BITS)))
+        if bits == 4 and columns % 2:
+            raise UserError(f"{words.name}: {columns} inputs of 4 bits are not whole bytes", words.file)
+        octets = columns * bits // 8
+        as_bytes = StoredTensor(words.name, words.file, "U8", (rows, words.shape[1] * 4), words.extents)
+        weight = reformed(
+            as_bytes,
+            "I8" if bits == 8 else "U8",
+            (rows, octets),
+            _signed_bytes(octets) if bits == 8 else lambda packed: packed[:, :octets],
+        )
+    groups = group.integers.groups(columns)
+    if scale.dtype not in FLOAT_DTYPES or scale.shape != (rows, groups):
+        raise UserError(
+            f"{scale.name} is {scale.dtype} {list(scale.shape)}, expected a float dtype and [{rows}, {groups}]",
+            scale.file,
+        )
+    tensor = QuantizedTensor(weight, scale, _offset(parts.get("weight_zero_point"), group, rows, groups))
+    check_quantized(tensor)
+    return tensor
+
+
+def _signed_bytes(columns: int) -> Callable[[np.ndarray], np.ndarray]:
+    """From bytes with 128 added, and what fills up the last word, to int8."""
+    return lambda packed: np.ascontiguousarray(packed[:, :columns] ^ SIGN_OF_BYTE).view(np.int8)
+
+
+def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -> StoredTensor | None:
+    if stored is None:
+        return None
+    bits = group.integers.bits
+    if group.form == INTEGERS:
+        expect_form(stored, "I8", (rows, groups))
+        return reformed(stored, "F32", (rows, groups), lambda numbers: numbers.astype(np.float32))
+    expect_form(stored, "I32", (-(-rows * bits // WORD_BITS), groups))
+    return reformed(
+        stored,
+        "F32",
+        (rows, groups),
+        lambda words: from_words(words.T, bits, rows).T.astype(np.float32),
+        by_rows=False,
+    )
+
+
+class CompressedTensors(QuantizedFormat):
+    """Writes the format, ``pack-quantized``."""
+
+    name = METHOD
+    stem = "model"
+
+    def check(self, integers: Integers) -> None:
+        """Both numbers of bits are there."""
+
+    def scale_dtype(self, layer: LayerShape) -> str:
+        """The model's own."""
+        return layer.dtype
+
+    def weight(self, layer: LayerShape, integers: Integers) -> TensorForm:
+        """int32 words of unsigned numbers."""
+        words = -(-layer.inputs * integers.bits // WORD_BITS)
+        return TensorForm(f"{layer.module}.weight_packed", "I32", (layer.outputs, words))
+
+    def encode(self, numbers: np.ndarray, integers: Integers) -> np.ndarray:
+        """Packed into words."""
+        return to_words(numbers, integers.bits)
+
+    def beside(self, layer: LayerShape, integers: Integers) -> list[SmallTensor]:
+        """Scales in the model's dtype, zero points if there are any, and the weight's shape."""
+        groups, dtype, bits = integers.groups(layer.inputs), self.scale_dtype(layer), integers.bits
+        scale = TensorForm(f"{layer.module}.weight_scale", dtype, (layer.outputs, groups))
+        tensors = [SmallTensor(scale, lambda scales, _: convert_dtype(scales, "F32", dtype))]
+        if not integers.symmetric:
+            words = -(-layer.outputs * bits // WORD_BITS)
+            zero = TensorForm(f"{layer.module}.weight_zero_point", "I32", (words, groups))
+            tensors.append(SmallTensor(zero, lambda _, offsets: _packed_offsets(offsets, bits)))
+        shape = TensorForm(f"{layer.module}.weight_shape", "I64", (2,))
+        return [*tensors, SmallTensor(shape, lambda *_: np.array([layer.outputs, layer.inputs], np.int64))]
+
+    def describe(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        integers: Integers,
+        layers: Sequence[LayerShape],
+        floats: Sequence[str],
+        ignored: Sequence[str],
+    ) -> dict[str, Any]:
+        """``quantization_config`` in ``config.json``; no file of its own."""
+        weights = {
+            "num_bits": integers.bits,
+            "type": "int",
+            "symmetric": integers.symmetric,
+            "strategy": "group" if integers.group_size else "channel",
+            "group_size": integers.group_size or None,
+            "block_structure": None,
+            "dynamic": False,
+            "actorder": None,
+            "observer": "minmax",
+            "observer_kwargs": {},
+        }
+        group = {
+            "targets": ["Linear"],
+            "weights": weights,
+            "input_activations": None,
+            "output_activations": None,
+            "format": PACKED,
+        }
+        return {
+            **config,
+            CONFIG_KEY: {
+                "quant_method": METHOD,
+                "format": PACKED,
+                "quantization_status": "compressed",
+                "config_groups": {"group_0": group},
+                "ignore": list(ignored),
+                "kv_cache_scheme": None,
+                "global_compression_ratio": None,
+            },
+        }
+
+
+def _packed_offsets(offsets: np.ndarray, bits: int) -> np.ndarray:
+    """Zero points ``[out, groups]`` packed along the outputs."""
+    numbers = np.ascontiguousarray(offsets.T).astype(np.int8)
+    return np.ascontiguousarray(to_words(numbers, bits).T)

@@ -1,0 +1,142 @@
+"""What a format says about how it stores a quantized linear layer; the formats are modules of their own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Integers:
+    """The integers that weights become.
+
+    Attributes:
+        bits: 8 or 4.
+        symmetric: whether zero is the integer 0, else an offset for each scale.
+        group_size: inputs that share a scale; 0 if all of an output do.
+    """
+
+    bits: int
+    symmetric: bool = True
+    group_size: int = 0
+
+    @property
+    def lowest(self) -> int:
+        """The smallest integer."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def highest(self) -> int:
+        """The largest integer."""
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def method(self) -> str:
+        """The field's name: ``W8A16``."""
+        return f"W{self.bits}A16"
+
+    def groups(self, inputs: int) -> int:
+        """Scales of an output with so many inputs."""
+        return inputs // self.group_size if self.group_size else 1
+
+    def __str__(self) -> str:
+        groups = f" in groups of {self.group_size}" if self.group_size else ""
+        return f"{self.method}{groups}{'' if self.symmetric else ', asymmetric'}"
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """A linear layer to be stored.
+
+    Attributes:
+        module: Hugging Face's name.
+        outputs, inputs: of its weight.
+        dtype: of its weight in floating point, a safetensors name.
+    """
+
+    module: str
+    outputs: int
+    inputs: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class TensorForm:
+    """Name, dtype and shape of a tensor in a file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SmallTensor:
+    """What is stored beside the integers of a layer.
+
+    Attributes:
+        form: in the file.
+        make: its values (bfloat16 as bits) from scales and offsets, float32 ``[out, groups]``.
+    """
+
+    form: TensorForm
+    make: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class QuantizedFormat(ABC):
+    """A format that quantized models are written in.
+
+    Attributes:
+        name: as ``--format`` takes it.
+        stem: of its weight files' names.
+    """
+
+    name: ClassVar[str]
+    stem: ClassVar[str]
+
+    @abstractmethod
+    def check(self, integers: Integers) -> None:
+        """Refuse integers that the format does not have.
+
+        Raises:
+            UserError: names them, and the format that has them.
+        """
+
+    @abstractmethod
+    def scale_dtype(self, layer: LayerShape) -> str:
+        """Dtype that a layer's scales are stored in; they are rounded to it before the weight is quantized."""
+
+    @abstractmethod
+    def weight(self, layer: LayerShape, integers: Integers) -> TensorForm:
+        """The tensor of the integers."""
+
+    @abstractmethod
+    def encode(self, numbers: np.ndarray, integers: Integers) -> np.ndarray:
+        """Rows of integers, int8 ``[rows, in]``, as the tensor has them."""
+
+    @abstractmethod
+    def beside(self, layer: LayerShape, integers: Integers) -> list[SmallTensor]:
+        """The tensors beside the integers."""
+
+    @abstractmethod
+    def describe(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        integers: Integers,
+        layers: Sequence[LayerShape],
+        floats: Sequence[str],
+        ignored: Sequence[str],
+    ) -> dict[str, Any]:
+        """Write the format's description into ``folder``, and give the ``config.json`` that belongs to it.
+
+        Args:
+            config: ``config.json`` of the model in floating point.
+            layers: those in integers.
+            floats: names of the other tensors.
+            ignored: linear modules that stay in floating point.
+        """

@@ -1,0 +1,173 @@
+"""msModelSlim's folders, which vllm-ascend and MindFormers read: ``quant_model_description.json`` beside the weights.
+
+The description has the type of every tensor, ``FLOAT`` for those in floating point. A module of W8A16 has ``weight``
+int8 ``[out, in]``, ``weight_scale`` and ``weight_offset`` ``[out, groups]``:
+W = (weight - weight_offset) * weight_scale.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, list_shards
+from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
+from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of
+from mindcoder.checkpoint.safetensors_file import list_safetensors
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
+from mindcoder.errors import UserError
+from mindcoder.files import file_there, read_json_object
+
+DESCRIPTION = "quant_model_description.json"
+STEM = "quant_model_weights"
+SINGLE_NAMES = (f"{STEM}.safetensors", "quant_model_weight.safetensors")  # the second is the older tool's
+FLOAT, W8A16 = "FLOAT", "W8A16"
+PARTS = ("weight_scale", "weight_offset")
+TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is no tensor of its own
+# Keys of the description that are no tensors.
+VERSION, MODEL_TYPE, GROUP_SIZE = "version", "model_quant_type", "group_size"
+GLOBAL_KEYS = (MODEL_TYPE, VERSION, GROUP_SIZE, "metadata", "optional", "kv_cache_type", "kv_quant_type")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MsModelSlimWeights(QuantizedWeights):
+    """A folder that msModelSlim has written."""
+
+    kind = "msmodelslim"
+    title = "msModelSlim folder"
+
+
+def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
+    """Open a folder; None if it is not one of msModelSlim.
+
+    Raises:
+        UserError: it is damaged, or has a type of weights that is not implemented.
+    """
+    file = path / DESCRIPTION
+    if not path.is_dir() or not file_there(file):
+        return None
+    values = read_json_object(path / "config.json", CONFIG_LIMIT)
+    if values.get("quantize") == W8A16.lower():  # ATB-Models wants the field
+        del values["quantize"]
+    tensors = _list_tensors(path)
+    quantized = _quantized(read_json_object(file), tensors, file)
+    used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
+    return MsModelSlimWeights(**folder_of(path, values, tensors, used, quantized))
+
+
+def _list_tensors(folder: Path) -> dict[str, StoredTensor]:
+    index = folder / f"{STEM}.safetensors.index.json"
+    if file_there(index):
+        return list_shards(index)
+    found = next((folder / name for name in SINGLE_NAMES if file_there(folder / name)), None)
+    if found is None:
+        raise UserError(f"holds {DESCRIPTION}, but neither {' nor '.join((*SINGLE_NAMES, index.name))}", folder)
+    return list_safetensors(found)
+
+
+def _quantized(
+    description: Mapping[str, Any], tensors: Mapping[str, StoredTensor], file: Path
+) -> dict[str, QuantizedTensor]:
+    """The modules of W8A16.
+
+    Raises:
+        UserError: the description and the tensors do not fit each other, or a type is not implemented.
+    """
+    for key, kind in description.items():
+        if key in tensors:
+            if kind not in (FLOAT, W8A16):
+                raise UserError(f"{key}: type {kind!r:.40} is not implemented; expected {FLOAT} or {W8A16}", file)
+        elif key not in GLOBAL_KEYS and (key, kind) != TIED_HEAD:
+            close = difflib.get_close_matches(key, [*tensors, *GLOBAL_KEYS], n=1, cutoff=0.75)
+            hint = f"; the nearest is {close[0]}" if close else ""
+            raise UserError(f"unknown key {key!r:.120}: neither a tensor of the folder nor a known setting{hint}", file)
+    for key in ("kv_cache_type", "kv_quant_type"):
+        if description.get(key):
+            raise UserError(f"{key} {description[key]!r:.40}: a quantized cache is not implemented", file)
+    missing = [name for name in tensors if name not in description]
+    if missing:
+        raise UserError(f"{missing[0]} has no type ({len(missing)} such tensors); {FLOAT} is that of floats", file)
+    quantized = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".weight") and description[name] == W8A16:
+            module = name.removesuffix(".weight")
+            quantized[module] = _module(module, tensor, tensors, file)
+    used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
+    for name in tensors:
+        biased = name.endswith(".bias") and name.removesuffix(".bias") in quantized
+        if description[name] == W8A16 and name not in used and not biased:
+            raise UserError(f"{name} is {W8A16}, but there is no such weight beside it", file)
+    size = description.get(GROUP_SIZE) or 0
+    for module, item in quantized.items():
+        if size and item.group_size not in (0, size):
+            raise UserError(f"{GROUP_SIZE} is {size!r:.20}, {module} has groups of {item.group_size}", file)
+    return quantized
+
+
+def _module(module: str, weight: StoredTensor, tensors: Mapping[str, StoredTensor], file: Path) -> QuantizedTensor:
+    if weight.dtype != "I8" or len(weight.shape) != 2:
+        raise UserError(f"{weight.name} is {weight.dtype} {list(weight.shape)}, expected I8 [out, in]", weight.file)
+    found = [tensors.get(f"{module}.{part}") for part in PARTS]
+    for part, tensor in zip(PARTS, found):
+        if tensor is None:
+            raise UserError(f"{weight.name} is {W8A16}, but {module}.{part} is missing", file)
+        if tensor.dtype not in FLOAT_DTYPES:
+            raise UserError(f"{tensor.name} has dtype {tensor.dtype}, expected a float dtype", tensor.file)
+    assert found[0] is not None
+    item = QuantizedTensor(weight, found[0], found[1])
+    check_quantized(item)
+    return item
+
+
+class MsModelSlim(QuantizedFormat):
+    """Writes the format."""
+
+    name = "msmodelslim"
+    stem = STEM
+
+    def check(self, integers: Integers) -> None:
+        """W8A16 only: linear layers of W4A16 exist on no engine that reads the format."""
+        if integers.bits != 8:
+            raise UserError(f"--format {self.name}: has no {integers.method}; expected --format compressed-tensors")
+
+    def scale_dtype(self, layer: LayerShape) -> str:
+        """float32."""
+        return "F32"
+
+    def weight(self, layer: LayerShape, integers: Integers) -> TensorForm:
+        """int8 ``[out, in]``."""
+        return TensorForm(f"{layer.module}.weight", "I8", (layer.outputs, layer.inputs))
+
+    def encode(self, numbers: np.ndarray, integers: Integers) -> np.ndarray:
+        """As they are."""
+        return numbers
+
+    def beside(self, layer: LayerShape, integers: Integers) -> list[SmallTensor]:
+        """Scales and offsets, which are zero if the integers are symmetric."""
+        shape = (layer.outputs, integers.groups(layer.inputs))
+        scale, offset = (TensorForm(f"{layer.module}.{part}", "F32", shape) for part in PARTS)
+        return [SmallTensor(scale, lambda scales, _: scales), SmallTensor(offset, lambda _, offsets: offsets)]
+
+    def describe(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        integers: Integers,
+        layers: Sequence[LayerShape],
+        floats: Sequence[str],
+        ignored: Sequence[str],
+    ) -> dict[str, Any]:
+        """Write ``quant_model_description.json``; ``config.json`` stays."""
+        types: dict[str, Any] = {MODEL_TYPE: W8A16, VERSION: "1.0.0", GROUP_SIZE: integers.group_size}
+        types |= {"metadata": {}, "optional": {}}
+        types |= dict.fromkeys(floats, FLOAT)
+        types |= {f"{layer.module}.{part}": W8A16 for layer in layers for part in ("weight", *PARTS)}
+        (folder / DESCRIPTION).write_text(json.dumps(types, indent=2) + "\n", encoding="utf-8")
+        return dict(config)

@@ -1,0 +1,145 @@
+"""What all folders of quantized weights have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.huggingface import HuggingFaceWeights, config_of
+from mindcoder.checkpoint.huggingface_names import split_plans
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
+from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import OFFSET, SCALE, ParameterName
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeights(HuggingFaceWeights):
+    """Weights under Hugging Face's names, some of them in integers.
+
+    `parameters` and `huggingface_plans` give every weight in floating point, computed when it is read;
+    `stored_parameters` give linear layers as they are stored.
+
+    Attributes:
+        quantized: by Hugging Face's name of the module.
+    """
+
+    converts_to = "huggingface"
+
+    quantized: Mapping[str, QuantizedTensor]
+
+    @property
+    def quantization(self) -> str:
+        """How the weights are kept: ``W8A16``, ``W4A16 in groups of 128``."""
+        kinds: dict[int, set[int]] = {}
+        for tensor in (item for item in self.quantized.values() if item.order is None):
+            kinds.setdefault(tensor.bits, set()).update({tensor.group_size} - {0})
+        return ", ".join(
+            f"W{bits}A16" + (f" in groups of {' or '.join(map(str, sorted(sizes)))}" if sizes else "")
+            for bits, sizes in sorted(kinds.items())
+        )
+
+    def stored_parameters(self, config: TransformerConfig) -> dict[str, TensorPlan]:
+        """See `Weights.stored_parameters`."""
+        plans = self.parameters(config)
+        linears = config.linear_shapes()
+        for rule in family_of(config.model_type).weights.expand(config):
+            module = rule.huggingface.removesuffix(".weight")
+            tensor = self.quantized.get(module) or self.quantized.get(self._bare(module, config))
+            if tensor is None or tensor.order is not None:
+                continue
+            if not all(ParameterName.parse(name).module in linears for name in rule.ours):
+                continue  # an embedding or a head, which the network keeps in floating point
+            for part, stored in (("weight", tensor.weight), (SCALE, tensor.scale), (OFFSET, tensor.offset)):
+                if stored is not None:
+                    ours = tuple(f"{name.removesuffix('weight')}{part}" for name in rule.ours)
+                    split = split_plans(replace(rule, ours=ours), stored, config)
+                    floats = None if part == "weight" else "F32"
+                    plans.update({name: plan.with_dtype(floats) for name, plan in split.items()})
+        return plans
+
+    def _bare(self, module: str, config: TransformerConfig) -> str:
+        """Its name in files of the bare transformer."""
+        return module.removeprefix(family_of(config.model_type).weights.prefix)
+
+    def describe(self) -> str:
+        """A line for the log."""
+        return f"{super().describe()} ({self.quantization})"
+
+
+def folder_of(
+    path: Path,
+    values: dict[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    used: Collection[str],
+    quantized: Mapping[str, QuantizedTensor],
+) -> dict[str, Any]:
+    """The attributes of `QuantizedWeights` for a folder.
+
+    Args:
+        values: ``config.json`` of the model in floating point.
+        tensors: all of the folder's.
+        used: names of those that belong to quantized modules.
+        quantized: these modules.
+
+    Raises:
+        UserError: another tensor has integers, or ``config.json`` describes an unsupported model.
+    """
+    floats = {name: tensor for name, tensor in tensors.items() if name not in used}
+    for name, tensor in floats.items():
+        if tensor.dtype not in (*FLOAT_DTYPES, "BOOL"):
+            raise UserError(f"{name} has dtype {tensor.dtype}, and belongs to no quantized module", tensor.file)
+    weights = {f"{module}.weight": tensor.as_weight(f"{module}.weight") for module, tensor in quantized.items()}
+    return {
+        "path": path,
+        "config": config_of(values, path / "config.json"),
+        "tensors": {**floats, **weights},
+        "companions": find_companions(path),
+        "huggingface_config": values,
+        "quantized": quantized,
+    }
+
+
+def module_parts(
+    module: str, parts: Sequence[str], tensors: Mapping[str, StoredTensor], kind: str, path: Path
+) -> dict[str, StoredTensor]:
+    """A module's tensors by their names within it.
+
+    Raises:
+        UserError: one is missing; says for which ``kind`` of weights.
+    """
+    for part in parts:
+        if f"{module}.{part}" not in tensors:
+            raise UserError(f"{module}.{part} is missing ({kind})", path)
+    return {part: tensors[f"{module}.{part}"] for part in parts}
+
+
+def check_quantized(tensor: QuantizedTensor) -> None:
+    """Check that integers, scales and offsets fit each other.
+
+    Raises:
+        UserError: names the tensor and its shape.
+    """
+    rows, columns = tensor.shape
+    for part in (tensor.scale, tensor.offset):
+        if part is None:
+            continue
+        fits = len(part.shape) == 2 and part.shape[0] == rows and part.shape[1] and columns % part.shape[1] == 0
+        if not fits:
+            raise UserError(
+                f"{part.name} has shape {list(part.shape)}, expected [{rows}, groups] for a weight of "
+                f"{rows} outputs and {columns} inputs",
+                part.file,
+            )
+    if tensor.offset is not None and tensor.offset.shape != tensor.scale.shape:
+        raise UserError(
+            f"{tensor.offset.name} has shape {list(tensor.offset.shape)}, {tensor.scale.name} "
+            f"{list(tensor.scale.shape)}: expected the same",
+            tensor.offset.file,
+        )

@@ -1,0 +1,1 @@
+"""Quantization of weights after training: algorithms, and the verb that streams a model through one of them."""

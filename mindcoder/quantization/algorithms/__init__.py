@@ -1,0 +1,1 @@
+"""How scales are chosen: one file an algorithm, see `registry`."""

@@ -1,0 +1,103 @@
+"""What quantization did to every layer: a table, and a JSON file beside the weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REPORT_FILE = "quantization_report.json"
+FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One module.
+
+    Attributes:
+        module: Hugging Face's name.
+        bits: of its integers; 0 if it stays in floating point.
+        group_size: inputs that share a scale; 0 if all of an output do.
+        error: norm of the weight's change divided by the weight's.
+        low, high: range of the weight.
+        reason: why it stays in floating point.
+    """
+
+    module: str
+    bits: int = 0
+    group_size: int = 0
+    error: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """A quantized model.
+
+    Attributes:
+        method: ``W8A16`` or ``W4A16``.
+        algorithm, symmetric, format: as asked for.
+        layers: those in integers, in the model's order.
+        kept: modules in floating point, with the reason.
+        bytes_before, bytes_after: of all tensors.
+    """
+
+    method: str
+    algorithm: str
+    symmetric: bool
+    format: str
+    layers: Sequence[LayerReport]
+    kept: Sequence[LayerReport]
+    bytes_before: int
+    bytes_after: int
+
+    @property
+    def worst(self) -> LayerReport:
+        """The layer with the largest error."""
+        return max(self.layers, key=lambda layer: layer.error)
+
+    def lines(self) -> list[str]:
+        """The table, and one line about the whole."""
+        width = max(len(layer.module) for layer in (*self.layers, *self.kept))
+        rows = [f"{'module':{width}}  {'bits':>5}  {'group':>5}  {'error':>7}  range"]
+        for layer in _by_layer(self.layers):
+            group = str(layer.group_size) if layer.group_size else "row"
+            rows.append(
+                f"{layer.module:{width}}  {layer.bits:5}  {group:>5}  {layer.error:7.2%}  "
+                f"{layer.low:.4g} to {layer.high:.4g}"
+            )
+        rows += [f"{layer.module:{width}}  {FLOAT:>5}  {layer.reason}" for layer in _by_layer(self.kept)]
+        return [*rows, self.summary()]
+
+    def summary(self) -> str:
+        """One line about the whole."""
+        mean = sum(layer.error for layer in self.layers) / len(self.layers)
+        return (
+            f"{self.method}, {self.algorithm}, {'symmetric' if self.symmetric else 'asymmetric'}: "
+            f"{len(self.layers)} linear layers, weight error {mean:.2%} on average, {self.worst.error:.2%} at most "
+            f"({self.worst.module}); {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as data for JSON."""
+        return asdict(self)
+
+    def write(self, folder: Path) -> None:
+        """Write `REPORT_FILE` into ``folder``."""
+        (folder / REPORT_FILE).write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _by_layer(modules: Sequence[LayerReport]) -> list[LayerReport]:
+    """Sorted by the number in their names; those without one come last."""
+
+    def number(item: LayerReport) -> int:
+        found = re.search(r"\.(\d+)\.", item.module)
+        return int(found[1]) if found else sys.maxsize
+
+    return sorted(modules, key=number)

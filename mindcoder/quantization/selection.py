@@ -1,0 +1,109 @@
+"""Which tensors of a model are quantized, and why the others are not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.quantized.format import Integers, LayerShape
+from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import ParameterName
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
+
+HEAD = "lm_head"  # in all families of transformers; a tied one is no tensor of its own
+ALWAYS = "embedding or head"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The modules of a model with a matrix.
+
+    Attributes:
+        quantized: weight and shape of the linear layers that become integers.
+        kept: names of the modules that stay in floating point -> the reason.
+    """
+
+    quantized: list[tuple[TensorPlan, LayerShape]]
+    kept: dict[str, str]
+
+    @property
+    def ignored(self) -> list[str]:
+        """Linear modules, the head among them, that stay in floating point."""
+        return [module for module, reason in self.kept.items() if module == HEAD or reason != ALWAYS]
+
+
+def select(
+    plans: Sequence[TensorPlan], config: TransformerConfig, integers: Integers, patterns: Sequence[str], path: Path
+) -> Selection:
+    """Choose the linear layers inside the decoder's layers, without those that a pattern matches.
+
+    Args:
+        plans: of Hugging Face's tensors.
+        patterns: regular expressions of whole module names, as Hugging Face's files have them.
+        path: of the model, for messages.
+
+    Raises:
+        UserError: a pattern is no regular expression or matches nothing, nothing is left, or groups do not divide a
+            layer's inputs.
+    """
+    linears, tables = _matrices(config)
+    by_module = {plan.name.removesuffix(".weight"): plan for plan in plans if plan.name.endswith(".weight")}
+    layers = [module for module in by_module if module in linears]
+    kept = dict.fromkeys([*(name for name in by_module if name in tables), HEAD], ALWAYS)
+    for pattern in patterns:
+        matching = _matching(pattern, [*layers, *kept])
+        if not matching:
+            raise UserError(
+                f"--fallback {pattern}: matches no module; there are {', '.join(_kinds([*layers, *kept]))}", path
+            )
+        kept = {**{module: f"--fallback {pattern}" for module in matching if module in layers}, **kept}
+    chosen = [_shape(module, by_module[module]) for module in layers if module not in kept]
+    if not chosen:
+        raise UserError("no linear layer is left to quantize", path)
+    size = integers.group_size
+    for shape in chosen:
+        if size and shape.inputs % size:
+            raise UserError(
+                f"{shape.module} has {shape.inputs} inputs, which --group_size {size} does not divide: choose another "
+                "or name the layer in --fallback",
+                path,
+            )
+    ordered = {module: kept[module] for module in [*by_module, HEAD] if module in kept}
+    return Selection([(by_module[shape.module], shape) for shape in chosen], ordered)
+
+
+def _matrices(config: TransformerConfig) -> tuple[set[str], set[str]]:
+    """Modules of linear layers and of tables, with and without the prefix of the whole model."""
+    table = family_of(config.model_type).weights
+    shapes = config.linear_shapes()
+    linears, tables = set(), set()
+    for rule in table.expand(config):
+        parameter = ParameterName.parse(rule.ours[0])
+        module = rule.huggingface.removesuffix(".weight")
+        names = {module, module.removeprefix(table.prefix)}
+        if parameter.module in shapes and parameter.part == "weight":
+            linears |= names
+        elif rule.ours[0] in (*TOKEN_TABLES, "position_embedding.weight"):
+            tables |= names
+    return linears, tables
+
+
+def _shape(module: str, plan: TensorPlan) -> LayerShape:
+    outputs, inputs = plan.shape
+    return LayerShape(module, outputs, inputs, plan.dtype)
+
+
+def _matching(pattern: str, modules: Sequence[str]) -> list[str]:
+    try:
+        return [module for module in modules if re.fullmatch(pattern, module)]
+    except re.error as error:
+        raise UserError(f"--fallback {pattern}: is no regular expression: {error}") from None
+
+
+def _kinds(modules: Sequence[str]) -> list[str]:
+    """Names without their layer's number, each once."""
+    return list(dict.fromkeys(re.sub(r"\.\d+\.", ".N.", module) for module in modules))
