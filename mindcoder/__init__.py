@@ -8,12 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mindcoder.api import convert, finetune, load, plan, pretrain, quantize, verify
+from mindcoder.api import convert, export, finetune, load, plan, pretrain, quantize, verify
 from mindcoder.errors import UserError
 
 if TYPE_CHECKING:
     from mindcoder.compare.comparison import Comparison
     from mindcoder.generate.loaded_model import Answer, Model
+    from mindcoder.mindir.run import Export
     from mindcoder.planning.estimate import Estimate
     from mindcoder.train.callbacks.base import Callback
     from mindcoder.train.job import Run
@@ -24,11 +25,13 @@ __all__ = [
     "Callback",
     "Comparison",
     "Estimate",
+    "Export",
     "Model",
     "Run",
     "UserError",
     "__version__",
     "convert",
+    "export",
     "finetune",
     "load",
     "plan",
@@ -42,6 +45,7 @@ _TYPES = {
     "Callback": "mindcoder.train.callbacks.base",
     "Comparison": "mindcoder.compare.comparison",
     "Estimate": "mindcoder.planning.estimate",
+    "Export": "mindcoder.mindir.run",
     "Model": "mindcoder.generate.loaded_model",
     "Run": "mindcoder.train.job",
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mindcoder.compare.comparison import Comparison
     from mindcoder.config.given import Config
     from mindcoder.generate.loaded_model import Model
+    from mindcoder.mindir.run import Export
     from mindcoder.planning.estimate import Estimate
     from mindcoder.quantization.run import Quantization
     from mindcoder.train.callbacks.base import Callback
@@ -40,7 +41,9 @@ def load(
     """Load a model for generation. The verbs chat, complete, serve, bench and eval-code begin here.
 
     Args:
-        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``), checkpoint or ``.gguf``.
+        path: Hugging Face folder, MindCoder folder, run (its ``output_dir``), checkpoint or ``.gguf``; or what `export`
+            has written, which sets ``dtype``, the largest ``max_length`` and ``blocks``, and without ``dynamic``
+            ``batch``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
         template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
@@ -287,6 +290,82 @@ def verify(
                 tokens,
                 max_length,
                 dtype,
+                progress,
+            )
+        )
+
+
+def export(
+    path: str | Path,
+    target: str | Path,
+    *,
+    format: str = "mindir",
+    adapter: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    template: str | None = None,
+    dtype: str = "float32",
+    batch: int = 1,
+    max_length: int | None = None,
+    blocks: int | None = None,
+    dynamic: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Export:
+    """Export a model's graphs as MindIR; the verb export. `load` runs the folder with MindSpore's GraphCell.
+
+    The whole model is in memory. The graphs keep the KV cache, and are of operators that MindSpore has on every device.
+
+    Args:
+        path: all that `load` reads; also a YAML file whose ``load_checkpoint`` names the weights.
+        target: folder to write: graphs, weights, tokenizer, ``config.json``, and ``mindir.json``, which describes them.
+        format: mindir.
+        adapter: LoRA run or PEFT folder to merge into ``path``.
+        tokenizer: vocabulary file or folder, if ``path`` has none.
+        template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
+            family's.
+        dtype: of the weights: float32 or float16; CPU computes in float32 from either.
+        batch: sequences that a decoding step computes together.
+        max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
+        blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
+        dynamic: one graph that takes steps of any shape; by default one for prompts and one for decoding, of fixed
+            shapes, as the original scripts export them, and one for `Model.logits`.
+        overwrite: replace ``target``.
+        threads: CPU threads; by default all cores.
+        progress: show a bar where standard error is a terminal.
+
+    Returns:
+        The folder, the names of its graphs, bytes and seconds.
+
+    Raises:
+        UserError: the source is damaged or has a learned prefix, the target exists, or lengths do not fit.
+    """
+    _check_choice("format", format, ("mindir",))
+    _check_choice("dtype", dtype, ("float32", "float16"))
+    for name, count in (("batch", batch), ("max_length", max_length), ("blocks", blocks), ("threads", threads)):
+        if count is not None:
+            _check_positive(name, count)
+    from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.graph_lock import GRAPH_LOCK
+
+    with GRAPH_LOCK, interruptible():
+        setup_device("CPU", threads=threads)
+        from mindcoder.mindir.run import ExportRequest
+        from mindcoder.mindir.run import export as run
+
+        return run(
+            ExportRequest(
+                str(path),
+                Path(target),
+                None if adapter is None else str(adapter),
+                None if tokenizer is None else str(tokenizer),
+                template,
+                dtype,
+                batch,
+                max_length,
+                blocks,
+                dynamic,
+                overwrite,
                 progress,
             )
         )

@@ -1,11 +1,15 @@
 """Where an operator of a layer comes from: MindSpore, or `mindcoder/native`.
 
 Layers are written in MindSpore's operators of an aclnn kernel. Those that MindSpore has no CPU kernel for are an
-``ops.Custom`` of the same name there, with the same arguments and the gradient that MindSpore's operator has.
+``ops.Custom`` of the same name there, with the same arguments and the gradient that MindSpore's operator has. A network
+that is to be exported is built of `mindcoder.backend.portable_operators` instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import mindspore as ms
@@ -15,8 +19,10 @@ from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend.flash_operators import FlashAttentionScore, IncreFlashAttention
 from mindcoder.backend.native_operator import Output, integer, like, native_operator, number
+from mindcoder.backend.portable_operators import PORTABLE
 
 PER_ROW = Output(lambda shapes: [shapes["x"][0], 1], ms.float32)
+PREFERRED: ContextVar[Mapping[str, Any] | None] = ContextVar("operators that go before OWN", default=None)
 
 
 def on_cpu() -> bool:
@@ -30,7 +36,18 @@ def operator(name: str, *arguments: Any, **options: Any) -> Any:
     Args:
         arguments, options: of the operator's own constructor.
     """
-    return (OWN[name] if name in OWN and on_cpu() else getattr(aclnn, name))(*arguments, **options)
+    own = {**OWN, **(PREFERRED.get() or {})} if on_cpu() else {}
+    return (own[name] if name in own else getattr(aclnn, name))(*arguments, **options)
+
+
+@contextmanager
+def portable_operators() -> Iterator[None]:
+    """Within, `operator` gives those that a MindIR file can name; on CPU, and without gradients."""
+    before = PREFERRED.set(PORTABLE)
+    try:
+        yield
+    finally:
+        PREFERRED.reset(before)
 
 
 class LayerNormExt(nn.Cell):

@@ -1,4 +1,4 @@
-"""``mbpp_gen_online.py`` and ``mbpp_process.py``, with the original scripts' flags."""
+"""``mbpp_gen_online.py``, ``mbpp_gen_mslite.py`` and ``mbpp_process.py``, with the original scripts' flags."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def mbpp_generate_script(prog: str) -> int:
     parser.add_argument("--end_index", type=positive, metavar="N", help="end of the range (exclusive); default: all")
     parser.add_argument("--output_path", required=True, metavar="DIR", help="folder for 0.json, 1.json, ...")
     parser.add_argument("--mbpp_path", required=True, metavar="FILE", help="mbpp.test.jsonl")
-    parser.add_argument("--model_path", required=True, metavar="PATH", help=".ckpt, Hugging Face folder, or run")
+    parser.add_argument(
+        "--model_path",
+        required=True,
+        metavar="PATH",
+        help=".ckpt, Hugging Face folder, run, or what export has written",
+    )
     parser.add_argument(
         "--tokenizer_path", default="", metavar="DIR", help="with vocab.json and merges.txt; default: the model's own"
     )
@@ -45,11 +50,14 @@ def _generate(arguments: argparse.Namespace) -> int:
     with signals_held():
         from mindcoder.checkpoint.weights import open_weights
         from mindcoder.evaluate.mbpp_files import chosen, numbered_problems, prompt_of, write_answer
+        from mindcoder.generate.exported_manifest import read_exported_manifest
         from mindcoder.generate.model import Model, ModelRequest, open_model
+        from mindcoder.locations import is_exported
 
     start_logging()
     problems = chosen(numbered_problems(Path(arguments.mbpp_path)), arguments.start_index, arguments.end_index)
-    context = context_of(open_weights(arguments.model_path))
+    path = Path(arguments.model_path)
+    context = read_exported_manifest(path).max_length if is_exported(path) else context_of(open_weights(path))
     length = fit_length("--seq_length", arguments.seq_length, SEQ_LENGTH, context)
     setup_device(arguments.device_target, arguments.device_id)
     request = ModelRequest(

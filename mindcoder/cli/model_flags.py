@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     """Add the flags for the model and its memory."""
-    parser.add_argument("path", metavar="PATH", help="Hugging Face folder, MindCoder folder, run, checkpoint or .gguf")
+    kinds = "Hugging Face folder, MindCoder folder, run, checkpoint, .gguf, or what export has written"
+    parser.add_argument("path", metavar="PATH", help=kinds)
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer, if PATH has none")
     parser.add_argument(
         "--template",

@@ -116,4 +116,4 @@ def nearest(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f", expected one of {', '.join(names)}" if len(names) <= 24 else ""
+    return f", expected one of {', '.join(names)}" if len(names) <= 30 else ""

@@ -16,6 +16,7 @@ from mindcoder.cli import (
     dataset_verbs,
     doctor_verb,
     eval_code_verb,
+    export_verb,
     launch_verb,
     plan_verb,
     quantize_verb,
@@ -103,6 +104,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
             quantize_verb.add_quantize_flags,
             quantize_verb.quantize_verb,
         ),
+        Verb("export", "export a model's graphs", export_verb.add_export_flags, export_verb.export_verb),
         Verb("merge-lora", "merge an adapter into its base", adapter_verbs.add_merge_flags, adapter_verbs.merge_verb),
         Verb(
             "export-lora",

@@ -11,6 +11,7 @@ from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.errors import UserError
 from mindcoder.generate.adapters import add_adapters
 from mindcoder.generate.blocks import BlockPool
+from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.request import Event, FinishReason, Request, Sequence
 from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.generate.sampler import Sampler, SamplingOptions
@@ -20,6 +21,15 @@ from mindcoder.parallel.process_groups import ProcessGroups
 
 LARGEST_CHUNK = 256
 BLOCK_SIZE = 16
+
+
+def chunk_size(longest_prompt: int, max_length: int, batch: int) -> int:
+    """Tokens of a step that computes a prompt.
+
+    Args:
+        longest_prompt, max_length, batch: as of `Engine`.
+    """
+    return max(min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32), batch)
 
 
 @dataclass
@@ -59,7 +69,8 @@ class Engine:
     Greedy answers are the same whatever else is computed beside them: with the C++ operators bit by bit.
 
     Args:
-        decoder: the network with its weights.
+        decoder: the network with its weights, or an exported one, whose graphs set ``batch`` and the tokens of a
+            step if their shapes are fixed, and in any case the largest ``max_length`` and ``blocks``.
         batch: sequences computed together; more requests wait.
         max_length: prompt and answer together, in tokens.
         stop_ids: each ends a sequence, unless its request names others; without any it runs to its limit.
@@ -77,7 +88,7 @@ class Engine:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Decoder | ExportedDecoder,
         batch: int,
         max_length: int,
         stop_ids: Collection[int],
@@ -89,13 +100,15 @@ class Engine:
         reuses_prefixes: bool = True,
         adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
-        limit, prefix = decoder.config.longest_text, decoder.attention_masks.prefix_length
+        limit, prefix = decoder.config.longest_text, decoder.prefix_length
         if limit is not None and max_length + prefix > limit:
             behind = f" behind a prefix of {prefix}" if prefix else ""
             raise UserError(f"a length of {max_length} tokens{behind} is over the model's {limit} positions")
+        self.chunk = chunk_size(longest_prompt, max_length, batch)
+        if isinstance(decoder, ExportedDecoder):
+            batch, self.chunk = decoder.fitting(batch, max_length, self.chunk)
         self.batch, self.max_length, self.vocab_size = batch, max_length, vocab_size
         self.stop_ids = frozenset(stop_ids)
-        self.chunk = max(min(LARGEST_CHUNK, -(-min(longest_prompt, max_length) // 32) * 32), batch)
         longest = -(-max_length // block_size)
         blocks = batch * longest if blocks is None else blocks
         if blocks < longest:
@@ -105,7 +118,9 @@ class Engine:
         scaling = decoder.config.rope_scaling
         keys_depend_on_length = scaling is not None and scaling.kind == "dynamic"
         self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
-        self.bank = add_adapters(decoder, adapters, self.chunk) if adapters else None
+        self.bank = None
+        if adapters and not isinstance(decoder, ExportedDecoder):
+            self.bank = add_adapters(decoder, adapters, self.chunk)
         self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, comm=comm, bank=self.bank)
         self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.supports_mixed_batches)
         self.timing = Timing(0.0, 0.0, 0)

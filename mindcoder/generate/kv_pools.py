@@ -8,6 +8,13 @@ from mindspore.common.initializer import initializer
 
 from mindcoder.models.decoder import Decoder
 
+KINDS = ("key", "value")
+
+
+def is_pool(name: str) -> bool:
+    """Whether a parameter of this name is a pool of `key_value_pools`."""
+    return any(name.startswith(f"{kind}_cache.") for kind in KINDS)
+
 
 def key_value_pools(
     decoder: Decoder, blocks: int, block_size: int, dtype: ms.dtype.Number
@@ -23,4 +30,4 @@ def key_value_pools(
             ]
         )
 
-    return pools("key"), pools("value")
+    return pools(KINDS[0]), pools(KINDS[1])

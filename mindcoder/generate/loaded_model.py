@@ -14,6 +14,7 @@ from mindcoder.data.readers.turns import read_turns
 from mindcoder.errors import UserError, single_line
 from mindcoder.generate.answer_options import AnswerOptions, Options, shown
 from mindcoder.generate.engine import Engine
+from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.request import Event, FinishReason, Request
 from mindcoder.generate.scoring import Scorer
 from mindcoder.generate.shared_engine import SharedEngine
@@ -50,13 +51,15 @@ class Model:
 
     Args:
         name: of its folder.
-        decoder: the network with its weights.
+        decoder: the network with its weights, or an exported one.
         engine: computes the answers; its requests share a batch.
         tokenizer: of the model.
         template: of `mindcoder.data.prompt.TEMPLATES`, which `chat` fills in.
     """
 
-    def __init__(self, name: str, decoder: Decoder, engine: Engine, tokenizer: CodeTokenizer, template: str) -> None:
+    def __init__(
+        self, name: str, decoder: Decoder | ExportedDecoder, engine: Engine, tokenizer: CodeTokenizer, template: str
+    ) -> None:
         self.name, self.decoder, self.engine = name, decoder, engine
         self.tokenizer, self.template = tokenizer, template
         self._shared = SharedEngine(engine)

@@ -16,13 +16,16 @@ from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
 from mindcoder.data.prompt import PLAIN, TEMPLATES
-from mindcoder.data.text_format import TextFormat, check_tokenizer
+from mindcoder.data.text_format import TextFormat, check_tokenizer, read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
+from mindcoder.generate.exported_decoder import ExportedDecoder
+from mindcoder.generate.exported_manifest import read_exported_manifest
 from mindcoder.generate.loaded_model import Model
 from mindcoder.generate.speculative import SpeculativeDecoder
+from mindcoder.locations import is_exported
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
@@ -38,7 +41,8 @@ class ModelRequest:
     """Which model, and what it is to be run with.
 
     Attributes:
-        path: Hugging Face folder, MindCoder folder, run, checkpoint or ``.gguf``.
+        path: Hugging Face folder, MindCoder folder, run, checkpoint or ``.gguf``; or a folder that ``export`` has
+            written.
         tokenizer: vocabulary file or folder, where the model's own folder has none.
         template: of instructions; by default what the model was trained with, else the family's.
         dtype: weights are kept in float32, float16 or (on Ascend) bfloat16; CPU computes in float32 from any.
@@ -64,6 +68,8 @@ def open_model(request: ModelRequest) -> Model:
     Raises:
         UserError: nothing there, no tokenizer, an adapter of another model, or lengths do not fit.
     """
+    if is_exported(Path(request.path)):
+        return open_exported(request)
     weights = open_weights(request.path)
     weights.require_complete()
     adapters = open_adapters(request.adapters, weights.config, weights.name)
@@ -112,6 +118,35 @@ def open_model(request: ModelRequest) -> Model:
         )
     engine.runner.warm_up()
     return Model(weights.name, decoder, engine, tokenizer, template)
+
+
+def open_exported(request: ModelRequest) -> Model:
+    """The model in a folder that ``export`` has written; ``request.dtype`` is the graphs' own.
+
+    Raises:
+        UserError: the folder is damaged, an adapter is asked for, or more than was exported.
+    """
+    folder = Path(request.path)
+    if request.adapters:
+        raise UserError("is an exported model, which takes no adapters: merge one with export --adapter", folder)
+    manifest = read_exported_manifest(folder)
+    file = find_tokenizer(folder) if request.tokenizer is None else Path(request.tokenizer)
+    if file is None:
+        raise UserError("has no tokenizer with it; name one with --tokenizer", folder)
+    tokenizer, trained = load_tokenizer(file), read_text_format(folder)
+    check_model_tokenizer(tokenizer, trained, folder)
+    template = chosen_template(request.template, trained, family_of(manifest.config.model_type).default_template)
+    decoder = ExportedDecoder(folder, manifest)
+    engine = Engine(
+        decoder,
+        request.batch,
+        request.max_length or manifest.max_length,
+        manifest.stop_ids,
+        min(tokenizer.vocab_size, manifest.config.vocab_size),
+        blocks=request.blocks or manifest.blocks - 1,
+    )
+    engine.runner.warm_up()
+    return Model(folder.resolve().name, decoder, engine, tokenizer, template)
 
 
 def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
@@ -169,8 +204,10 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
     """A draft model beside ``model``.
 
     Raises:
-        UserError: nothing there, or its vocabulary is another one.
+        UserError: nothing there, or its vocabulary is another one; or ``model`` is exported.
     """
+    if isinstance(model.decoder, ExportedDecoder):
+        raise UserError("is an exported model, which takes no draft model", model.decoder.folder)
     weights = open_weights(path)
     weights.require_complete()
     fitting = fitting_weights(weights, _config(weights, dtype))

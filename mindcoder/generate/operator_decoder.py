@@ -30,11 +30,12 @@ class OperatorDecoder(nn.Cell):
         decoder: the network, a pipeline stage or a shard of it; its cells know their adapters.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block.
+        pages: whether steps of one token a sequence may take `PagedAttention`, where there is one.
     """
 
     supports_mixed_batches = False  # a step holds one prompt's tokens or one token of each sequence
 
-    def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
+    def __init__(self, decoder: Decoder, blocks: int, block_size: int, pages: bool = True) -> None:
         super().__init__(auto_prefix=False)
         self.decoder, self.block_size = decoder, block_size
         self.write, self.look_up = WriteRows(), LookUp()
@@ -43,7 +44,7 @@ class OperatorDecoder(nn.Cell):
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
         local = decoder.local_config
         self.windowed = local.sliding_window is not None
-        self.pages = PagedAttention.fits(decoder.layers[0].attention.core, block_size)
+        self.pages = pages and PagedAttention.fits(decoder.layers[0].attention.core, block_size)
         self.paged = PagedAttention(local.num_heads, local.num_kv_heads, block_size)
 
     def construct(
@@ -71,15 +72,27 @@ class OperatorDecoder(nn.Cell):
         Returns:
             float32 ``[R, V]``; on a stage that is not the last one, hidden states ``[T, H]`` for the next.
         """
-        decoder = self.decoder
         positions, written = self.cut(mapping, 0, 1).reshape((-1,)), self.cut(mapping, 1, 2).reshape((-1,))
+        return self.compute(inputs, positions, written, block_tables, angles, logits_indices)
+
+    def compute(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        written: Tensor,
+        block_tables: Tensor,
+        angles: Tensor | None,
+        logits_indices: Tensor,
+    ) -> Tensor:
+        """The step; ``positions`` and ``written``, the tokens' slots in the cache, are int32 ``[T]``."""
+        decoder = self.decoder
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
         hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
             hidden_states = decoder.embed(hidden_states, positions, Tensor(0, ms.int32))
         batch, blocks = block_tables.shape
-        length = mapping.shape[1] // batch
+        length = positions.shape[0] // batch
         cos_sin = () if decoder.rotary is None else decoder.rotary.spread(angles)
         mask = decoder.attention_masks.cached(positions.reshape((batch, length)), blocks * self.block_size)
         offsets = ops.arange(0, self.block_size, 1, dtype=ms.int32).reshape((1, self.block_size))

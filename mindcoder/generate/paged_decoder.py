@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from mindcoder.backend.native import native_available
 from mindcoder.generate.adapters import AdapterBank
+from mindcoder.generate.exported_decoder import ExportedDecoder, GraphSteps
 from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder, supports
 from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.models.decoder import Decoder
 
 NATIVE_ACTIVATIONS = ("gelu_tanh", "silu")  # of native/operators.cpp
 
-PagedDecoder = NativeDecoder | OperatorDecoder
+PagedDecoder = NativeDecoder | OperatorDecoder | GraphSteps
 
 
-def paged_decoder(decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> PagedDecoder:
+def paged_decoder(
+    decoder: Decoder | ExportedDecoder, blocks: int, block_size: int, bank: AdapterBank | None = None
+) -> PagedDecoder:
     """The fastest way there is to compute the decoder's step here, with the adapters it was given."""
+    if isinstance(decoder, ExportedDecoder):
+        return decoder.steps(blocks, block_size)
     fits = decoder.tp.size == 1 and block_size % KEYS_TOGETHER == 0 and supports(decoder)
     if native_available() and fits and decoder.config.activation in NATIVE_ACTIVATIONS:
         return NativeDecoder(decoder, blocks, block_size, bank)

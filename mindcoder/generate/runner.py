@@ -11,7 +11,8 @@ from mindspore import Tensor
 from mindcoder.errors import UserError
 from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.blocks import SCRATCH
-from mindcoder.generate.paged_decoder import paged_decoder
+from mindcoder.generate.exported_decoder import ExportedDecoder, GraphSteps
+from mindcoder.generate.paged_decoder import PagedDecoder, paged_decoder
 from mindcoder.generate.pipeline import StagedDecoder
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.rotary import rotary_angles
@@ -44,7 +45,7 @@ class Runner:
     """Runs steps of a decoder; two shapes are compiled, when first needed.
 
     Args:
-        decoder: the network with its weights, or a pipeline stage of it.
+        decoder: the network with its weights, or a pipeline stage of it; or an exported one.
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block.
         max_length: longest sequence.
@@ -63,7 +64,7 @@ class Runner:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Decoder | ExportedDecoder,
         blocks: int,
         block_size: int,
         max_length: int,
@@ -80,18 +81,21 @@ class Runner:
             max(chunk, rows * wanted),
         )
         self.wanted, self.bank = wanted, bank
-        self.prefix = decoder.attention_masks.prefix_length
+        self.prefix = decoder.prefix_length
         if self.prefix % block_size:
             raise UserError(f"the prefix of {self.prefix} tokens is no multiple of the cache's block_size {block_size}")
         self.prefix_blocks = list(range(blocks, blocks + self.prefix // block_size))
         self.blocks_per_row = -(-(max_length + self.prefix) // block_size)
         self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, bank)
-        if self.prefix:
-            self._cache_prefix(decoder)
         self.network.set_train(False)
         self.supports_mixed_batches = self.network.supports_mixed_batches
-        staged = comm is not None and comm.mesh.pipeline > 1
-        self._forward = StagedDecoder(self.network, decoder, comm) if staged and comm else self.network
+        self._forward: PagedDecoder | StagedDecoder = self.network
+        if isinstance(decoder, ExportedDecoder):
+            return
+        if self.prefix:
+            self._cache_prefix(decoder)
+        if comm is not None and comm.mesh.pipeline > 1:
+            self._forward = StagedDecoder(self.network, decoder, comm)
 
     def run(self, inputs: Sequence[StepInput]) -> np.ndarray:
         """Logits float32 ``[wanted of all inputs, V]``, in the inputs' order."""
@@ -100,7 +104,7 @@ class Runner:
         is_short = self.supports_mixed_batches or all(len(item.tokens) <= self.wanted for item in inputs)
         fits = total <= small and is_short
         size = small if fits else self.chunk
-        table_rows = self.rows if self.supports_mixed_batches or size == small else 1
+        table_rows = self.rows if self.supports_mixed_batches or fits else 1
         ids = np.zeros(size, np.int32)
         mapping = np.zeros((3, size), np.int32)
         mapping[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
@@ -144,6 +148,7 @@ class Runner:
 
     def _cache_prefix(self, decoder: Decoder) -> None:
         """Write a learned prefix into the blocks that all sequences begin with."""
+        assert not isinstance(self.network, GraphSteps)
         size = self.block_size
         for layer, (keys, values) in enumerate(prefix_values(decoder)):
             for number, block in enumerate(self.prefix_blocks):

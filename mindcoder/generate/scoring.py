@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mindcoder.generate.adapters import AdapterBank
+from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
 
@@ -15,7 +16,7 @@ class Scorer:
     """Computes a text in chunks of one size, so that one graph serves texts of any length.
 
     Args:
-        decoder: the network with its weights.
+        decoder: the network with its weights, or an exported one.
         max_length: longest text; the cache holds one.
         block_size: tokens of a cache block.
         chunk: tokens of a step.
@@ -23,7 +24,12 @@ class Scorer:
     """
 
     def __init__(
-        self, decoder: Decoder, max_length: int, block_size: int, chunk: int, bank: AdapterBank | None = None
+        self,
+        decoder: Decoder | ExportedDecoder,
+        max_length: int,
+        block_size: int,
+        chunk: int,
+        bank: AdapterBank | None = None,
     ) -> None:
         blocks = -(-max_length // block_size)
         self.blocks, self.vocab_size = list(range(1, blocks + 1)), decoder.config.vocab_size

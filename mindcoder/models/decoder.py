@@ -152,6 +152,11 @@ class Decoder(nn.Cell):
         _name_globally(self)
         _clear_padding(self)
 
+    @property
+    def prefix_length(self) -> int:
+        """Tokens of a learned prefix before every text."""
+        return self.attention_masks.prefix_length
+
     def linears(self) -> dict[str, Linear]:
         """The linear layers on this rank by their global names (``layers.3.attention.query``), layer by layer."""
         return {

@@ -24,6 +24,16 @@ def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
     assert second.tokens == expected
 
 
+def test_operators_compute_a_prompt_where_a_step_has_as_many_sequences_as_tokens(hf_folder, rng, monkeypatch):
+    model, decoder, _ = hf_folder("llama", layers=2)
+    prompts = [rng.integers(1, 131, length).tolist() for length in (9, 4)]
+    monkeypatch.setenv("MINDCODER_NATIVE", "0")
+    engine = Engine(decoder, batch=32, max_length=32, stop_ids=(), vocab_size=131)
+    assert engine.chunk == engine.batch == 32 and not engine.runner.supports_mixed_batches
+    expected = reference_tokens(model, prompts, 6)
+    assert [item.tokens for item in engine.generate(prompts, max_new_tokens=6)] == expected
+
+
 def test_refuses_what_cannot_fit(hf_folder):
     _, decoder, _ = hf_folder(multi_query=True)
     with pytest.raises(UserError, match="over the model's 320 positions"):

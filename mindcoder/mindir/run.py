@@ -1,0 +1,216 @@
+"""Exports a model: its graphs, what they take, and what an answer needs besides."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+import mindcoder
+from mindcoder.checkpoint.companions import TOKENIZER_FILES, copy_companions
+from mindcoder.checkpoint.convert import huggingface_config
+from mindcoder.checkpoint.end_tokens import stop_ids
+from mindcoder.checkpoint.load import FittingWeights, load_weights
+from mindcoder.checkpoint.target import prepare_target, put_in_place
+from mindcoder.compare.source import ModelSource, is_adapter, open_source
+from mindcoder.data.text_format import TextFormat, write_text_format
+from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
+from mindcoder.families.transformer_config import TransformerConfig
+from mindcoder.files import honour_umask, require_space, staging_directory
+from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, chunk_size
+from mindcoder.generate.exported_manifest import ExportedManifest, Graph
+from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, chosen_template, generation_network
+from mindcoder.locations import path_of
+from mindcoder.mindir.mindir_file import VariablesFile, write_graph
+from mindcoder.mindir.step import ExportedStep, exported_step
+from mindcoder.progress import tqdm
+from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+Format = Literal["mindir"]
+FORMATS: tuple[Format, ...] = ("mindir",)
+DTYPES = {"float32": "F32", "float16": "F16"}
+VARIABLES = "variables/data_0"
+GRAPH_BYTES = 1 << 24  # of all graphs, about; a layer has some 60 kB
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is to be exported; see `mindcoder.export`."""
+
+    source: str
+    target: Path
+    adapter: str | None = None
+    tokenizer: str | None = None
+    template: str | None = None
+    dtype: str = "float32"
+    batch: int = 1
+    max_length: int | None = None
+    blocks: int | None = None
+    dynamic: bool = False
+    overwrite: bool = False
+    show_progress: bool = True
+
+
+@dataclass(frozen=True)
+class Export:
+    """Result of an export.
+
+    Attributes:
+        target: the folder.
+        graphs: names of its MindIR files.
+        nbytes: of the weights.
+        seconds: that it took.
+    """
+
+    target: Path
+    graphs: tuple[str, ...]
+    nbytes: int
+    seconds: float
+
+
+def export(request: ExportRequest) -> Export:
+    """Run an export; the target appears complete or not at all.
+
+    Raises:
+        UserError: the source is damaged or cannot be exported, the target exists, or lengths do not fit.
+        NoSpaceError: the disk is too small.
+    """
+    began = time.perf_counter()
+    source = _source(request)
+    weights = source.weights
+    tokenizer = source.tokenizer if request.tokenizer is None else load_tokenizer(request.tokenizer)
+    if tokenizer is None:
+        raise UserError("has no tokenizer with it; name one with --tokenizer", source.location)
+    check_model_tokenizer(tokenizer, weights.text_format, source.location)
+    config = generation_network(
+        replace(source.network.without_dropout(), param_dtype=request.dtype, compute_dtype=request.dtype)
+    )
+    if tokenizer.vocab_size > config.token_rows:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.token_rows}: not each other's",
+            source.location,
+        )
+    template = chosen_template(request.template, weights.text_format, family_of(config.model_type).default_template)
+    if weights.quantization:
+        log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
+    fitting = FittingWeights(weights, weights.parameters(config))
+    manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None))
+    read = [Path(request.source), weights.path, *fitting.files]
+    target = prepare_target(request.target, False, request.overwrite, read)
+    nbytes = sum(plan.with_dtype(DTYPES[request.dtype]).nbytes for plan in fitting.plans.values())
+    require_space(target, nbytes + GRAPH_BYTES)
+    cell = exported_step(config, manifest.blocks, manifest.block_size)
+    log.info("weights from %s", load_weights(cell.decoder, fitting).describe())
+    with (
+        tqdm(
+            total=nbytes, desc="export", unit="B", unit_scale=True, disable=None if request.show_progress else True
+        ) as bar,
+        staging_directory(target) as staging,
+    ):
+        manifest = _write_graphs(cell, manifest, staging, bar.update)
+        is_own = request.tokenizer is None and any(name in weights.companions for name in TOKENIZER_FILES)
+        _write_companions(source, None if is_own else tokenizer, template, staging, request.dtype)
+        manifest.write(staging, {"mindcoder": mindcoder.__version__, "mindspore": ms.__version__})
+        honour_umask(staging)
+        put_in_place(staging, target)
+    names = tuple(graph.file for graph in manifest.graphs.values())
+    return Export(request.target, names, nbytes, time.perf_counter() - began)
+
+
+def _source(request: ExportRequest) -> ModelSource:
+    """The model, an adapter merged into it.
+
+    Raises:
+        UserError: it has a learned prefix, its files do not tell the architecture, or there is no adapter.
+    """
+    if request.adapter is None:
+        source = open_source(request.source)
+    elif is_adapter(path_of(request.adapter, "adapter")):
+        source = open_source(request.adapter, request.source)
+    else:
+        raise UserError("is no adapter: neither a LoRA run nor a PEFT folder", request.adapter)
+    if source.weights.prefix is not None:
+        raise UserError("is a prefix, which cannot be exported; chat and serve take it as it is", source.location)
+    if not source.is_described:
+        source.weights.require_complete()
+    return source
+
+
+def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozenset[int]) -> ExportedManifest:
+    """What is to be exported; its files are not there yet.
+
+    Raises:
+        UserError: lengths do not fit each other or the model.
+    """
+    limit = config.longest_text
+    length = request.max_length or min(limit or config.max_position_embeddings, DEFAULT_LENGTH)
+    if limit is not None and length > limit:
+        raise UserError(f"--max_length: {length} tokens are more than the model's {limit} positions", request.source)
+    longest = -(-length // BLOCK_SIZE)
+    blocks = request.batch * longest if request.blocks is None else request.blocks
+    if blocks < longest:
+        raise UserError(f"--blocks: {blocks} of {BLOCK_SIZE} tokens are less than one text of {length} tokens")
+    chunk = chunk_size(LARGEST_CHUNK, length, request.batch)
+    graphs = (
+        {"dynamic": Graph("dynamic_graph.mindir")}
+        if request.dynamic
+        else {
+            "prefill": Graph("prefill_graph.mindir", chunk, 1, request.batch),
+            "decode": Graph("decode_graph.mindir", request.batch, request.batch, request.batch),
+            "score": Graph("score_graph.mindir", chunk, 1, chunk),
+        }
+    )
+    return ExportedManifest(
+        config, request.batch, chunk, length, blocks + 1, BLOCK_SIZE, tuple(sorted(stops)), graphs, {}
+    )
+
+
+def _write_graphs(
+    cell: ExportedStep, manifest: ExportedManifest, folder: Path, progress: Callable[[int], object]
+) -> ExportedManifest:
+    """Write every graph and the weights; the manifest with their sizes."""
+    with VariablesFile(folder, VARIABLES, progress) as variables:
+        for graph in manifest.graphs.values():
+            inputs = [_example(**described) for described in manifest.inputs(graph).values()]
+            write_graph(cell, inputs, folder / graph.file, variables)
+    names = [VARIABLES, *(graph.file for graph in manifest.graphs.values())]
+    return replace(manifest, files={name: (folder / name).stat().st_size for name in names})
+
+
+def _example(dtype: str, shape: list[int | None]) -> Tensor:
+    """What stands for an input while a graph is compiled."""
+    sizes = [size for size in shape if size is not None]
+    if len(sizes) < len(shape):
+        return Tensor(shape=shape, dtype=getattr(ms, dtype))
+    return Tensor(np.zeros(sizes, dtype))
+
+
+def _write_companions(
+    source: ModelSource, tokenizer: CodeTokenizer | None, template: str, folder: Path, dtype: str
+) -> None:
+    """The tokenizer, ``config.json`` and the template.
+
+    Args:
+        tokenizer: to write in place of the one whose files lie with the model; None for that one.
+    """
+    weights = source.weights
+    companions = dict(weights.companions)
+    if tokenizer is not None:
+        companions = {name: file for name, file in companions.items() if name not in TOKENIZER_FILES}
+    copy_companions(companions, None, folder)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    write_text_format(folder, TextFormat(template).over(weights.text_format))
+    values = huggingface_config(source.network, weights.huggingface_config, DTYPES[dtype])
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
