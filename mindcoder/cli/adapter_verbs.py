@@ -34,7 +34,13 @@ def merge_verb(arguments: argparse.Namespace) -> int:
     """Merge tensor by tensor and print what was written."""
     start_logging()
     check_verify_flag(arguments)
-    done = convert(arguments.base, arguments.target, adapter=arguments.adapter, **conversion(arguments))
+    done = convert(
+        arguments.base,
+        arguments.target,
+        adapter=arguments.adapter,
+        gguf_type=arguments.type,
+        **conversion(arguments),
+    )
     print(
         f"{arguments.base} + {arguments.adapter} -> {done.to}: {done.target} ({done.tensors} tensors, "
         f"{done.nbytes / 1e6:.1f} MB, {done.seconds:.1f} s)"

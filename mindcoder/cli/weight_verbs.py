@@ -70,16 +70,13 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
 
 
 def conversion(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of `mindcoder.convert` from ``to`` and the options of `add_conversion_options` and
-    `add_gguf_type`.
-    """
+    """The keyword arguments of `mindcoder.convert` from ``to`` and the options of `add_conversion_options`."""
     return {
         "to": arguments.to,
         "dtype": arguments.dtype,
         "vocab_size": arguments.vocab_size,
         "max_shard_bytes": arguments.max_shard_size,
         "overwrite": arguments.overwrite,
-        "gguf_type": arguments.type,
     }
 
 
@@ -92,6 +89,7 @@ def convert_verb(arguments: argparse.Namespace) -> int:
         arguments.target,
         model_parallel=arguments.model_parallel,
         pipeline_stage=arguments.pipeline_stage,
+        gguf_type=arguments.type,
         **conversion(arguments),
     )
     rate = done.nbytes / max(done.seconds, 1e-9) / 1e6

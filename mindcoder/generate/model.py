@@ -206,11 +206,11 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
     Raises:
         UserError: nothing there, or its vocabulary is another one; or ``model`` is exported.
     """
-    if isinstance(model.decoder, ExportedDecoder):
-        raise UserError("is an exported model, which takes no draft model", model.decoder.folder)
     weights = open_weights(path)
     weights.require_complete()
     fitting = fitting_weights(weights, _config(weights, dtype))
+    if isinstance(model.decoder, ExportedDecoder):
+        raise UserError("is an exported model, which takes no draft model", model.decoder.folder)
     draft = Decoder(_config(weights, dtype), empty=True)
     log.info("draft from %s", load_weights(draft, fitting).describe())
     engine = model.engine
