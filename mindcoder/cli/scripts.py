@@ -147,7 +147,7 @@ def _conversion_parser(prog: str, description: str) -> Parser:
         from mindcoder.cli.weight_verbs import add_conversion_options
 
     parser = StrictParser(prog=prog, description=description)
-    # the verb can split and compare weights too, these scripts cannot
-    parser.set_defaults(to=None, model_parallel=1, pipeline_stage=1, verify=None)
+    # the verb can split, compare and quantize weights too, these scripts cannot
+    parser.set_defaults(to=None, type=None, model_parallel=1, pipeline_stage=1, verify=None)
     add_conversion_options(parser)
     return parser
