@@ -16,7 +16,7 @@ from mindcoder.generate.adapters import add_adapters
 from mindcoder.generate.native_decoder import NativeDecoder
 from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.generate.paged_decoder import paged_decoder
-from mindcoder.generate.runner import Piece, Runner
+from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.methods.base import NativeParameters, WeightMethod
 
@@ -88,17 +88,17 @@ def runner_of(decoder: Decoder, rows: int = len(LENGTHS)) -> Runner:
     return runner
 
 
-def pieces_of(rng) -> list[Piece]:
+def inputs_of(rng) -> list[StepInput]:
     return [
-        Piece(rng.integers(1, VOCAB, length).tolist(), 0, list(range(8 * number + 1, 8 * number + 9)), 1, length)
+        StepInput(rng.integers(1, VOCAB, length).tolist(), 0, list(range(8 * number + 1, 8 * number + 9)), 1, length)
         for number, length in enumerate(LENGTHS)
     ]
 
 
-def logits(runner: Runner, pieces: list[Piece]) -> np.ndarray:
+def logits(runner: Runner, inputs: list[StepInput]) -> np.ndarray:
     """Of the prompts' last tokens and of one more each."""
-    more = [replace(piece, tokens=[5], start=piece.prompt) for piece in pieces]
-    return np.stack([runner.run(pieces), runner.run(more)])
+    more = [replace(item, tokens=[5], start=item.prompt) for item in inputs]
+    return np.stack([runner.run(inputs), runner.run(more)])
 
 
 VARIANTS = [
@@ -112,13 +112,13 @@ VARIANTS = [
 def test_logits_equal_those_of_the_floats_they_stand_for(family, bits, group, lowered, hf_folder, rng):
     _, decoder, _ = hf_folder(family, layers=2, **SIZES[family])
     integers, floats = both(decoder, bits, group, lowered)
-    pieces = pieces_of(rng)
+    inputs = inputs_of(rng)
     together = runner_of(integers)
-    found = logits(together, pieces)
-    np.testing.assert_allclose(found, logits(runner_of(floats), pieces), rtol=1e-4, atol=1e-4)
+    found = logits(together, inputs)
+    np.testing.assert_allclose(found, logits(runner_of(floats), inputs), rtol=1e-4, atol=1e-4)
     alone = runner_of(integers, rows=1)
-    for index, piece in enumerate(pieces):
-        assert (alone.run([piece])[0] == found[0, index]).all()
+    for index, item in enumerate(inputs):
+        assert (alone.run([item])[0] == found[0, index]).all()
 
 
 @pytest.mark.long
@@ -129,11 +129,11 @@ def test_an_adapter_beside_integers(hf_folder, rng):
     linear = integers.linears()[name]
     a, b = rng.standard_normal((4, linear.in_features)), rng.standard_normal((linear.out_features, 4))
     adapter = Adapter(Path(), "", {name: Update(a.astype(np.float32), b.astype(np.float32), 0.1)})
-    pieces = [replace(piece, adapter=number % 2) for number, piece in enumerate(pieces_of(rng))]
+    inputs = [replace(item, adapter=number % 2) for number, item in enumerate(inputs_of(rng))]
     found = []
     for network in (integers, floats):
         bank = add_adapters(network, {"own": adapter}, 160)
-        found.append(logits(Runner(network, 64, 16, 256, len(LENGTHS), 160, bank=bank), pieces))
+        found.append(logits(Runner(network, 64, 16, 256, len(LENGTHS), 160, bank=bank), inputs))
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
 
 
