@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -165,7 +166,8 @@ def _convert_to_gguf(request: ConvertRequest, weights: Weights, config: Transfor
     infill = None if tokenizer is None else tokenizer.infill
     write_modelfile(beside, request.target, weights.text_format.template, model.text.stops, infill, context)
     seconds = time.perf_counter() - began
-    notes = (*model.notes, f"for ollama: ollama create {request.target.stem.lower()} -f {beside}")
+    name = shlex.quote(request.target.stem.lower())
+    notes = (*model.notes, f"for ollama: ollama create {name} -f {shlex.quote(str(beside))}")
     return Conversion(weights.kind, "gguf", request.target, len(model.tensors), 1, model.nbytes, seconds, notes)
 
 

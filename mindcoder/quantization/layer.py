@@ -12,6 +12,7 @@ from mindcoder.checkpoint.plan import TensorPlan, write_all
 from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
 from mindcoder.checkpoint.quantized.tensors import row_blocks
 from mindcoder.checkpoint.stored_tensor import Progress, byte_count, convert_dtype, no_progress
+from mindcoder.errors import UserError
 from mindcoder.quantization.algorithms.registry import Algorithm
 from mindcoder.quantization.rounding import from_integers, to_integers
 
@@ -76,6 +77,7 @@ class QuantizedLayer:
         """Quantize; rows of integers as the file has them."""
         rounded = self._form.scale_dtype(self.shape)
         for begin, weight in _float_rows(self.plan):
+            self._check_finite(begin, weight)
             groups = weight.reshape(len(weight), self.scale.shape[1], -1)
             scale, offset = self._algorithm(groups, self.integers)
             scale = convert_dtype(convert_dtype(scale, "F32", rounded), rounded, "F32")
@@ -84,6 +86,13 @@ class QuantizedLayer:
             self.scale[begin : begin + len(weight)] = scale
             self.offset[begin : begin + len(weight)] = offset
             yield self._form.encode(numbers.reshape(len(weight), -1), self.integers)
+
+    def _check_finite(self, begin: int, weight: np.ndarray) -> None:
+        finite = np.isfinite(weight)
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0]
+            found = f"{weight[row, column]} at output {begin + row}, input {column}"
+            raise UserError(f"{self.shape.module}: found {found}, expected finite weights")
 
 
 def _float_rows(plan: TensorPlan) -> Iterator[tuple[int, np.ndarray]]:

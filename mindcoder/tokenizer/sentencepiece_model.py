@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from mindcoder.errors import UserError, single_line
@@ -34,6 +34,10 @@ def read_sentencepiece(file: Path) -> Tokenizer:
     Raises:
         UserError: not a SentencePiece model, or not BPE.
     """
+    # MindSpore's messages load in this implementation of protobuf only, and the first import decides.
+    os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     data = read_bytes(file)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -180,6 +181,18 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(llama, tmp_path):
     assert there.returncode == 2 and "exists; add --overwrite to replace it" in there.stderr
     assert verb("quantize", folder, tmp_path / "q", "--method", "w8a16", "--overwrite").returncode == 0
     assert verb("quantize", folder, tmp_path / "q", "--method", "w8a8").returncode == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("options", [W8A16, W4A16])
+def test_weights_that_are_not_finite_are_refused(value, options, llama, tmp_path):
+    source = shutil.copytree(llama[1], tmp_path / "hf")
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"model\.layers\.1\.mlp\.up_proj: found {value} at output 3, input 5"):
+        mindcoder.quantize(source, tmp_path / "q", progress=False, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
 def test_lm_head_may_be_named_and_stays_as_it_is(llama, tmp_path):

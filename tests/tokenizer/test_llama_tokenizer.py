@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
-from conftest import SAMPLES
+from conftest import REPOSITORY, SAMPLES
 from families import sentencepiece_model
 
 from mindcoder.data.encode import IGNORED_LABEL, encode_record
@@ -115,3 +117,16 @@ def test_what_is_no_sentencepiece_model_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_text("<html>not found</html>")
     with pytest.raises(UserError, match="tokenizer.model: is no SentencePiece model"):
         load_tokenizer(tmp_path)
+
+
+def test_mindspore_loads_after_the_verbs_and_a_tokenizer_model(llama_folder):
+    """A process of its own: whichever module imports protobuf first decides whether MindSpore's messages load."""
+    program = (
+        "import sys, mindcoder.cli.verbs\n"
+        "from mindcoder.tokenizer.load import load_tokenizer\n"
+        "load_tokenizer(sys.argv[1])\n"
+        "import mindspore\n"
+    )
+    command = [sys.executable, "-c", program, str(llama_folder / "tokenizer.model")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

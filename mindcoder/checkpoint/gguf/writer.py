@@ -19,6 +19,7 @@ from mindcoder.checkpoint.gguf.tensor import QuantizedTensor
 from mindcoder.checkpoint.gguf.value_types import packed, packed_text
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import Progress, convert_dtype, no_progress
+from mindcoder.errors import UserError
 
 ENCODED_AT_ONCE = 1 << 17  # values; a search has some fifteen arrays of that size
 WORKERS = 4  # at most
@@ -82,12 +83,28 @@ def _padding(size: int) -> bytes:
 def _write_blocks(out: BinaryIO, tensor: OutputTensor, pool: ThreadPoolExecutor, progress: Progress) -> None:
     for values in _pieces(tensor.plan):
         cuts = [values[at : at + ENCODED_AT_ONCE] for at in range(0, len(values), ENCODED_AT_ONCE)]
-        for raw in pool.map(lambda cut: tensor.kind.encode(cut.reshape(-1, tensor.kind.values)), cuts):
+        for raw in pool.map(lambda cut: _encoded(tensor, cut), cuts):
             data = np.ascontiguousarray(raw).reshape(-1).data
             while len(data):  # an unbuffered write may be partial
                 written = out.write(data)
                 progress(written)
                 data = data[written:]
+
+
+def _encoded(tensor: OutputTensor, values: np.ndarray) -> np.ndarray:
+    """Blocks of ``values``.
+
+    Raises:
+        UserError: a value is not finite, or a block's scale is beyond float16.
+    """
+    name, kind = tensor.plan.name, tensor.kind
+    if not np.isfinite(values).all():
+        raise UserError(f"{name}: found {values[~np.isfinite(values)][0]}, expected finite numbers in {kind.name}")
+    try:
+        with np.errstate(over="raise"):
+            return kind.encode(values.reshape(-1, kind.values))
+    except FloatingPointError:
+        raise UserError(f"{name}: numbers up to {np.abs(values).max():.3g} are too large for {kind.name}") from None
 
 
 def _pieces(plan: TensorPlan) -> Iterator[np.ndarray]:

@@ -148,6 +148,8 @@ def _group(found: Any, where: str, form: str, file: Path) -> Group:
         raise UserError(f"{where}.targets: expected a list of names", file)
     check_keys(weights, OF_WEIGHTS, f"{where}.weights", file)
     size = weights.get("group_size") or 0
+    if type(size) is not int:
+        raise UserError(f"{where}.weights.group_size: found {size!r:.40}, expected a whole number", file)
     if (weights.get("strategy", "group" if size else "channel") == "group") != (size > 0):
         raise UserError(f"{where}.weights: strategy {weights.get('strategy')} with group_size {size!r:.20}", file)
     form, bits = found.get("format") or form, weights.get("num_bits", 8)

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 from gguf_reference import random_tensors, small_config
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from mindcoder.checkpoint.convert import ConvertRequest, convert
 from mindcoder.checkpoint.weights import open_weights
@@ -177,6 +177,18 @@ def test_names_and_options(tmp_path):
     run(source, tmp_path / "a.gguf", overwrite=True)
     assert kinds_of(tmp_path / "a.gguf")["output.weight"] == "F32"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.Modelfile", "a.gguf", "hf"]
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "q4_k_m"])
+@pytest.mark.parametrize("value, message", [(np.nan, "found nan, expected finite"), (3e38, "too large for Q")])
+def test_numbers_that_blocks_cannot_hold_are_refused(kind, value, message, tmp_path):
+    source = folder(tmp_path / "hf", "llama")
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.weight"][3, 5] = value
+    save_file(tensors, source / "model.safetensors")
+    with pytest.raises(UserError, match=rf"blk\.0\.ffn_up\.weight: .*{message}"):
+        run(source, tmp_path / "a.gguf", gguf_type=kind)
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
 def test_gguf_becomes_gguf_of_another_type(tmp_path):
