@@ -6,8 +6,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 from families import VOCAB, one_batch
+from input_gradients import InputGradients, WeightedSum
 from int8_method import Int8, dequantize, quantize, to_int8
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
 from mindcoder.backend.operators import GeluTanh, SwiGLU
 from mindcoder.checkpoint.adapter import Adapter, Update
@@ -25,28 +26,6 @@ from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
 TOKENS, INPUTS, OUTPUTS = 5, 12, 7
-
-
-class WeightedSum(nn.Cell):
-    """Sum of a layer's outputs, weighted, whose gradient at the inputs is taken."""
-
-    def __init__(self, linear: Linear, weights: Tensor) -> None:
-        super().__init__(auto_prefix=False)
-        self.linear, self.weights = linear, weights
-
-    def construct(self, *inputs):
-        return (self.linear(*inputs) * self.weights).sum()
-
-
-class InputGradients(nn.Cell):
-    """Value of a `WeightedSum` and its gradients at the inputs."""
-
-    def __init__(self, weighted: WeightedSum, inputs: int) -> None:
-        super().__init__(auto_prefix=False)
-        self.value_and_grad = ms.value_and_grad(weighted, 0 if inputs == 1 else tuple(range(inputs)))
-
-    def construct(self, *inputs):
-        return self.value_and_grad(*inputs)
 
 
 @pytest.mark.parametrize("activation, inputs", [(None, 1), (GeluTanh, 1), (SwiGLU, 2)])

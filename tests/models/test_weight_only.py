@@ -6,7 +6,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from families import BATCH, LENGTH, VOCAB, one_batch
-from mindspore import Tensor, nn
+from input_gradients import InputGradients, WeightedSum
+from mindspore import Tensor
 from quantized import W4A16, W4A16_OFFSETS, W8A16, W8A16_GROUPS, WIDE, named, numbers, quantized_and_float
 
 import mindcoder
@@ -29,28 +30,6 @@ from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
 TOKENS, INPUTS, OUTPUTS = 5, 192, 7
-
-
-class WeightedSum(nn.Cell):
-    """Sum of a layer's outputs, weighted, whose gradient at the inputs is taken."""
-
-    def __init__(self, linear: Linear, weights: Tensor) -> None:
-        super().__init__(auto_prefix=False)
-        self.linear, self.weights = linear, weights
-
-    def construct(self, *inputs):
-        return (self.linear(*inputs) * self.weights).sum()
-
-
-class InputGradients(nn.Cell):
-    """Value of a `WeightedSum` and its gradients at the inputs."""
-
-    def __init__(self, weighted: WeightedSum, inputs: int) -> None:
-        super().__init__(auto_prefix=False)
-        self.value_and_grad = ms.value_and_grad(weighted, 0 if inputs == 1 else tuple(range(inputs)))
-
-    def construct(self, *inputs):
-        return self.value_and_grad(*inputs)
 
 
 def random_method(rng, bits: int, groups: int, offsets: bool) -> WeightOnly:

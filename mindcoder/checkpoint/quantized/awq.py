@@ -19,7 +19,7 @@ from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
 from mindcoder.checkpoint.quantized.packing import pack_nibbles
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
-from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, modules_with
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 
@@ -63,14 +63,9 @@ def open_awq(path: Path, values: dict[str, Any]) -> AwqWeights:
     values = dict(values)
     check_keys(values.pop(CONFIG_KEY), OF_CONFIG, CONFIG_KEY, path / "config.json")
     tensors = list_folder(path)
-    quantized: dict[str, QuantizedTensor] = {}
-    used: set[str] = set()
-    for name in tensors:
-        module, _, part = name.rpartition(".")
-        if part != "qweight":
-            continue
-        quantized[module] = _module(module_parts(module, PARTS, tensors, METHOD, path))
-        used |= {f"{module}.{part}" for part in PARTS}
+    modules = modules_with("qweight", PARTS, tensors, METHOD, path)
+    quantized = {module: _module(parts) for module, parts in modules.items()}
+    used = {f"{module}.{part}" for module in modules for part in PARTS}
     return AwqWeights(**folder_of(path, values, tensors, used, quantized))
 
 

@@ -21,7 +21,7 @@ from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
 from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
-from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, modules_with
 from mindcoder.checkpoint.stored_tensor import StoredTensor
 from mindcoder.errors import UserError
 
@@ -74,15 +74,10 @@ def open_gptq(path: Path, values: dict[str, Any]) -> GptqWeights:
     if bits is None:
         raise UserError(f"{CONFIG_KEY}.bits is missing", file)
     tensors = list_folder(path)
-    quantized: dict[str, QuantizedTensor] = {}
-    used: set[str] = set()
-    for name in tensors:
-        module, _, part = name.rpartition(".")
-        if part != "qweight":
-            continue
-        parts = module_parts(module, PARTS, tensors, f"{METHOD}, {bits} bits", path)
-        quantized[module] = _module(parts, bits, settings.get("checkpoint_format") == VERSION_2)
-        used |= {f"{module}.{part}" for part in PARTS}
+    modules = modules_with("qweight", PARTS, tensors, f"{METHOD}, {bits} bits", path)
+    is_version_2 = settings.get("checkpoint_format") == VERSION_2
+    quantized = {module: _module(parts, bits, is_version_2) for module, parts in modules.items()}
+    used = {f"{module}.{part}" for module in modules for part in PARTS}
     ordered = sum(item.order is not None for item in quantized.values())
     if ordered:
         log.info("%s: %d modules group their inputs by activations and become floats", path, ordered)

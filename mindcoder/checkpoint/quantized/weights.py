@@ -120,6 +120,18 @@ def module_parts(
     return {part: tensors[f"{module}.{part}"] for part in parts}
 
 
+def modules_with(
+    marker: str, parts: Sequence[str], tensors: Mapping[str, StoredTensor], kind: str, path: Path
+) -> dict[str, dict[str, StoredTensor]]:
+    """`module_parts` of every module that has a tensor ``marker``, by the module's name.
+
+    Raises:
+        UserError: as `module_parts`.
+    """
+    found = [module for module, _, part in (name.rpartition(".") for name in tensors) if part == marker]
+    return {module: module_parts(module, parts, tensors, kind, path) for module in found}
+
+
 def check_quantized(tensor: QuantizedTensor) -> None:
     """Check that integers, scales and offsets fit each other.
 
