@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from mindcoder.launch.rank_table import make_table
 
 
-def launch(command: str, ranks: int, folder: Path, *flags: str, timeout: int = 300) -> subprocess.CompletedProcess:
+def launch(command: str, ranks: int, folder: Path, *flags: str, timeout: int = 900) -> subprocess.CompletedProcess:
     """``scripts/run_singlenode.sh``'s work for ``ranks`` processes; logs in ``folder/log``."""
     table = write_table(folder, ranks)
     arguments = ["launch", "--command", command, "--rank_table", str(table), "--log_dir", str(folder / "log")]
