@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -92,7 +93,21 @@ class BuildOperators(build_ext):
             names = ("compiler", "compiler_so", "compiler_cxx", "compiler_so_cxx")
             self.compiler.set_executables(**dict.fromkeys(names, [str(wheel), "-fPIC"]))
             self.compiler.set_executables(**dict.fromkeys(("linker_so", "linker_so_cxx"), [str(wheel), "-shared"]))
+        self.compiler.compile = self.compile_in_parallel(self.compiler.compile)
         super().build_extensions()
+
+    def compile_in_parallel(self, compile_sources):
+        """``compile_sources`` with one compiler process per core; setuptools alone compiles one file after another."""
+
+        def compile_all(sources, output_dir=None, **options):
+            largest_first = sorted(sources, key=lambda source: -Path(source).stat().st_size)
+            for source in sources:
+                (Path(output_dir or ".") / source).parent.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                compiled = pool.map(lambda source: compile_sources([source], output_dir, **options), largest_first)
+                return [item for items in compiled for item in items]
+
+        return compile_all
 
     def get_ext_filename(self, fullname):
         return "/".join(fullname.split(".")) + ".so"
