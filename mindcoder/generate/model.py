@@ -12,11 +12,12 @@ import mindspore as ms
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
+from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
-from mindcoder.data.prompt import PLAIN, TEMPLATES
-from mindcoder.data.text_format import TextFormat, check_tokenizer, read_text_format
+from mindcoder.data.prompt import PLAIN
+from mindcoder.data.text_format import TextFormat, check_tokenizer, chosen_template, read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
@@ -149,25 +150,6 @@ def open_exported(request: ModelRequest) -> Model:
     return Model(folder.resolve().name, decoder, engine, tokenizer, template)
 
 
-def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
-    """The template that questions are filled into; says so where it is not the one that the model was trained with.
-
-    Args:
-        asked: by the user.
-        trained: what the weights say.
-        otherwise: where neither names one.
-
-    Raises:
-        UserError: no such template.
-    """
-    template = asked or trained.template or otherwise
-    if template not in TEMPLATES:
-        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
-    if trained.template not in (None, template):
-        log.warning("template %s is used; the model was trained with %s", template, trained.template)
-    return template
-
-
 def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, path: str | Path, whose: str = "") -> None:
     """Compare a tokenizer to the one that a model was trained with.
 
@@ -234,16 +216,6 @@ def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
     if found is None:
         raise UserError("has no tokenizer with it; name one with --tokenizer", request.path)
     return found
-
-
-def own_tokenizer(weights: Weights, location: str) -> CodeTokenizer | None:
-    """The tokenizer that lies with ``weights``, which were opened at ``location``; None if there is none."""
-    folders = [file.parent for file in weights.companions.values()]
-    for folder in [*folders, Path(location), Path(location) / "tokenizer"]:
-        file = find_tokenizer(folder)
-        if file is not None:
-            return load_tokenizer(file)
-    return None
 
 
 def _config(weights: Weights, dtype: str) -> TransformerConfig:
