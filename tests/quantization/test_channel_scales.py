@@ -11,7 +11,8 @@ import torch
 from mindcoder.checkpoint.quantized.format import Integers
 from mindcoder.families.scale_folds import ScaleFold, pre_norm_folds
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.quantization.algorithms.awq import channel_scales, clipped
+from mindcoder.quantization.algorithms.awq import channel_scales
+from mindcoder.quantization.algorithms.clipping import by_gram, clipped
 from mindcoder.quantization.algorithms.minmax import minmax
 from mindcoder.quantization.algorithms.smooth import smoothing_scales
 from mindcoder.quantization.calibration.statistics import InputRecord
@@ -90,7 +91,7 @@ def test_clipping_lowers_the_error_of_a_groups_outputs(integers, rng):
     groups = weight.reshape(len(weight), integers.groups(96), -1)
     size = groups.shape[2]
     errors = []
-    for scale, offset in (minmax(groups, integers), clipped(groups, statistics.gram, integers)):
+    for scale, offset in (minmax(groups, integers), clipped(groups, integers, by_gram(statistics.gram, size))):
         change = from_integers(to_integers(groups, scale, offset, integers), scale, offset) - groups
         parts = inputs.reshape(-1, groups.shape[1], size)
         errors.append((np.einsum("tgs,rgs->trg", parts, change) ** 2).sum(0))

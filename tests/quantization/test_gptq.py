@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mindcoder.checkpoint.quantized.format import Integers
-from mindcoder.quantization.algorithms.gptq import Gptq
+from mindcoder.quantization.algorithms.gptq import Gptq, clipped_by_inputs
 from mindcoder.quantization.algorithms.minmax import minmax
-from mindcoder.quantization.algorithms.mse import mse
 from mindcoder.quantization.calibration.statistics import InputRecord
 from mindcoder.quantization.rounding import from_integers, to_integers
 
@@ -22,6 +21,11 @@ def correlated_inputs(rng, tokens: int = 1024) -> np.ndarray:
     mix = rng.standard_normal((INPUTS, INPUTS)) / INPUTS**0.5 + np.eye(INPUTS)
     inputs = rng.standard_normal((tokens, INPUTS)) @ mix * np.exp(rng.standard_normal(INPUTS))
     return inputs.astype(np.float32)
+
+
+def plain(weight, squares, integers: Integers):
+    """The paper's scales: from the largest weights."""
+    return minmax(weight, integers)
 
 
 def statistics_of(inputs: np.ndarray):
@@ -77,7 +81,7 @@ def test_the_integers_are_those_of_the_paper(integers, act_order, rng):
     statistics = statistics_of(inputs)
     order = np.argsort(-np.diag(statistics.gram), kind="stable") if act_order else np.arange(INPUTS)
     expected = paper(weight, inputs, integers, 0.01, order)
-    numbers, _, _ = Gptq(minmax, act_order=act_order)(weight, statistics.gram, integers, lambda scale: scale)
+    numbers, _, _ = Gptq(plain, act_order=act_order)(weight, statistics.gram, integers, lambda scale: scale)
     # float32 decides a few numbers near a half otherwise, and what follows in their row.
     assert (numbers == expected).mean() > (0.97 if integers.bits == 8 else 0.995)
     assert np.abs(numbers - expected).max() <= (2 if integers.bits == 8 else 1)
@@ -87,23 +91,24 @@ def test_the_integers_are_those_of_the_paper(integers, act_order, rng):
 def test_outputs_are_nearer_than_those_of_rounding_to_nearest(integers, rng):
     weight = rng.standard_t(5, (OUTPUTS, INPUTS)).astype(np.float32)
     statistics = statistics_of(correlated_inputs(rng))
-    errors = {}
-    for scales in (minmax, mse):
-        groups = weight.reshape(OUTPUTS, integers.groups(INPUTS), -1)
-        scale, offset = scales(groups, integers)
-        nearest = from_integers(to_integers(groups, scale, offset, integers), scale, offset).reshape(weight.shape)
+    errors = []
+    groups = weight.reshape(OUTPUTS, integers.groups(INPUTS), -1)
+    scale, offset = minmax(groups, integers)
+    nearest = from_integers(to_integers(groups, scale, offset, integers), scale, offset).reshape(weight.shape)
+    for scales in (plain, clipped_by_inputs):
         numbers, scale, offset = Gptq(scales)(weight, statistics.gram, integers, lambda scale: scale)
         values = from_integers(numbers.reshape(groups.shape), scale, offset).reshape(weight.shape)
-        errors[scales] = statistics.output_error(weight, values)
-        assert errors[scales] < 0.9 * statistics.output_error(weight, nearest)
+        errors.append(statistics.output_error(weight, values))
+        assert errors[-1] < 0.9 * statistics.output_error(weight, nearest)
         assert scale.dtype == offset.dtype == np.float32 and numbers.dtype == np.int8
+    assert errors[1] < (0.9 if integers.bits == 4 else 1.0) * errors[0]
 
 
 def test_uncorrelated_inputs_are_rounded_to_nearest(rng):
     """With H a multiple of the identity no column can make good what another one does."""
     weight = rng.standard_normal((OUTPUTS, 64)).astype(np.float32)
     integers = Integers(4, group_size=32)
-    numbers, scale, offset = Gptq(minmax)(weight, 3 * np.eye(64, dtype=np.float32), integers, lambda scale: scale)
+    numbers, scale, offset = Gptq(plain)(weight, 3 * np.eye(64, dtype=np.float32), integers, lambda scale: scale)
     groups = weight.reshape(OUTPUTS, 2, 32)
     np.testing.assert_array_equal(scale, minmax(groups, integers)[0])
     np.testing.assert_array_equal(numbers, to_integers(groups, scale, offset, integers).reshape(weight.shape))
@@ -114,21 +119,21 @@ def test_inputs_that_are_always_zero_or_equal_do_no_harm(rng):
     inputs = rng.standard_normal((40, 64)).astype(np.float32)  # fewer tokens than channels
     inputs[:, 5], inputs[:, 9] = 0, inputs[:, 10]
     gram = inputs.T @ inputs
-    numbers, scale, offset = Gptq(minmax, act_order=True)(weight, gram, Integers(4), lambda scale: scale)
+    numbers, scale, offset = Gptq(plain, act_order=True)(weight, gram, Integers(4), lambda scale: scale)
     assert not numbers[:, 5].any() and np.isfinite(scale).all()
     values = from_integers(numbers[:, None], scale, offset)[:, 0]
     assert np.linalg.norm(inputs @ (values - weight).T) < 0.1 * np.linalg.norm(inputs @ weight.T)
     impossible = np.full_like(gram, 500) - 499 * np.eye(64, dtype=np.float32)  # no Gram matrix
     with pytest.raises(ValueError, match="depend on each other, even with damping 10"):
-        Gptq(minmax)(weight, impossible, Integers(4), lambda scale: scale)
+        Gptq(plain)(weight, impossible, Integers(4), lambda scale: scale)
 
 
 def test_the_given_rounding_of_scales_is_that_of_the_integers(rng):
     weight = rng.standard_normal((OUTPUTS, 64)).astype(np.float32)
     gram = np.cov(rng.standard_normal((64, 200))).astype(np.float32)
-    numbers, scale, _ = Gptq(minmax)(
+    numbers, scale, _ = Gptq(plain)(
         weight, gram, Integers(4), lambda scale: scale.astype(np.float16).astype(np.float32)
     )
     assert (scale == scale.astype(np.float16)).all()
-    exact, _, _ = Gptq(minmax)(weight, gram, Integers(4), lambda scale: scale)
+    exact, _, _ = Gptq(plain)(weight, gram, Integers(4), lambda scale: scale)
     assert (numbers == exact).mean() > 0.9

@@ -4,22 +4,35 @@ A weight's columns are rounded from the first to the last; the error that a colu
 the columns that are still to come, as far as the inputs allow: with ``H = Σ x xᵀ`` and the upper Cholesky factor U of
 its inverse, ``W[:, j:] -= (w_j - q_j) / U_jj * U[j, j:]``. Columns go in blocks, whose effect on all later ones is
 added once.
+
+The scales of a group are those whose rounding errors, weighed by the squares of the inputs, are smallest: cutting off
+some of the range is worth as much as the algorithm itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from mindcoder.checkpoint.quantized.format import Integers
-from mindcoder.quantization.algorithms.registry import Algorithm, Rounding
+from mindcoder.quantization.algorithms.clipping import by_squares, clipped
+from mindcoder.quantization.algorithms.registry import Rounding
 from mindcoder.quantization.rounding import from_integers, to_integers
 
 BLOCK = 128  # columns
 DAMPING = 0.01
 ATTEMPTS = 4  # of a factorization, each with ten times the damping
 DOUBLE_UP_TO = 8192  # inputs; three matrices of 24576² in float64 would be 14 GB
+# A group of columns, float32 [rows, 1, size], and the mean squares of its inputs, [size] -> scale and offset, [rows, 1]
+GroupScales: TypeAlias = "Callable[[np.ndarray, np.ndarray, Integers], tuple[np.ndarray, np.ndarray]]"
+
+
+def clipped_by_inputs(weight: np.ndarray, squares: np.ndarray, integers: Integers) -> tuple[np.ndarray, np.ndarray]:
+    """The scales with the smallest errors, see `clipped`."""
+    return clipped(weight, integers, by_squares(squares[None]))
 
 
 @dataclass(frozen=True)
@@ -27,13 +40,13 @@ class Gptq:
     """The algorithm with its options.
 
     Attributes:
-        scales: chooses scales and offsets of a group of columns, see `Algorithm`.
+        scales: chooses scales and offsets of a group of columns.
         damping: added to the diagonal of H, as a share of its mean.
         act_order: whether the columns with the largest inputs go first. The groups stay neighbouring inputs, with the
             scales of the weight as it was; else those of a group's columns when its turn comes.
     """
 
-    scales: Algorithm
+    scales: GroupScales = clipped_by_inputs
     damping: float = DAMPING
     act_order: bool = False
 
@@ -59,7 +72,7 @@ class Gptq:
         # Columns as rows: each is contiguous.
         columns = np.ascontiguousarray(weight.T)
         columns[unused] = 0
-        groups = _Groups(columns, integers, self.scales, rounded, fixed=self.act_order)
+        groups = _Groups(columns, np.diag(gram), integers, self.scales, rounded, fixed=self.act_order)
         columns = columns[order]
         numbers = np.empty(columns.shape, np.int8)
         for begin in range(0, len(columns), BLOCK):
@@ -101,14 +114,21 @@ class _Groups:
     """The scales of a weight whose columns are rows here, chosen when a group's first column is reached.
 
     Args:
+        squares: of the inputs, ``[in]``.
         fixed: choose them all at once.
     """
 
     def __init__(
-        self, columns: np.ndarray, integers: Integers, scales: Algorithm, rounded: Rounding, fixed: bool
+        self,
+        columns: np.ndarray,
+        squares: np.ndarray,
+        integers: Integers,
+        scales: GroupScales,
+        rounded: Rounding,
+        fixed: bool,
     ) -> None:
         inputs, outputs = columns.shape
-        self._integers, self._scales, self._rounded = integers, scales, rounded
+        self._squares, self._integers, self._scales, self._rounded = squares, integers, scales, rounded
         self._size = integers.group_size or inputs
         self.scale = np.zeros((outputs, inputs // self._size), np.float32)
         self.offset = np.zeros_like(self.scale)
@@ -121,7 +141,7 @@ class _Groups:
         if index % self._size:
             return
         group = np.ascontiguousarray(columns[index : index + self._size].T)[:, None]
-        scale, offset = self._scales(group, self._integers)
+        scale, offset = self._scales(group, self._squares[index : index + self._size], self._integers)
         number = index // self._size
         self.scale[:, number], self.offset[:, number] = self._rounded(scale)[:, 0], offset[:, 0]
 
