@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mindcoder.errors import UserError
+from mindcoder.generate.kv_kinds import KV_CACHES
 
 if TYPE_CHECKING:
     from mindcoder.checkpoint.convert import Conversion
@@ -34,6 +35,7 @@ def load(
     max_length: int | None = None,
     batch: int = 1,
     blocks: int | None = None,
+    kv: str = "float",
     device: str = "auto",
     device_id: int = 0,
     threads: int | None = None,
@@ -52,6 +54,7 @@ def load(
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
         batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
+        kv: keys and values in float, or in int8 with a scale for each head of a token.
         device: auto, CPU or Ascend; auto takes Ascend if there is one.
         device_id: Ascend card.
         threads: CPU threads of the process; by default all cores.
@@ -64,6 +67,7 @@ def load(
     """
     _check_choice("device", device, DEVICES)
     _check_choice("dtype", dtype, WEIGHT_DTYPES)
+    _check_choice("kv", kv, KV_CACHES)
     for name, count in (("max_length", max_length), ("batch", batch), ("blocks", blocks), ("threads", threads)):
         if count is not None:
             _check_positive(name, count)
@@ -84,6 +88,7 @@ def load(
         batch,
         blocks,
         pairs,
+        kv,
     )
     with GRAPH_LOCK, interruptible():
         return open_model(request)
@@ -389,6 +394,7 @@ def quantize(
     tokenizer: str | Path | None = None,
     template: str | None = None,
     format: str | None = None,
+    activations: str | None = None,
     max_shard_bytes: int | str = "5GB",
     overwrite: bool = False,
     device: str = "auto",
@@ -401,9 +407,9 @@ def quantize(
     Args:
         source: anything that `convert` reads, in floating point.
         target: folder to write; `load` reads it, and so do all verbs.
-        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits.
         group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
-            an output with w8a16.
+            an output with 8 bits.
         symmetric: whether zero is the integer 0; else every scale has an offset.
         algorithm: minmax or mse, which look at the weights alone; gptq or awq, which need ``calibration``.
         fallback: regular expressions of whole module names, as Hugging Face's files have them, that stay in floating
@@ -419,7 +425,9 @@ def quantize(
         tokenizer: vocabulary file or folder, if ``source`` has none.
         template: prompt template of instructions; by default the one that the model was trained with, else its
             family's.
-        format: msmodelslim or compressed-tensors; by default the former with w8a16, the latter with w4a16.
+        format: msmodelslim or compressed-tensors; by default the former with 8 bits, the latter with w4a16.
+        activations: with w8a8: dynamic, by default, gives each token a scale of its own; static gives all of a layer
+            one, from the range on the ``calibration`` texts.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
         device, device_id, threads: as of `load`; only calibration runs the model.
@@ -435,7 +443,7 @@ def quantize(
     from mindcoder.checkpoint.quantized.formats import FORMATS
     from mindcoder.quantization.algorithms.registry import NAMES
     from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES, CalibrationOptions
-    from mindcoder.quantization.run import GROUP_SIZES, METHODS, QuantizeRequest
+    from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS, QuantizeRequest
     from mindcoder.quantization.run import quantize as run
 
     _check_choice("method", method, tuple(METHODS))
@@ -443,6 +451,8 @@ def quantize(
     _check_choice("device", device, DEVICES)
     if format is not None:
         _check_choice("format", format, tuple(FORMATS))
+    if activations is not None:
+        _check_choice("activations", activations, ACTIVATIONS)
     if group_size not in (None, *GROUP_SIZES):
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
     if threads is not None:
@@ -474,6 +484,7 @@ def quantize(
         texts,
         act_order,
         smooth,
+        activations,
     )
     if texts is None:
         return run(request)

@@ -13,7 +13,7 @@ from mindcoder.cli.weight_verbs import byte_size
 from mindcoder.data.prompt import TEMPLATES
 from mindcoder.quantization.algorithms.registry import NAMES
 from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES
-from mindcoder.quantization.run import GROUP_SIZES, METHODS
+from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS
 
 
 def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
         "--group_size",
         type=int,
         choices=GROUP_SIZES,
-        help="neighbouring inputs that share a scale; default: 128 with w4a16, all inputs of an output with w8a16",
+        help="neighbouring inputs that share a scale; default: 128 with w4a16, all inputs of an output with 8 bits",
     )
     around = parser.add_mutually_exclusive_group()
     around.add_argument(
@@ -43,6 +43,12 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
     )
     _add_calibration_flags(parser)
     parser.add_argument(
+        "--activations",
+        choices=ACTIVATIONS,
+        help="with w8a8: dynamic, the default, gives each token a scale of its own; static gives all one, from the "
+        "texts of --calibration",
+    )
+    parser.add_argument(
         "--fallback",
         metavar="REGEX[,REGEX]",
         help="modules that stay in floating point: regular expressions of whole names in Hugging Face's files, such as "
@@ -50,7 +56,7 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
         "on the calibration texts",
     )
     parser.add_argument(
-        "--format", choices=list(FORMATS), help="default: msmodelslim with w8a16, compressed-tensors with w4a16"
+        "--format", choices=list(FORMATS), help="default: msmodelslim with 8 bits, compressed-tensors with 4"
     )
     parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
@@ -110,6 +116,7 @@ def quantize_verb(arguments: argparse.Namespace) -> int:
         tokenizer=arguments.tokenizer,
         template=arguments.template,
         format=arguments.format,
+        activations=arguments.activations,
         max_shard_bytes=arguments.max_shard_size,
         overwrite=arguments.overwrite,
         device=arguments.device_target,

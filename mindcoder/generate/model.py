@@ -24,6 +24,7 @@ from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.exported_manifest import read_exported_manifest
+from mindcoder.generate.kv_kinds import FLOAT
 from mindcoder.generate.loaded_model import Model
 from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.locations import is_exported
@@ -51,6 +52,7 @@ class ModelRequest:
         batch: sequences computed together.
         blocks: cache blocks; by default every sequence of the batch fits at full length.
         adapters: names and paths of adapters on this model, one of which a request may choose.
+        kv: how keys and values are kept, of `KV_CACHES`.
     """
 
     path: str
@@ -61,6 +63,7 @@ class ModelRequest:
     batch: int = 1
     blocks: int | None = None
     adapters: tuple[tuple[str, str], ...] = ()
+    kv: str = FLOAT
 
 
 def open_model(request: ModelRequest) -> Model:
@@ -102,6 +105,7 @@ def open_model(request: ModelRequest) -> Model:
     fitting = fitting_weights(weights, config)
     decoder = Decoder(config, empty=True)
     log.info("weights from %s", load_weights(decoder, fitting).describe())
+    decoder.kv_cache = request.kv
     engine = Engine(
         decoder,
         request.batch,
@@ -125,11 +129,13 @@ def open_exported(request: ModelRequest) -> Model:
     """The model in a folder that ``export`` has written; ``request.dtype`` is the graphs' own.
 
     Raises:
-        UserError: the folder is damaged, an adapter is asked for, or more than was exported.
+        UserError: the folder is damaged, an adapter or another cache is asked for, or more than was exported.
     """
     folder = Path(request.path)
     if request.adapters:
         raise UserError("is an exported model, which takes no adapters: merge one with export --adapter", folder)
+    if request.kv != FLOAT:
+        raise UserError(f"is an exported model, whose cache is in its graphs: found --kv {request.kv}", folder)
     manifest = read_exported_manifest(folder)
     file = find_tokenizer(folder) if request.tokenizer is None else Path(request.tokenizer)
     if file is None:
@@ -195,6 +201,7 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
         raise UserError("is an exported model, which takes no draft model", model.decoder.folder)
     draft = Decoder(_config(weights, dtype), empty=True)
     log.info("draft from %s", load_weights(draft, fitting).describe())
+    draft.kv_cache = model.decoder.kv_cache
     engine = model.engine
     speculative = SpeculativeDecoder(
         model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat
+from mindcoder.checkpoint.quantized.format import STATIC, Integers, LayerShape, QuantizedFormat, StaticInput
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightRule
 from mindcoder.progress import tqdm
+from mindcoder.quantization.activations import output_error, static_input
 from mindcoder.quantization.algorithms.awq import channel_scales
 from mindcoder.quantization.algorithms.clipping import by_gram, clipped
 from mindcoder.quantization.algorithms.gptq import Gptq
@@ -103,6 +104,7 @@ class QuantizedModule:
         scale, offset: float32 ``[out, groups]``.
         values: what the numbers stand for, float32 ``[out, in]``.
         report: its errors.
+        input: how activations become integers, if by one scale.
     """
 
     shape: LayerShape
@@ -111,6 +113,7 @@ class QuantizedModule:
     offset: np.ndarray
     values: np.ndarray
     report: LayerReport
+    input: StaticInput | None = None
 
 
 def calibrate(
@@ -202,11 +205,14 @@ def _quantize(
     engines fuse them.
     """
     beside: dict[int, list[tuple[WeightRule, QuantizedModule]]] = {}
+    biases = {rule.huggingface: rule for rule in layer.rules if rule.huggingface.endswith(".bias")}
     for rule in layer.rules:
         module = rule.huggingface.removesuffix(".weight")
         if module in shapes and rule.huggingface.endswith(".weight"):
             seen = inputs[next(iter(layer.modules(rule)))]
-            quantized = _quantized(shapes[module], layer.tensor(rule), seen, method)
+            bias = biases.get(f"{module}.bias")
+            added = None if bias is None else layer.tensor(bias)
+            quantized = _quantized(shapes[module], layer.tensor(rule), added, seen, method)
             beside.setdefault(id(seen), []).append((rule, quantized))
     for modules in beside.values():
         worst = max((item for _, item in modules), key=lambda item: item.report.output_error or 0.0)
@@ -228,12 +234,17 @@ def _reason(item: QuantizedModule, worst: QuantizedModule, threshold: float | No
 
 
 def _quantized(
-    shape: LayerShape, weight: np.ndarray, inputs: InputStatistics, method: CalibratedMethod
+    shape: LayerShape,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    inputs: InputStatistics,
+    method: CalibratedMethod,
 ) -> QuantizedModule:
     """A linear layer in integers.
 
     Args:
         weight: float32 ``[out, in]``, Hugging Face's rows, scales folded in.
+        bias: float32 ``[out]``, if there is one.
         inputs: that it reads.
     """
     integers, rounded = method.integers, method.form.scale_dtype(shape)
@@ -247,8 +258,16 @@ def _quantized(
     measured = Measured()
     measured.add(groups, values)
     values = values.reshape(weight.shape)
-    report = measured.report(shape.module, integers, inputs.output_error(weight, values))
-    return QuantizedModule(shape, numbers, scale, offset, values, report)
+    if not integers.activations:
+        report = measured.report(shape.module, integers, inputs.output_error(weight, values))
+        return QuantizedModule(shape, numbers, scale, offset, values, report)
+    static = None
+    if integers.activations == STATIC:
+        static = static_input(inputs, numbers, bias, method.form.has_input_offset)
+    error = output_error(weight, values, inputs.sample, integers, static)
+    return QuantizedModule(
+        shape, numbers, scale, offset, values, measured.report(shape.module, integers, error), static
+    )
 
 
 def _numbers(
@@ -282,6 +301,9 @@ def _written(item: QuantizedModule, method: CalibratedMethod, spool: Spool) -> l
     for small in form.beside(item.shape, integers):
         values = small.make(item.scale, item.offset).reshape(small.form.shape)
         tensors.append(spool.put(small.form.name, small.form.dtype, values))
+    if item.input is not None:
+        for own in form.beside_static(item.shape, integers):
+            tensors.append(spool.put(own.form.name, own.form.dtype, own.make(item.scale, item.input)))
     return tensors
 
 

@@ -47,7 +47,7 @@ class QuantizationReport:
     """A quantized model.
 
     Attributes:
-        method: ``W8A16`` or ``W4A16``.
+        method: ``W8A16``, ``W4A16``, ``W8A8`` or ``W8A8_DYNAMIC``.
         algorithm, symmetric, format: as asked for.
         layers: those in integers, in the model's order.
         kept: modules in floating point, with the reason.

@@ -14,7 +14,7 @@ from pathlib import Path
 from mindcoder.checkpoint.convert import SHARD_BYTES, huggingface_config, write_beside_huggingface, write_json
 from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat
+from mindcoder.checkpoint.quantized.format import DYNAMIC, STATIC, Integers, LayerShape, QuantizedFormat
 from mindcoder.checkpoint.quantized.formats import FORMATS
 from mindcoder.checkpoint.safetensors_file import WritableTensor, write_safetensors
 from mindcoder.checkpoint.stored_weights import Weights
@@ -37,8 +37,10 @@ from mindcoder.tokenizer import load_tokenizer
 METHODS: Mapping[str, tuple[int, int, str]] = {
     "w8a16": (8, 0, "msmodelslim"),
     "w4a16": (4, 128, "compressed-tensors"),
+    "w8a8": (8, 0, "msmodelslim"),
 }
 GROUP_SIZES = (32, 64, 128, 256)
+W8A8, ACTIVATIONS = "w8a8", (DYNAMIC, STATIC)
 SPOOL = "calibrated"  # folder within the staging directory
 
 
@@ -62,6 +64,7 @@ class QuantizeRequest:
         calibration: texts to choose the integers by; None without.
         act_order: GPTQ rounds the columns with the largest inputs first.
         smooth: strength of SmoothQuant; None without.
+        activations: with w8a8, one of `ACTIVATIONS`, see `Integers`; by default the first.
     """
 
     source: str
@@ -78,6 +81,7 @@ class QuantizeRequest:
     calibration: CalibrationOptions | None = None
     act_order: bool = False
     smooth: float | None = None
+    activations: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +139,7 @@ def quantize(request: QuantizeRequest) -> Quantization:
             format or each other.
         NoSpaceError: the disk is too small.
     """
-    bits, group_size, named = METHODS[request.method]
-    size = group_size if request.group_size is None else request.group_size
-    integers, form = Integers(bits, request.symmetric, size), FORMATS[request.form or named]
+    integers, form = _integers(request), FORMATS[request.form or METHODS[request.method][2]]
     form.check(integers)
     patterns, threshold = split_fallback(request.fallback)
     _check_options(request, threshold)
@@ -191,6 +193,24 @@ def quantize(request: QuantizeRequest) -> Quantization:
     return Quantization(report, request.target, time.perf_counter() - began)
 
 
+def _integers(request: QuantizeRequest) -> Integers:
+    """What linear layers become.
+
+    Raises:
+        UserError: options do not fit each other.
+    """
+    bits, group_size, _ = METHODS[request.method]
+    size = group_size if request.group_size is None else request.group_size
+    if request.method != W8A8:
+        if request.activations is not None:
+            raise UserError(f"--activations: found --method {request.method}, expected {W8A8}")
+        return Integers(bits, request.symmetric, size)
+    if size or not request.symmetric:
+        found = f"--group_size {size}" if size else "--asymmetric"
+        raise UserError(f"--method {W8A8}: found {found}, expected symmetric weights with a scale for each output")
+    return Integers(bits, True, 0, request.activations or DYNAMIC)
+
+
 def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
     """Refuse what needs calibration texts without them, and options of another algorithm.
 
@@ -201,6 +221,7 @@ def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
         f"--algorithm {request.algorithm}": request.algorithm in FROM_DATA,
         "--smooth": request.smooth is not None,
         "--fallback auto": threshold is not None,
+        f"--activations {STATIC}": request.activations == STATIC,
     }
     for option, is_asked in needing.items():
         if is_asked and request.calibration is None:
