@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mindcoder.api import load
-from mindcoder.cli.arguments import add_device_target_flag, number, positive, seed_number
+from mindcoder.cli.arguments import add_device_target_flag, add_kv_flag, number, positive, seed_number
 from mindcoder.data.prompt import TEMPLATES
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     parser.add_argument(
         "--blocks", type=positive, metavar="N", help="KV cache blocks of 16 tokens; default: all that fit"
     )
+    add_kv_flag(parser)
     add_device_target_flag(parser)
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -105,6 +106,7 @@ def open_flagged_model(arguments: argparse.Namespace) -> Model:
         max_length=arguments.max_length,
         batch=arguments.max_batch_size,
         blocks=arguments.blocks,
+        kv=arguments.kv,
         device=arguments.device_target,
         threads=arguments.threads,
     )

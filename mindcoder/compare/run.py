@@ -10,9 +10,10 @@ from mindcoder.compare.comparison import Comparison
 from mindcoder.compare.measures import Measures
 from mindcoder.compare.source import ModelSource, described_by, fit, is_adapter, load, open_source
 from mindcoder.compare.texts import TextReader, find_texts
+from mindcoder.data.text_format import chosen_template
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
-from mindcoder.generate.model import check_model_tokenizer, chosen_template
+from mindcoder.generate.model import check_model_tokenizer
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 

@@ -6,6 +6,7 @@ Datasets, runs, checkpoints and exports record it, so that a model is prompted t
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from mindcoder.data.prompt import TEMPLATES
 from mindcoder.errors import UserError
 from mindcoder.files import read_json_object, write_text
 from mindcoder.tokenizer.fingerprint import TokenizerPrint
+
+log = logging.getLogger(__name__)
 
 FORMAT_FILE = "mindcoder.json"
 STATE_KEY = "text_format"  # key in the state of a training checkpoint
@@ -48,6 +51,25 @@ class TextFormat:
 
 
 UNKNOWN = TextFormat()
+
+
+def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
+    """The template that questions are filled into; says so where it is not the one that the model was trained with.
+
+    Args:
+        asked: by the user.
+        trained: what the weights say.
+        otherwise: where neither names one.
+
+    Raises:
+        UserError: no such template.
+    """
+    template = asked or trained.template or otherwise
+    if template not in TEMPLATES:
+        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
+    if trained.template not in (None, template):
+        log.warning("template %s is used; the model was trained with %s", template, trained.template)
+    return template
 
 
 def text_format_of(values: Mapping[str, Any], file: Path | str) -> TextFormat:

@@ -10,6 +10,7 @@ from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Field
 from mindcoder.families.gguf_form import GgufForm
 from mindcoder.families.prompt_template import PromptTemplate
+from mindcoder.families.scale_folds import ScaleFold, pre_norm_folds
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightTable
 from mindcoder.sections.decoder_section import DecoderSection
@@ -97,6 +98,7 @@ class Family:
         infill: fill-in-the-middle tokens of its models, of which a vocabulary has one set.
         mindformers: what the family is called in MindFormers.
         gguf: the family in GGUF files; None if they cannot say it.
+        scale_folds: where a layer takes scales of a linear layer's inputs, see `mindcoder.families.scale_folds`.
     """
 
     model_type: str
@@ -113,6 +115,7 @@ class Family:
     infill: tuple[InfillTokens, ...] = ()
     mindformers: tuple[MindFormersClasses, ...] = ()
     gguf: GgufForm | None = None
+    scale_folds: Callable[[TransformerConfig], tuple[ScaleFold, ...]] = pre_norm_folds
 
     def __post_init__(self) -> None:
         types = get_args(self.section.model_fields["type"].annotation)

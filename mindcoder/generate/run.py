@@ -141,6 +141,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     mine = range(comm.mesh.data_index, len(prompts), comm.mesh.data)
     decoder = build_part(comm, network, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, weights).describe())
+    decoder.kv_cache = request.kv
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)
     several = model.eos_ids if len(model.eos_ids) > 1 else []  # a single one is the family's default or the tokenizer's

@@ -21,14 +21,14 @@ from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import FittingWeights, load_weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.compare.source import ModelSource, is_adapter, open_source
-from mindcoder.data.text_format import TextFormat, write_text_format
+from mindcoder.data.text_format import TextFormat, chosen_template, write_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import honour_umask, require_space, staging_directory
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, chunk_size
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
-from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, chosen_template, generation_network
+from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, generation_network
 from mindcoder.locations import path_of
 from mindcoder.mindir.mindir_file import VariablesFile, write_graph
 from mindcoder.mindir.step import ExportedStep, exported_step

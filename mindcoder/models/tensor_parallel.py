@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindcoder.families.parameter_names import LORA_A, LORA_B, OFFSET, SCALE, ParameterName
+from mindcoder.families.parameter_names import INPUT, LORA_A, LORA_B, OFFSET, SCALE, ParameterName
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
@@ -67,7 +67,7 @@ def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool
         return OUTPUT_AXIS if vocabulary and name in TOKEN_TABLES else None
     shard = linear_shard(parameter.module, config, size)
     if shard is Shard.COLUMN:
-        return None if parameter.part == LORA_A else OUTPUT_AXIS  # A [rank, in] has no output features
+        return None if parameter.part in (LORA_A, INPUT) else OUTPUT_AXIS  # A [rank, in] has no output features
     return INPUT_AXIS if shard is Shard.ROW and parameter.part in PARTS_BY_INPUT else None
 
 

@@ -9,6 +9,8 @@
 struct Quantization {
   const float *scale = nullptr, *offset = nullptr;
   int64_t groups = 1;
+  // How activations become integers, too, scale and offset (`Rounding` of int8.h); null: they stay floats.
+  const float *input = nullptr;
 };
 
 // A linear layer's weight [outputs, inputs].
@@ -49,5 +51,5 @@ struct Rows {
 };
 
 // The result of a row has the same bits whatever the other rows and the number of threads; it depends only on whether
-// the row is a prefill token.
+// the row is a prefill token, and where activations become integers not even on that.
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y);

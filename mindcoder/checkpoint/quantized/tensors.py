@@ -77,12 +77,17 @@ class QuantizedTensor:
         offset: ``[out, groups]``; None if it is zero.
         order: int32 ``[in]``, the group of each input, where groups are no neighbouring inputs; the network keeps such
             weights in floating point.
+        input: float32 ``[2]``, scale and offset of activations, zeros if each token has its own; None if they stay in
+            floating point.
+        activations: as of `mindcoder.checkpoint.quantized.format.Integers`.
     """
 
     weight: StoredTensor
     scale: StoredTensor
     offset: StoredTensor | None = None
     order: StoredTensor | None = None
+    input: StoredTensor | None = None
+    activations: str = ""
 
     @property
     def bits(self) -> int:

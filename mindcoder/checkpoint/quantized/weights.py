@@ -11,10 +11,11 @@ from mindcoder.checkpoint.companions import find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceWeights, config_of
 from mindcoder.checkpoint.huggingface_names import split_plans
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.quantized.format import method_name
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import OFFSET, SCALE, ParameterName
+from mindcoder.families.parameter_names import INPUT, OFFSET, SCALE, ParameterName
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 
@@ -37,12 +38,12 @@ class QuantizedWeights(HuggingFaceWeights):
     @property
     def quantization(self) -> str:
         """How the weights are kept: ``W8A16``, ``W4A16 in groups of 128``."""
-        kinds: dict[int, set[int]] = {}
+        kinds: dict[str, set[int]] = {}
         for tensor in (item for item in self.quantized.values() if item.order is None):
-            kinds.setdefault(tensor.bits, set()).update({tensor.group_size} - {0})
+            kinds.setdefault(method_name(tensor.bits, tensor.activations), set()).update({tensor.group_size} - {0})
         return ", ".join(
-            f"W{bits}A16" + (f" in groups of {' or '.join(map(str, sorted(sizes)))}" if sizes else "")
-            for bits, sizes in sorted(kinds.items())
+            method + (f" in groups of {' or '.join(map(str, sorted(sizes)))}" if sizes else "")
+            for method, sizes in sorted(kinds.items())
         )
 
     def stored_parameters(self, config: TransformerConfig) -> dict[str, TensorPlan]:
@@ -62,6 +63,10 @@ class QuantizedWeights(HuggingFaceWeights):
                     split = split_plans(replace(rule, ours=ours), stored, config)
                     floats = None if part == "weight" else "F32"
                     plans.update({name: plan.with_dtype(floats) for name, plan in split.items()})
+            if tensor.input is not None:
+                rounding = tensor.input
+                names = [f"{name.removesuffix('weight')}{INPUT}" for name in rule.ours]
+                plans.update({name: TensorPlan(name, rounding.shape, "F32", (rounding,)) for name in names})
         return plans
 
     def _bare(self, module: str, config: TransformerConfig) -> str:
@@ -79,6 +84,7 @@ def folder_of(
     tensors: Mapping[str, StoredTensor],
     used: Collection[str],
     quantized: Mapping[str, QuantizedTensor],
+    biases: Mapping[str, StoredTensor] = {},
 ) -> dict[str, Any]:
     """The attributes of `QuantizedWeights` for a folder.
 
@@ -87,6 +93,7 @@ def folder_of(
         tensors: all of the folder's.
         used: names of those that belong to quantized modules.
         quantized: these modules.
+        biases: those that are stored otherwise than as ``bias``, by the module's name.
 
     Raises:
         UserError: another tensor has integers, or ``config.json`` describes an unsupported model.
@@ -99,11 +106,19 @@ def folder_of(
     return {
         "path": path,
         "config": config_of(values, path / "config.json"),
-        "tensors": {**floats, **weights},
+        "tensors": {**floats, **weights, **{f"{module}.bias": bias for module, bias in biases.items()}},
         "companions": find_companions(path),
         "huggingface_config": values,
         "quantized": quantized,
     }
+
+
+def biased_modules(config: TransformerConfig) -> set[str]:
+    """Names of the modules that have a bias in a network of ``config``, with and without the whole model's prefix."""
+    table = family_of(config.model_type).weights
+    names = [rule.huggingface for rule in table.expand(config) if rule.huggingface.endswith(".bias")]
+    modules = {name.removesuffix(".bias") for name in names}
+    return modules | {name.removeprefix(table.prefix) for name in modules}
 
 
 def module_parts(
