@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from mindcoder.data.conversation import TOOL_RESULT
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import OWN, TEMPLATES
 from mindcoder.data.text_format import TextFormat
 from mindcoder.files import read_json_object, write_text
 
@@ -59,10 +59,14 @@ def chat_template(name: str, adds_bos: bool) -> str | None:
 
 
 def write_chat_template(folder: Path, text_format: TextFormat) -> None:
-    """Set the chat template of a Hugging Face folder's tokenizer to the template the model was trained with."""
+    """Set the chat template of a Hugging Face folder's tokenizer to the template the model was trained with.
+
+    The model's own one lies there already.
+    """
     file = folder / TOKENIZER_CONFIG
-    if text_format.template is None or not file.is_file():
+    if text_format.template in (None, OWN) or not file.is_file():
         return
+    assert text_format.template is not None
     adds_bos = text_format.tokenizer is not None and text_format.tokenizer.adds_bos
     jinja = chat_template(text_format.template, adds_bos)
     if jinja is None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.data.readers.fields import Fields
+from mindcoder.data.readers.tools import with_tools
 from mindcoder.data.readers.turns import read_turns
 from mindcoder.errors import UserError, single_line
 from mindcoder.generate.answer_options import AnswerOptions, Options, shown
@@ -54,7 +55,7 @@ class Model:
         decoder: the network with its weights, or an exported one.
         engine: computes the answers; its requests share a batch.
         tokenizer: of the model.
-        template: of `mindcoder.data.prompt.TEMPLATES`, which `chat` fills in.
+        template: of `mindcoder.data.prompt.TEMPLATE_NAMES`, which `chat` fills in.
     """
 
     def __init__(
@@ -158,23 +159,35 @@ class Model:
         self,
         messages: str | Sequence[Mapping[str, Any]],
         *,
+        tools: Sequence[Mapping[str, Any]] = (),
         stream: Literal[False] = False,
         **options: Unpack[Options],
     ) -> Answer: ...
 
     @overload
     def chat(
-        self, messages: str | Sequence[Mapping[str, Any]], *, stream: Literal[True], **options: Unpack[Options]
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        stream: Literal[True],
+        **options: Unpack[Options],
     ) -> Generator[str, None, None]: ...
 
     def chat(
-        self, messages: str | Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Unpack[Options]
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        stream: bool = False,
+        **options: Unpack[Options],
     ) -> Any:
         """Answer the last message of a conversation, in the model's template.
 
         Args:
             messages: OpenAI's form, ``[{"role": "user", "content": "…"}]``, with the roles system, user, assistant
                 and tool; a text is a single question.
+            tools: functions that the model may call, in OpenAI's form; its calls come as text.
             stream: give the text as it comes.
             options: see `AnswerOptions`.
 
@@ -187,10 +200,13 @@ class Model:
         """
         wanted = AnswerOptions(**options)
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        return self._answer([self.encode_chat(turns)], wanted, True, stream)
+        return self._answer([self.encode_chat(turns, tools)], wanted, True, stream)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids of a conversation in the model's template, up to the beginning of the next answer.
+
+        Args:
+            tools: see `chat`.
 
         Raises:
             UserError: the messages are no conversation that ends with a question.
@@ -204,6 +220,9 @@ class Model:
             )
             if fields.unread():
                 raise ValueError(f"unknown field {', '.join(fields.unread())}")
+            if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
+                raise ValueError("tools: expected a list of objects")
+            turns = with_tools(turns, [dict(tool) for tool in tools])
             return encode_conversation(turns, self.template, self.tokenizer)
         except ValueError as error:
             raise UserError(f"messages: {single_line(str(error), 300)}") from None

@@ -15,7 +15,8 @@ from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
-from mindcoder.data.prompt import PLAIN, TEMPLATES
+from mindcoder.data.own_template import end_ids, own_or, template_of
+from mindcoder.data.prompt import OWN, PLAIN, TEMPLATE_NAMES
 from mindcoder.data.text_format import TextFormat, check_tokenizer, read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
@@ -76,8 +77,8 @@ def open_model(request: ModelRequest) -> Model:
     tokenizer = model_tokenizer(request, weights)
     check_model_tokenizer(tokenizer, weights.text_format, request.path)
     family = family_of(weights.config.model_type)
-    template = chosen_template(request.template, weights.text_format, family.default_template)
-    if weights.text_format.template is None and request.template != PLAIN:
+    template = chosen_template(request.template, weights.text_format, family.default_template, tokenizer)
+    if weights.text_format.template is None and template not in (PLAIN, OWN):
         remark = remark_on(template, weights.companions, tokenizer)
         if remark is not None:
             log.warning(remark)
@@ -105,7 +106,7 @@ def open_model(request: ModelRequest) -> Model:
         decoder,
         request.batch,
         max_length,
-        stop_ids(weights, tokenizer, request.tokenizer is None),
+        stop_ids(weights, tokenizer, request.tokenizer is None).union(answer_ends(template, tokenizer)),
         min(tokenizer.vocab_size, config.vocab_size),
         LARGEST_CHUNK,
         blocks=request.blocks,
@@ -135,13 +136,14 @@ def open_exported(request: ModelRequest) -> Model:
         raise UserError("has no tokenizer with it; name one with --tokenizer", folder)
     tokenizer, trained = load_tokenizer(file), read_text_format(folder)
     check_model_tokenizer(tokenizer, trained, folder)
-    template = chosen_template(request.template, trained, family_of(manifest.config.model_type).default_template)
+    otherwise = family_of(manifest.config.model_type).default_template
+    template = chosen_template(request.template, trained, otherwise, tokenizer)
     decoder = ExportedDecoder(folder, manifest)
     engine = Engine(
         decoder,
         request.batch,
         request.max_length or manifest.max_length,
-        manifest.stop_ids,
+        manifest.stop_ids.union(answer_ends(template, tokenizer)),
         min(tokenizer.vocab_size, manifest.config.vocab_size),
         blocks=request.blocks or manifest.blocks - 1,
     )
@@ -149,23 +151,35 @@ def open_exported(request: ModelRequest) -> Model:
     return Model(folder.resolve().name, decoder, engine, tokenizer, template)
 
 
-def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
+def chosen_template(
+    asked: str | None, trained: TextFormat, otherwise: str, tokenizer: CodeTokenizer | None = None
+) -> str:
     """The template that questions are filled into; says so where it is not the one that the model was trained with.
 
     Args:
         asked: by the user.
         trained: what the weights say.
-        otherwise: where neither names one.
+        otherwise: where neither names one, and the model has no chat template of its own.
+        tokenizer: with which that lies.
 
     Raises:
-        UserError: no such template.
+        UserError: no such template, or the model's own is asked for and is missing or damaged.
     """
-    template = asked or trained.template or otherwise
-    if template not in TEMPLATES:
-        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
+    template = asked or trained.template or own_or(tokenizer, otherwise)
+    if template not in TEMPLATE_NAMES:
+        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATE_NAMES)}")
     if trained.template not in (None, template):
         log.warning("template %s is used; the model was trained with %s", template, trained.template)
+    if template == OWN and tokenizer is not None:
+        own = template_of(tokenizer)
+        if trained.chat_template not in (None, own.digest):
+            log.warning("%s is not the chat_template that the model was trained with", own.source)
     return template
+
+
+def answer_ends(template: str, tokenizer: CodeTokenizer) -> frozenset[int]:
+    """Ids that end an answer in a model's own template, beside the model's end tokens; none for ours."""
+    return end_ids(tokenizer) if template == OWN else frozenset()
 
 
 def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, path: str | Path, whose: str = "") -> None:

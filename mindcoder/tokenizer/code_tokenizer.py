@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 from mindcoder.errors import UserError
 from mindcoder.files import output_target, replacing
+from mindcoder.tokenizer.chat_template import DEFAULT, WITH_TOOLS, ChatTemplate
 from mindcoder.tokenizer.special_tokens import INFILL_TOKENS, InfillTokens, SpecialTokens
 
 
@@ -21,6 +24,7 @@ class CodeTokenizer:
         backend: the tokenizer.
         special: end, padding and beginning of text. A padding token missing from the vocabulary gets the next free id;
             by default padding is the unknown token if there is one (as in Llama), else the end of text.
+        chat_template: the model's own, if one lies with the tokenizer.
 
     Attributes:
         eos_id, pad_id: ids.
@@ -31,9 +35,15 @@ class CodeTokenizer:
         UserError: the vocabulary lacks the end-of-text token.
     """
 
-    def __init__(self, backend: Tokenizer, special: SpecialTokens = SpecialTokens()) -> None:
+    def __init__(
+        self,
+        backend: Tokenizer,
+        special: SpecialTokens = SpecialTokens(),
+        chat_template: ChatTemplate | None = None,
+    ) -> None:
         self.backend = backend
         self.special = special
+        self.chat_template = chat_template
         self.eos_id: int = self._known(special.eos, "ends every text")
         self.bos_id = self._known(special.bos or "", "begins every text") if special.add_bos else None
         if special.pad is None:
@@ -69,6 +79,20 @@ class CodeTokenizer:
         """
         ids = self.backend.encode(text, add_special_tokens=False).ids
         return ids if self.bos_id is None else [self.bos_id, *ids]
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of what a chat template has rendered: it writes the beginning-of-text token itself."""
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids as `encode_rendered`, and the characters (begin, end) that each of them covers."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    @cached_property
+    def added_texts(self) -> tuple[str, ...]:
+        """Texts of the tokens that are taken whole wherever they stand, such as ``<|im_end|>``."""
+        return tuple(token.content for token in self.backend.get_added_tokens_decoder().values())
 
     def encode_at(self, text: str, position: int) -> tuple[list[int], int]:
         """Token ids, and the index of the token that contains the character at ``position`` (number of tokens if
@@ -121,6 +145,8 @@ class CodeTokenizer:
             "pad_token": backend.id_to_token(self.pad_id),
             "clean_up_tokenization_spaces": False,
         }
+        if self.chat_template is not None and not self.chat_template.problem:
+            config = _with_template(config, self.chat_template)
         with tempfile.TemporaryDirectory(prefix=".", dir=directory) as staging:
             backend.save(f"{staging}/tokenizer.json")
             backend.model.save(staging)
@@ -131,6 +157,17 @@ class CodeTokenizer:
             for file in finished:
                 with replacing(directory / file.name) as stream:
                     stream.write(file.read_bytes())
+
+
+def _with_template(config: dict[str, Any], template: ChatTemplate) -> dict[str, Any]:
+    """The settings with a chat template, and the special tokens just as the template sees them."""
+    tokens = {name: value for name, value in config.items() if not name.endswith("_token") or name == "pad_token"}
+    if template.with_tools is None:
+        written: Any = template.text
+    else:
+        named = {DEFAULT: template.text, WITH_TOOLS: template.with_tools}
+        written = [{"name": name, "template": text} for name, text in named.items()]
+    return {**tokens, "eos_token": config["eos_token"], **template.variables, "chat_template": written}
 
 
 def begin_with(token: str, index: int) -> processors.TemplateProcessing:
