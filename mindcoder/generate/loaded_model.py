@@ -23,6 +23,7 @@ from mindcoder.generate.text import StoppedText
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.infill import Repository
 
 Prompt = str | Sequence[int]  # a text, or its token ids
 
@@ -92,6 +93,7 @@ class Model:
         prompt: str,
         *,
         suffix: str | None = None,
+        repository: Repository | None = None,
         stream: Literal[False] = False,
         **options: Unpack[Options],
     ) -> Answer: ...
@@ -102,6 +104,7 @@ class Model:
         prompt: str,
         *,
         suffix: str | None = None,
+        repository: Repository | None = None,
         stream: Literal[True],
         **options: Unpack[Options],
     ) -> Generator[str, None, None]: ...
@@ -112,6 +115,7 @@ class Model:
         prompt: Sequence[Prompt] | Sequence[int],
         *,
         suffix: None = None,
+        repository: None = None,
         stream: bool = False,
         **options: Unpack[Options],
     ) -> Any: ...
@@ -121,6 +125,7 @@ class Model:
         prompt: Prompt | Sequence[Prompt],
         *,
         suffix: str | None = None,
+        repository: Repository | None = None,
         stream: bool = False,
         **options: Unpack[Options],
     ) -> Any:
@@ -130,6 +135,7 @@ class Model:
             prompt: a text, a list of texts, or token ids in place of a text.
             suffix: what follows the gap after ``prompt``; the answer fills it. Needs a tokenizer with
                 fill-in-the-middle tokens.
+            repository: related files, which come before ``prompt``, and the file's own path; with ``suffix``.
             stream: give the text as it comes.
             options: see `AnswerOptions`.
 
@@ -149,7 +155,9 @@ class Model:
         if suffix is not None:
             if not isinstance(prompt, str) or not isinstance(suffix, str):
                 raise UserError("suffix: expected two texts, the prompt and what follows the gap")
-            encoded = [self.tokenizer.encode_infill(prompt, suffix)]
+            encoded = [self.tokenizer.encode_infill(prompt, suffix, repository or Repository())]
+        elif repository is not None:
+            raise UserError('repository: it belongs to a gap, give suffix too ("" if nothing follows)')
         else:
             encoded = [self._encode(item, index) for index, item in enumerate(prompts)]
         return self._answer(encoded, wanted, single, stream)

@@ -14,7 +14,8 @@ from tokenizers import AddedToken, Tokenizer, normalizers, processors
 from mindcoder.errors import UserError
 from mindcoder.files import output_target, replacing
 from mindcoder.tokenizer.chat_template import DEFAULT, WITH_TOOLS, ChatTemplate
-from mindcoder.tokenizer.special_tokens import INFILL_TOKENS, InfillTokens, SpecialTokens
+from mindcoder.tokenizer.infill import Repository, marks_in, texts_before
+from mindcoder.tokenizer.special_tokens import InfillTokens, SpecialTokens
 
 
 class CodeTokenizer:
@@ -53,7 +54,7 @@ class CodeTokenizer:
             if backend.token_to_id(special.pad) is None:
                 backend.add_special_tokens([AddedToken(special.pad, normalized=False, special=True)])
             self.pad_id = backend.token_to_id(special.pad)
-        self.infill = next((item for item in INFILL_TOKENS if backend.token_to_id(item.prefix) is not None), None)
+        self.infill = marks_in(lambda token: backend.token_to_id(token) is not None)
         self._inner = _without_leading_space(backend) if self.infill is not None else backend
 
     def _known(self, token: str, purpose: str) -> int:
@@ -70,8 +71,11 @@ class CodeTokenizer:
     @property
     def stop_ids(self) -> list[int]:
         """Ids that end generation."""
-        stop = self.infill.stop if self.infill is not None else None
-        return [self.eos_id] + ([] if stop is None else [self._known(stop, "ends a filled gap")])
+        marks = self.infill
+        if marks is None:
+            return [self.eos_id]
+        ends = [self.backend.token_to_id(token) for token in ((marks.stop, *marks.ends) if marks.stop else marks.ends)]
+        return [self.eos_id, *(index for index in ends if index is not None and index != self.eos_id)]
 
     def encode(self, text: str) -> list[int]:
         """Token ids, with the beginning-of-text token if the model expects it; special tokens in the text become
@@ -105,21 +109,38 @@ class CodeTokenizer:
             return encoding.ids, boundary
         return [self.bos_id, *encoding.ids], boundary + 1
 
-    def encode_infill(self, prefix: str, suffix: str) -> list[int]:
-        """Prompt for the text between ``prefix`` and ``suffix``, in prefix-suffix-middle order.
+    def infill_marks(self) -> InfillTokens:
+        """The marks of a gap.
+
+        Raises:
+            UserError: the vocabulary has none.
+        """
+        if self.infill is None:
+            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
+        return self.infill
+
+    def encode_infill(self, prefix: str, suffix: str, repository: Repository = Repository()) -> list[int]:
+        """Prompt for the text between ``prefix`` and ``suffix``, in the order of the model's marks.
 
         Bavarian et al. 2022; for Code Llama the ids of Meta's ``infilling_prompt_tokens``.
+
+        Args:
+            repository: related files and names, which come first.
 
         Raises:
             UserError: the vocabulary has no fill-in-the-middle tokens.
         """
-        marks = self.infill
-        if marks is None:
-            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
-        begin, gap, middle = (self._known(mark, "marks a gap") for mark in (marks.prefix, marks.suffix, marks.middle))
-        before = self.backend.encode(prefix, add_special_tokens=False).ids
+        marks = self.infill_marks()
+        begin, gap = (self._known(mark, "marks a gap") for mark in (marks.prefix, marks.suffix))
+        middle = [self._known(marks.middle, "marks a gap")] if marks.middle else []
+        context, inside = texts_before(marks, repository)
+        before = self.backend.encode(inside + prefix, add_special_tokens=False).ids
         after = self._inner.encode(suffix, add_special_tokens=False).ids
-        return [*([] if self.bos_id is None else [self.bos_id]), begin, *before, gap, *after, middle]
+        start = [] if self.bos_id is None else [self.bos_id]
+        start += self.backend.encode(context, add_special_tokens=False).ids
+        if marks.order == "spm":
+            return [*start, gap, *after, begin, *before, *middle]
+        return [*start, begin, *before, gap, *after, *middle]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Decode ``ids``; incomplete UTF-8 becomes U+FFFD."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mindcoder.data.prompt import OWN, TEMPLATES
 from mindcoder.errors import UserError
-from mindcoder.families.base import InfillTokens
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.files import file_there, write_text
 
 PROMPT, SYSTEM, SUFFIX = "{{ .Prompt }}", "{{ .System }}", "{{ .Suffix }}"
@@ -55,7 +55,8 @@ def _go_template(name: str, infill: InfillTokens | None) -> str | None:
         return None
     text = f"{{{{ if .System }}}}{told}{{{{ else }}}}{plain}{{{{ end }}}}"
     if infill is not None:
-        gap = f"{infill.prefix}{PROMPT}{infill.suffix}{SUFFIX}{infill.middle}"
+        parts = [f"{infill.prefix}{PROMPT}", f"{infill.suffix}{SUFFIX}"]
+        gap = "".join(reversed(parts) if infill.order == "spm" else parts) + infill.middle
         text = f"{{{{ if .Suffix }}}}{gap}{{{{ else }}}}{text}{{{{ end }}}}"
     return text
 

@@ -33,7 +33,8 @@ QWEN = """\
 {%- if m.content %}{{- '\\n' + m.content }}{%- endif %}
 {%- for call in m.tool_calls %}
 {%- set call = call.function if call.function else call %}
-{{- '\\n<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}{{- call.arguments | tojson }}{{- '}\\n</tool_call>' }}
+{{- '\\n<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}{{- call.arguments | tojson }}
+{{- '}\\n</tool_call>' }}
 {%- endfor %}
 {{- '<|im_end|>\\n' }}
 {%- elif m.role == 'tool' %}
@@ -65,7 +66,8 @@ DEEPSEEK_CODER = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% else %}"
     "{{ 'You are an AI programming assistant.\\n' }}{% endif %}{% for m in messages %}"
     "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n' }}"
-    "{% elif m['role'] == 'assistant' %}{{ '### Response:\\n' + m['content'] + '\\n<|EOT|>\\n' }}{% endif %}{% endfor %}"
+    "{% elif m['role'] == 'assistant' %}{{ '### Response:\\n' + m['content'] + '\\n<|EOT|>\\n' }}{% endif %}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}"
 )
 MISTRAL = """\
@@ -96,7 +98,8 @@ PHI3 = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
     "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
