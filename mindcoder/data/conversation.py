@@ -76,7 +76,7 @@ def encode_turns(
     for index, message in enumerate(message for message in messages if message.role != "system"):
         _check_position(index, message)
         if message.role == "assistant":
-            ids = _continue(known.before_answer + message.content, tokenizer)
+            ids = _continue(known.before_answer + message.content + known.after_answer, tokenizer)
             yield [*ids, tokenizer.eos_id], message.learned
             continue
         is_result = message.role == "tool"

@@ -55,7 +55,7 @@ def encode_record(
         question = Message("user", record.instruction, record.input)
         return _in_own_template((question, Message("assistant", record.output)), tokenizer, max_length)
     prompt = build_prompt(record.instruction, record.input, template)
-    answer = TEMPLATES[template].before_answer + record.output
+    answer = TEMPLATES[template].before_answer + record.output + TEMPLATES[template].after_answer
     ids, boundary = tokenizer.encode_at(prompt + answer, len(prompt))
     if boundary >= max_length:
         return None

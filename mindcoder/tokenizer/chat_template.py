@@ -14,6 +14,7 @@ from mindcoder.files import file_there, read_json_object, read_text
 from mindcoder.tokenizer.render_process import CannotRender, Rendered, RenderProcess
 
 JINJA_FILE = "chat_template.jinja"  # transformers prefers it to the key in tokenizer_config.json
+TOOLS_FILE = "additional_chat_templates/tool_use.jinja"  # beside it, as transformers ≥ 4.52 writes named templates
 TOKENIZER_CONFIG = "tokenizer_config.json"
 KEY = "chat_template"
 DEFAULT, WITH_TOOLS = "default", "tool_use"  # of several named ones: the one used, and the one used with tools
@@ -85,16 +86,17 @@ def find_chat_template(files: Mapping[str, Path]) -> tuple[str, str | None, Path
     Raises:
         UserError: it is not a text or a list of named ones.
     """
-    file = files.get(JINJA_FILE)
+    file, tools_file = files.get(JINJA_FILE), files.get(TOOLS_FILE)
     found: Any
+    with_tools: Any = None
     if file is not None and file_there(file):
         found = read_text(file)
+        with_tools = read_text(tools_file) if tools_file is not None and file_there(tools_file) else None
     else:
         file = files.get(TOKENIZER_CONFIG)
         if file is None or not file_there(file):
             return None
         found = read_json_object(file).get(KEY)
-    with_tools: Any = None
     if isinstance(found, list):  # several named templates, for tools and so on
         named = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
         found, with_tools = named.get(DEFAULT), named.get(WITH_TOOLS)
@@ -112,7 +114,7 @@ def read_chat_template(folder: Path, variables: Mapping[str, Any]) -> ChatTempla
     A damaged one is noted in `ChatTemplate.problem`: it stops only those who need it.
     """
     try:
-        found = find_chat_template({name: folder / name for name in (JINJA_FILE, TOKENIZER_CONFIG)})
+        found = find_chat_template({name: folder / name for name in (JINJA_FILE, TOOLS_FILE, TOKENIZER_CONFIG)})
     except UserError as error:
         return ChatTemplate("", str(folder), problem=single_line(str(error), 300))
     return None if found is None else ChatTemplate(found[0], str(found[2]), found[1], variables)

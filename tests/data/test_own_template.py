@@ -11,6 +11,7 @@ import pytest
 from command import mindcoder
 from own_templates import CHATML, FAMILIES, MARKED, QWEN, write_folder
 
+from mindcoder.checkpoint.companions import copy_companions, find_companions
 from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.data.encode import IGNORED_LABEL, encode_messages, encode_record
 from mindcoder.data.mindrecord_file import dataset_format
@@ -144,6 +145,11 @@ def test_the_named_template_for_tools_is_taken_where_there_is_one(tmp_path):
     assert plain == reference.apply_chat_template(told, add_generation_prompt=True)
     shown = encode_conversation(with_tools([Message("user", "q")], TOOLS), OWN, tokenizer)
     assert shown == reference.apply_chat_template(told, tools=TOOLS, add_generation_prompt=True) != plain
+    reference.save_pretrained(tmp_path / "saved")  # in two files
+    assert (tmp_path / "saved" / "additional_chat_templates" / "tool_use.jinja").is_file()
+    assert load_tokenizer(tmp_path / "saved").chat_template.digest == tokenizer.chat_template.digest
+    copy_companions(find_companions(tmp_path / "saved"), None, tmp_path / "copied")
+    assert load_tokenizer(tmp_path / "copied").chat_template.digest == tokenizer.chat_template.digest
     tokenizer.save(tmp_path / "again")
     again = load_tokenizer(tmp_path / "again")
     assert again.chat_template.digest == tokenizer.chat_template.digest
