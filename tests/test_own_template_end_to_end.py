@@ -15,8 +15,18 @@ from own_templates import write_folder
 from mindcoder.checkpoint.trained_format import trained_format
 from mindcoder.generate.model import ModelRequest, open_model
 
-SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 160, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True}  # fmt: skip
+pytestmark = pytest.mark.long
+
+SHAPE = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "intermediate_size": 160,
+    "num_attention_heads": 4,
+    "rope_theta": 1e6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +54,12 @@ def trained(tmp_path_factory):
         f"load_checkpoint: {folder / 'hf'}\n"
         f"output_dir: {folder / 'run'}\n"
         f"train_dataset: {{data_loader: {{dataset_dir: {folder / 'data.jsonl'}}}}}\n"
-        "runner_config: {batch_size: 2, epochs: 1, max_steps: 60}\n"
+        "runner_config: {batch_size: 2, epochs: 60}\n"
         "lr_schedule: {learning_rate: 3.0e-3, warmup_steps: 5}\n"
         f"model: {{model_config: {{vocab_size: {vocab}, hidden_size: 64, num_layers: 2, num_heads: 4, n_kv_heads: 2, "
         "intermediate_size: 160, seq_length: 256, eos_token_id: 5, bos_token_id: 5, pad_token_id: 5}}\n"
     )
-    done = mindcoder("finetune", "--config", folder / "run.yaml", "--set", "runner_config.max_steps=60")
+    done = mindcoder("finetune", "--config", folder / "run.yaml")
     assert done.returncode == 0, done.stderr
     done = mindcoder("convert", folder / "run", folder / "export")
     assert done.returncode == 0, done.stderr
