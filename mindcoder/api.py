@@ -48,8 +48,8 @@ def load(
             ``batch``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
-        template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
-            family's.
+        template: prompt template of `Model.chat`; by default the one that the model was trained with, else its
+            own ``chat_template``, else the family's.
         dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
         batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
@@ -257,7 +257,8 @@ def verify(
         base: base model of an adapter, if it has moved.
         tokenizer: vocabulary file or folder of both models; by default each has its own, and they must give the texts
             the same ids.
-        template: prompt template of instructions; by default the one that ``a`` was trained with, else its family's.
+        template: prompt template of instructions; by default the one that ``a`` was trained with, else its own, else
+            its family's.
         tokens: compare this many tokens at most.
         max_length: longest text, in tokens; documents are divided, other records are cut. By default 2048, or the
             models' positions.
@@ -327,8 +328,8 @@ def export(
         format: mindir.
         adapter: LoRA run or PEFT folder to merge into ``path``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
-        template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
-            family's.
+        template: prompt template of `Model.chat`; by default the one that the model was trained with, else its
+            own ``chat_template``, else the family's.
         dtype: of the weights: float32 or float16; CPU computes in float32 from either.
         batch: sequences that a decoding step computes together.
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.

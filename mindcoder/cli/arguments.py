@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import TEMPLATE_NAMES
 from mindcoder.generate.kv_kinds import FLOAT, KV_CACHES
 from mindcoder.train.request import CHANGE_GROUPS
 
@@ -173,7 +173,7 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
             metavar="FIELD=COLUMN,..",
             help=f"names that JSON and JSONL of {of} give to fields, such as instruction=q,output=a",
         )
-    overrides.add_argument("--template", choices=list(TEMPLATES), help="prompt template (processor.prompt_template)")
+    overrides.add_argument("--template", choices=TEMPLATE_NAMES, help="prompt template (processor.prompt_template)")
     overrides.add_argument(
         "--vocab_file", metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mindcoder.api import load
 from mindcoder.cli.arguments import add_device_target_flag, add_kv_flag, number, positive, seed_number
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import TEMPLATE_NAMES
 
 if TYPE_CHECKING:
     from mindcoder.generate.answer_options import Options
@@ -22,8 +22,8 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer, if PATH has none")
     parser.add_argument(
         "--template",
-        choices=list(TEMPLATES),
-        help="prompt template; default: the one it was trained with, else the family's",
+        choices=TEMPLATE_NAMES,
+        help="prompt template; default: the one it was trained with, else its own chat_template, else the family's",
     )
     parser.add_argument(
         "--dtype",

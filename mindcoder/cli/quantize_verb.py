@@ -10,7 +10,7 @@ from mindcoder.checkpoint.quantized.formats import FORMATS
 from mindcoder.cli.arguments import add_device_target_flag, number, positive, seed_number
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.weight_verbs import byte_size
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import TEMPLATE_NAMES
 from mindcoder.quantization.algorithms.registry import NAMES
 from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES
 from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS
@@ -89,7 +89,7 @@ def _add_calibration_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer of the texts, if SRC has none")
     parser.add_argument(
         "--template",
-        choices=list(TEMPLATES),
+        choices=list(TEMPLATE_NAMES),
         help="prompt template; default: the one that SRC was trained with, else its family's",
     )
     add_device_target_flag(parser)

@@ -51,7 +51,7 @@ def compare(request: CompareRequest) -> Comparison:
     a, b = described_by(a, b), described_by(b, a)
     first, second = _tokenizers(request.tokenizer, a, b)
     trained = a.weights.text_format
-    template = chosen_template(request.template, trained, family_of(a.network.model_type).default_template)
+    template = chosen_template(request.template, trained, family_of(a.network.model_type).default_template, first)
     max_length = _length(request.max_length, a, b)
     vocab_size = min(a.network.vocab_size, b.network.vocab_size)
     reader = TextReader(files, reading, template, max_length, request.tokens)

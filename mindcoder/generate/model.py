@@ -16,7 +16,8 @@ from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
-from mindcoder.data.prompt import PLAIN
+from mindcoder.data.own_template import end_ids
+from mindcoder.data.prompt import OWN, PLAIN
 from mindcoder.data.text_format import TextFormat, check_tokenizer, chosen_template, read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
@@ -80,8 +81,8 @@ def open_model(request: ModelRequest) -> Model:
     tokenizer = model_tokenizer(request, weights)
     check_model_tokenizer(tokenizer, weights.text_format, request.path)
     family = family_of(weights.config.model_type)
-    template = chosen_template(request.template, weights.text_format, family.default_template)
-    if weights.text_format.template is None and request.template != PLAIN:
+    template = chosen_template(request.template, weights.text_format, family.default_template, tokenizer)
+    if weights.text_format.template is None and template not in (PLAIN, OWN):
         remark = remark_on(template, weights.companions, tokenizer)
         if remark is not None:
             log.warning(remark)
@@ -110,7 +111,7 @@ def open_model(request: ModelRequest) -> Model:
         decoder,
         request.batch,
         max_length,
-        stop_ids(weights, tokenizer, request.tokenizer is None),
+        stop_ids(weights, tokenizer, request.tokenizer is None).union(answer_ends(template, tokenizer)),
         min(tokenizer.vocab_size, config.vocab_size),
         LARGEST_CHUNK,
         blocks=request.blocks,
@@ -142,18 +143,24 @@ def open_exported(request: ModelRequest) -> Model:
         raise UserError("has no tokenizer with it; name one with --tokenizer", folder)
     tokenizer, trained = load_tokenizer(file), read_text_format(folder)
     check_model_tokenizer(tokenizer, trained, folder)
-    template = chosen_template(request.template, trained, family_of(manifest.config.model_type).default_template)
+    otherwise = family_of(manifest.config.model_type).default_template
+    template = chosen_template(request.template, trained, otherwise, tokenizer)
     decoder = ExportedDecoder(folder, manifest)
     engine = Engine(
         decoder,
         request.batch,
         request.max_length or manifest.max_length,
-        manifest.stop_ids,
+        manifest.stop_ids.union(answer_ends(template, tokenizer)),
         min(tokenizer.vocab_size, manifest.config.vocab_size),
         blocks=request.blocks or manifest.blocks - 1,
     )
     engine.runner.warm_up()
     return Model(folder.resolve().name, decoder, engine, tokenizer, template)
+
+
+def answer_ends(template: str, tokenizer: CodeTokenizer) -> frozenset[int]:
+    """Ids that end an answer in a model's own template, beside the model's end tokens; none for ours."""
+    return end_ids(tokenizer) if template == OWN else frozenset()
 
 
 def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, path: str | Path, whose: str = "") -> None:

@@ -248,7 +248,8 @@ def _rows(options: CalibrationOptions, weights: Weights) -> list[TokenRow]:
                 "has no tokenizer with it to read the calibration texts; name one with --tokenizer", weights.path
             )
         tokenizer = own
-    template = chosen_template(options.template, weights.text_format, family_of(config.model_type).default_template)
+    otherwise = family_of(config.model_type).default_template
+    template = chosen_template(options.template, weights.text_format, otherwise, tokenizer)
     length = min(options.length, config.max_position_embeddings)
     return read_rows(options, tokenizer, template, length, config.vocab_size)
 
