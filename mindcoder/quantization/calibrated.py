@@ -17,6 +17,7 @@ from mindcoder.checkpoint.quantized.format import STATIC, Integers, LayerShape, 
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
+from mindcoder.families.scale_folds import ScaleFold
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightRule
 from mindcoder.progress import tqdm
@@ -171,7 +172,9 @@ def _folded(
     rules = [rule for rule in layer.rules if rule.huggingface.removesuffix(".weight") in shapes]
     chosen = {module for rule in rules for module in layer.modules(rule)}
     folds = [fold for fold in family_of(config.model_type).scale_folds(config) if chosen.intersection(fold.targets)]
-    steps = [(fold, method.smooth) for fold in folds if fold.is_norm and method.smooth is not None]
+    steps: list[tuple[ScaleFold, float | None]] = [
+        (fold, method.smooth) for fold in folds if fold.is_norm and method.smooth is not None
+    ]
     steps += [(fold, None) for fold in folds if method.algorithm == AWQ]
     for fold, strength in steps:
         weights = [layer.matrix(name) for name in fold.targets if name in chosen]

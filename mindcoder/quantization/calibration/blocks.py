@@ -36,8 +36,15 @@ class BlockStatistics:
 
 def calibration_network(config: TransformerConfig) -> TransformerConfig:
     """The network that is calibrated: in float32 everywhere, without dropout or padding of the vocabulary."""
-    single = dict.fromkeys(("param_dtype", "compute_dtype", "norm_dtype", "softmax_dtype"), "float32")
-    return replace(config.without_dropout(), padded_vocab_size=0, embedding_dtype="", **single)
+    return replace(
+        config.without_dropout(),
+        padded_vocab_size=0,
+        embedding_dtype="",
+        param_dtype="float32",
+        compute_dtype="float32",
+        norm_dtype="float32",
+        softmax_dtype="float32",
+    )
 
 
 def input_groups(config: TransformerConfig) -> list[tuple[str, ...]]:
