@@ -150,7 +150,7 @@ def open_exported(request: ModelRequest) -> Model:
         decoder,
         request.batch,
         request.max_length or manifest.max_length,
-        manifest.stop_ids.union(answer_ends(template, tokenizer)),
+        answer_ends(template, tokenizer).union(manifest.stop_ids),
         min(tokenizer.vocab_size, manifest.config.vocab_size),
         blocks=request.blocks or manifest.blocks - 1,
     )
