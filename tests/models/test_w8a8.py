@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-from families import BATCH, LENGTH, VOCAB, one_batch
+from families import BATCH, LENGTH, VOCAB, long_but, one_batch
 from input_gradients import InputGradients, WeightedSum
 from mindspore import Tensor
 from quantized import WIDE, numbers, quantized_and_float
@@ -114,8 +114,14 @@ def greedy(decoder: Decoder, prompts, adapters=None) -> list[list[int]]:
     return [item.tokens for item in answers]
 
 
-@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
-@pytest.mark.parametrize("family", ["llama", "gpt_bigcode"])
+PATHS = [
+    pytest.param(family, static, id=f"{family}-{'static' if static else 'dynamic'}")
+    for family in ("llama", "gpt_bigcode")
+    for static in (False, True)
+]
+
+
+@pytest.mark.parametrize("family, static", long_but(PATHS, 0, 3))
 def test_every_path_gives_the_same_tokens(family, static, hf_folder, tmp_path, rng, monkeypatch):
     """The C++ step, the operators, a batch of one, speculation; and the network's logits are near the float ones."""
     _, plain, folder = hf_folder(family, layers=2, **WIDE[family])
