@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,13 @@ import torch
 from conftest import REPOSITORY, SAMPLES
 from families import random_model, sentencepiece_model
 
+from mindcoder.config.load import load_config
+from mindcoder.families.from_section import config_from_section
+from mindcoder.families.registry import FAMILIES, family_of
+
 pytestmark = pytest.mark.long
 
+OTHERS = [name for name in FAMILIES if name not in ("gpt_bigcode", "starcoder2", "llama")]  # without recipes
 MINDCODER = [sys.executable, "-m", "mindcoder.cli.main"]
 SHAPES = {
     "starcoder": ("gpt_bigcode", {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_inner": 512, "n_positions": 512}),
@@ -34,7 +40,7 @@ def run(*arguments: object) -> str:
 
 def make_huggingface_folder(model: str, folder: Path, tokenizer_folder: Path) -> None:
     """A random model with a tokenizer of its family's kind, as `save_pretrained` writes both."""
-    family, shape = SHAPES[model]
+    family, shape = SHAPES[model] if model in SHAPES else (model, tiny_shape(model))
     if model == "llama":
         from transformers import LlamaTokenizerFast
 
@@ -48,7 +54,24 @@ def make_huggingface_folder(model: str, folder: Path, tokenizer_folder: Path) ->
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(tokenizer_folder / name, folder / name)
         ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 699, "vocab_size": 700}
-    random_model(family, **shape, **ids).save_pretrained(folder)
+    random_model(family, **{**shape, **ids}).save_pretrained(folder)
+
+
+def tiny_shape(model: str) -> dict:
+    """The sizes of ``models/tiny_<family>``, two layers of them, as fields of ``config.json``."""
+    network = config_from_section(load_config(f"models/tiny_{model}")[0].model.settings)
+    sizes = {"num_layers": 2, "max_position_embeddings": 320, "no_rope_layers": network.no_rope_layers[:1] and (1,)}
+    fields = family_of(model).config_to_huggingface(replace(network, **sizes))
+    return {name: value for name, value in fields.items() if name not in ("architectures", "model_type")}
+
+
+def config_of(model: str, folder: Path) -> tuple[str | Path, list]:
+    """Configuration and the command before its mode: a recipe with the original script, or parts with ours."""
+    if model in SHAPES:
+        return f"configs/{model}/tiny_finetune.yaml", [sys.executable, f"research/{model}/run_{model}.py", "--run_mode"]
+    file = folder / "tiny_finetune.yaml"
+    file.write_text(f"base: [models/tiny_{model}, methods/tiny_finetune]\n")
+    return file, MINDCODER
 
 
 def answer_loss(folder: Path, prompt: str, answer: str) -> float:
@@ -75,7 +98,7 @@ def generate(folder: Path, prompt: str) -> str:
     return tokenizer.decode(output[0, inputs.shape[1] :], skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("model", list(SHAPES))
+@pytest.mark.parametrize("model", [*SHAPES, *OTHERS])
 def test_finetune_predict_and_export(model, tmp_path, tokenizer_folder):
     from mindcoder.data.prompt import build_prompt
 
@@ -83,7 +106,8 @@ def test_finetune_predict_and_export(model, tmp_path, tokenizer_folder):
     records = sorted(json.loads(SAMPLES.read_text(encoding="utf-8")), key=lambda item: len(str(item)))[:6]
     (tmp_path / "samples.json").write_text(json.dumps(records))
     config = json.loads((tmp_path / "hf" / "config.json").read_text())
-    common = ["--config", f"configs/{model}/tiny_finetune.yaml", "--output_dir", tmp_path / "run"]
+    file, command = config_of(model, tmp_path)
+    common = ["--config", file, "--output_dir", tmp_path / "run"]
     sizes = {
         "num_layers": 2,
         "vocab_size": config["vocab_size"],
@@ -96,6 +120,8 @@ def test_finetune_predict_and_export(model, tmp_path, tokenizer_folder):
         sizes["sliding_window"] = 64
     if model != "starcoder":
         sizes["max_position_embedding"] = 320
+    if model == "smollm3":
+        sizes["no_rope_layer_interval"] = 2
     for name, value in sizes.items():
         common += ["--set", f"model.model_config.{name}={value}"]
 
@@ -103,15 +129,14 @@ def test_finetune_predict_and_export(model, tmp_path, tokenizer_folder):
         *MINDCODER, "preprocess", "--input_glob", tmp_path / "samples.json", "--vocab_file", tmp_path / "hf",
         "--seq_length", 256, "--output_file", tmp_path / "samples.mindrecord",
     )  # fmt: skip
-    script = f"research/{model}/run_{model}.py"
     run(
-        sys.executable, script, "--run_mode", "finetune", *common, "--load_checkpoint", tmp_path / "hf",
+        *command, "finetune", *common, "--load_checkpoint", tmp_path / "hf",
         "--train_data", tmp_path / "samples.mindrecord", "--set", "runner_config.batch_size=3",
         "--set", "runner_config.epochs=40", "--set", "lr_schedule.warmup_steps=5",
     )  # fmt: skip
     record = records[0]
     ours = run(
-        sys.executable, script, "--run_mode", "predict", *common, "--load_checkpoint", tmp_path / "run",
+        *command, "predict", *common, "--load_checkpoint", tmp_path / "run",
         "--predict_data", record["instruction"], "--set", "model.model_config.max_new_tokens=60",
     ).strip("\n")  # fmt: skip
 

@@ -132,6 +132,21 @@ class SwiGLU(nn.Cell):
         return self.silu_grad(dout * up, gate), dout * self.silu(gate)
 
 
+class GatedGelu(nn.Cell):
+    """``gelu(gate) * up`` (Shazeer 2020's GEGLU) with GELU's tanh form, element by element."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.gelu, self.gelu_grad = operator("GeLU"), operator("GeLUGrad")
+
+    def construct(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self.gelu(gate) * up
+
+    def gradient(self, gate: Tensor, up: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of ``gate`` and ``up``."""
+        return self.gelu_grad(dout * up, gate, gate), dout * self.gelu(gate)
+
+
 class ApplyRotary(nn.Cell):
     """Rotary embedding of heads ``[*, D]``: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
 

@@ -37,6 +37,7 @@ YAML_KEYS = {
     "output_bias": "use_bias or attn_proj_has_bias",
     "mlp_bias": "use_bias or mlp_has_bias",
     "max_position_embeddings": "n_position",
+    "rotary_dim": "partial_rotary_factor",
 }
 
 

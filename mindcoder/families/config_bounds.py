@@ -17,12 +17,22 @@ LARGEST = {
     "intermediate_size": 2**22,
     "max_position_embeddings": 2**30,
     "head_dim": 2**16,
+    "rotary_dim": 2**16,
     "sliding_window": 2**31 - 1,
 }
-MAY_BE_ZERO = ("padded_vocab_size", "head_dim")  # 0 means: derived from other fields
+MAY_BE_ZERO = ("padded_vocab_size", "head_dim", "rotary_dim")  # 0 means: derived from other fields
 RATES = ("embedding_dropout", "attention_dropout", "hidden_dropout")
-NUMBERS = {"norm_epsilon": (0.0, 1.0), "rope_theta": (1.0, 1e12), "initializer_range": (0.0, 1e3)}
-FLAGS = ("gated_mlp", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "scale_attention")
+NUMBERS = {
+    "norm_epsilon": (0.0, 1.0),
+    "rope_theta": (1.0, 1e12),
+    "initializer_range": (0.0, 1e3),
+    "norm_offset": (0.0, 1.0),
+    "attention_multiplier": (0.0, 1e3),
+    "embedding_multiplier": (1e-6, 1e6),
+    "residual_multiplier": (1e-6, 1e3),
+    "logits_scaling": (1e-6, 1e6),
+}
+FLAGS = ("gated_mlp", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "scale_attention", "qk_norm")
 DTYPES = ("float32", "float16", "bfloat16")
 DTYPE_FIELDS = ("param_dtype", "compute_dtype", "norm_dtype", "softmax_dtype")
 SMALLEST_FLOAT = 1e-37  # representable in float32 without loss; a smaller epsilon would have no effect

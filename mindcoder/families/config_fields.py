@@ -24,7 +24,7 @@ HARMLESS = """
     forced_bos_token_id forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens
     begin_suppress_tokens
 """
-# Fields of all models of which only these values are implemented. None stands for null.
+# Fields of all models of which only these values are implemented, unless the family reads them. None stands for null.
 FIXED: Mapping[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (False, None),
     "add_cross_attention": (False, None),
@@ -117,7 +117,8 @@ class ConfigFields:
             if self.get(name) is not None:
                 raise ValueError(f"{name} {shown(self.values[name])}: quantized weights are not read")
         for name, values in FIXED.items():
-            self.only(name, values)
+            if name not in self.read:
+                self.only(name, values)
         self._check_dtype()
         self._check_code(class_name)
         known = self.read | set(HARMLESS.split()) | set(harmless.split())

@@ -112,14 +112,19 @@ class Rotary:
 
     Attributes:
         has_factors: whether llama.cpp reads that tensor for the architecture.
+        may_be_partial: whether llama.cpp lets a part of a head rotate.
     """
 
     has_factors: bool = False
+    may_be_partial: bool = False
 
     def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
         """See `Field`."""
         head_dim = found.get("head_dim") or found["hidden_size"] // max(found["num_heads"], 1)
-        if fields.get("rope.dimension_count") is not None:
+        rotating = fields.get("rope.dimension_count")
+        if rotating is not None and self.may_be_partial:
+            found["rotary_dim"] = 0 if rotating == head_dim else fields.whole("rope.dimension_count", 0)
+        elif rotating is not None:
             fields.only("rope.dimension_count", (head_dim,))
         found["position"] = "rope"
         found["rope_theta"] = fields.number("rope.freq_base", DEFAULT_THETA)
@@ -132,7 +137,8 @@ class Rotary:
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
         """See `Field`."""
-        values: dict[str, Any] = {"rope.dimension_count": config.head_dim, "rope.freq_base": float(config.rope_theta)}
+        theta = float(config.rope_theta)
+        values: dict[str, Any] = {"rope.dimension_count": config.rotating_dim, "rope.freq_base": theta}
         scaling = config.rope_scaling
         if scaling is not None and scaling.kind == "linear":
             return {**values, "rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
@@ -166,15 +172,25 @@ def _linear(fields: ConfigFields) -> RopeScaling | None:
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens that a token attends to; absent: all before it. llama.cpp reads it for no architecture that is here."""
+    """Tokens that a token attends to; absent: all before it. llama.cpp reads it for no architecture that is here.
+
+    Attributes:
+        is_needed: whether llama.cpp wants the key in any case; 0 is no window.
+    """
+
+    is_needed: bool = False
 
     def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
         """See `Field`."""
         found["sliding_window"] = fields.optional_whole("attention.sliding_window")
+        if found["sliding_window"] == 0 and self.is_needed:
+            found["sliding_window"] = None
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
         """See `Field`."""
-        return {} if config.sliding_window is None else {"attention.sliding_window": config.sliding_window}
+        if config.sliding_window is None and not self.is_needed:
+            return {}
+        return {"attention.sliding_window": config.sliding_window or 0}
 
 
 def size_fields() -> tuple[Field, ...]:

@@ -77,6 +77,7 @@ class GgufForm:
         weights: names of the tensors.
         fixed: fields of `TransformerConfig` with one value for all such files.
         harmless: keys without effect on the network, separated by spaces.
+        is_read: whether files of the architecture are read as this family, of several that are written so.
     """
 
     architecture: str
@@ -84,6 +85,7 @@ class GgufForm:
     weights: WeightTable
     fixed: Mapping[str, Any] = field(default_factory=dict)
     harmless: str = "rope.scaling.finetuned rope.scaling.original_context_length"
+    is_read: bool = True
 
     def read(self, model_type: str, fields: GgufFields) -> TransformerConfig:
         """The network that a file describes.

@@ -17,7 +17,9 @@ KEYS = {
 }
 
 
-def read_rotary(fields: ConfigFields, max_position_embeddings: int) -> tuple[float, RopeScaling | None]:
+def read_rotary(
+    fields: ConfigFields, max_position_embeddings: int, default_theta: float = DEFAULT_THETA
+) -> tuple[float, RopeScaling | None]:
     """Theta and scaling in either form; if both are given they must agree.
 
     Raises:
@@ -28,7 +30,7 @@ def read_rotary(fields: ConfigFields, max_position_embeddings: int) -> tuple[flo
     old_scaling = _scaling("rope_scaling", scaling, max_position_embeddings) if scaling else None
     parameters = fields.get("rope_parameters")
     if parameters is None:
-        return DEFAULT_THETA if old_theta is None else old_theta, old_scaling
+        return default_theta if old_theta is None else old_theta, old_scaling
     if not isinstance(parameters, Mapping):
         raise ValueError(f"rope_parameters: expected an object, found {shown(parameters)}")
     values = dict(parameters)

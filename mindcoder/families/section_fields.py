@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mindcoder.families.special_fields import GATED
 from mindcoder.families.transformer_config import RopeScaling
 from mindcoder.sections.decoder_section import DecoderSection, ResidualDropout, first_given
+from mindcoder.sections.gated_section import GatedSection
 from mindcoder.sections.rotary_section import RotarySection, ScalingFactors
 
 # hidden_act -> TransformerConfig.activation; all other names are the tanh approximation of GELU
@@ -58,6 +60,20 @@ def rotary(section: RotarySection) -> dict[str, Any]:
         "head_dim": section.head_dim or 0,
         "rope_theta": section.theta,
         "rope_scaling": _rope_scaling(section),
+    }
+
+
+def gated(section: GatedSection) -> dict[str, Any]:
+    """All that Llama's descendants without biases state alike."""
+    return {
+        "intermediate_size": section.ffn_hidden_size,
+        "norm": "rms_norm",
+        "norm_epsilon": section.rms_norm_eps,
+        "activation": "silu",
+        **GATED,
+        "tied_head": section.tie_word_embeddings,
+        **common(section),
+        **rotary(section),
     }
 
 

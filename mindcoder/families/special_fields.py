@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mindcoder.families.config_fields import ConfigFields, check_layer_types
-from mindcoder.families.rotary_fields import read_rotary, write_rope_scaling
+from mindcoder.families.rotary_fields import DEFAULT_THETA, read_rotary, write_rope_scaling
 from mindcoder.families.transformer_config import TransformerConfig
 
 # Hugging Face's names of the MLP's activation (transformers' ACT2FN); the first of several is the one we write.
@@ -19,6 +19,9 @@ ACTIVATIONS: dict[str, Literal["gelu_tanh", "gelu", "quick_gelu"]] = {
     "gelu_python": "gelu",
     "quick_gelu": "quick_gelu",  # MindSpore's FastGeLU
 }
+
+# What Llama's descendants without biases have in common, as fields of `TransformerConfig`.
+GATED: dict[str, Any] = {"gated_mlp": True, "qkv_bias": False, "output_bias": False, "mlp_bias": False}
 
 
 def write_activation(activation: str) -> str:
@@ -94,17 +97,74 @@ class HeadDim:
         return {"head_dim": config.head_dim} if self.always or not implied else {}
 
 
+@dataclass(frozen=True)
 class Rotary:
-    """Theta and scaling of rotary positions, in the form of transformers 4 or 5."""
+    """Theta and scaling of rotary positions, in the form of transformers 4 or 5.
+
+    Attributes:
+        default_theta: where the file lacks it.
+    """
+
+    default_theta: float = DEFAULT_THETA
 
     def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
         """See `Field`."""
         found["position"] = "rope"
-        found["rope_theta"], found["rope_scaling"] = read_rotary(fields, found["max_position_embeddings"])
+        found["rope_theta"], found["rope_scaling"] = read_rotary(
+            fields, found["max_position_embeddings"], self.default_theta
+        )
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
         """See `Field`."""
         return {"rope_theta": config.rope_theta, "rope_scaling": write_rope_scaling(config.rope_scaling)}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens that a token attends to, in all layers; null means all before it.
+
+    Attributes:
+        default: where the file lacks the field; None: null.
+    """
+
+    default: int | None = None
+
+    def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
+        """See `Field`."""
+        given = fields.get("sliding_window", self.default)
+        found["sliding_window"] = None if given is None else fields.whole("sliding_window", given)
+
+    def write(self, config: TransformerConfig) -> dict[str, Any]:
+        """See `Field`."""
+        return {"sliding_window": config.sliding_window}
+
+
+class UsedWindow:
+    """``sliding_window`` counts if ``use_sliding_window`` says so, in the layers from ``max_window_layers`` on."""
+
+    def read(self, fields: ConfigFields, found: dict[str, Any]) -> None:
+        """See `Field`."""
+        used, first = fields.flag("use_sliding_window", False), fields.whole("max_window_layers", 28)
+        given = fields.get("sliding_window", 4096)
+        window = fields.whole("sliding_window", 4096) if given is not None else None
+        layers = found["num_layers"]
+        if not used or first >= layers:
+            window = None
+        if window is not None and first > 0:
+            raise ValueError(
+                f"max_window_layers {first} of {layers} layers: a sliding window on part of the layers is not "
+                "implemented; expected 0, or use_sliding_window false"
+            )
+        found["sliding_window"] = window
+
+    def write(self, config: TransformerConfig) -> dict[str, Any]:
+        """See `Field`."""
+        window = config.sliding_window
+        return {
+            "use_sliding_window": window is not None,
+            "sliding_window": window,
+            "max_window_layers": config.num_layers if window is None else 0,
+        }
 
 
 class LayerTypes:

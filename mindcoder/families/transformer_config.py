@@ -10,6 +10,7 @@ from typing import Any, Literal
 from mindcoder.families.config_bounds import check_bounds
 from mindcoder.families.parameter_names import in_layer
 
+HEAD_NORMS = ("attention.query_norm", "attention.key_norm")  # modules of a layer with qk_norm
 TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row per token
 SIZE_FIELDS = (
     "vocab_size",
@@ -38,7 +39,17 @@ ARCHITECTURE_FIELDS = (
     "sliding_window",
     "tied_head",
     "scale_attention",
+    "qk_norm",
+    "norm_offset",
+    "no_rope_layers",
+    "rotary_dim",
+    "attention_multiplier",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
 )
+
+KINDS = ("linear", "dynamic", "llama3", "longrope")  # of RopeScaling
 
 
 @dataclass(frozen=True)
@@ -46,27 +57,57 @@ class RopeScaling:
     """How rotary frequencies are scaled for a longer context (HF ``rope_scaling``).
 
     Attributes:
-        kind: ``linear`` (Chen et al. 2023), ``dynamic`` (NTK-aware, grows with the sequence) or ``llama3``.
+        kind: ``linear`` (Chen et al. 2023), ``dynamic`` (NTK-aware, grows with the sequence), ``llama3`` or
+            ``longrope`` (Ding et al. 2024), which changes once a sequence exceeds the original context.
         factor: scaling factor.
-        original_length: context the model was pretrained with (dynamic and llama3).
+        original_length: context the model was pretrained with (not of linear).
         low_freq_factor, high_freq_factor: bounds of the interpolated band (llama3).
+        short_factors, long_factors: what each frequency is divided by up to the original context and beyond (longrope).
     """
 
-    kind: Literal["linear", "dynamic", "llama3"]
+    kind: Literal["linear", "dynamic", "llama3", "longrope"]
     factor: float
     original_length: int = 0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in ("linear", "dynamic", "llama3"):
-            raise ValueError(f"rope_scaling kind must be linear, dynamic or llama3, found {self.kind!r:.60}")
+        if self.kind not in KINDS:
+            raise ValueError(f"rope_scaling kind must be one of {', '.join(KINDS)}, found {self.kind!r:.60}")
         for name in ("factor", "original_length", "low_freq_factor", "high_freq_factor"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
                 raise ValueError(f"rope_scaling {name} must be a number from 0 to 1e9, found {value!r:.60}")
         if not self.factor:
             raise ValueError("rope_scaling factor must be above 0")
+        for name in ("short_factors", "long_factors"):
+            values = tuple(getattr(self, name))  # a list, from JSON
+            if any(isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in values):
+                raise ValueError(f"rope_scaling {name} must be numbers above 0, found {values!r:.60}")
+            object.__setattr__(self, name, values)
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the keys of a text that has outgrown the original context differ from those before."""
+        return self.kind in ("dynamic", "longrope")
+
+    @property
+    def attention_factor(self) -> float:
+        """What cosines and sines are multiplied by (longrope)."""
+        if self.kind != "longrope" or self.factor <= 1:
+            return 1.0
+        return math.sqrt(1 + math.log(self.factor) / math.log(self.original_length))
+
+    def as_data(self) -> dict[str, Any]:
+        """Its fields as JSON gives them back; those that the kind does not have are left out."""
+        found = dict(vars(self))
+        for name in ("short_factors", "long_factors"):
+            values = found.pop(name)
+            if values:
+                found[name] = list(values)
+        return found
 
 
 @dataclass(frozen=True)
@@ -87,6 +128,16 @@ class TransformerConfig:
         embedding_deviation: initial standard deviation of the embedding tables; 0 means ``initializer_range``.
         embedding_dtype: of the token embedding; empty means ``param_dtype``.
         sliding_window: number of tokens a token attends to, itself included; None for all before it.
+        qk_norm: whether every head of queries and keys goes through an RMS norm of its own size before rotation.
+        norm_offset: added to the weights of all norms (Gemma's are stored around 0).
+        no_rope_layers: indices of layers without rotary positions, in ascending order.
+        rotary_dim: features of a head that rotate; 0 means all. The others are the last of both halves, see
+            `mindcoder.families.rotary_order`.
+        attention_multiplier: scale of the query before the dot product; 0 means ``1/sqrt(D)`` or, without
+            ``scale_attention``, 1.
+        embedding_multiplier: scale of the embeddings that enter the first layer.
+        residual_multiplier: scale of what attention and MLP add to the residual stream.
+        logits_scaling: divides the logits.
         padded_vocab_size: rows of the embedding and head when padded to a multiple; 0 means ``vocab_size``.
             Padding rows are zero, receive no gradient, are never sampled and are cut off on export.
 
@@ -116,6 +167,14 @@ class TransformerConfig:
     sliding_window: int | None = None
     tied_head: bool = True
     scale_attention: bool = True
+    qk_norm: bool = False
+    norm_offset: float = 0.0
+    no_rope_layers: tuple[int, ...] = ()
+    rotary_dim: int = 0
+    attention_multiplier: float = 0.0
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
     padded_vocab_size: int = 0
     initializer_range: float = 0.02
     embedding_deviation: float = 0.0
@@ -141,6 +200,23 @@ class TransformerConfig:
             raise ValueError(f"num_heads {self.num_heads} is not divisible by num_kv_heads {self.num_kv_heads}")
         if self.position == "rope" and self.head_dim % 2:
             raise ValueError(f"rotary positions need an even head_dim, found {self.head_dim}")
+        if self.rotary_dim > self.head_dim or self.rotary_dim % 2:
+            raise ValueError(f"rotary_dim must be even and at most head_dim {self.head_dim}, found {self.rotary_dim}")
+        scaling = self.rope_scaling
+        if scaling is not None and scaling.kind == "longrope":
+            for name, values in (("short_factors", scaling.short_factors), ("long_factors", scaling.long_factors)):
+                if len(values) != self.rotating_dim // 2:
+                    raise ValueError(f"{name}: expected {self.rotating_dim // 2} numbers, found {len(values)}")
+            if scaling.original_length < 2:
+                raise ValueError(f"longrope's original_length must be at least 2, found {scaling.original_length}")
+        if self.rotary_dim and self.rope_scaling is not None and self.rope_scaling.kind == "dynamic":
+            raise ValueError("rope_scaling dynamic is not implemented for heads that rotate in part (rotary_dim)")
+        object.__setattr__(self, "no_rope_layers", tuple(self.no_rope_layers))  # a list, from JSON
+        if list(self.no_rope_layers) != sorted(set(self.no_rope_layers) & set(range(self.num_layers))):
+            raise ValueError(
+                f"no_rope_layers must be layers from 0 to {self.num_layers - 1} in ascending order, found "
+                f"{list(self.no_rope_layers)}"
+            )
         if self.padded_vocab_size and self.padded_vocab_size < self.vocab_size:
             raise ValueError(f"padded_vocab_size {self.padded_vocab_size} is below vocab_size {self.vocab_size}")
 
@@ -161,8 +237,19 @@ class TransformerConfig:
 
     @property
     def query_scale(self) -> float:
-        """Scale of the query before the dot product (HF ``scale_attn_weights``)."""
+        """Scale of the query before the dot product (HF ``scale_attn_weights``, ``attention_multiplier``)."""
+        if self.attention_multiplier:
+            return self.attention_multiplier
         return self.head_dim**-0.5 if self.scale_attention else 1.0
+
+    @property
+    def rotating_dim(self) -> int:
+        """Features of a head that rotate."""
+        return self.rotary_dim or self.head_dim
+
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer's queries and keys are rotated."""
+        return self.position == "rope" and layer not in self.no_rope_layers
 
     @property
     def longest_text(self) -> int | None:
@@ -201,6 +288,8 @@ class TransformerConfig:
         for layer in range(self.num_layers):
             for norm in ("attention_norm", "mlp_norm"):
                 shapes.update({in_layer(layer, f"{norm}.{part}"): (hidden,) for part in norm_parts})
+            if self.qk_norm:
+                shapes.update({in_layer(layer, f"{norm}.weight"): (self.head_dim,) for norm in HEAD_NORMS})
             for name, shape in linears.items():
                 shapes[in_layer(layer, f"{name}.weight")] = shape
                 if self.has_bias(name):
@@ -231,8 +320,9 @@ class TransformerConfig:
     def architecture(self) -> dict[str, Any]:
         """Fields that determine the meaning of a weight file, as plain data; a checkpoint must match them."""
         values = {name: getattr(self, name) for name in ARCHITECTURE_FIELDS}
+        values["no_rope_layers"] = list(self.no_rope_layers)  # as JSON gives it back
         if self.rope_scaling is not None:
-            values["rope_scaling"] = vars(self.rope_scaling)
+            values["rope_scaling"] = self.rope_scaling.as_data()
         return values
 
 

@@ -89,13 +89,21 @@ def pairs(huggingface: str, ours: str) -> tuple[WeightRule, WeightRule]:
 
 def rotary_attention_rules() -> tuple[WeightRule, ...]:
     """Rules for the tensors outside the MLP that Llama and its descendants name alike."""
+    layer, ours = "model.layers.{layer}.self_attn", "layers.{layer}.attention"
+    return (
+        *outer_rules(),
+        *pairs(f"{layer}.q_proj", f"{ours}.query"),
+        *pairs(f"{layer}.k_proj", f"{ours}.key"),
+        *pairs(f"{layer}.v_proj", f"{ours}.value"),
+    )
+
+
+def outer_rules() -> tuple[WeightRule, ...]:
+    """Those of them that are not queries, keys and values."""
     layer, ours = "model.layers.{layer}", "layers.{layer}"
     return (
         WeightRule("model.embed_tokens.weight", ("token_embedding.weight",)),
         *pairs(f"{layer}.input_layernorm", f"{ours}.attention_norm"),
-        *pairs(f"{layer}.self_attn.q_proj", f"{ours}.attention.query"),
-        *pairs(f"{layer}.self_attn.k_proj", f"{ours}.attention.key"),
-        *pairs(f"{layer}.self_attn.v_proj", f"{ours}.attention.value"),
         *pairs(f"{layer}.self_attn.o_proj", f"{ours}.attention.output"),
         *pairs(f"{layer}.post_attention_layernorm", f"{ours}.mlp_norm"),
         *pairs("model.norm", "final_norm"),

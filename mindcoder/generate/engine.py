@@ -116,13 +116,15 @@ class Engine:
                 f"{blocks} cache blocks of {block_size} tokens are less than one text of {max_length} tokens"
             )
         scaling = decoder.config.rope_scaling
-        keys_depend_on_length = scaling is not None and scaling.kind == "dynamic"
+        keys_depend_on_length = scaling is not None and scaling.depends_on_length
         self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
         self.bank = None
         if adapters and not isinstance(decoder, ExportedDecoder):
             self.bank = add_adapters(decoder, adapters, self.chunk)
         self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, comm=comm, bank=self.bank)
-        self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.supports_mixed_batches)
+        # What longrope changes, transformers computes again for the whole text; dynamic scaling leaves it.
+        outgrown = scaling.original_length if scaling is not None and scaling.kind == "longrope" else None
+        self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.supports_mixed_batches, outgrown)
         self.timing = Timing(0.0, 0.0, 0)
 
     def check(self, request: Request) -> None:
@@ -280,4 +282,5 @@ class Engine:
             1 if chunk.completes else 0,
             len(sequence.request.prompt),
             0 if self.bank is None else self.bank.number(sequence.request.adapter),
+            len(sequence.tokens) if sequence.has_outgrown else 0,
         )

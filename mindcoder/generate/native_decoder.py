@@ -18,7 +18,7 @@ from mindcoder.models.decoder import Decoder, DecoderLayer
 KEYS_TOGETHER = 16  # a vector holds so many keys' components: blocks are a multiple of it
 
 # What `NativeDecoder.construct` gives the C++ step, besides the weights.
-TAKEN = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors")
+TAKEN = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors", "rotates")
 
 
 def supports(decoder: Decoder) -> bool:
@@ -66,10 +66,19 @@ class NativeDecoder(nn.Cell):
             "vocab_size": config.vocab_size,
             "quantized": quantized,
             "int8_cache": decoder.kv_cache == INT8,
+            "gelu": config.activation == "gelu_tanh",
         }
-        factors = {"norm_epsilon": config.norm_epsilon, "query_scale": config.query_scale}
+        factors = {
+            "norm_epsilon": config.norm_epsilon,
+            "norm_offset": config.norm_offset,
+            "query_scale": config.query_scale,
+            "embedding": config.embedding_multiplier,
+            "residual": config.residual_multiplier,
+            "logits": 1.0 / config.logits_scaling,
+        }
         self.sizes = Tensor(np.array(step_numbers("StepSizes", sizes), np.int32))
         self.factors = Tensor(np.array(step_numbers("StepFactors", factors), np.float32))
+        self.rotates = Tensor(np.array([config.rotates(layer) for layer in stage.layers], np.int32))
         self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
         result_shape = self._result_shape(config.hidden_size, config.vocab_size)
         self.has_scales = decoder.kv_cache == INT8
@@ -113,7 +122,9 @@ class NativeDecoder(nn.Cell):
         if not self.is_first:
             inputs = ops.cast(inputs, ms.float32)
         result = self.step(
-            inputs, mapping, block_tables, angles, logits_indices, counts, self.sizes, self.factors, *weights
+            *(inputs, mapping, block_tables, angles, logits_indices, counts),
+            *(self.sizes, self.factors, self.rotates),
+            *weights,
         )
         return result if self.is_last else ops.cast(result, self.stage_dtype)
 
@@ -175,6 +186,8 @@ def _layer_weights(layer: DecoderLayer, adapted: bool, quantized: bool) -> dict[
     named: dict[str, Parameter | None] = {}
     for name, norm in norms.items():
         named[f"{name}_weight"], named[f"{name}_bias"] = norm.weight, norm.bias
+    for name, of_heads in (("query_norm", attention.query_norm), ("key_norm", attention.key_norm)):
+        named[name] = None if of_heads is None else of_heads.weight
     for name, linear in linears.items():
         own = None if linear is None else linear.method.native_parameters()
         named[name] = None if own is None else own.weight

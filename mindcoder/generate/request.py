@@ -46,6 +46,7 @@ class Sequence:
         stopped_by: the stop id that ended it.
         reused: prompt tokens that were in the cache already.
         preempted: how often it had to give its blocks away and start over.
+        has_outgrown: whether it is longer than what its model's rotary scaling changes all keys at (longrope).
     """
 
     request: Request
@@ -60,6 +61,7 @@ class Sequence:
     stopped_by: int | None = None
     reused: int = 0
     preempted: int = 0
+    has_outgrown: bool = False
 
     @property
     def hash_seed(self) -> bytes:

@@ -31,6 +31,7 @@ class StepInput:
         wanted: how many of the last tokens to give logits for.
         prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its tokens are computed).
         adapter: number of the sequence's adapter; 0 is the base model.
+        length: of a sequence that is longer than what its rotary scaling changes at; 0 for all others.
     """
 
     tokens: Sequence[int]
@@ -39,6 +40,7 @@ class StepInput:
     wanted: int
     prompt: int
     adapter: int = 0
+    length: int = 0
 
 
 class Runner:
@@ -124,7 +126,7 @@ class Runner:
             mapping[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
             mapping[2, own] = row
             block_tables[row, : len(table)] = table
-            longest[own] = np.maximum(positions + 1, prompt)
+            longest[own] = np.maximum(positions + 1, max(prompt, item.length))
             generated[own] = positions >= prompt
             adapters[own] = item.adapter
             logits_indices.extend(range(at + count - item.wanted, at + count))

@@ -38,10 +38,19 @@ class Scheduler:
         supports_mixed_batches: whether one step may hold prompts and single tokens of several sequences; without, a
             step is either a chunk of one prompt or one token of every running sequence (what MindSpore's own operators
             are shaped for).
+        outgrown: length beyond which all keys of a sequence are other ones (longrope): it computes them again.
     """
 
-    def __init__(self, pool: BlockPool, max_running: int, chunk: int, supports_mixed_batches: bool) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        max_running: int,
+        chunk: int,
+        supports_mixed_batches: bool,
+        outgrown: int | None = None,
+    ) -> None:
         self.pool, self.max_running, self.chunk = pool, max_running, chunk
+        self.outgrown = outgrown
         self.supports_mixed_batches = supports_mixed_batches
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -61,6 +70,7 @@ class Scheduler:
     def plan(self) -> list[ScheduledChunk]:
         """The next step's chunks; empty when there is nothing to do."""
         self._admit()
+        self._begin_again()
         decoding = [sequence for sequence in self.running if sequence.pending == 1]
         prompts = [sequence for sequence in self.running if sequence.pending > 1]
         if not self.supports_mixed_batches:
@@ -95,6 +105,13 @@ class Scheduler:
             if not sequence.preempted:
                 sequence.reused = sequence.computed
             self.running.append(sequence)
+
+    def _begin_again(self) -> None:
+        """Sequences that have just outgrown their context drop what they have computed."""
+        for sequence in self.running if self.outgrown is not None else ():
+            if not sequence.has_outgrown and len(sequence.tokens) > self.outgrown:  # type: ignore[operator]
+                sequence.has_outgrown = True
+                self._release(sequence)
 
     def _chunks(self, sequences: list[Sequence]) -> list[ScheduledChunk]:
         chunks: list[ScheduledChunk] = []

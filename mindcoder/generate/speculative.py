@@ -87,6 +87,12 @@ class SpeculativeDecoder:
         for name, config in (("model", decoder.config), ("draft model", draft.config)):
             if config.longest_text is not None and config.longest_text < max_length:
                 raise UserError(f"a length of {max_length} tokens is over the {name}'s {config.longest_text} positions")
+            scaling = config.rope_scaling
+            if scaling is not None and scaling.kind == "longrope" and max_length > scaling.original_length:
+                raise UserError(
+                    f"the {name} has longrope, whose keys change at {scaling.original_length} tokens: with a draft "
+                    f"model expected at most that many, found {max_length}"
+                )
         self.max_length, self.stop_ids, self.vocab_size = max_length, frozenset(stop_ids), vocab_size
         self.lookahead = lookahead
         self.model = CachedText(decoder, max_length, lookahead + 1)

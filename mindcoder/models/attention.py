@@ -13,6 +13,7 @@ from mindcoder.backend.row_operators import Fork
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
 from mindcoder.models.linear import Linear
+from mindcoder.models.norm import Norm
 from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel, Shard, key_value_shard
 
 
@@ -24,6 +25,7 @@ class SelfAttention(nn.Cell):
         site: index of this layer's attention dropout.
         output_stddev: initial standard deviation of the output projection (scaled down with depth).
         tp: which heads this rank holds.
+        rotates: whether queries and keys get rotary positions.
 
     ``cos_sin`` in the methods below is what `mindcoder.models.rotary.RotaryAngles` returns for the tokens'
     positions, or an empty tuple with learned position embeddings.
@@ -36,6 +38,7 @@ class SelfAttention(nn.Cell):
         initializer: Initializer,
         output_stddev: float,
         tp: NoTensorParallel = NO_TP,
+        rotates: bool = True,
     ) -> None:
         super().__init__()
         local = tp.local(config)
@@ -57,7 +60,9 @@ class SelfAttention(nn.Cell):
             shard=Shard.ROW,
             tp=tp,
         )
-        self.rotate = ApplyRotary(config.head_dim) if config.position == "rope" else None
+        self.query_norm = Norm(config, initializer, config.head_dim) if config.qk_norm else None
+        self.key_norm = Norm(config, initializer, config.head_dim) if config.qk_norm else None
+        self.rotate = ApplyRotary(config.head_dim) if config.position == "rope" and rotates else None
         self.core = CausalAttention(
             *(local.num_heads, local.num_kv_heads, config.head_dim, config.attention_dropout, site),
             *(resolve_dtype(config.compute_dtype), config.sliding_window),
@@ -66,15 +71,19 @@ class SelfAttention(nn.Cell):
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
     def query_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
-        """Queries with RoPE and the attention scale applied: ``[B*S, H] -> [B*S, N*D]``."""
+        """Queries with their norm, RoPE and the attention scale applied: ``[B*S, H] -> [B*S, N*D]``."""
         query = self.query(hidden_states, seed=seed)
+        if self.query_norm is not None:
+            query = self.query_norm(query.reshape((-1, self.head_dim))).reshape((-1, self.query_size))
         if self.rotate is None:
             return query * self.query_scale
         return self.rotate(query.reshape((-1, self.head_dim)), cos_sin[0], cos_sin[1]).reshape((-1, self.query_size))
 
     def key_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
-        """Keys with RoPE applied, as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
+        """Keys with their norm and RoPE applied, as they are attended to and cached: ``[B*S, H] -> [B*S, K*D]``."""
         key = self.key(hidden_states, seed=seed)
+        if self.key_norm is not None:
+            key = self.key_norm(key.reshape((-1, self.head_dim))).reshape((-1, self.kv_size))
         if self.rotate is None:
             return key
         return self.rotate(key.reshape((-1, self.head_dim)), cos_sin[2], cos_sin[3]).reshape((-1, self.kv_size))

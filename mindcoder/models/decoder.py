@@ -48,7 +48,9 @@ class DecoderLayer(nn.Cell):
             initializer,
             output_stddev,
             tp,
+            config.rotates(index),
         )
+        self.multiplier = config.residual_multiplier
         self.mlp_norm = Norm(config, initializer)
         self.mlp = MLP(config, initializer, output_stddev, tp)
         drops = config.hidden_dropout > 0.0
@@ -64,16 +66,20 @@ class DecoderLayer(nn.Cell):
         attn_output = self.attention(self.attention_norm(hidden_states), cos_sin, mask, seed, batch, length)
         if self.attention_dropout is not None:
             attn_output = self.attention_dropout(attn_output, seed + self.seed_offset)
-        residual, hidden_states = self.mlp_share(residual + attn_output)
+        residual, hidden_states = self.mlp_share(residual + self.scaled(attn_output))
         mlp_output = self.mlp(self.mlp_norm(hidden_states), seed)
         if self.mlp_dropout is not None:
             mlp_output = self.mlp_dropout(mlp_output, seed + self.seed_offset)
-        return residual + mlp_output
+        return residual + self.scaled(mlp_output)
+
+    def scaled(self, output: Tensor) -> Tensor:
+        """What attention or MLP add to the residual stream, of their output."""
+        return output if self.multiplier == 1.0 else output * self.multiplier
 
     def after_attention(self, hidden_states: Tensor, attn_output: Tensor) -> Tensor:
         """The rest of the layer after attention to a KV cache; no dropout."""
-        hidden_states = hidden_states + attn_output
-        return hidden_states + self.mlp(self.mlp_norm(hidden_states))
+        hidden_states = hidden_states + self.scaled(attn_output)
+        return hidden_states + self.scaled(self.mlp(self.mlp_norm(hidden_states)))
 
 
 class Decoder(nn.Cell):
@@ -146,6 +152,7 @@ class Decoder(nn.Cell):
         self.gather_logits = tp.gather_logits()
         self.head_product = matrix_product(transpose_b=True, compute_dtype=config.compute_dtype)
         self.cut_rows, self.cut_columns = Cut(0), Cut(1)
+        self.embedding_multiplier, self.logits_multiplier = config.embedding_multiplier, 1.0 / config.logits_scaling
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.kv_cache = "float"
@@ -172,6 +179,8 @@ class Decoder(nn.Cell):
     def embed(self, token_embeddings: Tensor, position_ids: Tensor, seed: Tensor) -> Tensor:
         """Hidden states that enter the first layer, from the token embeddings; both ``[B*S, H]``."""
         hidden_states = token_embeddings
+        if self.embedding_multiplier != 1.0:
+            hidden_states = hidden_states * self.embedding_multiplier
         if self.position_embedding is not None:
             hidden_states = hidden_states + self.position_embedding(position_ids)
         if self.embedding_dropout is not None:
@@ -215,8 +224,12 @@ class Decoder(nn.Cell):
         return self.final_norm_output(hidden_states) if self.stage.is_last else hidden_states
 
     def final_norm_output(self, hidden_states: Tensor) -> Tensor:
-        """Apply the final norm to the last layer's output, giving the input of the head."""
+        """Apply the final norm to the last layer's output, giving the input of the head; what divides the logits
+        divides it, so that everything that multiplies by the head gets scaled logits.
+        """
         hidden_states = self.final_norm(hidden_states)
+        if self.logits_multiplier != 1.0:
+            hidden_states = hidden_states * self.logits_multiplier
         return hidden_states if self.gather_sequence is None else self.gather_sequence(hidden_states)
 
     def embed_tokens(self, inputs: Tensor) -> Tensor:

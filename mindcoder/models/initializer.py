@@ -48,6 +48,6 @@ class Initializer:
         """Zeros; shape and axis as in `normal`."""
         return Tensor(np.ascontiguousarray(self._tp.shard(np.zeros(shape, np.float32), axis)), dtype)
 
-    def ones(self, shape: tuple[int, ...], dtype: ms.dtype.Number) -> Tensor:
-        """Ones."""
-        return Tensor(np.ones(shape, np.float32), dtype)
+    def full(self, shape: tuple[int, ...], dtype: ms.dtype.Number, value: float) -> Tensor:
+        """One value everywhere."""
+        return Tensor(np.full(shape, value, np.float32), dtype)

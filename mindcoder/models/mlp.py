@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindspore import Tensor, nn
 
-from mindcoder.backend.operators import GeluExact, GeluTanh, QuickGelu, SwiGLU
+from mindcoder.backend.operators import GatedGelu, GeluExact, GeluTanh, QuickGelu, SwiGLU
 from mindcoder.backend.row_operators import Fork
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.initializer import Initializer
@@ -17,6 +17,7 @@ ACTIVATIONS = {
     ("gelu_tanh", False): GeluTanh,
     ("quick_gelu", False): QuickGelu,
     ("silu", True): SwiGLU,
+    ("gelu_tanh", True): GatedGelu,
 }
 
 

@@ -11,22 +11,31 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.operators import ApplyRotary
 from mindcoder.backend.row_operators import Cut
 from mindcoder.families.transformer_config import RopeScaling, TransformerConfig
+from mindcoder.models.longrope import LongRopeFrequencies, longrope_frequencies
 
 
 def inverse_frequencies(config: TransformerConfig) -> np.ndarray:
     """Rotary frequencies in radians per position, one per pair of a head: float32 ``[D/2]`` (Su et al. 2021; HF
     ``rope_theta``).
 
-    Dynamic scaling changes them beyond the original context only, see `RotaryAngles`.
+    Pairs beyond ``config.rotating_dim`` have 0. Dynamic scaling and longrope change them beyond the original context
+    only, see `RotaryAngles`.
     """
-    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    rotating, scaling = config.rotating_dim, config.rope_scaling
+    if scaling is not None and scaling.kind == "longrope":
+        return _of_all_pairs(longrope_frequencies(config, is_long=False), config)
+    exponents = np.arange(0, rotating, 2, dtype=np.float32) / np.float32(rotating)
     frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
-    scaling = config.rope_scaling
-    if scaling is None or scaling.kind == "dynamic":
-        return frequencies
-    if scaling.kind == "linear":
-        return frequencies / np.float32(scaling.factor)
-    return _llama3_frequencies(frequencies, scaling)
+    if scaling is not None and scaling.kind == "linear":
+        frequencies = frequencies / np.float32(scaling.factor)
+    if scaling is not None and scaling.kind == "llama3":
+        frequencies = _llama3_frequencies(frequencies, scaling)
+    return _of_all_pairs(frequencies, config)
+
+
+def _of_all_pairs(frequencies: np.ndarray, config: TransformerConfig) -> np.ndarray:
+    """With 0 for pairs that do not rotate: ``[R/2] -> [D/2]``."""
+    return np.pad(frequencies, (0, (config.head_dim - config.rotating_dim) // 2))
 
 
 def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
@@ -41,8 +50,18 @@ def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.nda
     return ((1 - blend) * frequencies / scaling.factor + blend * frequencies).astype(np.float32)
 
 
+def attention_factors(config: TransformerConfig) -> np.ndarray:
+    """What the cosines and sines of a head's pairs are multiplied by, float32 ``[D/2]``: longrope's attention factor, 1
+    for pairs that do not rotate.
+    """
+    factors = np.ones(config.head_dim // 2, np.float32)
+    if config.rope_scaling is not None:
+        factors[: config.rotating_dim // 2] = config.rope_scaling.attention_factor
+    return factors
+
+
 def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.ndarray) -> np.ndarray:
-    """cos of every token's pairs, then their sin: float32 ``[T, D]``, on the host.
+    """cos of every token's pairs, then their sin: float32 ``[T, D]``, on the host, attention factor included.
 
     Args:
         positions: ``[T]``.
@@ -54,10 +73,14 @@ def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.
         base = (stretch - (scaling.factor - 1.0)) ** (config.head_dim / (config.head_dim - 2)) * config.rope_theta
         exponents = np.arange(0, config.head_dim, 2) / config.head_dim
         frequencies = (base[:, None] ** -exponents).astype(np.float32)
+    elif scaling is not None and scaling.kind == "longrope":
+        long = _of_all_pairs(longrope_frequencies(config, is_long=True), config)
+        frequencies = np.where((longest > scaling.original_length)[:, None], long, inverse_frequencies(config))
     else:
         frequencies = inverse_frequencies(config)[None]
     angles = positions[:, None].astype(np.float32) * frequencies
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    factors = attention_factors(config)
+    return np.concatenate([np.cos(angles) * factors, np.sin(angles) * factors], axis=1)
 
 
 class RotaryAngles(nn.Cell):
@@ -76,6 +99,12 @@ class RotaryAngles(nn.Cell):
         self.frequencies = Tensor(inverse_frequencies(config))
         scaling = config.rope_scaling
         self.is_dynamic = scaling is not None and scaling.kind == "dynamic"
+        factors = attention_factors(config)
+        self.attention_factors = None if (factors == 1).all() else Tensor(factors.reshape(1, -1))
+        self.choose: LongRopeFrequencies | None = None
+        if scaling is not None and scaling.kind == "longrope":
+            long = _of_all_pairs(longrope_frequencies(config, is_long=True), config)
+            self.choose = LongRopeFrequencies(inverse_frequencies(config), long, scaling.original_length)
         if self.is_dynamic:
             self.factor = float(scaling.factor)
             self.original_length = float(scaling.original_length)
@@ -91,6 +120,8 @@ class RotaryAngles(nn.Cell):
         """Rotary frequencies ``[D/2]``; with dynamic scaling theta grows once a sequence exceeds the original
         context.
         """
+        if self.choose is not None:
+            return self.choose(longest)
         if not self.is_dynamic:
             return self.frequencies
         length = ops.maximum(ops.cast(longest, ms.float32), Tensor(self.original_length, ms.float32))
@@ -101,7 +132,10 @@ class RotaryAngles(nn.Cell):
     def construct(self, position_ids: Tensor, longest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         positions = ops.cast(position_ids.reshape((-1, 1)), ms.float32)
         half = self.outer(positions, self.scaled_frequencies(longest).reshape((1, -1)))
-        return self.per_heads(ops.cos(half), ops.sin(half))
+        if self.attention_factors is None:
+            return self.per_heads(ops.cos(half), ops.sin(half))
+        factors = self.tile(self.attention_factors, (half.shape[0], 1))
+        return self.per_heads(ops.cos(half) * factors, ops.sin(half) * factors)
 
     def spread(self, angles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same tensors from the output of `rotary_angles`: cos and sin of the pairs, ``[T, D]``."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindcoder.families.parameter_names import INPUT, LORA_A, LORA_B, OFFSET, SCALE, ParameterName
-from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
+from mindcoder.families.transformer_config import HEAD_NORMS, TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
     from mindspore import nn
@@ -136,6 +136,8 @@ class NoTensorParallel:
             return True  # one end of a shared update sees the shard of the other end
         if parameter.module in KEY_VALUE:
             return True  # shared key heads: each rank has the gradient of its own query heads
+        if parameter.module in HEAD_NORMS:
+            return True  # each rank norms its own heads
         # norms and biases see this rank's tokens only
         return self.sequence and parameter.module != "position_embedding"
 

@@ -49,13 +49,13 @@ struct Arguments {
 
 struct Norm {
   Numbers weight, bias;
-  float epsilon;
+  float epsilon, offset;
 
   std::vector<float> operator()(const float *x, int64_t rows, int64_t size) const {
     std::vector<float> normed(rows * size);
     const auto work = [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++)
-        normalize(x + row * size, size, weight, bias, epsilon, normed.data() + row * size);
+        normalize(x + row * size, size, weight, bias, epsilon, offset, normed.data() + row * size);
     };
     if (rows < thread_count()) {
       work(0, rows);
@@ -118,7 +118,8 @@ struct Layer {
   const Arguments &arguments;
   const Layers &layers;
   int first;
-  float epsilon;
+  const float *factors;  // StepFactors
+  bool gelu;             // of a gated MLP: GELU, not SiLU
   const float *shares;  // scaling of each adapter column per row, [T, R]; null if no row uses an adapter
 
   Numbers optional(int index) const { return arguments.optional(first + index); }
@@ -129,7 +130,23 @@ struct Layer {
     if (!weight.is_quantized()) return weight;
     return arguments.quantized(first + own.weight, scales + own.scale, scales + own.offset, scales + own.input);
   }
-  Norm norm(int weight, int bias) const { return {arguments.numbers(first + weight), optional(bias), epsilon}; }
+  Norm norm(int weight, int bias) const { return of(arguments.numbers(first + weight), optional(bias)); }
+  Norm of(const Numbers &weight, const Numbers &bias) const {
+    return {weight, bias, factors[StepFactors::norm_epsilon], factors[StepFactors::norm_offset]};
+  }
+
+  // Norms every head, if the layer has weights for it.
+  void norm_heads(int weight, std::vector<float> &rows, int64_t size) const {
+    const Numbers own = optional(weight);
+    if (own.data != nullptr) rows = of(own, {})(rows.data(), rows.size() / size, size);
+  }
+
+  // to = rows + residual factor * projected.
+  void add(const Projection &own, const float *x, Rows all, const float *rows, float *to) const {
+    const float factor = factors[StepFactors::residual];
+    project(own, x, all, factor == 1.0f ? rows : nullptr, to);
+    if (factor != 1.0f) scale(to, factor, rows, all.count * matrix(own).outputs);
+  }
 
   // y = x @ weight.T + bias (+ residual) (+ (x @ a.T * shares) @ b.T).
   void project(const Projection &own, const float *x, Rows rows, const float *residual, float *y) const {
@@ -160,24 +177,26 @@ struct Layer {
   }
 
   // to = rows + attention(norm(rows)); first writes the step's keys and values into the cache.
-  void attention(const Step &step, Rows all, const Heads &heads, const float *angles, float query_scale, const float *rows,
-                 int64_t hidden, float *to) const {
+  void attention(const Step &step, Rows all, const Heads &heads, const float *angles, const float *rows, int64_t hidden,
+                 float *to) const {
     const std::vector<float> normed = norm(LayerInputs::norm_weight, LayerInputs::norm_bias)(rows, step.count, hidden);
     std::vector<float> query = projected(QUERY, normed, all);
     std::vector<float> key = projected(KEY, normed, all);
     const std::vector<float> value = projected(VALUE, normed, all);
+    norm_heads(LayerInputs::query_norm, query, heads.size);
+    norm_heads(LayerInputs::key_norm, key, heads.size);
     if (angles != nullptr) {
       for (int64_t token = 0; token < step.count; token++) {
         rotate(query.data() + token * heads.query * heads.size, heads.query, heads.size, angles + token * heads.size);
         rotate(key.data() + token * heads.kv * heads.size, heads.kv, heads.size, angles + token * heads.size);
       }
     }
-    for (float &number : query) number *= query_scale;
+    scale(query.data(), factors[StepFactors::query_scale], nullptr, query.size());
     const Cache own = cache();
     write_cache(step, heads, key.data(), value.data(), own);
     std::vector<float> attn_output(query.size());
     attend(step, heads, query.data(), own, attn_output.data());
-    project(OUTPUT, attn_output.data(), all, rows, to);
+    add(OUTPUT, attn_output.data(), all, rows, to);
   }
 
   // to = rows + down(activation(up(norm(rows)))), or gated.
@@ -189,10 +208,13 @@ struct Layer {
     if (gated) gate = projected(GATE, normed, all);
     run_on_all_threads([&](int member) {
       const Range own = part_of(inner.size(), member, thread_count(), 64);
-      if (gated) gated_silu(gate.data() + own.begin, inner.data() + own.begin, own.end - own.begin);
-      else gelu(inner.data() + own.begin, own.end - own.begin);
+      float *const activated = (gated ? gate : inner).data() + own.begin;
+      const int64_t size = own.end - own.begin;
+      if (gated && !gelu) return gated_silu(activated, inner.data() + own.begin, size);
+      ::gelu(activated, size);
+      for (int64_t at = 0; gated && at < size; at++) activated[at] *= inner[own.begin + at];
     });
-    project(DOWN, (gated ? gate : inner).data(), all, rows, to);
+    add(DOWN, (gated ? gate : inner).data(), all, rows, to);
   }
 };
 
@@ -232,7 +254,6 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
                   sizes[StepSizes::block_size],
                   sizes[StepSizes::sliding_window]};
   const Rows all{count, counts[2]};
-  const float epsilon = factors[StepFactors::norm_epsilon], query_scale = factors[StepFactors::query_scale];
   const float *angles = shapes[StepInputs::angles][1] == heads.size ? arguments.floats(StepInputs::angles) : nullptr;
 
   std::vector<float> rows(count * hidden), between(count * hidden);
@@ -242,13 +263,15 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
       embed(arguments.numbers(POSITION_TABLE), mapping, count, hidden, between.data());
       for (int64_t at = 0; at < count * hidden; at++) rows[at] += between[at];
     }
+    if (factors[StepFactors::embedding] != 1.0f) scale(rows.data(), factors[StepFactors::embedding], nullptr, rows.size());
   } else {
     std::memcpy(rows.data(), data[StepInputs::inputs], rows.size() * sizeof(float));
   }
   const float *shares = has_adapters && counts[3] > 0 ? arguments.floats(SHARES) : nullptr;
+  const int32_t *rotates = arguments.ints(StepInputs::rotates);
   for (int first = layers.first; first < parameters - 1; first += layers.each()) {
-    const Layer layer{arguments, layers, first, epsilon, shares};
-    layer.attention(step, all, heads, angles, query_scale, rows.data(), hidden, between.data());
+    const Layer layer{arguments, layers, first, factors, sizes[StepSizes::gelu] != 0, shares};
+    layer.attention(step, all, heads, *rotates++ != 0 ? angles : nullptr, rows.data(), hidden, between.data());
     layer.mlp(all, between.data(), hidden, rows.data());
   }
   float *result = arguments.output(parameters - 1);  // the output follows the inputs
@@ -260,9 +283,12 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
   for (int64_t row = 0; row < counts[1]; row++)
     std::memcpy(&between[row * hidden], &rows[chosen[row] * hidden], hidden * sizeof(float));
   const Norm norm{arguments.numbers(step_weight(StepWeights::final_weight)),
-                  arguments.optional(step_weight(StepWeights::final_bias)), epsilon};
+                  arguments.optional(step_weight(StepWeights::final_bias)), factors[StepFactors::norm_epsilon],
+                  factors[StepFactors::norm_offset]};
   Matrix head = arguments.matrix(HEAD);
   head.outputs = sizes[StepSizes::vocab_size];  // without the padding rows of the table
   linear(norm(between.data(), counts[1], hidden).data(), {counts[1], 0}, head, {}, nullptr, result);
+  const int64_t logits = counts[1] * head.outputs;
+  if (factors[StepFactors::logits] != 1.0f) scale(result, factors[StepFactors::logits], nullptr, logits);
   return 0;
 }

@@ -28,7 +28,8 @@ inline void map(float *x, int64_t size, Change change) {
 
 }  // namespace
 
-void normalize(const float *x, int64_t size, const Numbers &weight, const Numbers &bias, float epsilon, float *normed) {
+void normalize(const float *x, int64_t size, const Numbers &weight, const Numbers &bias, float epsilon, float offset,
+               float *normed) {
   const bool centers = bias.data != nullptr;
   const float mean = centers ? sum_over(size, [&](int64_t at, int64_t count) { return some(x + at, count); }) / size : 0.0f;
   const float squares = sum_over(size, [&](int64_t at, int64_t count) {
@@ -39,7 +40,7 @@ void normalize(const float *x, int64_t size, const Numbers &weight, const Number
   const float scale = 1.0f / std::sqrt(squares / size + epsilon);
   std::memcpy(normed, x, size * sizeof(float));
   map(normed, size, [&](Lanes value, int64_t at, int64_t count) {
-    const Lanes scaled = (value - mean) * scale * load_some(weight, at, count);
+    const Lanes scaled = (value - mean) * scale * (load_some(weight, at, count) + offset);
     return centers ? scaled + load_some(bias, at, count) : scaled;
   });
 }
@@ -55,6 +56,12 @@ void gelu(float *x, int64_t size) {
 void gated_silu(float *gate, const float *up, int64_t size) {
   map(gate, size, [up](Lanes value, int64_t at, int64_t count) {
     return value / (1.0f + exponential(-value)) * some(up + at, count);
+  });
+}
+
+void scale(float *x, float factor, const float *base, int64_t size) {
+  map(x, size, [factor, base](Lanes value, int64_t at, int64_t count) {
+    return base == nullptr ? value * factor : value * factor + some(base + at, count);
   });
 }
 

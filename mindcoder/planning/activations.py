@@ -25,8 +25,8 @@ def kept_by_layer(config: TransformerConfig, layout: ParallelLayout, work: Workl
     """What a layer keeps for its backward pass.
 
     The input of each norm in the norm's dtype and its output for the products behind it (of all rows, which sequence
-    parallelism gathers); query, key, value, attention's output, the MLP's inner features before their activation; the
-    fused kernel's statistics and the bits of its dropout mask.
+    parallelism gathers); what norms of heads take; query, key, value, attention's output, the MLP's inner features
+    before their activation; the fused kernel's statistics and the bits of its dropout mask.
     """
     item, norm = ITEM_BYTES[config.compute_dtype], ITEM_BYTES[config.norm_dtype]
     inner = config.intermediate_size * (2 if config.gated_mlp else 1)
@@ -34,6 +34,8 @@ def kept_by_layer(config: TransformerConfig, layout: ParallelLayout, work: Workl
     heads = config.num_heads / layout.tensor
     kept = 2 * norm * own_rows(layout, work) * config.hidden_size
     kept += work.tokens * item * (2 * config.hidden_size + sliced)
+    if config.qk_norm:
+        kept += work.tokens * norm * (config.query_size + config.kv_size) / layout.tensor
     kept += SOFTMAX_STATISTICS * work.tokens * heads
     if config.attention_dropout > 0:
         kept += work.tokens * heads * work.length / 8

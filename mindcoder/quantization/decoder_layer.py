@@ -54,7 +54,10 @@ class DecoderLayerWeights:
             name = f"{fold.source}.{part}"
             if name in self.parameters:
                 values = self.parameters[name]
-                self._set(name, values / (scales[:, None] if values.ndim == 2 else scales))
+                # Of a norm, what is divided is its weight as it multiplies, with the offset.
+                offset = self._config.norm_offset if fold.is_norm and part == "weight" else 0.0
+                divided = (values + offset) / (scales[:, None] if values.ndim == 2 else scales)
+                self._set(name, divided - offset if offset else divided)
         for module in fold.targets:
             self._set(f"{module}.weight", self.matrix(module) * fold.spread(scales))
 

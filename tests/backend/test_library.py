@@ -61,7 +61,8 @@ def test_the_library_has_every_operator_of_its_table():
         assert signature.inputs and signature.outputs
         assert all(re.fullmatch(r"\w+", item) for item in signature.inputs + signature.outputs)
     assert table.signature("RmsNorm").inputs == ("x", "weight", "eps")
-    assert table.names("StepFactors") == ("norm_epsilon", "query_scale")
+    factors = ("norm_epsilon", "norm_offset", "query_scale", "embedding", "residual", "logits")
+    assert table.names("StepFactors") == factors
 
 
 def test_arguments_follow_the_table(table_of):

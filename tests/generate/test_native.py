@@ -26,6 +26,14 @@ CASES = {
     "grouped": ("llama", {}),
     "wide head": ("llama", {"head_dim": 40, "attention_bias": True, "mlp_bias": True}),
 }
+HALF = {"partial_rotary_factor": 0.5, "pad_token_id": None}
+# What one family has and the others do not.
+FURTHER = {
+    "norms of heads": ("qwen3", {"head_dim": 24}),
+    "multipliers": ("granite", {"embedding_multiplier": 6.0, "residual_multiplier": 0.22, "logits_scaling": 8.0}),
+    "layers without rotary": ("smollm3", {"no_rope_layer_interval": 2, "pad_token_id": None}),
+    "heads that rotate in part": ("phi3", {"num_attention_heads": 3, "num_key_value_heads": 3, **HALF}),
+}
 LENGTHS = (1, 7, 40, 90)
 
 
@@ -56,10 +64,10 @@ def continued(item: StepInput, token: int) -> StepInput:
     return replace(item, tokens=[token], start=item.start + len(item.tokens))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(name, marks=pytest.mark.long) for name in FURTHER)])
 def test_logits_equal_those_of_mindspores_operators(case, hf_folder, rng):
     needs_library()
-    family, overrides = CASES[case]
+    family, overrides = {**CASES, **FURTHER}[case]
     _, decoder, _ = hf_folder(family, **overrides)
     inputs = inputs_of(rng)
     native, composed = runner_of(decoder, True), runner_of(decoder, False)

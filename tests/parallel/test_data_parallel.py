@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conftest import REPOSITORY, SAMPLES
 
 from mindcoder.checkpoint.store import open_checkpoint
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
+from mindcoder.families.registry import FAMILIES
 from mindcoder.parallel.zero1 import owners
 
 pytestmark = pytest.mark.long
@@ -42,6 +44,10 @@ def arguments(dataset, output, batch: int, model: str, **sets) -> list[str]:
     settings = {**SIZES, "runner_config.batch_size": batch, **sets}
     flags = [item for key, value in settings.items() for item in ("--set", f"{key}={value}")]
     config = f"configs/{model}/tiny_finetune.yaml"
+    if model in FAMILIES and model not in ("starcoder2", "llama"):  # which have recipes
+        config = str(output.parent / f"{model}.yaml")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        Path(config).write_text(f"base: [models/tiny_{model}, methods/tiny_finetune]\n")
     return ["finetune", "--config", config, "--train_data", str(dataset), "--output_dir", str(output), *flags]
 
 

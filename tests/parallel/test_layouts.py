@@ -12,6 +12,7 @@ import pytest
 from cluster import launch, write_table
 from conftest import REPOSITORY
 
+from mindcoder.families.registry import FAMILIES
 from parallel.test_data_parallel import (  # noqa: F401
     STEPS,
     arguments,
@@ -93,6 +94,16 @@ def test_a_layout_follows_one_process(model, mesh, everything, dataset, singles,
     heads = {"model.model_config.n_kv_heads": 4} if mesh[1] == 4 and model != "wizardcoder" else {}
     run(dataset, tmp_path, mesh, model=model, **heads, **(EVERYTHING if everything else {}))
     assert_same_run(tmp_path, singles(model, **heads))
+
+
+OTHERS = [name for name in FAMILIES if name not in ("gpt_bigcode", "starcoder2", "llama")]
+
+
+@pytest.mark.parametrize("mesh", [(1, 2, 1), (1, 2, 2)], ids=["tp2", "tp2 pp2, all on"])
+@pytest.mark.parametrize("model", OTHERS)
+def test_a_family_without_recipes_follows_one_process(model, mesh, dataset, singles, tmp_path):  # noqa: F811
+    run(dataset, tmp_path / "run", mesh, model=model, **(EVERYTHING if mesh[2] > 1 else {}))
+    assert_same_run(tmp_path / "run", singles(model))
 
 
 @pytest.mark.parametrize(

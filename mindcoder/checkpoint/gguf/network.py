@@ -55,7 +55,8 @@ def family_of_architecture(name: Any, file: Path) -> Family:
     Raises:
         UserError: there is none.
     """
-    known = {family.gguf.architecture: family for family in FAMILIES.values() if family.gguf is not None}
+    forms = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
+    known = {form.architecture: family for family, form in forms if form.is_read}
     if name is None:
         raise UserError("general.architecture is missing", file)
     if not isinstance(name, str) or name not in known:

@@ -49,6 +49,15 @@ def _turned(theirs: str, ours: str) -> tuple[WeightRule, ...]:
     )
 
 
+def neighbouring_attention_rules() -> tuple[WeightRule, ...]:
+    """Queries, keys and values of the architectures that llama.cpp rotates as it does Llama."""
+    return (
+        *_turned("attn_q", "query"),
+        *_turned("attn_k", "key"),
+        *pairs("blk.{layer}.attn_v", "layers.{layer}.attention.value"),
+    )
+
+
 FORM = GgufForm(
     architecture="llama",
     fields=(
@@ -62,13 +71,7 @@ FORM = GgufForm(
         Present("mlp_bias", "blk.0.ffn_down.bias"),
     ),
     weights=WeightTable(
-        rules=common_rules(
-            (
-                *_turned("attn_q", "query"),
-                *_turned("attn_k", "key"),
-                *pairs("blk.{layer}.attn_v", "layers.{layer}.attention.value"),
-            )
-        ),
+        rules=common_rules(neighbouring_attention_rules()),
         ignored=(ROPE_FACTORS,),
     ),
     fixed={

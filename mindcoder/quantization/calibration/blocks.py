@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from mindcoder.errors import UserError
 from mindcoder.families.parameter_names import in_layer, split_layer
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
@@ -35,7 +36,16 @@ class BlockStatistics:
 
 
 def calibration_network(config: TransformerConfig) -> TransformerConfig:
-    """The network that is calibrated: in float32 everywhere, without dropout or padding of the vocabulary."""
+    """The network that is calibrated: in float32 everywhere, without dropout or padding of the vocabulary.
+
+    Raises:
+        UserError: its layers are not alike, which calibration layer by layer expects.
+    """
+    if config.no_rope_layers:
+        raise UserError(
+            f"calibration: expected layers that are alike, found layers {list(config.no_rope_layers)} without rotary "
+            "positions; methods that need no texts quantize this model"
+        )
     return replace(
         config.without_dropout(),
         padded_vocab_size=0,

@@ -14,7 +14,12 @@ ARCHITECTURES = {
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "starcoder2": gguf.MODEL_ARCH.STARCODER2,
     "gpt_bigcode": gguf.MODEL_ARCH.STARCODER,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+    "granite": gguf.MODEL_ARCH.GRANITE,
+    "smollm3": gguf.MODEL_ARCH.SMOLLM3,
+    "phi3": gguf.MODEL_ARCH.PHI3,
 }
+TURNED = ("llama", "granite", "smollm3")  # whose converters derive from Llama's, with its order of rows
 
 
 def permuted(values: np.ndarray, heads: int) -> np.ndarray:
@@ -50,7 +55,14 @@ def write_reference(file, config: dict, tensors: dict, kind: Kind = Kind.F32, me
         if config.get("head_dim"):
             writer.add_key_length(head_dim)
             writer.add_value_length(head_dim)
-        writer.add_rope_dimension_count(head_dim)
+        writer.add_rope_dimension_count(int(head_dim * config.get("partial_rotary_factor", 1.0)))
+        if family == "granite":
+            writer.add_attention_scale(config["attention_multiplier"])
+            writer.add_embedding_scale(config["embedding_multiplier"])
+            writer.add_residual_scale(config["residual_multiplier"])
+            writer.add_logit_scale(config["logits_scaling"])
+        if family == "phi3":
+            writer.add_sliding_window(config.get("sliding_window") or 0)
         scaling = config.get("rope_scaling") or {}
         if scaling.get("rope_type") == "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -62,7 +74,7 @@ def write_reference(file, config: dict, tensors: dict, kind: Kind = Kind.F32, me
     for name, values in tensors.items():
         base, _, part = name.rpartition(".")
         theirs = f"{names.get_name(base) or base}.{part}"
-        turn = {"q_proj": heads, "k_proj": kv_heads}.get(base.rpartition(".")[2]) if family == "llama" else None
+        turn = {"q_proj": heads, "k_proj": kv_heads}.get(base.rpartition(".")[2]) if family in TURNED else None
         stored = values if turn is None else permuted(values, turn)
         used = Kind.F32 if values.ndim == 1 or "position" in theirs else kind
         block, _ = gguf.GGML_QUANT_SIZES[used]

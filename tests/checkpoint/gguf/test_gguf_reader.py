@@ -19,6 +19,12 @@ from mindcoder.families.rotary_frequencies import llama3_factors, llama3_scaling
 from mindcoder.families.transformer_config import RopeScaling
 
 LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+GRANITE = {
+    "embedding_multiplier": 12.0,
+    "attention_multiplier": 0.015625,
+    "residual_multiplier": 0.25,
+    "logits_scaling": 8.0,
+}
 FAMILIES = [
     pytest.param("llama", {}, id="llama"),
     pytest.param(
@@ -28,6 +34,10 @@ FAMILIES = [
     pytest.param("starcoder2", {}, id="starcoder2"),
     pytest.param("starcoder2", {"use_bias": False, "tie_word_embeddings": False}, id="starcoder2 without biases"),
     pytest.param("gpt_bigcode", {}, id="gpt_bigcode"),
+    pytest.param("qwen3", {"head_dim": 32}, id="qwen3"),
+    pytest.param("granite", {**GRANITE, "tie_word_embeddings": True}, id="granite"),
+    pytest.param("smollm3", {"num_hidden_layers": 4}, id="smollm3"),
+    pytest.param("phi3", {"partial_rotary_factor": 0.5}, id="phi3"),
 ]
 KINDS = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1]
 
@@ -122,7 +132,7 @@ def test_unknown_architecture_and_unknown_tensor_are_refused(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     with pytest.raises(
-        UserError, match="general.architecture 'gemma3' is not implemented; expected .*starcoder, llama"
+        UserError, match="general.architecture 'gemma3' is not implemented; expected .*starcoder, .*llama"
     ):
         open_weights(tmp_path / "a.gguf")
     config = small_config("llama")

@@ -1,7 +1,7 @@
 """GGUF files in transformers and in our engine: the same logits, the same token ids, the same answers.
 
-transformers reads llama, qwen2 and starcoder2; "starcoder" (GPT-BigCode) only llama.cpp would, which cannot be built
-where these tests run.
+transformers reads llama, qwen2, qwen3, phi3 and starcoder2; "starcoder" (GPT-BigCode) only llama.cpp would, which
+cannot be built where these tests run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,15 @@ def logits_of(path, **options):
 
 
 @pytest.mark.parametrize(
-    "family, kind", [("llama", "f16"), ("llama", "q4_k_m"), ("qwen2", "q4_k_m"), ("starcoder2", "q4_k_m")]
+    "family, kind",
+    [
+        ("llama", "f16"),
+        ("llama", "q4_k_m"),
+        ("qwen2", "q4_k_m"),
+        ("starcoder2", "q4_k_m"),
+        ("qwen3", "q4_k_m"),
+        ("phi3", "q4_k_m"),
+    ],
 )
 def test_transformers_reads_the_file_with_our_logits(family, kind, tmp_path):
     (tmp_path / "hf").mkdir()

@@ -17,7 +17,8 @@ from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
 from mindcoder.parallel_layout import ParallelLayout
 
-FAMILIES = ("llama", "qwen2", "starcoder2", "gpt_bigcode")
+FAMILIES = ("llama", "qwen2", "starcoder2", "gpt_bigcode", "qwen3", "phi3")
+LONGROPE = {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}}
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_m")
 
 
@@ -146,9 +147,12 @@ def test_rows_that_are_no_whole_blocks_fall_back_and_it_is_said(tmp_path):
         ("gpt_bigcode", {"scale_attn_weights": False}, "scale_attention is false"),
         ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling dynamic cannot be said"),
         ("qwen2", {"head_dim": 32}, "head_dim is 32; llama.cpp loads such a network with 64/4 only"),
+        ("mistral", {"sliding_window": 16}, "sliding_window is 16; every llama of GGUF has null"),
+        ("smollm3", {"no_rope_layers": [0, 1]}, r"no_rope_layers are \[0\]; llama.cpp leaves every 4th layer"),
+        ("phi3", LONGROPE, "rope_scaling longrope cannot be said of this architecture in GGUF"),
         ("starcoder2", {"use_bias": False}, "qkv_bias is false; llama.cpp loads no such network without blk.0.attn_q"),
     ],
-    ids=["multi-head", "gelu", "scale", "dynamic", "head", "biases"],
+    ids=["multi-head", "gelu", "scale", "dynamic", "head", "window", "no-rope", "longrope", "biases"],
 )
 def test_what_gguf_cannot_express_is_refused_by_name(family, overrides, message, tmp_path):
     source = folder(tmp_path / "hf", family, **overrides)
