@@ -249,8 +249,10 @@ def test_smoothing_changes_norms_and_weights_but_not_what_is_computed(llama, tex
     query = "layers.1.attention.query.weight"
     change = np.linalg.norm(before[query] * scales - after[query]) / np.linalg.norm(after[query])
     assert change < 0.01
+    mindcoder.quantize(folder, tmp_path / "plain", **options)
     rows = rows_of(texts, small_tokenizer)
-    assert relative(logits(decoder, tmp_path / "q", rows), logits(decoder, folder, rows)) < 0.02
+    smoothed, plain, exact = (logits(decoder, path, rows) for path in (tmp_path / "q", tmp_path / "plain", folder))
+    assert relative(smoothed, exact) < 2 * relative(plain, exact)  # spread weights round a little worse, no more
 
 
 def test_layers_with_a_large_error_fall_back_with_those_beside_them(llama, texts, small_tokenizer, tmp_path):
