@@ -82,7 +82,7 @@ class Decoder(nn.Cell):
     Args:
         config: the architecture.
         seed: of the initial weights.
-        empty: leave weights at zero because they are loaded right after.
+        empty: allocate no matrices because their values are loaded right after.
         tp: this rank's part of every layer (tensor parallelism).
         stage: the layers on this rank (pipeline parallelism); all by default.
 
@@ -287,6 +287,8 @@ def _name_globally(decoder: Decoder) -> None:
 def _clear_padding(decoder: Decoder) -> None:
     """Zero the embedding rows beyond the vocabulary."""
     for parameter in decoder.get_parameters():
+        if parameter.has_init:  # without values yet; those that are loaded are padded
+            continue
         if parameter.name in TOKEN_TABLES and parameter.shape[0] > decoder.own_tokens:
             values = parameter.asnumpy().copy()
             values[decoder.own_tokens :] = 0

@@ -240,7 +240,7 @@ def _build_trainer(
 def _start_decoder(config: RunConfig, prepared: Prepared, tokenizer: CodeTokenizer | None) -> Decoder:
     """The network with its start weights, the objective prepared on it, and then the adapter."""
     comm, start, options = prepared.comm, prepared.start, prepared.options
-    decoder = build_part(comm, prepared.network, config.seed)
+    decoder = build_part(comm, prepared.network, config.seed, empty=start is not None)
     if start is not None:
         weights = load_weights(decoder, start)
         if weights.prefix is not None:
