@@ -160,7 +160,7 @@ def convert(
     to: str | None = None,
     dtype: str | None = None,
     vocab_size: int | None = None,
-    max_shard_bytes: int | str = 5 * 10**9,
+    max_shard_bytes: int | str | None = None,
     overwrite: bool = False,
     adapter: str | Path | None = None,
     model_parallel: int = 1,
@@ -178,7 +178,7 @@ def convert(
             Face source and huggingface for others.
         dtype: float32, float16 or bfloat16; by default each tensor keeps its own.
         vocab_size: rows of embedding and head: truncated or padded with zeros.
-        max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
+        max_shard_bytes: largest safetensors file of a folder, as a number or as in ``"5GB"``, which is the default.
         overwrite: replace ``target``.
         adapter: LoRA run or PEFT folder to merge into ``source``.
         model_parallel, pipeline_stage: split the result over this many tensor-parallel ranks and pipeline stages; one
@@ -205,7 +205,7 @@ def convert(
         _check_positive("vocab_size", vocab_size)
     _check_positive("model_parallel", model_parallel)
     _check_positive("pipeline_stage", pipeline_stage)
-    shard = _size("max_shard_bytes", max_shard_bytes)
+    shard = None if max_shard_bytes is None else int(_size("max_shard_bytes", max_shard_bytes))
     layout = ParallelLayout(tensor=model_parallel, pipeline=pipeline_stage)
     merged = None if adapter is None else str(adapter)
     return run(
@@ -215,7 +215,7 @@ def convert(
             to,  # type: ignore[arg-type]
             dtype,
             vocab_size,
-            int(shard),
+            shard,
             overwrite,
             progress,
             merged,

@@ -11,6 +11,7 @@ from mindcoder.cli.logs import start_logging
 from mindcoder.cli.weight_verbs import byte_size
 from mindcoder.quantization.algorithms.registry import ALGORITHMS
 from mindcoder.quantization.run import GROUP_SIZES, METHODS
+from mindcoder.quantization.selection import split_patterns
 
 
 def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +62,7 @@ def quantize_verb(arguments: argparse.Namespace) -> int:
         group_size=arguments.group_size,
         symmetric=arguments.symmetric,
         algorithm=arguments.algorithm,
-        fallback=() if arguments.fallback is None else arguments.fallback.split(","),
+        fallback=() if arguments.fallback is None else split_patterns(arguments.fallback),
         format=arguments.format,
         max_shard_bytes=arguments.max_shard_size,
         overwrite=arguments.overwrite,

@@ -27,6 +27,7 @@ METHODS: Mapping[str, tuple[int, int, str]] = {
     "w8a16": (8, 0, "msmodelslim"),
     "w4a16": (4, 128, "compressed-tensors"),
 }
+FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 GROUP_SIZES = (32, 64, 128, 256)
 
 
@@ -82,6 +83,10 @@ def quantize(request: QuantizeRequest) -> Quantization:
     size = group_size if request.group_size is None else request.group_size
     integers, form = Integers(bits, request.symmetric, size), FORMATS[request.form or named]
     form.check(integers)
+    if request.target.suffix.lower() in FILE_SUFFIXES:
+        how = f"; convert writes it: convert SRC {request.target} --type q8_0 or q4_k_m"
+        is_gguf = request.target.suffix.lower() == ".gguf"
+        raise UserError(f"is the name of a file; quantize writes a folder{how if is_gguf else ''}", request.target)
     weights = open_weights(request.source)
     if weights.quantization:
         raise UserError(f"is quantized already ({weights.quantization}); convert gives floats", weights.path)

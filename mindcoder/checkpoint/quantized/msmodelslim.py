@@ -30,6 +30,7 @@ STEM = "quant_model_weights"
 SINGLE_NAMES = (f"{STEM}.safetensors", "quant_model_weight.safetensors")  # the second is the older tool's
 FLOAT, W8A16 = "FLOAT", "W8A16"
 PARTS = ("weight_scale", "weight_offset")
+QUANTIZATION_CONFIG = "quantization_config"  # other tools' description, in config.json
 TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is no tensor of its own
 # Keys of the description that are no tensors.
 VERSION, MODEL_TYPE, GROUP_SIZE = "version", "model_quant_type", "group_size"
@@ -56,6 +57,12 @@ def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
     values = read_json_object(path / "config.json", CONFIG_LIMIT)
     if values.get("quantize") == W8A16.lower():  # ATB-Models wants the field
         del values["quantize"]
+    if QUANTIZATION_CONFIG in values:
+        raise UserError(
+            f"describes its quantization twice: in {DESCRIPTION}, and in {QUANTIZATION_CONFIG} of config.json; remove "
+            "the one that is not of these weights",
+            path,
+        )
     tensors = _list_tensors(path)
     quantized = _quantized(read_json_object(file), tensors, file)
     used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
@@ -84,6 +91,8 @@ def _quantized(
         if key in tensors:
             if kind not in (FLOAT, W8A16):
                 raise UserError(f"{key}: type {kind!r:.40} is not implemented; expected {FLOAT} or {W8A16}", file)
+        elif key.endswith(PARTS) and f"{key.rpartition('.')[0]}.weight" in tensors:
+            raise UserError(f"{key} has the type {kind!r:.40}, but the files have no such tensor", file)
         elif key not in GLOBAL_KEYS and (key, kind) != TIED_HEAD:
             close = difflib.get_close_matches(key, [*tensors, *GLOBAL_KEYS], n=1, cutoff=0.75)
             hint = f"; the nearest is {close[0]}" if close else ""
@@ -104,11 +113,19 @@ def _quantized(
         biased = name.endswith(".bias") and name.removesuffix(".bias") in quantized
         if description[name] == W8A16 and name not in used and not biased:
             raise UserError(f"{name} is {W8A16}, but there is no such weight beside it", file)
-    size = description.get(GROUP_SIZE) or 0
+    _check_group_size(description.get(GROUP_SIZE) or 0, quantized, file)
+    return quantized
+
+
+def _check_group_size(size: Any, quantized: Mapping[str, QuantizedTensor], file: Path) -> None:
+    """Compare the description's group size, 0 without groups, with that of the modules."""
+    if type(size) is not int or size < 0:
+        raise UserError(f"{GROUP_SIZE}: found {size!r:.20}, expected a whole number, 0 without groups", file)
     for module, item in quantized.items():
         if size and item.group_size not in (0, size):
-            raise UserError(f"{GROUP_SIZE} is {size!r:.20}, {module} has groups of {item.group_size}", file)
-    return quantized
+            raise UserError(f"{GROUP_SIZE} is {size}, {module} has groups of {item.group_size}", file)
+    if size and quantized and not any(item.scale.shape[1] * size == item.shape[1] for item in quantized.values()):
+        raise UserError(f"{GROUP_SIZE} is {size}, but every module has one scale for each output", file)
 
 
 def _module(module: str, weight: StoredTensor, tensors: Mapping[str, StoredTensor], file: Path) -> QuantizedTensor:

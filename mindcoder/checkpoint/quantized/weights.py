@@ -95,6 +95,11 @@ def folder_of(
     for name, tensor in floats.items():
         if tensor.dtype not in (*FLOAT_DTYPES, "BOOL"):
             raise UserError(f"{name} has dtype {tensor.dtype}, and belongs to no quantized module", tensor.file)
+    for module in quantized:
+        if f"{module}.weight" in floats:
+            raise UserError(
+                f"{module} has both a weight in floating point and a quantized one: remove one of them", path
+            )
     weights = {f"{module}.weight": tensor.as_weight(f"{module}.weight") for module, tensor in quantized.items()}
     return {
         "path": path,
