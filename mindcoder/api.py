@@ -390,14 +390,16 @@ def quantize(
     Args:
         source: anything that `convert` reads, in floating point.
         target: folder to write; `load` reads it, and so do all verbs.
-        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; nf4: codes of 4 bits with double
+            quantization, the base of QLoRA.
         group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
             an output with w8a16.
         symmetric: whether zero is the integer 0; else every scale has an offset.
         algorithm: minmax or mse.
         fallback: regular expressions of whole module names, as Hugging Face's files have them, that stay in floating
             point. Embeddings and head always do.
-        format: msmodelslim or compressed-tensors; by default the former with w8a16, the latter with w4a16.
+        format: msmodelslim, compressed-tensors or bitsandbytes; by default the first with w8a16, the second with w4a16,
+            the last with nf4.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
         progress: show a bar where standard error is a terminal.

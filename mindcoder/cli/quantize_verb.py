@@ -19,7 +19,10 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="model in any format that convert reads")
     parser.add_argument("target", metavar="DST", help="folder to write")
     parser.add_argument(
-        "--method", choices=list(METHODS), required=True, help="bits of weights (w) and of activations (a)"
+        "--method",
+        choices=list(METHODS),
+        required=True,
+        help="bits of weights (w) and activations (a); nf4: codes of 4 bits, for QLoRA",
     )
     parser.add_argument(
         "--group_size",
@@ -45,7 +48,9 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
         "'.*c_proj'; embeddings and head always do",
     )
     parser.add_argument(
-        "--format", choices=list(FORMATS), help="default: msmodelslim with w8a16, compressed-tensors with w4a16"
+        "--format",
+        choices=list(FORMATS),
+        help="default: msmodelslim with w8a16, compressed-tensors with w4a16, bitsandbytes with nf4",
     )
     parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")

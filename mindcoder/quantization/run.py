@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mindcoder.backend.nf4 import BLOCK
 from mindcoder.checkpoint.convert import SHARD_BYTES, huggingface_config, write_beside_huggingface, write_json
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.quantized.bitsandbytes_output import Nf4Codes
 from mindcoder.checkpoint.quantized.format import Integers, QuantizedFormat
 from mindcoder.checkpoint.quantized.formats import FORMATS
 from mindcoder.checkpoint.safetensors_file import WritableTensor, write_safetensors
@@ -19,6 +21,7 @@ from mindcoder.files import require_space, staging_directory
 from mindcoder.progress import tqdm
 from mindcoder.quantization.algorithms.registry import ALGORITHMS, Algorithm
 from mindcoder.quantization.layer import QuantizedLayer
+from mindcoder.quantization.nf4_layer import Nf4Layer
 from mindcoder.quantization.report import LayerReport, QuantizationReport
 from mindcoder.quantization.selection import Selection, select
 
@@ -26,8 +29,10 @@ from mindcoder.quantization.selection import Selection, select
 METHODS: Mapping[str, tuple[int, int, str]] = {
     "w8a16": (8, 0, "msmodelslim"),
     "w4a16": (4, 128, "compressed-tensors"),
+    "nf4": (4, BLOCK, "bitsandbytes"),
 }
 FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
+NF4 = "nf4"
 GROUP_SIZES = (32, 64, 128, 256)
 
 
@@ -82,6 +87,8 @@ def quantize(request: QuantizeRequest) -> Quantization:
     bits, group_size, named = METHODS[request.method]
     size = group_size if request.group_size is None else request.group_size
     integers, form = Integers(bits, request.symmetric, size), FORMATS[request.form or named]
+    if request.method == NF4:
+        integers = _nf4_codes(request, size, form)
     form.check(integers)
     if request.target.suffix.lower() in FILE_SUFFIXES:
         how = f"; convert writes it: convert SRC {request.target} --type q8_0 or q4_k_m"
@@ -122,6 +129,24 @@ def quantize(request: QuantizeRequest) -> Quantization:
     return Quantization(report, request.target, time.perf_counter() - began)
 
 
+def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf4Codes:
+    """What weights become with ``--method nf4``, which has no choices.
+
+    Raises:
+        UserError: something else is asked for.
+    """
+    for option, found, expected in (
+        ("--group_size", size, BLOCK),
+        ("--format", form.name, METHODS[NF4][2]),
+        ("--algorithm", request.algorithm, "minmax"),
+    ):
+        if found != expected:
+            raise UserError(f"{option}: found {found}, expected {expected} with --method {NF4}")
+    if not request.symmetric:
+        raise UserError(f"--asymmetric: --method {NF4} has no offsets")
+    return Nf4Codes()
+
+
 def _tensors(
     plans: Sequence[TensorPlan],
     selection: Selection,
@@ -137,7 +162,8 @@ def _tensors(
         if plan.name not in shapes:
             written.append(plan)
             continue
-        layer = QuantizedLayer(plan, shapes[plan.name], integers, algorithm, form)
+        kind = Nf4Layer if isinstance(integers, Nf4Codes) else QuantizedLayer
+        layer = kind(plan, shapes[plan.name], integers, algorithm, form)
         layers.append(layer)
         written += layer.tensors()
     return written, layers
