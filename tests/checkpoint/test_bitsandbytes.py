@@ -241,3 +241,11 @@ def test_what_is_not_implemented_is_refused_by_name(settings, parts, state, mess
     with pytest.raises(UserError) as error:
         open_weights(folder)
     assert message in str(error.value) and "\n" not in str(error.value), str(error.value)
+
+
+def test_other_kinds_of_the_package_are_refused(written, tmp_path):
+    folder = changed(written, tmp_path / "q", {}, {}, {})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "bitsandbytes"}}))
+    with pytest.raises(UserError, match="load_in_4bit is missing; of bitsandbytes, nf4 is implemented"):
+        open_weights(folder)
