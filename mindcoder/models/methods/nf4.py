@@ -39,10 +39,10 @@ class Nf4(WeightMethod):
         super().__init__(compute_dtype)
         self.weight = Parameter(weight, name="weight", requires_grad=False)
         self.absmax = Parameter(absmax, name=ABSMAX, requires_grad=False)
-        self.nested_absmax = self.nested_offset = None
-        if nested_absmax is not None:
-            self.nested_absmax = Parameter(nested_absmax, name=NESTED_ABSMAX, requires_grad=False)
-            self.nested_offset = Parameter(nested_offset, name=NESTED_OFFSET, requires_grad=False)
+        nested = ((nested_absmax, NESTED_ABSMAX), (nested_offset, NESTED_OFFSET))
+        self.nested_absmax, self.nested_offset = (
+            None if item is None else Parameter(item, name=name, requires_grad=False) for item, name in nested
+        )
         self.nothing = Tensor(np.zeros(1, np.float32))
         shape = (weight.shape[0], 2 * weight.shape[1], absmax.shape[1])
         self.product = Nf4Product(shape, compute_dtype, nested_absmax is not None)
@@ -51,10 +51,8 @@ class Nf4(WeightMethod):
     @classmethod
     def of(cls, read: ReadTensor, compute_dtype: str) -> Nf4:
         """The method that keeps the codes of a checkpoint."""
-        weight, absmax, *nested = _parts(read)
-        return cls(
-            Tensor(weight), Tensor(absmax), *(item if item is None else Tensor(item) for item in nested), compute_dtype
-        )
+        weight, absmax, nested, offset = (item if item is None else Tensor(item) for item in _parts(read))
+        return cls(weight, absmax, nested, offset, compute_dtype)
 
     def layer_parameters(self) -> dict[str, Parameter]:
         """The codes and their scales."""
