@@ -79,6 +79,8 @@ def write_model(folder: Path, layers: int) -> int:
     Tokenizer(models.WordLevel({f"t{index}": index for index in range(VOCAB)}, unk_token="t0")).save(
         str(folder / "tokenizer.json")
     )
+    special = dict.fromkeys(("unk_token", "bos_token", "eos_token"), "t0")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special}))
     return total
 
 

@@ -82,7 +82,7 @@ class Decoder(nn.Cell):
     Args:
         config: the architecture.
         seed: of the initial weights.
-        empty: allocate no matrices because their values are loaded right after.
+        empty: touch no memory of matrices because their values are loaded right after.
         tp: this rank's part of every layer (tensor parallelism).
         stage: the layers on this rank (pipeline parallelism); all by default.
 
@@ -150,7 +150,8 @@ class Decoder(nn.Cell):
             begin, end = tp.shard_range_of(config.token_rows)
             self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
         _name_globally(self)
-        _clear_padding(self)
+        if not empty:
+            _clear_padding(self)
 
     @property
     def prefix_length(self) -> int:
@@ -287,8 +288,6 @@ def _name_globally(decoder: Decoder) -> None:
 def _clear_padding(decoder: Decoder) -> None:
     """Zero the embedding rows beyond the vocabulary."""
     for parameter in decoder.get_parameters():
-        if parameter.has_init:  # without values yet; those that are loaded are padded
-            continue
         if parameter.name in TOKEN_TABLES and parameter.shape[0] > decoder.own_tokens:
             values = parameter.asnumpy().copy()
             values[decoder.own_tokens :] = 0
