@@ -7,6 +7,7 @@ from mindspore import Parameter, Tensor
 
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.methods.base import NativeParameters, WeightMethod
+from mindcoder.models.methods.w8a8 import W8A8
 
 
 class Integers(WeightMethod):
@@ -43,3 +44,11 @@ def to_integers(decoder: Decoder, bits: int, group: int) -> None:
     """Keep the weights of all linear layers in integers."""
     for linear in decoder.linears().values():
         linear.use(Integers(linear.method, bits, group))
+
+
+def to_w8a8(decoder: Decoder) -> None:
+    """The same in 8 bits, with activations in integers, too, each token by its own scale."""
+    to_integers(decoder, 8, 0)
+    for linear in decoder.linears().values():
+        weight, scale = (item.asnumpy() for item in linear.method.layer_parameters().values())
+        linear.use(W8A8(weight, scale, np.zeros(2, np.float32), linear.method.compute_dtype))

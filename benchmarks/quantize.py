@@ -1,4 +1,6 @@
-"""Weights of 8 and 4 bits beside floats and peers: ``python -m benchmarks.quantize [bigcode|llama ...]``.
+"""Weights of 8 and 4 bits, activations and caches of 8, beside floats and peers.
+
+``python -m benchmarks.quantize [bigcode|llama ...]``
 
 Random weights, one engine after the other, each in a process of its own. The bound of decoding is the memory's: a step
 reads all weights once. ``--engines 'MindCoder int8,…'`` measures some of them.

@@ -34,7 +34,7 @@ def mindcoder(folder: Path, kind: str) -> Loaded:
     from mindcoder.backend.device import setup_device
 
     setup_device("CPU", threads=THREADS)
-    from benchmarks.integer_weights import to_integers
+    from benchmarks.integer_weights import to_integers, to_w8a8
     from mindcoder.checkpoint.load import load_weights
     from mindcoder.checkpoint.weights import open_weights
     from mindcoder.generate.engine import Engine
@@ -43,7 +43,11 @@ def mindcoder(folder: Path, kind: str) -> Loaded:
     config = open_weights(folder).config.without_dropout()
     decoder = Decoder(replace(config, param_dtype="float32" if kind == "float32" else "float16"), empty=True)
     load_weights(decoder, folder)
-    if kind.startswith("int"):
+    kind, _, cache = kind.partition(" kv ")
+    decoder.kv_cache = cache or decoder.kv_cache
+    if kind == "w8a8":
+        to_w8a8(decoder)
+    elif kind.startswith("int"):
         bits = int(kind.removeprefix("int"))
         to_integers(decoder, bits, GROUP if bits == 4 else 0)
     engines: dict[int, Engine] = {}
@@ -120,6 +124,8 @@ ENGINES: dict[str, tuple[Callable[[Path, str], Loaded], str]] = {
     "MindCoder float16": (mindcoder, "float16"),
     "MindCoder int8": (mindcoder, "int8"),
     f"MindCoder int4 g{GROUP}": (mindcoder, "int4"),
+    "MindCoder w8a8": (mindcoder, "w8a8"),
+    "MindCoder w8a8 KV int8": (mindcoder, "w8a8 kv int8"),
     "CTranslate2 float32": (ctranslate2, "float32"),
     "CTranslate2 int8": (ctranslate2, "int8"),
     "transformers float32": (transformers, "float32"),

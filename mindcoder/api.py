@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mindcoder.errors import UserError
+from mindcoder.generate.kv_kinds import KV_CACHES
 
 if TYPE_CHECKING:
     from mindcoder.checkpoint.convert import Conversion
@@ -34,6 +35,7 @@ def load(
     max_length: int | None = None,
     batch: int = 1,
     blocks: int | None = None,
+    kv: str = "float",
     device: str = "auto",
     device_id: int = 0,
     threads: int | None = None,
@@ -46,12 +48,13 @@ def load(
             ``batch``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
-        template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
-            family's.
+        template: prompt template of `Model.chat`; by default the one that the model was trained with, else its
+            own ``chat_template``, else the family's.
         dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
         batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
+        kv: keys and values in float, or in int8 with a scale for each head of a token.
         device: auto, CPU or Ascend; auto takes Ascend if there is one.
         device_id: Ascend card.
         threads: CPU threads of the process; by default all cores.
@@ -64,6 +67,7 @@ def load(
     """
     _check_choice("device", device, DEVICES)
     _check_choice("dtype", dtype, WEIGHT_DTYPES)
+    _check_choice("kv", kv, KV_CACHES)
     for name, count in (("max_length", max_length), ("batch", batch), ("blocks", blocks), ("threads", threads)):
         if count is not None:
             _check_positive(name, count)
@@ -84,6 +88,7 @@ def load(
         batch,
         blocks,
         pairs,
+        kv,
     )
     with GRAPH_LOCK, interruptible():
         return open_model(request)
@@ -252,7 +257,8 @@ def verify(
         base: base model of an adapter, if it has moved.
         tokenizer: vocabulary file or folder of both models; by default each has its own, and they must give the texts
             the same ids.
-        template: prompt template of instructions; by default the one that ``a`` was trained with, else its family's.
+        template: prompt template of instructions; by default the one that ``a`` was trained with, else its own, else
+            its family's.
         tokens: compare this many tokens at most.
         max_length: longest text, in tokens; documents are divided, other records are cut. By default 2048, or the
             models' positions.
@@ -322,8 +328,8 @@ def export(
         format: mindir.
         adapter: LoRA run or PEFT folder to merge into ``path``.
         tokenizer: vocabulary file or folder, if ``path`` has none.
-        template: prompt template of `Model.chat`; by default the one that the model was trained with, else the
-            family's.
+        template: prompt template of `Model.chat`; by default the one that the model was trained with, else its
+            own ``chat_template``, else the family's.
         dtype: of the weights: float32 or float16; CPU computes in float32 from either.
         batch: sequences that a decoding step computes together.
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
@@ -380,9 +386,21 @@ def quantize(
     symmetric: bool = True,
     algorithm: str = "minmax",
     fallback: Iterable[str] = (),
+    calibration: str | Path | None = None,
+    samples: int | None = None,
+    length: int | None = None,
+    seed: int = 0,
+    act_order: bool = False,
+    smooth: float | None = None,
+    tokenizer: str | Path | None = None,
+    template: str | None = None,
     format: str | None = None,
+    activations: str | None = None,
     max_shard_bytes: int | str = "5GB",
     overwrite: bool = False,
+    device: str = "auto",
+    device_id: int = 0,
+    threads: int | None = None,
     progress: bool = True,
 ) -> Quantization:
     """Quantize the linear layers of a model, block by block; the verb quantize.
@@ -390,18 +408,32 @@ def quantize(
     Args:
         source: anything that `convert` reads, in floating point.
         target: folder to write; `load` reads it, and so do all verbs.
-        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; nf4: codes of 4 bits with double
-            quantization, the base of QLoRA.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits; nf4: codes
+            of 4 bits with double quantization, the base of QLoRA.
         group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
-            an output with w8a16.
+            an output with 8 bits.
         symmetric: whether zero is the integer 0; else every scale has an offset.
-        algorithm: minmax or mse.
+        algorithm: minmax or mse, which look at the weights alone; gptq or awq, which need ``calibration``.
         fallback: regular expressions of whole module names, as Hugging Face's files have them, that stay in floating
-            point. Embeddings and head always do.
-        format: msmodelslim, compressed-tensors or bitsandbytes; by default the first with w8a16, the second with w4a16,
-            the last with nf4.
+            point. Embeddings and head always do. ``"auto:0.02"`` among them: linear layers too whose output changes by
+            more than that share on the calibration texts.
+        calibration: texts on which the model is run, decoder layer by decoder layer: JSON, JSONL (records as for
+            fine-tuning, or ``{"text": ...}``) or plain text; a file, a glob or a registered name.
+        samples, length: rows of tokens that texts are taken for, and tokens of each; by default 128 and 512, or the
+            model's positions.
+        seed: of the order in which texts are taken.
+        act_order: gptq rounds the columns with the largest inputs first.
+        smooth: strength of SmoothQuant, from 0 to 1: scales of a linear layer's inputs move into its weight.
+        tokenizer: vocabulary file or folder, if ``source`` has none.
+        template: prompt template of instructions; by default the one that the model was trained with, else its
+            family's.
+        format: msmodelslim, compressed-tensors or bitsandbytes; by default the first with 8 bits, the second with
+            w4a16, the last with nf4.
+        activations: with w8a8: dynamic, by default, gives each token a scale of its own; static gives all of a layer
+            one, from the range on the ``calibration`` texts.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
+        device, device_id, threads: as of `load`; only calibration runs the model.
         progress: show a bar where standard error is a terminal.
 
     Returns:
@@ -412,33 +444,59 @@ def quantize(
             format or each other.
     """
     from mindcoder.checkpoint.quantized.formats import FORMATS
-    from mindcoder.quantization.algorithms.registry import ALGORITHMS
-    from mindcoder.quantization.run import GROUP_SIZES, METHODS, QuantizeRequest
+    from mindcoder.quantization.algorithms.registry import NAMES
+    from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES, CalibrationOptions
+    from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS, QuantizeRequest
     from mindcoder.quantization.run import quantize as run
 
     _check_choice("method", method, tuple(METHODS))
-    _check_choice("algorithm", algorithm, tuple(ALGORITHMS))
+    _check_choice("algorithm", algorithm, NAMES)
+    _check_choice("device", device, DEVICES)
     if format is not None:
         _check_choice("format", format, tuple(FORMATS))
+    if activations is not None:
+        _check_choice("activations", activations, ACTIVATIONS)
     if group_size not in (None, *GROUP_SIZES):
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
+    if threads is not None:
+        _check_positive("threads", threads)
     patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
     shard = int(_size("max_shard_bytes", max_shard_bytes))
-    return run(
-        QuantizeRequest(
-            str(source),
-            Path(target),
-            method,
-            group_size,
-            symmetric,
-            algorithm,
-            patterns,
-            format,
-            overwrite,
-            progress,
-            shard,
+    texts = None
+    if calibration is not None:
+        texts = CalibrationOptions(
+            str(calibration),
+            SAMPLES if samples is None else samples,
+            LENGTH if length is None else length,
+            seed,
+            None if tokenizer is None else str(tokenizer),
+            template,
         )
+    request = QuantizeRequest(
+        str(source),
+        Path(target),
+        method,
+        group_size,
+        symmetric,
+        algorithm,
+        patterns,
+        format,
+        overwrite,
+        progress,
+        shard,
+        texts,
+        act_order,
+        smooth,
+        activations,
     )
+    if texts is None:
+        return run(request)
+    from mindcoder.backend.device import interruptible, setup_device
+    from mindcoder.graph_lock import GRAPH_LOCK
+
+    with GRAPH_LOCK, interruptible():
+        setup_device(device, device_id, threads=threads)
+        return run(request)
 
 
 def plan(

@@ -16,6 +16,7 @@ from mindcoder.backend.library import LIBRARY, argument_table
 from mindcoder.backend.native_operator import custom, in_its_order
 
 SWITCH = "MINDCODER_NATIVE"  # 0 leaves the library alone
+SOME = ("AdapterWeights", "QuantizedWeights", "CacheScales")  # what layers of some networks have, see operators.def
 
 
 def native_available() -> bool:
@@ -46,14 +47,13 @@ def step_weights(step: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -
 
     Args:
         step: those of the whole network, by the names of StepWeights.
-        layers: those of each layer, by the names of LayerInputs, and of AdapterWeights and QuantizedWeights where there
-            are any.
+        layers: those of each layer, by the names of LayerInputs, and of `SOME` where there are any.
     """
     table = argument_table()
     ordered = table.in_order("StepWeights", table.names("StepWeights"), step)
     for layer in layers:
         own = table.names("LayerInputs")
-        for some in ("AdapterWeights", "QuantizedWeights"):
+        for some in SOME:
             own += () if layer.keys().isdisjoint(table.names(some)) else table.names(some)
         ordered += table.in_order("LayerInputs", own, layer)
     return ordered
@@ -65,6 +65,7 @@ def step_operator(
     infer_shape: Callable[[dict[str, list[int]]], list[int]],
     adapted: bool = False,
     quantized: bool = False,
+    int8_cache: bool = False,
 ) -> Any:
     """``MindCoderStep``: called with what it takes and then the weights, it gives logits or hidden states, float32.
 
@@ -76,17 +77,19 @@ def step_operator(
         infer_shape: the result's shape from those of StepInputs, by their names.
         adapted: whether the network has adapters.
         quantized: whether it has weights of integers.
+        int8_cache: whether the pools are int8, with scales.
     """
     table = argument_table()
     inputs = table.names("StepInputs")
     sources = table.in_order("StepInputs", inputs, dict(zip(takes, range(len(takes)))))
     of_a_layer = table.names("LayerInputs")
-    of_a_layer += table.names("AdapterWeights") if adapted else ()
-    of_a_layer += table.names("QuantizedWeights") if quantized else ()
+    some = [name for name, has in zip(SOME, (adapted, quantized, int8_cache)) if has]
+    for name in some:
+        of_a_layer += table.names(name)
     weights = [*table.names("StepWeights"), *(f"{name}_{layer}" for layer in range(layers) for name in of_a_layer)]
     operator = custom(
         "MindCoderStep",
-        f"MindCoderStep{layers}{'Adapted' if adapted else ''}{'Quantized' if quantized else ''}",
+        f"MindCoderStep{layers}{''.join(some)}",  # one list of inputs for each name
         (*inputs, *weights),
         ("result",),
         lambda *shapes: infer_shape(dict(zip(inputs, shapes))),

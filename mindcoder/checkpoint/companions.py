@@ -19,6 +19,7 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
     "chat_template.json",
 )
 GENERATION_FILE = "generation_config.json"
@@ -46,6 +47,7 @@ def copy_companions(companions: Mapping[str, Path], original: Mapping[str, Any] 
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in companions.items():
         if path.resolve() != (folder / name).resolve():
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(path, folder / name)
     if original is not None:
         (folder / ORIGINAL_CONFIG).write_text(json.dumps(original, indent=2) + "\n", encoding="utf-8")

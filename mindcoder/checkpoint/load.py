@@ -18,13 +18,14 @@ from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import ABSMAX, OFFSET, SCALE, ParameterName
+from mindcoder.families.parameter_names import ABSMAX, INPUT, OFFSET, SCALE, ParameterName
 from mindcoder.families.transformer_config import TransformerConfig, with_todays_fields
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.linear import Linear
 from mindcoder.models.methods.base import ReadTensor
 from mindcoder.models.methods.dense import Dense
 from mindcoder.models.methods.nf4 import Nf4, single_level
+from mindcoder.models.methods.w8a8 import W8A8
 from mindcoder.models.methods.weight_only import WeightOnly
 from mindcoder.models.tensor_parallel import INPUT_AXIS, NoTensorParallel
 
@@ -76,8 +77,8 @@ def fitting_weights(location: str | Path | Weights, config: TransformerConfig) -
 def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weights:
     """Load ``decoder``'s parameters, including a learned prefix; returns the weights that were loaded.
 
-    Linear layers whose weight is stored in integers or codes keep these (`mindcoder.models.methods.weight_only` and
-    ``nf4``).
+    Linear layers whose weight is stored in integers or codes keep these (`mindcoder.models.methods.weight_only`,
+    ``w8a8`` and ``nf4``).
 
     Raises:
         UserError: missing, damaged, or of another model.
@@ -98,7 +99,8 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
         if absmax is not None and isinstance(linear.method, Dense):
             linear.use(Nf4.of(read, linear.method.compute_dtype))
         elif f"{name}.{SCALE}" in plans and isinstance(linear.method, Dense):
-            linear.use(WeightOnly.of(read, linear.method.compute_dtype))
+            method = W8A8 if f"{name}.{INPUT}" in plans else WeightOnly
+            linear.use(method.of(read, linear.method.compute_dtype))
         else:
             linear.method.load(read)
         loaded |= {parameter.name for parameter in linear.method.get_parameters()}

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import TEMPLATE_NAMES
+from mindcoder.generate.kv_kinds import FLOAT, KV_CACHES
 from mindcoder.train.request import CHANGE_GROUPS
 
 
@@ -172,7 +173,7 @@ def add_run_flags(parser: argparse.ArgumentParser, mode: str | None = None, conf
             metavar="FIELD=COLUMN,..",
             help=f"names that JSON and JSONL of {of} give to fields, such as instruction=q,output=a",
         )
-    overrides.add_argument("--template", choices=list(TEMPLATES), help="prompt template (processor.prompt_template)")
+    overrides.add_argument("--template", choices=TEMPLATE_NAMES, help="prompt template (processor.prompt_template)")
     overrides.add_argument(
         "--vocab_file", metavar="FILE", help="vocab.json, tokenizer.json, tokenizer.model, or a folder"
     )
@@ -214,10 +215,21 @@ def _add_continue_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--overwrite", action="store_true", help="start over, replacing the checkpoints in output_dir")
 
 
+def add_kv_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the flag for the numbers of the KV cache."""
+    parser.add_argument(
+        "--kv",
+        choices=KV_CACHES,
+        default=FLOAT,
+        help="numbers of the KV cache: int8 takes about a quarter of the memory on CPU, half on Ascend; default: float",
+    )
+
+
 def _add_predict_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--predict_data", metavar="TEXT|FILE", help="a prompt, or a file of prompts")
     group.add_argument("--predict_length", type=positive, metavar="N", help="prompt and answer together, in tokens")
     group.add_argument("--predict_batch", type=positive, metavar="N", help="batch size for a file of prompts")
+    add_kv_flag(group)
     add_adapter_flag(group, "for the prompts of a JSONL file whose field adapter names it")
     group.add_argument("--output_file", metavar="JSONL", help="answers to a file of prompts; default: the terminal")
     group.add_argument("--raw", action="store_true", help="no instruction template around the prompt")

@@ -17,6 +17,7 @@ from mindcoder.files import read_text
 if TYPE_CHECKING:
     from mindcoder.generate.chat import Chat
     from mindcoder.generate.model import Model
+    from mindcoder.tokenizer.infill import Repository
 
 HELP = """\
 /reset        forget the conversation
@@ -60,6 +61,14 @@ def add_complete_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", metavar="TEXT", help="code before the gap")
     parser.add_argument("--suffix", metavar="TEXT", default="", help="code after the gap")
     parser.add_argument("--file", metavar="FILE", help="a file with <FILL_ME> at the gap")
+    parser.add_argument(
+        "--related",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="other files of the repository, which the model sees first",
+    )
+    parser.add_argument("--repo_name", default="", metavar="NAME", help="name of the repository")
 
 
 def chat_verb(arguments: argparse.Namespace) -> int:
@@ -93,8 +102,10 @@ def complete_verb(arguments: argparse.Namespace) -> int:
     """Fill in the middle; only the answer goes to stdout."""
     start_logging()
     prefix, suffix = _gap(arguments)
+    repository = _repository(arguments)
     model = open_flagged_model(arguments)
-    for piece in model.generate(prefix, suffix=suffix, stream=True, **answer_options(arguments)):
+    options = answer_options(arguments)
+    for piece in model.generate(prefix, suffix=suffix, repository=repository, stream=True, **options):
         _write(sys.stdout, piece)
     _write(sys.stdout, "\n")
     return 0
@@ -222,6 +233,22 @@ def _gap(arguments: argparse.Namespace) -> tuple[str, str]:
         raise UserError(f"has no {FILL_HERE} where the gap is", arguments.file)
     prefix, _, suffix = text.partition(FILL_HERE)
     return prefix, suffix
+
+
+def _repository(arguments: argparse.Namespace) -> Repository | None:
+    """The files that the model sees first; None where nothing is given, and the gap is all that it sees."""
+    if not arguments.related and not arguments.repo_name:
+        return None
+    from mindcoder.tokenizer.infill import Repository
+
+    files = tuple((_shown_path(file), _read(file)) for file in arguments.related)
+    return Repository(files, _shown_path(arguments.file) if arguments.file else "", arguments.repo_name)
+
+
+def _shown_path(file: str) -> str:
+    """A path as a model has seen them: relative, with slashes; of files elsewhere the name alone."""
+    path = Path(file)
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
 def _read(file: str) -> str:

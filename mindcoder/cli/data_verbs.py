@@ -7,7 +7,7 @@ import argparse
 from mindcoder.cli.arguments import positive, seed_number
 from mindcoder.cli.logs import start_logging
 from mindcoder.cli.sources import INPUT_HELP, add_reading_flags, sources_of
-from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES
+from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATE_NAMES
 from mindcoder.data.readers import BadRecord, expand_glob, read_records
 from mindcoder.errors import UserError
 from mindcoder.outputs import file_name, refuse_as_output, refuse_present
@@ -35,7 +35,11 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--merge_file", "--merges_file", dest="merge_file", metavar="FILE", help="merges.txt")
     parser.add_argument("--pad_token", metavar="TOKEN", help="padding token; default: the tokenizer's, else [PAD]")
-    parser.add_argument("--template", choices=list(TEMPLATES), default=DEFAULT_TEMPLATE, help="prompt template")
+    parser.add_argument(
+        "--template",
+        choices=TEMPLATE_NAMES,
+        help=f"prompt template; default: the chat_template that lies with the tokenizer, else {DEFAULT_TEMPLATE}",
+    )
     parser.add_argument("--seq_length", type=positive, default=2048, metavar="N", help="tokens per row")
     parser.add_argument(
         "--packing", action="store_true", help="pack several documents into a row; attention does not cross documents"
@@ -70,6 +74,7 @@ def add_preprocess_flags(parser: argparse.ArgumentParser) -> None:
 def preprocess_verb(arguments: argparse.Namespace) -> int:
     """Write the dataset and print its statistics."""
     from mindcoder.data.infill import InfillOptions
+    from mindcoder.data.own_template import own_or
     from mindcoder.data.preprocess import (
         PreprocessOptions,
         output_files,
@@ -91,7 +96,7 @@ def preprocess_verb(arguments: argparse.Namespace) -> int:
         arguments.skip_bad,
         arguments.workers or 0,
         arguments.file_partition,
-        arguments.template,
+        arguments.template or own_or(tokenizer, DEFAULT_TEMPLATE),
         pairs=arguments.pairs,
         infill=InfillOptions(arguments.fim_rate, arguments.fim_spm_rate, arguments.seed),
         reading=sources.reading,

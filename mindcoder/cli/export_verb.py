@@ -7,7 +7,7 @@ import argparse
 from mindcoder.api import export
 from mindcoder.cli.arguments import positive
 from mindcoder.cli.logs import start_logging
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import TEMPLATE_NAMES
 
 
 def add_export_flags(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer, if PATH has none")
     parser.add_argument(
         "--template",
-        choices=list(TEMPLATES),
+        choices=TEMPLATE_NAMES,
         help="prompt template; default: the one it was trained with, else the family's",
     )
     parser.add_argument(

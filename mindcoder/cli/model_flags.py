@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mindcoder.api import load
-from mindcoder.cli.arguments import add_device_target_flag, number, positive, seed_number
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.cli.arguments import add_device_target_flag, add_kv_flag, number, positive, seed_number
+from mindcoder.data.prompt import TEMPLATE_NAMES
 
 if TYPE_CHECKING:
     from mindcoder.generate.answer_options import Options
@@ -22,8 +22,8 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer, if PATH has none")
     parser.add_argument(
         "--template",
-        choices=list(TEMPLATES),
-        help="prompt template; default: the one it was trained with, else the family's",
+        choices=TEMPLATE_NAMES,
+        help="prompt template; default: the one it was trained with, else its own chat_template, else the family's",
     )
     parser.add_argument(
         "--dtype",
@@ -42,6 +42,7 @@ def add_model_flags(parser: argparse.ArgumentParser, batch: int = 1) -> None:
     parser.add_argument(
         "--blocks", type=positive, metavar="N", help="KV cache blocks of 16 tokens; default: all that fit"
     )
+    add_kv_flag(parser)
     add_device_target_flag(parser)
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -105,6 +106,7 @@ def open_flagged_model(arguments: argparse.Namespace) -> Model:
         max_length=arguments.max_length,
         batch=arguments.max_batch_size,
         blocks=arguments.blocks,
+        kv=arguments.kv,
         device=arguments.device_target,
         threads=arguments.threads,
     )

@@ -75,6 +75,7 @@ def _predict(configuration: Configuration, arguments: argparse.Namespace) -> int
         arguments.predict_length,
         arguments.predict_batch or config.model.settings.batch_size,
         tuple(arguments.adapter),
+        arguments.kv,
     )
     run_prediction(configuration, request, sys.stdout, arguments.debug)
     return 0

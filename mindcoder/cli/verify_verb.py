@@ -11,7 +11,7 @@ from mindcoder.api import verify
 from mindcoder.checkpoint.convert import TORCH_SUFFIXES
 from mindcoder.cli.arguments import add_device_target_flag, number, positive
 from mindcoder.cli.logs import start_logging
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import TEMPLATE_NAMES
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.outputs import file_name, refuse_as_output
@@ -31,8 +31,8 @@ def add_verify_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer of both models, if they have none")
     parser.add_argument(
         "--template",
-        choices=list(TEMPLATES),
-        help="prompt template; default: the one that A was trained with, else its family's",
+        choices=TEMPLATE_NAMES,
+        help="prompt template; default: the one that A was trained with, else its own chat_template or its family's",
     )
     parser.add_argument("--tokens", type=positive, metavar="N", help="compare N tokens at most; default: all")
     parser.add_argument(

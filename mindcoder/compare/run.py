@@ -10,9 +10,10 @@ from mindcoder.compare.comparison import Comparison
 from mindcoder.compare.measures import Measures
 from mindcoder.compare.source import ModelSource, described_by, fit, is_adapter, load, open_source
 from mindcoder.compare.texts import TextReader, find_texts
+from mindcoder.data.text_format import chosen_template
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
-from mindcoder.generate.model import check_model_tokenizer, chosen_template
+from mindcoder.generate.model import check_model_tokenizer
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 
@@ -50,7 +51,7 @@ def compare(request: CompareRequest) -> Comparison:
     a, b = described_by(a, b), described_by(b, a)
     first, second = _tokenizers(request.tokenizer, a, b)
     trained = a.weights.text_format
-    template = chosen_template(request.template, trained, family_of(a.network.model_type).default_template)
+    template = chosen_template(request.template, trained, family_of(a.network.model_type).default_template, first)
     max_length = _length(request.max_length, a, b)
     vocab_size = min(a.network.vocab_size, b.network.vocab_size)
     reader = TextReader(files, reading, template, max_length, request.tokens)

@@ -13,6 +13,7 @@ import numpy as np
 from mindcoder.checkpoint.adapter import Adapter, Update, unmerged_plans
 from mindcoder.checkpoint.adapter_weights import PeftAdapter, RunAdapter
 from mindcoder.checkpoint.load import FittingWeights, fitting_weights, load_weights
+from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.store import find_checkpoint
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_adapted, open_weights
@@ -22,7 +23,7 @@ from mindcoder.families.from_section import config_from_section
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.adapters import AdapterBank, add_adapters
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK
-from mindcoder.generate.model import generation_network, own_tokenizer
+from mindcoder.generate.model import generation_network
 from mindcoder.generate.scoring import Scorer
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import CodeTokenizer

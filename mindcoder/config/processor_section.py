@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from mindcoder.families.registry import FAMILIES
-from mindcoder.families.templates import TEMPLATES
+from mindcoder.families.templates import TEMPLATE_NAMES
 from mindcoder.sections import mindformers
 from mindcoder.sections.section import Describes, Ours
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     TemplateName: TypeAlias = str
 else:
     TokenizerName = Literal[tuple(name for family in FAMILIES.values() for name in family.tokenizers)]
-    TemplateName = Literal[tuple(TEMPLATES)]
+    TemplateName = Literal[TEMPLATE_NAMES]
 
 
 class TokenizerSection(mindformers.TokenizerSection):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.own_template import own_prompt
+from mindcoder.data.prompt import OWN, TEMPLATES
 from mindcoder.tokenizer import CodeTokenizer
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -22,12 +23,14 @@ class Message:
         content: the text; for a call by the assistant see `mindcoder.data.readers.tools.call_text`.
         context: additional input of a question, which some templates show separately (Alpaca's ``### Input``).
         learned: whether an answer contributes to the loss in training.
+        tools: what the end of a system message describes, as data, for chat templates with a place for tools.
     """
 
     role: Role
     content: str
     context: str = ""
     learned: bool = True
+    tools: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
 
 def check_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -59,7 +62,7 @@ def _check_position(index: int, message: Message) -> None:
 def encode_turns(
     messages: Sequence[Message], template: str, tokenizer: CodeTokenizer
 ) -> Iterator[tuple[list[int], bool]]:
-    """Token ids turn by turn, and whether they are learned.
+    """Token ids turn by turn in a named template, and whether they are learned.
 
     Questions and tool results are inserted into the template; an answer ends with the end-of-text token, as in
     training (FastChat does the same for these templates). `PromptTemplate.system` defines where the system
@@ -73,7 +76,7 @@ def encode_turns(
     for index, message in enumerate(message for message in messages if message.role != "system"):
         _check_position(index, message)
         if message.role == "assistant":
-            ids = _continue(known.before_answer + message.content, tokenizer)
+            ids = _continue(known.before_answer + message.content + known.after_answer, tokenizer)
             yield [*ids, tokenizer.eos_id], message.learned
             continue
         is_result = message.role == "tool"
@@ -84,14 +87,17 @@ def encode_turns(
 
 
 def encode_conversation(messages: Sequence[Message], template: str, tokenizer: CodeTokenizer) -> list[int]:
-    """Token ids up to the beginning of the next answer, see `encode_turns`.
+    """Token ids up to the beginning of the next answer: by the model's own chat template, or see `encode_turns`.
 
     Raises:
         ValueError: the last message is not a question, or an answer has no question.
+        UserError: the model's own chat template is missing, or refuses the conversation.
     """
     turns = [message for message in messages if message.role != "system"]
     if not turns or turns[-1].role not in ("user", "tool"):
         raise ValueError("the last message has to be the user's")
+    if template == OWN:
+        return tokenizer.encode_rendered(own_prompt(messages, tokenizer))
     return [token for ids, _ in encode_turns(messages, template, tokenizer) for token in ids]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mindcoder.data.conversation import encode_turns
+from mindcoder.data.conversation import Message, encode_turns
 from mindcoder.data.infill import InfillOptions, InfillRearranger
-from mindcoder.data.prompt import DEFAULT_TEMPLATE, TEMPLATES, build_prompt
+from mindcoder.data.own_template import own_labels
+from mindcoder.data.prompt import DEFAULT_TEMPLATE, OWN, TEMPLATES, build_prompt
 from mindcoder.data.readers import Conversation, Document, Record
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer
@@ -45,9 +47,15 @@ def encode_record(
 
     Returns:
         None if the prompt fills ``max_length`` and leaves no token for the answer.
+
+    Raises:
+        UserError: the model's own chat template refuses it.
     """
+    if template == OWN:
+        question = Message("user", record.instruction, record.input)
+        return _in_own_template((question, Message("assistant", record.output)), tokenizer, max_length)
     prompt = build_prompt(record.instruction, record.input, template)
-    answer = TEMPLATES[template].before_answer + record.output
+    answer = TEMPLATES[template].before_answer + record.output + TEMPLATES[template].after_answer
     ids, boundary = tokenizer.encode_at(prompt + answer, len(prompt))
     if boundary >= max_length:
         return None
@@ -67,7 +75,12 @@ def encode_messages(
 
     Returns:
         None if no token of an answer is within ``max_length``.
+
+    Raises:
+        UserError: the model's own chat template refuses it.
     """
+    if template == OWN:
+        return _in_own_template(conversation.messages, tokenizer, max_length)
     ids: list[int] = []
     labels: list[int] = []
     for turn, is_learned in encode_turns(conversation.messages, template, tokenizer):
@@ -77,6 +90,15 @@ def encode_messages(
     if (kept == IGNORED_LABEL).all():
         return None
     return Example(np.array(ids[:max_length], np.int32), kept, len(ids) > max_length)
+
+
+def _in_own_template(messages: Sequence[Message], tokenizer: CodeTokenizer, max_length: int) -> Example | None:
+    ids, learned = own_labels(messages, tokenizer)
+    if not any(learned[:max_length]):
+        return None
+    kept = np.array(ids[:max_length], np.int32)
+    labels = np.where(learned[:max_length], kept, np.int32(IGNORED_LABEL))
+    return Example(kept, labels, len(ids) > max_length)
 
 
 def encode_document(

@@ -2,7 +2,8 @@
 
 Bavarian et al. 2022. Token ids are split at two random points into prefix, middle and suffix, and put in PSM order
 (``<PRE> prefix <SUF> suffix <MID> middle``) or SPM order (``<PRE> <SUF> suffix <MID> prefix middle``, the variant that
-StarCoder and Code Llama were trained with). StarCoder's end of text, or Code Llama's own token, ends the middle.
+StarCoder and Code Llama were trained with). Seed-Coder and Codestral know one order only, with the suffix first:
+``<SUF> suffix <PRE> prefix <MID> middle``. StarCoder's end of text, or Code Llama's own token, ends the middle.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer
 
 
@@ -34,16 +34,14 @@ class InfillRearranger:
     """
 
     def __init__(self, tokenizer: CodeTokenizer, options: InfillOptions) -> None:
-        marks = tokenizer.infill
-        if marks is None:
-            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
+        marks, find = tokenizer.infill_marks(), tokenizer.backend.token_to_id
         self.options = options
         self.eos, self.bos = tokenizer.eos_id, tokenizer.bos_id
-        self.prefix, self.suffix, self.middle = (
-            tokenizer.backend.token_to_id(mark) for mark in (marks.prefix, marks.suffix, marks.middle)
-        )
-        self.stop = self.eos if marks.stop is None else tokenizer.backend.token_to_id(marks.stop)
-        self.extra_tokens = 3 + (marks.stop is not None)
+        self.prefix, self.suffix = find(marks.prefix), find(marks.suffix)
+        self.middle = [find(marks.middle)] if marks.middle else []
+        self.suffix_first = marks.order == "spm"
+        self.stop = self.eos if marks.stop is None else find(marks.stop)
+        self.extra_tokens = 2 + len(self.middle) + (marks.stop is not None)
 
     def maybe(self, ids: Sequence[int], key: Sequence[object]) -> list[int]:
         """``ids``, rearranged or not; the draw depends only on the seed and ``key``, not on what was read before."""
@@ -56,9 +54,11 @@ class InfillRearranger:
         inner = list(ids[int(begins) : len(ids) - int(ends)])
         first, second = sorted(rng.integers(0, len(inner) + 1, 2).tolist())
         prefix, middle, suffix = inner[:first], inner[first:second], inner[second:]
-        if rng.random() < self.options.spm_rate:
-            rearranged = [self.prefix, self.suffix, *suffix, self.middle, *prefix, *middle]
+        if self.suffix_first:
+            rearranged = [self.suffix, *suffix, self.prefix, *prefix, *self.middle, *middle]
+        elif rng.random() < self.options.spm_rate:
+            rearranged = [self.prefix, self.suffix, *suffix, *self.middle, *prefix, *middle]
         else:
-            rearranged = [self.prefix, *prefix, self.suffix, *suffix, self.middle, *middle]
+            rearranged = [self.prefix, *prefix, self.suffix, *suffix, *self.middle, *middle]
         ending = [self.stop] if ends or self.stop != self.eos else []
         return [*ids[: int(begins)], *rearranged, *ending]

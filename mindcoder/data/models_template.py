@@ -1,36 +1,25 @@
-"""Compares the chat template of a Hugging Face folder with ours.
-
-Ours is used in any case (training masks the parts that it knows to be the question); the folder's is only rendered
-with a fixed conversation for the comparison.
-"""
+"""Compares the chat template of a Hugging Face folder with one of ours that is used in its place."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mindcoder.data import render_child
-from mindcoder.data.chat_template import TOKENIZER_CONFIG, chat_template
+from mindcoder.data.chat_template import chat_template
 from mindcoder.data.prompt import TEMPLATES
-from mindcoder.data.render_child import fill_in
 from mindcoder.errors import UserError, single_line
-from mindcoder.files import file_there, read_json_object, read_text
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.chat_template import find_chat_template
+from mindcoder.tokenizer.render_child import fill_in
+from mindcoder.tokenizer.render_process import LARGEST, CannotRender, RenderProcess
 
-JINJA_FILE = "chat_template.jinja"  # transformers prefers it to the key in tokenizer_config.json
-LARGEST = 1 << 18  # characters; the longest published templates have some 20,000
-SECONDS = 60.0  # timeout for rendering a template
+__all__ = ["ASKED", "LARGEST", "TOLD", "CannotRender", "read_models_template", "remark_on", "render"]
+
 ASKED = [{"role": "user", "content": "Add {a} to [b]."}]
 TOLD = [*ASKED, {"role": "assistant", "content": "a + b"}, {"role": "user", "content": "And c?"}]
+JOBS = [{"messages": talk, "tools": None, "add_generation_prompt": True} for talk in (ASKED, TOLD)]
 SHOWN = 60  # characters of its output in a message
-
-
-class CannotRender(Exception):
-    """One-line reason why a template could not be rendered."""
 
 
 def read_models_template(files: Mapping[str, Path]) -> tuple[str, Path] | None:
@@ -42,22 +31,8 @@ def read_models_template(files: Mapping[str, Path]) -> tuple[str, Path] | None:
     Raises:
         UserError: it is not a string, or too long.
     """
-    file = files.get(JINJA_FILE)
-    if file is not None and file_there(file):
-        text: Any = read_text(file)
-    else:
-        file = files.get(TOKENIZER_CONFIG)
-        if file is None or not file_there(file):
-            return None
-        text = read_json_object(file).get("chat_template")
-        if isinstance(text, list):  # several named templates, for tools and so on
-            named = [item for item in text if isinstance(item, dict) and item.get("name") == "default"]
-            text = named[0].get("template") if named else None
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise UserError(f"chat_template: expected a text, found {type(text).__name__}", file)
-    return text, file
+    found = find_chat_template(files)
+    return None if found is None else (found[0], found[2])
 
 
 def remark_on(name: str, files: Mapping[str, Path], tokenizer: CodeTokenizer) -> str | None:
@@ -94,14 +69,14 @@ def _alike(name: str, theirs: list[str], tokenizer: CodeTokenizer) -> bool:
     ours = chat_template(name, tokenizer.bos_id is not None)
     if ours is None:  # plain: the bare question, which no chat template renders
         return False
-    question, talk = fill_in(ours, [ASKED, TOLD], _variables(tokenizer))
+    (question, talk), _ = fill_in(ours, JOBS, _variables(tokenizer))
     return question == theirs[0] and "".join(talk.split()) == "".join(theirs[1].split())
 
 
 def _variables(tokenizer: CodeTokenizer) -> dict[str, Any]:
     special = tokenizer.special
     tokens = {"bos_token": special.bos, "eos_token": special.eos, "pad_token": special.pad, "unk_token": None}
-    return {"add_generation_prompt": True, **{name: token or "" for name, token in tokens.items()}}
+    return {name: token or "" for name, token in tokens.items()}
 
 
 def render(text: str, tokenizer: CodeTokenizer) -> list[str]:
@@ -110,17 +85,4 @@ def render(text: str, tokenizer: CodeTokenizer) -> list[str]:
     Raises:
         CannotRender: it fails, takes too long or too much memory.
     """
-    if len(text) > LARGEST:
-        raise CannotRender(f"it has more than {LARGEST} characters")
-    asked = json.dumps({"template": text, "conversations": [ASKED, TOLD], "variables": _variables(tokenizer)})
-    command = [sys.executable, "-I", str(render_child.__file__)]
-    try:
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS)
-        answer = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        raise CannotRender(f"it takes more than {SECONDS:.0f} s") from None
-    except ValueError:
-        raise CannotRender("it takes too much time or memory") from None
-    if isinstance(answer, dict):
-        raise CannotRender(single_line(str(answer.get("error")), 120))
-    return answer
+    return [rendered.text for rendered in RenderProcess().render(text, JOBS, _variables(tokenizer))]

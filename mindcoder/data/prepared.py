@@ -12,6 +12,7 @@ from pathlib import Path
 from mindcoder.data.infill import InfillOptions
 from mindcoder.data.mindrecord_file import find_dataset
 from mindcoder.data.preprocess import PreprocessOptions, preprocess
+from mindcoder.data.prompt import OWN
 from mindcoder.data.readers import Reading, expand_glob
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer
@@ -59,7 +60,9 @@ def _prepare(location: str, tokenizer: CodeTokenizer | None, options: TextOption
     expand_glob(file)  # refuses anything but files
     with open(file, "rb") as stream:  # hashed by content: times and inodes differ from host to host
         content = hashlib.file_digest(stream, "sha256").hexdigest()
-    told = (str(file.resolve()), content, options, tokenizer.backend.to_str())
+    told: tuple[object, ...] = (str(file.resolve()), content, options, tokenizer.backend.to_str())
+    if options.template == OWN and tokenizer.chat_template is not None:
+        told += (tokenizer.chat_template.digest,)
     key = hashlib.sha256(repr(told).encode()).hexdigest()[:12]
     target = folder / f"{file.stem}-{key}.mindrecord"
     if not _is_whole(target):

@@ -16,8 +16,9 @@ from typing import Any
 from mindcoder.data.encode import Example, encode_document, encode_messages, encode_record
 from mindcoder.data.infill import InfillOptions, InfillRearranger
 from mindcoder.data.mindrecord_file import PAIRS, DatasetInfo, info_path, part_names, write_dataset
+from mindcoder.data.own_template import template_of
 from mindcoder.data.packing import Row, pack_first_fit, pad_each, pair_rows
-from mindcoder.data.prompt import DEFAULT_TEMPLATE
+from mindcoder.data.prompt import DEFAULT_TEMPLATE, OWN
 from mindcoder.data.readers import (
     AnyRecord,
     BadRecord,
@@ -30,13 +31,15 @@ from mindcoder.data.readers import (
     expand_glob,
     read_records,
 )
-from mindcoder.data.text_format import TextFormat
+from mindcoder.data.text_format import format_with
 from mindcoder.errors import UserError
 from mindcoder.files import write_text
 from mindcoder.outputs import refuse_as_output, refuse_present
 from mindcoder.progress import tqdm
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.chat_template import ChatTemplate
 from mindcoder.tokenizer.fingerprint import fingerprint
+from mindcoder.tokenizer.render_process import CannotRender
 from mindcoder.tokenizer.special_tokens import SpecialTokens
 
 CHUNK = 128  # records handed to a worker at a time
@@ -142,13 +145,19 @@ class RecordEncoder:
         if isinstance(record, Pair) is not self.pairs:
             return self._reject(record, NO_PAIR if self.pairs else A_PAIR, True)
         if isinstance(record, Pair):
-            both = [self._answered(item, self.max_length // 2) for item in record.records()]
+            try:
+                both = [self._answered(item, self.max_length // 2) for item in record.records()]
+            except CannotRender as error:
+                return self._reject(record, str(error), True)
             if None not in both:
                 return [item for item in both if item is not None]
             return self._reject(record, f"the prompt alone fills half of seq_length {self.max_length}", False)
         if isinstance(record, Document):
             return encode_document(record, self.tokenizer, self.max_length, self.infill)
-        example = self._answered(record, self.max_length)
+        try:
+            example = self._answered(record, self.max_length)
+        except CannotRender as error:  # the model's own template refuses this conversation
+            return self._reject(record, str(error), True)
         if example is not None:
             return [example]
         return self._reject(
@@ -169,13 +178,19 @@ _worker_encoder: RecordEncoder
 
 
 def _start_worker(
-    backend_json: str, special: SpecialTokens, max_length: int, template: str, infill: InfillOptions, pairs: bool
+    backend_json: str,
+    special: SpecialTokens,
+    chat_template: ChatTemplate | None,
+    max_length: int,
+    template: str,
+    infill: InfillOptions,
+    pairs: bool,
 ) -> None:
     """Give this worker process its tokenizer. Stored in process state, because a pool offers nothing else."""
     global _worker_encoder
     from tokenizers import Tokenizer
 
-    tokenizer = CodeTokenizer(Tokenizer.from_str(backend_json), special)
+    tokenizer = CodeTokenizer(Tokenizer.from_str(backend_json), special, chat_template)
     _worker_encoder = RecordEncoder(tokenizer, max_length, template, infill, pairs)
 
 
@@ -205,6 +220,7 @@ def encoded(
     settings = (
         tokenizer.backend.to_str(),
         tokenizer.special,
+        tokenizer.chat_template,
         encoder.max_length,
         encoder.template,
         encoder.infill,
@@ -276,6 +292,8 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
     workers = options.workers or os.cpu_count() or 1
     identity = fingerprint(tokenizer)
     encoder = RecordEncoder(tokenizer, options.seq_length, options.template, options.infill, options.pairs)
+    if options.template == OWN:
+        template_of(tokenizer)
     if options.infill.rate > 0:
         InfillRearranger(tokenizer, options.infill)  # fail early if the tokenizer has no fill-in-the-middle tokens
     records = _read(files, options.reading, statistics.remarks)
@@ -295,7 +313,9 @@ def preprocess(options: PreprocessOptions, tokenizer: CodeTokenizer) -> tuple[Da
             options.file_partition,
             statistics.as_dict,
             # If every token is learned no prompt was used: the records are documents.
-            lambda: TextFormat(options.template if statistics.answer_tokens < statistics.tokens else None, identity),
+            lambda: format_with(
+                options.template if statistics.answer_tokens < statistics.tokens else None, tokenizer, identity
+            ),
         )
     rejects_path(options.output_file).unlink(missing_ok=True)
     if statistics.rejects:

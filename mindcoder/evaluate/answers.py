@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mindcoder.data.conversation import Message
+from mindcoder.data.own_template import own_prompt
+from mindcoder.data.prompt import OWN, PLAIN
 from mindcoder.errors import UserError
 from mindcoder.evaluate.problems import Problem
 from mindcoder.evaluate.protocol import Protocol, prompt_of
@@ -154,4 +157,8 @@ def encode(model: Model, problem: Problem, protocol: Protocol, shots: Sequence[P
     """Token ids of the prompt."""
     if protocol.task == "humaneval-infilling":
         return model.tokenizer.encode_infill(problem.text, problem.suffix)
-    return model.tokenizer.encode(prompt_of(problem, protocol, shots))
+    if protocol.template != OWN:
+        return model.tokenizer.encode(prompt_of(problem, protocol, shots))
+    begins = protocol.rules.answer_begins(protocol.style)
+    question = prompt_of(problem, replace(protocol, template=PLAIN), shots).removesuffix(begins)
+    return model.tokenizer.encode_rendered(own_prompt((Message("user", question),), model.tokenizer) + begins)

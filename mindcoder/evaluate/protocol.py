@@ -169,7 +169,7 @@ def stops_of(task: Task, style: Style, name: str = "plain") -> tuple[str, ...]:
 
 
 def prompt_of(problem: Problem, protocol: Protocol, shots: Sequence[Problem] = ()) -> str:
-    """The model's prompt (for infilling: the prefix)."""
+    """The model's prompt (for infilling: the prefix), in one of the named templates."""
     return protocol.rules.prompt(problem, protocol.task, protocol.style, protocol.template, shots)
 
 

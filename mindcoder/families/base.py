@@ -9,20 +9,12 @@ from typing import Any, get_args
 from mindcoder.families.config_fields import ConfigFields
 from mindcoder.families.fields import Field
 from mindcoder.families.gguf_form import GgufForm
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
+from mindcoder.families.scale_folds import ScaleFold, pre_norm_folds
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.families.weight_table import WeightTable
 from mindcoder.sections.decoder_section import DecoderSection
-
-
-@dataclass(frozen=True)
-class InfillTokens:
-    """Fill-in-the-middle tokens in prefix-suffix-middle order; ``stop`` ends the middle if it is not eos."""
-
-    prefix: str
-    suffix: str
-    middle: str
-    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +86,11 @@ class Family:
         tokenizers: names in ``processor.tokenizer.type``.
         templates: prompt templates of the family's instruction-tuned models, by name.
         default_template: of a model that does not say what it was trained with; base models want ``plain``.
-        infill: fill-in-the-middle tokens of its models, of which a vocabulary has one set.
+        infill: fill-in-the-middle tokens of its models, of which a vocabulary has one set; further ones are in
+            `mindcoder.families.infill_tokens`.
         mindformers: what the family is called in MindFormers.
         gguf: the family in GGUF files; None if they cannot say it.
+        scale_folds: where a layer takes scales of a linear layer's inputs, see `mindcoder.families.scale_folds`.
     """
 
     model_type: str
@@ -113,6 +107,7 @@ class Family:
     infill: tuple[InfillTokens, ...] = ()
     mindformers: tuple[MindFormersClasses, ...] = ()
     gguf: GgufForm | None = None
+    scale_folds: Callable[[TransformerConfig], tuple[ScaleFold, ...]] = pre_norm_folds
 
     def __post_init__(self) -> None:
         types = get_args(self.section.model_fields["type"].annotation)

@@ -12,6 +12,8 @@ MAGNITUDE = "lora_magnitude"
 SCALE, OFFSET = "weight_scale", "weight_offset"
 # The same beside codes of NF4, see `mindcoder.models.methods.nf4`: scales of blocks, and theirs.
 ABSMAX, NESTED_ABSMAX, NESTED_OFFSET = "weight_absmax", "weight_nested_absmax", "weight_nested_offset"
+# How its activations become integers too, see `mindcoder.models.methods.w8a8`.
+INPUT = "input_rounding"
 
 
 @dataclass(frozen=True)

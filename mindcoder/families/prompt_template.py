@@ -16,6 +16,7 @@ class PromptTemplate:
         without_input, with_input: templates with ``{instruction}`` and ``{input}``.
         source: where the template is published.
         before_answer: between prompt and answer in training; at inference the model generates it itself.
+        after_answer: between an answer and its end token, likewise.
         turn_mark: beginning of a question, after the introduction, if any; empty: the template has no form of several
             turns, or ``system_is_inside``.
         between: before a question that is not the first.
@@ -32,6 +33,7 @@ class PromptTemplate:
     with_input: str
     source: str
     before_answer: str = ""
+    after_answer: str = ""
     turn_mark: str = ""
     between: str = "\n\n"
     system: str = "{system}\n\n"

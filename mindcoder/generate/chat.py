@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.errors import UserError
@@ -182,7 +183,7 @@ class Chat:
 
     def save(self, file: str | Path) -> None:
         """Write the conversation as JSON."""
-        content = {"system": self.system, "messages": [asdict(message) for message in self.messages]}
+        content = {"system": self.system, "messages": [_saved(message) for message in self.messages]}
         try:
             write_text(Path(file), json.dumps(content, ensure_ascii=False, indent=2) + "\n")
         except OSError as error:
@@ -203,3 +204,7 @@ class Chat:
         if [message.role for message in messages] != ["user", "assistant"] * (len(messages) // 2):
             raise UserError("is no saved conversation: user and assistant do not take turns", file)
         self.messages, self.system = messages, system
+
+
+def _saved(message: Message) -> dict[str, Any]:
+    return {name: value for name, value in asdict(message).items() if name != "tools"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mindcoder.config.given import Configuration
+from mindcoder.generate.kv_kinds import FLOAT
 from mindcoder.train.job import checked, started
 
 
@@ -22,6 +23,7 @@ class PredictRequest:
         max_length: prompt and answer together, in tokens; None takes the model's.
         batch: sequences generated together.
         adapters: names and paths of adapters; a prompt's field ``adapter`` chooses one, others take the base model.
+        kv: how keys and values are kept, of `KV_CACHES`.
     """
 
     data: str
@@ -30,6 +32,7 @@ class PredictRequest:
     max_length: int | None = None
     batch: int = 1
     adapters: tuple[tuple[str, str], ...] = ()
+    kv: str = FLOAT
 
 
 def run_prediction(

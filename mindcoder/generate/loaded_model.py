@@ -10,6 +10,7 @@ import numpy as np
 
 from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.data.readers.fields import Fields
+from mindcoder.data.readers.tools import with_tools
 from mindcoder.data.readers.turns import read_turns
 from mindcoder.errors import UserError, single_line
 from mindcoder.generate.answer_options import AnswerOptions, Options, shown
@@ -22,6 +23,7 @@ from mindcoder.generate.text import StoppedText
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
 from mindcoder.tokenizer import CodeTokenizer
+from mindcoder.tokenizer.infill import Repository
 
 Prompt = str | Sequence[int]  # a text, or its token ids
 
@@ -54,7 +56,7 @@ class Model:
         decoder: the network with its weights, or an exported one.
         engine: computes the answers; its requests share a batch.
         tokenizer: of the model.
-        template: of `mindcoder.data.prompt.TEMPLATES`, which `chat` fills in.
+        template: of `mindcoder.data.prompt.TEMPLATE_NAMES`, which `chat` fills in.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Model:
         prompt: str,
         *,
         suffix: str | None = None,
+        repository: Repository | None = None,
         stream: Literal[False] = False,
         **options: Unpack[Options],
     ) -> Answer: ...
@@ -101,6 +104,7 @@ class Model:
         prompt: str,
         *,
         suffix: str | None = None,
+        repository: Repository | None = None,
         stream: Literal[True],
         **options: Unpack[Options],
     ) -> Generator[str, None, None]: ...
@@ -111,6 +115,7 @@ class Model:
         prompt: Sequence[Prompt] | Sequence[int],
         *,
         suffix: None = None,
+        repository: None = None,
         stream: bool = False,
         **options: Unpack[Options],
     ) -> Any: ...
@@ -120,6 +125,7 @@ class Model:
         prompt: Prompt | Sequence[Prompt],
         *,
         suffix: str | None = None,
+        repository: Repository | None = None,
         stream: bool = False,
         **options: Unpack[Options],
     ) -> Any:
@@ -129,6 +135,7 @@ class Model:
             prompt: a text, a list of texts, or token ids in place of a text.
             suffix: what follows the gap after ``prompt``; the answer fills it. Needs a tokenizer with
                 fill-in-the-middle tokens.
+            repository: related files, which come before ``prompt``, and the file's own path; with ``suffix``.
             stream: give the text as it comes.
             options: see `AnswerOptions`.
 
@@ -148,7 +155,9 @@ class Model:
         if suffix is not None:
             if not isinstance(prompt, str) or not isinstance(suffix, str):
                 raise UserError("suffix: expected two texts, the prompt and what follows the gap")
-            encoded = [self.tokenizer.encode_infill(prompt, suffix)]
+            encoded = [self.tokenizer.encode_infill(prompt, suffix, repository or Repository())]
+        elif repository is not None:
+            raise UserError('repository: it belongs to a gap, give suffix too ("" if nothing follows)')
         else:
             encoded = [self._encode(item, index) for index, item in enumerate(prompts)]
         return self._answer(encoded, wanted, single, stream)
@@ -158,23 +167,35 @@ class Model:
         self,
         messages: str | Sequence[Mapping[str, Any]],
         *,
+        tools: Sequence[Mapping[str, Any]] = (),
         stream: Literal[False] = False,
         **options: Unpack[Options],
     ) -> Answer: ...
 
     @overload
     def chat(
-        self, messages: str | Sequence[Mapping[str, Any]], *, stream: Literal[True], **options: Unpack[Options]
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        stream: Literal[True],
+        **options: Unpack[Options],
     ) -> Generator[str, None, None]: ...
 
     def chat(
-        self, messages: str | Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Unpack[Options]
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        stream: bool = False,
+        **options: Unpack[Options],
     ) -> Any:
         """Answer the last message of a conversation, in the model's template.
 
         Args:
             messages: OpenAI's form, ``[{"role": "user", "content": "…"}]``, with the roles system, user, assistant
                 and tool; a text is a single question.
+            tools: functions that the model may call, in OpenAI's form; its calls come as text.
             stream: give the text as it comes.
             options: see `AnswerOptions`.
 
@@ -187,10 +208,13 @@ class Model:
         """
         wanted = AnswerOptions(**options)
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        return self._answer([self.encode_chat(turns)], wanted, True, stream)
+        return self._answer([self.encode_chat(turns, tools)], wanted, True, stream)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids of a conversation in the model's template, up to the beginning of the next answer.
+
+        Args:
+            tools: see `chat`.
 
         Raises:
             UserError: the messages are no conversation that ends with a question.
@@ -204,6 +228,9 @@ class Model:
             )
             if fields.unread():
                 raise ValueError(f"unknown field {', '.join(fields.unread())}")
+            if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
+                raise ValueError("tools: expected a list of objects")
+            turns = with_tools(turns, [dict(tool) for tool in tools])
             return encode_conversation(turns, self.template, self.tokenizer)
         except ValueError as error:
             raise UserError(f"messages: {single_line(str(error), 300)}") from None

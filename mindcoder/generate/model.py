@@ -12,17 +12,20 @@ import mindspore as ms
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
+from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_adapter, open_weights
 from mindcoder.data.models_template import remark_on
-from mindcoder.data.prompt import PLAIN, TEMPLATES
-from mindcoder.data.text_format import TextFormat, check_tokenizer, read_text_format
+from mindcoder.data.own_template import end_ids
+from mindcoder.data.prompt import OWN, PLAIN
+from mindcoder.data.text_format import TextFormat, check_tokenizer, chosen_template, read_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.exported_manifest import read_exported_manifest
+from mindcoder.generate.kv_kinds import FLOAT
 from mindcoder.generate.loaded_model import Model
 from mindcoder.generate.speculative import SpeculativeDecoder
 from mindcoder.locations import is_exported
@@ -50,6 +53,7 @@ class ModelRequest:
         batch: sequences computed together.
         blocks: cache blocks; by default every sequence of the batch fits at full length.
         adapters: names and paths of adapters on this model, one of which a request may choose.
+        kv: how keys and values are kept, of `KV_CACHES`.
     """
 
     path: str
@@ -60,6 +64,7 @@ class ModelRequest:
     batch: int = 1
     blocks: int | None = None
     adapters: tuple[tuple[str, str], ...] = ()
+    kv: str = FLOAT
 
 
 def open_model(request: ModelRequest) -> Model:
@@ -76,8 +81,8 @@ def open_model(request: ModelRequest) -> Model:
     tokenizer = model_tokenizer(request, weights)
     check_model_tokenizer(tokenizer, weights.text_format, request.path)
     family = family_of(weights.config.model_type)
-    template = chosen_template(request.template, weights.text_format, family.default_template)
-    if weights.text_format.template is None and request.template != PLAIN:
+    template = chosen_template(request.template, weights.text_format, family.default_template, tokenizer)
+    if weights.text_format.template is None and template not in (PLAIN, OWN):
         remark = remark_on(template, weights.companions, tokenizer)
         if remark is not None:
             log.warning(remark)
@@ -101,11 +106,12 @@ def open_model(request: ModelRequest) -> Model:
     fitting = fitting_weights(weights, config)
     decoder = Decoder(config, empty=True)
     log.info("weights from %s", load_weights(decoder, fitting).describe())
+    decoder.kv_cache = request.kv
     engine = Engine(
         decoder,
         request.batch,
         max_length,
-        stop_ids(weights, tokenizer, request.tokenizer is None),
+        stop_ids(weights, tokenizer, request.tokenizer is None).union(answer_ends(template, tokenizer)),
         min(tokenizer.vocab_size, config.vocab_size),
         LARGEST_CHUNK,
         blocks=request.blocks,
@@ -124,24 +130,27 @@ def open_exported(request: ModelRequest) -> Model:
     """The model in a folder that ``export`` has written; ``request.dtype`` is the graphs' own.
 
     Raises:
-        UserError: the folder is damaged, an adapter is asked for, or more than was exported.
+        UserError: the folder is damaged, an adapter or another cache is asked for, or more than was exported.
     """
     folder = Path(request.path)
     if request.adapters:
         raise UserError("is an exported model, which takes no adapters: merge one with export --adapter", folder)
+    if request.kv != FLOAT:
+        raise UserError(f"is an exported model, whose cache is in its graphs: found --kv {request.kv}", folder)
     manifest = read_exported_manifest(folder)
     file = find_tokenizer(folder) if request.tokenizer is None else Path(request.tokenizer)
     if file is None:
         raise UserError("has no tokenizer with it; name one with --tokenizer", folder)
     tokenizer, trained = load_tokenizer(file), read_text_format(folder)
     check_model_tokenizer(tokenizer, trained, folder)
-    template = chosen_template(request.template, trained, family_of(manifest.config.model_type).default_template)
+    otherwise = family_of(manifest.config.model_type).default_template
+    template = chosen_template(request.template, trained, otherwise, tokenizer)
     decoder = ExportedDecoder(folder, manifest)
     engine = Engine(
         decoder,
         request.batch,
         request.max_length or manifest.max_length,
-        manifest.stop_ids,
+        answer_ends(template, tokenizer).union(manifest.stop_ids),
         min(tokenizer.vocab_size, manifest.config.vocab_size),
         blocks=request.blocks or manifest.blocks - 1,
     )
@@ -149,23 +158,9 @@ def open_exported(request: ModelRequest) -> Model:
     return Model(folder.resolve().name, decoder, engine, tokenizer, template)
 
 
-def chosen_template(asked: str | None, trained: TextFormat, otherwise: str) -> str:
-    """The template that questions are filled into; says so where it is not the one that the model was trained with.
-
-    Args:
-        asked: by the user.
-        trained: what the weights say.
-        otherwise: where neither names one.
-
-    Raises:
-        UserError: no such template.
-    """
-    template = asked or trained.template or otherwise
-    if template not in TEMPLATES:
-        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
-    if trained.template not in (None, template):
-        log.warning("template %s is used; the model was trained with %s", template, trained.template)
-    return template
+def answer_ends(template: str, tokenizer: CodeTokenizer) -> frozenset[int]:
+    """Ids that end an answer in a model's own template, beside the model's end tokens; none for ours."""
+    return end_ids(tokenizer) if template == OWN else frozenset()
 
 
 def check_model_tokenizer(tokenizer: CodeTokenizer, trained: TextFormat, path: str | Path, whose: str = "") -> None:
@@ -213,6 +208,7 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
         raise UserError("is an exported model, which takes no draft model", model.decoder.folder)
     draft = Decoder(_config(weights, dtype), empty=True)
     log.info("draft from %s", load_weights(draft, fitting).describe())
+    draft.kv_cache = model.decoder.kv_cache
     engine = model.engine
     speculative = SpeculativeDecoder(
         model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead
@@ -234,16 +230,6 @@ def model_tokenizer(request: ModelRequest, weights: Weights) -> CodeTokenizer:
     if found is None:
         raise UserError("has no tokenizer with it; name one with --tokenizer", request.path)
     return found
-
-
-def own_tokenizer(weights: Weights, location: str) -> CodeTokenizer | None:
-    """The tokenizer that lies with ``weights``, which were opened at ``location``; None if there is none."""
-    folders = [file.parent for file in weights.companions.values()]
-    for folder in [*folders, Path(location), Path(location) / "tokenizer"]:
-        file = find_tokenizer(folder)
-        if file is not None:
-            return load_tokenizer(file)
-    return None
 
 
 def _config(weights: Weights, dtype: str) -> TransformerConfig:

@@ -11,7 +11,8 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindcoder.backend.device import prefer_huge_pages
 from mindcoder.backend.native import knows_groups, step_numbers, step_operator, step_weights
 from mindcoder.generate.adapters import AdapterBank
-from mindcoder.generate.kv_pools import key_value_pools
+from mindcoder.generate.kv_kinds import INT8
+from mindcoder.generate.kv_pools import key_value_pools, rounded, token_scales
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
 KEYS_TOGETHER = 16  # a vector holds so many keys' components: blocks are a multiple of it
@@ -33,7 +34,7 @@ class NativeDecoder(nn.Cell):
 
     Only as many tokens are computed as there are, whatever the graph's shape, so a step may hold prompts and single
     tokens of several sequences. Weights may be float32 or float16, those of linear layers integers too (see
-    `NativeParameters`); activations and caches are float32.
+    `NativeParameters`); activations are float32, and so are caches unless they are int8 (`Decoder.kv_cache`).
 
     The decoder's own cells are left out: MindSpore visits every cell of a network at each call, which took a tenth of
     a step's time.
@@ -64,18 +65,26 @@ class NativeDecoder(nn.Cell):
             "hidden_size": config.hidden_size,
             "vocab_size": config.vocab_size,
             "quantized": quantized,
+            "int8_cache": decoder.kv_cache == INT8,
         }
         factors = {"norm_epsilon": config.norm_epsilon, "query_scale": config.query_scale}
         self.sizes = Tensor(np.array(step_numbers("StepSizes", sizes), np.int32))
         self.factors = Tensor(np.array(step_numbers("StepFactors", factors), np.float32))
         self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
         result_shape = self._result_shape(config.hidden_size, config.vocab_size)
-        self.step = step_operator(TAKEN, len(decoder.layers), result_shape, bank is not None, quantized)
-        self.keys, self.values = key_value_pools(decoder, blocks, block_size, ms.float32)
+        self.has_scales = decoder.kv_cache == INT8
+        kinds = (bank is not None, quantized, self.has_scales)
+        self.step = step_operator(TAKEN, len(decoder.layers), result_shape, *kinds)
+        dtype = ms.int8 if self.has_scales else ms.float32
+        self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
         layers = [
             {**_layer_weights(layer, bank is not None, quantized), "key_pool": keys, "value_pool": values}
             for layer, keys, values in zip(decoder.layers, self.keys, self.values)
         ]
+        if self.has_scales:
+            self.key_scales, self.value_scales = token_scales(decoder, blocks, block_size)
+            for named, keys, values in zip(layers, self.key_scales, self.value_scales):
+                named.update(keys=keys, values=values)
         shares = None if bank is None else bank.shares
         listed = step_weights({**_outer_weights(decoder), "shares": shares}, layers)
         given = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
@@ -111,11 +120,18 @@ class NativeDecoder(nn.Cell):
     def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
         heads, size, block_size = self.num_kv_heads, self.head_dim, self.block_size
-        for pool, given, order in ((self.keys[layer], keys, (1, 2, 0)), (self.values[layer], values, (1, 0, 2))):
-            cached = pool.asnumpy().copy()
-            own = given.reshape(block_size, heads, size).transpose(order)  # as native/attention.cpp has a block
-            cached.reshape(-1, heads * size * block_size)[block] = own.reshape(-1)
-            pool.set_data(Tensor(cached))
+        for kind, given, order in (("key", keys, (1, 2, 0)), ("value", values, (1, 0, 2))):
+            own = given.reshape(block_size, heads, size)  # a block as native/attention.cpp has it
+            if self.has_scales:
+                own, scale = rounded(own)
+                self._put(getattr(self, f"{kind}_scales")[layer], block, scale.T)
+            self._put(getattr(self, f"{kind}s")[layer], block, own.transpose(order))
+
+    def _put(self, pool: Parameter, block: int, values: np.ndarray) -> None:
+        """Write a whole block."""
+        cached = pool.asnumpy().copy()
+        cached.reshape(-1, values.size)[block] = values.reshape(-1)
+        pool.set_data(Tensor(cached))
 
     def _result_shape(self, hidden_size: int, vocab_size: int) -> Callable:
         """Logits of the tokens that logits_indices names on the last stage, hidden states of all on others."""
@@ -166,5 +182,6 @@ def _layer_weights(layer: DecoderLayer, adapted: bool, quantized: bool) -> dict[
         if adapted:
             named[f"{name}_a"], named[f"{name}_b"] = (None, None) if own is None else (own.a, own.b)
         if quantized:
-            named[f"{name}_scale"], named[f"{name}_offset"] = (None, None) if own is None else (own.scale, own.offset)
+            for part in ("scale", "offset", "input"):
+                named[f"{name}_{part}"] = None if own is None else getattr(own, part)
     return named

@@ -10,7 +10,7 @@ from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.paged_attention import PagedAttention
 from mindcoder.backend.row_operators import Cut, LookUp, WriteRows
 from mindcoder.generate.kv_pools import key_value_pools
-from mindcoder.models.decoder import Decoder, DecoderLayer
+from mindcoder.models.decoder import Decoder
 
 
 class OperatorDecoder(nn.Cell):
@@ -40,12 +40,16 @@ class OperatorDecoder(nn.Cell):
         self.decoder, self.block_size = decoder, block_size
         self.write, self.look_up = WriteRows(), LookUp()
         self.cut = Cut()
-        dtype = resolve_dtype(decoder.config.compute_dtype)
-        self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
+        self.keys, self.values = key_value_pools(decoder, blocks, block_size, self.pool_dtype(decoder))
         local = decoder.local_config
         self.windowed = local.sliding_window is not None
         self.pages = pages and PagedAttention.fits(decoder.layers[0].attention.core, block_size)
         self.paged = PagedAttention(local.num_heads, local.num_kv_heads, block_size)
+
+    @staticmethod
+    def pool_dtype(decoder: Decoder) -> ms.dtype.Number:
+        """Dtype that keys and values are kept in."""
+        return resolve_dtype(decoder.config.compute_dtype)
 
     def construct(
         self,
@@ -99,12 +103,12 @@ class OperatorDecoder(nn.Cell):
         read = (block_tables.reshape((-1, 1)) * self.block_size + offsets).reshape((-1,))
         lengths = positions + 1
         for index in range(len(decoder.layers)):
-            layer, keys, values = decoder.layers[index], self.keys[index], self.values[index]
+            layer = decoder.layers[index]
             normed = layer.attention_norm(hidden_states)
             key, value = layer.attention.key_with_rope(normed, cos_sin), layer.attention.value(normed)
-            stored = self.store(keys, values, key, value, written)
+            stored = self.store(index, key, value, written)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
-            attn_output = self.attend(layer, normed, keys, values, (cos_sin, slots, block_tables, lengths, mask))
+            attn_output = self.attend(index, normed, (cos_sin, slots, block_tables, lengths, mask))
             hidden_states = layer.after_attention(hidden_states, attn_output)
         if not decoder.stage.is_last:
             return hidden_states
@@ -117,37 +121,42 @@ class OperatorDecoder(nn.Cell):
             cached.reshape(-1, self.block_size, given.shape[1])[block] = given
             pool.set_data(Tensor(cached.reshape(pool.shape), pool.dtype))
 
-    def store(self, keys: Parameter, values: Parameter, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
-        """Write ``[T, K*D]`` into the slots; gives what has to be waited for."""
-        return self.write(keys, slots, key), self.write(values, slots, value)
+    def store(self, index: int, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
+        """Write ``[T, K*D]`` into the slots of a layer's cache; gives what has to be waited for."""
+        return self.write(self.keys[index], slots, key), self.write(self.values[index], slots, value)
 
-    def attend(self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple) -> Tensor:
-        """Attention of the step's tokens to the sequences in the cache: ``[T, H] -> [T, H]``.
+    def attend(self, index: int, normed: Tensor, step: tuple) -> Tensor:
+        """Attention of the step's tokens to the sequences in a layer's cache: ``[T, H] -> [T, H]``.
 
         Args:
+            index: of the layer, here.
             step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their block tables ``[B, M]``; how
                 many tokens each token sees, itself included, ``[T]``; and the masks of the grid.
         """
         cos_sin, _, block_tables, lengths, mask = step
         batch = block_tables.shape[0]
         if not self.pages or normed.shape[0] != batch:
-            return self.attend_gathered(layer, normed, keys, values, step)
+            return self.attend_gathered(index, normed, step)
+        layer, keys, values = self.decoder.layers[index], self.keys[index], self.values[index]
         # Queries come scaled, by cos/sin or before.
         query = layer.attention.query_with_rope(normed, cos_sin)
         window = mask if self.windowed else None  # the order alone is in the lengths
         return layer.attention.output(self.paged(query, keys, values, window, lengths, block_tables))
 
-    def attend_gathered(
-        self, layer: DecoderLayer, normed: Tensor, keys: Parameter, values: Parameter, step: tuple
-    ) -> Tensor:
+    def attend_gathered(self, index: int, normed: Tensor, step: tuple) -> Tensor:
         """The same for any grid: the sequences' keys and values are brought together first."""
         cos_sin, slots, block_tables, _, mask = step
         batch = block_tables.shape[0]
-        own_keys, own_values = self.sequences(keys, slots, batch), self.sequences(values, slots, batch)
+        keys, values = self.sequences(index, slots, batch)
         length = normed.shape[0] // batch
-        return layer.attention.attend_to_cache(normed, cos_sin, own_keys, own_values, mask, batch, length)
+        attention = self.decoder.layers[index].attention
+        return attention.attend_to_cache(normed, cos_sin, keys, values, mask, batch, length)
 
-    def sequences(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
-        """What the sequences' blocks hold: ``[B, M * block_size, K*D]``."""
+    def sequences(self, index: int, slots: Tensor, batch: int) -> tuple:
+        """Keys and values that the sequences' blocks hold: ``[B, M * block_size, K*D]``."""
+        return self.sequence(self.keys[index], slots, batch), self.sequence(self.values[index], slots, batch)
+
+    def sequence(self, pool: Parameter, slots: Tensor, batch: int) -> Tensor:
+        """The keys, or the values."""
         size = self.decoder.local_config.kv_size
         return self.look_up(pool.reshape((-1, size)), slots).reshape((batch, -1, size))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from mindcoder.backend.native import native_available
 from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.exported_decoder import ExportedDecoder, GraphSteps
+from mindcoder.generate.int8_operator_decoder import Int8OperatorDecoder
+from mindcoder.generate.kv_kinds import INT8
 from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder, supports
 from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.models.decoder import Decoder
@@ -23,4 +25,6 @@ def paged_decoder(
     fits = decoder.tp.size == 1 and block_size % KEYS_TOGETHER == 0 and supports(decoder)
     if native_available() and fits and decoder.config.activation in NATIVE_ACTIVATIONS:
         return NativeDecoder(decoder, blocks, block_size, bank)
+    if decoder.kv_cache == INT8:
+        return Int8OperatorDecoder(decoder, blocks, block_size)
     return OperatorDecoder(decoder, blocks, block_size)

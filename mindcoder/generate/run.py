@@ -13,13 +13,15 @@ from typing import TextIO
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import fitting_weights, load_weights
 from mindcoder.config.schema import RunConfig
-from mindcoder.data.prompt import build_prompt
+from mindcoder.data.conversation import Message
+from mindcoder.data.own_template import own_prompt
+from mindcoder.data.prompt import OWN, PLAIN, build_prompt
 from mindcoder.errors import UserError
 from mindcoder.families.from_section import config_from_section
 from mindcoder.files import parse_json, read_text, write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
 from mindcoder.generate.job import PredictRequest
-from mindcoder.generate.model import generation_network, open_adapters
+from mindcoder.generate.model import answer_ends, generation_network, open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
 from mindcoder.generate.text import TextStream
@@ -34,11 +36,16 @@ PROMPTS_LIMIT = 1 << 30  # bytes of a file of prompts
 
 @dataclass(frozen=True)
 class Prompt:
-    """One request: the text the model sees (and, to fill a gap, what follows it), and the fields it was made from."""
+    """One request: the text the model sees (and, to fill a gap, what follows it), and the fields it was made from.
+
+    Attributes:
+        is_rendered: whether a chat template wrote the text, the beginning-of-text token included.
+    """
 
     text: str
     source: dict[str, object]
     suffix: str | None = None
+    is_rendered: bool = False
 
     @property
     def adapter(self) -> str | None:
@@ -48,24 +55,29 @@ class Prompt:
 
     def encode(self, tokenizer: CodeTokenizer) -> list[int]:
         """Token ids of the prompt."""
+        if self.is_rendered:
+            return tokenizer.encode_rendered(self.text)
         return tokenizer.encode(self.text) if self.suffix is None else tokenizer.encode_infill(self.text, self.suffix)
 
 
-def read_prompts(data: str, template: str) -> tuple[list[Prompt], bool]:
+def read_prompts(data: str, template: str, tokenizer: CodeTokenizer | None = None) -> tuple[list[Prompt], bool]:
     """Prompts of ``data``, and whether it names a file.
 
     Files are JSON or JSONL of objects with ``instruction`` (and ``input``), ``prompt``, or ``prefix`` and ``suffix``
     of a gap to fill; or plain text with one prompt a line. A text with ``<FILL_ME>`` in it is a gap to fill as well.
 
+    Args:
+        tokenizer: with the model's own chat template, if that is the template.
+
     Raises:
-        UserError: the file is empty or no regular file, or a line is no prompt.
+        UserError: the file is empty or no regular file, a line is no prompt, or the template refuses it.
     """
     path = Path(data)
     if not os.path.lexists(path):  # whatever is there is read, or refused by `read_text`
         if path.suffix in (".json", ".jsonl", ".txt") and "\n" not in data and " " not in data:
             raise UserError("no such file of prompts", data)
-        return [_prompt({"instruction": data}, template, data, 1)], False
-    prompts = [_prompt(item, template, data, line) for line, item in _read_items(path)]
+        return [_prompt({"instruction": data}, template, data, 1, tokenizer)], False
+    prompts = [_prompt(item, template, data, line, tokenizer) for line, item in _read_items(path)]
     if not prompts:
         raise UserError("holds no prompt", path)
     return prompts, True
@@ -84,7 +96,7 @@ def _read_items(path: Path) -> Iterator[tuple[int, object]]:
             yield number, parse_json(line, path, number, non_finite=True)
 
 
-def _prompt(item: object, template: str, file: str, line: int) -> Prompt:
+def _prompt(item: object, template: str, file: str, line: int, tokenizer: CodeTokenizer | None) -> Prompt:
     if isinstance(item, str):
         item = {"instruction": item}
     if not isinstance(item, dict):
@@ -97,6 +109,9 @@ def _prompt(item: object, template: str, file: str, line: int) -> Prompt:
     if FILL_HERE in instruction:
         before, after = instruction.split(FILL_HERE, 1)
         return Prompt(before, item, after)
+    if template == OWN and tokenizer is not None:
+        question = Message("user", instruction, str(item.get("input") or ""))
+        return Prompt(own_prompt((question,), tokenizer), item, is_rendered=True)
     return Prompt(build_prompt(instruction, item.get("input") or "", template), item)
 
 
@@ -114,8 +129,8 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     Raises:
         UserError: prompts, checkpoint or lengths do not fit.
     """
-    template = "plain" if request.raw else config.processor.prompt_template
-    prompts, from_file = read_prompts(request.data, template)
+    template = PLAIN if request.raw else config.processor.prompt_template
+    prompts, from_file = read_prompts(request.data, template, tokenizer)
     encoded = [prompt.encode(tokenizer) for prompt in prompts]
     model = config.model.settings
     max_length = request.max_length or model.max_decode_length or model.seq_length
@@ -141,6 +156,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     mine = range(comm.mesh.data_index, len(prompts), comm.mesh.data)
     decoder = build_part(comm, network, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, weights).describe())
+    decoder.kv_cache = request.kv
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)
     several = model.eos_ids if len(model.eos_ids) > 1 else []  # a single one is the family's default or the tokenizer's
@@ -148,7 +164,9 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
         decoder,
         batch,
         max_length,
-        stop_ids(weights.weights, tokenizer, not config.processor.tokenizer.is_given).union(several),
+        stop_ids(weights.weights, tokenizer, not config.processor.tokenizer.is_given).union(
+            several, answer_ends(template, tokenizer)
+        ),
         min(tokenizer.vocab_size, model.vocab_size),
         max(len(ids) for ids in encoded),
         comm,

@@ -21,14 +21,14 @@ from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import FittingWeights, load_weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.compare.source import ModelSource, is_adapter, open_source
-from mindcoder.data.text_format import TextFormat, write_text_format
+from mindcoder.data.text_format import TextFormat, chosen_template, format_with, write_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import honour_umask, require_space, staging_directory
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, SHORTEST_TEXT, chunk_size
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
-from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, chosen_template, generation_network
+from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, generation_network
 from mindcoder.locations import path_of
 from mindcoder.mindir.mindir_file import VariablesFile, write_graph
 from mindcoder.mindir.step import ExportedStep, exported_step
@@ -101,7 +101,8 @@ def export(request: ExportRequest) -> Export:
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {config.token_rows}: not each other's",
             source.location,
         )
-    template = chosen_template(request.template, weights.text_format, family_of(config.model_type).default_template)
+    otherwise = family_of(config.model_type).default_template
+    template = chosen_template(request.template, weights.text_format, otherwise, tokenizer)
     if weights.quantization:
         log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
     fitting = FittingWeights(weights, weights.parameters(config))
@@ -120,7 +121,9 @@ def export(request: ExportRequest) -> Export:
     ):
         manifest = _write_graphs(cell, manifest, staging, bar.update)
         is_own = request.tokenizer is None and any(name in weights.companions for name in TOKENIZER_FILES)
-        _write_companions(source, None if is_own else tokenizer, template, staging, request.dtype)
+        _write_companions(
+            source, None if is_own else tokenizer, format_with(template, tokenizer), staging, request.dtype
+        )
         manifest.write(staging, {"mindcoder": mindcoder.__version__, "mindspore": ms.__version__})
         honour_umask(staging)
         put_in_place(staging, target)
@@ -199,7 +202,7 @@ def _example(dtype: str, shape: list[int | None]) -> Tensor:
 
 
 def _write_companions(
-    source: ModelSource, tokenizer: CodeTokenizer | None, template: str, folder: Path, dtype: str
+    source: ModelSource, tokenizer: CodeTokenizer | None, text_format: TextFormat, folder: Path, dtype: str
 ) -> None:
     """The tokenizer, ``config.json`` and the template.
 
@@ -213,6 +216,6 @@ def _write_companions(
     copy_companions(companions, None, folder)
     if tokenizer is not None:
         tokenizer.save(folder)
-    write_text_format(folder, TextFormat(template).over(weights.text_format))
+    write_text_format(folder, text_format.over(weights.text_format))
     values = huggingface_config(source.network, weights.huggingface_config, DTYPES[dtype])
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

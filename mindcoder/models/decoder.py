@@ -88,6 +88,9 @@ class Decoder(nn.Cell):
 
     Parameter names are global, those of ``config.parameter_shapes()``: the same in every parallel layout and in
     checkpoints.
+
+    Attributes:
+        kv_cache: how generation keeps keys and values, see `mindcoder.generate.kv_kinds`.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Decoder(nn.Cell):
         self.cut_rows, self.cut_columns = Cut(0), Cut(1)
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
+        self.kv_cache = "float"
         self.own_tokens = config.vocab_size
         if table_axis is not None:
             begin, end = tp.shard_range_of(config.token_rows)

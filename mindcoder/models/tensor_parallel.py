@@ -9,6 +9,7 @@ import numpy as np
 
 from mindcoder.families.parameter_names import (
     ABSMAX,
+    INPUT,
     LORA_A,
     LORA_B,
     NESTED_ABSMAX,
@@ -79,7 +80,7 @@ def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool
     if parameter.part in UNDIVIDED_PARTS:
         return None
     if shard is Shard.COLUMN:
-        return None if parameter.part == LORA_A else OUTPUT_AXIS  # A [rank, in] has no output features
+        return None if parameter.part in (LORA_A, INPUT) else OUTPUT_AXIS  # A [rank, in] has no output features
     return INPUT_AXIS if shard is Shard.ROW and parameter.part in PARTS_BY_INPUT else None
 
 

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <type_traits>
 #include <vector>
 
+#include "integers.h"
+#include "int8.h"
 #include "lanes.h"
 #include "thread_pool.h"
 
@@ -31,10 +34,13 @@ std::vector<Tile> cut_into_tiles(const Step &step, const Heads &heads) {
   return tiles;
 }
 
+template <class Element>  // of the cache
 class Worker {
+  static constexpr bool HAS_SCALES = std::is_same_v<Element, int8_t>;
+
  public:
-  Worker(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values, float *attn_output)
-      : step_(step), heads_(heads), query_(query), keys_(keys), values_(values), attn_output_(attn_output) {}
+  Worker(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output)
+      : step_(step), heads_(heads), query_(query), cache_(cache), attn_output_(attn_output) {}
 
   void run(const Tile &tile) {
     count_ = 0;
@@ -57,20 +63,27 @@ class Worker {
     scores_.resize(QUERIES * (end_ - first_));
     table_ = step_.table(tile.token);
     score(tile.kv_head);
-    for (int query = 0; query < count_; query++) weigh(query);
+    for (int query = 0; query < count_; query++) weigh(query, tile.kv_head);
     mix(tile.kv_head);
   }
 
  private:
   float *scores(int query) { return scores_.data() + query * (end_ - first_) - first_; }
 
-  const float *block(const float *pool, int64_t place, int64_t kv_head) const {
-    return pool + (table_[place / step_.block_size] * heads_.kv + kv_head) * heads_.size * step_.block_size;
+  const Element *block(const void *pool, int64_t place, int64_t kv_head) const {
+    const int64_t number = table_[place / step_.block_size] * heads_.kv + kv_head;
+    return static_cast<const Element *>(pool) + number * heads_.size * step_.block_size;
+  }
+
+  // Of LANES tokens.
+  Lanes token_scales(const float *scales, int64_t place, int64_t kv_head) const {
+    const int64_t number = table_[place / step_.block_size] * heads_.kv + kv_head;
+    return load(scales + number * step_.block_size + place % step_.block_size);
   }
 
   void score(int64_t kv_head) {
     for (int64_t place = first_; place < end_; place += LANES) {
-      const float *keys = block(keys_, place, kv_head) + place % step_.block_size;
+      const Element *keys = block(cache_.keys, place, kv_head) + place % step_.block_size;
       Lanes sums[QUERIES] = {};
       if (count_ == QUERIES) {
         for (int64_t at = 0; at < heads_.size; at++) {
@@ -82,12 +95,16 @@ class Worker {
           for (int64_t at = 0; at < heads_.size; at++)
             sums[query] += load(keys + at * step_.block_size) * queries_[query][at];
       }
+      if constexpr (HAS_SCALES) {
+        const Lanes scales = token_scales(cache_.key_scales, place, kv_head);
+        for (int query = 0; query < count_; query++) sums[query] *= scales;
+      }
       for (int query = 0; query < count_; query++) store(scores(query) + place, sums[query]);
     }
   }
 
-  // Softmax over the positions visible to the query; zero elsewhere.
-  void weigh(int query) {
+  // Softmax over the positions visible to the query, zero elsewhere; times the scales of their values.
+  void weigh(int query, int64_t kv_head) {
     float *own = scores(query);
     for (int64_t place = first_; place < oldest_[query]; place++) own[place] = -1e30f;
     for (int64_t place = newest_[query] + 1; place < end_; place++) own[place] = -1e30f;
@@ -98,7 +115,8 @@ class Worker {
     // Positions visible to other queries of the tile add exact zeros.
     for (int64_t place = first_; place < end_; place += LANES) {
       const Lanes weight = exponential(load(own + place) - peak);
-      store(own + place, weight);
+      if constexpr (HAS_SCALES) store(own + place, weight * token_scales(cache_.value_scales, place, kv_head));
+      else store(own + place, weight);
       total += weight;
     }
     totals_[query] = sum(total);
@@ -110,7 +128,7 @@ class Worker {
       const int64_t width = size - at < LANES ? size - at : LANES;
       Lanes sums[QUERIES] = {};
       for (int64_t begin = first_; begin < end_; begin += LANES) {
-        const float *values = block(values_, begin, kv_head) + begin % step_.block_size * size + at;
+        const Element *values = block(cache_.values, begin, kv_head) + begin % step_.block_size * size + at;
         const int64_t end = std::min(begin + LANES, visible_end_);
         if (count_ == QUERIES && width == LANES) {
           for (int64_t place = begin; place < end; place++, values += size) {
@@ -130,7 +148,8 @@ class Worker {
 
   const Step &step_;
   const Heads &heads_;
-  const float *query_, *keys_, *values_;
+  const float *query_;
+  const Cache &cache_;
   float *attn_output_;
   const int32_t *table_ = nullptr;
   int count_ = 0;
@@ -141,9 +160,37 @@ class Worker {
   std::vector<float> scores_;
 };
 
+void write_integers(const Step &step, const Heads &heads, const float *key, const float *value, const Cache &cache) {
+  const int64_t size = heads.size, block_size = step.block_size;
+  std::vector<int8_t> own(static_cast<size_t>(size));
+  for (int64_t token = 0; token < step.count; token++) {
+    const int64_t block = step.slots[token] / block_size, place = step.slots[token] % block_size;
+    for (int64_t head = 0; head < heads.kv; head++, key += size, value += size) {
+      const int64_t number = block * heads.kv + head, start = number * size * block_size;
+      int8_t *const keys = static_cast<int8_t *>(cache.keys) + start;
+      cache.key_scales[number * block_size + place] = round_row(key, size, own.data());
+      for (int64_t at = 0; at < size; at++) keys[at * block_size + place] = own[at];
+      int8_t *const values = static_cast<int8_t *>(cache.values) + start + place * size;
+      cache.value_scales[number * block_size + place] = round_row(value, size, values);
+    }
+  }
+}
+
+template <class Element>
+void attend_to(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output) {
+  const std::vector<Tile> tiles = cut_into_tiles(step, heads);
+  std::atomic<size_t> next{0};
+  run_on_all_threads([&](int) {
+    Worker<Element> worker(step, heads, query, cache, attn_output);
+    for (size_t tile = next++; tile < tiles.size(); tile = next++) worker.run(tiles[tile]);
+  });
+}
+
 }  // namespace
 
-void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, float *keys, float *values) {
+void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, const Cache &cache) {
+  if (cache.has_scales()) return write_integers(step, heads, key, value, cache);
+  float *const keys = static_cast<float *>(cache.keys), *const values = static_cast<float *>(cache.values);
   const int64_t size = heads.size, block_size = step.block_size;
   for (int64_t token = 0; token < step.count; token++) {
     const int64_t block = step.slots[token] / block_size, place = step.slots[token] % block_size;
@@ -155,12 +202,7 @@ void write_cache(const Step &step, const Heads &heads, const float *key, const f
   }
 }
 
-void attend(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values,
-            float *attn_output) {
-  const std::vector<Tile> tiles = cut_into_tiles(step, heads);
-  std::atomic<size_t> next{0};
-  run_on_all_threads([&](int) {
-    Worker worker(step, heads, query, keys, values, attn_output);
-    for (size_t tile = next++; tile < tiles.size(); tile = next++) worker.run(tiles[tile]);
-  });
+void attend(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output) {
+  if (cache.has_scales()) attend_to<int8_t>(step, heads, query, cache, attn_output);
+  else attend_to<float>(step, heads, query, cache, attn_output);
 }

@@ -1,7 +1,7 @@
 // Attention over a paged KV cache.
 //
 // A block holds the keys of `block_size` tokens as [kv_heads, head_dim, block_size], so that one vector has the same
-// component of consecutive keys, and their values as [kv_heads, block_size, head_dim].
+// component of consecutive keys, and their values as [kv_heads, block_size, head_dim]. They are floats, or int8.
 #pragma once
 #include <cstdint>
 
@@ -21,10 +21,17 @@ struct Step {
   const int32_t *table(int64_t token) const { return tables + rows[token] * blocks_per_row; }
 };
 
+// Integers have a scale for each token and head, [blocks, kv_heads, block_size]; floats none (null).
+struct Cache {
+  void *keys, *values;
+  float *key_scales = nullptr, *value_scales = nullptr;
+
+  bool has_scales() const { return key_scales != nullptr; }
+};
+
 // Writes key[count, kv * size] and value[count, kv * size] into their slots.
-void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, float *keys, float *values);
+void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, const Cache &cache);
 
 // attn_output[count, query * size] of query[count, query * size], which is scaled already. A token attends to the
 // tokens of its sequence up to itself, all of them in the cache. The result of a token does not depend on the others.
-void attend(const Step &step, const Heads &heads, const float *query, const float *keys, const float *values,
-            float *attn_output);
+void attend(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output);

@@ -36,6 +36,7 @@ template <> constexpr const char *dtype_name<bool>() { return "bool"; }
 template <> constexpr const char *dtype_name<int32_t>() { return "int32"; }
 template <> constexpr const char *dtype_name<int64_t>() { return "int64"; }
 template <> constexpr const char *dtype_name<uint8_t>() { return "uint8"; }
+template <> constexpr const char *dtype_name<int8_t>() { return "int8"; }
 
 // What a number is computed in: floats narrower than 32 bits in float32.
 template <class T> struct Computed { using Type = T; };

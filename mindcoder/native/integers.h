@@ -19,6 +19,13 @@ static inline Lanes load(const int8_t *from) {
 #endif
 }
 
+// The first `count` numbers; zeros after them.
+static inline Lanes load_some(const int8_t *from, int64_t count) {
+  int8_t values[LANES] = {};
+  std::memcpy(values, from, static_cast<size_t>(count));
+  return load(values);
+}
+
 // Two numbers from 0 to 15 in each of LANES bytes.
 struct Nibbles {
   Lanes low, high;

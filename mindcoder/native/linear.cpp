@@ -2,6 +2,7 @@
 
 #include "amx.h"
 #include "gemm.h"
+#include "int8.h"
 #include "prefill.h"
 #include "quantized.h"
 #include "thread_pool.h"
@@ -48,6 +49,10 @@ void multiply_by_panels(const Product &product) {
 }  // namespace
 
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y) {
+  if (weight.quantization.input != nullptr) {
+    if (rows.count > 0) multiply_int8({x, rows.count, weight, bias, residual, y});
+    return;
+  }
   if (rows.prompts > 0) {
     const Product prompts{x, rows.prompts, weight, bias, residual, y};
     if (!amx_available()) multiply_by_columns(prompts);

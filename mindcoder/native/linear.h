@@ -4,11 +4,13 @@
 
 #include "numbers.h"
 
-// What the integers q of a weight stand for: (q - offset) * scale; codes of nf4 for NF4[q] * scale. Both are [outputs, groups]; a group is as many inputs
-// of an output, in order. No offset: zeros.
+// What the integers q of a weight stand for: (q - offset) * scale; codes of nf4 stand for NF4[q] * scale. Both are
+// [outputs, groups]; a group is as many inputs of an output, in order. No offset: zeros.
 struct Quantization {
   const float *scale = nullptr, *offset = nullptr;
   int64_t groups = 1;
+  // How activations become integers, too, scale and offset (`Rounding` of int8.h); null: they stay floats.
+  const float *input = nullptr;
 };
 
 inline bool has_half_bytes(Format format) { return format == Format::int4 || format == Format::nf4; }
@@ -51,5 +53,5 @@ struct Rows {
 };
 
 // The result of a row has the same bits whatever the other rows and the number of threads; it depends only on whether
-// the row is a prefill token.
+// the row is a prefill token, and where activations become integers not even on that.
 void linear(const float *x, Rows rows, const Matrix &weight, const Numbers &bias, const float *residual, float *y);

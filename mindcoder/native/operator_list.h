@@ -13,6 +13,10 @@ void weight_quant_batch_matmul_gradient(const Arguments &arguments);
 void nf4_matmul(const Arguments &arguments);
 void nf4_matmul_gradient(const Arguments &arguments);
 
+void dynamic_quant(const Arguments &arguments);
+void quant(const Arguments &arguments);
+void quant_batch_matmul(const Arguments &arguments);
+
 void gelu_tanh(const Arguments &arguments);
 void gelu_tanh_gradient(const Arguments &arguments);
 void silu(const Arguments &arguments);

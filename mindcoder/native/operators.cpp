@@ -36,13 +36,15 @@ struct Arguments {
 
   Matrix matrix(int index) const { return {numbers(index), shapes[index][0], shapes[index][1]}; }
 
-  // One of integers, with its scales and offsets. Sixteen numbers in place of offsets are those of the codes of NF4.
-  Matrix quantized(int index, int scale, int offset) const {
+  // One of integers, with its scales and offsets, and how activations are rounded. Sixteen numbers in place of
+  // offsets are those of the codes of NF4.
+  Matrix quantized(int index, int scale, int offset, int input) const {
     Matrix weight = matrix(index);
     if (format(index) == Format::int4) weight.inputs *= 2;
     const bool lowered = shapes[offset][0] == shapes[scale][0] && shapes[offset][1] == shapes[scale][1];
     if (!lowered && format(index) == Format::int4 && shapes[offset][1] == 16) weight.numbers.format = Format::nf4;
-    weight.quantization = {floats(scale), lowered ? floats(offset) : nullptr, shapes[scale][1]};
+    weight.quantization = {floats(scale), lowered ? floats(offset) : nullptr, shapes[scale][1],
+                           shapes[input][0] == 2 ? floats(input) : nullptr};
     return weight;
   }
 };
@@ -77,6 +79,7 @@ void embed(const Numbers &table, const int32_t *indices, int64_t count, int64_t 
 }
 
 using argument::AdapterWeights;
+using argument::CacheScales;
 using argument::LayerInputs;
 using argument::QuantizedWeights;
 using argument::StepFactors;
@@ -85,15 +88,15 @@ using argument::StepSizes;
 using argument::StepWeights;
 
 // Where the weights of a linear layer are among the inputs of its layer: those of adapters (a, b) and of integers (scale,
-// offset) among AdapterWeights and QuantizedWeights, which exist only if the network has any.
+// offset, input) among AdapterWeights and QuantizedWeights, which exist only if the network has any.
 struct Projection {
-  int weight, bias, a, b, scale, offset;
+  int weight, bias, a, b, scale, offset, input;
 };
 
 #define PROJECTION(NAME)                                                                                     \
   Projection {                                                                                               \
     LayerInputs::NAME, LayerInputs::NAME##_bias, AdapterWeights::NAME##_a, AdapterWeights::NAME##_b,         \
-        QuantizedWeights::NAME##_scale, QuantizedWeights::NAME##_offset                                      \
+        QuantizedWeights::NAME##_scale, QuantizedWeights::NAME##_offset, QuantizedWeights::NAME##_input      \
   }
 
 constexpr Projection QUERY = PROJECTION(query), KEY = PROJECTION(key), VALUE = PROJECTION(value), OUTPUT = PROJECTION(output);
@@ -102,11 +105,12 @@ constexpr Projection GATE = PROJECTION(gate), UP = PROJECTION(up), DOWN = PROJEC
 // Index of the first layer's first input, and what each layer has.
 struct Layers {
   int first;
-  bool adapters, quantized;
+  bool adapters, quantized, int8_cache;
 
   int adapter_weights() const { return LayerInputs::COUNT; }
   int quantized_weights() const { return adapter_weights() + (adapters ? AdapterWeights::COUNT : 0); }
-  int each() const { return quantized_weights() + (quantized ? QuantizedWeights::COUNT : 0); }
+  int cache_scales() const { return quantized_weights() + (quantized ? QuantizedWeights::COUNT : 0); }
+  int each() const { return cache_scales() + (int8_cache ? CacheScales::COUNT : 0); }
 
   // Whether there are whole layers between the step's weights and the output.
   bool fit(int parameters) const { return parameters > first && (parameters - 1 - first) % each() == 0; }
@@ -124,7 +128,8 @@ struct Layer {
   Matrix matrix(const Projection &own) const {
     const Matrix weight = matrix(own.weight);
     const int scales = first + layers.quantized_weights();
-    return weight.is_quantized() ? arguments.quantized(first + own.weight, scales + own.scale, scales + own.offset) : weight;
+    if (!weight.is_quantized()) return weight;
+    return arguments.quantized(first + own.weight, scales + own.scale, scales + own.offset, scales + own.input);
   }
   Norm norm(int weight, int bias) const { return {arguments.numbers(first + weight), optional(bias), epsilon}; }
 
@@ -139,6 +144,15 @@ struct Layer {
     linear(x, rows, reduce, {}, nullptr, reduced.data());
     for (size_t at = 0; at < reduced.size(); at++) reduced[at] *= shares[at];
     linear(reduced.data(), rows, expand, {}, plain.data(), y);
+  }
+
+  Cache cache() const {
+    Cache own{arguments.data[first + LayerInputs::key_pool], arguments.data[first + LayerInputs::value_pool]};
+    if (!layers.int8_cache) return own;
+    const int scales = first + layers.cache_scales();
+    own.key_scales = arguments.output(scales + CacheScales::keys);
+    own.value_scales = arguments.output(scales + CacheScales::values);
+    return own;
   }
 
   std::vector<float> projected(const Projection &own, const std::vector<float> &x, Rows rows) const {
@@ -161,10 +175,10 @@ struct Layer {
       }
     }
     for (float &number : query) number *= query_scale;
-    float *keys = arguments.output(first + LayerInputs::key_pool), *values = arguments.output(first + LayerInputs::value_pool);
-    write_cache(step, heads, key.data(), value.data(), keys, values);
+    const Cache own = cache();
+    write_cache(step, heads, key.data(), value.data(), own);
     std::vector<float> attn_output(query.size());
-    attend(step, heads, query.data(), keys, values, attn_output.data());
+    attend(step, heads, query.data(), own, attn_output.data());
     project(OUTPUT, attn_output.data(), all, rows, to);
   }
 
@@ -197,8 +211,10 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
   constexpr int SHARES = step_weight(StepWeights::shares), HEAD = step_weight(StepWeights::head);
   const Arguments arguments{data, shapes, formats};
   const bool has_adapters = parameters > SHARES && shapes[SHARES][0] > 1;
-  const bool is_quantized = parameters > StepInputs::sizes && arguments.ints(StepInputs::sizes)[StepSizes::quantized] != 0;
-  const Layers layers{step_weight(StepWeights::COUNT), has_adapters, is_quantized};
+  const bool has_sizes = parameters > StepInputs::sizes;
+  const bool is_quantized = has_sizes && arguments.ints(StepInputs::sizes)[StepSizes::quantized] != 0;
+  const bool int8_cache = has_sizes && arguments.ints(StepInputs::sizes)[StepSizes::int8_cache] != 0;
+  const Layers layers{step_weight(StepWeights::COUNT), has_adapters, is_quantized, int8_cache};
   if (!layers.fit(parameters)) {
     std::fprintf(stderr, "mindcoder: operator MindCoderStep on CPU: found %d parameters, expected %d, %d a layer, and 1\n",
                  parameters, layers.first, layers.each());

@@ -14,6 +14,7 @@ from mindcoder.checkpoint.quantized.tensors import row_blocks
 from mindcoder.checkpoint.stored_tensor import Progress, byte_count, convert_dtype, no_progress
 from mindcoder.errors import UserError
 from mindcoder.quantization.algorithms.registry import Algorithm
+from mindcoder.quantization.report import LayerReport
 from mindcoder.quantization.rounding import from_integers, to_integers
 
 
@@ -43,6 +44,18 @@ class Measured:
         self.errors += float(np.vdot(difference, difference))
         self.squares += float(np.vdot(weight, weight))
         self.low, self.high = min(self.low, float(weight.min())), max(self.high, float(weight.max()))
+
+    def report(self, module: str, integers: Integers, output_error: float | None = None) -> LayerReport:
+        """What is said about a layer."""
+        return LayerReport(
+            module,
+            integers.bits,
+            integers.group_size,
+            self.relative_error,
+            self.low,
+            self.high,
+            output_error=output_error,
+        )
 
 
 class QuantizedLayer:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class LayerReport:
         error: norm of the weight's change divided by the weight's.
         low, high: range of the weight.
         reason: why it stays in floating point.
+        output_error: norm of the change of its outputs on the calibration texts divided by theirs; None without texts.
     """
 
     module: str
@@ -34,6 +35,11 @@ class LayerReport:
     low: float = 0.0
     high: float = 0.0
     reason: str = ""
+    output_error: float | None = None
+
+    def kept(self, reason: str) -> LayerReport:
+        """The same layer in floating point, with what it would have had in integers."""
+        return replace(self, bits=0, group_size=0, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class QuantizationReport:
     """A quantized model.
 
     Attributes:
-        method: ``W8A16`` or ``W4A16``.
+        method: ``W8A16``, ``W4A16``, ``W8A8`` or ``W8A8_DYNAMIC``.
         algorithm, symmetric, format: as asked for.
         layers: those in integers, in the model's order.
         kept: modules in floating point, with the reason.
@@ -65,11 +71,15 @@ class QuantizationReport:
     def lines(self) -> list[str]:
         """The table, and one line about the whole."""
         width = max(len(layer.module) for layer in (*self.layers, *self.kept))
-        rows = [f"{'module':{width}}  {'bits':>5}  {'group':>5}  {'error':>7}  range"]
+        calibrated = any(layer.output_error is not None for layer in self.layers)
+        rows = [
+            f"{'module':{width}}  {'bits':>5}  {'group':>5}  {'error':>7}  {'output   ' if calibrated else ''}range"
+        ]
         for layer in _by_layer(self.layers):
             group = str(layer.group_size) if layer.group_size else "row"
+            output = "" if layer.output_error is None else f"{layer.output_error:7.2%}  "
             rows.append(
-                f"{layer.module:{width}}  {layer.bits:5}  {group:>5}  {layer.error:7.2%}  "
+                f"{layer.module:{width}}  {layer.bits:5}  {group:>5}  {layer.error:7.2%}  {output}"
                 f"{layer.low:.4g} to {layer.high:.4g}"
             )
         rows += [f"{layer.module:{width}}  {FLOAT:>5}  {layer.reason}" for layer in _by_layer(self.kept)]
@@ -78,10 +88,12 @@ class QuantizationReport:
     def summary(self) -> str:
         """One line about the whole."""
         mean = sum(layer.error for layer in self.layers) / len(self.layers)
+        outputs = [layer.output_error for layer in self.layers if layer.output_error is not None]
+        output = f", output error {sum(outputs) / len(outputs):.2%} on average" if outputs else ""
         return (
             f"{self.method}, {self.algorithm}, {'symmetric' if self.symmetric else 'asymmetric'}: "
             f"{len(self.layers)} linear layers, weight error {mean:.2%} on average, {self.worst.error:.2%} at most "
-            f"({self.worst.module}); {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
+            f"({self.worst.module}){output}; {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,39 +1,53 @@
-"""Quantizes a model, tensor by tensor: a block of rows is in memory, or the tensor that has to be rearranged."""
+"""Quantizes a model, tensor by tensor: a block of rows is in memory, or the tensor that has to be rearranged.
+
+With calibration texts it goes layer by layer instead, see `mindcoder.quantization.calibrated`.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mindcoder.backend.nf4 import BLOCK
 from mindcoder.checkpoint.convert import SHARD_BYTES, huggingface_config, write_beside_huggingface, write_json
+from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.quantized.bitsandbytes_output import Nf4Codes
-from mindcoder.checkpoint.quantized.format import Integers, QuantizedFormat
+from mindcoder.checkpoint.quantized.format import DYNAMIC, STATIC, Integers, LayerShape, QuantizedFormat
 from mindcoder.checkpoint.quantized.formats import FORMATS
 from mindcoder.checkpoint.safetensors_file import WritableTensor, write_safetensors
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.checkpoint.weights import open_weights
+from mindcoder.data.text_format import chosen_template
 from mindcoder.errors import UserError
+from mindcoder.families.registry import family_of
 from mindcoder.files import require_space, staging_directory
 from mindcoder.progress import tqdm
-from mindcoder.quantization.algorithms.registry import ALGORITHMS, Algorithm
+from mindcoder.quantization.algorithms.registry import ALGORITHMS, FROM_DATA, Algorithm
+from mindcoder.quantization.calibration.texts import CalibrationOptions, TokenRow, read_rows
 from mindcoder.quantization.layer import QuantizedLayer
 from mindcoder.quantization.nf4_layer import Nf4Layer
 from mindcoder.quantization.report import LayerReport, QuantizationReport
-from mindcoder.quantization.selection import Selection, select
+from mindcoder.quantization.selection import Selection, select, split_fallback
+from mindcoder.quantization.spool import Spool
+from mindcoder.tokenizer import load_tokenizer
 
 # Method -> bits, group size and format, where nothing else is asked for.
 METHODS: Mapping[str, tuple[int, int, str]] = {
     "w8a16": (8, 0, "msmodelslim"),
     "w4a16": (4, 128, "compressed-tensors"),
     "nf4": (4, BLOCK, "bitsandbytes"),
+    "w8a8": (8, 0, "msmodelslim"),
 }
 FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 NF4 = "nf4"
 GROUP_SIZES = (32, 64, 128, 256)
+W8A8, ACTIVATIONS = "w8a8", (DYNAMIC, STATIC)
+SPOOL = "calibrated"  # folder within the staging directory
 
 
 @dataclass(frozen=True)
@@ -46,12 +60,17 @@ class QuantizeRequest:
         method: a key of `METHODS`.
         group_size: inputs that share a scale; by default the method's.
         symmetric: whether zero is the integer 0, else every scale has an offset.
-        algorithm: a key of `ALGORITHMS`.
-        fallback: regular expressions of whole module names that stay in floating point.
+        algorithm: one of `mindcoder.quantization.algorithms.registry.NAMES`.
+        fallback: regular expressions of whole module names that stay in floating point; ``auto:0.02`` among them keeps
+            layers whose relative error of the output is above that.
         form: a key of `FORMATS`; by default the method's.
         overwrite: replace an existing target.
         show_progress: show a progress bar in bytes.
         max_shard_bytes: of one safetensors file.
+        calibration: texts to choose the integers by; None without.
+        act_order: GPTQ rounds the columns with the largest inputs first.
+        smooth: strength of SmoothQuant; None without.
+        activations: with w8a8, one of `ACTIVATIONS`, see `Integers`; by default the first.
     """
 
     source: str
@@ -65,6 +84,10 @@ class QuantizeRequest:
     overwrite: bool = False
     show_progress: bool = True
     max_shard_bytes: int = SHARD_BYTES
+    calibration: CalibrationOptions | None = None
+    act_order: bool = False
+    smooth: float | None = None
+    activations: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,44 @@ class Quantization:
     seconds: float
 
 
+@dataclass
+class _Work:
+    """What is to be written.
+
+    Attributes:
+        tensors: in the order of the file.
+        selection: the layers in integers, and those that are not.
+        layers: of the streaming way, which know their errors when they are written.
+        reports: of the others, by module.
+    """
+
+    tensors: list[WritableTensor]
+    selection: Selection
+    layers: list[QuantizedLayer] = field(default_factory=list)
+    reports: Mapping[str, LayerReport] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def shapes(self) -> list[LayerShape]:
+        """Of the layers in integers."""
+        return [shape for _, shape in self.selection.quantized]
+
+    def layer_reports(self) -> list[LayerReport]:
+        """Of the layers in integers, when they are written."""
+        if self.layers:
+            return [layer.measured.report(layer.shape.module, layer.integers) for layer in self.layers]
+        return [self.reports[shape.module] for shape in self.shapes]
+
+    def kept_reports(self) -> list[LayerReport]:
+        """Of the modules in floating point."""
+        kept = self.selection.kept.items()
+        return [self.reports.get(module) or LayerReport(module, reason=reason) for module, reason in kept]
+
+
 def quantize(request: QuantizeRequest) -> Quantization:
     """Run a quantization; the target appears complete or not at all.
 
@@ -84,12 +145,10 @@ def quantize(request: QuantizeRequest) -> Quantization:
             format or each other.
         NoSpaceError: the disk is too small.
     """
-    bits, group_size, named = METHODS[request.method]
-    size = group_size if request.group_size is None else request.group_size
-    integers, form = Integers(bits, request.symmetric, size), FORMATS[request.form or named]
-    if request.method == NF4:
-        integers = _nf4_codes(request, size, form)
+    integers, form = _integers(request), FORMATS[request.form or METHODS[request.method][2]]
     form.check(integers)
+    patterns, threshold = split_fallback(request.fallback)
+    _check_options(request, threshold)
     if request.target.suffix.lower() in FILE_SUFFIXES:
         how = f"; convert writes it: convert SRC {request.target} --type q8_0 or q4_k_m"
         is_gguf = request.target.suffix.lower() == ".gguf"
@@ -103,27 +162,42 @@ def quantize(request: QuantizeRequest) -> Quantization:
     sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, False, request.overwrite, sources)
     config = replace(weights.config, padded_vocab_size=0)
-    plans = replace(weights, config=config).huggingface_plans()
-    selection = select(plans, config, integers, request.fallback, weights.path)
-    written, layers = _tensors(plans, selection, integers, ALGORITHMS[request.algorithm], form)
-    total = sum(tensor.nbytes for tensor in written)
-    require_space(target, total + 2**24)
-    chosen = {layer.plan.name for layer in layers}
-    floats = [plan.name for plan in plans if plan.name not in chosen]
+    weights = replace(weights, config=config)
+    plans = weights.huggingface_plans()
+    selection = select(plans, config, integers, patterns, weights.path)
+    work = _streamed(plans, selection, integers, ALGORITHMS.get(request.algorithm, ALGORITHMS["minmax"]), form)
+    rows = None if request.calibration is None else _rows(request.calibration, weights)
+    require_space(target, work.nbytes * (1 if rows is None else 2) + 2**24)
     began = time.perf_counter()
-    with (
-        tqdm(
-            total=total, desc="quantize", unit="B", unit_scale=True, disable=None if request.show_progress else True
-        ) as bar,
-        staging_directory(target) as staging,
-    ):
-        write_safetensors(written, staging, request.max_shard_bytes, bar.update, form.stem, writers=1)
+    with staging_directory(target) as staging:
+        if rows is not None:
+            spool = Spool(staging / SPOOL)
+            work = _calibrated(request, weights, plans, selection, integers, form, threshold, rows, spool)
+        with tqdm(
+            total=work.nbytes,
+            desc="quantize",
+            unit="B",
+            unit_scale=True,
+            disable=None if request.show_progress else True,
+        ) as bar:
+            write_safetensors(work.tensors, staging, request.max_shard_bytes, bar.update, form.stem, writers=1)
+        shutil.rmtree(staging / SPOOL, ignore_errors=True)
+        chosen = {plan.name for plan, _ in work.selection.quantized}
+        floats = [plan.name for plan in plans if plan.name not in chosen]
         values = huggingface_config(config, weights.huggingface_config, plans[0].dtype)
-        shapes = [layer.shape for layer in layers]
-        values = form.describe(staging, values, integers, shapes, floats, selection.ignored)
+        values = form.describe(staging, values, integers, work.shapes, floats, work.selection.ignored)
         write_json(staging / "config.json", values)
         write_beside_huggingface(weights, config, staging)
-        report = _report(request, integers, form, layers, selection, sum(plan.nbytes for plan in plans), total)
+        report = QuantizationReport(
+            method=integers.method,
+            algorithm=request.algorithm,
+            symmetric=integers.symmetric,
+            format=form.name,
+            layers=work.layer_reports(),
+            kept=work.kept_reports(),
+            bytes_before=sum(plan.nbytes for plan in plans),
+            bytes_after=work.nbytes,
+        )
         report.write(staging)
         put_in_place(staging, target)
     return Quantization(report, request.target, time.perf_counter() - began)
@@ -139,6 +213,7 @@ def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf
         ("--group_size", size, BLOCK),
         ("--format", form.name, METHODS[NF4][2]),
         ("--algorithm", request.algorithm, "minmax"),
+        ("--calibration", request.calibration, None),
     ):
         if found != expected:
             raise UserError(f"{option}: found {found}, expected {expected} with --method {NF4}")
@@ -147,54 +222,106 @@ def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf
     return Nf4Codes()
 
 
-def _tensors(
+def _integers(request: QuantizeRequest) -> Integers:
+    """What linear layers become.
+
+    Raises:
+        UserError: options do not fit each other.
+    """
+    bits, group_size, _ = METHODS[request.method]
+    size = group_size if request.group_size is None else request.group_size
+    if request.method != W8A8:
+        if request.activations is not None:
+            raise UserError(f"--activations: found --method {request.method}, expected {W8A8}")
+        if request.method == NF4:
+            return _nf4_codes(request, size, FORMATS[request.form or METHODS[NF4][2]])
+        return Integers(bits, request.symmetric, size)
+    if size or not request.symmetric:
+        found = f"--group_size {size}" if size else "--asymmetric"
+        raise UserError(f"--method {W8A8}: found {found}, expected symmetric weights with a scale for each output")
+    return Integers(bits, True, 0, request.activations or DYNAMIC)
+
+
+def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
+    """Refuse what needs calibration texts without them, and options of another algorithm.
+
+    Raises:
+        UserError: names the option.
+    """
+    needing = {
+        f"--algorithm {request.algorithm}": request.algorithm in FROM_DATA,
+        "--smooth": request.smooth is not None,
+        "--fallback auto": threshold is not None,
+        f"--activations {STATIC}": request.activations == STATIC,
+    }
+    for option, is_asked in needing.items():
+        if is_asked and request.calibration is None:
+            raise UserError(f"{option} needs texts: name a file of them with --calibration")
+    if request.act_order and request.algorithm != "gptq":
+        raise UserError(f"--act_order belongs to --algorithm gptq, found {request.algorithm}")
+    if request.smooth is not None and not 0 <= request.smooth <= 1:
+        raise UserError(f"--smooth: expected a number from 0 to 1, found {request.smooth:g}")
+
+
+def _rows(options: CalibrationOptions, weights: Weights) -> list[TokenRow]:
+    """The calibration texts as the model's tokens.
+
+    Raises:
+        UserError: there are none, or the model has no tokenizer.
+    """
+    config = weights.config
+    if options.tokenizer is not None:
+        tokenizer = load_tokenizer(options.tokenizer)
+    else:
+        own = own_tokenizer(weights, str(weights.path))
+        if own is None:
+            raise UserError(
+                "has no tokenizer with it to read the calibration texts; name one with --tokenizer", weights.path
+            )
+        tokenizer = own
+    otherwise = family_of(config.model_type).default_template
+    template = chosen_template(options.template, weights.text_format, otherwise, tokenizer)
+    length = min(options.length, config.max_position_embeddings)
+    return read_rows(options, tokenizer, template, length, config.vocab_size)
+
+
+def _calibrated(
+    request: QuantizeRequest,
+    weights: Weights,
+    plans: Sequence[TensorPlan],
+    selection: Selection,
+    integers: Integers,
+    form: QuantizedFormat,
+    threshold: float | None,
+    rows: Sequence[TokenRow],
+    spool: Spool,
+) -> _Work:
+    """The quantized layers of a model that is calibrated, on disk."""
+    from mindcoder.quantization.calibrated import CalibratedMethod, calibrate  # MindSpore: not without texts
+
+    method = CalibratedMethod(integers, form, request.algorithm, request.act_order, request.smooth, threshold)
+    found = calibrate(weights.config, weights.parameters(), selection, method, rows, spool, request.show_progress)
+    tensors = [tensor for plan in plans for tensor in found.tensors.get(plan.name, [plan])]
+    left = found.selection(selection, [plan.name for plan in plans])
+    return _Work([*tensors], left, reports={**found.layers, **found.kept})
+
+
+def _streamed(
     plans: Sequence[TensorPlan],
     selection: Selection,
     integers: Integers,
     algorithm: Algorithm,
     form: QuantizedFormat,
-) -> tuple[list[WritableTensor], list[QuantizedLayer]]:
-    """What is written, in the model's order, and the layers among it that become integers."""
+) -> _Work:
+    """The tensors of a model that is quantized while it is written."""
     shapes = {plan.name: shape for plan, shape in selection.quantized}
-    written: list[WritableTensor] = []
-    layers = []
+    work = _Work([], selection)
     for plan in plans:
         if plan.name not in shapes:
-            written.append(plan)
+            work.tensors.append(plan)
             continue
         kind = Nf4Layer if isinstance(integers, Nf4Codes) else QuantizedLayer
         layer = kind(plan, shapes[plan.name], integers, algorithm, form)
-        layers.append(layer)
-        written += layer.tensors()
-    return written, layers
-
-
-def _report(
-    request: QuantizeRequest,
-    integers: Integers,
-    form: QuantizedFormat,
-    layers: Sequence[QuantizedLayer],
-    selection: Selection,
-    before: int,
-    after: int,
-) -> QuantizationReport:
-    return QuantizationReport(
-        method=integers.method,
-        algorithm=request.algorithm,
-        symmetric=integers.symmetric,
-        format=form.name,
-        layers=[
-            LayerReport(
-                layer.shape.module,
-                integers.bits,
-                integers.group_size,
-                layer.measured.relative_error,
-                layer.measured.low,
-                layer.measured.high,
-            )
-            for layer in layers
-        ],
-        kept=[LayerReport(module, reason=reason) for module, reason in selection.kept.items()],
-        bytes_before=before,
-        bytes_after=after,
-    )
+        work.layers.append(layer)
+        work.tensors += layer.tensors()
+    return work

@@ -16,6 +16,7 @@ from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfi
 
 HEAD = "lm_head"  # in all families of transformers; a tied one is no tensor of its own
 ALWAYS = "embedding or head"
+AUTO = "auto:"  # before the largest relative error of a layer's output
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,26 @@ def split_patterns(text: str) -> list[str]:
         else:
             depth = max(depth + (letter in "({") - (letter in ")}"), 0)
     return patterns
+
+
+def split_fallback(given: Sequence[str]) -> tuple[list[str], float | None]:
+    """Regular expressions, and the largest error of ``auto:0.02``; None without.
+
+    Raises:
+        UserError: it is no number above 0, or there are several.
+    """
+    limits = [item for item in given if item.startswith(AUTO)]
+    if not limits:
+        return list(given), None
+    try:
+        found = float(limits[0].removeprefix(AUTO))
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1 or len(limits) > 1:
+        raise UserError(
+            f"--fallback {','.join(limits)}: expected one {AUTO} and a share of the output above 0, such as {AUTO}0.02"
+        )
+    return [item for item in given if item not in limits], found
 
 
 def select(

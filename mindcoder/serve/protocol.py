@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, FailFast, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,7 +13,30 @@ from mindcoder.serve.schema import Strict, expected, only
 UNSUPPORTED = "not supported by this server"
 Label = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[Label, Label], Field(max_length=16)]  # as in OpenAI's reference
-TOOLS = "not supported: write tools into the system message, docs/data.md says how; calls come as text"
+FUNCTIONS = "deprecated: give them as tools"
+CHOICE = "the model chooses by itself whether it calls"
+MAX_TOOLS = 128  # as in OpenAI's API
+
+
+class FunctionTool(Strict):
+    """What a function is for, and its parameters as a JSON schema."""
+
+    name: Annotated[str, Field(min_length=1, max_length=512)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Strict):
+    """A function that the model may call."""
+
+    type: Literal["function"] = "function"
+    function: FunctionTool
+
+    def data(self) -> dict[str, Any]:
+        """As chat templates read it: fields that are not given are left out, and ``strict`` is for the server."""
+        given = self.function.model_dump(exclude_none=True, exclude={"strict"})
+        return {"type": self.type, "function": given}
 
 
 class KnownToBoth(Strict):
@@ -38,10 +61,10 @@ class KnownToChat(Strict):
     prediction: Any = None  # only speeds up OpenAI's answer
     parallel_tool_calls: bool | None = None
 
-    tools: Annotated[Any, only([], why=TOOLS)] = None
-    functions: Annotated[Any, only([], why=TOOLS)] = None
-    tool_choice: Annotated[Any, only("none", "auto", why=TOOLS)] = None
-    function_call: Annotated[Any, only("none", "auto", why=TOOLS)] = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
+    functions: Annotated[Any, only([], why=FUNCTIONS)] = None
+    tool_choice: Annotated[Any, only("none", "auto", why=CHOICE)] = None
+    function_call: Annotated[Any, only("none", "auto", why=CHOICE)] = None
     response_format: Annotated[Any, only({"type": "text"}, why=UNSUPPORTED)] = None
     modalities: Annotated[Any, only(["text"], why="this server answers with text only")] = None
     audio: Annotated[Any, only(why="this server answers with text only")] = None
@@ -187,6 +210,11 @@ class ChatRequest(Sampled, KnownToChat):
     @property
     def longest_answer(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model is shown."""
+        return [] if self.tool_choice == "none" else [tool.data() for tool in self.tools or ()]
 
 
 def usage(prompt_tokens: int, completion_tokens: int, cached: int) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from contextlib import aclosing
 from typing import Any
 
 from mindcoder.data.conversation import encode_conversation
+from mindcoder.data.readers.tools import with_tools
 from mindcoder.errors import UserError
 from mindcoder.generate.model import Model
 from mindcoder.generate.request import Request
 from mindcoder.generate.sampler import TokenChoice
 from mindcoder.serve.answers import Answer, Item, follow
+from mindcoder.serve.calls import CallsInAnswer
 from mindcoder.serve.errors import unknown_model
 from mindcoder.serve.messages import conversation
 from mindcoder.serve.metrics import Metrics
@@ -252,16 +254,22 @@ class CompletionJob(Job):
 
 
 class ChatJob(Job):
-    """``/v1/chat/completions`` with the model's template."""
+    """``/v1/chat/completions`` with the model's template; calls are found in the answers if tools are offered."""
 
     kind, prefix = "chat.completion", "chatcmpl"
     body: ChatRequest
+
+    def __init__(self, body: ChatRequest, model: Model, worker: EngineWorker, metrics: Metrics) -> None:
+        super().__init__(body, model, worker, metrics)
+        self.offered = body.offered
+        self._answers: dict[int, CallsInAnswer] = {}  # of streams, by index
 
     def open(self, entry: dict) -> None:
         entry["delta"] = {"role": "assistant", **entry["delta"]}
 
     def prompts(self) -> list[list[int]]:
-        return [encode_conversation(conversation(self.body.messages), self.model.template, self.model.tokenizer)]
+        turns = with_tools(conversation(self.body.messages), self.offered)
+        return [encode_conversation(turns, self.model.template, self.model.tokenizer)]
 
     def logprobs(self) -> int | None:
         return (self.body.top_logprobs or 0) if self.body.logprobs else None
@@ -270,7 +278,12 @@ class ChatJob(Job):
         logprobs = None
         if self.body.logprobs:
             logprobs = {"content": [self._logprob(item) for item in tokens], "refusal": None}
-        message = {"content": text} if is_delta else {"role": "assistant", "content": text}
+        message: dict[str, Any] = {"content": text}
+        if self.offered:
+            answer = self._answers.setdefault(index, CallsInAnswer()) if is_delta else CallsInAnswer()
+            message, reason = answer.add(text, reason, is_delta)
+        if not is_delta:
+            message = {"role": "assistant", **message}
         part = "delta" if is_delta else "message"
         return {"index": index, part: message, "logprobs": logprobs, "finish_reason": reason}
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 from mindcoder.errors import UserError
 from mindcoder.files import output_target, replacing
-from mindcoder.tokenizer.special_tokens import INFILL_TOKENS, InfillTokens, SpecialTokens
+from mindcoder.tokenizer.chat_template import DEFAULT, WITH_TOOLS, ChatTemplate
+from mindcoder.tokenizer.infill import Repository, marks_in, texts_before
+from mindcoder.tokenizer.special_tokens import InfillTokens, SpecialTokens
 
 
 class CodeTokenizer:
@@ -21,6 +25,7 @@ class CodeTokenizer:
         backend: the tokenizer.
         special: end, padding and beginning of text. A padding token missing from the vocabulary gets the next free id;
             by default padding is the unknown token if there is one (as in Llama), else the end of text.
+        chat_template: the model's own, if one lies with the tokenizer.
 
     Attributes:
         eos_id, pad_id: ids.
@@ -31,9 +36,15 @@ class CodeTokenizer:
         UserError: the vocabulary lacks the end-of-text token.
     """
 
-    def __init__(self, backend: Tokenizer, special: SpecialTokens = SpecialTokens()) -> None:
+    def __init__(
+        self,
+        backend: Tokenizer,
+        special: SpecialTokens = SpecialTokens(),
+        chat_template: ChatTemplate | None = None,
+    ) -> None:
         self.backend = backend
         self.special = special
+        self.chat_template = chat_template
         self.eos_id: int = self._known(special.eos, "ends every text")
         self.bos_id = self._known(special.bos or "", "begins every text") if special.add_bos else None
         if special.pad is None:
@@ -43,7 +54,7 @@ class CodeTokenizer:
             if backend.token_to_id(special.pad) is None:
                 backend.add_special_tokens([AddedToken(special.pad, normalized=False, special=True)])
             self.pad_id = backend.token_to_id(special.pad)
-        self.infill = next((item for item in INFILL_TOKENS if backend.token_to_id(item.prefix) is not None), None)
+        self.infill = marks_in(lambda token: backend.token_to_id(token) is not None)
         self._inner = _without_leading_space(backend) if self.infill is not None else backend
 
     def _known(self, token: str, purpose: str) -> int:
@@ -60,8 +71,11 @@ class CodeTokenizer:
     @property
     def stop_ids(self) -> list[int]:
         """Ids that end generation."""
-        stop = self.infill.stop if self.infill is not None else None
-        return [self.eos_id] + ([] if stop is None else [self._known(stop, "ends a filled gap")])
+        marks = self.infill
+        if marks is None:
+            return [self.eos_id]
+        ends = [self.backend.token_to_id(token) for token in ((marks.stop, *marks.ends) if marks.stop else marks.ends)]
+        return [self.eos_id, *(index for index in ends if index is not None and index != self.eos_id)]
 
     def encode(self, text: str) -> list[int]:
         """Token ids, with the beginning-of-text token if the model expects it; special tokens in the text become
@@ -69,6 +83,20 @@ class CodeTokenizer:
         """
         ids = self.backend.encode(text, add_special_tokens=False).ids
         return ids if self.bos_id is None else [self.bos_id, *ids]
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of what a chat template has rendered: it writes the beginning-of-text token itself."""
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids as `encode_rendered`, and the characters (begin, end) that each of them covers."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    @cached_property
+    def added_texts(self) -> tuple[str, ...]:
+        """Texts of the tokens that are taken whole wherever they stand, such as ``<|im_end|>``."""
+        return tuple(token.content for token in self.backend.get_added_tokens_decoder().values())
 
     def encode_at(self, text: str, position: int) -> tuple[list[int], int]:
         """Token ids, and the index of the token that contains the character at ``position`` (number of tokens if
@@ -81,21 +109,38 @@ class CodeTokenizer:
             return encoding.ids, boundary
         return [self.bos_id, *encoding.ids], boundary + 1
 
-    def encode_infill(self, prefix: str, suffix: str) -> list[int]:
-        """Prompt for the text between ``prefix`` and ``suffix``, in prefix-suffix-middle order.
+    def infill_marks(self) -> InfillTokens:
+        """The marks of a gap.
+
+        Raises:
+            UserError: the vocabulary has none.
+        """
+        if self.infill is None:
+            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
+        return self.infill
+
+    def encode_infill(self, prefix: str, suffix: str, repository: Repository = Repository()) -> list[int]:
+        """Prompt for the text between ``prefix`` and ``suffix``, in the order of the model's marks.
 
         Bavarian et al. 2022; for Code Llama the ids of Meta's ``infilling_prompt_tokens``.
+
+        Args:
+            repository: related files and names, which come first.
 
         Raises:
             UserError: the vocabulary has no fill-in-the-middle tokens.
         """
-        marks = self.infill
-        if marks is None:
-            raise UserError("this tokenizer has no fill-in-the-middle tokens (<fim_prefix>, ▁<PRE> or similar)")
-        begin, gap, middle = (self._known(mark, "marks a gap") for mark in (marks.prefix, marks.suffix, marks.middle))
-        before = self.backend.encode(prefix, add_special_tokens=False).ids
+        marks = self.infill_marks()
+        begin, gap = (self._known(mark, "marks a gap") for mark in (marks.prefix, marks.suffix))
+        middle = [self._known(marks.middle, "marks a gap")] if marks.middle else []
+        context, inside = texts_before(marks, repository)
+        before = self.backend.encode(inside + prefix, add_special_tokens=False).ids
         after = self._inner.encode(suffix, add_special_tokens=False).ids
-        return [*([] if self.bos_id is None else [self.bos_id]), begin, *before, gap, *after, middle]
+        start = [] if self.bos_id is None else [self.bos_id]
+        start += self.backend.encode(context, add_special_tokens=False).ids
+        if marks.order == "spm":
+            return [*start, gap, *after, begin, *before, *middle]
+        return [*start, begin, *before, gap, *after, *middle]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Decode ``ids``; incomplete UTF-8 becomes U+FFFD."""
@@ -121,6 +166,8 @@ class CodeTokenizer:
             "pad_token": backend.id_to_token(self.pad_id),
             "clean_up_tokenization_spaces": False,
         }
+        if self.chat_template is not None and not self.chat_template.problem:
+            config = _with_template(config, self.chat_template)
         with tempfile.TemporaryDirectory(prefix=".", dir=directory) as staging:
             backend.save(f"{staging}/tokenizer.json")
             backend.model.save(staging)
@@ -131,6 +178,17 @@ class CodeTokenizer:
             for file in finished:
                 with replacing(directory / file.name) as stream:
                     stream.write(file.read_bytes())
+
+
+def _with_template(config: dict[str, Any], template: ChatTemplate) -> dict[str, Any]:
+    """The settings with a chat template, and the special tokens just as the template sees them."""
+    tokens = {name: value for name, value in config.items() if not name.endswith("_token") or name == "pad_token"}
+    if template.with_tools is None:
+        written: Any = template.text
+    else:
+        named = {DEFAULT: template.text, WITH_TOOLS: template.with_tools}
+        written = [{"name": name, "template": text} for name, text in named.items()]
+    return {**tokens, "eos_token": config["eos_token"], **template.variables, "chat_template": written}
 
 
 def begin_with(token: str, index: int) -> processors.TemplateProcessing:

@@ -10,6 +10,7 @@ from mindcoder.errors import UserError, single_line
 from mindcoder.files import file_there, read_text
 from mindcoder.locations import hub_hint
 from mindcoder.tokenizer.bpe import check_ids, read_vocab_and_merges
+from mindcoder.tokenizer.chat_template import read_chat_template
 from mindcoder.tokenizer.code_tokenizer import CodeTokenizer
 from mindcoder.tokenizer.special_tokens import END_OF_TEXT, PAD, SpecialTokens
 from mindcoder.tokenizer.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -49,7 +50,9 @@ def load_tokenizer(
     files = read_tokenizer_files(file)
     _append_added_tokens(backend, file, files)
     try:
-        tokenizer = CodeTokenizer(backend, _special_tokens(backend, files, pad_token, add_bos))
+        special = _special_tokens(backend, files, pad_token, add_bos)
+        template = read_chat_template(file.parent, files.variables or _as_variables(special))
+        tokenizer = CodeTokenizer(backend, special, template)
     except UserError as error:
         raise error if error.file is not None else UserError(str(error), file) from None
     return tokenizer
@@ -64,6 +67,8 @@ def read_tokenizer_json(file: Path) -> Tokenizer:
     text = read_text(file)
     try:
         backend = Tokenizer.from_str(text)
+        backend.no_truncation()  # a file may keep its author's: transformers sets both at every call
+        backend.no_padding()
         ids = backend.get_vocab(with_added_tokens=True)
         backend.encode("a b", add_special_tokens=True)
     except (KeyboardInterrupt, MemoryError):
@@ -111,6 +116,12 @@ def _append_added_tokens(backend: Tokenizer, file: Path, files: TokenizerFiles) 
                     f"{backend.token_to_id(token)}",
                     file,
                 )
+
+
+def _as_variables(special: SpecialTokens) -> dict[str, str]:
+    """What a chat template sees where no file names the special tokens."""
+    tokens = {"bos_token": special.bos, "eos_token": special.eos, "pad_token": special.pad}
+    return {name: token for name, token in tokens.items() if token}
 
 
 def _special_tokens(

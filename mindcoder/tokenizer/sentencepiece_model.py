@@ -74,7 +74,7 @@ def sentencepiece_backend(pieces: Sequence[Piece], unknown: str | None, adds_spa
     backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), replace] if adds_space else [replace])
     steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if adds_space else steps)
-    marks = {mark for item in INFILL_TOKENS for mark in (item.prefix, item.suffix, item.middle, item.stop)}
+    marks = {mark for item in INFILL_TOKENS for mark in item.required}
     for piece in pieces:
         special = piece.kind in (UNKNOWN, CONTROL) or piece.text in marks
         if special:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindcoder.families.base import InfillTokens
+from mindcoder.families.infill_tokens import OTHER_MARKS, InfillTokens
 from mindcoder.families.registry import FAMILIES
 
 END_OF_TEXT = "<|endoftext|>"
@@ -50,6 +50,6 @@ class SpecialTokens:
 
 
 INFILL_TOKENS: tuple[InfillTokens, ...] = tuple(
-    dict.fromkeys(tokens for family in FAMILIES.values() for tokens in family.infill)
+    dict.fromkeys((*(tokens for family in FAMILIES.values() for tokens in family.infill), *OTHER_MARKS))
 )
 FILL_HERE = "<FILL_ME>"  # marks the gap in a prompt, as in transformers' CodeLlamaTokenizer

@@ -24,6 +24,7 @@ class TokenizerFiles:
         add_bos: ``add_bos_token``; None if not given.
         tokenizer_class: name of the class in transformers.
         added_tokens: tokens added after the vocabulary was built, by id.
+        variables: special tokens as transformers passes them to chat templates, by name.
         is_there: whether any of the files exists.
     """
 
@@ -32,6 +33,7 @@ class TokenizerFiles:
     tokenizer_class: str = ""
     added_tokens: dict[int, str] = field(default_factory=dict)
     is_there: bool = False
+    variables: dict[str, Any] = field(default_factory=dict)
 
 
 def read_tokenizer_files(file: Path) -> TokenizerFiles:
@@ -58,7 +60,37 @@ def read_tokenizer_files(file: Path) -> TokenizerFiles:
     if not isinstance(tokenizer_class, str):
         raise UserError(f"tokenizer_class: expected a text, found {json_kind(tokenizer_class)}", path)
     added_tokens = _decoder(*values.get("added_tokens_decoder", ({}, file))) | _added(file.with_name(ADDED_FILE))
-    return TokenizerFiles(tokens, add_bos, tokenizer_class, added_tokens, bool(values))
+    variables = _variables({name: value for name, (value, _) in values.items()}, tokenizer_class)
+    return TokenizerFiles(tokens, add_bos, tokenizer_class, added_tokens, bool(values), variables)
+
+
+# Defaults of the classes in transformers 4.57.1, for folders that do not repeat them.
+CLASS_TOKENS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("Llama", {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}),
+    ("Qwen2", dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")),
+    ("GPT2", dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")),
+    ("Gemma", {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}),
+)
+TOKEN_NAMES = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
+
+
+def _variables(values: dict[str, Any], tokenizer_class: str) -> dict[str, Any]:
+    """``special_tokens_map`` of transformers; a token that is not there is no variable, so a template sees nothing."""
+    defaults = next((tokens for name, tokens in CLASS_TOKENS if name in tokenizer_class), {})
+    found: dict[str, Any] = {}
+    for name in TOKEN_NAMES:
+        text = _content(values.get(name, defaults.get(name)))
+        if text:
+            found[name] = text
+    more = values.get("additional_special_tokens")
+    if isinstance(more, list):
+        found["additional_special_tokens"] = [text for item in more if (text := _content(item))]
+    return found
+
+
+def _content(value: Any) -> str | None:
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None
 
 
 def _token(value: Any, name: str, file: Path) -> str:

@@ -84,7 +84,7 @@ def _groups(
     return {
         "data": {
             "content": content,
-            "prompt_template": text_format.template,
+            "prompt_template": text_format.template_identity,
             "tokenizer": "" if text_format.tokenizer is None else text_format.tokenizer.sha256,
             **data.data_loader.model_dump(
                 mode="json", exclude={"dataset_dir", "dataset_files", "path", "phase", "type", "streaming"}

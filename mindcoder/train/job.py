@@ -30,7 +30,7 @@ from mindcoder.tokenizer.load import find_tokenizer
 from mindcoder.train.given_data import Data, loader_keys
 from mindcoder.train.objectives.registry import objective_entry
 from mindcoder.train.request import TrainRequest
-from mindcoder.train.text_formats import as_trained, format_of_run, tell_of_models_template
+from mindcoder.train.text_formats import as_trained, format_of_run, tell_of_models_template, with_own_template
 
 if TYPE_CHECKING:
     from mindcoder.train.callbacks.base import Callback, StepRecord
@@ -203,9 +203,10 @@ def started(job: Job, shows_effects: bool = False, log_file: Path | None = None,
         UserError: datasets, tokenizer and template do not match, or the device does not start.
     """
     config, tokenizer = job.config, job.tokenizer
-    if not job.trains:
-        config = as_trained(config, tokenizer)
-    if job.mode == "predict" and tokenizer is not None and not raw:
+    config = with_own_template(config, tokenizer) if job.trains else as_trained(config, tokenizer)
+    asks = job.mode == "predict" and not raw
+    learns = job.trains and job.rank == 0 and bool(config.load_checkpoint)
+    if tokenizer is not None and (asks or learns):
         tell_of_models_template(config, tokenizer)
     config = with_prepared_texts(config, job.mode, tokenizer, job.rank == 0)
     text_format = format_of_run(config, job.mode, tokenizer)

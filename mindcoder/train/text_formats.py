@@ -11,8 +11,9 @@ from mindcoder.checkpoint.trained_format import trained_format
 from mindcoder.config.schema import RunConfig
 from mindcoder.data.mindrecord_file import dataset_format
 from mindcoder.data.models_template import remark_on
-from mindcoder.data.prompt import PLAIN
-from mindcoder.data.text_format import UNKNOWN, TextFormat, agreed_format, check_tokenizer
+from mindcoder.data.own_template import own_or
+from mindcoder.data.prompt import OWN, PLAIN
+from mindcoder.data.text_format import UNKNOWN, TextFormat, agreed_format, check_tokenizer, format_with
 from mindcoder.tokenizer import CodeTokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
 
@@ -29,17 +30,19 @@ def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | N
         return UNKNOWN
     identity = None if tokenizer is None else fingerprint(tokenizer)
     trains = run_mode in ("train", "finetune")
+    template = config.processor.prompt_template
     loaders = [section.data_loader for section in ((config.train_dataset,) if trains else ())]
     loaders.append(config.eval_dataset.data_loader)
     datasets = []
     for loader in loaders:
         for location in loader.locations:
-            read = TextFormat(config.processor.prompt_template, identity) if loader.streaming else None
+            read = format_with(template, tokenizer, identity) if loader.streaming else None
             datasets.append((location, read or dataset_format(location)))
     if not trains:
         _check_eval(config, datasets)
         return TextFormat(None, identity)
-    agreed = agreed_format(datasets, identity, _asked_template(config))
+    asked = _asked_template(config)
+    agreed = agreed_format(datasets, identity, asked, format_with(asked, tokenizer).chat_template)
     if config.load_checkpoint:
         below = trained_format(config.load_checkpoint)
         before, now = below.tokenizer, agreed.tokenizer
@@ -48,7 +51,7 @@ def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | N
                 "the data use another tokenizer (%s) than %s was trained with (%s): it has to learn new token ids",
                 *(now, config.load_checkpoint, before),
             )
-        agreed = agreed.over(TextFormat(below.template))
+        agreed = agreed.over(TextFormat(below.template, None, below.chat_template))
     if tokenizer is None:
         log.warning(
             "no tokenizer is with this run; chat, serve and predict will need the one of the data: give --vocab_file "
@@ -59,7 +62,8 @@ def format_of_run(config: RunConfig, run_mode: str, tokenizer: CodeTokenizer | N
 
 
 def as_trained(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
-    """The configuration of eval or predict with the template that the model was trained with, unless one is given.
+    """The configuration of eval or predict with the template that the model was trained with, unless one is given;
+    where none is recorded, with the model's own.
 
     Raises:
         UserError: the tokenizer differs from the model's.
@@ -72,12 +76,31 @@ def as_trained(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
             trained.tokenizer, fingerprint(tokenizer), "was trained with", "the one given", config.load_checkpoint
         )
     asked = _asked_template(config)
-    if trained.template is None or trained.template == asked:
+    if trained.template is None:
+        return with_own_template(config, tokenizer)
+    if trained.template == asked:
         return config
     if asked is not None:
         log.warning("template %s is used; the model was trained with %s", asked, trained.template)
         return config
     processor = config.processor.model_copy(update={"prompt_template": trained.template})
+    return config.model_copy(update={"processor": processor})
+
+
+def with_own_template(config: RunConfig, tokenizer: CodeTokenizer | None) -> RunConfig:
+    """The configuration with the model's own chat template, if it has one and no template is given or recorded.
+
+    It does not count as given: data made with another one decide.
+    """
+    recorded = trained_format(config.load_checkpoint).template if config.load_checkpoint else None
+    if _asked_template(config) is not None or recorded is not None:
+        return config
+    processor = config.processor
+    chosen = own_or(tokenizer, processor.prompt_template)
+    if chosen == processor.prompt_template:
+        return config
+    values = {**dict(processor), "prompt_template": chosen}
+    processor = type(processor).model_construct(_fields_set=set(processor.model_fields_set), **values)
     return config.model_copy(update={"processor": processor})
 
 
@@ -88,7 +111,7 @@ def tell_of_models_template(config: RunConfig, tokenizer: CodeTokenizer) -> None
         UserError: its file is corrupt.
     """
     location = Path(config.load_checkpoint)
-    if _asked_template(config) == PLAIN or trained_format(location).template is not None:
+    if config.processor.prompt_template in (PLAIN, OWN) or trained_format(location).template is not None:
         return
     files = gguf_text_files(location) or find_companions(location if location.is_dir() else location.parent)
     remark = remark_on(config.processor.prompt_template, files, tokenizer)

@@ -26,6 +26,7 @@ aclnnArange | ops-math/math/range/docs/aclnnArange.md | out: int32,int64,float16
 aclnnArgMax | ops-math/math/arg_max_v2/README.md | self: int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: int32,int64 0-8
 aclnnArgMin | ops-math/math/arg_min/README.md | self: int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: int32,int64 0-8
 aclnnArgsort | ops-math/math/sort/docs/aclnnArgsort.md | self: int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32 0-8 | out: int64 0-8
+aclnnAscendQuant | ops-nn/quant/ascend_quant_v2/docs/aclnnAscendQuant.md | x: float16,bfloat16,float32 1-8 | scale: float16,bfloat16,float32 1-8 | offset?: =scale 1-8 | y: int8,int32 1-8
 aclnnBaddbmm | ops-nn/matmul/batch_mat_mul_v3/docs/aclnnBaddbmm&aclnnInplaceBaddbmm.md | self: float16,bfloat16,float32 1-3 | batch1: float16,bfloat16,float32 3 | batch2: float16,bfloat16,float32 3 | out: float16,bfloat16,float32 3
 aclnnBatchMatMul | ops-nn/matmul/batch_mat_mul_v3/docs/aclnnBatchMatMul.md | self: float16,bfloat16,float32 3 | mat2: float16,bfloat16,float32 3 | out: float16,bfloat16,float32 3
 aclnnBitwiseAndScalar | ops-math/math/bitwise_and/docs/aclnnBitwiseAndScalar.md | self: bool,int8,uint8,int16,uint16,int32,int64 0-8 | out: bool,int8,uint8,int16,uint16,int32,int64,float16,bfloat16,float32,float64 0-8
@@ -58,6 +59,7 @@ aclnnDot | ops-math/math/dot/docs/aclnnDot.md | self: int8,uint8,int32,float16,b
 aclnnDropoutDoMask | ops-math/random/drop_out_do_mask/docs/aclnnDropoutDoMask.md | self: float16,bfloat16,float32 0-8 | mask: uint8 0-8 | out: float16,bfloat16,float32 0-8
 aclnnDropoutGenMask | ops-math/random/dsa_gen_bit_mask/docs/aclnnDropoutGenMask.md | out: uint8 1
 aclnnDropoutGenMaskV2 | ops-math/random/dsa_gen_bit_mask/docs/aclnnDropoutGenMaskV2.md | out: uint8 1
+aclnnDynamicQuant | ops-nn/quant/dynamic_quant/docs/aclnnDynamicQuant.md | x: float16,bfloat16 2-8 | smoothScalesOptional?: =x 1 | yOut: int8,int32 2-8 | scaleOut: float32 1-7
 aclnnEmbedding | ops-nn/index/embedding/docs/aclnnEmbedding.md | weight: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 2 | indices: int32,int64 0-8 | out: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8
 aclnnEmbeddingDenseBackward | ops-nn/index/embedding_dense_grad_v2/docs/aclnnEmbeddingDenseBackward.md | grad: float16,bfloat16,float32 2-8 | indices: bool,int8,uint8,int16,int32,int64,float16,float32,float64 1-8 | out: =grad 0-8
 aclnnEqScalar | ops-math/math/equal/docs/aclnnEqScalar&aclnnInplaceEqScalar.md | self: bool,int8,uint8,int16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8 | out: bool,int8,uint8,int16,uint16,int32,uint32,int64,uint64,float16,bfloat16,float32,float64 0-8
@@ -177,6 +179,7 @@ aclnnPowTensorTensor | ops-math/math/pow/docs/aclnnPowTensorTensor&aclnnInplaceP
 aclnnProd | ops-math/math/reduce_prod/docs/aclnnProd.md | self: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8
 aclnnProdDim | ops-math/math/reduce_prod/docs/aclnnProdDim.md | self: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8
 aclnnPromptFlashAttentionV3 | ops-transformer/attention/prompt_flash_attention/docs/aclnnPromptFlashAttentionV3.md | query: float16,bfloat16 3-4 contiguous | key: float16,bfloat16 3-4 contiguous | value: float16,bfloat16 3-4 contiguous | attenMask?: bool,int8,uint8 2-4 | attentionOut: float16,bfloat16 3-4
+aclnnQuantMatmulV4 | ops-nn/matmul/quant_batch_matmul_v3/docs/aclnnQuantMatmulV4.md | x1: int8 2-6 | x2: int8 2-6 | scale: float32,bfloat16 1 | offset?: float32 1 | pertokenScaleOptional?: float32 1 | bias?: int32,float16,bfloat16,float32 1,3 | out: float16,bfloat16 2-6
 aclnnReciprocal | ops-math/math/reciprocal/docs/aclnnReciprocal&aclnnInplaceReciprocal.md | self: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: float16,bfloat16,float32,float64 0-8
 aclnnReduceSum | ops-math/math/reduce_sum/docs/aclnnReduceSum.md | self: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8 | out: bool,int8,uint8,int16,int32,int64,float16,bfloat16,float32,float64 0-8
 aclnnRelu | ops-nn/activation/relu/docs/aclnnRelu&aclnnInplaceRelu.md | self: int8,int32,int64,float16,bfloat16,float32 0-8 | out: int8,int32,int64,float16,bfloat16,float32 0-8

@@ -324,4 +324,5 @@ ELSEWHERE = {
          "aclnnPromptFlashAttentionV3", "aclnnIncreFlashAttentionV4", "aclnnFusedInferAttentionScoreV2"), "attention",
     ),
     "aclnnWeightQuantBatchMatmulV2": "quantized",
+    **dict.fromkeys(("aclnnDynamicQuant", "aclnnAscendQuant", "aclnnQuantMatmulV4"), "integers"),
 }  # fmt: skip

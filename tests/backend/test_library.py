@@ -25,6 +25,7 @@ StepWeights: shares, head
 LayerInputs: query, up
 AdapterWeights: query_a, query_b
 QuantizedWeights: query_scale, up_scale
+CacheScales: keys, values
 StepFactors: norm_epsilon, query_scale
 """
 RSTD = Output(lambda shapes: [shapes["x"][0], 1], ms.float32)
@@ -126,6 +127,7 @@ def test_weights_of_a_step_follow_the_table(table_of):
     quantized = {"up_scale": 6, "query_scale": 5}
     assert native.step_weights(step, [quantized | layer]) == ["s", "h", 2, 1, 5, 6]
     assert native.step_weights(step, [quantized | adapted]) == ["s", "h", 2, 1, 4, 3, 5, 6]
+    assert native.step_weights(step, [{"values": 8, "keys": 7} | layer]) == ["s", "h", 2, 1, 7, 8]
     assert native.step_numbers("StepFactors", {"query_scale": 0.5, "norm_epsilon": 0.1}) == [0.1, 0.5]
     for wrong in ({"up": 1}, {"gate": 1, **layer}, {"query_a": 1, **layer}, {"up_scale": 1, **layer}):
         with pytest.raises(UserError, match="its LayerInputs "):

@@ -155,7 +155,16 @@ REFUSED = [
     ("kv_cache_scheme", {"num_bits": 8}, "quantization_config.kv_cache_scheme {'num_bits': 8} is not implemented"),
     ("sparsity_config", {"format": "x"}, "quantization_config.sparsity_config {'format': 'x'} is not implemented"),
     ("ignroe", [], "quantization_config.ignroe: unknown key; the nearest is ignore"),
-    (f"{GROUP}.input_activations", {"num_bits": 8}, "group_0.input_activations {'num_bits': 8} is not implemented"),
+    (
+        f"{GROUP}.input_activations",
+        {"num_bits": 8},
+        "group_0: input_activations with weights in groups, with zero points",
+    ),
+    (
+        f"{GROUP}.input_activations",
+        {"num_bits": 4},
+        "group_0.input_activations.num_bits 4 is not implemented; expected 8",
+    ),
     (f"{GROUP}.weights.type", "float", "group_0.weights.type 'float' is not implemented; expected int"),
     (f"{GROUP}.weights.num_bits", 3, "group_0.weights.num_bits 3 is not implemented; expected 4 or 8"),
     (f"{GROUP}.weights.strategy", "block", "group_0.weights.strategy 'block' is not implemented; expected group or"),

@@ -94,9 +94,14 @@ def test_the_names_of_the_older_tool_are_read(folder, tmp_path):
 
 REFUSED = [
     (
+        {f"{QUERY}.weight": "W4A4_DYNAMIC"},
+        {},
+        f"{QUERY}.weight: type 'W4A4_DYNAMIC' is not implemented; expected one of FLOAT",
+    ),
+    (
         {f"{QUERY}.weight": "W8A8_DYNAMIC"},
         {},
-        f"{QUERY}.weight: type 'W8A8_DYNAMIC' is not implemented; expected FLOAT",
+        f"{QUERY}.weight is W8A8_DYNAMIC in groups of 32, expected a scale of an output",
     ),
     ({"kv_cache_type": "C8"}, {}, "kv_cache_type 'C8': a quantized cache is not implemented"),
     ({f"{QUERY}.weigt": "FLOAT"}, {}, f"unknown key '{QUERY}.weigt': neither a tensor"),

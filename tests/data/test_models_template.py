@@ -147,7 +147,10 @@ def test_the_remark_is_made_where_a_model_is_asked(hf_folder, tokenizer_folder, 
         f"template wizardcoder is used; the model's own chat_template ({folder}/chat_template.jinja) is that of "
         "our template llama2-chat"
     )
-    assert model.open_model(model.ModelRequest(str(folder), max_length=64)).template == "wizardcoder"
+    assert model.open_model(model.ModelRequest(str(folder), max_length=64)).template == "chat_template"  # its own
+    assert said == []
+    asked = model.ModelRequest(str(folder), template="wizardcoder", max_length=64)
+    assert model.open_model(asked).template == "wizardcoder"
     assert said == [expected]
     flags = {"load_checkpoint": ("--load_checkpoint", str(folder))}
     config, _ = load_config(TINY, (), flags)
@@ -156,5 +159,5 @@ def test_the_remark_is_made_where_a_model_is_asked(hf_folder, tokenizer_folder, 
     config, _ = load_config(TINY, (), {**flags, "processor.prompt_template": ("--template", "plain")})
     text_formats.tell_of_models_template(config, load_tokenizer(folder))
     write_text_format(folder, TextFormat("wizardcoder"))  # how it was trained is known: nothing to compare
-    model.open_model(model.ModelRequest(str(folder), max_length=64))
+    assert model.open_model(model.ModelRequest(str(folder), max_length=64)).template == "wizardcoder"
     assert said == [expected] * 2

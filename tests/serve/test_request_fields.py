@@ -155,7 +155,10 @@ def test_what_changes_nothing_is_taken(server, change):
 @pytest.mark.parametrize(
     "field, value, said",
     [
-        ("tools", [{"type": "function", "function": {"name": "f"}}], "write tools into the system message"),
+        ("tools", {"type": "function"}, "tools: expected a list, found an object"),
+        ("tools[0].type", [{"type": "web_search"}], "tools[0].type: expected 'function', found \"web_search\""),
+        ("tools[0].function", [{"type": "function"}], "tools[0].function: it is missing"),
+        ("tools[0].function.parameters", [{"function": {"name": "f", "parameters": "x"}}], "expected an object"),
         ("tool_choice", "required", 'expected "none" or "auto"'),
         ("functions", [{"name": "f"}], "found a list of 1"),
         ("response_format", {"type": "json_object"}, 'expected {"type": "text"}'),
@@ -172,7 +175,7 @@ def test_what_changes_nothing_is_taken(server, change):
     ],
 )
 def test_what_would_change_the_answer_is_refused(server, field, value, said):
-    refused(chat(server, **{field: value}), field, field, said)
+    refused(chat(server, **{field.partition("[")[0]: value}), field, field, said)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +261,8 @@ def test_a_hundred_thousand_unknown_fields_are_one_error(server):
     answer = httpx.post(f"{server.url}/v1/completions", content=json.dumps(body, separators=(",", ":")), timeout=60)
     refused(answer, "x0", "unknown field 'x0'")
     assert answer.elapsed.total_seconds() < 2
+
+
+def test_an_unknown_field_of_a_tool_is_named(server):
+    answer = chat(server, tools=[{"function": {"name": "f", "args": {}}}])
+    refused(answer, "tools[0].function.args", "tools[0].function: unknown field 'args'; there are name, description")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mindcoder.data.prompt import TEMPLATES
+from mindcoder.data.prompt import OWN, TEMPLATES
 from mindcoder.errors import UserError
-from mindcoder.families.base import InfillTokens
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.files import file_there, write_text
 
 PROMPT, SYSTEM, SUFFIX = "{{ .Prompt }}", "{{ .System }}", "{{ .Suffix }}"
@@ -32,13 +32,13 @@ def write_modelfile(
 
     Args:
         model: the GGUF file beside it.
-        template: name of the prompt template; None: ollama takes the file's chat template.
+        template: name of the prompt template; None, or the model's own: ollama takes the file's chat template.
         stops: texts that end an answer.
         infill: marks of fill-in-the-middle, if the model has them.
         context: tokens of prompt and answer.
     """
     lines = [f"FROM ./{model.name}", f"PARAMETER num_ctx {context}"]
-    text = None if template is None else _go_template(template, infill)
+    text = None if template in (None, OWN) else _go_template(template or "", infill)
     if text is not None:
         lines.append(f'TEMPLATE """{text}"""')
         mark = TEMPLATES[template or ""].turn_mark
@@ -55,7 +55,8 @@ def _go_template(name: str, infill: InfillTokens | None) -> str | None:
         return None
     text = f"{{{{ if .System }}}}{told}{{{{ else }}}}{plain}{{{{ end }}}}"
     if infill is not None:
-        gap = f"{infill.prefix}{PROMPT}{infill.suffix}{SUFFIX}{infill.middle}"
+        parts = [f"{infill.prefix}{PROMPT}", f"{infill.suffix}{SUFFIX}"]
+        gap = "".join(reversed(parts) if infill.order == "spm" else parts) + infill.middle
         text = f"{{{{ if .Suffix }}}}{gap}{{{{ else }}}}{text}{{{{ end }}}}"
     return text
 

@@ -26,6 +26,7 @@ from mindcoder.checkpoint.gguf.text_keys import (
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.data.chat_template import chat_template
 from mindcoder.data.models_template import read_models_template
+from mindcoder.data.prompt import OWN
 from mindcoder.errors import UserError
 from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.fingerprint import fingerprint
@@ -128,7 +129,8 @@ def _special_ids(tokenizer: CodeTokenizer, weights: Weights) -> dict[str, int | 
 def _template(weights: Weights, tokenizer: CodeTokenizer) -> str | None:
     """The template that the model was trained with here, else its own."""
     trained = weights.text_format.template
-    if trained is not None:
+    if trained not in (None, OWN):
+        assert trained is not None
         return chat_template(trained, tokenizer.bos_id is not None)
     found = read_models_template(weights.companions)
     return None if found is None else found[0]

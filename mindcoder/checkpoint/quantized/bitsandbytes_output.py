@@ -13,7 +13,14 @@ import numpy as np
 
 from mindcoder.backend.nf4 import BLOCK, CODES, SCALE_BLOCK, NestedScales, pack_codes, scale_numbers
 from mindcoder.checkpoint.quantized.bitsandbytes import CONFIG_KEY, KIND, METHOD, STATE, description, state_bytes
-from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
+from mindcoder.checkpoint.quantized.format import (
+    InputTensor,
+    Integers,
+    LayerShape,
+    QuantizedFormat,
+    SmallTensor,
+    TensorForm,
+)
 from mindcoder.errors import UserError
 
 TORCH_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -76,6 +83,10 @@ class BitsAndBytes(QuantizedFormat):
                 lambda scales, _: _state(layer, float(NestedScales.of(scales).offset)),
             ),
         ]
+
+    def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
+        """None: activations stay floats."""
+        return []
 
     def describe(
         self,

@@ -3,8 +3,9 @@
 
 Weight-only integers are ``pack-quantized``: ``weight_packed`` int32, ``weight_scale`` ``[out, groups]``,
 ``weight_shape`` int64 ``[2]``, and ``weight_zero_point`` int32, packed along the outputs, if they are asymmetric. With
-8 bits they may also be ``int-quantized``: ``weight`` int8 and ``weight_zero_point`` int8 as they are.
-W = (weight - zero_point) * weight_scale.
+8 bits they may also be ``int-quantized``: ``weight`` int8 and ``weight_zero_point`` int8 as they are; always so where
+activations become integers, too: each token by a scale of its own, or all by ``input_scale`` and ``input_zero_point``
+``[1]``. W = (weight - zero_point) * weight_scale.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from typing import Any
 import numpy as np
 
 from mindcoder.checkpoint.huggingface import list_folder
-from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
+from mindcoder.checkpoint.quantized.activations import with_dynamic_input, with_static_input
+from mindcoder.checkpoint.quantized.format import (
+    DYNAMIC,
+    STATIC,
+    InputTensor,
+    Integers,
+    LayerShape,
+    QuantizedFormat,
+    SmallTensor,
+    TensorForm,
+)
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
 from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words, to_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
@@ -47,7 +58,7 @@ OF_GROUP: Known = {
     "targets": (ANY,),
     "weights": (ANY,),
     "format": (None, PACKED, INTEGERS),
-    "input_activations": (None,),
+    "input_activations": (ANY,),
     "output_activations": (None,),
 }
 OF_WEIGHTS: Known = {
@@ -63,6 +74,14 @@ OF_WEIGHTS: Known = {
     "observer_kwargs": (ANY,),
     "scale_dtype": (ANY,),
     "zp_dtype": (ANY,),
+}
+OF_INPUTS: Known = {
+    **OF_WEIGHTS,
+    "num_bits": (8,),
+    "strategy": ("token", "tensor"),
+    "group_size": (None,),
+    "dynamic": (True, False),
+    "actorder": (None,),
 }
 
 
@@ -81,11 +100,13 @@ class Group:
     Attributes:
         targets: names of modules, ``re:`` expressions, or ``Linear``.
         form: `PACKED` or `INTEGERS`.
+        has_input_offset: whether static activations have an offset.
     """
 
     targets: tuple[str, ...]
     integers: Integers
     form: str
+    has_input_offset: bool = False
 
     def rank(self, module: str) -> int:
         """How precisely the group names a module: 3 by its name, 2 by an expression, 1 as a linear layer, 0 not."""
@@ -178,13 +199,40 @@ def _group(found: Any, where: str, form: str, file: Path) -> Group:
     form, bits = found.get("format") or form, weights.get("num_bits", 8)
     if form == INTEGERS and bits != 8:
         raise UserError(f"{where}.weights: num_bits {bits} as {INTEGERS} is not implemented; expected 8", file)
-    return Group(tuple(targets), Integers(bits, weights.get("symmetric", True), size), form)
+    inputs = found.get("input_activations")
+    if inputs is None:
+        return Group(tuple(targets), Integers(bits, weights.get("symmetric", True), size), form)
+    activations = _activations(inputs, f"{where}.input_activations", file)
+    if form != INTEGERS or size or not weights.get("symmetric", True):
+        raise UserError(
+            f"{where}: input_activations with weights in groups, with zero points or {PACKED} are not implemented; "
+            f"expected symmetric weights with strategy channel, {INTEGERS}",
+            file,
+        )
+    return Group(tuple(targets), Integers(8, activations=activations), form, not inputs.get("symmetric", True))
+
+
+def _activations(found: Any, where: str, file: Path) -> str:
+    """Which of `Integers.activations` these are."""
+    check_keys(found, OF_INPUTS, where, file)
+    dynamic = found.get("dynamic", False)
+    strategy = found.get("strategy", "token" if dynamic else "tensor")
+    if (strategy == "token") != dynamic or (dynamic and not found.get("symmetric", True)):
+        raise UserError(
+            f"{where}: strategy {strategy} with dynamic {dynamic}, symmetric {found.get('symmetric', True)} is not "
+            "implemented; expected token, dynamic and symmetric, or tensor and not dynamic",
+            file,
+        )
+    return DYNAMIC if dynamic else STATIC
 
 
 def _parts(group: Group) -> list[str]:
     """Names of a module's tensors."""
     names = ["weight_packed", "weight_shape"] if group.form == PACKED else ["weight"]
-    return [*names, "weight_scale", *([] if group.integers.symmetric else ["weight_zero_point"])]
+    names += ["weight_scale", *([] if group.integers.symmetric else ["weight_zero_point"])]
+    if group.integers.activations == STATIC:
+        names += ["input_scale", *(["input_zero_point"] if group.has_input_offset else [])]
+    return names
 
 
 def _module(parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
@@ -221,6 +269,10 @@ def _module(parts: Mapping[str, StoredTensor], group: Group) -> QuantizedTensor:
         )
     tensor = QuantizedTensor(weight, scale, _offset(parts.get("weight_zero_point"), group, rows, groups))
     check_quantized(tensor)
+    if group.integers.activations == DYNAMIC:
+        return with_dynamic_input(tensor)
+    if group.integers.activations == STATIC:
+        return with_static_input(tensor, parts["input_scale"], parts.get("input_zero_point"))
     return tensor
 
 
@@ -247,7 +299,7 @@ def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -
 
 
 class CompressedTensors(QuantizedFormat):
-    """Writes the format, ``pack-quantized``."""
+    """Writes the format: ``pack-quantized``, or ``int-quantized`` where activations become integers, too."""
 
     name = METHOD
     stem = "model"
@@ -260,25 +312,35 @@ class CompressedTensors(QuantizedFormat):
         return layer.dtype
 
     def weight(self, layer: LayerShape, integers: Integers) -> TensorForm:
-        """int32 words of unsigned numbers."""
+        """int32 words of unsigned numbers, or int8."""
+        if integers.activations:
+            return TensorForm(f"{layer.module}.weight", "I8", (layer.outputs, layer.inputs))
         words = -(-layer.inputs * integers.bits // WORD_BITS)
         return TensorForm(f"{layer.module}.weight_packed", "I32", (layer.outputs, words))
 
     def encode(self, numbers: np.ndarray, integers: Integers) -> np.ndarray:
-        """Packed into words."""
-        return to_words(numbers, integers.bits)
+        """Packed into words, or as they are."""
+        return numbers if integers.activations else to_words(numbers, integers.bits)
 
     def beside(self, layer: LayerShape, integers: Integers) -> list[SmallTensor]:
         """Scales in the model's dtype, zero points if there are any, and the weight's shape."""
         groups, dtype, bits = integers.groups(layer.inputs), self.scale_dtype(layer), integers.bits
         scale = TensorForm(f"{layer.module}.weight_scale", dtype, (layer.outputs, groups))
         tensors = [SmallTensor(scale, lambda scales, _: convert_dtype(scales, "F32", dtype))]
+        if integers.activations:
+            return tensors
         if not integers.symmetric:
             words = -(-layer.outputs * bits // WORD_BITS)
             zero = TensorForm(f"{layer.module}.weight_zero_point", "I32", (words, groups))
             tensors.append(SmallTensor(zero, lambda _, offsets: _packed_offsets(offsets, bits)))
         shape = TensorForm(f"{layer.module}.weight_shape", "I64", (2,))
         return [*tensors, SmallTensor(shape, lambda *_: np.array([layer.outputs, layer.inputs], np.int64))]
+
+    def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
+        """The scale of all activations; engines that read the format want them without an offset."""
+        dtype = self.scale_dtype(layer)
+        form = TensorForm(f"{layer.module}.input_scale", dtype, (1,))
+        return [InputTensor(form, lambda _, own: convert_dtype(np.array([own.scale], np.float32), "F32", dtype))]
 
     def describe(
         self,
@@ -290,6 +352,7 @@ class CompressedTensors(QuantizedFormat):
         ignored: Sequence[str],
     ) -> dict[str, Any]:
         """``quantization_config`` in ``config.json``; no file of its own."""
+        form = INTEGERS if integers.activations else PACKED
         weights = {
             "num_bits": integers.bits,
             "type": "int",
@@ -305,15 +368,15 @@ class CompressedTensors(QuantizedFormat):
         group = {
             "targets": ["Linear"],
             "weights": weights,
-            "input_activations": None,
+            "input_activations": _described_inputs(integers.activations),
             "output_activations": None,
-            "format": PACKED,
+            "format": form,
         }
         return {
             **config,
             CONFIG_KEY: {
                 "quant_method": METHOD,
-                "format": PACKED,
+                "format": form,
                 "quantization_status": "compressed",
                 "config_groups": {"group_0": group},
                 "ignore": list(ignored),
@@ -321,6 +384,25 @@ class CompressedTensors(QuantizedFormat):
                 "global_compression_ratio": None,
             },
         }
+
+
+def _described_inputs(activations: str) -> dict[str, Any] | None:
+    """The object that says how activations become integers."""
+    if not activations:
+        return None
+    dynamic = activations == DYNAMIC
+    return {
+        "num_bits": 8,
+        "type": "int",
+        "symmetric": True,
+        "strategy": "token" if dynamic else "tensor",
+        "group_size": None,
+        "block_structure": None,
+        "dynamic": dynamic,
+        "actorder": None,
+        "observer": None if dynamic else "minmax",
+        "observer_kwargs": {},
+    }
 
 
 def _packed_offsets(offsets: np.ndarray, bits: int) -> np.ndarray:

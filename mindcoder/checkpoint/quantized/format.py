@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+DYNAMIC, STATIC = "dynamic", "static"  # of `Integers.activations`
+
 
 @dataclass(frozen=True)
 class Integers:
@@ -19,11 +21,14 @@ class Integers:
         bits: 8 or 4.
         symmetric: whether zero is the integer 0, else an offset for each scale.
         group_size: inputs that share a scale; 0 if all of an output do.
+        activations: whether they become integers of 8 bits, too: ``dynamic``, each token by a scale of its own;
+            ``static``, by one scale of all; empty if they do not.
     """
 
     bits: int
     symmetric: bool = True
     group_size: int = 0
+    activations: str = ""
 
     @property
     def lowest(self) -> int:
@@ -37,8 +42,8 @@ class Integers:
 
     @property
     def method(self) -> str:
-        """The field's name: ``W8A16``."""
-        return f"W{self.bits}A16"
+        """The field's name: ``W8A16``; msModelSlim's where activations become integers."""
+        return method_name(self.bits, self.activations)
 
     def groups(self, inputs: int) -> int:
         """Scales of an output with so many inputs."""
@@ -47,6 +52,13 @@ class Integers:
     def __str__(self) -> str:
         groups = f" in groups of {self.group_size}" if self.group_size else ""
         return f"{self.method}{groups}{'' if self.symmetric else ', asymmetric'}"
+
+
+def method_name(bits: int, activations: str) -> str:
+    """Name of weights of ``bits`` with such `Integers.activations`."""
+    if not activations:
+        return f"W{bits}A16"
+    return f"W{bits}A8{'_DYNAMIC' if activations == DYNAMIC else ''}"
 
 
 @dataclass(frozen=True)
@@ -87,16 +99,47 @@ class SmallTensor:
     make: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+@dataclass(frozen=True)
+class StaticInput:
+    """How all activations of a layer become integers: ``round(x / scale + offset)``.
+
+    Attributes:
+        scale, offset: the latter a whole number.
+        sums: int32 ``[out]``, of the integers of each output of the weight.
+        bias: float32 ``[out]`` of the layer; None if it has none.
+    """
+
+    scale: float
+    offset: float
+    sums: np.ndarray
+    bias: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class InputTensor:
+    """What is stored beside the integers of a layer for its activations.
+
+    Attributes:
+        form: in the file.
+        make: its values from the weight's scales, float32 ``[out, 1]``, and how activations become integers.
+    """
+
+    form: TensorForm
+    make: Callable[[np.ndarray, StaticInput], np.ndarray]
+
+
 class QuantizedFormat(ABC):
     """A format that quantized models are written in.
 
     Attributes:
         name: as ``--format`` takes it.
         stem: of its weight files' names.
+        has_input_offset: whether activations with one scale may have an offset.
     """
 
     name: ClassVar[str]
     stem: ClassVar[str]
+    has_input_offset: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, integers: Integers) -> None:
@@ -121,6 +164,10 @@ class QuantizedFormat(ABC):
     @abstractmethod
     def beside(self, layer: LayerShape, integers: Integers) -> list[SmallTensor]:
         """The tensors beside the integers."""
+
+    @abstractmethod
+    def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
+        """The further tensors where activations are ``static``."""
 
     @abstractmethod
     def describe(

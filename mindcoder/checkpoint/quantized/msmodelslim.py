@@ -2,24 +2,38 @@
 
 The description has the type of every tensor, ``FLOAT`` for those in floating point. A module of W8A16 has ``weight``
 int8 ``[out, in]``, ``weight_scale`` and ``weight_offset`` ``[out, groups]``:
-W = (weight - weight_offset) * weight_scale.
+W = (weight - weight_offset) * weight_scale. One of W8A8_DYNAMIC has the same, without groups; what W8A8 has is in
+`mindcoder.checkpoint.quantized.msmodelslim_static`.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, list_shards
-from mindcoder.checkpoint.quantized.format import Integers, LayerShape, QuantizedFormat, SmallTensor, TensorForm
+from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, config_of, list_shards
+from mindcoder.checkpoint.quantized.activations import with_dynamic_input
+from mindcoder.checkpoint.quantized.format import (
+    DYNAMIC,
+    STATIC,
+    InputTensor,
+    Integers,
+    LayerShape,
+    QuantizedFormat,
+    SmallTensor,
+    TensorForm,
+    method_name,
+)
+from mindcoder.checkpoint.quantized.msmodelslim_static import PARTS as STATIC_PARTS
+from mindcoder.checkpoint.quantized.msmodelslim_static import bias_of, static_module, static_tensors
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
-from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of
+from mindcoder.checkpoint.quantized.weights import QuantizedWeights, biased_modules, check_quantized, folder_of
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
@@ -28,9 +42,13 @@ from mindcoder.files import file_there, read_json_object
 DESCRIPTION = "quant_model_description.json"
 STEM = "quant_model_weights"
 SINGLE_NAMES = (f"{STEM}.safetensors", "quant_model_weight.safetensors")  # the second is the older tool's
-FLOAT, W8A16 = "FLOAT", "W8A16"
+FLOAT, W8A16 = "FLOAT", method_name(8, "")
+W8A8, W8A8_DYNAMIC = method_name(8, STATIC), method_name(8, DYNAMIC)
 PARTS = ("weight_scale", "weight_offset")
 QUANTIZATION_CONFIG = "quantization_config"  # other tools' description, in config.json
+# Type -> tensors of a module beside its weight; those of W8A8 may have PARTS, too, which say nothing new.
+PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS}
+ATB_NAMES = tuple(kind.lower() for kind in PARTS_OF)  # in the field "quantize" that ATB-Models wants in config.json
 TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is no tensor of its own
 # Keys of the description that are no tensors.
 VERSION, MODEL_TYPE, GROUP_SIZE = "version", "model_quant_type", "group_size"
@@ -55,7 +73,7 @@ def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
     if not path.is_dir() or not file_there(file):
         return None
     values = read_json_object(path / "config.json", CONFIG_LIMIT)
-    if values.get("quantize") == W8A16.lower():  # ATB-Models wants the field
+    if values.get("quantize") in ATB_NAMES:
         del values["quantize"]
     if QUANTIZATION_CONFIG in values:
         raise UserError(
@@ -64,9 +82,12 @@ def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
             path,
         )
     tensors = _list_tensors(path)
-    quantized = _quantized(read_json_object(file), tensors, file)
-    used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
-    return MsModelSlimWeights(**folder_of(path, values, tensors, used, quantized))
+    description = read_json_object(file)
+    biased = biased_modules(config_of(values, path / "config.json"))
+    quantized, used = _quantized(description, tensors, biased, file)
+    static = [module for module, item in quantized.items() if item.activations == STATIC and module in biased]
+    biases = {module: bias_of(tensors[f"{module}.weight"], _parts(module, W8A8, tensors, file)) for module in static}
+    return MsModelSlimWeights(**folder_of(path, values, tensors, used, quantized, biases))
 
 
 def _list_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -80,17 +101,18 @@ def _list_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _quantized(
-    description: Mapping[str, Any], tensors: Mapping[str, StoredTensor], file: Path
-) -> dict[str, QuantizedTensor]:
-    """The modules of W8A16.
+    description: Mapping[str, Any], tensors: Mapping[str, StoredTensor], biased: Collection[str], file: Path
+) -> tuple[dict[str, QuantizedTensor], set[str]]:
+    """The quantized modules, and the names of the tensors that belong to them.
 
     Raises:
         UserError: the description and the tensors do not fit each other, or a type is not implemented.
     """
     for key, kind in description.items():
         if key in tensors:
-            if kind not in (FLOAT, W8A16):
-                raise UserError(f"{key}: type {kind!r:.40} is not implemented; expected {FLOAT} or {W8A16}", file)
+            if kind not in (FLOAT, *PARTS_OF):
+                known = ", ".join((FLOAT, *PARTS_OF))
+                raise UserError(f"{key}: type {kind!r:.40} is not implemented; expected one of {known}", file)
         elif key.endswith(PARTS) and f"{key.rpartition('.')[0]}.weight" in tensors:
             raise UserError(f"{key} has the type {kind!r:.40}, but the files have no such tensor", file)
         elif key not in GLOBAL_KEYS and (key, kind) != TIED_HEAD:
@@ -103,18 +125,22 @@ def _quantized(
     missing = [name for name in tensors if name not in description]
     if missing:
         raise UserError(f"{missing[0]} has no type ({len(missing)} such tensors); {FLOAT} is that of floats", file)
-    quantized = {}
+    quantized: dict[str, QuantizedTensor] = {}
+    used: set[str] = set()
     for name, tensor in tensors.items():
-        if name.endswith(".weight") and description[name] == W8A16:
+        kind = description[name]
+        if name.endswith(".weight") and kind != FLOAT:
             module = name.removesuffix(".weight")
-            quantized[module] = _module(module, tensor, tensors, file)
-    used = {f"{module}.{part}" for module in quantized for part in ("weight", *PARTS)}
+            parts = _parts(module, kind, tensors, file)
+            quantized[module] = _module(kind, tensor, parts, module in biased, file)
+            used |= {f"{module}.{part}" for part in ("weight", *PARTS_OF[kind], *PARTS)}
+            used |= {f"{module}.bias"} if kind == W8A8 else set()
     for name in tensors:
-        biased = name.endswith(".bias") and name.removesuffix(".bias") in quantized
-        if description[name] == W8A16 and name not in used and not biased:
-            raise UserError(f"{name} is {W8A16}, but there is no such weight beside it", file)
+        is_bias = name.endswith(".bias") and name.removesuffix(".bias") in quantized
+        if description[name] != FLOAT and name not in used and not is_bias:
+            raise UserError(f"{name} is {description[name]}, but there is no such weight beside it", file)
     _check_group_size(description.get(GROUP_SIZE) or 0, quantized, file)
-    return quantized
+    return quantized, used
 
 
 def _check_group_size(size: Any, quantized: Mapping[str, QuantizedTensor], file: Path) -> None:
@@ -128,19 +154,33 @@ def _check_group_size(size: Any, quantized: Mapping[str, QuantizedTensor], file:
         raise UserError(f"{GROUP_SIZE} is {size}, but every module has one scale for each output", file)
 
 
-def _module(module: str, weight: StoredTensor, tensors: Mapping[str, StoredTensor], file: Path) -> QuantizedTensor:
+def _parts(module: str, kind: str, tensors: Mapping[str, StoredTensor], file: Path) -> dict[str, StoredTensor]:
+    found = {}
+    for part in PARTS_OF[kind]:
+        tensor = tensors.get(f"{module}.{part}")
+        if tensor is None:
+            raise UserError(f"{module}.weight is {kind}, but {module}.{part} is missing", file)
+        found[part] = tensor
+    return found
+
+
+def _module(
+    kind: str, weight: StoredTensor, parts: Mapping[str, StoredTensor], biased: bool, file: Path
+) -> QuantizedTensor:
     if weight.dtype != "I8" or len(weight.shape) != 2:
         raise UserError(f"{weight.name} is {weight.dtype} {list(weight.shape)}, expected I8 [out, in]", weight.file)
-    found = [tensors.get(f"{module}.{part}") for part in PARTS]
-    for part, tensor in zip(PARTS, found):
-        if tensor is None:
-            raise UserError(f"{weight.name} is {W8A16}, but {module}.{part} is missing", file)
+    if kind == W8A8:
+        return static_module(weight, parts, biased)
+    for tensor in parts.values():
         if tensor.dtype not in FLOAT_DTYPES:
             raise UserError(f"{tensor.name} has dtype {tensor.dtype}, expected a float dtype", tensor.file)
-    assert found[0] is not None
-    item = QuantizedTensor(weight, found[0], found[1])
+    item = QuantizedTensor(weight, parts[PARTS[0]], parts[PARTS[1]])
     check_quantized(item)
-    return item
+    if kind == W8A16:
+        return item
+    if item.group_size:
+        raise UserError(f"{weight.name} is {kind} in groups of {item.group_size}, expected a scale of an output", file)
+    return with_dynamic_input(item)
 
 
 class MsModelSlim(QuantizedFormat):
@@ -148,9 +188,10 @@ class MsModelSlim(QuantizedFormat):
 
     name = "msmodelslim"
     stem = STEM
+    has_input_offset = True
 
     def check(self, integers: Integers) -> None:
-        """W8A16 only: linear layers of W4A16 exist on no engine that reads the format."""
+        """8 bits only: linear layers of W4A16 exist on no engine that reads the format."""
         if integers.bits != 8:
             raise UserError(f"--format {self.name}: has no {integers.method}; expected --format compressed-tensors")
 
@@ -172,6 +213,10 @@ class MsModelSlim(QuantizedFormat):
         scale, offset = (TensorForm(f"{layer.module}.{part}", "F32", shape) for part in PARTS)
         return [SmallTensor(scale, lambda scales, _: scales), SmallTensor(offset, lambda _, offsets: offsets)]
 
+    def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
+        """Scale, offset, and what an engine multiplies and adds."""
+        return static_tensors(layer)
+
     def describe(
         self,
         folder: Path,
@@ -182,9 +227,11 @@ class MsModelSlim(QuantizedFormat):
         ignored: Sequence[str],
     ) -> dict[str, Any]:
         """Write ``quant_model_description.json``; ``config.json`` stays."""
-        types: dict[str, Any] = {MODEL_TYPE: W8A16, VERSION: "1.0.0", GROUP_SIZE: integers.group_size}
+        kind = integers.method
+        types: dict[str, Any] = {MODEL_TYPE: kind, VERSION: "1.0.0", GROUP_SIZE: integers.group_size}
         types |= {"metadata": {}, "optional": {}}
         types |= dict.fromkeys(floats, FLOAT)
-        types |= {f"{layer.module}.{part}": W8A16 for layer in layers for part in ("weight", *PARTS)}
+        parts = dict.fromkeys(("weight", *PARTS, *PARTS_OF[kind]))
+        types |= {f"{layer.module}.{part}": kind for layer in layers for part in parts}
         (folder / DESCRIPTION).write_text(json.dumps(types, indent=2) + "\n", encoding="utf-8")
         return dict(config)

@@ -34,6 +34,7 @@ class Nf4Tensor:
     nested_offset: float = 0.0
 
     group_size = 0  # blocks always have one, so the kind does not say it
+    input = None  # activations stay floats
 
     @property
     def kind(self) -> str:

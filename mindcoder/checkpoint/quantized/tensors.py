@@ -10,6 +10,7 @@ from typing import overload
 
 import numpy as np
 
+from mindcoder.checkpoint.quantized.format import method_name
 from mindcoder.checkpoint.quantized.packing import unpack_nibbles
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.families.parameter_names import OFFSET, SCALE
@@ -78,12 +79,17 @@ class QuantizedTensor:
         offset: ``[out, groups]``; None if it is zero.
         order: int32 ``[in]``, the group of each input, where groups are no neighbouring inputs; the network keeps such
             weights in floating point.
+        input: float32 ``[2]``, scale and offset of activations, zeros if each token has its own; None if they stay in
+            floating point.
+        activations: as of `mindcoder.checkpoint.quantized.format.Integers`.
     """
 
     weight: StoredTensor
     scale: StoredTensor
     offset: StoredTensor | None = None
     order: StoredTensor | None = None
+    input: StoredTensor | None = None
+    activations: str = ""
 
     @property
     def bits(self) -> int:
@@ -104,7 +110,7 @@ class QuantizedTensor:
     @property
     def kind(self) -> str:
         """How the network keeps it: ``W8A16``; empty: in floating point."""
-        return "" if self.order is not None else f"W{self.bits}A16"
+        return "" if self.order is not None else method_name(self.bits, self.activations)
 
     def parts(self, is_whole: bool) -> dict[str, StoredTensor]:
         """The tensors that the network keeps, by their names within a layer, in the order of their outputs.

@@ -15,7 +15,7 @@ from mindcoder.checkpoint.quantized.nf4_tensor import Nf4Tensor
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import ParameterName
+from mindcoder.families.parameter_names import INPUT, ParameterName
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 
@@ -62,6 +62,10 @@ class QuantizedWeights(HuggingFaceWeights):
                 split = split_plans(replace(rule, ours=ours), stored, config)
                 floats = None if part == "weight" else "F32"
                 plans.update({name: plan.with_dtype(floats) for name, plan in split.items()})
+            rounding = tensor.input
+            if rounding is not None:
+                names = [f"{name.removesuffix('weight')}{INPUT}" for name in rule.ours]
+                plans.update({name: TensorPlan(name, rounding.shape, "F32", (rounding,)) for name in names})
         return plans
 
     def _bare(self, module: str, config: TransformerConfig) -> str:
@@ -79,6 +83,7 @@ def folder_of(
     tensors: Mapping[str, StoredTensor],
     used: Collection[str],
     quantized: Mapping[str, QuantizedTensor] | Mapping[str, Nf4Tensor],
+    biases: Mapping[str, StoredTensor] = {},
 ) -> dict[str, Any]:
     """The attributes of `QuantizedWeights` for a folder.
 
@@ -87,6 +92,7 @@ def folder_of(
         tensors: all of the folder's.
         used: names of those that belong to quantized modules.
         quantized: these modules.
+        biases: those that are stored otherwise than as ``bias``, by the module's name.
 
     Raises:
         UserError: another tensor has integers, or ``config.json`` describes an unsupported model.
@@ -104,11 +110,19 @@ def folder_of(
     return {
         "path": path,
         "config": config_of(values, path / "config.json"),
-        "tensors": {**floats, **weights},
+        "tensors": {**floats, **weights, **{f"{module}.bias": bias for module, bias in biases.items()}},
         "companions": find_companions(path),
         "huggingface_config": values,
         "quantized": quantized,
     }
+
+
+def biased_modules(config: TransformerConfig) -> set[str]:
+    """Names of the modules that have a bias in a network of ``config``, with and without the whole model's prefix."""
+    table = family_of(config.model_type).weights
+    names = [rule.huggingface for rule in table.expand(config) if rule.huggingface.endswith(".bias")]
+    modules = {name.removesuffix(".bias") for name in names}
+    return modules | {name.removeprefix(table.prefix) for name in modules}
 
 
 def module_parts(

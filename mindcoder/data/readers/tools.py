@@ -9,7 +9,10 @@ model the same tokens.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from mindcoder.data.conversation import Message
 
 SEPARATOR = "\n</tool_response>\n<tool_response>\n"  # between the results of parallel calls
 
@@ -41,6 +44,23 @@ def tools_text(tools: Any) -> str:
         f"You can call these tools:\n<tools>\n{listed}\n</tools>\n"
         'Call one with <tool_call>\n{"name": its name, "arguments": an object}\n</tool_call>'
     )
+
+
+def with_tools(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[Message]:
+    """The messages with descriptions of tools at the end of the first system message, as `with_system` has them."""
+    if not tools:
+        return list(messages)
+    opening, rest = (messages[:1], messages[1:]) if messages and messages[0].role == "system" else ((), messages)
+    parts = [*(message.content for message in opening), tools_text(list(tools))]
+    text = "\n\n".join(part for part in parts if part.strip())
+    return [Message("system", text, tools=tuple(tools)), *rest]
+
+
+def tools_data(tools: Any) -> tuple[Any, ...]:
+    """The same tools as data: a list of objects, or nothing if they are described in prose."""
+    parsed = _parsed(tools) if isinstance(tools, str) else tools
+    items = parsed if isinstance(parsed, list) else [parsed]
+    return tuple(items) if items and all(isinstance(item, dict) for item in items) else ()
 
 
 def call_text(call: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mindcoder.data.conversation import Message, Role, check_turns
 from mindcoder.data.readers.fields import Fields, UnusableRecord, is_metadata
-from mindcoder.data.readers.tools import SEPARATOR, call_text, result_text, tools_text
+from mindcoder.data.readers.tools import SEPARATOR, call_text, result_text, tools_data, tools_text
 
 # OpenAI's names, ShareGPT's (with those of the models it was collected from), LLaMA-Factory's and Llama 3's.
 ROLES: dict[str, Role] = {
@@ -80,9 +80,11 @@ def with_system(messages: list[Message], fields: Fields) -> tuple[list[Message],
         given = fields.optional(name)
         texts = texts if given in texts else [given]
     described = fields.first("tools", "functions")  # OpenAI's name, and its deprecated one
-    tools = tools_text(fields.raw(described)) if described else ""
+    given_tools = fields.raw(described) if described else None
+    tools = tools_text(given_tools)
     text = "\n\n".join(part for part in (*texts, tools) if part.strip())
-    return ([Message("system", text)] if text else []), messages[count:]
+    opening = [Message("system", text, tools=tools_data(given_tools))] if text else []
+    return opening, messages[count:]
 
 
 def _read_turn(turn: Any, fields: Fields) -> list[Message]:

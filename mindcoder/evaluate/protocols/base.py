@@ -51,6 +51,10 @@ class Rules(ABC):
     def prompt(self, problem: Problem, task: Task, style: Style, template: str, shots: Sequence[Problem]) -> str:
         """The model's prompt."""
 
+    def answer_begins(self, style: Style) -> str:
+        """What the prompt ends with behind the question: the beginning of the answer."""
+        return ""
+
     @abstractmethod
     def code(self, answer: str, problem: Problem, task: Task, style: Style) -> str:
         """The code extracted from an answer, without tests."""

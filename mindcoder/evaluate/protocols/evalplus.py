@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from mindcoder.data.prompt import TEMPLATES, build_prompt
+from mindcoder.data.prompt import OWN, TEMPLATES, build_prompt
 from mindcoder.evaluate.problems import Problem, Task
 from mindcoder.evaluate.protocols.base import Rules, Style, cut_at, docstring_prompt
 from mindcoder.evaluate.protocols.sanitize import sanitize
@@ -40,7 +40,8 @@ class EvalPlus(Rules):
 
         WizardCoder's tokenizer has no ``chat_template``: it is prompted to continue code, like a base model.
         """
-        return asked or ("instruct" if TEMPLATES[template].is_chat_template else "complete")
+        is_chat_template = template == OWN or TEMPLATES[template].is_chat_template
+        return asked or ("instruct" if is_chat_template else "complete")
 
     def stops(self, task: Task, style: Style) -> tuple[str, ...]:
         if style == "instruct":
@@ -54,7 +55,10 @@ class EvalPlus(Rules):
         asked = f"{ASKED}\n```\n{own.strip()}\n```\n"
         if TEMPLATES[template].strips_questions:
             asked = asked.strip()
-        return build_prompt(asked, template=template) + TEMPLATES[template].before_answer + f"{ANSWERED}\n```python\n"
+        return build_prompt(asked, template=template) + TEMPLATES[template].before_answer + self.answer_begins(style)
+
+    def answer_begins(self, style: Style) -> str:
+        return f"{ANSWERED}\n```python\n" if style == "instruct" else ""
 
     def code(self, answer: str, problem: Problem, task: Task, style: Style) -> str:
         written = cut_at(answer, self.stops(task, style))[:LONGEST_CUT].replace("\t", "    ")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, InfillTokens
+from mindcoder.families.base import Family
 from mindcoder.families.gpt_bigcode.gguf import FORM
 from mindcoder.families.gpt_bigcode.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.gpt_bigcode.mindformers import CLASSES
 from mindcoder.families.gpt_bigcode.section import GptBigCodeSection, network
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.prompt_template import PromptTemplate
 
 WIZARDCODER = PromptTemplate(
@@ -31,7 +32,7 @@ FAMILY = Family(
     tokenizers=("WizardCoderTokenizer", "StarCoderTokenizer"),
     templates={"wizardcoder": WIZARDCODER},
     default_template="wizardcoder",
-    infill=(  # StarCoder's, SantaCoder's
+    infill=(  # StarCoder's and Granite-Code's, SantaCoder's
         InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
         InfillTokens("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
     ),

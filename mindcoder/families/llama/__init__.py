@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, InfillTokens
+from mindcoder.families.base import Family
+from mindcoder.families.infill_tokens import InfillTokens
 from mindcoder.families.llama.gguf import FORM
 from mindcoder.families.llama.huggingface import FIELDS, WEIGHTS
 from mindcoder.families.llama.mindformers import CLASSES, OTHER_ARCHITECTURES

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mindcoder.families.base import Family, InfillTokens, MindFormersClasses
+from mindcoder.families.base import Family, MindFormersClasses
+from mindcoder.families.infill_tokens import InfillTokens, RepositoryForm
 from mindcoder.families.prompt_template import PromptTemplate
 from mindcoder.families.starcoder2.gguf import FORM
 from mindcoder.families.starcoder2.huggingface import FIELDS, WEIGHTS
@@ -20,6 +21,16 @@ INSTRUCT = PromptTemplate(
     is_chat_template=True,
 )
 
+# Lozhkov et al. 2024, section on data formatting: the path stands behind the mark of the prefix.
+INFILL = InfillTokens(
+    "<fim_prefix>",
+    "<fim_suffix>",
+    "<fim_middle>",
+    ends=("<file_sep>",),
+    repository=RepositoryForm("<repo_name>{name}", "<file_sep>{path}\n{content}", "<file_sep>", "{path}\n", False),
+    needs=("<repo_name>", "<file_sep>"),
+)
+
 FAMILY = Family(
     model_type="starcoder2",
     class_prefix="Starcoder2",
@@ -31,7 +42,7 @@ FAMILY = Family(
     tokenizers=("StarCoder2Tokenizer",),
     templates={"starcoder2-instruct": INSTRUCT},
     default_template="starcoder2-instruct",
-    infill=(InfillTokens("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),),
+    infill=(INFILL,),
     mindformers=(
         MindFormersClasses(
             "StarCoder2Config",
