@@ -46,6 +46,7 @@ REFERENCES = [
     "gguf==0.19.0",
     "openai>=1.50",
     "compressed-tensors==0.20.0",
+    "bitsandbytes==0.50.2",
 ]
 TEST = [*SERVE, *REFERENCES, "httpx>=0.27", "pytest>=8", "pytest-xdist>=3.6", "psutil>=5.9"]
 # Peers of benchmarks/generate.py.

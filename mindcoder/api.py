@@ -165,7 +165,7 @@ def convert(
     to: str | None = None,
     dtype: str | None = None,
     vocab_size: int | None = None,
-    max_shard_bytes: int | str = 5 * 10**9,
+    max_shard_bytes: int | str | None = None,
     overwrite: bool = False,
     adapter: str | Path | None = None,
     model_parallel: int = 1,
@@ -183,7 +183,7 @@ def convert(
             Face source and huggingface for others.
         dtype: float32, float16 or bfloat16; by default each tensor keeps its own.
         vocab_size: rows of embedding and head: truncated or padded with zeros.
-        max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
+        max_shard_bytes: largest safetensors file of a folder, as a number or as in ``"5GB"``, which is the default.
         overwrite: replace ``target``.
         adapter: LoRA run or PEFT folder to merge into ``source``.
         model_parallel, pipeline_stage: split the result over this many tensor-parallel ranks and pipeline stages; one
@@ -210,7 +210,7 @@ def convert(
         _check_positive("vocab_size", vocab_size)
     _check_positive("model_parallel", model_parallel)
     _check_positive("pipeline_stage", pipeline_stage)
-    shard = _size("max_shard_bytes", max_shard_bytes)
+    shard = None if max_shard_bytes is None else int(_size("max_shard_bytes", max_shard_bytes))
     layout = ParallelLayout(tensor=model_parallel, pipeline=pipeline_stage)
     merged = None if adapter is None else str(adapter)
     return run(
@@ -220,7 +220,7 @@ def convert(
             to,  # type: ignore[arg-type]
             dtype,
             vocab_size,
-            int(shard),
+            shard,
             overwrite,
             progress,
             merged,
@@ -408,7 +408,8 @@ def quantize(
     Args:
         source: anything that `convert` reads, in floating point.
         target: folder to write; `load` reads it, and so do all verbs.
-        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits; nf4: codes
+            of 4 bits with double quantization, the base of QLoRA.
         group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
             an output with 8 bits.
         symmetric: whether zero is the integer 0; else every scale has an offset.
@@ -426,7 +427,8 @@ def quantize(
         tokenizer: vocabulary file or folder, if ``source`` has none.
         template: prompt template of instructions; by default the one that the model was trained with, else its
             family's.
-        format: msmodelslim or compressed-tensors; by default the former with 8 bits, the latter with w4a16.
+        format: msmodelslim, compressed-tensors or bitsandbytes; by default the first with 8 bits, the second with
+            w4a16, the last with nf4.
         activations: with w8a8: dynamic, by default, gives each token a scale of its own; static gives all of a layer
             one, from the range on the ``calibration`` texts.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.

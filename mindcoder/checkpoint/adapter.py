@@ -11,7 +11,7 @@ import numpy as np
 
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
+from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype, convert_finite
 from mindcoder.data.text_format import TextFormat
 from mindcoder.errors import UserError
 from mindcoder.peft.options import PrefixOptions
@@ -111,7 +111,7 @@ class MergedTensor(StoredTensor):
         """The merged weight, in its own dtype."""
         assert self.plan is not None and self.update is not None
         weight = convert_dtype(self.plan.read(), self.plan.dtype, "F32")
-        return convert_dtype(self.update.added_to(weight), "F32", self.dtype)
+        return convert_finite(self.update.added_to(weight), "F32", self.dtype, self.name)
 
 
 def check_fit(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mindcoder.checkpoint.adapter_weights import MergedWeights
 from mindcoder.checkpoint.companions import GENERATION_FILE, ORIGINAL_CONFIG, copy_companions
 from mindcoder.checkpoint.gguf.location import SUFFIX as GGUF_SUFFIX
 from mindcoder.checkpoint.gguf.mix import MIXES
@@ -63,7 +64,7 @@ class ConvertRequest:
         gguf_type: of a ``.gguf``: a name in `mindcoder.checkpoint.gguf.mix.MIXES`; by default as ``dtype`` says, or as
             most values are stored.
         vocab_size: rows of embedding and head; by default those of the source, without padding.
-        max_shard_bytes: of one safetensors file.
+        max_shard_bytes: of one safetensors file of a folder; by default `SHARD_BYTES`.
         overwrite: replace an existing target.
         show_progress: show a progress bar in bytes.
         adapter: LoRA run or PEFT folder to merge into the source.
@@ -76,7 +77,7 @@ class ConvertRequest:
     to: Format | None = None
     dtype: str | None = None
     vocab_size: int | None = None
-    max_shard_bytes: int = SHARD_BYTES
+    max_shard_bytes: int | None = None
     overwrite: bool = False
     show_progress: bool = True
     adapter: str | None = None
@@ -122,19 +123,19 @@ def convert(request: ConvertRequest) -> Conversion:
     to = _target_format(request, weights)
     split = request.layout.devices > 1
     is_file = to in ("ckpt", "torch", "gguf") and not split
+    if request.max_shard_bytes is not None and (is_file or split):
+        what = "each rank has one file" if split else f"a {request.target.suffix} is one file"
+        raise UserError(f"--max_shard_size is for a folder of safetensors, {what}", request.target)
     sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, is_file, request.overwrite, sources)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
     if split:
         _check_division(request.layout, config)
+    request = _with_floats(request, weights, to)
     if to == "gguf":
         return _convert_to_gguf(request, weights, config, target)
     plans = _plans(weights, config, "mindcoder" if split else to)
-    dtype = request.dtype
-    if weights.quantization:
-        dtype = dtype or "float32"
-        log.info("%s: %s, converted to %s", weights.path, weights.quantization, dtype)
-    plans = [plan.with_dtype(DTYPES[dtype] if dtype else None) for plan in plans]
+    plans = [plan.with_dtype(DTYPES[request.dtype] if request.dtype else None) for plan in plans]
     total = sum(plan.nbytes for plan in plans)
     require_space(target, total + 2**24)
     began = time.perf_counter()
@@ -142,9 +143,28 @@ def convert(request: ConvertRequest) -> Conversion:
         if split:
             files = _write_split(plans, config, weights, to, staging, request.layout, bar.update)
         else:
-            files = _write(plans, config, weights, to, staging, request.max_shard_bytes, bar.update)
+            files = _write(plans, config, weights, to, staging, request.max_shard_bytes or SHARD_BYTES, bar.update)
         put_in_place(staging / SINGLE_NAME if is_file else staging, target)
     return Conversion(weights.kind, to, request.target, len(plans), files, total, time.perf_counter() - began)
+
+
+def _with_floats(request: ConvertRequest, weights: Weights, to: Format) -> ConvertRequest:
+    """The request with the float type that quantized weights become, which is logged; as it is for others."""
+    stored = weights.base if isinstance(weights, MergedWeights) else weights
+    if not stored.quantization:
+        return request
+    gguf_type = (request.gguf_type or (None if request.dtype else "f32")) if to == "gguf" else None
+    dtype = None if gguf_type else request.dtype or "float32"
+    if stored is weights:
+        log.info("%s: %s, converted to %s", stored.path, stored.quantization, gguf_type or dtype)
+    else:
+        log.info(
+            "%s: %s; the adapter is merged into its values in floating point and the sum rounded to %s once",
+            stored.path,
+            stored.quantization,
+            gguf_type or dtype,
+        )
+    return replace(request, dtype=dtype, gguf_type=gguf_type)
 
 
 def _progress_bar(request: ConvertRequest, total: int) -> tqdm:
@@ -172,9 +192,8 @@ def _convert_to_gguf(request: ConvertRequest, weights: Weights, config: Transfor
 
 
 def _target_format(request: ConvertRequest, weights: Weights) -> Format:
-    is_ckpt = request.target.suffix == ".ckpt"
-    is_torch = request.target.suffix in TORCH_SUFFIXES
-    is_gguf = request.target.suffix == GGUF_SUFFIX
+    suffix = request.target.suffix.lower()
+    is_ckpt, is_torch, is_gguf = suffix == ".ckpt", suffix in TORCH_SUFFIXES, suffix == GGUF_SUFFIX
     _check_gguf_type(request, is_gguf)
     if request.layout.devices > 1:
         if request.to in ("huggingface", "torch", "gguf") or is_ckpt or is_torch or is_gguf:
@@ -188,12 +207,13 @@ def _target_format(request: ConvertRequest, weights: Weights) -> Format:
         if not is_torch:
             raise UserError("expected a name that ends with .bin", request.target)
         return "torch"
-    if request.to == "gguf" or (request.to in (None, "huggingface") and is_gguf):
+    if request.to == "gguf" or (request.to is None and is_gguf):
         if not is_gguf:
             raise UserError(f"expected a name that ends with {GGUF_SUFFIX}", request.target)
         return "gguf"
-    if request.target.suffix in (".ckpt", *TORCH_SUFFIXES, GGUF_SUFFIX, ".safetensors"):
-        raise UserError("is a file; these weights are a folder (config.json, safetensors, tokenizer)", request.target)
+    if is_ckpt or is_torch or is_gguf or suffix == ".safetensors":
+        asked = f"--to {request.to} writes" if request.to else "these weights are"
+        raise UserError(f"is a file; {asked} a folder (config.json, safetensors, tokenizer)", request.target)
     return request.to or weights.converts_to
 
 

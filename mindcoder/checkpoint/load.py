@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import INPUT, OFFSET, SCALE, ParameterName
+from mindcoder.families.parameter_names import ABSMAX, INPUT, OFFSET, SCALE, ParameterName
 from mindcoder.families.transformer_config import TransformerConfig, with_todays_fields
 from mindcoder.models.decoder import Decoder
+from mindcoder.models.linear import Linear
+from mindcoder.models.methods.base import ReadTensor
 from mindcoder.models.methods.dense import Dense
+from mindcoder.models.methods.nf4 import Nf4, single_level
 from mindcoder.models.methods.w8a8 import W8A8
 from mindcoder.models.methods.weight_only import WeightOnly
-from mindcoder.models.tensor_parallel import INPUT_AXIS
+from mindcoder.models.tensor_parallel import INPUT_AXIS, NoTensorParallel
 
 
 def check_architecture(state: Mapping[str, Any], config: TransformerConfig, path: Path | str) -> None:
@@ -73,7 +77,8 @@ def fitting_weights(location: str | Path | Weights, config: TransformerConfig) -
 def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weights:
     """Load ``decoder``'s parameters, including a learned prefix; returns the weights that were loaded.
 
-    Linear layers whose weight is stored in integers keep these (`mindcoder.models.methods.weight_only` and ``w8a8``).
+    Linear layers whose weight is stored in integers or codes keep these (`mindcoder.models.methods.weight_only`,
+    ``w8a8`` and ``nf4``).
 
     Raises:
         UserError: missing, damaged, or of another model.
@@ -88,7 +93,12 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     loaded: set[str] = set()
     for name, linear in decoder.linears().items():
         read = _layer_reader(name, plans, local)
-        if f"{name}.{SCALE}" in plans and isinstance(linear.method, Dense):
+        absmax = plans.get(f"{name}.{ABSMAX}")
+        if absmax is not None:
+            read = _scales_of_shard(read, absmax, linear, decoder.tp)
+        if absmax is not None and isinstance(linear.method, Dense):
+            linear.use(Nf4.of(read, linear.method.compute_dtype))
+        elif f"{name}.{SCALE}" in plans and isinstance(linear.method, Dense):
             method = W8A8 if f"{name}.{INPUT}" in plans else WeightOnly
             linear.use(method.of(read, linear.method.compute_dtype))
         else:
@@ -109,6 +119,14 @@ def _layer_reader(
     return lambda part: local(f"{name}.{part}") if f"{name}.{part}" in plans else None
 
 
+def _scales_of_shard(read: ReadTensor, absmax: TensorPlan, linear: Linear, tp: NoTensorParallel) -> ReadTensor:
+    """The reader of a layer in NF4, whose scales' own blocks do not end with a shard."""
+    axis = linear.shard.value
+    if tp.size == 1 or axis is None:
+        return read
+    return single_level(read, tp.shard(np.arange(math.prod(absmax.shape)).reshape(absmax.shape), axis))
+
+
 def _divided_axis(name: str, plan: TensorPlan, decoder: Decoder, path: Path) -> int | None:
     """The axis along which a tensor is divided over tensor-parallel ranks; one scale for all inputs is not.
 
@@ -117,7 +135,7 @@ def _divided_axis(name: str, plan: TensorPlan, decoder: Decoder, path: Path) -> 
     """
     axis, size = decoder.tp.axis(name, decoder.config), decoder.tp.size
     part = ParameterName.parse(name).part
-    if axis is None or part not in (SCALE, OFFSET) or axis != INPUT_AXIS:
+    if axis is None or part not in (SCALE, OFFSET, ABSMAX) or axis != INPUT_AXIS:
         return axis
     if plan.shape[axis] == 1:
         return None

@@ -15,7 +15,7 @@ from mindcoder.checkpoint.stored_tensor import (
     Progress,
     StoredTensor,
     byte_count,
-    convert_dtype,
+    convert_finite,
     no_progress,
 )
 
@@ -37,7 +37,8 @@ class TensorPlan:
     """One tensor to be written or loaded.
 
     Without ``build`` it is its single source, whose first axis is truncated or zero-padded to ``shape[0]`` rows.
-    ``build`` may only move values, never compute with them: it sees bfloat16 as bits.
+    ``build`` may only move values, never compute with them: it sees bfloat16 as bits. Reading and writing refuse
+    numbers that are too large for ``dtype`` (`UserError`, with ``name``).
     """
 
     name: str
@@ -59,7 +60,7 @@ class TensorPlan:
 
     def read(self) -> np.ndarray:
         """The whole result (bfloat16 as bits)."""
-        parts = [convert_dtype(source.read(), source.dtype, self.dtype) for source in self.sources]
+        parts = [convert_finite(source.read(), source.dtype, self.dtype, self.name) for source in self.sources]
         if self.build is not None:
             return np.ascontiguousarray(self.build(parts))
         return _fit_rows(parts[0], self.shape)
@@ -70,7 +71,7 @@ class TensorPlan:
             return self._read_joined(self.build, axis, begin, end)
         if self.build is None and self.sources[0].shape == self.shape:
             source = self.sources[0]
-            return convert_dtype(source.read_part(axis, begin, end), source.dtype, self.dtype)
+            return convert_finite(source.read_part(axis, begin, end), source.dtype, self.dtype, self.name)
         return np.ascontiguousarray(self.read()[(*(slice(None) for _ in range(axis)), slice(begin, end))])
 
     def _read_joined(self, joined: Joined, axis: int, begin: int, end: int) -> np.ndarray:
@@ -81,7 +82,8 @@ class TensorPlan:
                 low, high = max(begin - start, 0), min(end - start, source.shape[axis])
                 start += source.shape[axis]
             if low < high:
-                pieces.append(convert_dtype(source.read_part(axis, low, high), source.dtype, self.dtype))
+                part = source.read_part(axis, low, high)
+                pieces.append(convert_finite(part, source.dtype, self.dtype, self.name))
         return pieces[0] if len(pieces) == 1 else joined(pieces)
 
     def write(self, out: BinaryIO, progress: Progress = no_progress) -> None:
@@ -94,7 +96,7 @@ class TensorPlan:
             source.copy_bytes(out, self.nbytes, progress)
         else:
             for piece in source.chunks():
-                write_all(out, convert_dtype(piece[:left], source.dtype, self.dtype), progress)
+                write_all(out, convert_finite(piece[:left], source.dtype, self.dtype, self.name), progress)
                 left -= min(left, len(piece))
         for _ in range(math.prod(source.shape[:1]), self.shape[0] if self.shape else 0):
             write_all(out, np.zeros(self.nbytes // self.shape[0], np.uint8), progress)

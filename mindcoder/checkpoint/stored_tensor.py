@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mindcoder.errors import UserError
+
 # Dtypes by their safetensors names. numpy lacks bfloat16: its bits are kept as uint16.
 NUMPY_DTYPES: dict[str, type[np.generic]] = {
     "F64": np.float64,
@@ -25,6 +27,7 @@ NUMPY_DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
 }
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+LARGEST = {"F16": 65504.0, "BF16": 3.3895e38, "F32": 3.4028e38}
 COPY_BYTES = 64 * 1024 * 1024
 CONVERT_ELEMENTS = 16 * 1024 * 1024
 
@@ -57,6 +60,27 @@ def convert_dtype(values: np.ndarray, source: str, target: str) -> np.ndarray:
     bits = single.view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(single), np.uint16(0x7FC0), rounded)
+
+
+def convert_finite(values: np.ndarray, source: str, target: str, name: str) -> np.ndarray:
+    """As `convert_dtype`, but no finite number becomes infinite.
+
+    Raises:
+        UserError: one would; says that it is in the tensor ``name``.
+    """
+    if source == target or source not in FLOAT_DTYPES or target not in LARGEST:
+        return convert_dtype(values, source, target)
+    with np.errstate(over="ignore"):
+        converted = convert_dtype(values, source, target)
+    given = convert_dtype(values, source, "F32") if source == "BF16" else values
+    infinite = ~np.isfinite(convert_dtype(converted, target, "F32") if target == "BF16" else converted)
+    if infinite.any():
+        lost = given[infinite & np.isfinite(given)]
+        if lost.size:
+            raise UserError(
+                f"{name}: found {lost[0]:.6g}, expected at most {LARGEST[target]:.5g}, the largest number of {target}"
+            )
+    return converted
 
 
 @dataclass(frozen=True)

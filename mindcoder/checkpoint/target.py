@@ -29,6 +29,7 @@ def prepare_target(named: Path, is_file: bool, overwrite: bool, sources: Iterabl
     """
     try:
         target = named.resolve()
+        _check_parents(target, named)
         sources = {source.resolve() for source in sources}
         if target in sources:
             raise UserError("is both source and target", named)
@@ -55,6 +56,12 @@ def _check_present(target: Path, named: Path, is_file: bool, overwrite: bool) ->
         raise UserError("is no regular file; it is not replaced", named)
     if target.is_dir() and not any((target / name).is_file() for name in MODEL_FILES):
         raise UserError("holds something else than a model; it is not replaced", named)
+
+
+def _check_parents(target: Path, named: Path) -> None:
+    parent = next((parent for parent in target.parents if parent.is_file()), None)
+    if parent is not None:
+        raise UserError(f"cannot be written: {parent} is a file, not a folder", named)
 
 
 def _make_parent(target: Path, named: Path) -> None:

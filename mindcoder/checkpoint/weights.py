@@ -14,7 +14,7 @@ from mindcoder.checkpoint.huggingface import CONFIG_LIMIT, HuggingFaceWeights
 from mindcoder.checkpoint.mindcoder_weights import MindCoderFolder, TrainingCheckpoint
 from mindcoder.checkpoint.mindformers.rank_tree import RankTree
 from mindcoder.checkpoint.mindformers.weights import MindFormersWeights
-from mindcoder.checkpoint.quantized import awq, compressed_tensors, gptq
+from mindcoder.checkpoint.quantized import awq, bitsandbytes, compressed_tensors, gptq
 from mindcoder.checkpoint.quantized.msmodelslim import open_msmodelslim
 from mindcoder.checkpoint.quantized.weights import QuantizedWeights
 from mindcoder.checkpoint.store import find_checkpoint
@@ -119,6 +119,7 @@ QUANTIZED_READERS: Mapping[str, Callable[[Path, dict[str, Any]], QuantizedWeight
     compressed_tensors.METHOD: compressed_tensors.open_compressed_tensors,
     gptq.METHOD: gptq.open_gptq,
     awq.METHOD: awq.open_awq,
+    bitsandbytes.METHOD: bitsandbytes.open_bitsandbytes,
 }
 
 # In this order: a folder may also hold files that a later reader would take.

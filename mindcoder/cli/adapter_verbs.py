@@ -24,7 +24,7 @@ def add_merge_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("base", metavar="BASE", help="base model in any format that convert reads")
     parser.add_argument("adapter", metavar="ADAPTER", help="LoRA run, one of its checkpoints, or a PEFT folder")
     parser.add_argument("target", metavar="OUT", help="folder to write, or a file that ends with .gguf")
-    parser.add_argument("--to", choices=FORMATS, default="huggingface", help="format of OUT; default: huggingface")
+    parser.add_argument("--to", choices=FORMATS, help="format of OUT; default: as its name ends, else huggingface")
     add_verify_flag(parser, "ADAPTER beside BASE")
     add_gguf_type(parser)
     add_conversion_options(parser, "OUT")

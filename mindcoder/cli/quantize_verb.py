@@ -14,6 +14,7 @@ from mindcoder.data.prompt import TEMPLATE_NAMES
 from mindcoder.quantization.algorithms.registry import NAMES
 from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES
 from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS
+from mindcoder.quantization.selection import split_patterns
 
 
 def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,10 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="model in any format that convert reads")
     parser.add_argument("target", metavar="DST", help="folder to write")
     parser.add_argument(
-        "--method", choices=list(METHODS), required=True, help="bits of weights (w) and of activations (a)"
+        "--method",
+        choices=list(METHODS),
+        required=True,
+        help="bits of weights (w) and activations (a); nf4: codes of 4 bits, for QLoRA",
     )
     parser.add_argument(
         "--group_size",
@@ -56,7 +60,9 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
         "on the calibration texts",
     )
     parser.add_argument(
-        "--format", choices=list(FORMATS), help="default: msmodelslim with 8 bits, compressed-tensors with 4"
+        "--format",
+        choices=list(FORMATS),
+        help="default: msmodelslim with 8 bits, compressed-tensors with 4, bitsandbytes with nf4",
     )
     parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
@@ -106,7 +112,7 @@ def quantize_verb(arguments: argparse.Namespace) -> int:
         group_size=arguments.group_size,
         symmetric=arguments.symmetric,
         algorithm=arguments.algorithm,
-        fallback=() if arguments.fallback is None else arguments.fallback.split(","),
+        fallback=() if arguments.fallback is None else split_patterns(arguments.fallback),
         calibration=arguments.calibration,
         samples=arguments.samples,
         length=arguments.length,

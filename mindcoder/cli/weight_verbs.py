@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from mindcoder.api import convert
-from mindcoder.checkpoint.convert import DTYPES, FORMATS, SHARD_BYTES, Conversion
+from mindcoder.checkpoint.convert import DTYPES, FORMATS, Conversion
 from mindcoder.checkpoint.gguf.mix import MIXES
 from mindcoder.checkpoint.report import report
 from mindcoder.checkpoint.weights import open_weights
@@ -64,7 +64,7 @@ def add_conversion_options(parser: argparse.ArgumentParser, target: str = "DST")
     parser.add_argument(
         "--vocab_size", type=positive, metavar="N", help="rows of embedding and head: truncated or zero-padded"
     )
-    parser.add_argument("--max_shard_size", type=byte_size, default=SHARD_BYTES, metavar="SIZE", help="default: 5GB")
+    parser.add_argument("--max_shard_size", type=byte_size, metavar="SIZE", help="default: 5GB")
     parser.add_argument("--overwrite", action="store_true", help=f"replace {target}")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
 

@@ -10,6 +10,8 @@ LORA_A, LORA_B = "mindpet_delta_lora_a", "mindpet_delta_lora_b"
 MAGNITUDE = "lora_magnitude"
 # Beside a linear layer's weight of integers: what turns them into numbers, see `mindcoder.models.methods.weight_only`.
 SCALE, OFFSET = "weight_scale", "weight_offset"
+# The same beside codes of NF4, see `mindcoder.models.methods.nf4`: scales of blocks, and theirs.
+ABSMAX, NESTED_ABSMAX, NESTED_OFFSET = "weight_absmax", "weight_nested_absmax", "weight_nested_offset"
 # How its activations become integers too, see `mindcoder.models.methods.w8a8`.
 INPUT = "input_rounding"
 

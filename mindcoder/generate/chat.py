@@ -159,6 +159,11 @@ class Chat:
             prompt = encode_conversation(turns, self.model.template, self.model.tokenizer)
             if len(prompt) <= room:
                 return prompt, forgotten
+        if room < 1:
+            raise UserError(
+                f"--max_length {self.model.engine.max_length} leaves no room for a question: {SHORTEST_ANSWER} tokens "
+                "are kept free for the answer"
+            )
         raise UserError(f"the question has {len(prompt)} tokens with its template; {room} fit (--max_length)")
 
     def choose_adapter(self, name: str | None) -> None:

@@ -21,6 +21,7 @@ from mindcoder.parallel.process_groups import ProcessGroups
 
 LARGEST_CHUNK = 256
 BLOCK_SIZE = 16
+SHORTEST_TEXT = 2  # tokens: one of a prompt, one of its answer
 
 
 def chunk_size(longest_prompt: int, max_length: int, batch: int) -> int:
@@ -83,7 +84,8 @@ class Engine:
         adapters: by name, for requests to choose from; they fit the network.
 
     Raises:
-        UserError: ``max_length`` exceeds the learned positions, or a single such sequence the cache.
+        UserError: ``max_length`` exceeds the learned positions or has no room for an answer, or a single such sequence
+            exceeds the cache.
     """
 
     def __init__(
@@ -104,6 +106,10 @@ class Engine:
         if limit is not None and max_length + prefix > limit:
             behind = f" behind a prefix of {prefix}" if prefix else ""
             raise UserError(f"a length of {max_length} tokens{behind} is over the model's {limit} positions")
+        if max_length < SHORTEST_TEXT:
+            raise UserError(
+                f"a length of {max_length} token has no room for a prompt and an answer: expected 2 or more"
+            )
         self.chunk = chunk_size(longest_prompt, max_length, batch)
         if isinstance(decoder, ExportedDecoder):
             batch, self.chunk = decoder.fitting(batch, max_length, self.chunk)

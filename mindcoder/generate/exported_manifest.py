@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from mindcoder.locations import EXPORTED
 
 VERSION = 1
 SIZES = ("batch", "chunk", "max_length", "blocks", "block_size")
+KEYS = ("version", "made_by", *SIZES, "stop_ids", "state", "graphs", "files", "config")
+GRAPH_KEYS = ("file", "tokens", "rows", "logits", "inputs", "output")
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def read_exported_manifest(folder: Path) -> ExportedManifest:
     values = read_json_object(file)
     if values.get("version") != VERSION:
         raise UserError(f"version: expected {VERSION}, found {values.get('version')!r:.30}", file)
+    _check_keys(values, KEYS, "", file)
     try:
         config = config_from_dict(_object(values, "config", file))
     except ValueError as error:
@@ -152,12 +156,20 @@ def read_exported_manifest(folder: Path) -> ExportedManifest:
 
 def _graph(described: Mapping[str, Any], name: str, file: Path) -> Graph:
     values, before = _object(described, name, file), f"graphs.{name}."
+    _check_keys(values, GRAPH_KEYS, before, file)
     found = Graph(_file_name(values.get("file"), f"{before}file", file))
     keys = ("tokens", "rows", "logits")
     if all(values.get(key, 0) is None for key in keys):
         return found
     tokens, rows, logits = (_count(values, key, file, before) for key in keys)
     return Graph(found.file, tokens, rows, logits)
+
+
+def _check_keys(values: Mapping[str, Any], known: tuple[str, ...], before: str, file: Path) -> None:
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            raise UserError(f"{before}{key}: unknown key{f'; the nearest is {close[0]}' if close else ''}", file)
 
 
 def _check_size(path: Path, nbytes: int) -> None:

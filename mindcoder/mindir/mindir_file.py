@@ -20,6 +20,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
+from mindcoder.backend.device import signals_held
 from mindcoder.generate.kv_pools import is_pool
 
 ALIGNMENT = 64
@@ -67,7 +68,7 @@ class VariablesFile:
 
 
 def write_graph(cell: nn.Cell, inputs: Iterable[Tensor], file: Path, variables: VariablesFile) -> None:
-    """Compile ``cell`` for ``inputs`` and write its graph.
+    """Compile ``cell`` for ``inputs`` and write its graph. Ctrl-C takes effect after the compilation.
 
     Args:
         file: ends with ``.mindir``, in the folder of ``variables``.
@@ -81,7 +82,8 @@ def write_graph(cell: nn.Cell, inputs: Iterable[Tensor], file: Path, variables: 
     # MindSpore refuses a path with characters that are not of ASCII.
     with tempfile.TemporaryDirectory(prefix="mindir-") as folder:
         written = Path(folder) / "graph.mindir"
-        ms.export(cell, *inputs, file_name=str(written), file_format="MINDIR", custom_func=take)
+        with signals_held():  # an exception within the compiler prints its trace and leaves rank_0/ in this folder
+            ms.export(cell, *inputs, file_name=str(written), file_format="MINDIR", custom_func=take)
         model = ModelProto()
         model.ParseFromString(written.read_bytes())
     parameters = cell.parameters_dict()

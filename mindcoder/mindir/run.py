@@ -26,7 +26,7 @@ from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import honour_umask, require_space, staging_directory
-from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, chunk_size
+from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, SHORTEST_TEXT, chunk_size
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
 from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, generation_network
 from mindcoder.locations import path_of
@@ -160,6 +160,8 @@ def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozense
     length = request.max_length or min(limit or config.max_position_embeddings, DEFAULT_LENGTH)
     if limit is not None and length > limit:
         raise UserError(f"--max_length: {length} tokens are more than the model's {limit} positions", request.source)
+    if length < SHORTEST_TEXT:
+        raise UserError(f"--max_length: {length} token has no room for a prompt and an answer: expected 2 or more")
     longest = -(-length // BLOCK_SIZE)
     blocks = request.batch * longest if request.blocks is None else request.blocks
     if blocks < longest:

@@ -88,7 +88,7 @@ class Decoder(nn.Cell):
     Args:
         config: the architecture.
         seed: of the initial weights.
-        empty: leave weights at zero because they are loaded right after.
+        empty: touch no memory of matrices because their values are loaded right after.
         tp: this rank's part of every layer (tensor parallelism).
         stage: the layers on this rank (pipeline parallelism); all by default.
 
@@ -161,7 +161,8 @@ class Decoder(nn.Cell):
             begin, end = tp.shard_range_of(config.token_rows)
             self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
         _name_globally(self)
-        _clear_padding(self)
+        if not empty:
+            _clear_padding(self)
 
     @property
     def prefix_length(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor
+from mindspore.common.initializer import initializer
 
 from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 
@@ -15,7 +16,8 @@ class Initializer:
     Args:
         seed: of the numpy generator.
         stddev: standard deviation of `normal` (HF ``initializer_range``).
-        empty: leave values at zero, for a network whose weights are loaded right after.
+        empty: draw no values and touch no memory, for a network whose weights are loaded right after: a layer whose
+            weight is kept in integers never has one in floating point.
         tp: this rank's part of the layers. Whole tensors are drawn and then sharded, so that every layout starts
             from the same values.
         part: index of the part of the network.
@@ -39,7 +41,8 @@ class Initializer:
     ) -> Tensor:
         """Normal values with mean 0 of global shape ``shape``; with ``axis`` this rank's shard along it."""
         if self._empty:
-            return self.zeros(shape, dtype, axis)
+            local = [-(-size // self._tp.size) if index == axis else size for index, size in enumerate(shape)]
+            return initializer("zeros", local, dtype)  # calloc's pages, which the system gives when they are touched
         values = self._generator.standard_normal(shape, dtype=np.float32)
         values *= self._stddev if stddev is None else stddev
         return Tensor(np.ascontiguousarray(self._tp.shard(values, axis)), dtype)

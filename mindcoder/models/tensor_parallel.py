@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindcoder.families.parameter_names import INPUT, LORA_A, LORA_B, OFFSET, SCALE, ParameterName
+from mindcoder.families.parameter_names import (
+    ABSMAX,
+    INPUT,
+    LORA_A,
+    LORA_B,
+    NESTED_ABSMAX,
+    NESTED_OFFSET,
+    OFFSET,
+    SCALE,
+    ParameterName,
+)
 from mindcoder.families.transformer_config import HEAD_NORMS, TOKEN_TABLES, TransformerConfig
 
 if TYPE_CHECKING:  # `mindcoder plan` runs without MindSpore
@@ -41,7 +51,8 @@ LINEAR_SHARDS = {
 }
 KEY_VALUE = ("attention.key", "attention.value")
 # Parts of a layer whose last axis is that of its inputs, or of groups of them.
-PARTS_BY_INPUT = ("weight", LORA_A, SCALE, OFFSET)
+PARTS_BY_INPUT = ("weight", LORA_A, SCALE, OFFSET, ABSMAX)
+UNDIVIDED_PARTS = (NESTED_ABSMAX, NESTED_OFFSET)  # their blocks are of the whole weight
 
 
 def key_value_shard(config: TransformerConfig, size: int) -> Shard:
@@ -66,6 +77,8 @@ def shard_axis(name: str, config: TransformerConfig, size: int, vocabulary: bool
     if parameter.layer is None:
         return OUTPUT_AXIS if vocabulary and name in TOKEN_TABLES else None
     shard = linear_shard(parameter.module, config, size)
+    if parameter.part in UNDIVIDED_PARTS:
+        return None
     if shard is Shard.COLUMN:
         return None if parameter.part in (LORA_A, INPUT) else OUTPUT_AXIS  # A [rank, in] has no output features
     return INPUT_AXIS if shard is Shard.ROW and parameter.part in PARTS_BY_INPUT else None

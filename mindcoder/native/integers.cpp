@@ -1,4 +1,4 @@
-// Few rows by a weight of integers. The integers are streamed from memory once, for all rows, and are exact as floats; a
+// Few rows by a weight of integers, or of codes, whose values are looked up in registers. The integers are streamed from memory once, for all rows, and are exact as floats; a
 // group's sum of x * q is multiplied by the group's scale. An offset is subtracted as offset * sum of x, at which the
 // group's sums begin.
 #include "integers.h"
@@ -53,6 +53,23 @@ struct HalfBytes {
   void unit(int64_t at, Lanes to[2]) const {
     const Nibbles nibbles = load_nibbles(numbers + at / 2);
     to[0] = nibbles.low, to[1] = nibbles.high;
+  }
+};
+
+// Two codes in a byte, the even input's in the high half; in the order of HalfBytes.
+struct Codes {
+  static constexpr int64_t WIDTH = 2 * LANES;
+  static constexpr float ZERO = 0.0f;
+  const uint8_t *numbers;
+
+  static Codes of(const Matrix &weight, int64_t output, int64_t input) {
+    return {HalfBytes::of(weight, output, input).numbers};
+  }
+  static int64_t bytes(int64_t count) { return count / 2; }
+  const void *address(int64_t at) const { return numbers + at / 2; }
+  void unit(int64_t at, Lanes to[2]) const {
+    const Nibbles values = load_codes(numbers + at / 2);
+    to[0] = values.high, to[1] = values.low;
   }
 };
 
@@ -294,5 +311,6 @@ struct Streamed : Product {
 
 void multiply_integers(const Product &product) {
   if (product.weight.numbers.format == Format::int8) Streamed<Bytes>{product}.run();
-  else Streamed<HalfBytes>{product}.run();
+  else if (product.weight.numbers.format == Format::int4) Streamed<HalfBytes>{product}.run();
+  else Streamed<Codes>{product}.run();
 }

@@ -4,8 +4,8 @@
 
 #include "numbers.h"
 
-// What the integers q of a weight stand for: (q - offset) * scale. Both are [outputs, groups]; a group is as many inputs
-// of an output, in order. No offset: zeros.
+// What the integers q of a weight stand for: (q - offset) * scale; codes of nf4 stand for NF4[q] * scale. Both are
+// [outputs, groups]; a group is as many inputs of an output, in order. No offset: zeros.
 struct Quantization {
   const float *scale = nullptr, *offset = nullptr;
   int64_t groups = 1;
@@ -13,20 +13,22 @@ struct Quantization {
   const float *input = nullptr;
 };
 
+inline bool has_half_bytes(Format format) { return format == Format::int4 || format == Format::nf4; }
+
 // A linear layer's weight [outputs, inputs].
 struct Matrix {
   Numbers numbers;
   int64_t outputs, inputs;
   Quantization quantization = {};  // of integers
 
-  bool is_quantized() const { return numbers.format == Format::int8 || numbers.format == Format::int4; }
+  bool is_quantized() const { return numbers.format == Format::int8 || has_half_bytes(numbers.format); }
   int64_t group_size() const { return inputs / quantization.groups; }
 };
 
 // Whether `multiply_integers` and `dequantize` know groups of so many inputs; the only group of an output may have any
 // size, but half bytes come in pairs.
 inline bool knows_groups(Format format, int64_t inputs, int64_t groups) {
-  if (groups < 1 || inputs % groups != 0 || (format == Format::int4 && inputs % 2 != 0)) return false;
+  if (groups < 1 || inputs % groups != 0 || (has_half_bytes(format) && inputs % 2 != 0)) return false;
   return groups == 1 || inputs / groups % 32 == 0;
 }
 

@@ -4,8 +4,9 @@
 
 #include "lanes.h"
 
-// int4: two numbers a byte, each plus 8, that of the even input in the low half. Integers are a weight's (linear.h).
-enum class Format { float32, float16, int8, int4 };
+// int4: two numbers a byte, each plus 8, that of the even input in the low half. nf4: two codes a byte, that of the even
+// input in the high half, as bitsandbytes has them; what a code stands for is in integers.h. These are a weight's (linear.h).
+enum class Format { float32, float16, int8, int4, nf4 };
 
 // `data` is null if a layer has none (no bias).
 struct Numbers {

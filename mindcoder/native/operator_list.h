@@ -10,6 +10,8 @@ void rms_norm_gradient(const Arguments &arguments);
 void matrix_product(const Arguments &arguments);
 void weight_quant_batch_matmul(const Arguments &arguments);
 void weight_quant_batch_matmul_gradient(const Arguments &arguments);
+void nf4_matmul(const Arguments &arguments);
+void nf4_matmul_gradient(const Arguments &arguments);
 
 void dynamic_quant(const Arguments &arguments);
 void quant(const Arguments &arguments);

@@ -36,11 +36,13 @@ struct Arguments {
 
   Matrix matrix(int index) const { return {numbers(index), shapes[index][0], shapes[index][1]}; }
 
-  // One of integers, with its scales and offsets, and how activations are rounded.
+  // One of integers, with its scales and offsets, and how activations are rounded. Sixteen numbers in place of
+  // offsets are those of the codes of NF4.
   Matrix quantized(int index, int scale, int offset, int input) const {
     Matrix weight = matrix(index);
     if (format(index) == Format::int4) weight.inputs *= 2;
     const bool lowered = shapes[offset][0] == shapes[scale][0] && shapes[offset][1] == shapes[scale][1];
+    if (!lowered && format(index) == Format::int4 && shapes[offset][1] == 16) weight.numbers.format = Format::nf4;
     weight.quantization = {floats(scale), lowered ? floats(offset) : nullptr, shapes[scale][1],
                            shapes[input][0] == 2 ? floats(input) : nullptr};
     return weight;

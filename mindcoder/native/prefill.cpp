@@ -76,7 +76,8 @@ int64_t bytes_of(const Matrix &weight, int64_t numbers) {
     case Format::float32: return numbers * 4;
     case Format::float16: return numbers * 2;
     case Format::int8: return numbers;
-    case Format::int4: return numbers / 2;
+    case Format::int4:
+    case Format::nf4: return numbers / 2;
   }
   return 0;
 }

@@ -51,6 +51,39 @@ struct Weight {
   }
 };
 
+// A weight [N, K] of two codes of NF4 a byte, uint8 [N, K / 2], in blocks of neighbouring inputs. `absmax` has the scale of
+// each block, [N, blocks]: float32; or uint8, of which `map` [256] has the numbers: a block's scale is then its number times
+// `nested` of its 256 blocks, in order, plus `offset`.
+struct CodedWeight {
+  std::vector<float> scale;
+  Matrix matrix;
+
+  CodedWeight(const Arguments &arguments, int weight, int absmax, int nested, int offset, int map) {
+    if (arguments.ndim(weight) != 2 || !arguments.is(weight, "uint8")) arguments.refuse(weight, "expected a matrix of uint8");
+    const int64_t outputs = arguments.size(weight, 0), inputs = arguments.size(weight, 1) * 2;
+    const int64_t groups = arguments.ndim(absmax) == 2 ? arguments.size(absmax, 1) : 0;
+    if (groups == 0 || arguments.size(absmax, 0) != outputs || !knows_groups(Format::nf4, inputs, groups))
+      arguments.refuse(absmax, "expected [" + std::to_string(outputs) + ", blocks of a multiple of 32 inputs]");
+    const float *scales = arguments.is(absmax, "float32") ? arguments.data<float>(absmax)
+                                                          : expanded(arguments, absmax, nested, offset, map);
+    matrix = {{arguments.raw(weight), Format::nf4}, outputs, inputs, {scales, nullptr, groups}};
+  }
+
+  const float *expanded(const Arguments &arguments, int absmax, int nested, int offset, int map) {
+    constexpr int64_t BLOCKS = 256;
+    const int64_t count = arguments.size(absmax);
+    const uint8_t *numbers = arguments.data<uint8_t>(absmax);
+    if (arguments.size(nested) != (count + BLOCKS - 1) / BLOCKS) arguments.refuse(nested, "expected a scale of 256 blocks");
+    if (arguments.size(map) != 256) arguments.refuse(map, "expected 256 numbers");
+    const float *scales = arguments.data<float>(nested), *values = arguments.data<float>(map);
+    const float added = arguments.data<float>(offset)[0];
+    scale.resize(static_cast<size_t>(count));
+    for (int64_t at = 0; at < count; at++) scale[at] = values[numbers[at]] * scales[at / BLOCKS];
+    for (float &number : scale) number += added;  // apart, so that both steps are rounded, as bitsandbytes does
+    return scale.data();
+  }
+};
+
 void expect_rows(const Arguments &arguments, int index, int64_t columns) {
   if (arguments.ndim(index) != 2 || arguments.size(index, 1) != columns)
     arguments.refuse(index, "expected [rows, " + std::to_string(columns) + "]");
@@ -95,6 +128,29 @@ void weight_quant_batch_matmul(const Arguments &arguments) {
 void weight_quant_batch_matmul_gradient(const Arguments &arguments) {
   using Index = argument::WeightQuantBatchMatmulGrad;
   const Weight weight(arguments, Index::weight, Index::antiquant_scale, Index::antiquant_offset, Index::antiquant_group_size);
+  const Matrix &matrix = weight.matrix;
+  expect_rows(arguments, Index::dy, matrix.outputs);
+  expect_rows(arguments, Index::dx, matrix.inputs);
+  multiply(arguments, Index::dy, Index::dx, columns_of(matrix), matrix.inputs, matrix.outputs);
+}
+
+// x [M, K] and a `CodedWeight` [N, K] -> [M, N].
+void nf4_matmul(const Arguments &arguments) {
+  using Index = argument::Nf4Matmul;
+  const CodedWeight weight(arguments, Index::weight, Index::absmax, Index::nested_absmax, Index::nested_offset, Index::nested_map);
+  const Matrix &matrix = weight.matrix;
+  expect_rows(arguments, Index::x, matrix.inputs);
+  expect_rows(arguments, Index::y, matrix.outputs);
+  const int64_t rows = arguments.size(Index::x, 0);
+  if (rows <= FEW_ROWS && arguments.is(Index::x, "float32"))
+    multiply_integers({arguments.data<float>(Index::x), rows, matrix, {}, nullptr, arguments.data<float>(Index::y)});
+  else multiply(arguments, Index::x, Index::y, rows_of(matrix), matrix.outputs, matrix.inputs);
+}
+
+// The gradient of x [M, K] from that of the result.
+void nf4_matmul_gradient(const Arguments &arguments) {
+  using Index = argument::Nf4MatmulGrad;
+  const CodedWeight weight(arguments, Index::weight, Index::absmax, Index::nested_absmax, Index::nested_offset, Index::nested_map);
   const Matrix &matrix = weight.matrix;
   expect_rows(arguments, Index::dy, matrix.outputs);
   expect_rows(arguments, Index::dx, matrix.inputs);

@@ -28,7 +28,7 @@ def build_part(
 
     Args:
         seed: of the initial values.
-        empty: skip the initial values, because weights are loaded right after.
+        empty: no initial values, and no memory for them, because weights are loaded right after.
         trains: see `TensorParallel`.
     """
     mesh = comm.mesh

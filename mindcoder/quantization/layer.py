@@ -76,21 +76,21 @@ class QuantizedLayer:
         self, plan: TensorPlan, shape: LayerShape, integers: Integers, algorithm: Algorithm, form: QuantizedFormat
     ) -> None:
         self.plan, self.shape, self.integers = plan, shape, integers
-        self._algorithm, self._form = algorithm, form
+        self._algorithm, self.form = algorithm, form
         groups = (shape.outputs, integers.groups(shape.inputs))
         self.scale, self.offset = np.zeros(groups, np.float32), np.zeros(groups, np.float32)
         self.measured = Measured()
 
     def tensors(self) -> list[WrittenIntegers | WrittenBeside]:
         """In the order in which they must be written."""
-        beside = [WrittenBeside(self, item) for item in self._form.beside(self.shape, self.integers)]
-        return [WrittenIntegers(self, self._form.weight(self.shape, self.integers)), *beside]
+        beside = [WrittenBeside(self, item) for item in self.form.beside(self.shape, self.integers)]
+        return [WrittenIntegers(self, self.form.weight(self.shape, self.integers)), *beside]
 
     def encoded(self) -> Iterator[np.ndarray]:
         """Quantize; rows of integers as the file has them."""
-        rounded = self._form.scale_dtype(self.shape)
-        for begin, weight in _float_rows(self.plan):
-            self._check_finite(begin, weight)
+        rounded = self.form.scale_dtype(self.shape)
+        for begin, weight in float_rows(self.plan):
+            self.check_finite(begin, weight)
             groups = weight.reshape(len(weight), self.scale.shape[1], -1)
             scale, offset = self._algorithm(groups, self.integers)
             scale = convert_dtype(convert_dtype(scale, "F32", rounded), rounded, "F32")
@@ -98,9 +98,10 @@ class QuantizedLayer:
             self.measured.add(groups, from_integers(numbers, scale, offset))
             self.scale[begin : begin + len(weight)] = scale
             self.offset[begin : begin + len(weight)] = offset
-            yield self._form.encode(numbers.reshape(len(weight), -1), self.integers)
+            yield self.form.encode(numbers.reshape(len(weight), -1), self.integers)
 
-    def _check_finite(self, begin: int, weight: np.ndarray) -> None:
+    def check_finite(self, begin: int, weight: np.ndarray) -> None:
+        """Refuse rows from ``begin`` that are not finite (`UserError`)."""
         finite = np.isfinite(weight)
         if not finite.all():
             row, column = np.argwhere(~finite)[0]
@@ -108,7 +109,7 @@ class QuantizedLayer:
             raise UserError(f"{self.shape.module}: found {found}, expected finite weights")
 
 
-def _float_rows(plan: TensorPlan) -> Iterator[tuple[int, np.ndarray]]:
+def float_rows(plan: TensorPlan) -> Iterator[tuple[int, np.ndarray]]:
     """First row and values, float32, of blocks of a weight; it is read whole only if it has to be rearranged."""
     whole = plan.read() if plan.build is not None else None
     for begin, end in row_blocks(plan.shape):

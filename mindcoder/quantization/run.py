@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mindcoder.backend.nf4 import BLOCK
 from mindcoder.checkpoint.convert import SHARD_BYTES, huggingface_config, write_beside_huggingface, write_json
 from mindcoder.checkpoint.own_tokenizer import own_tokenizer
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.quantized.bitsandbytes_output import Nf4Codes
 from mindcoder.checkpoint.quantized.format import DYNAMIC, STATIC, Integers, LayerShape, QuantizedFormat
 from mindcoder.checkpoint.quantized.formats import FORMATS
 from mindcoder.checkpoint.safetensors_file import WritableTensor, write_safetensors
@@ -28,6 +30,7 @@ from mindcoder.progress import tqdm
 from mindcoder.quantization.algorithms.registry import ALGORITHMS, FROM_DATA, Algorithm
 from mindcoder.quantization.calibration.texts import CalibrationOptions, TokenRow, read_rows
 from mindcoder.quantization.layer import QuantizedLayer
+from mindcoder.quantization.nf4_layer import Nf4Layer
 from mindcoder.quantization.report import LayerReport, QuantizationReport
 from mindcoder.quantization.selection import Selection, select, split_fallback
 from mindcoder.quantization.spool import Spool
@@ -37,8 +40,11 @@ from mindcoder.tokenizer import load_tokenizer
 METHODS: Mapping[str, tuple[int, int, str]] = {
     "w8a16": (8, 0, "msmodelslim"),
     "w4a16": (4, 128, "compressed-tensors"),
+    "nf4": (4, BLOCK, "bitsandbytes"),
     "w8a8": (8, 0, "msmodelslim"),
 }
+FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
+NF4 = "nf4"
 GROUP_SIZES = (32, 64, 128, 256)
 W8A8, ACTIVATIONS = "w8a8", (DYNAMIC, STATIC)
 SPOOL = "calibrated"  # folder within the staging directory
@@ -143,6 +149,10 @@ def quantize(request: QuantizeRequest) -> Quantization:
     form.check(integers)
     patterns, threshold = split_fallback(request.fallback)
     _check_options(request, threshold)
+    if request.target.suffix.lower() in FILE_SUFFIXES:
+        how = f"; convert writes it: convert SRC {request.target} --type q8_0 or q4_k_m"
+        is_gguf = request.target.suffix.lower() == ".gguf"
+        raise UserError(f"is the name of a file; quantize writes a folder{how if is_gguf else ''}", request.target)
     weights = open_weights(request.source)
     if weights.quantization:
         raise UserError(f"is quantized already ({weights.quantization}); convert gives floats", weights.path)
@@ -193,6 +203,25 @@ def quantize(request: QuantizeRequest) -> Quantization:
     return Quantization(report, request.target, time.perf_counter() - began)
 
 
+def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf4Codes:
+    """What weights become with ``--method nf4``, which has no choices.
+
+    Raises:
+        UserError: something else is asked for.
+    """
+    for option, found, expected in (
+        ("--group_size", size, BLOCK),
+        ("--format", form.name, METHODS[NF4][2]),
+        ("--algorithm", request.algorithm, "minmax"),
+        ("--calibration", request.calibration, None),
+    ):
+        if found != expected:
+            raise UserError(f"{option}: found {found}, expected {expected} with --method {NF4}")
+    if not request.symmetric:
+        raise UserError(f"--asymmetric: --method {NF4} has no offsets")
+    return Nf4Codes()
+
+
 def _integers(request: QuantizeRequest) -> Integers:
     """What linear layers become.
 
@@ -204,6 +233,8 @@ def _integers(request: QuantizeRequest) -> Integers:
     if request.method != W8A8:
         if request.activations is not None:
             raise UserError(f"--activations: found --method {request.method}, expected {W8A8}")
+        if request.method == NF4:
+            return _nf4_codes(request, size, FORMATS[request.form or METHODS[NF4][2]])
         return Integers(bits, request.symmetric, size)
     if size or not request.symmetric:
         found = f"--group_size {size}" if size else "--asymmetric"
@@ -289,7 +320,8 @@ def _streamed(
         if plan.name not in shapes:
             work.tensors.append(plan)
             continue
-        layer = QuantizedLayer(plan, shapes[plan.name], integers, algorithm, form)
+        kind = Nf4Layer if isinstance(integers, Nf4Codes) else QuantizedLayer
+        layer = kind(plan, shapes[plan.name], integers, algorithm, form)
         work.layers.append(layer)
         work.tensors += layer.tensors()
     return work

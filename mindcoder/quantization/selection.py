@@ -37,6 +37,25 @@ class Selection:
         return [module for module, reason in self.kept.items() if module == HEAD or reason != ALWAYS]
 
 
+def split_patterns(text: str) -> list[str]:
+    """Regular expressions with commas between them; a comma within brackets, braces or after ``\\`` is part of one."""
+    patterns, depth, closing, escaped = [""], 0, "", False
+    for letter in text:
+        if not escaped and not closing and depth == 0 and letter == ",":
+            patterns.append("")
+            continue
+        patterns[-1] += letter
+        if escaped or letter == "\\":
+            escaped = not escaped
+        elif closing:  # a set of characters, in which brackets have no meaning
+            closing = "" if letter == closing else closing
+        elif letter == "[":
+            closing = "]"
+        else:
+            depth = max(depth + (letter in "({") - (letter in ")}"), 0)
+    return patterns
+
+
 def split_fallback(given: Sequence[str]) -> tuple[list[str], float | None]:
     """Regular expressions, and the largest error of ``auto:0.02``; None without.
 

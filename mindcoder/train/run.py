@@ -106,7 +106,7 @@ def train(
             *(trainer.step, trainer.options.total_steps),
         )
         return trainer, None
-    _log_run_size(config, trainer)
+    _log_run_size(config, trainer, prepared.start)
     main = trainer.mesh.rank == 0
     if main:
         _describe(config, prepared.network, tokenizer, text_format)
@@ -240,7 +240,7 @@ def _build_trainer(
 def _start_decoder(config: RunConfig, prepared: Prepared, tokenizer: CodeTokenizer | None) -> Decoder:
     """The network with its start weights, the objective prepared on it, and then the adapter."""
     comm, start, options = prepared.comm, prepared.start, prepared.options
-    decoder = build_part(comm, prepared.network, config.seed)
+    decoder = build_part(comm, prepared.network, config.seed, empty=start is not None)
     if start is not None:
         weights = load_weights(decoder, start)
         if weights.prefix is not None:
@@ -266,15 +266,18 @@ def _describe(
     write_text_format(output / "tokenizer", text_format)
 
 
-def _log_run_size(config: RunConfig, trainer: Trainer) -> None:
+def _log_run_size(config: RunConfig, trainer: Trainer, start: FittingWeights | None) -> None:
     """Log model size, static memory and the cost of the first (compiling) step."""
     options, model, parameters = trainer.options, config.model.settings, trainer.decoder.config.num_parameters()
     added = added_shapes(options.lora or options.prefix, trainer.decoder.config)
     trained = sum(math.prod(shape) for shape in added.values()) or parameters
+    frozen = 0 if trained == parameters else parameters * 4
+    if start is not None and start.weights.quantization:
+        frozen = sum(plan.with_dtype("F32").nbytes for plan in start.plans.values())
     log.info(
         "%.2f M parameters, %.2f GB with gradients and Adam's moments, activations not included",
         parameters / 1e6,
-        (trained * BYTES_PER_PARAMETER + (parameters * 4 if trained != parameters else 0)) / 1e9,
+        (trained * BYTES_PER_PARAMETER + frozen) / 1e9,
     )
     log.info(
         "%d steps of %d x %d x %d tokens%s; the first one compiles the graph and takes longest",

@@ -173,11 +173,15 @@ REFUSED = [
     (f"{GROUP}.weights.group_size", 64, "weight_scale is F32 ["),
     (f"{GROUP}.weights.num_bits", 8, "weight_packed is I32 ["),
     (f"{GROUP}.weights.symmetric", False, "weight_zero_point is missing (pack-quantized, W4A16 in groups of 32, asym"),
+    ("ignore", "lm_head", "quantization_config.ignore: found 'lm_head', expected a list of names"),
+    ("ignore", ["lm_head", UP], f"ignore has '{UP}', but {UP} is quantized"),
+    ("ignore", ["re:.*up_proj"], f"ignore has 're:.*up_proj', but {UP} is quantized"),
+    ("ignore", ["re:(*"], "ignore: 're:(*' is no regular expression"),
     (f"{GROUP}.targets", ["re:.*mlp.*"], "no group of quantization_config.config_groups has this module as a target"),
 ]
 
 
-@pytest.mark.parametrize("path, value, message", REFUSED, ids=[path for path, *_ in REFUSED])
+@pytest.mark.parametrize("path, value, message", REFUSED, ids=[f"{path} {value}" for path, value, _ in REFUSED])
 def test_what_is_not_implemented_is_refused_by_name(path, value, message, source, tmp_path_factory, tmp_path):
     _, folder = source
     mindcoder.quantize(folder, tmp_path / "q", progress=False, **PACKED[0])
@@ -185,6 +189,29 @@ def test_what_is_not_implemented_is_refused_by_name(path, value, message, source
     with pytest.raises(UserError) as error:
         open_weights(tmp_path / "q")
     assert message in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("options", [PACKED[0], PACKED[2]], ids=named)
+def test_a_module_has_its_scales_and_one_weight(options, source, tmp_path):
+    _, folder = source
+    mindcoder.quantize(folder, tmp_path / "q", progress=False, **options)
+    tensors = load_file(tmp_path / "q" / "model.safetensors")
+    weight = torch.zeros(128, 64)
+    save_file({**tensors, f"{UP}.weight": weight}, tmp_path / "q" / "model.safetensors")
+    with pytest.raises(UserError, match=f"{UP} has both a weight in floating point and a quantized one"):
+        open_weights(tmp_path / "q")
+    del tensors[f"{UP}.weight_scale"]
+    save_file(tensors, tmp_path / "q" / "model.safetensors")
+    with pytest.raises(UserError, match=rf"{UP}\.weight_scale is missing \(pack-quantized, W"):
+        open_weights(tmp_path / "q")
+    tensors[f"{UP}.weight"] = weight.to(torch.int8)
+    del tensors[f"{UP}.weight_packed"], tensors[f"{UP}.weight_shape"]
+    save_file(tensors, tmp_path / "q" / "model.safetensors")
+    change(tmp_path / "q", "format", "int-quantized")
+    change(tmp_path / "q", "config_groups.group_0.weights.num_bits", 8)
+    change(tmp_path / "q", "config_groups.group_0.format", "int-quantized")
+    with pytest.raises(UserError, match=r"is missing \(int-quantized, W8A16"):
+        open_weights(tmp_path / "q")
 
 
 def test_targets_of_several_groups_are_told_apart(source, tmp_path):

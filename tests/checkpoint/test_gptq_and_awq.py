@@ -173,7 +173,7 @@ def test_what_is_not_implemented_is_refused_by_name(settings, parts, message, so
     assert message in str(error.value), str(error.value)
 
 
-@pytest.mark.parametrize("method", ["bitsandbytes", "fp8", 7])
+@pytest.mark.parametrize("method", ["hqq", "fp8", 7])
 def test_other_methods_are_refused_by_name(method, source, tmp_path):
     folder = write(source, tmp_path / "q", {"quant_method": method}, {})
     with pytest.raises(UserError, match=r"quantization_config.quant_method .* is not implemented; expected"):

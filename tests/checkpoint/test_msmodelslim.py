@@ -107,6 +107,9 @@ REFUSED = [
     ({f"{QUERY}.weigt": "FLOAT"}, {}, f"unknown key '{QUERY}.weigt': neither a tensor"),
     ({f"{QUERY}.weight": None}, {}, f"{QUERY}.weight has no type (1 such tensors)"),
     ({"group_size": 64}, {}, "group_size is 64, model.layers.0"),
+    ({"group_size": "32"}, {}, "group_size: found '32', expected a whole number"),
+    ({"group_size": -1}, {}, "group_size: found -1, expected a whole number"),
+    ({}, {f"{QUERY}.weight_offset": None}, f"{QUERY}.weight_offset has the type 'W8A16', but the files have no such"),
     ({f"{QUERY}.weight": "FLOAT"}, {}, "is W8A16, but there is no such weight beside it"),
     ({}, {f"{QUERY}.weight_scale": None}, f"{QUERY}.weight_scale"),
     ({}, {f"{QUERY}.weight": np.zeros((64, 64), np.float32)}, f"{QUERY}.weight is F32 [64, 64], expected I8"),
@@ -129,6 +132,23 @@ def test_what_is_not_implemented_is_refused_by_name(types, tensors, message, fol
     with pytest.raises(UserError) as error:
         open_weights(made)
     assert message in str(error.value), str(error.value)
+
+
+def test_groups_without_such_scales_are_refused(hf_folder, tmp_path):
+    _, _, folder = hf_folder("llama", layers=1, **WIDE["llama"])
+    mindcoder.quantize(folder, tmp_path / "q", method="w8a16", progress=False)
+    description = json.loads((tmp_path / "q" / DESCRIPTION).read_text())
+    (tmp_path / "q" / DESCRIPTION).write_text(json.dumps({**description, "group_size": 32}))
+    with pytest.raises(UserError, match="group_size is 32, but every module has one scale for each output"):
+        open_weights(tmp_path / "q")
+
+
+def test_two_descriptions_are_refused(folder, tmp_path):
+    made = copied(folder, tmp_path / "made")
+    config = json.loads((made / "config.json").read_text())
+    (made / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "awq"}}))
+    with pytest.raises(UserError, match="twice: in quant_model_description.json, and in quantization_config of config"):
+        open_weights(made)
 
 
 def test_every_verb_refuses_with_one_line(folder, tmp_path):

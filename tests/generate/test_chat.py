@@ -53,6 +53,18 @@ def test_the_oldest_turns_give_way_to_new_ones(model):
     assert chat.messages[-1].role == "assistant"
 
 
+@pytest.mark.parametrize(
+    "length, message",
+    [
+        (1, "a length of 1 token has no room for a prompt and an answer: expected 2 or more"),
+        (16, "--max_length 16 leaves no room for a question: 16 tokens are kept free for the answer"),
+    ],
+)
+def test_lengths_that_hold_no_conversation_are_one_line(length, message, served_folder):
+    with pytest.raises(UserError, match=message):
+        list(Chat(open_model(ModelRequest(str(served_folder), max_length=length)), SamplingOptions(), 8).ask("sort"))
+
+
 def test_commands(model, tmp_path):
     chat, file = Chat(model, SamplingOptions(), 5), tmp_path / "chat.json"
     lines = iter(["/help", "/system Be kind", "hello", f"/save {file}", "/reset", f"/load {file}", "/load /no", "/what",

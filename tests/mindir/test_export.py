@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,7 @@ def test_the_verb_and_its_refusals(source, exported, tmp_path, capsys):
         ({"dtype": "bfloat16"}, "dtype: expected one of float32, float16"),
         ({"batch": 0}, "batch: expected a whole number of at least 1"),
         ({"blocks": 2, "max_length": 64}, "--blocks: 2 of 16 tokens are less than one text of 64 tokens"),
+        ({"max_length": 1}, "--max_length: 1 token has no room for a prompt and an answer: expected 2 or more"),
         ({"adapter": "nowhere"}, "nowhere: no such adapter"),
         ({"template": "mine"}, "no template 'mine'"),
     ],
@@ -290,6 +292,11 @@ def damaged(exported: Path, target: Path, change) -> Path:
     "change, message",
     [
         (lambda values, folder: values.update(version=2), "mindir.json: version: expected 1, found 2"),
+        (lambda values, folder: values.update(blokcs=3), "mindir.json: blokcs: unknown key; the nearest is blocks"),
+        (
+            lambda values, folder: values["graphs"]["decode"].update(row=1),
+            "graphs.decode.row: unknown key; the nearest is rows",
+        ),
         (lambda values, folder: values.pop("graphs"), "mindir.json: graphs: expected an object"),
         (lambda values, folder: values.update(batch="two"), "mindir.json: batch: expected a whole number above 0"),
         (lambda values, folder: values["config"].pop("hidden_size"), "mindir.json: config: "),
@@ -328,6 +335,32 @@ def test_nothing_is_left_of_an_export_that_fails(source, tmp_path, monkeypatch):
     with pytest.raises(UserError):
         mindcoder.export(source, tmp_path / "out", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import mindspore as ms
+from mindcoder.cli.main import main
+
+real = ms.export
+
+def export(*arguments, **options):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return real(*arguments, **options)
+
+ms.export = export
+sys.exit(main(["export", sys.argv[1], "out", "--max_length", "48"]))
+"""
+
+
+def test_ctrl_c_amid_a_compilation_is_one_line_and_leaves_nothing(source, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(source)], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 130 and done.stdout == "", done.stderr
+    assert done.stderr.splitlines()[-1] == "mindcoder: interrupted" and "Traceback" not in done.stderr
+    assert "C++ Call Stack" not in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder, tmp_path, rng):

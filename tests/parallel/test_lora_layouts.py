@@ -10,6 +10,7 @@ import pytest
 from cluster import launch
 from conftest import REPOSITORY
 
+import mindcoder
 from parallel.test_data_parallel import SIZES, assert_same_run, dataset, run_single, weights_of  # noqa: F401
 from parallel.test_layouts import EVERYTHING, LAYOUTS, ROWS, layout, run, singles  # noqa: F401
 
@@ -101,3 +102,15 @@ def test_prompts_choose_their_adapter_on_a_layout(mesh, dataset, singles, tokeni
     alone = predict(tmp_path / "one.jsonl")
     assert alone[0] != alone[1] and alone[2] != alone[3]
     assert predict(tmp_path / "many.jsonl", "--use_parallel", "True", **layout(*mesh)) == alone
+
+
+@pytest.mark.parametrize("mesh", [(2, 1, 1), pytest.param((1, 2, 2), marks=pytest.mark.cluster)])
+def test_an_adapter_on_codes_on_a_layout_follows_one_process(mesh, dataset, singles, tmp_path):  # noqa: F811
+    """QLoRA; the scales of a tensor-parallel shard are expanded, since their blocks do not end with it."""
+    sizes = {"model.model_config.hidden_size": 128, "model.model_config.intermediate_size": 256}
+    mindcoder.quantize(singles("llama", **sizes), tmp_path / "nf4", method="nf4", progress=False)
+    more = {"load_checkpoint": tmp_path / "nf4", **sizes, **LORA}
+    run_single(dataset, tmp_path / "one", ROWS, model="llama", **layout(1, 1, 1, **more))
+    run(dataset, tmp_path / "many", mesh, model="llama", **more)
+    assert_same_run(tmp_path / "many", tmp_path / "one")
+    assert all("mindpet_delta_lora" in name for name in weights_of(tmp_path / "many"))

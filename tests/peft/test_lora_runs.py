@@ -129,6 +129,36 @@ def test_an_adapter_is_trained_on_integers_which_are_not_trained_themselves(work
     assert done.returncode == 0 and done.stdout != scores[0], done.stderr
 
 
+def test_an_adapter_is_trained_on_codes(workspace, tmp_path):
+    """QLoRA from YAML: the losses of its dequantized base, resumed, merged, evaluated."""
+    wide, few = {"model.model_config.hidden_size": 64}, {"runner_config.epochs": 1}
+    assert run("finetune", workspace, "wide", **wide, **few).returncode == 0
+    done = mindcoder("quantize", workspace / "wide", workspace / "nf4", "--method", "nf4")
+    assert done.returncode == 0, done.stderr
+    assert mindcoder("convert", workspace / "nf4", tmp_path / "floats").returncode == 0
+    curves = []
+    for name, base in (("on_codes", workspace / "nf4"), ("on_their_floats", tmp_path / "floats")):
+        done = run("finetune", workspace, name, "--load_checkpoint", base, **LORA, **wide, **few)
+        assert done.returncode == 0, done.stderr
+        curves.append(np.array(losses(workspace / name), float))
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5)
+    for step in list_steps(workspace / "on_codes" / "checkpoint")[1:]:
+        shutil.rmtree(step)
+    done = run(
+        "finetune", workspace, "on_codes", "--resume", "--load_checkpoint", workspace / "nf4", **LORA, **wide, **few
+    )
+    assert done.returncode == 0 and "resuming after step 20" in done.stderr, done.stderr
+    assert np.array_equal(np.array(losses(workspace / "on_codes"), float), curves[0])
+    done = mindcoder("merge-lora", workspace / "nf4", workspace / "on_codes", tmp_path / "merged")
+    assert done.returncode == 0, done.stderr
+    assert "NF4; the adapter is merged into its values in floating point and the sum rounded to float32" in done.stderr
+    scores = [
+        run("eval", workspace, "e", "--load_checkpoint", place, **wide).stdout
+        for place in (workspace / "on_codes", tmp_path / "merged")
+    ]
+    assert "perplexity" in scores[0] and scores[0] == scores[1]
+
+
 def test_a_prefix_is_learned_resumed_and_used(workspace, tmp_path, tokenizer_folder):
     name = "model.model_config.pet_config"
     prefix = {f"{name}.pet_type": "ptuning2", f"{name}.pre_seq_len": 32, f"{name}.dropout_prob": 0.1}

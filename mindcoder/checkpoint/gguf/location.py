@@ -17,10 +17,10 @@ NAMES_SHOWN = 5
 def gguf_files(path: Path) -> list[Path]:
     """The file itself, or those of a folder that holds no other weights."""
     if not path.is_dir():
-        return [path] if path.exists() and (path.suffix == SUFFIX or _begins_like_one(path)) else []
+        return [path] if path.exists() and (path.suffix.lower() == SUFFIX or _begins_like_one(path)) else []
     if any((path / name).is_file() for names in WEIGHT_FILES for name in names):
         return []
-    return sorted(file for file in path.glob(f"*{SUFFIX}") if file.is_file())
+    return sorted(file for file in path.iterdir() if file.suffix.lower() == SUFFIX and file.is_file())
 
 
 def gguf_file(path: Path) -> Path | None:

@@ -128,21 +128,44 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
     """
     file = path / "config.json"
     values = dict(values)
-    groups = _groups(values.pop(CONFIG_KEY), file)
+    description = values.pop(CONFIG_KEY)
+    groups = _groups(description, file)
     tensors = list_folder(path)
     quantized: dict[str, QuantizedTensor] = {}
     used: set[str] = set()
-    for name in tensors:
-        module, _, part = name.rpartition(".")
-        if part != "weight_scale":
-            continue
+    for module in dict.fromkeys(name.rpartition(".")[0] for name, item in tensors.items() if _is_mark(name, item)):
         group = _group_of(module, groups)
         if group is None:
-            raise UserError(f"{name}: no group of {CONFIG_KEY}.config_groups has this module as a target", file)
+            raise UserError(f"{module}: no group of {CONFIG_KEY}.config_groups has this module as a target", file)
         parts = module_parts(module, _parts(group), tensors, f"{group.form}, {group.integers}", path)
         quantized[module] = _module(parts, group)
         used |= {tensor.name for tensor in parts.values()}
+    _check_ignored(description.get("ignore"), quantized, file)
     return CompressedTensorsWeights(**folder_of(path, values, tensors, used, quantized))
+
+
+def _is_mark(name: str, tensor: StoredTensor) -> bool:
+    """Whether only quantized modules have such a tensor."""
+    return name.endswith((".weight_packed", ".weight_scale")) or (name.endswith(".weight") and tensor.dtype == "I8")
+
+
+def _check_ignored(ignored: Any, quantized: Mapping[str, QuantizedTensor], file: Path) -> None:
+    """Refuse an ``ignore`` that is no list of names, or that names a module which is quantized nevertheless."""
+    where = f"{CONFIG_KEY}.ignore"
+    if ignored is None:
+        return
+    if not isinstance(ignored, list) or not all(isinstance(item, str) for item in ignored):
+        raise UserError(f"{where}: found {ignored!r:.60}, expected a list of names", file)
+    for item in ignored:
+        expression = item.removeprefix("re:") if item.startswith("re:") else None
+        try:
+            found = next(
+                (name for name in quantized if name == item or (expression and re.match(expression, name))), None
+            )
+        except re.error as error:
+            raise UserError(f"{where}: {item!r:.60} is no regular expression: {error}", file) from None
+        if found is not None:
+            raise UserError(f"{where} has {item!r:.60}, but {found} is quantized", file)
 
 
 def _group_of(module: str, groups: Sequence[Group]) -> Group | None:

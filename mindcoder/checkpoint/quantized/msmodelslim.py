@@ -45,6 +45,7 @@ SINGLE_NAMES = (f"{STEM}.safetensors", "quant_model_weight.safetensors")  # the 
 FLOAT, W8A16 = "FLOAT", method_name(8, "")
 W8A8, W8A8_DYNAMIC = method_name(8, STATIC), method_name(8, DYNAMIC)
 PARTS = ("weight_scale", "weight_offset")
+QUANTIZATION_CONFIG = "quantization_config"  # other tools' description, in config.json
 # Type -> tensors of a module beside its weight; those of W8A8 may have PARTS, too, which say nothing new.
 PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS}
 ATB_NAMES = tuple(kind.lower() for kind in PARTS_OF)  # in the field "quantize" that ATB-Models wants in config.json
@@ -74,6 +75,12 @@ def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
     values = read_json_object(path / "config.json", CONFIG_LIMIT)
     if values.get("quantize") in ATB_NAMES:
         del values["quantize"]
+    if QUANTIZATION_CONFIG in values:
+        raise UserError(
+            f"describes its quantization twice: in {DESCRIPTION}, and in {QUANTIZATION_CONFIG} of config.json; remove "
+            "the one that is not of these weights",
+            path,
+        )
     tensors = _list_tensors(path)
     description = read_json_object(file)
     biased = biased_modules(config_of(values, path / "config.json"))
@@ -106,6 +113,8 @@ def _quantized(
             if kind not in (FLOAT, *PARTS_OF):
                 known = ", ".join((FLOAT, *PARTS_OF))
                 raise UserError(f"{key}: type {kind!r:.40} is not implemented; expected one of {known}", file)
+        elif key.endswith(PARTS) and f"{key.rpartition('.')[0]}.weight" in tensors:
+            raise UserError(f"{key} has the type {kind!r:.40}, but the files have no such tensor", file)
         elif key not in GLOBAL_KEYS and (key, kind) != TIED_HEAD:
             close = difflib.get_close_matches(key, [*tensors, *GLOBAL_KEYS], n=1, cutoff=0.75)
             hint = f"; the nearest is {close[0]}" if close else ""
@@ -130,11 +139,19 @@ def _quantized(
         is_bias = name.endswith(".bias") and name.removesuffix(".bias") in quantized
         if description[name] != FLOAT and name not in used and not is_bias:
             raise UserError(f"{name} is {description[name]}, but there is no such weight beside it", file)
-    size = description.get(GROUP_SIZE) or 0
+    _check_group_size(description.get(GROUP_SIZE) or 0, quantized, file)
+    return quantized, used
+
+
+def _check_group_size(size: Any, quantized: Mapping[str, QuantizedTensor], file: Path) -> None:
+    """Compare the description's group size, 0 without groups, with that of the modules."""
+    if type(size) is not int or size < 0:
+        raise UserError(f"{GROUP_SIZE}: found {size!r:.20}, expected a whole number, 0 without groups", file)
     for module, item in quantized.items():
         if size and item.group_size not in (0, size):
-            raise UserError(f"{GROUP_SIZE} is {size!r:.20}, {module} has groups of {item.group_size}", file)
-    return quantized, used
+            raise UserError(f"{GROUP_SIZE} is {size}, {module} has groups of {item.group_size}", file)
+    if size and quantized and not any(item.scale.shape[1] * size == item.shape[1] for item in quantized.values()):
+        raise UserError(f"{GROUP_SIZE} is {size}, but every module has one scale for each output", file)
 
 
 def _parts(module: str, kind: str, tensors: Mapping[str, StoredTensor], file: Path) -> dict[str, StoredTensor]:

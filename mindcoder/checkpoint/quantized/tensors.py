@@ -10,8 +10,10 @@ from typing import overload
 
 import numpy as np
 
+from mindcoder.checkpoint.quantized.format import method_name
 from mindcoder.checkpoint.quantized.packing import unpack_nibbles
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
+from mindcoder.families.parameter_names import OFFSET, SCALE
 
 BLOCK_ELEMENTS = 1 << 20  # numbers computed at once
 
@@ -104,6 +106,20 @@ class QuantizedTensor:
     def group_size(self) -> int:
         """Inputs that share a scale; 0 if all of an output do."""
         return 0 if self.scale.shape[1] == 1 else self.shape[1] // self.scale.shape[1]
+
+    @property
+    def kind(self) -> str:
+        """How the network keeps it: ``W8A16``; empty: in floating point."""
+        return "" if self.order is not None else method_name(self.bits, self.activations)
+
+    def parts(self, is_whole: bool) -> dict[str, StoredTensor]:
+        """The tensors that the network keeps, by their names within a layer, in the order of their outputs.
+
+        Args:
+            is_whole: whether one layer has all of them, else parts of their rows.
+        """
+        named = {"weight": self.weight, SCALE: self.scale}
+        return named if self.offset is None else {**named, OFFSET: self.offset}
 
     def as_weight(self, name: str) -> DequantizedTensor:
         """The weight in floating point."""

@@ -11,11 +11,11 @@ from mindcoder.checkpoint.companions import find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceWeights, config_of
 from mindcoder.checkpoint.huggingface_names import split_plans
 from mindcoder.checkpoint.plan import TensorPlan
-from mindcoder.checkpoint.quantized.format import method_name
+from mindcoder.checkpoint.quantized.nf4_tensor import Nf4Tensor
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import INPUT, OFFSET, SCALE, ParameterName
+from mindcoder.families.parameter_names import INPUT, ParameterName
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 
@@ -33,17 +33,17 @@ class QuantizedWeights(HuggingFaceWeights):
 
     converts_to = "huggingface"
 
-    quantized: Mapping[str, QuantizedTensor]
+    quantized: Mapping[str, QuantizedTensor] | Mapping[str, Nf4Tensor]
 
     @property
     def quantization(self) -> str:
         """How the weights are kept: ``W8A16``, ``W4A16 in groups of 128``."""
         kinds: dict[str, set[int]] = {}
-        for tensor in (item for item in self.quantized.values() if item.order is None):
-            kinds.setdefault(method_name(tensor.bits, tensor.activations), set()).update({tensor.group_size} - {0})
+        for tensor in (item for item in self.quantized.values() if item.kind):
+            kinds.setdefault(tensor.kind, set()).update({tensor.group_size} - {0})
         return ", ".join(
-            method + (f" in groups of {' or '.join(map(str, sorted(sizes)))}" if sizes else "")
-            for method, sizes in sorted(kinds.items())
+            kind + (f" in groups of {' or '.join(map(str, sorted(sizes)))}" if sizes else "")
+            for kind, sizes in sorted(kinds.items())
         )
 
     def stored_parameters(self, config: TransformerConfig) -> dict[str, TensorPlan]:
@@ -53,18 +53,17 @@ class QuantizedWeights(HuggingFaceWeights):
         for rule in family_of(config.model_type).weights.expand(config):
             module = rule.huggingface.removesuffix(".weight")
             tensor = self.quantized.get(module) or self.quantized.get(self._bare(module, config))
-            if tensor is None or tensor.order is not None:
+            if tensor is None or not tensor.kind:
                 continue
             if not all(ParameterName.parse(name).module in linears for name in rule.ours):
                 continue  # an embedding or a head, which the network keeps in floating point
-            for part, stored in (("weight", tensor.weight), (SCALE, tensor.scale), (OFFSET, tensor.offset)):
-                if stored is not None:
-                    ours = tuple(f"{name.removesuffix('weight')}{part}" for name in rule.ours)
-                    split = split_plans(replace(rule, ours=ours), stored, config)
-                    floats = None if part == "weight" else "F32"
-                    plans.update({name: plan.with_dtype(floats) for name, plan in split.items()})
-            if tensor.input is not None:
-                rounding = tensor.input
+            for part, stored in tensor.parts(rule.split is None).items():
+                ours = tuple(f"{name.removesuffix('weight')}{part}" for name in rule.ours)
+                split = split_plans(replace(rule, ours=ours), stored, config)
+                floats = None if part == "weight" else "F32"
+                plans.update({name: plan.with_dtype(floats) for name, plan in split.items()})
+            rounding = tensor.input
+            if rounding is not None:
                 names = [f"{name.removesuffix('weight')}{INPUT}" for name in rule.ours]
                 plans.update({name: TensorPlan(name, rounding.shape, "F32", (rounding,)) for name in names})
         return plans
@@ -83,7 +82,7 @@ def folder_of(
     values: dict[str, Any],
     tensors: Mapping[str, StoredTensor],
     used: Collection[str],
-    quantized: Mapping[str, QuantizedTensor],
+    quantized: Mapping[str, QuantizedTensor] | Mapping[str, Nf4Tensor],
     biases: Mapping[str, StoredTensor] = {},
 ) -> dict[str, Any]:
     """The attributes of `QuantizedWeights` for a folder.
@@ -102,6 +101,11 @@ def folder_of(
     for name, tensor in floats.items():
         if tensor.dtype not in (*FLOAT_DTYPES, "BOOL"):
             raise UserError(f"{name} has dtype {tensor.dtype}, and belongs to no quantized module", tensor.file)
+    for module in quantized:
+        if f"{module}.weight" in floats:
+            raise UserError(
+                f"{module} has both a weight in floating point and a quantized one: remove one of them", path
+            )
     weights = {f"{module}.weight": tensor.as_weight(f"{module}.weight") for module, tensor in quantized.items()}
     return {
         "path": path,

@@ -24,7 +24,8 @@ class NativeParameters:
         weight: ``[out, in]`` in float32, float16 or int8; or uint8 ``[out, in / 2]`` of two integers from -8 to 7, each
             stored plus 8, that of the even input in the low half.
         scale: of integers, float32 ``[out, groups]``.
-        offset: float32 ``[out, groups]``; None for zeros.
+        offset: float32 ``[out, groups]``; None for zeros. Or ``[1, 16]``, what the codes of NF4 stand for: a byte of
+            the weight is then two codes, that of the even input in the high half, and their numbers are scaled.
         input: float32 ``[2]``, scale and offset by which activations become int8, too; the scale 0 is chosen anew for
             each token. None: they stay floats.
         a, b: matrices of the adapters beside it, ``[R, in]`` and ``[out, R]``.

@@ -8,7 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.operators import matrix_product
 from mindcoder.errors import UserError
-from mindcoder.families.parameter_names import SCALE
+from mindcoder.families.parameter_names import ABSMAX, SCALE
 from mindcoder.models.methods.base import NativeParameters, ReadTensor, WeightMethod
 
 
@@ -68,7 +68,7 @@ class Dense(WeightMethod):
         Raises:
             UserError: the checkpoint's is in integers.
         """
-        if read(SCALE) is not None:
+        if read(SCALE) is not None or read(ABSMAX) is not None:
             raise UserError("a linear layer is kept in floating point, the checkpoint's weight is in integers")
         self.weight.set_data(Tensor(np.ascontiguousarray(read("weight")), self.weight.dtype))
 
