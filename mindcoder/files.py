@@ -40,7 +40,7 @@ def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
         if stat.S_ISDIR(mode):
             raise UserError("is a folder, a file is expected", path)
         if not stat.S_ISREG(mode) and not str(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
-            raise UserError("is no regular file", path)  # a named pipe would block, a device is endless
+            raise UserError("is not a regular file", path)  # a named pipe would block, a device is endless
         with open(path, "rb") as stream:
             data = stream.read(limit + 1)
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def file_there(path: Path) -> bool:
         if path.is_dir():
             raise UserError("is a folder, a file is expected", path)
         if path.exists():
-            raise UserError("is no regular file", path)
+            raise UserError("is not a regular file", path)
     except OSError as error:
         raise UserError(f"cannot be opened: {error.strerror}", path) from None
     return False
@@ -85,7 +85,7 @@ def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"is no UTF-8 text: {error.reason} (byte {error.start})", path, line) from None
+        raise UserError(f"is not UTF-8 text: {error.reason} (byte {error.start})", path, line) from None
 
 
 def read_json(path: str | Path, limit: int = TEXT_LIMIT, max_depth: int = DEPTH_LIMIT) -> Any:
@@ -175,7 +175,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(text: str) -> float:
     value = float(text.replace("Infinity", "inf"))
     if not math.isfinite(value):
-        raise ValueError(f"{text[:30]} is no finite number")
+        raise ValueError(f"{text[:30]} is not a finite number")
     return value
 
 

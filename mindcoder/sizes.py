@@ -11,7 +11,7 @@ def parse_bytes(text: str) -> int:
     """Parse ``5GB``, ``500MB``, or a number of bytes with at least five digits: ``64`` is a forgotten unit.
 
     Raises:
-        ValueError: it is no size.
+        ValueError: it is not a size.
     """
     match = re.fullmatch(r"(\d+)\s*([KMG]?)(B?)", text.upper())
     if match is None or int(match[1]) == 0 or not (match[2] or match[3] or len(match[1]) > 4):

@@ -30,13 +30,13 @@ def test_reads_what_is_well_formed(tmp_path):
         (b"", "a.json:1: bad JSON: Expecting value"),
         (b'{"a": 1,\n "b" 2}', "a.json:2: bad JSON: Expecting ':' delimiter"),
         (b'{"a": 1, "a": 2}', "the key 'a' occurs twice"),
-        (b'{"a": NaN}', "NaN is no finite number"),
-        (b'{"a": -Infinity}', "-Infinity is no finite number"),
-        (b'{"a": 1e999}', "1e999 is no finite number"),
+        (b'{"a": NaN}', "NaN is not a finite number"),
+        (b'{"a": -Infinity}', "-Infinity is not a finite number"),
+        (b'{"a": 1e999}', "1e999 is not a finite number"),
         (b'{"a": ' + b"1" * 5000 + b"}", "a number of more than 4300 digits"),
         (b"[" * 100_000, "nested more than 64 deep"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "nested more than 64 deep"),
-        (b'{"a": 1}\n\xff', "a.json:2: is no UTF-8 text: invalid start byte (byte 9)"),
+        (b'{"a": 1}\n\xff', "a.json:2: is not UTF-8 text: invalid start byte (byte 9)"),
         ('{"a": 1}'.encode("utf-16"), "is UTF-16, expected UTF-8"),
         (b"[1]", "holds a list, expected an object"),
         (b"null", "holds null, expected an object"),
@@ -53,8 +53,8 @@ def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert said(read_text, tmp_path / "none").endswith("no such file")
     assert said(read_text, tmp_path).endswith("is a folder, a file is expected")
-    assert said(read_text, tmp_path / "pipe").endswith("is no regular file")
-    assert said(read_text, "/dev/zero").endswith("is no regular file")
+    assert said(read_text, tmp_path / "pipe").endswith("is not a regular file")
+    assert said(read_text, "/dev/zero").endswith("is not a regular file")
     assert said(read_text, "a\0b").endswith("null byte")
     (tmp_path / "loop").symlink_to("loop")
     assert "symbolic links" in said(read_text, tmp_path / "loop")

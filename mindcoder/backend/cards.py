@@ -27,7 +27,7 @@ def visible_cards(environment: Mapping[str, str], root: Path = Path("/")) -> lis
     """Logical ids of the cards that a process may use.
 
     CANN counts the cards of a machine or container from 0, whatever their nodes are called, and reads
-    ASCEND_RT_VISIBLE_DEVICES up to the first thing that is no such id (hiascend.com, CANN 9.0.0, environment
+    ASCEND_RT_VISIBLE_DEVICES up to the first entry that is not such an id (hiascend.com, CANN 9.0.0, environment
     variables, ASCEND_RT_VISIBLE_DEVICES).
     """
     count = len(device_nodes(root))

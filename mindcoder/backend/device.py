@@ -116,7 +116,7 @@ def resolve_dtype(name: str):
     `mindcoder.backend.operators.matrix_product` rounds to bfloat16 there.
 
     Raises:
-        ValueError: for a name that is no float dtype of ours.
+        ValueError: the name is not one of our float dtypes.
     """
     import mindspore as ms
 

@@ -1,7 +1,7 @@
 """The operator of `mindcoder/native` that does the work of a whole step of generation.
 
 One operator does the work of a step, because a decode step of small operators spends its time between them: a
-MindSpore operator costs 7 us alone and 35 us beside a team of threads, and a layer of them has dozens.
+MindSpore operator costs 7 us alone and 35 us while worker threads are busy, and a layer of them has dozens.
 """
 
 from __future__ import annotations

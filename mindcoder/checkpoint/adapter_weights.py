@@ -210,7 +210,7 @@ def find_adapter(path: Path) -> AdapterReader:
     """
     found = PeftAdapter.at(path) or RunAdapter.of(find_checkpoint(path))
     if found is None:
-        raise UserError("is no adapter: neither a LoRA run nor a PEFT folder", path)
+        raise UserError("is not an adapter: neither a LoRA run nor a PEFT folder", path)
     return found
 
 

@@ -133,7 +133,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
     """
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError("is no weight index: weight_map is missing, or no object of tensor -> file", index)
+        raise UserError("is not a weight index: weight_map is missing, or is not an object of tensor -> file", index)
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
             raise UserError(f"weight_map: {tensor[:60]!r} lies in {name!r:.60}, expected the name of a file", index)
@@ -155,7 +155,7 @@ def read_config(file: Path) -> tuple[dict[str, Any], TransformerConfig]:
         UserError: it is missing, is not JSON, or describes an unsupported model.
     """
     if not file_there(file):
-        raise UserError("is no Hugging Face folder: config.json is missing", file.parent)
+        raise UserError("is not a Hugging Face folder: config.json is missing", file.parent)
     values = read_json_object(file, CONFIG_LIMIT)
     return values, config_of(values, file)
 

@@ -44,7 +44,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """
     file = folder / MANIFEST_FILE
     if not file.is_file():
-        raise UserError("is no whole checkpoint: manifest.json is missing", folder)
+        raise UserError("is not a complete checkpoint: manifest.json is missing", folder)
     values = read_json_object(file, LIMIT)
     if values.get("version") != 1:
         raise UserError(f"version: expected 1, found {values.get('version')!r}", file)
@@ -144,7 +144,7 @@ def check_tensors(
 
 def _entry(name: str, described: Any, file: Path) -> Entry:
     if not PLAIN_NAME.fullmatch(name):
-        raise UserError(f"files: {name[:60]!r} is no name of a file in this folder", file)
+        raise UserError(f"files: {name[:60]!r} is not the name of a file in this folder", file)
     if not isinstance(described, dict):
         raise UserError(f"files.{name}: expected an object, found {json_kind(described)}", file)
     nbytes, sha256 = described.get("bytes"), described.get("sha256")

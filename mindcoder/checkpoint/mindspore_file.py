@@ -57,7 +57,7 @@ def list_mindspore(file: Path) -> dict[str, StoredTensor]:
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", file) from None
     except (ValueError, IndexError) as error:
-        raise UserError(f"is no whole MindSpore checkpoint: {error}", file) from None
+        raise UserError(f"is not a valid MindSpore checkpoint: {error}", file) from None
     if not tensors:
         raise UserError("is not a MindSpore checkpoint: it has no tensors", file)
     for tensor in tensors.values():

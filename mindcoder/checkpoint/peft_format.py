@@ -118,7 +118,7 @@ def _read_pairs(file: Path) -> dict[str, dict[str, np.ndarray]]:
     for name, tensor in list_safetensors(file).items():
         match = LORA_TENSOR.fullmatch(name)
         if match is None:
-            raise UserError(f"holds {name}, which is no LoRA matrix of a linear layer", file)
+            raise UserError(f"holds {name}, which is not a LoRA matrix of a linear layer", file)
         if tensor.dtype not in FLOAT_DTYPES:
             raise UserError(f"{name} has dtype {tensor.dtype}, expected one of {', '.join(FLOAT_DTYPES)}", file)
         pair = pairs.setdefault(match[1], {})

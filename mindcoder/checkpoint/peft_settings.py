@@ -141,7 +141,9 @@ def check_known(values: Mapping[str, Any], read: tuple[str, ...]) -> None:
     """
     if values.get("task_type") not in (None, TEXT_GENERATION):
         found = shown(values["task_type"])
-        raise ValueError(f"task_type: expected {TEXT_GENERATION}, found {found}: the adapter is no language model's")
+        raise ValueError(
+            f"task_type: expected {TEXT_GENERATION}, found {found}: the adapter is not for a language model"
+        )
     for name, (fits, expected) in HARMLESS_VALUES.items():
         if name in values and not fits(values[name]):
             raise ValueError(f"{name}: expected {expected}, found {shown(values[name])}")
@@ -205,7 +207,7 @@ def _patterns(values: Mapping[str, Any], name: str) -> dict[str, Any]:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ValueError(f"{name}: {shown(pattern)} is no regular expression: {error}") from None
+            raise ValueError(f"{name}: {shown(pattern)} is not a regular expression: {error}") from None
         repeats = len(re.findall(r"[*+{]", pattern))
         if len(pattern) > LONGEST_PATTERN or repeats > MOST_REPEATS or re.search(r"\)[*+{]", pattern):
             raise ValueError(f"{name}: {shown(pattern)} is too intricate for a pattern of module names")

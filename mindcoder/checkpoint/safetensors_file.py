@@ -62,7 +62,7 @@ def list_safetensors(file: Path) -> dict[str, StoredTensor]:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"is no whole safetensors file: {single_line(str(error), 200)}", file) from None
+        raise UserError(f"is not a valid safetensors file: {single_line(str(error), 200)}", file) from None
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
@@ -86,7 +86,7 @@ def read_metadata(file: Path) -> dict[str, str]:
         with safe_open(file, framework="numpy") as stream:
             return stream.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"is no whole safetensors file: {single_line(str(error), 200)}", file) from None
+        raise UserError(f"is not a valid safetensors file: {single_line(str(error), 200)}", file) from None
 
 
 def split_shards(plans: Sequence[Tensor], max_shard_bytes: int) -> list[list[Tensor]]:

@@ -53,7 +53,7 @@ def _check_present(target: Path, named: Path, is_file: bool, overwrite: bool) ->
     if not target.is_dir() and not is_file:
         raise UserError("is a file; a folder is to be written", named)
     if is_file and not target.is_file():
-        raise UserError("is no regular file; it is not replaced", named)
+        raise UserError("is not a regular file; it is not replaced", named)
     if target.is_dir() and not any((target / name).is_file() for name in MODEL_FILES):
         raise UserError("holds something else than a model; it is not replaced", named)
 

@@ -74,7 +74,7 @@ def _check_stored(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             packed = next((item.filename for item in archive.infolist() if item.compress_type != 0), None)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"is no whole file of PyTorch: {single_line(str(error), 200)}", file) from None
+        raise UserError(f"is not a valid PyTorch file: {single_line(str(error), 200)}", file) from None
     if packed is not None:
         raise UserError(f"member {packed[:60]!r} is compressed, which PyTorch's files are not", file)
 
@@ -95,7 +95,7 @@ def _load_old_format(file: Path, torch: Any) -> dict[str, StoredTensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"is no whole file of PyTorch: {single_line(str(error), 200)}", file) from None
+        raise UserError(f"is not a valid PyTorch file: {single_line(str(error), 200)}", file) from None
     if isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     tensors = {}

@@ -65,7 +65,7 @@ def export_verb(arguments: argparse.Namespace) -> int:
     check_verify_flag(arguments)
     adapter = RunAdapter.of(find_checkpoint(arguments.adapter))
     if adapter is None:
-        raise UserError("is no LoRA run", arguments.adapter)
+        raise UserError("is not a LoRA run", arguments.adapter)
     config = open_weights(arguments.base or adapter.base).config
     made = adapter.text_format()
     target = Path(arguments.target)

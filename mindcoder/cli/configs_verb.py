@@ -120,7 +120,7 @@ def _copy(given: str, target: Path, overwrite: bool) -> None:
     bases = [name] if is_part(name) or BASE not in own else own[BASE]
     rest = {} if bases == [name] else {key: value for key, value in own.items() if key != BASE}
     text = (
-        f"# Begun with `mindcoder configs cp {name}`; `mindcoder configs show {target}` prints it with all keys.\n"
+        f"# Created with `mindcoder configs cp {name}`; `mindcoder configs show {target}` prints it with all keys.\n"
         f"{BASE}: {scalar(bases)}  # {BASE_TEXT}\n{as_yaml(rest, read_recipe(given).data) if rest else ''}"
     )
     target.parent.mkdir(parents=True, exist_ok=True)

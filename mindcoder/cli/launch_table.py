@@ -106,7 +106,7 @@ def _table_of_this_machine(
             "--devices" if arguments.devices is not None else "--world_size",
         )
     what = f"cards {_listed(chosen)}" if on_ascend else f"{len(chosen)} processes on this machine"
-    say(f"no rank table: {what}, brought together by MindSpore's scheduler")
+    say(f"no rank table: {what}, coordinated by MindSpore's scheduler")
     return make_table(OWN_HOST, chosen, [""] * len(chosen))
 
 

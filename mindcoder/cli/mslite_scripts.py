@@ -52,7 +52,7 @@ def inference_mslite_script(prog: str) -> int:
     from mindcoder.locations import is_exported
 
     if not is_exported(Path(arguments.model_path)):
-        raise UserError("is no exported folder: export_wizardcoder_inc.py makes one", arguments.model_path)
+        raise UserError("is not an exported folder: export_wizardcoder_inc.py makes one", arguments.model_path)
     model = load(
         arguments.model_path,
         tokenizer=arguments.tokenizer_path,

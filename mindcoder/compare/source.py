@@ -173,7 +173,7 @@ def load(source: ModelSource, fitting: FittingSource, max_length: int) -> Logits
         max_length: longest text, in tokens.
 
     Raises:
-        UserError: the weights are damaged, or a learned prefix fills no whole blocks of the cache.
+        UserError: the weights are damaged, or a learned prefix does not fill whole blocks of the cache.
     """
     decoder = Decoder(fitting.network, empty=True)
     log.info("weights from %s", load_weights(decoder, fitting.weights).describe())

@@ -123,7 +123,7 @@ def _reason(path: KeyPath, field: FieldInfo, value: Any, config: RunConfig, devi
     model = config.model.settings
     if path[-2:-1] == ("pet_config",) and path[-1] != "pet_type" and model.pet_config is not None:
         if not str(path[-1]).startswith(PET_KEYS[model.pet_config.pet_type]):
-            return f"it is no key of {model.pet_config.pet_type}"
+            return f"it is not a key of {model.pet_config.pet_type}"
     if path[-1] in ("pad_token_id", "pad_token") and path[0] == "model" and model.pad_is_outside:
         return f"{value} is the first id outside the vocabulary, so no token is padding"
     return None

@@ -74,7 +74,7 @@ def read_configuration(
 
 
 def _leaves(keys: Mapping[str, Any], where: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and value of every key that is no section; paths become text."""
+    """Path and value of every key that is not a section; paths become text."""
     for name, value in keys.items():
         if not isinstance(name, str) or not name:
             raise UserError(f"expected names of keys, found {name!r}", where)

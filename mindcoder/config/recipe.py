@@ -28,7 +28,7 @@ def read_recipe(file: str | Path) -> YamlSource:
     """Read a file or a shipped configuration and all its bases.
 
     Raises:
-        UserError: a file is missing or is not YAML; a base is unknown or leads in a circle. Names file and line.
+        UserError: a file is missing or is not YAML; a base is unknown or circular. Names file and line.
     """
     return _Reader().read(find_config(file), ())
 
@@ -76,7 +76,7 @@ class _Reader:
         for name, found, location in bases:
             if any(_same(found, before) for before in trail):
                 names = " → ".join(_title(item) for item in (*trail, found))
-                raise UserError(f"base {name!r} leads in a circle: {names}", *location)
+                raise UserError(f"base {name!r} is circular: {names}", *location)
             part = self.read(found, trail)
             _join(joined, part)
             files += [file for file in part.files if file not in files]

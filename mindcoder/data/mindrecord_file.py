@@ -159,7 +159,7 @@ def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
 def _missing(path: Path) -> str:
     if path.is_symlink() and not path.exists():
         return f"is a link to {os.readlink(path)}, which is not there"
-    return "is no regular file" if path.exists() else "no such MindRecord file or folder"
+    return "is not a regular file" if path.exists() else "no such MindRecord file or folder"
 
 
 def dataset_format(location: str) -> TextFormat:

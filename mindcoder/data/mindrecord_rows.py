@@ -18,7 +18,7 @@ def readable(location: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, TypeError, OSError) as error:  # all of these are raised for unreadable files
-        raise UserError(f"is no readable MindRecord: {_reason(error)}", location) from None
+        raise UserError(f"is not a readable MindRecord: {_reason(error)}", location) from None
 
 
 def count_rows(files: Sequence[str], location: str) -> int:

@@ -62,7 +62,7 @@ def own_or(tokenizer: CodeTokenizer | None, otherwise: str) -> str:
 
 
 def end_ids(tokenizer: CodeTokenizer) -> frozenset[int]:
-    """The token that ends an answer in the model's own template, such as ``<|im_end|>``; none if it is no token.
+    """The token that ends an answer in the model's own template, such as ``<|im_end|>``; none if it is not a token.
 
     Raises:
         UserError: the template is damaged or refuses a conversation.

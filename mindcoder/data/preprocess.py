@@ -121,7 +121,7 @@ class Statistics:
         return reasons(self.rejects)
 
 
-NO_PAIR = "is no pair (chosen, rejected), and --pairs takes nothing else; leave --pairs out for this file"
+NO_PAIR = "is not a pair (chosen, rejected), and --pairs takes nothing else; leave --pairs out for this file"
 A_PAIR = (
     "is a pair of answers (chosen, rejected), for preference tuning: preprocess this file by itself with --pairs, or "
     "name the other files only"

@@ -109,7 +109,7 @@ def cann_row(host: Host) -> Row:
             return Row("CANN", "problem", f"installed in {unset[0]}, but ASCEND_HOME_PATH is not set", advice)
         return Row("CANN", "problem", "none (no ASCEND_HOME_PATH)", f"install CANN {CANN}: {WHERE_TO_GET}")
     if not os.path.isdir(home):  # Path's own raises for a name that is too long
-        return Row("CANN", "problem", f"ASCEND_HOME_PATH is {home}, which is no folder", "source CANN's set_env.sh")
+        return Row("CANN", "problem", f"ASCEND_HOME_PATH is {home}, which is not a folder", "source CANN's set_env.sh")
     try:
         version, file = _cann_version(host, home)
     except UserError as error:

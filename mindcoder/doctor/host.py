@@ -70,7 +70,7 @@ class Host:
         """A small text file, or its beginning; None where there is none that can be read.
 
         Raises:
-            UserError: what is there is no regular file, may not be read, or is much too long for a version file.
+            UserError: it is not a regular file, may not be read, or is much too long for a version file.
         """
         if not os.path.lexists(path):
             return None

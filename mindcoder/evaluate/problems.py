@@ -104,9 +104,9 @@ def read_problems(file: Path, task: Task, split: str = "test") -> list[Problem]:
                 problems.append(make(record))
         except KeyError as error:
             there = single_line(", ".join(record), 100)
-            raise UserError(f"is no {task} file: no {error} in a record with {there}", file, line) from None
+            raise UserError(f"is not in {task} format: no {error} in a record with {there}", file, line) from None
         except (TypeError, ValueError) as error:
-            raise UserError(f"is no {task} file: {single_line(str(error), 200)}", file, line) from None
+            raise UserError(f"is not in {task} format: {single_line(str(error), 200)}", file, line) from None
     if not problems:
         raise UserError(f"holds no problem of {task}, split {split}", file)
     names = [problem.task_id for problem in problems]
@@ -152,7 +152,7 @@ def _text(record: Mapping[str, Any], *names: str) -> str:
 def _texts(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = record[name]
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"{name} is no list of texts")
+        raise TypeError(f"{name} is not a list of strings")
     return tuple(value)
 
 
@@ -186,7 +186,7 @@ def _mbpp(record: Mapping[str, Any]) -> Problem:
 def _humaneval(record: Mapping[str, Any]) -> Problem:
     entry = _text(record, "entry_point")
     if not entry.isidentifier():
-        raise ValueError(f"entry_point {entry!r} is no name")
+        raise ValueError(f"entry_point {entry!r} is not an identifier")
     tests = f"{_text(record, 'test')}\ncheck({entry})"
     solution = _text(record, "canonical_solution")
     return Problem(_text(record, "task_id"), _text(record, "prompt"), tests, solution, (), entry)

@@ -92,7 +92,7 @@ def _check_count(name: str, value: object, low: int, high: int) -> None:
 
 
 def _check_number(name: str, value: object, low: float, high: float, includes_low: bool) -> None:
-    """Refuse what is no finite number between bounds; tiny ones overflow when a float32 is divided by them."""
+    """Refuse what is not a finite number between bounds; tiny ones overflow when a float32 is divided by them."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     fits = is_number and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
     if not fits or (value == low and not includes_low) or 0 < abs(value) < 2.0**-126:  # type: ignore[arg-type]

@@ -200,9 +200,9 @@ class Chat:
             messages = [Message(item["role"], str(item["content"])) for item in content["messages"]]
             system = str(content.get("system", ""))
         except (KeyError, TypeError):
-            raise UserError("is no saved conversation", file) from None
+            raise UserError("is not a saved conversation", file) from None
         if [message.role for message in messages] != ["user", "assistant"] * (len(messages) // 2):
-            raise UserError("is no saved conversation: user and assistant do not take turns", file)
+            raise UserError("is not a saved conversation: user and assistant do not take turns", file)
         self.messages, self.system = messages, system
 
 

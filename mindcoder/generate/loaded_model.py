@@ -203,7 +203,7 @@ class Model:
             An `Answer`; with ``stream`` an iterator of pieces of text.
 
         Raises:
-            UserError: the messages are no conversation that ends with a question, they are too long, or an option is
+            UserError: the messages are not a conversation that ends with a question, they are too long, or an option is
                 out of bounds.
         """
         wanted = AnswerOptions(**options)
@@ -217,7 +217,7 @@ class Model:
             tools: see `chat`.
 
         Raises:
-            UserError: the messages are no conversation that ends with a question.
+            UserError: the messages are not a conversation that ends with a question.
         """
         fields = Fields({})
         try:
@@ -280,7 +280,7 @@ class Model:
         """Token ids of a prompt, checked.
 
         Raises:
-            UserError: it is empty, too long, or no prompt.
+            UserError: it is empty, too long, or not a prompt.
         """
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)

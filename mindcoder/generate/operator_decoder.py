@@ -20,11 +20,11 @@ class OperatorDecoder(nn.Cell):
     Padding writes to the scratch block, which no table names.
 
     Steps of one token per sequence read the cache through its block tables with `PagedAttention`: on Ascend in float16
-    and bfloat16, on CPU always. For several tokens per sequence
-    aclnnFusedInferAttentionScore wants blocks of 128 tokens, so a prompt's chunk attends to the gathered cache, as
-    float32 always does. PagedAttention and ReshapeAndCache of MindSpore 2.9 are no alternative: without the internal
-    kernels of ``infer_boost`` there is no such function in CANN's releases, and the latter refuses float32;
-    aclnnInplaceIndexCopy writes the cache in every dtype.
+    and bfloat16, on CPU always. For several tokens per sequence aclnnFusedInferAttentionScore requires blocks of 128
+    tokens, so chunks of a prompt attend to the gathered cache, as float32 always does. PagedAttention and
+    ReshapeAndCache of MindSpore 2.9 are not an alternative: without the internal kernels of ``infer_boost`` there is
+    no such function in CANN's releases, and the latter refuses float32; aclnnInplaceIndexCopy writes the cache in
+    every dtype.
 
     Args:
         decoder: the network, a pipeline stage or a shard of it; its cells know their adapters.
@@ -144,7 +144,7 @@ class OperatorDecoder(nn.Cell):
         return layer.attention.output(self.paged(query, keys, values, window, lengths, block_tables))
 
     def attend_gathered(self, index: int, normed: Tensor, step: tuple) -> Tensor:
-        """The same for any grid: the sequences' keys and values are brought together first."""
+        """The same for any grid: the sequences' keys and values are gathered first."""
         cos_sin, slots, block_tables, _, mask = step
         batch = block_tables.shape[0]
         keys, values = self.sequences(index, slots, batch)

@@ -1,4 +1,4 @@
-"""Which way of computing a step with a paged cache this device and network take."""
+"""Chooses the implementation of a paged decoder's step for a device and a network."""
 
 from __future__ import annotations
 

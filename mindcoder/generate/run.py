@@ -70,7 +70,7 @@ def read_prompts(data: str, template: str, tokenizer: CodeTokenizer | None = Non
         tokenizer: with the model's own chat template, if that is the template.
 
     Raises:
-        UserError: the file is empty or no regular file, a line is no prompt, or the template refuses it.
+        UserError: the file is empty or not a regular file, a line is not a prompt, or the template refuses it.
     """
     path = Path(data)
     if not os.path.lexists(path):  # whatever is there is read, or refused by `read_text`

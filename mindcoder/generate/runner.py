@@ -61,7 +61,7 @@ class Runner:
     count it.
 
     Raises:
-        UserError: the prefix fills no whole blocks.
+        UserError: the prefix does not fill whole blocks.
     """
 
     def __init__(
@@ -85,7 +85,9 @@ class Runner:
         self.wanted, self.bank = wanted, bank
         self.prefix = decoder.prefix_length
         if self.prefix % block_size:
-            raise UserError(f"the prefix of {self.prefix} tokens is no multiple of the cache's block_size {block_size}")
+            raise UserError(
+                f"the prefix of {self.prefix} tokens is not a multiple of the cache's block_size {block_size}"
+            )
         self.prefix_blocks = list(range(blocks, blocks + self.prefix // block_size))
         self.blocks_per_row = -(-(max_length + self.prefix) // block_size)
         self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, bank)

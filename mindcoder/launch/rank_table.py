@@ -144,7 +144,7 @@ def read_rank_table(file: str | Path, is_part: bool = False) -> RankTable:
         raise UserError("no such rank table; tools/hccl_tools.py makes one", path)
     whole = Fields(path, "", read_json_object(path, TABLE_LIMIT))
     if not whole.has("server_list") and not whole.has("group_list"):
-        raise whole.fail("server_list", "is missing: this is no rank table, expected a server_list or a group_list")
+        raise whole.fail("server_list", "is missing: this is not a rank table, expected a server_list or a group_list")
     status = whole.text("status", f'"{COMPLETED}"')
     if status != COMPLETED:
         raise whole.fail("status", f"is {status!r}, expected '{COMPLETED}': the platform has not filled the table yet")

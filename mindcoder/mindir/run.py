@@ -142,7 +142,7 @@ def _source(request: ExportRequest) -> ModelSource:
     elif is_adapter(path_of(request.adapter, "adapter")):
         source = open_source(request.adapter, request.source)
     else:
-        raise UserError("is no adapter: neither a LoRA run nor a PEFT folder", request.adapter)
+        raise UserError("is not an adapter: neither a LoRA run nor a PEFT folder", request.adapter)
     if source.weights.prefix is not None:
         raise UserError("is a prefix, which cannot be exported; chat and serve take it as it is", source.location)
     if not source.is_described:

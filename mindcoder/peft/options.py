@@ -118,7 +118,7 @@ def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[st
                 if _matches(options.target_modules, names) and not _matches(options.exclude_layers, names):
                     found.append(in_layer(layer, module))
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from None
+        raise ValueError(f"is not a regular expression: {error}") from None
     if not found:
         known = ", ".join(f"{names[0]} ({names[-1]})" for names in (
             list(spellings(0, module, config)) for module in config.linear_shapes()

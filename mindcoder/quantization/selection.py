@@ -14,7 +14,7 @@ from mindcoder.families.parameter_names import ParameterName
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TOKEN_TABLES, TransformerConfig
 
-HEAD = "lm_head"  # in all families of transformers; a tied one is no tensor of its own
+HEAD = "lm_head"  # in all families of transformers; a tied one is not a tensor of its own
 ALWAYS = "embedding or head"
 AUTO = "auto:"  # before the largest relative error of a layer's output
 
@@ -60,7 +60,7 @@ def split_fallback(given: Sequence[str]) -> tuple[list[str], float | None]:
     """Regular expressions, and the largest error of ``auto:0.02``; None without.
 
     Raises:
-        UserError: it is no number above 0, or there are several.
+        UserError: it is not a number above 0, or there are several.
     """
     limits = [item for item in given if item.startswith(AUTO)]
     if not limits:
@@ -87,7 +87,7 @@ def select(
         path: of the model, for messages.
 
     Raises:
-        UserError: a pattern is no regular expression or matches nothing, nothing is left, or groups do not divide a
+        UserError: a pattern is not a regular expression or matches nothing, nothing is left, or groups do not divide a
             layer's inputs.
     """
     linears, tables = _matrices(config)
@@ -141,7 +141,7 @@ def _matching(pattern: str, modules: Sequence[str]) -> list[str]:
     try:
         return [module for module in modules if re.fullmatch(pattern, module)]
     except re.error as error:
-        raise UserError(f"--fallback {pattern}: is no regular expression: {error}") from None
+        raise UserError(f"--fallback {pattern}: is not a regular expression: {error}") from None
 
 
 def _kinds(modules: Sequence[str]) -> list[str]:

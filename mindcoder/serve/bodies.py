@@ -87,7 +87,7 @@ def _check_names(body: bytes) -> None:
         return found
 
     def constant(name: str) -> None:
-        raise Refused(400, f"the body is not JSON: {name} is no value")
+        raise Refused(400, f"the body is not JSON: {name} is not a JSON value")
 
     try:
         json.loads(body, object_pairs_hook=once, parse_constant=constant)

@@ -44,7 +44,7 @@ def read_sentencepiece(file: Path) -> Tokenizer:
         SentencePieceProcessor(model_proto=data)
         proto.ParseFromString(data)
     except Exception as error:
-        raise UserError(f"is no SentencePiece model: {single_line(str(error), 200)}", file) from None
+        raise UserError(f"is not a SentencePiece model: {single_line(str(error), 200)}", file) from None
     if proto.trainer_spec.model_type != BPE:
         raise UserError("is a SentencePiece model of another kind than BPE, which Llama uses", file)
     _check_pieces(proto, file)

@@ -163,7 +163,7 @@ def compare(state: Mapping[str, Any], now: Identity, allowed: Collection[str], f
 
 
 def _differences(before: Any, now: Mapping[str, Any]) -> list[str]:
-    """``key old → new`` of keys that both have; a key that one version does not know is no difference."""
+    """``key old → new`` of keys that both have; a key that one version does not know is not a difference."""
     if not isinstance(before, Mapping):
         return []
     found = []

@@ -58,7 +58,7 @@ def original_case(arguments: argparse.Namespace) -> Case:
     from transformers import AutoConfig, AutoTokenizer
 
     if not Path(arguments.path, "config.json").is_file():
-        raise UserError("is no Hugging Face folder", arguments.path)
+        raise UserError("is not a Hugging Face folder", arguments.path)
     context = getattr(AutoConfig.from_pretrained(arguments.path), "max_position_embeddings", None)
     length = fit_length("--seq_length", arguments.seq_length, SEQ_LENGTH, context)
     try:
@@ -84,7 +84,7 @@ def load(arguments: argparse.Namespace):
         with torch.device(arguments.device):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     elif arguments.path is None or not Path(arguments.path, "config.json").is_file():
-        raise UserError("is no Hugging Face folder; name one, or --random", arguments.path)
+        raise UserError("is not a Hugging Face folder; name one, or --random", arguments.path)
     else:
         model = AutoModelForCausalLM.from_pretrained(arguments.path, dtype=dtype).to(arguments.device)
     return model.eval()

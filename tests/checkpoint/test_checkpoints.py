@@ -123,7 +123,7 @@ class Malice:
 @pytest.mark.parametrize(
     "name, content, expected",
     [
-        ("model.safetensors", b"<!DOCTYPE html><html>not found</html>", "is no whole safetensors file"),
+        ("model.safetensors", b"<!DOCTYPE html><html>not found</html>", "is not a valid safetensors file"),
         ("pytorch_model.bin", b"<!DOCTYPE html><html>not found</html>", "cannot be read safely as PyTorch weights"),
         ("pytorch_model.bin", pickle.dumps({"w": Malice()}), "cannot be read safely as PyTorch weights"),
         (
@@ -149,7 +149,7 @@ def test_a_truncated_file_and_another_family_are_refused(tmp_path, hf_folder):
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
-    with pytest.raises(UserError, match="is no whole safetensors file"):
+    with pytest.raises(UserError, match="is not a valid safetensors file"):
         read_parameters(tmp_path, decoder.config)
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     with pytest.raises(UserError, match="model_type 'bert' is not one of gpt_bigcode"):

@@ -186,7 +186,7 @@ def test_damaged_sources_are_refused_and_nothing_is_written(damage, tmp_path):
     shards = sorted((tmp_path / "hf").glob("*.safetensors"))
     if damage == "truncated":
         shards[1].write_bytes(shards[1].read_bytes()[:-10])
-        expected = f"{shards[1].name}: is no whole safetensors file"
+        expected = f"{shards[1].name}: is not a valid safetensors file"
     elif damage in ("html", "code"):
         to_bin(tmp_path / "hf")
         first = sorted((tmp_path / "hf").glob("*.bin"))[0]
@@ -217,7 +217,7 @@ def test_a_damaged_ckpt_and_a_foreign_one_are_refused(tmp_path):
     with pytest.raises(UserError, match="a.ckpt: holds no WizardCoder or Llama of MindFormers: its first tensor is w"):
         run(tmp_path / "a.ckpt", tmp_path / "out")
     (tmp_path / "a.ckpt").write_bytes((tmp_path / "a.ckpt").read_bytes()[:-4])
-    with pytest.raises(UserError, match="a.ckpt: is no whole MindSpore checkpoint"):
+    with pytest.raises(UserError, match="a.ckpt: is not a valid MindSpore checkpoint"):
         run(tmp_path / "a.ckpt", tmp_path / "out")
     random_model("starcoder2").save_pretrained(tmp_path / "hf")
     with pytest.raises(UserError, match="naming of MindFormers is for gpt_bigcode and llama, not starcoder2"):

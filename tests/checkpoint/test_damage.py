@@ -151,7 +151,7 @@ def test_no_file_where_one_is_expected(kind, name, intact, tmp_path):
     refused(folder, file)
     file.unlink()
     os.mkfifo(file)
-    assert "is no regular file" in refused(folder, file)
+    assert "is not a regular file" in refused(folder, file)
     file.unlink()
     if name.endswith((".json", ".txt", ".model")):
         with open(file, "wb") as stream:
@@ -193,15 +193,15 @@ def test_a_header_that_lies(intact, tmp_path):
     header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
     name = "model.norm.weight"
     for change, expected in (
-        ({"dtype": "F8_E4M3"}, "is no whole safetensors file"),
-        ({"dtype": "F64"}, "is no whole safetensors file"),
-        ({"dtype": "Q4"}, "is no whole safetensors file"),
-        ({"shape": [2**40, 48]}, "is no whole safetensors file"),
-        ({"shape": [-48]}, "is no whole safetensors file"),
+        ({"dtype": "F8_E4M3"}, "is not a valid safetensors file"),
+        ({"dtype": "F64"}, "is not a valid safetensors file"),
+        ({"dtype": "Q4"}, "is not a valid safetensors file"),
+        ({"shape": [2**40, 48]}, "is not a valid safetensors file"),
+        ({"shape": [-48]}, "is not a valid safetensors file"),
         ({"shape": [48, 1]}, r"model.norm|final_norm.weight \[48, 1\] instead of \[48\]"),
-        ({"data_offsets": [0, 2**62]}, "is no whole safetensors file"),
-        ({"data_offsets": [0, 192]}, "is no whole safetensors file"),
-        ({"shape": [[48]]}, "is no whole safetensors file"),
+        ({"data_offsets": [0, 2**62]}, "is not a valid safetensors file"),
+        ({"data_offsets": [0, 192]}, "is not a valid safetensors file"),
+        ({"shape": [[48]]}, "is not a valid safetensors file"),
     ):
         text = json.dumps({**header, name: {**header[name], **change}}).encode()
         file.write_bytes(len(text).to_bytes(8, "little") + text + data)
@@ -209,7 +209,7 @@ def test_a_header_that_lies(intact, tmp_path):
             read(folder)
     for claimed in (2**63 - 1, 10**9, 0, 5):
         file.write_bytes(claimed.to_bytes(8, "little") + whole[8:])
-        assert "is no whole safetensors file" in refused(folder, file)
+        assert "is not a valid safetensors file" in refused(folder, file)
 
 
 @pytest.mark.parametrize("values", [
@@ -239,7 +239,7 @@ def changed(intact, kind, name, tmp_path, change):
     ({"lora_alpha": [8]}, "lora_alpha: expected"), ({"use_rslora": "yes"}, "use_rslora: expected true or false"),
     ({"use_dora": 1}, "use_dora: expected true or false"), ({"use_dora": True}, "lacks its magnitudes"),
     ({"alpha_pattern": [1]}, "alpha_pattern: expected an object"), ({"alpha_pattern": {"q": None}}, "alpha_pattern.q"),
-    ({"rank_pattern": {"up_proj": 0}}, "rank_pattern.up_proj"), ({"rank_pattern": {"(": 2}}, "no regular expression"),
+    ({"rank_pattern": {"up_proj": 0}}, "rank_pattern.up_proj"), ({"rank_pattern": {"(": 2}}, "not a regular exp"),
     ({"lora_alpha": 1e308}, r"lora_alpha: .* at most 1e\+06"), ({"lora_alpha": 10**400}, "lora_alpha: expected"),
     ({"rank_pattern": {".*" * 20 + "z": 4}}, "too intricate"), ({"init_lora_weights": "OLoRA"}, "a changed base model"),
     ({"rank_pattern": {"(a+)+b": 2}}, "too intricate"), ({"peft_type": "LOHA"}, "peft_type 'LOHA': only LORA"),
@@ -289,7 +289,7 @@ def test_matrices_of_an_adapter(intact, tmp_path):
         ({first: np.zeros((4, 48), np.int32)}, "has dtype I32"),
         ({first: np.zeros((4, 47), np.float32)}, "does not fit its base model"),
         ({"base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": whole[first]}, "has no place in"),
-        ({"x": whole[first]}, "holds x, which is no LoRA matrix"),
+        ({"x": whole[first]}, "holds x, which is not a LoRA matrix"),
         ({first.replace(".weight", ".default.weight"): whole[first]}, "twice"),
     ):
         save_file({**whole, **change}, file)

@@ -79,7 +79,7 @@ def shapes(source: Path) -> dict[str, tuple[int, int]]:
 
 
 def gptq(source: Path, target: Path, rng, bits: int, symmetric: bool, version: str, ordered: bool = False):
-    """A folder of GPTQ and the weights that it stands for; ``ordered``: groups of inputs that are no neighbours."""
+    """A folder of GPTQ and the weights that it stands for; ``ordered``: groups of inputs that are not neighbours."""
     made, expected = {}, {}
     for module, shape in shapes(source).items():
         numbers, zeros, scales, expected[module] = integers(rng, shape, bits, symmetric)

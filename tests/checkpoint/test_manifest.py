@@ -119,7 +119,7 @@ def point_outside(manifest):
         (keep_state_only, "lists no model"),
         (lambda m: m["files"].pop("optimizer.safetensors"), "lists no optimizer"),
         (lambda m: m["files"].pop("state.json"), "does not list state.json"),
-        (point_outside, "is no name of a file in this folder"),
+        (point_outside, "is not the name of a file in this folder"),
         (lambda m: m["files"].update({"state.json": 7}), "files.state.json: expected an object, found a number"),
         (lambda m: m["files"]["state.json"].update(bytes=-1), "state.json.bytes: expected a number of bytes"),
         (lambda m: m["files"]["state.json"].update(bytes=10**40), "state.json.bytes: expected a number of bytes"),
@@ -197,7 +197,7 @@ def test_when_every_checkpoint_is_damaged_each_is_named_and_nothing_goes(tmp_pat
     with pytest.raises(UserError) as error:
         newest_checkpoint(tmp_path)
     for reason in (
-        "step_00000005: is no whole checkpoint: manifest.json is missing",
+        "step_00000005: is not a complete checkpoint: manifest.json is missing",
         "step_00000010/optimizer.safetensors: damaged checkpoint: 5 bytes instead of",
         "step_00000015/manifest.json: damaged checkpoint: lists no model",
     ):

@@ -131,7 +131,7 @@ def test_a_base_model_is_named_where_it_is_not_there_and_can_be_given(formats, t
         open_weights(tmp_path / "lost")
     found = open_adapted(tmp_path / "lost", root / "own").parameters()
     assert all(np.array_equal(found[name].read(), values[name]) for name in values)
-    with pytest.raises(UserError, match="is no adapter: neither a LoRA run nor a PEFT folder"):
+    with pytest.raises(UserError, match="is not an adapter: neither a LoRA run nor a PEFT folder"):
         open_adapted(root / "own")
     narrow = replace(open_weights(root / "hf").config, intermediate_size=64)
     with pytest.raises(UserError, match=r"intermediate_size 112 instead of 64"):

@@ -102,7 +102,7 @@ def test_interrupted(capfd):
     ],
 )
 def test_outputs_that_nobody_reads(redirection, code, expected):
-    """A closed descriptor is not given to the next file opened; a full or closed one is no traceback."""
+    """A closed descriptor is not given to the next file opened; a full or closed one causes no traceback."""
     program = (
         "import sys; from mindcoder.cli.guard import guarded\n"
         "def work():\n"

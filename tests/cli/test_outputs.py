@@ -81,7 +81,7 @@ def test_what_is_no_regular_file_is_not_replaced(make, refused, records, prepare
     target = tmp_path / "o.html"
     make(target)
     before = target.lstat()
-    with pytest.raises(UserError, match=r"o.html: is (no regular file|a folder|a link to nowhere)"):
+    with pytest.raises(UserError, match=r"o.html: is (not a regular file|a folder|a link to nowhere)"):
         write_text(target, "x")
     for call in (
         ["data", "dedup", records, target, "--overwrite"],
@@ -90,7 +90,9 @@ def test_what_is_no_regular_file_is_not_replaced(make, refused, records, prepare
         ["report", run_folder, "--output_file", target],
         ["bench", "none", "--output_file", target],
     ):
-        assert refused(*call).split("o.html: ")[1].startswith(("is no regular", "is a folder", "is a link to nowhere"))
+        assert (
+            refused(*call).split("o.html: ")[1].startswith(("is not a regular", "is a folder", "is a link to nowhere"))
+        )
     after = target.lstat()
     assert (after.st_ino, stat.S_IFMT(after.st_mode)) == (before.st_ino, stat.S_IFMT(before.st_mode))
     assert not list(tmp_path.glob(".*tmp-*")) and not list(tmp_path.glob("o.html.*"))
@@ -164,7 +166,7 @@ def test_answers_never_replace_their_prompts(refused, tokenizer_folder, tmp_path
     inside = refused(*call, "--predict_data", prompts, "--output_file", "weights/config.json")
     assert inside.endswith(f"weights/config.json: is a file of {weights}, which is read; it would be overwritten")
     make_pipe(tmp_path / "pipe")
-    assert refused(*call, "--predict_data", prompts, "--output_file", "pipe").endswith("pipe: is no regular file")
+    assert refused(*call, "--predict_data", prompts, "--output_file", "pipe").endswith("pipe: is not a regular file")
     assert prompts.read_text() == "add\n"
 
 
@@ -185,10 +187,10 @@ def test_a_path_of_prompts_is_never_taken_for_a_prompt(tmp_path):
     make_pipe(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("nowhere")
     for path, expected in (
-        (tmp_path / "pipe", "is no regular file"),
+        (tmp_path / "pipe", "is not a regular file"),
         (tmp_path, "is a folder, a file is expected"),
         (tmp_path / "link", "no such file"),
-        (Path("/dev/zero"), "is no regular file"),
+        (Path("/dev/zero"), "is not a regular file"),
     ):
         with pytest.raises(UserError, match=expected):
             read_prompts(str(path), "plain")

@@ -153,7 +153,7 @@ def test_prompts_of_mbpp_have_tabs_and_the_long_tests_shortened(tmp_path):
     (tmp_path / "tabs.jsonl").write_text(json.dumps(text))
     assert "\na\tb\n" in prompt_of(numbered_problems(tmp_path / "tabs.jsonl")[0])
     (tmp_path / "bad.jsonl").write_text('{"task_id": 1}')
-    with pytest.raises(UserError, match=r"bad.jsonl:1: is no mbpp file"):
+    with pytest.raises(UserError, match=r"bad.jsonl:1: is not in mbpp format"):
         numbered_problems(tmp_path / "bad.jsonl")
 
 

@@ -61,7 +61,7 @@ def test_every_ignored_key_says_why():
         (["metric.type=EmF1Metric"], "metric.type has no effect: eval reports loss, perplexity, token accuracy"),
         (
             ["model.model_config.pet_config={pet_type: ptuning2, lora_rank: 4}"],
-            "lora_rank has no effect: it is no key of",
+            "lora_rank has no effect: it is not a key of",
         ),
         (["runner_wrapper.enable_check_overflow=False"], "enable_check_overflow has no effect: gradients are always"),
         (["parallel.auto_pipeline=False", "use_parallel=True"], "parallel.auto_pipeline has no effect: the layout is"),

@@ -66,8 +66,8 @@ def test_a_short_recipe_on_a_shipped_one(tmp_path):
         ({"b": "seed: 1", "a": "base: [b]"}, "a.yaml:1: base: no shipped configuration 'b'; a file is named with its"),
         ({"a": "\nbase: {b: 1}"}, "a.yaml:2: base: expected names such as [models/llama2_7b, methods/lora], found"),
         ({"a": "base: [[b.yaml]]"}, "a.yaml:1: base: expected names"),
-        ({"b": "base: a.yaml", "a": "base: b.yaml"}, "b.yaml:1: base 'a.yaml' leads in a circle: a.yaml → b."),
-        ({"a": "base: [a.yaml]"}, "a.yaml:1: base 'a.yaml' leads in a circle: a.yaml → a.yaml"),
+        ({"b": "base: a.yaml", "a": "base: b.yaml"}, "b.yaml:1: base 'a.yaml' is circular: a.yaml → b."),
+        ({"a": "base: [a.yaml]"}, "a.yaml:1: base 'a.yaml' is circular: a.yaml → a.yaml"),
         ({"b": "seed: 1\nseed: 2", "a": "base: [b.yaml]"}, "b.yaml:2: key 'seed' is given twice"),
         ({"b": "[1]", "a": "base: [b.yaml]"}, "b.yaml:1: expected keys and values at the top"),
         ({"b": "seed: 1\noptimizer:\n  beta3: 1", "a": "base: [b.yaml]"}, "b.yaml:3: unknown key 'optimizer.beta3'"),
@@ -112,7 +112,7 @@ def test_a_file_wins_over_a_shipped_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, configs__wizardcoder__tiny_lora="base: [wizardcoder/tiny_lora]\nseed: 9")
     assert load_config("configs/wizardcoder/tiny_lora.yaml")[0].seed == 9
-    (tmp_path / "wizardcoder" / "tiny_lora").mkdir(parents=True)  # a folder is no configuration
+    (tmp_path / "wizardcoder" / "tiny_lora").mkdir(parents=True)  # a folder is not a configuration
     assert load_config("wizardcoder/tiny_lora")[0].seed == 0
 
 

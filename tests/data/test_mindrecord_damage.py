@@ -97,7 +97,7 @@ def test_a_damaged_file_is_one_line(kind, dataset):
     FILES[kind](dataset)
     for use in (read, lambda file: statistics(str(file))):
         with pytest.raises(
-            UserError, match=r"is no readable MindRecord: \S|its index \(.db\) is not beside it"
+            UserError, match=r"is not a readable MindRecord: \S|its index \(.db\) is not beside it"
         ) as error:
             use(dataset)
         assert str(dataset) in str(error.value) and "\n" not in str(error.value)

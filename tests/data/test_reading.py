@@ -226,7 +226,7 @@ def test_several_patterns_name_each_file_once(tmp_path):
         (tmp_path, "is a folder; name its files"),
         (tmp_path / "link.json", "is a link to .*gone.json, which is not there"),
         (tmp_path / "none*.json", "no such file"),
-        ("/dev/null", "is no regular file"),
+        ("/dev/null", "is not a regular file"),
     ):
         with pytest.raises(UserError, match=reason):
             expand_glob([str(tmp_path / "a.json"), str(pattern)])
@@ -237,7 +237,7 @@ def test_pairs_among_instructions_say_which_file_and_what_to_do(small_tokenizer,
     pairs = jsonl(tmp_path / "b.json", {"instruction": "a", "chosen": "b", "rejected": "c"})
     with pytest.raises(UserError, match=r"b.json:1: record 0: is a pair.*by itself with --pairs, or name the other"):
         preprocess(options(str(tmp_path / "*.json"), tmp_path / "o.mindrecord"), small_tokenizer)
-    with pytest.raises(UserError, match=r"a.json:1: record 0: is no pair.*leave --pairs out"):
+    with pytest.raises(UserError, match=r"a.json:1: record 0: is not a pair.*leave --pairs out"):
         preprocess(options(str(tmp_path / "*.json"), tmp_path / "o.mindrecord", pairs=True), small_tokenizer)
     alone = options(str(pairs), tmp_path / "o.mindrecord", pairs=True, seq_length=512)
     _, statistics = preprocess(alone, small_tokenizer)

@@ -22,14 +22,14 @@ GOOD = b'{"instruction": "a", "output": "b"}'
 
 # name, content, where the error stands, what it says: bad records, which --skip_bad leaves out
 BAD_LINES = [
-    ("not UTF-8", b'{"instruction": "\xff", "output": "b"}', "is no UTF-8 text: invalid start byte (byte 17"),
-    ("cut UTF-8", '{"output": "é'.encode()[:-1], "is no UTF-8 text: invalid continuation byte"),
+    ("not UTF-8", b'{"instruction": "\xff", "output": "b"}', "is not UTF-8 text: invalid start byte (byte 17"),
+    ("cut UTF-8", '{"output": "é'.encode()[:-1], "is not UTF-8 text: invalid continuation byte"),
     ("a NUL byte", b'{"instruction": "a\0", "output": "b"}', "bad JSON: Invalid control character"),
     ("deep", b"[" * 100_000, "JSON nested more than 64 deep"),
     ("deep and closed", b'{"a":' * 5000 + b"1" + b"}" * 5000, "JSON nested more than 64 deep"),
     ("a long number", b'{"id": ' + b"9" * 5000 + b"}", "a number of more than 4300 digits"),
-    ("an endless number", b'{"id": 1e999, "instruction": "a", "output": "b"}', "1e999 is no finite number"),
-    ("not a number", b'{"id": NaN, "instruction": "a", "output": "b"}', "NaN is no finite number"),
+    ("an endless number", b'{"id": 1e999, "instruction": "a", "output": "b"}', "1e999 is not a finite number"),
+    ("not a number", b'{"id": NaN, "instruction": "a", "output": "b"}', "NaN is not a finite number"),
     ("half a surrogate", b'{"instruction": "a", "output": "b\\ud83d"}', "half of a character (a lone surrogate)"),
     ("a key twice", b'{"instruction": "a", "output": "b", "output": "c"}', "the key 'output' occurs twice"),
     ("two objects", GOOD + GOOD, "bad JSON: Extra data at column 36"),
@@ -76,8 +76,8 @@ FILES = [
     ("x.json", '[{"text": "a"}]'.encode("utf-16"), "is UTF-16, expected UTF-8"),
     ("x.csv", b"instruction,output\na,b\n", "is CSV, expected JSON or JSONL"),
     ("x.py", b"x = 1\n\0\0", "x.py:2: holds a NUL byte"),
-    ("x.py", b"x = 1\n\xff", "x.py:2: is no UTF-8 text"),
-    ("x.json", b'[\n{"text": "a"},\n{"text": \xff}]', "x.json:3: is no UTF-8 text"),
+    ("x.py", b"x = 1\n\xff", "x.py:2: is not UTF-8 text"),
+    ("x.json", b'[\n{"text": "a"},\n{"text": \xff}]', "x.json:3: is not UTF-8 text"),
     ("x.json", b'[\n{"text": "a"},\n{"text": }]', "x.json:3: bad JSON"),
     ("x.json", b"[" * 100_000, "JSON nested more than 64 deep"),
     ("x.json", b'[{"text": "a"}', "bad JSON"),
@@ -99,7 +99,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "link.json").symlink_to("gone.json")
     (tmp_path / "folder.json").mkdir()
     for name, reason in (
-        ("pipe.json", "is no regular file"),
+        ("pipe.json", "is not a regular file"),
         ("link.json", "is a link to gone.json, which is not there"),
         ("folder.json", "is a folder"),
         ("none.json", "no such file"),
@@ -186,9 +186,9 @@ def test_whatever_a_record_holds_it_is_read_or_refused(tmp_path):
 def test_a_link_to_a_device_is_no_regular_file(tmp_path):
     for name in ("x.jsonl", "x.mindrecord"):
         (tmp_path / name).symlink_to("/dev/zero")
-    with pytest.raises(UserError, match="x.jsonl: is no regular file"):
+    with pytest.raises(UserError, match="x.jsonl: is not a regular file"):
         expand_glob(tmp_path / "x.jsonl")
-    with pytest.raises(UserError, match="x.mindrecord: is no regular file"):
+    with pytest.raises(UserError, match="x.mindrecord: is not a regular file"):
         find_dataset(str(tmp_path / "x.mindrecord"))
     (tmp_path / "y.jsonl").symlink_to(tmp_path / "none")
     with pytest.raises(UserError, match="is a link to .*none, which is not there"):

@@ -53,7 +53,7 @@ def test_the_file_says_what_was_written(tmp_path):
         ('{"tokenizer": 5}', "tokenizer: expected vocab_size"),
         ('{"tokenizer": {"vocab_size": "5", "sha256": "a"}}', "tokenizer: expected vocab_size"),
         ('{"tokenizer": {"vocab_size": 5}}', "tokenizer: expected vocab_size"),
-        ("\udc80", "is no UTF-8 text"),
+        ("\udc80", "is not UTF-8 text"),
     ],
 )
 def test_a_broken_file_is_one_line(content, expected, tmp_path):

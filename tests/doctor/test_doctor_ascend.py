@@ -78,7 +78,7 @@ def test_no_driver_and_a_pipe_in_its_place(tmp_path):
     file.unlink()
     assert ascend.driver_row(host).status == "problem"
     os.mkfifo(file)
-    assert "is no regular file" in ascend.driver_row(host).found
+    assert "is not a regular file" in ascend.driver_row(host).found
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_cann_that_was_not_set_up_is_found(tmp_path):
     assert row.status == "problem" and row.advice == f"source {tmp_path / CANN}/set_env.sh"
     shutil.rmtree(tmp_path / CANN)
     assert ascend.cann_row(bare).found == "none (no ASCEND_HOME_PATH)"
-    assert "which is no folder" in ascend.cann_row(host).found
+    assert "which is not a folder" in ascend.cann_row(host).found
 
 
 def test_a_hostile_version_of_cann(tmp_path):

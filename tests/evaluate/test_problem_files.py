@@ -20,9 +20,9 @@ def line(record: dict, **changes) -> bytes:
 
 
 BAD_MBPP = {
-    "no tests": (line(MBPP, test_list=[]), "test_list is no list of texts"),
-    "tests as text": (line(MBPP, test_list="assert x"), "test_list is no list of texts"),
-    "numbers as tests": (line(MBPP, test_list=[1]), "test_list is no list of texts"),
+    "no tests": (line(MBPP, test_list=[]), "test_list is not a list of strings"),
+    "tests as text": (line(MBPP, test_list="assert x"), "test_list is not a list of strings"),
+    "numbers as tests": (line(MBPP, test_list=[1]), "test_list is not a list of strings"),
     "text is a list": (line(MBPP, text=["Add."]), "text is a list, expected a text"),
     "code is null": (
         b'{"task_id": 11, "text": "a", "code": null, "test_list": ["x"]}',
@@ -35,7 +35,7 @@ BAD_MBPP = {
     "half a record": (line(MBPP)[:-3], "bad JSON"),
     "half a character": (line(MBPP, text="\ud800"), "surrogates not allowed"),
     "deep": (b"[" * 100_000, "nested"),
-    "not UTF-8": (b'{"task_id": "\xff"}', "is no UTF-8 text"),
+    "not UTF-8": (b'{"task_id": "\xff"}', "is not UTF-8 text"),
     "twice": (line(MBPP) + b"\n" + line(MBPP), "holds problem 11 twice"),
     "of another split": (line(MBPP, task_id=3), "holds no problem of mbpp, split test"),
     "empty": (b"", "holds no problem of mbpp"),
@@ -54,7 +54,7 @@ def test_damaged_files_are_refused(case, tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (line(HUMAN, entry_point="f); import os; (f"), "is no name"),
+        (line(HUMAN, entry_point="f); import os; (f"), "is not an identifier"),
         (line(HUMAN, entry_point=None), "no 'entry_point'"),
         (line(HUMAN, prompt=3), "prompt is a number"),
     ],

@@ -77,7 +77,7 @@ def test_problem_files_are_read_or_refused(shared_data, tmp_path):
         assert len(found) == (974 if split == "all" else len(numbers))
     problems = read_problems(shared_data / "mbpp.jsonl", "mbpp")
     assert digest(problems) != digest(problems[:-1])
-    with pytest.raises(UserError, match="is no humaneval file"):
+    with pytest.raises(UserError, match="is not in humaneval format"):
         read_problems(shared_data / "mbpp.jsonl", "humaneval")
     with pytest.raises(UserError, match="no such file"):
         read_problems(tmp_path / "none.jsonl", "mbpp")

@@ -133,6 +133,6 @@ def test_adapters_that_are_not_there_or_do_not_fit_are_refused(tmp_path):
     other.save_pretrained(tmp_path / "wider")
     with pytest.raises(UserError, match="does not fit its base model: layers.0"):
         open_adapter(tmp_path / "adapters" / "first", open_weights(tmp_path / "wider").config)
-    with pytest.raises(UserError, match="is no adapter"):
+    with pytest.raises(UserError, match="is not an adapter"):
         open_adapter(tmp_path / "base", open_weights(tmp_path / "base").config)
     assert ModelRequest("x").adapters == ()

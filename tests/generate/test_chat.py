@@ -80,8 +80,8 @@ def test_commands(model, tmp_path):
         "{": "bad JSON",
         "[]": "holds a list",
         "[" * 9999: "nested",
-        '{"messages": [1]}': "is no saved conversation",
-        '{"messages": [{"role": "user", "content": "a"}]}': "is no saved conversation",
+        '{"messages": [1]}': "is not a saved conversation",
+        '{"messages": [{"role": "user", "content": "a"}]}': "is not a saved conversation",
     }.items():
         file.write_text(content)
         with pytest.raises(UserError, match=expected):

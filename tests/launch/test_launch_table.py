@@ -69,7 +69,7 @@ def test_without_a_table_the_cards_of_this_machine_are_taken(given, cards, shown
     table, file = choose_table(flags(*given), True, {}, machine(tmp_path, 0, 1, 2, 3))
     assert file is None and [device.device_id for device in table.servers[0].devices] == cards
     said = capfd.readouterr()
-    assert f"no rank table: {shown}, brought together by MindSpore's scheduler" in said.out + said.err
+    assert f"no rank table: {shown}, coordinated by MindSpore's scheduler" in said.out + said.err
     for rank, variables in enumerate(environments(table, file, on_ascend=True)):
         assert (variables["RANK_ID"], variables["DEVICE_ID"]) == (str(rank), str(rank))
         assert variables["MS_ROLE"] == "MS_WORKER" and "RANK_TABLE_FILE" not in variables

@@ -64,7 +64,7 @@ def device(data, index=0, server=0):
         (lambda data: device(data, 1).update(rank_id="0"), "rank_id 0 is given twice"),
         (lambda data: device(data, 1).update(rank_id="3"), "rank_id: ranks must be 0 to 1, each once; found 0, 3$"),
         (lambda data: device(data, 1).update(device_id="0"), r"lists a device twice: device_id \[0, 0\]"),
-        (lambda data: data.pop("server_list"), "server_list is missing: this is no rank table"),
+        (lambda data: data.pop("server_list"), "server_list is missing: this is not a rank table"),
         (lambda data: data.update(server_list=[]), "server_list is an empty list"),
         (lambda data: data.update(server_list={}), "server_list is an object, expected a list"),
         (lambda data: data.update(server_list=[7]), r"server_list\[0\] is 7, expected an object"),

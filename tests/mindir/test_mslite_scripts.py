@@ -48,4 +48,4 @@ def test_export_inference_and_mbpp(tmp_path, tokenizer_folder):
 def test_a_folder_that_was_not_exported_is_refused(tmp_path):
     done = script(SCRIPTS / "inference_wizardcoder_mslite.py", "--model_path", tmp_path)
     assert done.returncode == 2
-    assert f"{tmp_path}: is no exported folder: export_wizardcoder_inc.py makes one" in done.stderr
+    assert f"{tmp_path}: is not an exported folder: export_wizardcoder_inc.py makes one" in done.stderr

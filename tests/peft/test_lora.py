@@ -282,5 +282,5 @@ def test_patterns_name_layers_as_users_know_them(hf_folder):
     assert only == ["layers.1.mlp.down", "layers.2.mlp.down"]
     with pytest.raises(ValueError, match="'.*dense1' matches no linear layer; there are layers.0.attention.query"):
         matching_linears(LoraOptions(target_modules=(".*dense1",)), config)
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="is not a regular expression"):
         matching_linears(LoraOptions(target_modules=("*q",)), config)

@@ -239,7 +239,7 @@ def test_mistakes_are_one_line(workspace, tmp_path):
     assert "target_modules: '.*dense1' matches no linear layer" in line(run("finetune", workspace, "w", **wrong))
     unknown = run("finetune", workspace, "w", **{"model.model_config.pet_config.lora_rang": 4})
     assert "lora_rang" in line(unknown) and "lora_rank" in line(unknown)
-    assert "is no adapter" in line(mindcoder("merge-lora", workspace / "base", workspace / "base", tmp_path / "m"))
+    assert "is not an adapter" in line(mindcoder("merge-lora", workspace / "base", workspace / "base", tmp_path / "m"))
     shutil.copytree(workspace / "adapter", tmp_path / "run")
     shutil.move(workspace / "base", workspace / "gone")
     try:

@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(llama, tmp_path):
     _, folder = llama
     cases = {
         "matches no module; there are model.layers.N.": {"method": "w8a16", "fallback": ["c_proj"]},
-        "is no regular expression": {"method": "w8a16", "fallback": ["(*)"]},
+        "is not a regular expression": {"method": "w8a16", "fallback": ["(*)"]},
         "no linear layer is left": {"method": "w8a16", "fallback": [r"model\.layers\..*"]},
         "inputs, which --group_size 256 does not divide": {"method": "w8a16", "group_size": 256},
         "--format msmodelslim: has no W4A16; expected": {"method": "w4a16", "group_size": 32, "format": "msmodelslim"},

@@ -232,12 +232,12 @@ def test_numbers_at_the_edge(server, change):
         (
             b'{"prompt": "a", "stream_options": {"include_obfuscation": NaN}}',
             None,
-            "the body is not JSON: NaN is no value",
+            "the body is not JSON: NaN is not a JSON value",
         ),
         (
             b'{"prompt": "a", "stream_options": {"include_obfuscation": [-Infinity]}}',
             None,
-            "the body is not JSON: -Infinity is no value",
+            "the body is not JSON: -Infinity is not a JSON value",
         ),
         (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", None, "number out of range"),
         (b'{"prompt": "a", "seed": ' + b"9" * 4000 + b"}", "seed", "seed: expected"),

@@ -115,7 +115,7 @@ def test_records_begin_with_the_begin_token_and_mask_the_prompt(llama_folder):
 
 def test_what_is_no_sentencepiece_model_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_text("<html>not found</html>")
-    with pytest.raises(UserError, match="tokenizer.model: is no SentencePiece model"):
+    with pytest.raises(UserError, match="tokenizer.model: is not a SentencePiece model"):
         load_tokenizer(tmp_path)
 
 

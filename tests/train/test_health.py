@@ -1,4 +1,4 @@
-"""Losses that jump or are no numbers; the page about a run."""
+"""Losses that jump or are NaN; the page about a run."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class _Cursor:
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise self.error(f"{what} is no UTF-8: {data[:40]!r}") from None
+            raise self.error(f"{what} is not UTF-8: {data[:40]!r}") from None
 
 
 def _read(cursor: _Cursor) -> Header:
@@ -117,7 +117,7 @@ def _read(cursor: _Cursor) -> Header:
     if magic == BIG_ENDIAN_MAGIC:
         raise cursor.error("is big-endian GGUF, expected little-endian")
     if magic != MAGIC:
-        raise cursor.error(f"is no GGUF file: it begins with {magic!r}, expected {MAGIC!r}")
+        raise cursor.error(f"is not a GGUF file: it begins with {magic!r}, expected {MAGIC!r}")
     version = cursor.number("<I", "the version")
     if version != VERSION:
         if version == int.from_bytes(VERSION.to_bytes(4, "little"), "big"):
@@ -204,7 +204,7 @@ def _placed(infos: list[TensorInfo], start: int, alignment: int, cursor: _Cursor
         if info.name in placed:
             raise cursor.error(f"tensor {info.name!r} is there twice")
         if info.offset % alignment:
-            raise cursor.error(f"tensor {info.name!r} begins at {info.offset}, which is no multiple of {alignment}")
+            raise cursor.error(f"tensor {info.name!r} begins at {info.offset}, which is not a multiple of {alignment}")
         found = TensorInfo(info.name, info.shape, info.kind, start + info.offset)
         if found.offset + found.nbytes > cursor.size:
             raise cursor.error(

@@ -17,7 +17,7 @@ from mindcoder.families.gguf_form import EMBEDDING, HEAD
 
 LAYER = re.compile(r"blk\.(\d+)\.")
 KEPT_SINGLE = ("position_embd.weight",)  # llama.cpp adds it in float32
-# Where rows are no whole blocks of 256: a type of about as many bits with blocks of 32.
+# Where rows are not a whole number of blocks of 256: a type of about as many bits with blocks of 32.
 FALLBACK = {Q4_K.name: Q5_0, Q5_K.name: Q5_1, Q6_K.name: Q8_0}
 
 
@@ -65,7 +65,11 @@ def choose_types(mix: Mix, shapes: Mapping[str, tuple[int, ...]], layers: int) -
 
 
 def replaced(mix: Mix, shapes: Mapping[str, tuple[int, ...]], layers: int) -> dict[str, tuple[BlockType, BlockType]]:
-    """The tensors whose rows are no whole blocks of the type that the mix asks for: name -> (asked for, written)."""
+    """The tensors whose rows are not a whole number of blocks of the type that the mix asks for.
+
+    Returns:
+        name -> (asked for, written).
+    """
     head = HEAD if HEAD in shapes else EMBEDDING
     found = {}
     for name, shape in shapes.items():

@@ -46,7 +46,7 @@ def token_ids(metadata: Mapping[str, Any], file: Path) -> TokenIds:
     """Those that a network's configuration has.
 
     Raises:
-        UserError: one of them is no token of the file.
+        UserError: one of them is not a token of the file.
     """
     ids = _ids(metadata, file)
     return TokenIds(ids.get("bos"), ids.get("eos"), ids.get("padding"))

@@ -66,7 +66,7 @@ class LlamaNaming(Naming):
 
         def shape(name: str) -> tuple[int, ...]:
             if name not in tensors:
-                raise UserError(f"is no whole Llama checkpoint of MindFormers: it has no {name}", file)
+                raise UserError(f"is not a complete Llama checkpoint of MindFormers: it has no {name}", file)
             found = tensors[name].shape
             if len(found) != 2:
                 raise UserError(f"{name} has shape {list(found)}, expected 2 dimensions", file)

@@ -44,7 +44,7 @@ class WizardCoderNaming(Naming):
 
         def shape(name: str, dimensions: int) -> tuple[int, ...]:
             if name not in tensors:
-                raise UserError(f"is no whole WizardCoder checkpoint of MindFormers: it has no {name}", file)
+                raise UserError(f"is not a complete WizardCoder checkpoint of MindFormers: it has no {name}", file)
             found = tensors[name].shape
             if len(found) != dimensions:
                 raise UserError(f"{name} has shape {list(found)}, expected {dimensions} dimensions", file)

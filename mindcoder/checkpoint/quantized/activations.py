@@ -49,7 +49,7 @@ class StaticRounding(StoredTensor):
         """Both numbers.
 
         Raises:
-            UserError: the scale is not above zero, or the offset is no whole number.
+            UserError: the scale is not above zero, or the offset is not a whole number.
         """
         assert self.scale is not None
         scale, offset = _number(self.scale), 0.0 if self.offset is None else _number(self.offset)

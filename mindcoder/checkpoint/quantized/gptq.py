@@ -3,7 +3,7 @@
 A module has ``qweight`` int32 ``[in / p, out]`` with p = 32 / bits inputs a word, lowest bits first, unsigned;
 ``qzeros`` int32 ``[groups, out / p]``, packed along the outputs; ``scales`` ``[groups, out]``; and ``g_idx`` int32
 ``[in]``, the group of each input. ``checkpoint_format: gptq`` (version 1) stores zeros less one, ``gptq_v2`` as they
-are. Where groups are no neighbouring inputs (``desc_act``), the weight is kept in floating point.
+are. Where groups are not neighbouring inputs (``desc_act``), the weight is kept in floating point.
 W[o, i] = (q[i, o] - zero[g_idx[i], o]) * scale[g_idx[i], o].
 """
 

@@ -49,8 +49,8 @@ QUANTIZATION_CONFIG = "quantization_config"  # other tools' description, in conf
 # Type -> tensors of a module beside its weight; those of W8A8 may have PARTS, too, which say nothing new.
 PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS}
 ATB_NAMES = tuple(kind.lower() for kind in PARTS_OF)  # in the field "quantize" that ATB-Models wants in config.json
-TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is no tensor of its own
-# Keys of the description that are no tensors.
+TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is not a tensor of its own
+# Keys of the description that are not tensors.
 VERSION, MODEL_TYPE, GROUP_SIZE = "version", "model_quant_type", "group_size"
 GLOBAL_KEYS = (MODEL_TYPE, VERSION, GROUP_SIZE, "metadata", "optional", "kv_cache_type", "kv_quant_type")
 

@@ -77,7 +77,7 @@ class QuantizedTensor:
             `mindcoder.models.methods.weight_only.WeightOnly`.
         scale: ``[out, groups]``, of any float dtype.
         offset: ``[out, groups]``; None if it is zero.
-        order: int32 ``[in]``, the group of each input, where groups are no neighbouring inputs; the network keeps such
+        order: int32 ``[in]``, the group of each input, where groups are not neighbouring inputs; the network keeps such
             weights in floating point.
         input: float32 ``[2]``, scale and offset of activations, zeros if each token has its own; None if they stay in
             floating point.

@@ -61,7 +61,7 @@ def _why_none(pattern: Path, matches: list[Path]) -> str:
     if pattern.is_symlink() and not pattern.exists():
         return f"is a link to {os.readlink(pattern)}, which is not there"
     if matches:
-        return "no such file" if not pattern.exists() else "is no regular file"
+        return "no such file" if not pattern.exists() else "is not a regular file"
     return "no such file"
 
 
@@ -158,7 +158,7 @@ def decoded(file: Path, index: int, number: int, line: bytes) -> str | BadRecord
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        reason = f"is no UTF-8 text: {error.reason} (byte {error.start} of the line)"
+        reason = f"is not UTF-8 text: {error.reason} (byte {error.start} of the line)"
         return BadRecord(str(file), index, number, reason, line[:200].decode("utf-8", "backslashreplace"))
 
 
@@ -183,7 +183,9 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
     """Open a regular file; errors of the system, now or while reading, name the file."""
     try:
         if not file.is_file():
-            raise UserError(_why_none(file, []) if not file.exists() or file.is_dir() else "is no regular file", file)
+            raise UserError(
+                _why_none(file, []) if not file.exists() or file.is_dir() else "is not a regular file", file
+            )
         with open(file, "rb") as stream:
             yield stream
     except (OSError, ValueError) as error:

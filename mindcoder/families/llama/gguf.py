@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _heads(rows: int, config: TransformerConfig) -> int:
     """Heads of a tensor of ``rows`` rows: queries or keys."""
     if rows % config.head_dim:
-        raise ValueError(f"{rows} rows are no multiple of the heads' {config.head_dim}")
+        raise ValueError(f"{rows} rows are not a multiple of the heads' {config.head_dim}")
     return rows // config.head_dim
 
 

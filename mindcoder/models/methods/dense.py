@@ -22,7 +22,7 @@ def _matrix_products(compute_dtype: str) -> tuple[nn.Cell, nn.Cell, nn.Cell]:
 
 
 class WeightProduct(nn.Cell):
-    """``x @ weight.T`` of a weight that is no linear layer's, with its gradients as two matrix products.
+    """``x @ weight.T`` of a weight that does not belong to a linear layer, with its gradients as two matrix products.
 
     Args:
         compute_dtype: of the factors, a name, see `matrix_product`.

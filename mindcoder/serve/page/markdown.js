@@ -171,7 +171,7 @@ function inline(text, depth = 0) {
   return nodes;
 }
 
-// snake_case is no emphasis
+// snake_case is not emphasis
 function inWord(text, at, mark) {
   return mark[0] === "_" && at > 0 && /\w/.test(text[at - 1]);
 }

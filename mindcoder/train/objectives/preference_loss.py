@@ -40,7 +40,7 @@ class TokenLogprobs(nn.Cell):
     """Log-probability of each token's label, without ever materializing all logits.
 
     ``construct(hidden_states [tokens, H], weight [V, H], labels [tokens])`` returns float32 ``[tokens]``, 0 where there
-    is no label. The head multiplies in float32 on CPU: a preference is a small difference of two sums. ``gradients``
+    is not a label. The head multiplies in float32 on CPU: a preference is a small difference of two sums. ``gradients``
     returns the gradients of hidden states and weight, given the gradients ``coefficients [tokens]`` of the
     log-probabilities; it recomputes the logits.
     """

@@ -40,7 +40,7 @@ ARCHITECTURE = key("general.architecture", "llama")
 
 FILES = {
     "empty": (b"", "ends within its first four bytes"),
-    "another magic": (b"GGML" + b"\0" * 100, "is no GGUF file: it begins with b'GGML'"),
+    "another magic": (b"GGML" + b"\0" * 100, "is not a GGUF file: it begins with b'GGML'"),
     "version 2": (container(version=2), "is GGUF version 2, expected 3"),
     "version 1": (container(version=1), "is GGUF version 1, expected 3"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "is big-endian GGUF"),
@@ -53,7 +53,7 @@ FILES = {
     "long key": (container([struct.pack("<Q", HUGE)], counts=(0, 1)), f"a text of {HUGE} bytes, at most 1024"),
     "long text": (container([text("a") + struct.pack("<IQ", STRING, HUGE)]), f"a: a text of {HUGE} bytes"),
     "text beyond the file": (container([text("a") + struct.pack("<IQ", STRING, 1 << 20)]), "ends within a"),
-    "no UTF-8": (container([struct.pack("<Q", 2) + b"\xff\xfe" + packed(1)]), "a metadata key is no UTF-8"),
+    "no UTF-8": (container([struct.pack("<Q", 2) + b"\xff\xfe" + packed(1)]), "a metadata key is not UTF-8"),
     "huge array": (container([text("a") + struct.pack("<IIQ", ARRAY, UINT8, HUGE)]), f"has {HUGE} items"),
     "huge array of texts": (container([text("a") + struct.pack("<IIQ", ARRAY, STRING, HUGE)]), f"has {HUGE} items"),
     "array beyond the file": (container([text("a") + struct.pack("<IIQ", ARRAY, UINT32, 5000)]), "has 5000 items"),
@@ -76,7 +76,7 @@ FILES = {
     "type that is not read": (container([], [tensor(kind=10)]), "tensor 't' has type Q2_K, which is not read"),
     "beyond the file": (container([], [tensor(offset=8192)]), "tensor 't' ends at byte 8384, the file at 4160"),
     "offset of 2^63": (container([], [tensor(offset=1 << 63)]), "the file at"),
-    "misaligned": (container([], [tensor(offset=4)]), "tensor 't' begins at 4, which is no multiple of 32"),
+    "misaligned": (container([], [tensor(offset=4)]), "tensor 't' begins at 4, which is not a multiple of 32"),
     "overlapping": (container([], [tensor(), tensor("u", offset=64)]), "tensors 't' and 'u' overlap"),
     "tensor twice": (container([], [tensor(), tensor(offset=128)]), "tensor 't' is there twice"),
     "no architecture": (container([key("a", 1)], [tensor()]), "general.architecture is missing"),
@@ -168,10 +168,10 @@ def test_gguf_under_another_name_and_something_else_under_its_name(whole, tmp_pa
     (tmp_path / "model").write_bytes(whole)
     assert open_weights(tmp_path / "model").kind == "gguf"
     (tmp_path / "b.gguf").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(UserError, match="is no GGUF file: it begins with b'vers'"):
+    with pytest.raises(UserError, match="is not a GGUF file: it begins with b'vers'"):
         open_weights(tmp_path / "b.gguf")
     (tmp_path / "c.gguf").mkdir()
-    with pytest.raises(UserError, match="is no Hugging Face folder"):
+    with pytest.raises(UserError, match="is not a Hugging Face folder"):
         open_weights(tmp_path / "c.gguf")
 
 
