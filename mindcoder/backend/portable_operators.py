@@ -68,9 +68,9 @@ class RotaryPositionEmbedding(nn.Cell):
 
     def construct(self, x: Tensor, cos: Tensor, sin: Tensor, mode: int) -> Tensor:
         first, second = self.halves(x)
-        turned = self.join((self.negate(second), first))
+        rotated_half = self.join((self.negate(second), first))
         heads = (1, 1, x.shape[2], 1)
-        return x * self.tile(cos, heads) + turned * self.tile(sin, heads)
+        return x * self.tile(cos, heads) + rotated_half * self.tile(sin, heads)
 
 
 class IndexSelect(nn.Cell):

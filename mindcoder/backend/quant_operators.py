@@ -97,17 +97,17 @@ class QuantizedProduct(nn.Cell):
 
     def construct(self, x: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
         if self.native is not None:
-            return self.native(x, weight, self.turned(scale), self.added(offset))
+            return self.native(x, weight, self.operator_layout(scale), self.added(offset))
         if self.operator is not None:
             added = None if offset is None else ops.cast(self.added(offset), x.dtype)
-            return self.operator(x, weight, ops.cast(self.turned(scale), x.dtype), added)
+            return self.operator(x, weight, ops.cast(self.operator_layout(scale), x.dtype), added)
         # Only now: MindSpore would compute the matrices of all layers first, of which it needs one at a time.
         return self.product(x, self.floats(ops.depend(weight, x), scale, offset))
 
     def gradient(self, dout: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
         """Of ``x``, from that of the result."""
         if self.native is not None:
-            return self.native.gradient(dout, weight, self.turned(scale), self.added(offset))
+            return self.native.gradient(dout, weight, self.operator_layout(scale), self.added(offset))
         # Computed anew: the compiler would keep the matrix of the forward pass.
         return self.grad_input(dout, self.floats(ops.depend(weight, dout), scale, offset))
 
@@ -119,8 +119,8 @@ class QuantizedProduct(nn.Cell):
 
     def added(self, offset: Tensor | None) -> Tensor | None:
         """The offset as the operators take it, which add it."""
-        return None if offset is None else self.turned(-offset)
+        return None if offset is None else self.operator_layout(-offset)
 
-    def turned(self, numbers: Tensor) -> Tensor:
-        """``[out, groups]`` as the operators want it: ``[out]`` or ``[groups, out]``."""
+    def operator_layout(self, numbers: Tensor) -> Tensor:
+        """``[out, groups]`` as the operators take it: ``[out]`` or ``[groups, out]``."""
         return numbers.reshape((-1,)) if self.group_size == 0 else ops.transpose(numbers, (1, 0))

@@ -13,7 +13,7 @@ from mindcoder.models.decoder import Decoder
 from mindcoder.models.methods.multi_lora import MultiLoRA
 from mindcoder.models.tensor_parallel import INPUT_AXIS, OUTPUT_AXIS, Shard
 
-COLUMNS_TOGETHER = 16  # their number is a multiple of it: a vector of the C++ operators
+COLUMNS_PER_VECTOR = 16  # of the C++ operators; the ranks together are padded to a multiple of it
 
 
 class AdapterBank:
@@ -84,4 +84,4 @@ def _ranges(adapters: Mapping[str, Adapter]) -> tuple[dict[str, tuple[int, int]]
     for name, adapter in adapters.items():
         end = begin + max(update.rank for update in adapter.updates.values())
         ranges[name], begin = (begin, end), end
-    return ranges, -(-begin // COLUMNS_TOGETHER) * COLUMNS_TOGETHER
+    return ranges, -(-begin // COLUMNS_PER_VECTOR) * COLUMNS_PER_VECTOR

@@ -15,10 +15,10 @@ from mindcoder.generate.kv_kinds import INT8
 from mindcoder.generate.kv_pools import key_value_pools, rounded, token_scales
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
-KEYS_TOGETHER = 16  # a vector holds so many keys' components: blocks are a multiple of it
+KEYS_PER_VECTOR = 16  # of the C++ attention; blocks are a multiple of it
 
 # What `NativeDecoder.construct` gives the C++ step, besides the weights.
-TAKEN = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors", "rotates")
+STEP_INPUTS = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors", "rotates")
 
 
 def supports(decoder: Decoder) -> bool:
@@ -43,7 +43,7 @@ class NativeDecoder(nn.Cell):
         decoder: the network, or a pipeline stage of it; without tensor parallelism, its weights kept in a way that
             the operators know (`supports`).
         blocks: of the cache, the scratch block included.
-        block_size: tokens of a block, a multiple of `KEYS_TOGETHER`.
+        block_size: tokens of a block, a multiple of `KEYS_PER_VECTOR`.
         bank: the network's adapters.
     """
 
@@ -83,7 +83,7 @@ class NativeDecoder(nn.Cell):
         result_shape = self._result_shape(config.hidden_size, config.vocab_size)
         self.has_scales = decoder.kv_cache == INT8
         kinds = (bank is not None, quantized, self.has_scales)
-        self.step = step_operator(TAKEN, len(decoder.layers), result_shape, *kinds)
+        self.step = step_operator(STEP_INPUTS, len(decoder.layers), result_shape, *kinds)
         dtype = ms.int8 if self.has_scales else ms.float32
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
         layers = [

@@ -7,7 +7,7 @@ from mindcoder.generate.adapters import AdapterBank
 from mindcoder.generate.exported_decoder import ExportedDecoder, GraphSteps
 from mindcoder.generate.int8_operator_decoder import Int8OperatorDecoder
 from mindcoder.generate.kv_kinds import INT8
-from mindcoder.generate.native_decoder import KEYS_TOGETHER, NativeDecoder, supports
+from mindcoder.generate.native_decoder import KEYS_PER_VECTOR, NativeDecoder, supports
 from mindcoder.generate.operator_decoder import OperatorDecoder
 from mindcoder.models.decoder import Decoder
 
@@ -22,7 +22,7 @@ def paged_decoder(
     """The fastest way there is to compute the decoder's step here, with the adapters it was given."""
     if isinstance(decoder, ExportedDecoder):
         return decoder.steps(blocks, block_size)
-    fits = decoder.tp.size == 1 and block_size % KEYS_TOGETHER == 0 and supports(decoder)
+    fits = decoder.tp.size == 1 and block_size % KEYS_PER_VECTOR == 0 and supports(decoder)
     if native_available() and fits and decoder.config.activation in NATIVE_ACTIVATIONS:
         return NativeDecoder(decoder, blocks, block_size, bank)
     if decoder.kv_cache == INT8:

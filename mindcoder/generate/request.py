@@ -1,4 +1,4 @@
-"""What is asked of the engine, and how far it has come."""
+"""Requests to the engine, and their state while they run."""
 
 from __future__ import annotations
 
@@ -38,14 +38,18 @@ class Sequence:
     """A request in the engine.
 
     Attributes:
+        request: what was asked for.
+        sampler: chooses its tokens.
+        limit: length in tokens at which it ends.
+        stop_ids: each ends it.
         tokens: prompt and answer so far.
-        limit: tokens at which it ends.
-        blocks: its cache blocks in order; ``names`` those of the full ones.
-        computed: tokens whose keys and values are in the cache.
+        blocks: its cache blocks, in order.
+        block_hashes: hashes of the full ones, for the prefix cache.
+        computed: number of tokens whose keys and values are in the cache.
         finish_reason: None while it runs.
         stopped_by: the stop id that ended it.
         reused: prompt tokens that were in the cache already.
-        preempted: how often it had to give its blocks away and start over.
+        preempted: how often it was preempted: its blocks were freed and it started over.
         has_outgrown: whether it is longer than what its model's rotary scaling changes all keys at (longrope).
     """
 

@@ -25,8 +25,8 @@ from mindcoder.models.rotary import RotaryAngles
 from mindcoder.models.stage import Stage
 from mindcoder.models.tensor_parallel import NO_TP, NoTensorParallel
 
-SITES_PER_LAYER = 3  # attention probabilities, attention output, MLP output
-SITES_PER_RANK = 1 << 16
+DROPOUTS_PER_LAYER = 3  # sites: attention probabilities, attention output, MLP output
+RANK_SITE_OFFSET = 1 << 16  # between the dropout sites of tensor-parallel ranks
 RANK_SEED = 0x3C6EF35F  # offset between the dropout seeds of ranks that hold different tokens
 TOKEN_PART, POSITION_PART, HEAD_PART, FIRST_LAYER_PART = range(4)  # seeds of the initializer
 
@@ -40,11 +40,11 @@ class DecoderLayer(nn.Cell):
         super().__init__()
         # Residual branches are initialized smaller in deeper networks (GPT-2, section 2.3).
         output_stddev = config.initializer_range / (2 * config.num_layers) ** 0.5
-        site = 1 + index * SITES_PER_LAYER
+        site = 1 + index * DROPOUTS_PER_LAYER
         self.attention_norm = Norm(config, initializer)
         self.attention = SelfAttention(
             config,
-            site + tp.index * SITES_PER_RANK,  # heads of different ranks drop different probabilities
+            site + tp.index * RANK_SITE_OFFSET,  # heads of different ranks drop different probabilities
             initializer,
             output_stddev,
             tp,
@@ -156,10 +156,10 @@ class Decoder(nn.Cell):
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.kv_cache = "float"
-        self.own_tokens = config.vocab_size
+        self.local_vocab_size = config.vocab_size
         if table_axis is not None:
             begin, end = tp.shard_range_of(config.token_rows)
-            self.own_tokens = max(min(end, config.vocab_size) - begin, 0)
+            self.local_vocab_size = max(min(end, config.vocab_size) - begin, 0)
         _name_globally(self)
         if not empty:
             _clear_padding(self)
@@ -261,8 +261,8 @@ class Decoder(nn.Cell):
         vocabulary.
         """
         weight = self.head_parameter()
-        if self.own_tokens < weight.shape[0]:
-            weight = self.cut_rows(weight, 0, self.own_tokens)
+        if self.local_vocab_size < weight.shape[0]:
+            weight = self.cut_rows(weight, 0, self.local_vocab_size)
         return ops.cast(weight, self.compute_dtype)
 
     def logits_weight(self) -> Tensor:
@@ -305,7 +305,7 @@ def _name_globally(decoder: Decoder) -> None:
 def _clear_padding(decoder: Decoder) -> None:
     """Zero the embedding rows beyond the vocabulary."""
     for parameter in decoder.get_parameters():
-        if parameter.name in TOKEN_TABLES and parameter.shape[0] > decoder.own_tokens:
+        if parameter.name in TOKEN_TABLES and parameter.shape[0] > decoder.local_vocab_size:
             values = parameter.asnumpy().copy()
-            values[decoder.own_tokens :] = 0
+            values[decoder.local_vocab_size :] = 0
             parameter.set_data(Tensor(values, parameter.dtype))

@@ -64,7 +64,7 @@ class Linear(nn.Cell):
         self.reduce_from_region = tp.reduce_from_region() if shard is Shard.ROW else None
         self.add_bias = AddBias()
         self.compute_dtype = resolve_dtype(compute_dtype)
-        self.casts = stored != self.compute_dtype
+        self.needs_cast = stored != self.compute_dtype
 
     def use(self, method: WeightMethod) -> None:
         """Keep and multiply the weight by ``method``, whose parameters take this layer's place in names."""
@@ -89,5 +89,5 @@ class Linear(nn.Cell):
             result = self.reduce_from_region(result)
         result = self.method.rescale(result)
         if self.bias is not None:
-            result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.casts else self.bias)
+            result = self.add_bias(result, ops.cast(self.bias, self.compute_dtype) if self.needs_cast else self.bias)
         return result

@@ -21,7 +21,7 @@ from mindcoder.peft.options import LoraOptions, adapter_shapes, matching_linears
 
 FIRST_SITE = 1 << 12  # first dropout site; those of the network itself come before
 SITES_OF_A_LAYER = 8
-SITES_PER_RANK = 1 << 16
+RANK_SITE_OFFSET = 1 << 16  # between the dropout sites of tensor-parallel ranks
 
 
 def low_rank_update(linear: Linear, options: LoraOptions, a: Tensor, site: int, tensor_sum: nn.Cell | None) -> LoRA:
@@ -90,7 +90,7 @@ def _own_site(linear: Linear, tp: NoTensorParallel) -> int:
     """Dropout site of this rank: ranks with different input features drop different ones, ranks with the same input
     the same.
     """
-    return tp.index * SITES_PER_RANK if linear.shard is Shard.ROW else 0
+    return tp.index * RANK_SITE_OFFSET if linear.shard is Shard.ROW else 0
 
 
 def rate_ratios(parameters: ms.ParameterTuple, options: LoraOptions) -> list[float]:

@@ -77,7 +77,7 @@ class WizardCoderNaming(Naming):
         plans = {}
         mapping = tensors.get("backbone.blocks.0.output.mapping.weight")
         inner_first = (config.intermediate_size, config.hidden_size)
-        turned = mapping is not None and (
+        stores_transposed = mapping is not None and (
             mapping.shape != inner_first or config.intermediate_size == config.hidden_size
         )
         used = set(HEADS) if config.tied_head else set()
@@ -89,7 +89,7 @@ class WizardCoderNaming(Naming):
                 name = re.sub(r"dense\d", "c_attn", theirs)
                 source = tensors.get(name)
                 shape, build = expected[ours], None if source is None else _rows_of_fused(theirs, config, source)
-            elif source is not None and turned and self.is_transposed(theirs):
+            elif source is not None and stores_transposed and self.is_transposed(theirs):
                 shape, build = source.shape[::-1], transpose
             elif source is not None:
                 shape = source.shape

@@ -55,7 +55,7 @@ class Dense(WeightMethod):
         super().__init__(compute_dtype)
         self.weight = weight
         self.dtype = resolve_dtype(compute_dtype)
-        self.casts = weight.dtype != self.dtype
+        self.needs_cast = weight.dtype != self.dtype
         self.matmul, self.grad_input, self.grad_weight = _matrix_products(compute_dtype)
 
     def layer_parameters(self) -> dict[str, Parameter]:
@@ -78,7 +78,7 @@ class Dense(WeightMethod):
 
     def operands(self, seed: Tensor) -> tuple:
         """The weight in the compute dtype."""
-        return (ops.cast(self.weight, self.dtype) if self.casts else self.weight,)
+        return (ops.cast(self.weight, self.dtype) if self.needs_cast else self.weight,)
 
     def multiply(self, x: Tensor, operands: tuple) -> Tensor:
         """``x @ weight.T``."""

@@ -34,7 +34,7 @@ class LoRA(WeightMethod):
         self.base, self.matrices = base, matrices
         self.scaling, self.dropout = scaling, dropout
         self.dtype = resolve_dtype(base.compute_dtype)
-        self.casts = self.dtype != ms.float32  # in which the matrices are trained
+        self.needs_cast = self.dtype != ms.float32  # in which the matrices are trained
         self.product = WeightProduct(base.compute_dtype)
 
     def layer_parameters(self) -> dict[str, Parameter]:
@@ -53,7 +53,7 @@ class LoRA(WeightMethod):
     def operands(self, seed: Tensor) -> tuple:
         """The base's, then A, B and the seed."""
         a, b = self.matrices.mindpet_delta_lora_a, self.matrices.mindpet_delta_lora_b
-        if self.casts:
+        if self.needs_cast:
             a, b = ops.cast(a, self.dtype), ops.cast(b, self.dtype)
         return (*self.base.operands(seed), a, b, seed)
 
@@ -96,7 +96,7 @@ class DoRA(LoRA):
         tensor_sum: nn.Cell | None = None,
     ) -> None:
         super().__init__(base, matrices, scaling, dropout)
-        self.lengths, self.rescale_rows = UpdatedLengths(scaling, tensor_sum), RescaleRows()
+        self.norms, self.rescale_rows = UpdatedNorms(scaling, tensor_sum), RescaleRows()
         squares = np.square(ops.cast(base.matrix(), ms.float32).asnumpy()).sum(1)
         if tensor_sum is not None:
             squares = tensor_sum(Tensor(squares)).asnumpy()
@@ -109,11 +109,11 @@ class DoRA(LoRA):
     def rescale(self, result: Tensor) -> Tensor:
         """The sum with rows of the learned norms."""
         a, b = self.matrices.mindpet_delta_lora_a, self.matrices.mindpet_delta_lora_b
-        lengths = self.lengths(self.base.matrix(), a, b)
-        return self.rescale_rows(result, ops.cast(self.magnitude / lengths, result.dtype))
+        norms = self.norms(self.base.matrix(), a, b)
+        return self.rescale_rows(result, ops.cast(self.magnitude / norms, result.dtype))
 
 
-class UpdatedLengths(nn.Cell):
+class UpdatedNorms(nn.Cell):
     """Norm of each output row of ``weight + scaling * b @ a``: float32 ``[out]``, treated as a constant by the
     gradient.
 
@@ -127,12 +127,13 @@ class UpdatedLengths(nn.Cell):
     def __init__(self, scaling: float, tensor_sum: nn.Cell | None) -> None:
         super().__init__(auto_prefix=False)
         self.scaling, self.tensor_sum = scaling, tensor_sum
-        self.by_rows, self.product = matrix_product(transpose_b=True), matrix_product()
+        self.matmul_transposed, self.matmul = matrix_product(transpose_b=True), matrix_product()
 
     def construct(self, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
         weight, a, b = (ops.cast(ops.stop_gradient(item), ms.float32) for item in (weight, a, b))
-        turned = self.by_rows(weight, a) * (2.0 * self.scaling) + self.product(b, self.by_rows(a, a)) * self.scaling**2
-        squares = ops.square(weight).sum(1) + (turned * b).sum(1)
+        gram = self.matmul_transposed(a, a)
+        cross = self.matmul_transposed(weight, a) * (2.0 * self.scaling) + self.matmul(b, gram) * self.scaling**2
+        squares = ops.square(weight).sum(1) + (cross * b).sum(1)
         if self.tensor_sum is not None:
             squares = self.tensor_sum(squares)
         return ops.stop_gradient(ops.sqrt(squares))
