@@ -16,9 +16,9 @@ from mindcoder.models.decoder import Decoder
 class Int8OperatorDecoder(OperatorDecoder):
     """`OperatorDecoder` with keys and values in int8, and a float32 scale for each head of each token.
 
-    A step brings the sequences' integers together and gives their numbers to attention. aclnnIncreFlashAttentionV4,
-    which would read them through the block tables, has scales for whole channels only where the cache is in blocks.
-    Arguments as of `OperatorDecoder`.
+    A step gathers the sequences' int8 keys and values and dequantizes them for attention. aclnnIncreFlashAttentionV4
+    could read them through the block tables, but takes only scales of whole channels with a cache in blocks. Arguments
+    as of `OperatorDecoder`.
     """
 
     def __init__(self, decoder: Decoder, blocks: int, block_size: int) -> None:
@@ -34,16 +34,16 @@ class Int8OperatorDecoder(OperatorDecoder):
         """int8."""
         return ms.int8
 
-    def store(self, index: int, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
+    def store(self, index: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> tuple:
         """See `OperatorDecoder.store`."""
-        keys = self.store_one(self.keys[index], self.key_scales[index], key, slots)
-        return keys + self.store_one(self.values[index], self.value_scales[index], value, slots)
+        keys = self.store_one(self.keys[index], self.key_scales[index], key, slot_mapping)
+        return keys + self.store_one(self.values[index], self.value_scales[index], value, slot_mapping)
 
-    def store_one(self, pool: Parameter, scales: Parameter, given: Tensor, slots: Tensor) -> tuple:
+    def store_one(self, pool: Parameter, scales: Parameter, new: Tensor, slot_mapping: Tensor) -> tuple:
         """The keys, or the values."""
-        numbers, own = self.round(given.reshape((-1, self.head_dim)))
-        written = self.write(pool, slots, numbers.reshape((-1, self.heads * self.head_dim)))
-        return written, self.write(scales, slots, own.reshape((-1, self.heads)))
+        numbers, token_scale = self.round(new.reshape((-1, self.head_dim)))
+        stored = self.write(pool, slot_mapping, numbers.reshape((-1, self.heads * self.head_dim)))
+        return stored, self.write(scales, slot_mapping, token_scale.reshape((-1, self.heads)))
 
     def sequences(self, index: int, slots: Tensor, batch: int) -> tuple:
         """See `OperatorDecoder.sequences`."""
@@ -52,19 +52,19 @@ class Int8OperatorDecoder(OperatorDecoder):
 
     def numbers(self, pool: Parameter, scales: Parameter, slots: Tensor, batch: int) -> Tensor:
         """What the integers in ``slots`` stand for: ``[B, M * block_size, K*D]``."""
-        own = self.tile(self.look_up(scales, slots).reshape((-1, 1)), (1, self.head_dim))
-        values = ops.cast(self.look_up(pool, slots), ms.float32).reshape((-1, self.head_dim)) * own
+        token_scales = self.tile(self.look_up(scales, slots).reshape((-1, 1)), (1, self.head_dim))
+        values = ops.cast(self.look_up(pool, slots), ms.float32).reshape((-1, self.head_dim)) * token_scales
         return ops.cast(values.reshape((batch, -1, self.heads * self.head_dim)), self.dtype)
 
-    def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
-        """See `OperatorDecoder.put`."""
-        own = slice(block * self.block_size, (block + 1) * self.block_size)
-        for pool, scales, given in (
+    def write_block(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
+        """See `OperatorDecoder.write_block`."""
+        slots = slice(block * self.block_size, (block + 1) * self.block_size)
+        for pool, scales, new in (
             (self.keys[layer], self.key_scales[layer], keys),
             (self.values[layer], self.value_scales[layer], values),
         ):
-            numbers, scale = rounded(given.reshape(-1, self.heads, self.head_dim))
-            for parameter, rows in ((pool, numbers.reshape(given.shape)), (scales, scale)):
+            numbers, scale = rounded(new.reshape(-1, self.heads, self.head_dim))
+            for parameter, rows in ((pool, numbers.reshape(new.shape)), (scales, scale)):
                 cached = parameter.asnumpy().copy()
-                cached[own] = rows
+                cached[slots] = rows
                 parameter.set_data(Tensor(cached))

@@ -252,16 +252,16 @@ class Model:
             UserError: no ids, ids outside the vocabulary, or more than ``max_length``.
         """
         try:
-            given = np.asarray(ids)
+            array = np.asarray(ids)
         except ValueError:  # rows of different lengths
-            given = np.empty(0)
-        if given.ndim not in (1, 2) or not given.size or not np.issubdtype(given.dtype, np.integer):
+            array = np.empty(0)
+        if array.ndim not in (1, 2) or not array.size or not np.issubdtype(array.dtype, np.integer):
             raise UserError(f"ids: expected token ids [T] or [B, T], found {shown(ids)}")
         if adapter is not None and adapter not in self.adapters:
             raise UserError(f"no adapter {adapter!r}; there are: {', '.join(self.adapters) or 'none'}")
         bank, engine = self.engine.bank, self.engine
-        rows = np.atleast_2d(given).tolist()
-        self._check_ids(given.ravel().tolist(), "ids")
+        rows = np.atleast_2d(array).tolist()
+        self._check_ids(array.ravel().tolist(), "ids")
         if len(rows[0]) > self.max_length:
             raise UserError(f"ids: {len(rows[0])} are more than max_length {self.max_length}")
         with GRAPH_LOCK:
@@ -270,7 +270,7 @@ class Model:
                 self._scorer = Scorer(self.decoder, length, size, engine.chunk, bank)
             number = 0 if bank is None else bank.number(adapter)
             found = np.stack([self._scorer.logits(row, number) for row in rows])
-        return found if given.ndim == 2 else found[0]
+        return found if array.ndim == 2 else found[0]
 
     def follow(self, requests: Sequence[Request]) -> Generator[tuple[int, Event], None, None]:
         """Events of requests, see `SharedEngine.follow`."""

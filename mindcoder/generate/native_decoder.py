@@ -96,10 +96,10 @@ class NativeDecoder(nn.Cell):
                 named.update(keys=keys, values=values)
         shares = None if bank is None else bank.shares
         listed = step_weights({**_outer_weights(decoder), "shares": shares}, layers)
-        given = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
-        numbers = {name: number for number, name in enumerate(given)}
+        distinct = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
+        numbers = {name: number for number, name in enumerate(distinct)}
         self.weight_index = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
-        self.weights = ParameterTuple(list(given.values()))
+        self.weights = ParameterTuple(list(distinct.values()))
         for weight in self.weights:
             if weight is shares:
                 continue
@@ -128,17 +128,17 @@ class NativeDecoder(nn.Cell):
         )
         return result if self.is_last else ops.cast(result, self.stage_dtype)
 
-    def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
+    def write_block(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
         heads, size, block_size = self.num_kv_heads, self.head_dim, self.block_size
-        for kind, given, order in (("key", keys, (1, 2, 0)), ("value", values, (1, 0, 2))):
-            own = given.reshape(block_size, heads, size)  # a block as native/attention.cpp has it
+        for kind, new, order in (("key", keys, (1, 2, 0)), ("value", values, (1, 0, 2))):
+            new = new.reshape(block_size, heads, size)  # a block as native/attention.cpp has it
             if self.has_scales:
-                own, scale = rounded(own)
-                self._put(getattr(self, f"{kind}_scales")[layer], block, scale.T)
-            self._put(getattr(self, f"{kind}s")[layer], block, own.transpose(order))
+                new, scale = rounded(new)
+                self._write_block(getattr(self, f"{kind}_scales")[layer], block, scale.T)
+            self._write_block(getattr(self, f"{kind}s")[layer], block, new.transpose(order))
 
-    def _put(self, pool: Parameter, block: int, values: np.ndarray) -> None:
+    def _write_block(self, pool: Parameter, block: int, values: np.ndarray) -> None:
         """Write a whole block."""
         cached = pool.asnumpy().copy()
         cached.reshape(-1, values.size)[block] = values.reshape(-1)

@@ -64,8 +64,8 @@ class OperatorDecoder(nn.Cell):
 
         Args:
             inputs: int32 ids ``[T]``; on a stage that is not the first one, the hidden states of the one before.
-            mapping: int32 ``[3, T]``: each token's position, its slot in the cache, and its sequence's row of
-                ``block_tables``.
+            mapping: int32 ``[3, T]``: each token's position, its slot in the cache (vLLM's slot mapping), and its
+                sequence's row of ``block_tables``.
             block_tables: int32 ``[B, M]``: the blocks of each sequence.
             angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
                 learned.
@@ -76,19 +76,20 @@ class OperatorDecoder(nn.Cell):
         Returns:
             float32 ``[R, V]``; on a stage that is not the last one, hidden states ``[T, H]`` for the next.
         """
-        positions, written = self.cut(mapping, 0, 1).reshape((-1,)), self.cut(mapping, 1, 2).reshape((-1,))
-        return self.compute(inputs, positions, written, block_tables, angles, logits_indices)
+        positions = self.cut(mapping, 0, 1).reshape((-1,))
+        slot_mapping = self.cut(mapping, 1, 2).reshape((-1,))
+        return self.compute(inputs, positions, slot_mapping, block_tables, angles, logits_indices)
 
     def compute(
         self,
         inputs: Tensor,
         positions: Tensor,
-        written: Tensor,
+        slot_mapping: Tensor,
         block_tables: Tensor,
         angles: Tensor | None,
         logits_indices: Tensor,
     ) -> Tensor:
-        """The step; ``positions`` and ``written``, the tokens' slots in the cache, are int32 ``[T]``."""
+        """The step; ``positions`` and ``slot_mapping`` are int32 ``[T]``."""
         decoder = self.decoder
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
@@ -106,7 +107,7 @@ class OperatorDecoder(nn.Cell):
             layer = decoder.layers[index]
             normed = layer.attention_norm(hidden_states)
             key, value = layer.attention.key_with_rope(normed, cos_sin), layer.attention.value(normed)
-            stored = self.store(index, key, value, written)
+            stored = self.store(index, key, value, slot_mapping)
             normed, slots = ops.depend(normed, stored), ops.depend(read, stored)
             attn_output = self.attend(index, normed, (cos_sin, slots, block_tables, lengths, mask))
             hidden_states = layer.after_attention(hidden_states, attn_output)
@@ -114,16 +115,16 @@ class OperatorDecoder(nn.Cell):
             return hidden_states
         return decoder.logits(decoder.final_norm_output(self.look_up(hidden_states, logits_indices)), head)
 
-    def put(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
+    def write_block(self, layer: int, block: int, keys: np.ndarray, values: np.ndarray) -> None:
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
-        for pool, given in ((self.keys[layer], keys), (self.values[layer], values)):
+        for pool, new in ((self.keys[layer], keys), (self.values[layer], values)):
             cached = ops.cast(pool, ms.float32).asnumpy().copy()
-            cached.reshape(-1, self.block_size, given.shape[1])[block] = given
+            cached.reshape(-1, self.block_size, new.shape[1])[block] = new
             pool.set_data(Tensor(cached.reshape(pool.shape), pool.dtype))
 
-    def store(self, index: int, key: Tensor, value: Tensor, slots: Tensor) -> tuple:
-        """Write ``[T, K*D]`` into the slots of a layer's cache; gives what has to be waited for."""
-        return self.write(self.keys[index], slots, key), self.write(self.values[index], slots, value)
+    def store(self, index: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> tuple:
+        """Write ``[T, K*D]`` into the slots of a layer's cache; returns what later reads depend on."""
+        return self.write(self.keys[index], slot_mapping, key), self.write(self.values[index], slot_mapping, value)
 
     def attend(self, index: int, normed: Tensor, step: tuple) -> Tensor:
         """Attention of the step's tokens to the sequences in a layer's cache: ``[T, H] -> [T, H]``.

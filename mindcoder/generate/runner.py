@@ -146,8 +146,8 @@ class Runner:
             angles = rotary_angles(self.config, mapping[0], longest)
         adapted = self.bank is not None and self.bank.choose(adapters)
         counts = np.array([total, len(logits_indices), prompts, adapted], np.int32)
-        given = (ids, mapping, block_tables, angles, padded_indices, counts)
-        logits = self._forward(*map(Tensor, given))
+        arrays = (ids, mapping, block_tables, angles, padded_indices, counts)
+        logits = self._forward(*map(Tensor, arrays))
         return logits.asnumpy()[: len(logits_indices)]
 
     def _cache_prefix(self, decoder: Decoder) -> None:
@@ -157,7 +157,7 @@ class Runner:
         for layer, (keys, values) in enumerate(prefix_values(decoder)):
             for number, block in enumerate(self.prefix_blocks):
                 part = slice(number * size, (number + 1) * size)
-                self.network.put(layer, block, keys[part], values[part])
+                self.network.write_block(layer, block, keys[part], values[part])
 
     def warm_up(self) -> None:
         """Compile both shapes, with tokens that go into the scratch block."""

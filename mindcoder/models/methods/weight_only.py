@@ -57,8 +57,8 @@ class WeightOnly(WeightMethod):
         Raises:
             UserError: the checkpoint has none, or has them in another form.
         """
-        given = _integers(read)
-        for parameter, values in zip((self.weight, self.scale, self.offset), given):
+        parts = _integers(read)
+        for parameter, values in zip((self.weight, self.scale, self.offset), parts):
             form = None if values is None else (values.shape, str(values.dtype))
             if form != (None if parameter is None else (parameter.shape, str(parameter.dtype).lower())):
                 raise UserError(f"a linear layer is kept in other integers than those of the checkpoint: {form}")
