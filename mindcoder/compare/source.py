@@ -21,7 +21,7 @@ from mindcoder.config.given import read_configuration
 from mindcoder.errors import UserError
 from mindcoder.families.from_section import config_from_section
 from mindcoder.families.transformer_config import TransformerConfig
-from mindcoder.generate.adapters import AdapterBank, add_adapters
+from mindcoder.generate.adapters import LoadedAdapters, add_adapters
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK
 from mindcoder.generate.model import generation_network
 from mindcoder.generate.scoring import Scorer
@@ -81,12 +81,12 @@ class LogitsOfTexts:
         decoder: the network with its weights.
         max_length: longest text, in tokens.
         chunk: tokens of a step.
-        bank: the only adapter, which all texts take; None without.
+        adapters: the only adapter, which all texts take; None without.
     """
 
-    def __init__(self, decoder: Decoder, max_length: int, chunk: int, bank: AdapterBank | None) -> None:
-        self._scorer = Scorer(decoder, max_length, BLOCK_SIZE, chunk, bank)
-        self._adapter = 0 if bank is None else bank.number(ADAPTER)
+    def __init__(self, decoder: Decoder, max_length: int, chunk: int, adapters: LoadedAdapters | None) -> None:
+        self._scorer = Scorer(decoder, max_length, BLOCK_SIZE, chunk, adapters)
+        self._adapter = 0 if adapters is None else adapters.number(ADAPTER)
 
     def chunks(self, ids: np.ndarray) -> Iterator[np.ndarray]:
         """Float32 ``[t, V]`` after ``[t, V]`` for int32 ids ``[T]``; row ``i`` is about the token after ``ids[i]``."""
@@ -178,9 +178,9 @@ def load(source: ModelSource, fitting: FittingSource, max_length: int) -> Logits
     decoder = Decoder(fitting.network, empty=True)
     log.info("weights from %s", load_weights(decoder, fitting.weights).describe())
     chunk = min(LARGEST_CHUNK, -(-max_length // 32) * 32)
-    bank = None
+    adapters = None
     if fitting.updates:
         adapter = Adapter(source.weights.path, "", fitting.updates)
         log.info("its adapter is computed beside the base model: %d layers", len(fitting.updates))
-        bank = add_adapters(decoder, {ADAPTER: adapter}, chunk)
-    return LogitsOfTexts(decoder, max_length, chunk, bank)
+        adapters = add_adapters(decoder, {ADAPTER: adapter}, chunk)
+    return LogitsOfTexts(decoder, max_length, chunk, adapters)

@@ -16,19 +16,20 @@ from mindcoder.models.tensor_parallel import INPUT_AXIS, OUTPUT_AXIS, Shard
 COLUMNS_PER_VECTOR = 16  # of the C++ operators; the ranks together are padded to a multiple of it
 
 
-class AdapterBank:
-    """The adapters that a network was given, by name.
+class LoadedAdapters:
+    """The adapters that a network holds, and which of them each token of a step uses.
 
     Attributes:
         names: of the adapters; number 0 is the base model, adapter ``i`` of the list has number ``i + 1``.
-        shares: float32 Parameter ``[T, R]``: 1 where one of a step's tokens takes a column, 0 elsewhere.
+        mask: float32 Parameter ``[T, R]``: 1 where a token of the step uses a column of the adapters' matrices, 0
+            elsewhere.
     """
 
     def __init__(self, ranges: Mapping[str, tuple[int, int]], columns: int, tokens: int) -> None:
         self.names = tuple(ranges)
         self._ranges = list(ranges.values())
         self._current = np.zeros((tokens, columns), np.float32)
-        self.shares = Parameter(Tensor(self._current), name="adapter_shares", requires_grad=False)
+        self.mask = Parameter(Tensor(self._current), name="adapter_shares", requires_grad=False)
 
     def number(self, name: str | None) -> int:
         """Of one of the adapters; 0 is the base model's."""
@@ -36,17 +37,17 @@ class AdapterBank:
 
     def choose(self, numbers: np.ndarray) -> bool:
         """Give each of the next step's tokens its adapter; whether any of them has one."""
-        shares = np.zeros_like(self._current)
+        mask = np.zeros_like(self._current)
         for number in np.unique(numbers[numbers > 0]):
             begin, end = self._ranges[number - 1]
-            shares[: len(numbers), begin:end][numbers == number] = 1.0
-        if not np.array_equal(shares, self._current):
-            self._current = shares
-            self.shares.set_data(Tensor(shares))
+            mask[: len(numbers), begin:end][numbers == number] = 1.0
+        if not np.array_equal(mask, self._current):
+            self._current = mask
+            self.mask.set_data(Tensor(mask))
         return bool(numbers.any())
 
 
-def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int) -> AdapterBank:
+def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int) -> LoadedAdapters:
     """Give a network, or this process's part of it, all ``adapters``; without a choice it computes as before.
 
     Args:
@@ -56,7 +57,7 @@ def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int)
     """
     tp, shapes = decoder.tp, decoder.config.linear_shapes()
     ranges, columns = _ranges(adapters)
-    bank = AdapterBank(ranges, columns, tokens)
+    loaded = LoadedAdapters(ranges, columns, tokens)
     for name, linear in decoder.linears().items():
         if not any(name in adapter.updates for adapter in adapters.values()):
             continue
@@ -73,8 +74,8 @@ def add_adapters(decoder: Decoder, adapters: Mapping[str, Adapter], tokens: int)
             Parameter(Tensor(np.ascontiguousarray(own)), name=f"{name}.adapters.{matrix}", requires_grad=False)
             for matrix, own in ((LORA_A, own_a), (LORA_B, own_b))
         )
-        linear.use(MultiLoRA(linear.method, a, b, bank.shares))
-    return bank
+        linear.use(MultiLoRA(linear.method, a, b, loaded.mask))
+    return loaded
 
 
 def _ranges(adapters: Mapping[str, Adapter]) -> tuple[dict[str, tuple[int, int]], int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.errors import UserError
-from mindcoder.generate.adapters import add_adapters
+from mindcoder.generate.adapters import LoadedAdapters, add_adapters
 from mindcoder.generate.blocks import BlockPool
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.request import Event, FinishReason, Request, Sequence
@@ -124,10 +124,12 @@ class Engine:
         scaling = decoder.config.rope_scaling
         keys_depend_on_length = scaling is not None and scaling.depends_on_length
         self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
-        self.bank = None
+        self.loaded_adapters: LoadedAdapters | None = None
         if adapters and not isinstance(decoder, ExportedDecoder):
-            self.bank = add_adapters(decoder, adapters, self.chunk)
-        self.runner = Runner(decoder, blocks + 1, block_size, max_length, batch, self.chunk, comm=comm, bank=self.bank)
+            self.loaded_adapters = add_adapters(decoder, adapters, self.chunk)
+        self.runner = Runner(
+            decoder, blocks + 1, block_size, max_length, batch, self.chunk, comm=comm, adapters=self.loaded_adapters
+        )
         # What longrope changes, transformers computes again for the whole text; dynamic scaling leaves it.
         outgrown = scaling.original_length if scaling is not None and scaling.kind == "longrope" else None
         self.scheduler = Scheduler(self.pool, batch, self.chunk, self.runner.supports_mixed_batches, outgrown)
@@ -178,7 +180,7 @@ class Engine:
     @property
     def adapters(self) -> tuple[str, ...]:
         """Names that requests may choose from."""
-        return () if self.bank is None else self.bank.names
+        return () if self.loaded_adapters is None else self.loaded_adapters.names
 
     @property
     def busy(self) -> bool:
@@ -287,6 +289,6 @@ class Engine:
             sequence.blocks,
             1 if chunk.completes else 0,
             len(sequence.request.prompt),
-            0 if self.bank is None else self.bank.number(sequence.request.adapter),
+            0 if self.loaded_adapters is None else self.loaded_adapters.number(sequence.request.adapter),
             len(sequence.tokens) if sequence.has_outgrown else 0,
         )

@@ -259,7 +259,7 @@ class Model:
             raise UserError(f"ids: expected token ids [T] or [B, T], found {shown(ids)}")
         if adapter is not None and adapter not in self.adapters:
             raise UserError(f"no adapter {adapter!r}; there are: {', '.join(self.adapters) or 'none'}")
-        bank, engine = self.engine.bank, self.engine
+        adapters, engine = self.engine.loaded_adapters, self.engine
         rows = np.atleast_2d(array).tolist()
         self._check_ids(array.ravel().tolist(), "ids")
         if len(rows[0]) > self.max_length:
@@ -267,8 +267,8 @@ class Model:
         with GRAPH_LOCK:
             if self._scorer is None:
                 length, size = engine.max_length, engine.pool.block_size
-                self._scorer = Scorer(self.decoder, length, size, engine.chunk, bank)
-            number = 0 if bank is None else bank.number(adapter)
+                self._scorer = Scorer(self.decoder, length, size, engine.chunk, adapters)
+            number = 0 if adapters is None else adapters.number(adapter)
             found = np.stack([self._scorer.logits(row, number) for row in rows])
         return found if array.ndim == 2 else found[0]
 

@@ -10,7 +10,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindcoder.backend.device import prefer_huge_pages
 from mindcoder.backend.native import knows_groups, step_numbers, step_operator, step_weights
-from mindcoder.generate.adapters import AdapterBank
+from mindcoder.generate.adapters import LoadedAdapters
 from mindcoder.generate.kv_kinds import INT8
 from mindcoder.generate.kv_pools import key_value_pools, rounded, token_scales
 from mindcoder.models.decoder import Decoder, DecoderLayer
@@ -44,12 +44,12 @@ class NativeDecoder(nn.Cell):
             the operators know (`supports`).
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block, a multiple of `KEYS_PER_VECTOR`.
-        bank: the network's adapters.
+        adapters: those of the network.
     """
 
     supports_mixed_batches = True
 
-    def __init__(self, decoder: Decoder, blocks: int, block_size: int, bank: AdapterBank | None = None) -> None:
+    def __init__(self, decoder: Decoder, blocks: int, block_size: int, adapters: LoadedAdapters | None = None) -> None:
         super().__init__(auto_prefix=False)
         config, stage = decoder.config, decoder.stage
         self.nothing = Tensor(np.zeros((1, 1), np.float32))
@@ -82,26 +82,26 @@ class NativeDecoder(nn.Cell):
         self.is_first, self.is_last, self.stage_dtype = stage.is_first, stage.is_last, decoder.compute_dtype
         result_shape = self._result_shape(config.hidden_size, config.vocab_size)
         self.has_scales = decoder.kv_cache == INT8
-        kinds = (bank is not None, quantized, self.has_scales)
+        kinds = (adapters is not None, quantized, self.has_scales)
         self.step = step_operator(STEP_INPUTS, len(decoder.layers), result_shape, *kinds)
         dtype = ms.int8 if self.has_scales else ms.float32
         self.keys, self.values = key_value_pools(decoder, blocks, block_size, dtype)
         layers = [
-            {**_layer_weights(layer, bank is not None, quantized), "key_pool": keys, "value_pool": values}
+            {**_layer_weights(layer, adapters is not None, quantized), "key_pool": keys, "value_pool": values}
             for layer, keys, values in zip(decoder.layers, self.keys, self.values)
         ]
         if self.has_scales:
             self.key_scales, self.value_scales = token_scales(decoder, blocks, block_size)
             for named, keys, values in zip(layers, self.key_scales, self.value_scales):
                 named.update(keys=keys, values=values)
-        shares = None if bank is None else bank.shares
-        listed = step_weights({**_outer_weights(decoder), "shares": shares}, layers)
+        adapter_mask = None if adapters is None else adapters.mask
+        listed = step_weights({**_outer_weights(decoder), "shares": adapter_mask}, layers)
         distinct = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
         numbers = {name: number for number, name in enumerate(distinct)}
         self.weight_index = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
         self.weights = ParameterTuple(list(distinct.values()))
         for weight in self.weights:
-            if weight is shares:
+            if weight is adapter_mask:
                 continue
             values = weight.asnumpy()
             prefer_huge_pages(values.ctypes.data, values.nbytes)

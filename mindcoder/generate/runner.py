@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import Tensor
 
 from mindcoder.errors import UserError
-from mindcoder.generate.adapters import AdapterBank
+from mindcoder.generate.adapters import LoadedAdapters
 from mindcoder.generate.blocks import SCRATCH
 from mindcoder.generate.exported_decoder import ExportedDecoder, GraphSteps
 from mindcoder.generate.paged_decoder import PagedDecoder, paged_decoder
@@ -55,7 +55,7 @@ class Runner:
         chunk: tokens of a step.
         wanted: logits a sequence may ask for in one step.
         comm: the processes that hold the other stages.
-        bank: the network's adapters.
+        adapters: those of the network.
 
     A learned prefix of the network lies in blocks of its own, which all sequences begin with; a `StepInput` does not
     count it.
@@ -74,7 +74,7 @@ class Runner:
         chunk: int,
         wanted: int = 1,
         comm: ProcessGroups | None = None,
-        bank: AdapterBank | None = None,
+        adapters: LoadedAdapters | None = None,
     ) -> None:
         self.config, self.block_size, self.rows, self.chunk = (
             decoder.config,
@@ -82,7 +82,7 @@ class Runner:
             rows,
             max(chunk, rows * wanted),
         )
-        self.wanted, self.bank = wanted, bank
+        self.wanted, self.adapters = wanted, adapters
         self.prefix = decoder.prefix_length
         if self.prefix % block_size:
             raise UserError(
@@ -90,7 +90,7 @@ class Runner:
             )
         self.prefix_blocks = list(range(blocks, blocks + self.prefix // block_size))
         self.blocks_per_row = -(-(max_length + self.prefix) // block_size)
-        self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, bank)
+        self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, adapters)
         self.network.set_train(False)
         self.supports_mixed_batches = self.network.supports_mixed_batches
         self._forward: PagedDecoder | StagedDecoder = self.network
@@ -115,7 +115,7 @@ class Runner:
         block_tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
         longest = np.zeros(size, np.int64)
         generated = np.ones(size, bool)
-        adapters = np.zeros(size, np.int64)
+        adapter_ids = np.zeros(size, np.int64)
         logits_indices: list[int] = []
         at = 0
         for row, item in enumerate(inputs):
@@ -130,7 +130,7 @@ class Runner:
             block_tables[row, : len(table)] = table
             longest[own] = np.maximum(positions + 1, max(prompt, item.length))
             generated[own] = positions >= prompt
-            adapters[own] = item.adapter
+            adapter_ids[own] = item.adapter
             logits_indices.extend(range(at + count - item.wanted, at + count))
             at += count
         padded_indices = np.zeros(small, np.int32)
@@ -138,13 +138,13 @@ class Runner:
         prompts = 0
         if self.supports_mixed_batches:  # the tokens of prompts come first
             order = np.argsort(generated, kind="stable")
-            ids, mapping, longest, adapters = ids[order], mapping[:, order], longest[order], adapters[order]
+            ids, mapping, longest, adapter_ids = ids[order], mapping[:, order], longest[order], adapter_ids[order]
             padded_indices = np.argsort(order)[padded_indices].astype(np.int32)
             prompts = size - int(generated.sum())
         angles = np.zeros((1, 1), np.float32)
         if self.config.position == "rope":
             angles = rotary_angles(self.config, mapping[0], longest)
-        adapted = self.bank is not None and self.bank.choose(adapters)
+        adapted = self.adapters is not None and self.adapters.choose(adapter_ids)
         counts = np.array([total, len(logits_indices), prompts, adapted], np.int32)
         arrays = (ids, mapping, block_tables, angles, padded_indices, counts)
         logits = self._forward(*map(Tensor, arrays))

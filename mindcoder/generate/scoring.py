@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mindcoder.generate.adapters import AdapterBank
+from mindcoder.generate.adapters import LoadedAdapters
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.runner import Runner, StepInput
 from mindcoder.models.decoder import Decoder
@@ -20,7 +20,7 @@ class Scorer:
         max_length: longest text; the cache holds one.
         block_size: tokens of a cache block.
         chunk: tokens of a step.
-        bank: the network's adapters.
+        adapters: those of the network.
     """
 
     def __init__(
@@ -29,17 +29,17 @@ class Scorer:
         max_length: int,
         block_size: int,
         chunk: int,
-        bank: AdapterBank | None = None,
+        adapters: LoadedAdapters | None = None,
     ) -> None:
         blocks = -(-max_length // block_size)
         self.blocks, self.vocab_size = list(range(1, blocks + 1)), decoder.config.vocab_size
-        self.runner = Runner(decoder, blocks + 1, block_size, max_length, 1, chunk, wanted=chunk, bank=bank)
+        self.runner = Runner(decoder, blocks + 1, block_size, max_length, 1, chunk, wanted=chunk, adapters=adapters)
 
     def chunks(self, ids: Sequence[int], adapter: int = 0) -> Iterator[np.ndarray]:
         """Float32 ``[chunk, V]`` after ``[chunk, V]`` for ``T`` ids, at most ``max_length``; the last may be shorter.
 
         Args:
-            adapter: its number in the bank; 0 is the base model.
+            adapter: its number among them; 0 is the base model.
         """
         for begin in range(0, len(ids), self.runner.chunk):
             part = ids[begin : begin + self.runner.chunk]

@@ -132,8 +132,8 @@ def test_an_adapter_beside_integers(hf_folder, rng):
     inputs = [replace(item, adapter=number % 2) for number, item in enumerate(inputs_of(rng))]
     found = []
     for network in (integers, floats):
-        bank = add_adapters(network, {"own": adapter}, 160)
-        found.append(logits(Runner(network, 64, 16, 256, len(LENGTHS), 160, bank=bank), inputs))
+        adapters = add_adapters(network, {"own": adapter}, 160)
+        found.append(logits(Runner(network, 64, 16, 256, len(LENGTHS), 160, adapters=adapters), inputs))
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
 
 

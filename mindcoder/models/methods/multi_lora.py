@@ -22,12 +22,12 @@ class MultiLoRA(WeightMethod):
     Args:
         base: keeps the layer's weight.
         a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this rank's shards of them.
-        shares: ``[T, R]``, 1 where a token uses a column's adapter, 0 elsewhere; T is the most tokens a step has.
+        mask: ``[T, R]``, 1 where a token uses a column's adapter, 0 elsewhere; T is the most tokens a step has.
     """
 
-    def __init__(self, base: WeightMethod, a: Parameter, b: Parameter, shares: Parameter) -> None:
+    def __init__(self, base: WeightMethod, a: Parameter, b: Parameter, mask: Parameter) -> None:
         super().__init__(base.compute_dtype)
-        self.base, self.a, self.b, self.shares = base, a, b, shares
+        self.base, self.a, self.b, self.mask = base, a, b, mask
         self.dtype = resolve_dtype(base.compute_dtype)
         self.matmul = matrix_product(transpose_b=True)
         self.look_up = LookUp()
@@ -45,17 +45,17 @@ class MultiLoRA(WeightMethod):
         return self.base.matrix()
 
     def operands(self, seed: Tensor) -> tuple:
-        """The base's, then A, B and the shares."""
-        return (*self.base.operands(seed), ops.cast(self.a, self.dtype), ops.cast(self.b, self.dtype), self.shares)
+        """The base's, then A, B and the mask."""
+        return (*self.base.operands(seed), ops.cast(self.a, self.dtype), ops.cast(self.b, self.dtype), self.mask)
 
     def multiply(self, x: Tensor, operands: tuple) -> Tensor:
         """The sum of both products."""
-        a, b, shares = operands[-3:]
+        a, b, mask = operands[-3:]
         tokens = x.shape[0]
-        if tokens < shares.shape[0]:
+        if tokens < mask.shape[0]:
             # On Ascend a slice is a kernel of the old aclop path, and a view of a parameter a copy by one.
-            shares = self.look_up(shares, ops.arange(0, tokens, 1, dtype=ms.int32))
-        reduced = self.matmul(x, a) * ops.cast(shares, self.dtype)
+            mask = self.look_up(mask, ops.arange(0, tokens, 1, dtype=ms.int32))
+        reduced = self.matmul(x, a) * ops.cast(mask, self.dtype)
         return self.base.multiply(x, operands[:-3]) + self.matmul(reduced, b)
 
     def native_parameters(self) -> NativeParameters | None:
