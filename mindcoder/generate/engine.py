@@ -60,7 +60,7 @@ class Timing:
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated tokens of all rows ÷ seconds after the first token."""
+        """Generated tokens of all sequences ÷ seconds after the first token."""
         return self.tokens / self.decoding if self.decoding > 0 else 0.0
 
 
@@ -200,10 +200,10 @@ class Engine:
         logits = self.runner.run([self._step_input(chunk) for chunk in chunks])
         self.scheduler.done(chunks)
         events = []
-        for row, chunk in enumerate(chunk for chunk in chunks if chunk.completes):
+        for index, chunk in enumerate(chunk for chunk in chunks if chunk.completes):
             sequence = chunk.sequence
             try:
-                choice = sequence.sampler.choose(logits[row])
+                choice = sequence.sampler.choose(logits[index])
             except Exception as error:
                 if not isolates:
                     raise
@@ -261,19 +261,19 @@ class Engine:
 
     def _follow(self, sequences: list[Sequence]) -> Iterator[tuple[list[Completion], list[int | None]]]:
         """Step until all ``sequences`` are done."""
-        rows = {id(sequence): row for row, sequence in enumerate(sequences)}
+        index_of = {id(sequence): index for index, sequence in enumerate(sequences)}
         completions = [Completion(len(sequence.request.prompt)) for sequence in sequences]
         began, first_token = time.perf_counter(), 0.0
         while any(sequence.finish_reason is None for sequence in sequences):
             fresh: list[int | None] = [None] * len(sequences)
             events = self.step()
             for event in events:
-                row = rows[id(event.sequence)]
-                completions[row].finish_reason = event.finish_reason
-                completions[row].stopped_by = event.sequence.stopped_by
+                index = index_of[id(event.sequence)]
+                completions[index].finish_reason = event.finish_reason
+                completions[index].stopped_by = event.sequence.stopped_by
                 if event.choice is not None:
-                    fresh[row] = event.choice.token
-                    completions[row].tokens.append(event.choice.token)
+                    fresh[index] = event.choice.token
+                    completions[index].tokens.append(event.choice.token)
             if not events:
                 continue
             first_token = first_token or time.perf_counter() - began

@@ -147,7 +147,7 @@ class Model:
             UserError: a prompt is empty or too long, or an option is out of bounds; also with ``stream`` before
                 anything is computed.
         """
-        wanted = AnswerOptions(**options)
+        answer_options = AnswerOptions(**options)
         single = isinstance(prompt, str) or _is_ids(prompt)
         if not single and (not isinstance(prompt, Sequence) or isinstance(prompt, bytes)):
             raise UserError(f"prompt: expected a text or a list, found {shown(prompt)}")
@@ -160,7 +160,7 @@ class Model:
             raise UserError('repository: it belongs to a gap, give suffix too ("" if nothing follows)')
         else:
             encoded = [self._encode(item, index) for index, item in enumerate(prompts)]
-        return self._answer(encoded, wanted, single, stream)
+        return self._answer(encoded, answer_options, single, stream)
 
     @overload
     def chat(
@@ -206,9 +206,9 @@ class Model:
             UserError: the messages are not a conversation that ends with a question, they are too long, or an option is
                 out of bounds.
         """
-        wanted = AnswerOptions(**options)
+        answer_options = AnswerOptions(**options)
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        return self._answer([self.encode_chat(turns, tools)], wanted, True, stream)
+        return self._answer([self.encode_chat(turns, tools)], answer_options, True, stream)
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids of a conversation in the model's template, up to the beginning of the next answer.
@@ -299,9 +299,9 @@ class Model:
         if wrong is not None:
             raise UserError(f"{what}: expected token ids from 0 to {largest}, found {wrong}")
 
-    def _answer(self, encoded: list[list[int]], wanted: AnswerOptions, single: bool, stream: bool) -> Any:
+    def _answer(self, encoded: list[list[int]], options: AnswerOptions, single: bool, stream: bool) -> Any:
         requests = [
-            Request(tuple(ids), wanted.sampling, wanted.max_new_tokens, row=row, adapter=wanted.adapter)
+            Request(tuple(ids), options.sampling, options.max_new_tokens, row=row, adapter=options.adapter)
             for row, ids in enumerate(encoded)
         ]
         for request in requests:
@@ -311,7 +311,7 @@ class Model:
                     f"max_length {self.max_length}"
                 )
             self.engine.check(request)
-        pieces = _Pieces(self._shared, self.tokenizer, requests, wanted.stops)
+        pieces = _Pieces(self._shared, self.tokenizer, requests, options.stops)
         if stream:
             return pieces.single() if single else pieces.of_all()
         for _ in pieces.of_all():

@@ -28,7 +28,7 @@ class StepInput:
         tokens: their ids.
         start: position of the first.
         blocks: the sequence's cache blocks.
-        wanted: how many of the last tokens to give logits for.
+        num_logits: how many of the last tokens to compute logits for.
         prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its tokens are computed).
         adapter: number of the sequence's adapter; 0 is the base model.
         length: of a sequence that is longer than what its rotary scaling changes at; 0 for all others.
@@ -37,7 +37,7 @@ class StepInput:
     tokens: Sequence[int]
     start: int
     blocks: Sequence[int]
-    wanted: int
+    num_logits: int
     prompt: int
     adapter: int = 0
     length: int = 0
@@ -51,9 +51,9 @@ class Runner:
         blocks: of the cache, the scratch block included.
         block_size: tokens of a block.
         max_length: longest sequence.
-        rows: sequences of a step.
+        max_num_seqs: sequences of a step.
         chunk: tokens of a step.
-        wanted: logits a sequence may ask for in one step.
+        max_num_logits: tokens of one sequence whose logits a step may compute.
         comm: the processes that hold the other stages.
         adapters: those of the network.
 
@@ -70,26 +70,22 @@ class Runner:
         blocks: int,
         block_size: int,
         max_length: int,
-        rows: int,
+        max_num_seqs: int,
         chunk: int,
-        wanted: int = 1,
+        max_num_logits: int = 1,
         comm: ProcessGroups | None = None,
         adapters: LoadedAdapters | None = None,
     ) -> None:
-        self.config, self.block_size, self.rows, self.chunk = (
-            decoder.config,
-            block_size,
-            rows,
-            max(chunk, rows * wanted),
-        )
-        self.wanted, self.adapters = wanted, adapters
+        self.config, self.block_size, self.adapters = decoder.config, block_size, adapters
+        self.max_num_seqs, self.max_num_logits = max_num_seqs, max_num_logits
+        self.chunk = max(chunk, max_num_seqs * max_num_logits)
         self.prefix = decoder.prefix_length
         if self.prefix % block_size:
             raise UserError(
                 f"the prefix of {self.prefix} tokens is not a multiple of the cache's block_size {block_size}"
             )
         self.prefix_blocks = list(range(blocks, blocks + self.prefix // block_size))
-        self.blocks_per_row = -(-(max_length + self.prefix) // block_size)
+        self.blocks_per_seq = -(-(max_length + self.prefix) // block_size)
         self.network = paged_decoder(decoder, blocks + len(self.prefix_blocks), block_size, adapters)
         self.network.set_train(False)
         self.supports_mixed_batches = self.network.supports_mixed_batches
@@ -102,17 +98,17 @@ class Runner:
             self._forward = StagedDecoder(self.network, decoder, comm)
 
     def run(self, inputs: Sequence[StepInput]) -> np.ndarray:
-        """Logits float32 ``[wanted of all inputs, V]``, in the inputs' order."""
+        """Logits float32 ``[num_logits of all inputs, V]``, in the inputs' order."""
         total = sum(len(item.tokens) for item in inputs)
-        small = self.rows * self.wanted
-        is_short = self.supports_mixed_batches or all(len(item.tokens) <= self.wanted for item in inputs)
+        small = self.max_num_seqs * self.max_num_logits
+        is_short = self.supports_mixed_batches or all(len(item.tokens) <= self.max_num_logits for item in inputs)
         fits = total <= small and is_short
         size = small if fits else self.chunk
-        table_rows = self.rows if self.supports_mixed_batches or fits else 1
+        num_seqs = self.max_num_seqs if self.supports_mixed_batches or fits else 1
         ids = np.zeros(size, np.int32)
         mapping = np.zeros((3, size), np.int32)
         mapping[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
-        block_tables = np.full((table_rows, self.blocks_per_row), SCRATCH, np.int32)
+        block_tables = np.full((num_seqs, self.blocks_per_seq), SCRATCH, np.int32)
         longest = np.zeros(size, np.int64)
         generated = np.ones(size, bool)
         adapter_ids = np.zeros(size, np.int64)
@@ -131,7 +127,7 @@ class Runner:
             longest[own] = np.maximum(positions + 1, max(prompt, item.length))
             generated[own] = positions >= prompt
             adapter_ids[own] = item.adapter
-            logits_indices.extend(range(at + count - item.wanted, at + count))
+            logits_indices.extend(range(at + count - item.num_logits, at + count))
             at += count
         padded_indices = np.zeros(small, np.int32)
         padded_indices[: len(logits_indices)] = logits_indices
@@ -161,7 +157,7 @@ class Runner:
 
     def warm_up(self) -> None:
         """Compile both shapes, with tokens that go into the scratch block."""
-        blocks = [SCRATCH] * (self.blocks_per_row - len(self.prefix_blocks))
+        blocks = [SCRATCH] * (self.blocks_per_seq - len(self.prefix_blocks))
         longest = min(self.chunk, len(blocks) * self.block_size)
         for tokens in (1, longest):
             self.run([StepInput([0] * tokens, 0, blocks, 1, tokens)])

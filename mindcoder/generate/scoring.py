@@ -33,7 +33,9 @@ class Scorer:
     ) -> None:
         blocks = -(-max_length // block_size)
         self.blocks, self.vocab_size = list(range(1, blocks + 1)), decoder.config.vocab_size
-        self.runner = Runner(decoder, blocks + 1, block_size, max_length, 1, chunk, wanted=chunk, adapters=adapters)
+        self.runner = Runner(
+            decoder, blocks + 1, block_size, max_length, 1, chunk, max_num_logits=chunk, adapters=adapters
+        )
 
     def chunks(self, ids: Sequence[int], adapter: int = 0) -> Iterator[np.ndarray]:
         """Float32 ``[chunk, V]`` after ``[chunk, V]`` for ``T`` ids, at most ``max_length``; the last may be shorter.

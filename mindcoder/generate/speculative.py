@@ -22,12 +22,12 @@ class CachedText:
     Args:
         decoder: the network with its weights.
         max_length: longest text.
-        wanted: logits that a step may ask for.
+        max_num_logits: tokens whose logits a step may compute.
     """
 
-    def __init__(self, decoder: Decoder, max_length: int, wanted: int) -> None:
+    def __init__(self, decoder: Decoder, max_length: int, max_num_logits: int) -> None:
         blocks = -(-max_length // BLOCK_SIZE)
-        self.runner = Runner(decoder, blocks + 1, BLOCK_SIZE, max_length, 1, LARGEST_CHUNK, wanted)
+        self.runner = Runner(decoder, blocks + 1, BLOCK_SIZE, max_length, 1, LARGEST_CHUNK, max_num_logits)
         self.blocks = list(range(1, blocks + 1))
         self.tokens: list[int] = []
 
@@ -41,13 +41,13 @@ class CachedText:
         del self.tokens[same:]
         return same
 
-    def extend(self, tokens: Sequence[int], wanted: int, prompt: int) -> np.ndarray:
-        """Append tokens; logits ``[wanted, V]`` of the last of them."""
+    def extend(self, tokens: Sequence[int], num_logits: int, prompt: int) -> np.ndarray:
+        """Append tokens; logits ``[num_logits, V]`` of the last of them."""
         logits = np.empty((0, 0), np.float32)
         for begin in range(0, len(tokens), self.runner.chunk):
             part = list(tokens[begin : begin + self.runner.chunk])
             is_last = begin + len(part) == len(tokens)
-            item = StepInput(part, len(self.tokens), self.blocks, wanted if is_last else 0, prompt)
+            item = StepInput(part, len(self.tokens), self.blocks, num_logits if is_last else 0, prompt)
             logits = self.runner.run([item])
             self.tokens += part
         return logits

@@ -89,7 +89,7 @@ def test_a_sequences_logits_have_the_same_bits_whatever_is_beside_it(case, hf_fo
     for index, item in enumerate(inputs):
         middle = len(item.tokens) // 2
         if middle:  # in two chunks
-            alone.run([replace(item, tokens=item.tokens[:middle], wanted=0)])
+            alone.run([replace(item, tokens=item.tokens[:middle], num_logits=0)])
             item = replace(item, tokens=item.tokens[middle:], start=middle)
         assert (alone.run([item])[0] == first[index]).all()
         assert (alone.run([continued(item, 5)])[0] == second[index]).all()
