@@ -43,6 +43,66 @@ class StepInput:
     length: int = 0
 
 
+class StepArrays:
+    """The arrays of a step, filled one sequence after the other; the rest is padding, which the scratch block takes.
+
+    Args:
+        size: tokens, T.
+        tables: shape of the block tables, B sequences and M blocks.
+        logits: tokens whose logits are computed, R.
+        block_size: tokens of a cache block.
+
+    Attributes:
+        ids: int32 ``[T]``.
+        mapping: int32 ``[3, T]``: each token's position, its slot in the cache, and its sequence's row of
+            ``block_tables``.
+        block_tables: int32 ``[B, M]``.
+        longest: int64 ``[T]``, length of each token's sequence, see `mindcoder.models.rotary.rotary_angles`.
+        is_generated: bool ``[T]``, whether a token is no part of its sequence's prompt; so is padding.
+        adapter_ids: int64 ``[T]``; 0 is the base model.
+        logits_indices: int32 ``[R]``.
+        num_tokens, num_seqs, num_logits: how many have been filled.
+    """
+
+    def __init__(self, size: int, tables: tuple[int, int], logits: int, block_size: int) -> None:
+        self.block_size = block_size
+        self.ids = np.zeros(size, np.int32)
+        self.mapping = np.zeros((3, size), np.int32)
+        self.mapping[1] = SCRATCH * block_size + np.arange(size) % block_size
+        self.block_tables = np.full(tables, SCRATCH, np.int32)
+        self.longest = np.zeros(size, np.int64)
+        self.is_generated = np.ones(size, bool)
+        self.adapter_ids = np.zeros(size, np.int64)
+        self.logits_indices = np.zeros(logits, np.int32)
+        self.num_tokens = self.num_seqs = self.num_logits = 0
+
+    def append(self, item: StepInput, prefix_blocks: list[int]) -> None:
+        """Append the tokens of a sequence, which begins with the blocks of the learned prefix."""
+        prefix = len(prefix_blocks) * self.block_size
+        start, prompt = item.start + prefix, item.prompt + prefix
+        end = self.num_tokens + len(item.tokens)
+        own, positions = slice(self.num_tokens, end), np.arange(start, start + len(item.tokens))
+        table = np.asarray([*prefix_blocks, *item.blocks], np.int32)
+        slot_mapping = table[positions // self.block_size] * self.block_size + positions % self.block_size
+        self.ids[own] = item.tokens
+        self.mapping[0, own], self.mapping[1, own], self.mapping[2, own] = positions, slot_mapping, self.num_seqs
+        self.block_tables[self.num_seqs, : len(table)] = table
+        self.longest[own] = np.maximum(positions + 1, max(prompt, item.length))
+        self.is_generated[own] = positions >= prompt
+        self.adapter_ids[own] = item.adapter
+        logits = slice(self.num_logits, self.num_logits + item.num_logits)
+        self.logits_indices[logits] = np.arange(end - item.num_logits, end)
+        self.num_tokens, self.num_seqs, self.num_logits = end, self.num_seqs + 1, logits.stop
+
+    def put_prompts_first(self) -> int:
+        """Reorder the tokens, those of prompts before all others; how many these are."""
+        order = np.argsort(self.is_generated, kind="stable")
+        self.ids, self.mapping = self.ids[order], self.mapping[:, order]
+        self.longest, self.adapter_ids = self.longest[order], self.adapter_ids[order]
+        self.logits_indices = np.argsort(order)[self.logits_indices].astype(np.int32)
+        return len(order) - int(self.is_generated.sum())
+
+
 class Runner:
     """Runs steps of a decoder; two shapes are compiled, when first needed.
 
@@ -99,52 +159,28 @@ class Runner:
 
     def run(self, inputs: Sequence[StepInput]) -> np.ndarray:
         """Logits float32 ``[num_logits of all inputs, V]``, in the inputs' order."""
+        arrays = self._arrays(inputs)
+        num_prompt_tokens = arrays.put_prompts_first() if self.supports_mixed_batches else 0
+        angles = np.zeros((1, 1), np.float32)
+        if self.config.position == "rope":
+            angles = rotary_angles(self.config, arrays.mapping[0], arrays.longest)
+        adapted = self.adapters is not None and self.adapters.choose(arrays.adapter_ids)
+        counts = np.array([arrays.num_tokens, arrays.num_logits, num_prompt_tokens, adapted], np.int32)
+        taken = (arrays.ids, arrays.mapping, arrays.block_tables, angles, arrays.logits_indices, counts)
+        logits = self._forward(*map(Tensor, taken))
+        return logits.asnumpy()[: arrays.num_logits]
+
+    def _arrays(self, inputs: Sequence[StepInput]) -> StepArrays:
+        """The inputs in arrays of the smaller of both shapes that they fit."""
         total = sum(len(item.tokens) for item in inputs)
         small = self.max_num_seqs * self.max_num_logits
         is_short = self.supports_mixed_batches or all(len(item.tokens) <= self.max_num_logits for item in inputs)
         fits = total <= small and is_short
-        size = small if fits else self.chunk
         num_seqs = self.max_num_seqs if self.supports_mixed_batches or fits else 1
-        ids = np.zeros(size, np.int32)
-        mapping = np.zeros((3, size), np.int32)
-        mapping[1] = SCRATCH * self.block_size + np.arange(size) % self.block_size
-        block_tables = np.full((num_seqs, self.blocks_per_seq), SCRATCH, np.int32)
-        longest = np.zeros(size, np.int64)
-        generated = np.ones(size, bool)
-        adapter_ids = np.zeros(size, np.int64)
-        logits_indices: list[int] = []
-        at = 0
-        for row, item in enumerate(inputs):
-            count = len(item.tokens)
-            start, prompt = item.start + self.prefix, item.prompt + self.prefix
-            own, positions = slice(at, at + count), np.arange(start, start + count)
-            table = np.asarray([*self.prefix_blocks, *item.blocks], np.int32)
-            ids[own] = item.tokens
-            mapping[0, own] = positions
-            mapping[1, own] = table[positions // self.block_size] * self.block_size + positions % self.block_size
-            mapping[2, own] = row
-            block_tables[row, : len(table)] = table
-            longest[own] = np.maximum(positions + 1, max(prompt, item.length))
-            generated[own] = positions >= prompt
-            adapter_ids[own] = item.adapter
-            logits_indices.extend(range(at + count - item.num_logits, at + count))
-            at += count
-        padded_indices = np.zeros(small, np.int32)
-        padded_indices[: len(logits_indices)] = logits_indices
-        prompts = 0
-        if self.supports_mixed_batches:  # the tokens of prompts come first
-            order = np.argsort(generated, kind="stable")
-            ids, mapping, longest, adapter_ids = ids[order], mapping[:, order], longest[order], adapter_ids[order]
-            padded_indices = np.argsort(order)[padded_indices].astype(np.int32)
-            prompts = size - int(generated.sum())
-        angles = np.zeros((1, 1), np.float32)
-        if self.config.position == "rope":
-            angles = rotary_angles(self.config, mapping[0], longest)
-        adapted = self.adapters is not None and self.adapters.choose(adapter_ids)
-        counts = np.array([total, len(logits_indices), prompts, adapted], np.int32)
-        arrays = (ids, mapping, block_tables, angles, padded_indices, counts)
-        logits = self._forward(*map(Tensor, arrays))
-        return logits.asnumpy()[: len(logits_indices)]
+        arrays = StepArrays(small if fits else self.chunk, (num_seqs, self.blocks_per_seq), small, self.block_size)
+        for item in inputs:
+            arrays.append(item, self.prefix_blocks)
+        return arrays
 
     def _cache_prefix(self, decoder: Decoder) -> None:
         """Write a learned prefix into the blocks that all sequences begin with."""
