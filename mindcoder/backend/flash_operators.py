@@ -14,7 +14,7 @@ UNUSED = Output(lambda shapes: [1], "query")
 
 
 def statistics_shape(shapes: dict[str, list[int]]) -> list[int]:
-    """``[B, N, S, 8]`` of BSH, whose heads the absent shift tells, ``[T, N, 8]`` of TND."""
+    """``[B, N, S, 8]`` of BSH, whose heads the absent shift tells, ``[Q, N, 8]`` of TND."""
     query, shift = shapes["query"], shapes["real_shift"]
     return [query[0], *shift[1:], query[1], STATISTICS]
 

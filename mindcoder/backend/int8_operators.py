@@ -24,7 +24,7 @@ MOST_INPUTS = 65535  # of a product on a card; on CPU sums of so many fit into i
 
 
 class DynamicQuantExt(nn.Cell):
-    """``construct(x [T, K]) -> (int8 [T, K], float32 [T])``: MindSpore's operator of this name, on CPU.
+    """``construct(x [Q, in]) -> (int8 [Q, in], float32 [Q])``: MindSpore's operator of this name, on CPU.
 
     A token's scale is its largest magnitude / 127, of nothing but zeros 0.
     """
@@ -40,7 +40,7 @@ class DynamicQuantExt(nn.Cell):
 
 
 class QuantV2(nn.Cell):
-    """``construct(x [T, K], scale [1], offset [1]) -> int8``: ``round(x * scale + offset)`` within -128 and 127."""
+    """``construct(x [Q, in], scale [1], offset [1]) -> int8``: ``round(x * scale + offset)`` within -128 and 127."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -62,10 +62,10 @@ class AscendQuantV2(nn.Cell):
 
 
 class QuantBatchMatmul(nn.Cell):
-    """``construct(x1 int8 [M, K], x2 int8 [N, K], scale [N], offset, bias, row_scale [M]) -> [M, N]``: MindSpore's
-    operator of this name with ``transpose_x2``, on CPU: ``(x1 @ x2.T + bias) * scale * row_scale``.
+    """``construct(x1 int8 [Q, in], x2 int8 [out, in], scale [out], offset, bias, row_scale [Q]) -> [Q, out]``:
+    MindSpore's operator of this name with ``transpose_x2``, on CPU: ``(x1 @ x2.T + bias) * scale * row_scale``.
 
-    There is no offset; bias is int32 ``[N]`` or None.
+    There is no offset; bias is int32 ``[out]`` or None.
 
     Args:
         dtype: of the result.
@@ -90,7 +90,7 @@ class QuantBatchMatmul(nn.Cell):
 
 
 class RoundRows(nn.Cell):
-    """Rows in integers: ``construct(x [R, D]) -> (int8 [R, D], float32 [R])``, each by its largest magnitude / 127.
+    """Rows in integers: ``construct(x [Q, in]) -> (int8 [Q, in], float32 [Q])``, each by its largest magnitude / 127.
 
     Args:
         dtype: of x; with float32 an Ascend has no operator for it.
@@ -115,7 +115,7 @@ class RoundRows(nn.Cell):
 class Int8Product(nn.Cell):
     """``x @ weight.T`` of a frozen weight int8 ``[out, in]``, with x in integers, too.
 
-    ``construct(x [tokens, in], weight, scale [out, 1], *rounding) -> [tokens, out]`` in x's dtype. ``rounding`` is
+    ``construct(x [Q, in], weight, scale [out, 1], *rounding) -> [Q, out]`` in x's dtype. ``rounding`` is
     either empty, then each token is divided by its largest magnitude / 127; or of all tokens: 1 / scale, scale and
     offset, float32 ``[1]`` each, and ``-offset * weight.sum(1)``, int32 ``[out]``. The sums of integers are exact.
 

@@ -51,7 +51,7 @@ def portable_operators() -> Iterator[None]:
 
 
 class LayerNormExt(nn.Cell):
-    """``construct(x [R, H], (H,), weight, bias, epsilon) -> (y, mean [R, 1], rstd [R, 1])``."""
+    """``construct(x [Q, H], (H,), weight, bias, epsilon) -> (y, mean [Q, 1], rstd [Q, 1])``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -76,7 +76,7 @@ class LayerNormExt(nn.Cell):
 
 
 class RmsNorm(nn.Cell):
-    """``construct(x [R, H], weight [H]) -> (y, rstd [R, 1])``."""
+    """``construct(x [Q, H], weight [H]) -> (y, rstd [Q, 1])``."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__(auto_prefix=False)
@@ -204,7 +204,7 @@ class MatMul(nn.Cell):
 
 
 class RotaryPositionEmbedding(nn.Cell):
-    """``construct(x [1, T, N, D], cos, sin, mode) -> [1, T, N, D]``; its caller has the gradient."""
+    """``construct(x [1, Q, N, D], cos, sin, mode) -> [1, Q, N, D]``; its caller has the gradient."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -244,7 +244,7 @@ class IndexAddExt(nn.Cell):
 
 
 class EmbeddingDenseBackward(nn.Cell):
-    """``construct(grad [P, H], index [P], rows) -> [rows, H]``. A Custom's shapes cannot depend on ``rows``."""
+    """``construct(grad [I, H], index [I], rows) -> [rows, H]``. A Custom's shapes cannot depend on ``rows``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -255,7 +255,7 @@ class EmbeddingDenseBackward(nn.Cell):
 
 
 class ScatterAddExt(nn.Cell):
-    """``construct(x [R, V], 1, index [R, P], values [R, P]) -> [R, V]``; its caller has the gradient."""
+    """``construct(x [Q, V], 1, index [Q, I], values [Q, I]) -> [Q, V]``; its caller has the gradient."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -341,7 +341,7 @@ class InplaceAddExt(nn.Cell):
 
 
 class CumsumExt(nn.Cell):
-    """``construct(x [P] int32, 0) -> x``: the sums of its elements up to each."""
+    """``construct(x [Q] int32, 0) -> x``: the sums of its elements up to each."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -33,7 +33,7 @@ def matrix_product(transpose_a: bool = False, transpose_b: bool = False, compute
 class LayerNorm(nn.Cell):
     """LayerNorm over the last axis: ``(x - mean) / sqrt(var + epsilon) * weight + bias``.
 
-    ``construct(x [R, H], weight [H], bias [H]) -> [R, H]``, all of one dtype.
+    ``construct(x [Q, H], weight [H], bias [H]) -> [Q, H]``, all of one dtype.
     """
 
     def __init__(self, epsilon: float) -> None:
@@ -48,7 +48,7 @@ class LayerNorm(nn.Cell):
 class RMSNorm(nn.Cell):
     """RMSNorm over the last axis: ``x / sqrt(mean(x²) + epsilon) * weight``.
 
-    ``construct(x [R, H], weight [H]) -> [R, H]``, both of one dtype.
+    ``construct(x [Q, H], weight [H]) -> [Q, H]``, both of one dtype.
     """
 
     def __init__(self, epsilon: float) -> None:
@@ -150,7 +150,7 @@ class GatedGelu(nn.Cell):
 class ApplyRotary(nn.Cell):
     """Rotary embedding of heads ``[*, D]``: element i pairs with i + D/2 (Su et al. 2021 in GPT-NeoX's layout).
 
-    ``construct(x [R, D], cos, sin) -> [R, D]`` with R = T * heads, and what `per_head` gives:
+    ``construct(x [Q*N, D], cos, sin) -> [Q*N, D]``, and what `per_head` gives:
     aclnnRotaryPositionEmbedding in layout BSND with B = 1, whose cosines and sines all heads of a token share.
     """
 
@@ -160,11 +160,11 @@ class ApplyRotary(nn.Cell):
         self.rotary = operator("RotaryPositionEmbedding")
 
     def per_head(self, values: Tensor) -> Tensor:
-        """A token's cosines or sines as ``construct`` wants them: ``[T, D] -> [1, T, 1, D]``."""
+        """A token's cosines or sines as ``construct`` wants them: ``[Q, D] -> [1, Q, 1, D]``."""
         return values.reshape((1, values.shape[0], 1, values.shape[1]))
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """``[R, D]`` to ``[R, D]``."""
+        """``[Q*N, D]`` to ``[Q*N, D]``."""
         heads = x.reshape((1, cos.shape[1], x.shape[0] // cos.shape[1], self.head_dim))
         return self.rotary(heads, cos, sin, HALVES).reshape(x.shape)
 

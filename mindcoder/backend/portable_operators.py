@@ -24,7 +24,7 @@ def mat_mul(transpose_a: bool = False, transpose_b: bool = False, rounds: bool =
 
 
 class LayerNormExt(nn.Cell):
-    """``construct(x [R, H], (H,), weight, bias, epsilon) -> (y, mean, rstd)``."""
+    """``construct(x [Q, H], (H,), weight, bias, epsilon) -> (y, mean, rstd)``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -34,7 +34,7 @@ class LayerNormExt(nn.Cell):
 
 
 class RmsNorm(nn.Cell):
-    """``construct(x [R, H], weight [H]) -> (y, rstd [R, 1])``."""
+    """``construct(x [Q, H], weight [H]) -> (y, rstd [Q, 1])``."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__(auto_prefix=False)
@@ -60,7 +60,7 @@ class SiLU(nn.Cell):
 
 
 class RotaryPositionEmbedding(nn.Cell):
-    """``construct(x [1, T, N, D], cos [1, T, 1, D], sin, mode) -> [1, T, N, D]``: element i pairs with i + D/2."""
+    """``construct(x [1, Q, N, D], cos [1, Q, 1, D], sin, mode) -> [1, Q, N, D]``: element i pairs with i + D/2."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -18,13 +18,13 @@ GROUP = 32  # groups that the operators know are a multiple of it
 
 
 class WeightQuantBatchMatmul(nn.Cell):
-    """``construct(x [M, K], weight [N, K], scale, offset) -> [M, N]``: MindSpore's operator of this name, on CPU.
+    """``construct(x [Q, in], weight [out, in], scale, offset) -> [Q, out]``: MindSpore's operator of this name, on CPU.
 
-    Scales and offsets are ``[N]`` or ``[K / group_size, N]``; an integer stands for ``(q + offset) * scale``. A row's
-    result may differ in its last bits between up to 16 rows and more.
+    Scales and offsets are ``[out]`` or ``[in / group_size, out]``; an integer stands for ``(q + offset) * scale``. A
+    row's result may differ in its last bits between up to 16 rows and more.
 
     Args:
-        bits: 8, or 4 for a weight uint8 ``[N, K / 2]`` (see `mindcoder.models.methods.base.NativeParameters`).
+        bits: 8, or 4 for a weight uint8 ``[out, in / 2]`` (see `mindcoder.models.methods.base.NativeParameters`).
         group_size: inputs with one scale, a multiple of 32; 0 for all of an output.
     """
 
@@ -66,7 +66,7 @@ class WeightQuantBatchMatmul(nn.Cell):
 class QuantizedProduct(nn.Cell):
     """``x @ weight.T`` of a frozen weight ``[out, in]`` whose integers stand for ``(q - offset) * scale``.
 
-    ``construct(x [tokens, in], weight, scale [out, groups], offset) -> [tokens, out]`` in x's dtype, where offset has
+    ``construct(x [Q, in], weight, scale [out, groups], offset) -> [Q, out]`` in x's dtype, where offset has
     the shape of scale or is None; both are float32.
 
     CPU multiplies by `WeightQuantBatchMatmul`. An Ascend multiplies int8 by aclnnWeightQuantBatchMatmulV2, whose x is

@@ -50,7 +50,7 @@ class AddBias(nn.Cell):
 
 
 class LookUp(nn.Cell):
-    """Rows of a table: ``construct(table [V, H], indices [P] int32) -> [P, H]``.
+    """Rows of a table: ``construct(table [V, H], indices [I] int32) -> [I, H]``.
 
     aclnnIndexSelect, and aclnnEmbeddingDenseBackward for the gradient.
     """
@@ -67,7 +67,7 @@ class LookUp(nn.Cell):
 
 
 class AddRows(nn.Cell):
-    """A table with rows added: ``construct(table [V, H], indices [P] int32, rows [P, H]) -> [V, H]``.
+    """A table with rows added: ``construct(table [V, H], indices [I] int32, rows [I, H]) -> [V, H]``.
 
     aclnnIndexAdd; TensorScatterAdd's aclnnTfScatterAdd documents other shapes than MindSpore gives it.
     """
@@ -140,7 +140,7 @@ class HalfSquareSum(nn.Cell):
 class LabelGradient(nn.Cell):
     """Gradient of the summed cross entropy for the logits: the probabilities, one taken off at each label.
 
-    ``construct(probabilities [R, V], labels [R] int32) -> [R, V]``.
+    ``construct(probabilities [Q, V], labels [Q] int32) -> [Q, V]``.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class LabelGradient(nn.Cell):
 
 
 class ArgMax(nn.Cell):
-    """Index of each row's largest element: ``[R, V] -> [R]`` int32 (aclnnArgMax counts in int64)."""
+    """Index of each row's largest element: ``[Q, V] -> [Q]`` int32 (aclnnArgMax counts in int64)."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -220,7 +220,7 @@ class ReadAfter(nn.Cell):
 
 
 class WriteRows(nn.Cell):
-    """Write rows over those of a table in place: ``construct(table [R, H], indices [P] int32, rows [P, H])``.
+    """Write rows over those of a table in place: ``construct(table [rows, H], indices [I] int32, rows [I, H])``.
 
     Of several rows for one index any may win.
     """

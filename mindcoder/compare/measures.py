@@ -40,7 +40,7 @@ class Measures:
 
         Args:
             begin: index in the text's ids of the first row's token.
-            a, b: float32 ``[t, V]``; row ``i`` is about the token after ``ids[begin + i]``. The row after the text's
+            a, b: float32 ``[s, V]``; row ``i`` is about the token after ``ids[begin + i]``. The row after the text's
                 last token counts for nothing, as there is no token to compare it with.
 
         Raises:
@@ -119,6 +119,6 @@ class Measures:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Logarithms of the probabilities ``[t, V]``, float64."""
+    """Logarithms of the probabilities ``[s, V]``, float64."""
     shifted = logits - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -89,7 +89,7 @@ class LogitsOfTexts:
         self._adapter = 0 if adapters is None else adapters.number(ADAPTER)
 
     def chunks(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        """Float32 ``[t, V]`` after ``[t, V]`` for int32 ids ``[T]``; row ``i`` is about the token after ``ids[i]``."""
+        """Float32 ``[s, V]`` after ``[s, V]`` for int32 ids ``[S]``; row ``i`` is about the token after ``ids[i]``."""
         return self._scorer.chunks(ids.tolist(), self._adapter)
 
 

@@ -27,7 +27,7 @@ class Text:
         line: of the record in JSONL, from 1; None elsewhere.
         record: index in the file, from 0.
         start: position of the first id in the record.
-        ids: int32 ``[T]``, ``T`` of at least 2.
+        ids: int32 ``[S]``, ``S`` of at least 2.
         truncated: whether the record goes on.
     """
 

@@ -21,7 +21,7 @@ class LoadedAdapters:
 
     Attributes:
         names: of the adapters; number 0 is the base model, adapter ``i`` of the list has number ``i + 1``.
-        mask: float32 Parameter ``[T, R]``: 1 where a token of the step uses a column of the adapters' matrices, 0
+        mask: float32 Parameter ``[Q, R]``: 1 where a token of the step uses a column of the adapters' matrices, 0
             elsewhere.
     """
 

@@ -26,9 +26,9 @@ class Graph:
 
     Attributes:
         file: in the folder of the manifest.
-        tokens: of a step, T; None if the graph takes any number, here and below.
+        tokens: of a step, Q; None if the graph takes any number, here and below.
         rows: sequences of a step, B.
-        logits: tokens that it gives logits for, R.
+        logits: tokens whose logits it computes, I.
     """
 
     file: str

@@ -241,11 +241,11 @@ class Model:
         The first call compiles a graph and takes the memory of one more cache.
 
         Args:
-            ids: ``T`` token ids, or ``[B, T]`` of them.
+            ids: ``S`` token ids, or ``[B, S]`` of them.
             adapter: as in `AnswerOptions`.
 
         Returns:
-            Float32 ``[T, V]`` or ``[B, T, V]``: row ``t`` is about the token after ``ids[t]``. ``V`` is the size of
+            Float32 ``[S, V]`` or ``[B, S, V]``: row ``s`` is about the token after ``ids[s]``. ``V`` is the size of
             the model's vocabulary.
 
         Raises:
@@ -256,7 +256,7 @@ class Model:
         except ValueError:  # rows of different lengths
             array = np.empty(0)
         if array.ndim not in (1, 2) or not array.size or not np.issubdtype(array.dtype, np.integer):
-            raise UserError(f"ids: expected token ids [T] or [B, T], found {shown(ids)}")
+            raise UserError(f"ids: expected token ids [S] or [B, S], found {shown(ids)}")
         if adapter is not None and adapter not in self.adapters:
             raise UserError(f"no adapter {adapter!r}; there are: {', '.join(self.adapters) or 'none'}")
         adapters, engine = self.engine.loaded_adapters, self.engine

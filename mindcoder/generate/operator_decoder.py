@@ -63,18 +63,18 @@ class OperatorDecoder(nn.Cell):
         """One step.
 
         Args:
-            inputs: int32 ids ``[T]``; on a stage that is not the first one, the hidden states of the one before.
-            mapping: int32 ``[3, T]``: each token's position, its slot in the cache (vLLM's slot mapping), and its
+            inputs: int32 ids ``[Q]``; on a stage that is not the first one, the hidden states of the one before.
+            mapping: int32 ``[3, Q]``: each token's position, its slot in the cache (vLLM's slot mapping), and its
                 sequence's row of ``block_tables``.
             block_tables: int32 ``[B, M]``: the blocks of each sequence.
-            angles: float32 ``[T, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
+            angles: float32 ``[Q, D]``, see `mindcoder.models.rotary.rotary_angles`; ``[1, 1]`` where positions are
                 learned.
-            logits_indices: int32 ``[R]``, the tokens to give logits for.
-            counts: int32 ``[4]``: how many of T and R are meant, the rest is padding; how many of T are tokens of
+            logits_indices: int32 ``[I]``, the tokens whose logits are computed.
+            counts: int32 ``[4]``: how many of Q and I are meant, the rest is padding; how many of Q are tokens of
                 prompts, which come first where steps may mix; and whether any token has an adapter.
 
         Returns:
-            float32 ``[R, V]``; on a stage that is not the last one, hidden states ``[T, H]`` for the next.
+            float32 ``[I, V]``; on a stage that is not the last one, hidden states ``[Q, H]`` for the next.
         """
         positions = self.cut(mapping, 0, 1).reshape((-1,))
         slot_mapping = self.cut(mapping, 1, 2).reshape((-1,))
@@ -89,7 +89,7 @@ class OperatorDecoder(nn.Cell):
         angles: Tensor | None,
         logits_indices: Tensor,
     ) -> Tensor:
-        """The step; ``positions`` and ``slot_mapping`` are int32 ``[T]``."""
+        """The step; ``positions`` and ``slot_mapping`` are int32 ``[Q]``."""
         decoder = self.decoder
         # Before the first write: MindSpore copies a table that it reads before and after one, in every step.
         head = decoder.logits_weight() if decoder.stage.is_last else None
@@ -123,16 +123,16 @@ class OperatorDecoder(nn.Cell):
             pool.set_data(Tensor(cached.reshape(pool.shape), pool.dtype))
 
     def store(self, index: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> tuple:
-        """Write ``[T, K*D]`` into the slots of a layer's cache; returns what later reads depend on."""
+        """Write ``[Q, K*D]`` into the slots of a layer's cache; returns what later reads depend on."""
         return self.write(self.keys[index], slot_mapping, key), self.write(self.values[index], slot_mapping, value)
 
     def attend(self, index: int, normed: Tensor, step: tuple) -> Tensor:
-        """Attention of the step's tokens to the sequences in a layer's cache: ``[T, H] -> [T, H]``.
+        """Attention of the step's tokens to the sequences in a layer's cache: ``[Q, H] -> [Q, H]``.
 
         Args:
             index: of the layer, here.
             step: rotary angles; all slots of the sequences ``[B * M * block_size]``; their block tables ``[B, M]``; how
-                many tokens each token sees, itself included, ``[T]``; and the masks of the grid.
+                many tokens each token sees, itself included, ``[Q]``; and the masks of the grid.
         """
         cos_sin, _, block_tables, lengths, mask = step
         batch = block_tables.shape[0]

@@ -47,20 +47,20 @@ class StepArrays:
     """The arrays of a step, filled one sequence after the other; the rest is padding, which the scratch block takes.
 
     Args:
-        size: tokens, T.
+        size: tokens, Q.
         tables: shape of the block tables, B sequences and M blocks.
-        logits: tokens whose logits are computed, R.
+        logits: tokens whose logits are computed, I.
         block_size: tokens of a cache block.
 
     Attributes:
-        ids: int32 ``[T]``.
-        mapping: int32 ``[3, T]``: each token's position, its slot in the cache, and its sequence's row of
+        ids: int32 ``[Q]``.
+        mapping: int32 ``[3, Q]``: each token's position, its slot in the cache, and its sequence's row of
             ``block_tables``.
         block_tables: int32 ``[B, M]``.
-        longest: int64 ``[T]``, length of each token's sequence, see `mindcoder.models.rotary.rotary_angles`.
-        is_generated: bool ``[T]``, whether a token is no part of its sequence's prompt; so is padding.
-        adapter_ids: int64 ``[T]``; 0 is the base model.
-        logits_indices: int32 ``[R]``.
+        longest: int64 ``[Q]``, length of each token's sequence, see `mindcoder.models.rotary.rotary_angles`.
+        is_generated: bool ``[Q]``, whether a token is no part of its sequence's prompt; so is padding.
+        adapter_ids: int64 ``[Q]``; 0 is the base model.
+        logits_indices: int32 ``[I]``.
         num_tokens, num_seqs, num_logits: how many have been filled.
     """
 

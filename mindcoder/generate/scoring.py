@@ -38,7 +38,7 @@ class Scorer:
         )
 
     def chunks(self, ids: Sequence[int], adapter: int = 0) -> Iterator[np.ndarray]:
-        """Float32 ``[chunk, V]`` after ``[chunk, V]`` for ``T`` ids, at most ``max_length``; the last may be shorter.
+        """Float32 ``[chunk, V]`` after ``[chunk, V]`` for ``S`` ids, at most ``max_length``; the last may be shorter.
 
         Args:
             adapter: its number among them; 0 is the base model.
@@ -49,5 +49,5 @@ class Scorer:
             yield self.runner.run(inputs)[:, : self.vocab_size]
 
     def logits(self, ids: Sequence[int], adapter: int = 0) -> np.ndarray:
-        """All of `chunks` together: float32 ``[T, V]``."""
+        """All of `chunks` together: float32 ``[S, V]``."""
         return np.concatenate(list(self.chunks(ids, adapter)))

@@ -25,15 +25,15 @@ class ExportedStep(OperatorDecoder):
         """One step of T tokens of B sequences, T / B of each.
 
         Args:
-            input_ids, position_ids: int32 ``[T]``.
-            slot_mapping: int32 ``[T]``, where each token's keys and values are written.
+            input_ids, position_ids: int32 ``[Q]``.
+            slot_mapping: int32 ``[Q]``, where each token's keys and values are written.
             block_tables: int32 ``[B, M]``, the blocks of each sequence.
-            logits_indices: int32 ``[R]``, the tokens to give logits for.
-            cos_sin: float32 ``[T, D]``, cos and then sin of the pairs (`mindcoder.models.rotary.rotary_angles`); not
+            logits_indices: int32 ``[I]``, the tokens whose logits are computed.
+            cos_sin: float32 ``[Q, D]``, cos and then sin of the pairs (`mindcoder.models.rotary.rotary_angles`); not
                 with learned positions.
 
         Returns:
-            float32 ``[R, V]``.
+            float32 ``[I, V]``.
         """
         return self.compute(input_ids, position_ids, slot_mapping, block_tables, cos_sin, logits_indices)
 

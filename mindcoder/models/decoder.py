@@ -272,7 +272,7 @@ class Decoder(nn.Cell):
         return self.head_weight()
 
     def logits(self, hidden_states: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Logits ``[tokens, H] -> [tokens, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
+        """Logits ``[Q, H] -> [Q, V]`` in float32; pass ``weight`` if `logits_weight` has been computed
         already.
         """
         if weight is None:

@@ -18,9 +18,9 @@ class LinearCrossEntropy(nn.Cell):
 
     Tokens are processed in chunks. The forward pass of a chunk also computes the gradients of the hidden states and of
     the head weight while its logits are in memory (as in Liger kernel's fused linear cross entropy); the backward pass
-    only scales them. The per-token weights are applied on the small ``[tokens, H]`` side.
+    only scales them. The per-token weights are applied on the small ``[Q, H]`` side.
 
-    ``construct(hidden_states [tokens, H], weight [V, H], labels [tokens] or [B, S])`` returns the mean loss (float32
+    ``construct(hidden_states [Q, H], weight [V, H], labels [Q] or [B, S])`` returns the mean loss (float32
     scalar) and, for ``bprop``, the gradients of hidden states and weight in float32. Tokens labeled `IGNORED_LABEL` do
     not count. The reported loss of a token saturates at 87 (float32's smallest probability); its gradient does not.
 

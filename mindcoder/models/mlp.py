@@ -22,7 +22,7 @@ ACTIVATIONS = {
 
 
 class MLP(nn.Cell):
-    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[tokens, H] -> [tokens, H]``."""
+    """``down(activation(up(x)))`` or ``down(activation(gate(x), up(x)))``; ``[Q, H] -> [Q, H]``."""
 
     def __init__(
         self,

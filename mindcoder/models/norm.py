@@ -13,7 +13,7 @@ from mindcoder.models.initializer import Initializer
 class Norm(nn.Cell):
     """LayerNorm with weight and bias, or RMSNorm (Zhang and Sennrich 2019) with weight, as ``config.norm`` says.
 
-    ``[tokens, H]`` in, ``[tokens, H]`` out in the compute dtype; computed in ``norm_dtype``. ``norm_offset`` is added
+    ``[Q, H]`` in, ``[Q, H]`` out in the compute dtype; computed in ``norm_dtype``. ``norm_offset`` is added
     to the weight, which then begins at ``1 - norm_offset``.
 
     Args:

@@ -61,11 +61,11 @@ def attention_factors(config: TransformerConfig) -> np.ndarray:
 
 
 def rotary_angles(config: TransformerConfig, positions: np.ndarray, longest: np.ndarray) -> np.ndarray:
-    """cos of every token's pairs, then their sin: float32 ``[T, D]``, on the host, attention factor included.
+    """cos of every token's pairs, then their sin: float32 ``[Q, D]``, on the host, attention factor included.
 
     Args:
-        positions: ``[T]``.
-        longest: ``[T]``, current length of each token's sequence, on which dynamic scaling depends.
+        positions: ``[Q]``.
+        longest: ``[Q]``, current length of each token's sequence, on which dynamic scaling depends.
     """
     scaling = config.rope_scaling
     if scaling is not None and scaling.kind == "dynamic" and longest.max() > scaling.original_length:
@@ -138,12 +138,12 @@ class RotaryAngles(nn.Cell):
         return self.per_heads(ops.cos(half) * factors, ops.sin(half) * factors)
 
     def spread(self, angles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same tensors from the output of `rotary_angles`: cos and sin of the pairs, ``[T, D]``."""
+        """The same tensors from the output of `rotary_angles`: cos and sin of the pairs, ``[Q, D]``."""
         half = self.head_dim // 2
         return self.per_heads(self.cut(angles, 0, half), self.cut(angles, half, self.head_dim))
 
     def per_heads(self, half_cos: Tensor, half_sin: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """cos/sin for queries and keys, from cos and sin of the pairs ``[T, D/2]``."""
+        """cos/sin for queries and keys, from cos and sin of the pairs ``[Q, D/2]``."""
         cos = ops.cast(self.join((half_cos, half_cos)), self.dtype)
         sin = ops.cast(self.join((half_sin, half_sin)), self.dtype)
         return (

@@ -104,7 +104,7 @@ class GatherSequence(ScatterSequence):
 
 
 class GatherLogits(nn.Cell):
-    """``[tokens, V / ranks]`` of every rank to ``[tokens, V]``; for generation, without a gradient."""
+    """``[Q, V / ranks]`` of every rank to ``[Q, V]``; for generation, without a gradient."""
 
     def __init__(self, gather: AllGather, size: int) -> None:
         super().__init__(auto_prefix=False)

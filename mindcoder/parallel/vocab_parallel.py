@@ -26,12 +26,12 @@ class VocabParallelStatistics(nn.Cell):
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, targets: Tensor) -> tuple:
-        """Of float32 ``[tokens, V / ranks]`` and int32 ``[tokens]`` at least 0.
+        """Of float32 ``[Q, V / ranks]`` and int32 ``[Q]`` at least 0.
 
         Returns:
-            log-probabilities within this shard ``[tokens, V / ranks]``; log of this shard's total probability and of
-            the target's probability, both ``[tokens]``; the target's index in this shard and whether it is here
-            (float32), both ``[tokens, 1]``.
+            log-probabilities within this shard ``[Q, V / ranks]``; log of this shard's total probability and of
+            the target's probability, both ``[Q]``; the target's index in this shard and whether it is here
+            (float32), both ``[Q, 1]``.
         """
         tokens, own = logits.shape
         local = targets.reshape((-1, 1)) - self.first_token
@@ -53,7 +53,7 @@ class VocabParallelCrossEntropy(LinearCrossEntropy):
     """`LinearCrossEntropy` where ``weight [V / ranks, H]`` is this rank's shard.
 
     The same call and results; the gradient of ``hidden_states`` is partial (`CopyToRegion` all-reduces it). The softmax
-    within the shard, times one number per token that acts on the small ``[tokens, H]`` side, is the whole softmax.
+    within the shard, times one number per token that acts on the small ``[Q, H]`` side, is the whole softmax.
     """
 
     def __init__(self, statistics: VocabParallelStatistics, scaled: bool) -> None:
@@ -111,7 +111,7 @@ class VocabParallelAccuracy(nn.Cell):
         self.cut = Cut(1)
 
     def construct(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """This rank's logits ``[tokens, V / ranks]``, labels ``[tokens]`` -> two float32 ``[tokens]``."""
+        """This rank's logits ``[Q, V / ranks]``, labels ``[Q]`` -> two float32 ``[Q]``."""
         tokens = logits.shape[0]
         _, _, log_target, index, here = self.statistics(logits, ops.maximum(labels, Tensor(0, ms.int32)))
         best = self.argmax(logits).reshape((-1, 1))

@@ -28,7 +28,7 @@ def stage_traffic(
 ) -> Traffic:
     """Bytes that a rank of a stage sends per step, with ring algorithms: 2 (n - 1) / n of the data for an all-reduce.
 
-    Tensor: two all-reduces of ``[tokens, H]`` per layer and forward pass, and two backward; with a parallel vocabulary
+    Tensor: two all-reduces of ``[Q, H]`` per layer and forward pass, and two backward; with a parallel vocabulary
     one more at both ends. Sequence parallelism sends the same: half in the reduce-scatter, half in the all-gather.
     Data: the gradients in float32, and with ZeRO-1 the weights. Pipeline: a micro batch's hidden states forward, their
     gradient backward, and the gradient of a tied embedding between the ends.

@@ -32,7 +32,7 @@ def static_input(
 
 
 def rounded(x: np.ndarray, integers: Integers, static: StaticInput | None) -> np.ndarray:
-    """What the integers of activations ``[tokens, in]`` stand for, float32."""
+    """What the integers of activations ``[Q, in]`` stand for, float32."""
     if integers.activations == STATIC and static is not None:
         q = np.clip(np.rint(x * np.float32(1 / static.scale) + np.float32(static.offset)), LOWEST, HIGHEST)
         return (q - np.float32(static.offset)) * np.float32(static.scale)
@@ -47,7 +47,7 @@ def output_error(
 
     Args:
         weight, values: before and after, float32 ``[out, in]``.
-        sample: activations ``[tokens, in]``.
+        sample: activations ``[Q, in]``.
     """
     exact = sample @ weight.T
     norm = float(np.linalg.norm(exact))

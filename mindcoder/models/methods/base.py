@@ -45,7 +45,7 @@ class WeightMethod(nn.Cell):
     A method owns its parameters, the product and the product's gradients; `mindcoder.models.linear.Linear` adds what
     is the same with every method: the reduction over ranks, the bias. `Linear.use` swaps one method for another.
 
-    ``construct(seed, inputs, operands)`` is the product ``[tokens, out]``. ``inputs`` are the layer's: ``(x,)``, or
+    ``construct(seed, inputs, operands)`` is the product ``[Q, out]``. ``inputs`` are the layer's: ``(x,)``, or
     what the activation takes that is fused with the product. ``operands`` come as arguments, because MindSpore gives a
     cell with a ``bprop`` no gradient of a parameter that it reads itself. Only inputs and operands are kept for the
     backward pass: the output of the activation, the largest tensor of a layer, is recomputed there.
@@ -82,7 +82,7 @@ class WeightMethod(nn.Cell):
         return no_grad, self.activation.gradient(inputs[0], inputs[1], grad), grads
 
     def activated(self, inputs: tuple) -> Tensor:
-        """What is multiplied: ``[tokens, in]``."""
+        """What is multiplied: ``[Q, in]``."""
         if self.activation is None:
             return inputs[0]
         return self.activation(*inputs)
@@ -108,7 +108,7 @@ class WeightMethod(nn.Cell):
         raise NotImplementedError
 
     def multiply(self, x: Tensor, operands: tuple) -> Tensor:
-        """``[tokens, in] -> [tokens, out]`` in the compute dtype; a partial sum where the inputs are sharded."""
+        """``[Q, in] -> [Q, out]`` in the compute dtype; a partial sum where the inputs are sharded."""
         raise NotImplementedError
 
     def gradients(self, x: Tensor, operands: tuple, dout: Tensor) -> tuple[Tensor, tuple]:
@@ -119,7 +119,7 @@ class WeightMethod(nn.Cell):
         raise NotImplementedError
 
     def rescale(self, result: Tensor) -> Tensor:
-        """Last step of the product ``[tokens, out]``, after partial sums are reduced over ranks."""
+        """Last step of the product ``[Q, out]``, after partial sums are reduced over ranks."""
         return result
 
     def native_parameters(self) -> NativeParameters | None:

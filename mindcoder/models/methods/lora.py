@@ -140,7 +140,7 @@ class UpdatedNorms(nn.Cell):
 
 
 class RescaleRows(nn.Cell):
-    """``x [tokens, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
+    """``x [Q, out] * factors [out]``; the gradient of the factors is a product with ones, see `AddBias`."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -66,7 +66,7 @@ def input_groups(config: TransformerConfig) -> list[tuple[str, ...]]:
 
 
 class RecordingDense(Dense):
-    """A weight whose inputs are kept: ``inputs``, float32 ``[tokens, in]``, those of the last step."""
+    """A weight whose inputs are kept: ``inputs``, float32 ``[Q, in]``, those of the last step."""
 
     def __init__(self, base: Dense, tokens: int) -> None:
         super().__init__(base.weight, base.compute_dtype)
@@ -78,7 +78,7 @@ class RecordingDense(Dense):
 
 
 class RecordingAttention(nn.Cell):
-    """The core of an attention whose keys and values are kept, those of the last step ``[tokens, K*D]``."""
+    """The core of an attention whose keys and values are kept, those of the last step ``[Q, K*D]``."""
 
     def __init__(self, core: nn.Cell, tokens: int, kv_size: int) -> None:
         super().__init__(auto_prefix=False)

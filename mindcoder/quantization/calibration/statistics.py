@@ -74,7 +74,7 @@ class InputRecord:
         self._sample: list[np.ndarray] = []
 
     def add(self, inputs: np.ndarray) -> None:
-        """Add the inputs of a row's tokens, float32 ``[tokens, in]``."""
+        """Add the inputs of a row's tokens, float32 ``[Q, in]``."""
         np.minimum(self._low, inputs.min(0), out=self._low)
         np.maximum(self._high, inputs.max(0), out=self._high)
         self._sum_abs += np.abs(inputs).sum(0, dtype=np.float64)

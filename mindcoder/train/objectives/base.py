@@ -62,7 +62,7 @@ class Objective(ABC):
             scaled: whether the loss is multiplied by a loss scale before its gradient is taken.
 
         Returns:
-            A cell: ``construct(hidden_states [tokens, H], weight [V, H], targets)``, where ``targets`` is the tuple
+            A cell: ``construct(hidden_states [Q, H], weight [V, H], targets)``, where ``targets`` is the tuple
             (labels ``[B, S]``, document ids ``[B, S]``, *`extra_targets`), returns a tuple with the mean loss of the
             micro batch, a float32 scalar, first.
         """

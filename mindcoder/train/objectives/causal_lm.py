@@ -42,7 +42,7 @@ class CausalLM(Objective):
         return batch.label_count
 
     def extra_targets(self, batch: Batch) -> tuple[Tensor, ...]:
-        """With ``head_tokens`` int32 ``[P]``: indices into the ``B * S`` tokens, all labeled ones first."""
+        """With ``head_tokens`` int32 ``[I]``: indices into the ``B * S`` tokens, all labeled ones first."""
         if self.head_tokens is None:
             return ()
         order = np.argsort(batch.labels.reshape(-1) == IGNORED_LABEL, kind="stable")
@@ -83,7 +83,7 @@ class CausalLMLoss(nn.Cell):
 
 
 class GatherTokens(nn.Cell):
-    """Gather tokens: ``hidden_states [tokens, H]`` at ``indices [P]`` int32 -> ``[P, H]``."""
+    """Gather tokens: ``hidden_states [Q, H]`` at ``indices [I]`` int32 -> ``[I, H]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -39,9 +39,9 @@ class PreferenceOptions:
 class TokenLogprobs(nn.Cell):
     """Log-probability of each token's label, without ever materializing all logits.
 
-    ``construct(hidden_states [tokens, H], weight [V, H], labels [tokens])`` returns float32 ``[tokens]``, 0 where there
+    ``construct(hidden_states [Q, H], weight [V, H], labels [Q])`` returns float32 ``[Q]``, 0 where there
     is not a label. The head multiplies in float32 on CPU: a preference is a small difference of two sums. ``gradients``
-    returns the gradients of hidden states and weight, given the gradients ``coefficients [tokens]`` of the
+    returns the gradients of hidden states and weight, given the gradients ``coefficients [Q]`` of the
     log-probabilities; it recomputes the logits.
     """
 

@@ -22,7 +22,7 @@ def vocab_parallel_statistics(decoder: Decoder) -> VocabParallelStatistics | Non
 
 
 class TokenCrossEntropy(nn.Cell):
-    """Per-token cross entropy for evaluation: float32 logits ``[tokens, V]``, labels ``[tokens]`` -> ``[tokens]``."""
+    """Per-token cross entropy for evaluation: float32 logits ``[Q, V]``, labels ``[Q]`` -> ``[Q]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -36,7 +36,7 @@ class TokenCrossEntropy(nn.Cell):
 
 
 class VocabAccuracy(nn.Cell):
-    """Losses and correct predictions ``[tokens]`` from logits ``[tokens, V]``."""
+    """Losses and correct predictions ``[Q]`` from logits ``[Q, V]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -50,7 +50,7 @@ class VocabAccuracy(nn.Cell):
 class TokenMetrics(nn.Cell):
     """Sums over one batch: loss, correct predictions, labeled tokens.
 
-    ``construct(hidden_states [tokens, H], weight [V, H], labels [B, S])`` returns three float32 scalars.
+    ``construct(hidden_states [Q, H], weight [V, H], labels [B, S])`` returns three float32 scalars.
 
     Args:
         decoder: the network that the head belongs to, or its last pipeline stage.
