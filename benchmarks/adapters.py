@@ -65,11 +65,11 @@ def main() -> None:
     given = {name: random_adapter(arguments.rank, rng) for name in names}
     options = (arguments.requests, PROMPT + NEW_TOKENS, (), LLAMA.vocab_size)
     plain = Engine(Decoder(LLAMA), *options, reuses_prefixes=False)
-    bank = Engine(Decoder(LLAMA), *options, reuses_prefixes=False, adapters=given)
+    adapted = Engine(Decoder(LLAMA), *options, reuses_prefixes=False, adapters=given)
     prompts = rng.integers(1, LLAMA.vocab_size, (arguments.requests, PROMPT)).tolist()
     nobody: list[str | None] = [None] * arguments.requests
     everybody: list[str | None] = [names[index % len(names)] for index in range(arguments.requests)]
-    cases = {"no adapters": (plain, nobody), "idle": (bank, nobody), "one each": (bank, everybody)}
+    cases = {"no adapters": (plain, nobody), "idle": (adapted, nobody), "one each": (adapted, everybody)}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     for turn in range(ROUNDS + 1):
         for name, (engine, adapters) in cases.items():

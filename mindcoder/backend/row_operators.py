@@ -36,7 +36,7 @@ class Fork(nn.Cell):
 
 
 class AddBias(nn.Cell):
-    """``x [tokens, size] + bias [size]``."""
+    """``x [Q, size] + bias [size]``."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -175,7 +175,7 @@ class Window:
     """Tokens that a token attends to; absent: all before it. llama.cpp reads it for no architecture that is here.
 
     Attributes:
-        is_needed: whether llama.cpp wants the key in any case; 0 is no window.
+        is_needed: whether llama.cpp wants the key in any case; 0 means none.
     """
 
     is_needed: bool = False

@@ -50,7 +50,7 @@ class Sequence:
         stopped_by: the stop id that ended it.
         reused: prompt tokens that were in the cache already.
         preempted: how often it was preempted: its blocks were freed and it started over.
-        has_outgrown: whether it is longer than what its model's rotary scaling changes all keys at (longrope).
+        has_outgrown: whether it has outgrown the original context of longrope, beyond which all keys differ.
     """
 
     request: Request

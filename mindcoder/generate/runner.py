@@ -31,7 +31,7 @@ class StepInput:
         num_logits: how many of the last tokens to compute logits for.
         prompt: length of the sequence's prompt (for dynamic rotary scaling, and for the way its tokens are computed).
         adapter: number of the sequence's adapter; 0 is the base model.
-        length: of a sequence that is longer than what its rotary scaling changes at; 0 for all others.
+        length: current length of a sequence that has outgrown the original context of longrope; 0 for all others.
     """
 
     tokens: Sequence[int]
@@ -58,7 +58,7 @@ class StepArrays:
             ``block_tables``.
         block_tables: int32 ``[B, M]``.
         longest: int64 ``[Q]``, length of each token's sequence, see `mindcoder.models.rotary.rotary_angles`.
-        is_generated: bool ``[Q]``, whether a token is no part of its sequence's prompt; so is padding.
+        is_generated: bool ``[Q]``, whether a token comes after its sequence's prompt; padding counts as such.
         adapter_ids: int64 ``[Q]``; 0 is the base model.
         logits_indices: int32 ``[I]``.
         num_tokens, num_seqs, num_logits: how many have been filled.

@@ -16,7 +16,7 @@ from mindcoder.models.tensor_parallel import NO_TP, OUTPUT_AXIS, NoTensorParalle
 
 
 class Linear(nn.Cell):
-    """Linear layer on ``[tokens, in_features]``; a weight method keeps and multiplies its weight.
+    """Linear layer on ``[Q, in_features]``; a weight method keeps and multiplies its weight.
 
     Args:
         in_features: size of the last axis of the input.
@@ -33,7 +33,7 @@ class Linear(nn.Cell):
     Attributes:
         method: keeps the weight; `Dense` until another one is put in its place (`use`).
 
-    ``construct`` takes ``[tokens, in_features]`` (or the inputs of ``activation``) and returns ``[tokens,
+    ``construct`` takes ``[Q, in_features]`` (or the inputs of ``activation``) and returns ``[Q,
     out_features]`` in ``compute_dtype``. The method's parameters are attributes of the layer under their own names.
     """
 
