@@ -62,7 +62,7 @@ def file_there(path: Path) -> bool:
         if path.is_file():
             return True
         if path.is_symlink() and not path.exists():
-            raise UserError(f"is a link to {path.readlink()}, which is not there", path)
+            raise UserError(f"is a link to {path.readlink()}, which does not exist", path)
         if path.is_dir():
             raise UserError("is a folder, a file is expected", path)
         if path.exists():

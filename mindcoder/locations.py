@@ -27,7 +27,7 @@ def path_of(location: str | Path, what: str = "checkpoint") -> Path:
         if path.exists():
             return path
         if path.is_symlink():
-            raise UserError(f"is a link to {path.readlink()}, which is not there", location)
+            raise UserError(f"is a link to {path.readlink()}, which does not exist", location)
     except OSError as error:
         raise UserError(f"cannot be opened: {error.strerror}", location) from None
     raise UserError(f"no such {what}{hub_hint(location)}", location)

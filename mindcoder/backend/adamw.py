@@ -54,7 +54,7 @@ class AdamWUpdate(nn.Cell):
         ratio: float,
         last: Tensor,
     ) -> Tensor:
-        """Update ``weight`` and its moments, all float32; gives what has to be waited for.
+        """Update ``weight`` and its moments, all float32; returns what later operations depend on.
 
         Args:
             gradient: float32.

@@ -184,7 +184,7 @@ class FoldBits(nn.Cell):
 
 
 class Assign(nn.Cell):
-    """Write ``value`` over ``target``; gives what has to be waited for."""
+    """Write ``value`` over ``target``; returns what later operations depend on."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

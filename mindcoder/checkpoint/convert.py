@@ -223,7 +223,7 @@ def _check_gguf_type(request: ConvertRequest, is_gguf: bool) -> None:
     if not is_gguf:
         raise UserError(f"--type is for a {GGUF_SUFFIX}; other formats take --dtype", request.target)
     if request.gguf_type not in MIXES:
-        raise UserError(f"no type {request.gguf_type!r:.40}; there are {', '.join(MIXES)}", "--type")
+        raise UserError(f"no type {request.gguf_type!r:.40}; available: {', '.join(MIXES)}", "--type")
     if request.dtype is not None:
         raise UserError("--type and --dtype both say how values are written: give one of them", request.target)
 

@@ -20,7 +20,7 @@ def add_safetensors(folder: Path) -> list[Path]:
     """
     there = sorted(folder.glob("*.safetensors"))
     if there:
-        raise UserError("is there already: the folder needs no conversion", there[0])
+        raise UserError("already exists: the folder needs no conversion", there[0])
     if not any(folder.glob("*.bin")):
         raise UserError("holds no .bin weights", folder)
     with tempfile.TemporaryDirectory(prefix=".safetensors-", dir=folder) as staging:

@@ -79,7 +79,7 @@ def _without_checksum(stream: BinaryIO, size: int) -> int:
 
 def _joined(before: StoredTensor, found: StoredTensor) -> StoredTensor:
     if (before.shape, before.dtype) != (found.shape, found.dtype):
-        raise ValueError(f"tensor {found.name} is there twice, as {before.shape} and as {found.shape}")
+        raise ValueError(f"tensor {found.name} occurs twice, as {before.shape} and as {found.shape}")
     return replace(before, extents=before.extents + found.extents)
 
 

@@ -49,13 +49,13 @@ def _check_present(target: Path, named: Path, is_file: bool, overwrite: bool) ->
     if not overwrite:
         raise UserError("exists; add --overwrite to replace it", named)
     if target.is_dir() and is_file:
-        raise UserError("is a folder; a file is to be written", named)
+        raise UserError("is a folder; expected a file", named)
     if not target.is_dir() and not is_file:
-        raise UserError("is a file; a folder is to be written", named)
+        raise UserError("is a file; expected a folder", named)
     if is_file and not target.is_file():
         raise UserError("is not a regular file; it is not replaced", named)
     if target.is_dir() and not any((target / name).is_file() for name in MODEL_FILES):
-        raise UserError("holds something else than a model; it is not replaced", named)
+        raise UserError("holds something other than a model; it is not replaced", named)
 
 
 def _check_parents(target: Path, named: Path) -> None:

@@ -46,7 +46,7 @@ def list_torch(file: Path) -> dict[str, StoredTensor]:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
     ):
-        raise UserError("holds something else than a dictionary of tensors", file)
+        raise UserError("holds something other than a dictionary of tensors", file)
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise UserError(f"tensor {name} is sparse or quantized, which is not read", file)

@@ -76,7 +76,7 @@ def open_adapter(location: str | Path, config: TransformerConfig) -> Adapter:
 def _on_its_base(adapter: AdapterReader, location: str | Path, base: str | Path | None = None) -> Weights:
     said = base or adapter.base
     if not said or not Path(said).exists():
-        told = f"base model {said} is not there{hub_hint(said)}" if said else "does not say what its base model is"
+        told = f"base model {said} does not exist{hub_hint(said)}" if said else "does not say what its base model is"
         raise UserError(f"{told}; merge-lora BASE ADAPTER OUT takes one from anywhere", location)
     return AdaptedWeights.of(adapter, open_weights(said))
 

@@ -78,7 +78,7 @@ def change_groups(text: str) -> frozenset[str]:
     names = [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in CHANGE_GROUPS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"no group {unknown[0]!r}; there are {', '.join(CHANGE_GROUPS)}")
+        raise argparse.ArgumentTypeError(f"no group {unknown[0]!r}; available: {', '.join(CHANGE_GROUPS)}")
     return frozenset(names)
 
 

@@ -159,7 +159,7 @@ def command(chat: Chat, line: str, out: TextIO) -> bool:
     elif name == "/adapter":
         if rest:
             chat.choose_adapter(None if rest == BASE else rest)
-        _write(out, f"adapter: {chat.adapter or BASE}; there are {', '.join([BASE, *chat.model.engine.adapters])}\n")
+        _write(out, f"adapter: {chat.adapter or BASE}; available: {', '.join([BASE, *chat.model.engine.adapters])}\n")
     elif name in ("/save", "/load"):
         if not rest:
             raise UserError(f"{name} needs a file")

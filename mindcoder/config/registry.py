@@ -90,7 +90,7 @@ def lookup(given: str) -> DatasetEntry | None:
     if name in entries or name == given:
         return entries.get(name)
     near = difflib.get_close_matches(name, entries, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(entries)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(entries)}"
     raise UserError(f"no dataset {name!r}; {hint}", file)
 
 
@@ -105,7 +105,7 @@ def _entry(name: str, value: Any, source: YamlSource, folder: Path) -> DatasetEn
         location = source.location((name, key))
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
-            raise UserError(f"{name}: unknown key {key!r}; there are {', '.join(near or KEYS)}", *location)
+            raise UserError(f"{name}: unknown key {key!r}; known: {', '.join(near or KEYS)}", *location)
         if not isinstance(text, (str, type(None))):
             raise UserError(f"{name}.{key}: expected a text, found {str(text)[:40]!r}", *location)
     texts = {key: value.get(key) or "" for key in KEYS}

@@ -158,7 +158,7 @@ def find_dataset(location: str) -> tuple[list[str], DatasetInfo | None]:
 
 def _missing(path: Path) -> str:
     if path.is_symlink() and not path.exists():
-        return f"is a link to {os.readlink(path)}, which is not there"
+        return f"is a link to {os.readlink(path)}, which does not exist"
     return "is not a regular file" if path.exists() else "no such MindRecord file or folder"
 
 
@@ -197,7 +197,7 @@ def _checked_info(data: dict[str, Any], file: Path) -> DatasetInfo:
             raise UserError(f"is damaged: {key}: expected {KINDS[kind]}, found {found}", file)
     unknown = [key for key in data if key not in DESCRIPTION]
     if unknown:
-        raise UserError(f"is damaged: unknown key {unknown[0]!r}; there are {', '.join(DESCRIPTION)}", file)
+        raise UserError(f"is damaged: unknown key {unknown[0]!r}; known: {', '.join(DESCRIPTION)}", file)
     for key in ("seq_length", "rows", "vocab_size"):
         if not 0 < data[key] < 2**31:
             raise UserError(f"is damaged: {key} is {data[key]}", file)

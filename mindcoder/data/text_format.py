@@ -80,7 +80,7 @@ def chosen_template(
     """
     template = asked or trained.template or own_or(tokenizer, otherwise)
     if template not in TEMPLATE_NAMES:
-        raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATE_NAMES)}")
+        raise UserError(f"no template {template!r}; available: {', '.join(TEMPLATE_NAMES)}")
     if trained.template not in (None, template):
         log.warning("template %s is used; the model was trained with %s", template, trained.template)
     if template == OWN and tokenizer is not None:
@@ -111,7 +111,7 @@ def text_format_of(values: Mapping[str, Any], file: Path | str) -> TextFormat:
     template, tokenizer, own = (values.get(name) for name in ("prompt_template", "tokenizer", "chat_template"))
     if template is not None and template not in list(TEMPLATE_NAMES):
         known = ", ".join(TEMPLATE_NAMES)
-        raise UserError(f"prompt_template: no template {str(template)[:40]!r}; there are {known}", file)
+        raise UserError(f"prompt_template: no template {str(template)[:40]!r}; available: {known}", file)
     if not isinstance(own, str | None):
         raise UserError(f"chat_template: expected a digest, found {type(own).__name__}", file)
     if tokenizer is None:

@@ -112,7 +112,7 @@ class Family:
     def __post_init__(self) -> None:
         types = get_args(self.section.model_fields["type"].annotation)
         if types != tuple(self.architectures):
-            raise ValueError(f"{self.model_type}: the section has types {types}, there are {[*self.architectures]}")
+            raise ValueError(f"{self.model_type}: the section has types {types}, expected {[*self.architectures]}")
 
     def config_from_huggingface(self, config: Mapping[str, Any]) -> TransformerConfig:
         """Read a ``config.json``, with the field names and defaults of the family's class in transformers.

@@ -44,7 +44,7 @@ class BlockPool:
 
     @property
     def free(self) -> int:
-        """Blocks that nobody has."""
+        """Free blocks."""
         return len(self._free)
 
     def blocks_for(self, tokens: int) -> int:

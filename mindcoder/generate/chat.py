@@ -174,7 +174,7 @@ class Chat:
         """
         known = self.model.engine.adapters
         if name is not None and name not in known:
-            raise UserError(f"no adapter {name!r}; there are: {', '.join(known) or 'none'}")
+            raise UserError(f"no adapter {name!r}; available: {', '.join(known) or 'none'}")
         self.adapter = name
 
     def reset(self) -> None:

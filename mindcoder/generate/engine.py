@@ -144,7 +144,7 @@ class Engine:
         prompt = request.prompt
         if request.adapter is not None and request.adapter not in self.adapters:
             known = ", ".join(self.adapters) or "none"
-            raise UserError(f"no adapter {request.adapter!r}; there are: {known}")
+            raise UserError(f"no adapter {request.adapter!r}; available: {known}")
         if not prompt:
             raise UserError(f"prompt {request.row} is empty")
         if len(prompt) >= self.max_length:

@@ -60,7 +60,7 @@ class ExportedDecoder:
         manifest = self.manifest
         if blocks > manifest.blocks or block_size != manifest.block_size:
             raise UserError(
-                f"was exported with {manifest.blocks} cache blocks of {manifest.block_size} tokens; asked for are "
+                f"was exported with {manifest.blocks} cache blocks of {manifest.block_size} tokens; requested: "
                 f"{blocks} of {block_size}",
                 self.folder,
             )

@@ -258,7 +258,7 @@ class Model:
         if array.ndim not in (1, 2) or not array.size or not np.issubdtype(array.dtype, np.integer):
             raise UserError(f"ids: expected token ids [S] or [B, S], found {shown(ids)}")
         if adapter is not None and adapter not in self.adapters:
-            raise UserError(f"no adapter {adapter!r}; there are: {', '.join(self.adapters) or 'none'}")
+            raise UserError(f"no adapter {adapter!r}; available: {', '.join(self.adapters) or 'none'}")
         adapters, engine = self.engine.loaded_adapters, self.engine
         rows = np.atleast_2d(array).tolist()
         self._check_ids(array.ravel().tolist(), "ids")

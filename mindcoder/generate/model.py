@@ -182,12 +182,12 @@ def open_adapters(paths: Sequence[tuple[str, str]], config: TransformerConfig, m
         model: the base model's name.
 
     Raises:
-        UserError: a name is there twice or is the model's, or a path holds no adapter of the network.
+        UserError: a name occurs twice or is the model's, or a path holds no adapter of the network.
     """
     adapters: dict[str, Adapter] = {}
     for name, path in paths:
         if name in adapters or name == model:
-            raise UserError(f"--adapter {name}={path}: {name} is {'the model' if name == model else 'there already'}")
+            raise UserError(f"--adapter {name}={path}: {name} is {'the model' if name == model else 'already taken'}")
         adapters[name] = open_adapter(path, config)
         if any(update.magnitude is not None for update in adapters[name].updates.values()):
             raise UserError("is DoRA, which only merges: give it as the model itself, or merge-lora", path)

@@ -96,7 +96,7 @@ class NativeDecoder(nn.Cell):
                 named.update(keys=keys, values=values)
         adapter_mask = None if adapters is None else adapters.mask
         listed = step_weights({**_outer_weights(decoder), "shares": adapter_mask}, layers)
-        distinct = {id(weight): weight for weight in listed if weight is not None}  # a tied head is there twice
+        distinct = {id(weight): weight for weight in listed if weight is not None}  # a tied head occurs twice
         numbers = {name: number for number, name in enumerate(distinct)}
         self.weight_index = tuple(-1 if weight is None else numbers[id(weight)] for weight in listed)
         self.weights = ParameterTuple(list(distinct.values()))

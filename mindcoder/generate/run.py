@@ -149,7 +149,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     for index, prompt in enumerate(prompts):
         if prompt.adapter is not None and prompt.adapter not in adapters:
             known = ", ".join(adapters) or "none"
-            raise UserError(f"prompt {index} asks for adapter {prompt.adapter!r}; there are: {known} (--adapter)")
+            raise UserError(f"prompt {index} asks for adapter {prompt.adapter!r}; available: {known} (--adapter)")
     exchange = Path(config.output_dir)
     forget_answers(exchange)
     comm = meet_cluster(config)

@@ -98,7 +98,9 @@ class DecoderPretrainedConfig(PretrainedConfig):
                 value = _plain(value)
                 before = said.get(target)
                 if before is not None and own[target] != value:
-                    raise ValueError(f"{name}: {before} and {key} are one thing: found {own[target]!r} and {value!r}")
+                    raise ValueError(
+                        f"{name}: {before} and {key} are the same setting: found {own[target]!r} and {value!r}"
+                    )
                 if value is not None:
                     own[target], said[target] = value, key
             elif key in ASKING_NOTHING:
@@ -118,7 +120,7 @@ class DecoderPretrainedConfig(PretrainedConfig):
             return
         allowed = ASKING_NOTHING[key]
         if value not in allowed:
-            raise ValueError(f"{type(self).__name__}: {key}={value!r} is not there; expected {allowed[-1]!r}")
+            raise ValueError(f"{type(self).__name__}: {key}={value!r} is not supported; expected {allowed[-1]!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration without values that are not plain data."""

@@ -135,4 +135,4 @@ def _check(items: Iterable[tuple[str, Any]]) -> None:
         allowed = ASKING_NOTHING[name]
         if value not in allowed and not (name == "logits_processor" and len(value) == 0):
             expected = f"; expected {allowed[0]!r}" if allowed else ""
-            raise ValueError(f"generate: {name}={value!r} is not there{expected}")
+            raise ValueError(f"generate: {name}={value!r} is not supported{expected}")

@@ -109,9 +109,9 @@ class Link:
             try:
                 message = json.loads(line)
             except (ValueError, RecursionError):
-                raise BadPeer("sends something else than messages") from None
+                raise BadPeer("sends something other than messages") from None
             if not isinstance(message, dict):
-                raise BadPeer("sends something else than messages")
+                raise BadPeer("sends something other than messages")
             messages.append(message)
         return messages
 

@@ -123,7 +123,7 @@ def matching_linears(options: LoraOptions, config: TransformerConfig) -> list[st
         known = ", ".join(f"{names[0]} ({names[-1]})" for names in (
             list(spellings(0, module, config)) for module in config.linear_shapes()
         ))  # fmt: skip
-        raise ValueError(f"{' '.join(options.target_modules)!r} matches no linear layer; there are {known}")
+        raise ValueError(f"{' '.join(options.target_modules)!r} matches no linear layer; available: {known}")
     return found
 
 

@@ -98,7 +98,7 @@ def select(
         matching = _matching(pattern, [*layers, *kept])
         if not matching:
             raise UserError(
-                f"--fallback {pattern}: matches no module; there are {', '.join(_kinds([*layers, *kept]))}", path
+                f"--fallback {pattern}: matches no module; available: {', '.join(_kinds([*layers, *kept]))}", path
             )
         kept = {**{module: f"--fallback {pattern}" for module in matching if module in layers}, **kept}
     chosen = [_shape(module, by_module[module]) for module in layers if module not in kept]

@@ -83,7 +83,7 @@ def _check_names(body: bytes) -> None:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise Refused(400, f"the field {twice[:SHOWN]!r} is there twice", param=twice[:SHOWN])
+            raise Refused(400, f"the field {twice[:SHOWN]!r} occurs twice", param=twice[:SHOWN])
         return found
 
     def constant(name: str) -> None:

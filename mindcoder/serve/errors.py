@@ -91,7 +91,7 @@ def add_error_handlers(app: FastAPI) -> None:
 def unknown_model(name: str, choices: Iterable[str]) -> Refused:
     """OpenAI's error for an unknown model, with the names of the available ones."""
     there = ", ".join(map(repr, choices))
-    return Refused(404, f"no model {name[:SHOWN]!r} here; there are {there}", param="model", code="model_not_found")
+    return Refused(404, f"no model {name[:SHOWN]!r} here; available: {there}", param="model", code="model_not_found")
 
 
 def _unrouted(app: FastAPI, request: Request, error: HTTPException) -> str:

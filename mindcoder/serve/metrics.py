@@ -31,7 +31,7 @@ class Metrics:
             ("running", "Sequences computed together", lambda: len(engine.scheduler.running)),
             ("waiting", "Sequences that wait", lambda: len(engine.scheduler.waiting)),
             ("open_requests", "Requests not yet answered", lambda: worker.open_requests),
-            ("free_blocks", "Cache blocks that nobody has", lambda: engine.pool.free),
+            ("free_blocks", "Free cache blocks", lambda: engine.pool.free),
             ("cache_blocks", "Cache blocks", lambda: engine.pool.usable),
         ):
             Gauge(f"mindcoder_{name}", meaning, registry=self.registry).set_function(read)

@@ -34,7 +34,7 @@ def unknown(name: str, known: Iterable[str]) -> PydanticCustomError:
     """An unknown field, with a suggestion."""
     names = list(known)
     near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}" if len(names) <= FEW else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}" if len(names) <= FEW else ""
     return PydanticCustomError(UNKNOWN, "unknown field", {"name": name[:80], "hint": hint})
 
 

@@ -71,7 +71,7 @@ class GgufVocabulary:
         tokens = list(self.tokens[: self.used()])
         if len(set(tokens)) < len(tokens):
             counts = Counter(tokens)
-            raise ValueError(f"token {next(token for token in tokens if counts[token] > 1)[:60]!r} is there twice")
+            raise ValueError(f"token {next(token for token in tokens if counts[token] > 1)[:60]!r} occurs twice")
         if self.model == SENTENCEPIECE:
             for token, score in zip(tokens, self.scores):
                 if len(token) > LONGEST_PIECE or not math.isfinite(score):

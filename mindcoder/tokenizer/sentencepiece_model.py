@@ -46,7 +46,7 @@ def read_sentencepiece(file: Path) -> Tokenizer:
     except Exception as error:
         raise UserError(f"is not a SentencePiece model: {single_line(str(error), 200)}", file) from None
     if proto.trainer_spec.model_type != BPE:
-        raise UserError("is a SentencePiece model of another kind than BPE, which Llama uses", file)
+        raise UserError("is a SentencePiece model, but not of the BPE kind that Llama uses", file)
     _check_pieces(proto, file)
     pieces = [Piece(piece.piece, piece.score, piece.type) for piece in proto.pieces]
     return sentencepiece_backend(pieces, proto.trainer_spec.unk_piece)
@@ -90,7 +90,7 @@ def _check_pieces(proto: Any, file: Path) -> None:
         if len(piece.piece) > LONGEST_PIECE:
             raise UserError(f"a piece has {len(piece.piece)} characters, at most {LONGEST_PIECE} are read", file)
         if piece.piece in seen:
-            raise UserError(f"piece {piece.piece!r} is there twice", file)
+            raise UserError(f"piece {piece.piece!r} occurs twice", file)
         if not math.isfinite(piece.score):
             raise UserError(f"piece {piece.piece!r} has the score {piece.score}", file)
         seen.add(piece.piece)

@@ -197,7 +197,7 @@ def _rows(file: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
         table = csv.DictReader(io.StringIO(read_text(file)))
         missing = [name for name in numbers if name not in (table.fieldnames or numbers)]
         if missing:
-            raise UserError(f"has no column {missing[0]}; there are {', '.join(table.fieldnames or [])}", file, 1)
+            raise UserError(f"has no column {missing[0]}; available: {', '.join(table.fieldnames or [])}", file, 1)
         for row in table:
             rows.append(row)
             for name in numbers:

@@ -281,7 +281,7 @@ def test_complete_prints_what_generate_gives(tokenizer_folder, tmp_path, capsys)
         (lambda m: m.generate("a", max_new_tokens=True), "max_new_tokens: expected a whole number from 1"),
         (lambda m: m.generate("a", stop=[3]), "stop: expected a text or a list of texts, found [3]"),
         (lambda m: m.generate("a", stop=3), "stop: expected a text or a list of texts, found 3"),
-        (lambda m: m.generate("a", adapter="sql"), "no adapter 'sql'; there are: none"),
+        (lambda m: m.generate("a", adapter="sql"), "no adapter 'sql'; available: none"),
         (lambda m: m.generate("a", suffix="b"), "this tokenizer has no fill-in-the-middle tokens"),
         (lambda m: m.generate(["a"], suffix="b"), "suffix: expected two texts"),
         (lambda m: m.chat([]), "messages: the last message has to be the user's"),
@@ -298,7 +298,7 @@ def test_complete_prints_what_generate_gives(tokenizer_folder, tmp_path, capsys)
         (lambda m: m.logits([1.5]), "ids: expected token ids [S] or [B, S]"),
         (lambda m: m.logits([-1]), "ids: expected token ids from 0 to 599, found -1"),
         (lambda m: m.logits([1] * 257), "ids: 257 are more than max_length 256"),
-        (lambda m: m.logits([1], adapter="sql"), "no adapter 'sql'; there are: none"),
+        (lambda m: m.logits([1], adapter="sql"), "no adapter 'sql'; available: none"),
     ],
 )
 def test_wrong_input_is_one_line(call, message, model):
@@ -323,7 +323,7 @@ def test_an_unknown_option_is_pythons_own_error(model):
         ({"batch": 0}, "batch: expected a whole number of at least 1, found 0"),
         ({"max_length": 4.5}, "max_length: expected a whole number of at least 1, found 4.5"),
         ({"max_length": 64, "blocks": 1}, "1 cache blocks of 16 tokens are less than one text of 64 tokens"),
-        ({"template": "mine"}, "no template 'mine'; there are wizardcoder"),
+        ({"template": "mine"}, "no template 'mine'; available: wizardcoder"),
         ({"tokenizer": "nowhere"}, "nowhere: no such tokenizer"),
         ({"adapters": {"a": "nowhere"}}, "nowhere: no such"),
         ({"adapters": "nowhere"}, "adapters: expected names and paths"),
@@ -339,5 +339,5 @@ def test_what_cannot_be_loaded_is_one_line(options, message, served_folder):
 
 def test_an_adapter_is_not_given_twice(adapted, served_folder):
     *_, places = adapted
-    with pytest.raises(UserError, match="one is there already"):
+    with pytest.raises(UserError, match="one is already taken"):
         mindcoder.load(served_folder, adapters=[("one", places["one"]), ("one", places["two"])], device="CPU")

@@ -140,7 +140,7 @@ def test_a_missing_folder_of_ours_is_no_name_of_the_hub(monkeypatch, tmp_path):
             open_weights(name)
         assert str(error.value) == f"{name}: no such checkpoint"
     (tmp_path / "link").symlink_to("gone")
-    with pytest.raises(UserError, match="link: is a link to gone, which is not there"):
+    with pytest.raises(UserError, match="link: is a link to gone, which does not exist"):
         open_weights("link")
 
 
@@ -171,12 +171,12 @@ def test_a_target_that_cannot_be_replaced_is_refused_before_the_work(case, small
         expected = "target: "
     elif case == "file for folder":
         target.write_text("dear")
-        expected = "target: is a file; a folder is to be written"
+        expected = "target: is a file; expected a folder"
     elif case == "folder for file":
         target = tmp_path / "target.ckpt"
         target.mkdir()
         (target / "config.json").write_text("{}")
-        expected = "target.ckpt: is a folder; a file is to be written"
+        expected = "target.ckpt: is a folder; expected a file"
     elif case == "around source":
         target.mkdir()
         for name in ("config.json", "model.safetensors"):

@@ -232,7 +232,7 @@ def test_targets_are_not_replaced_by_accident(tmp_path):
     run(tmp_path / "hf", tmp_path / "out", overwrite=True)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="holds something else than a model"):
+    with pytest.raises(UserError, match="holds something other than a model"):
         run(tmp_path / "hf", tmp_path / "home", overwrite=True)
 
 

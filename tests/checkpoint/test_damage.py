@@ -145,7 +145,7 @@ def test_no_file_where_one_is_expected(kind, name, intact, tmp_path):
     assert "is a folder, a file is expected" in refused(folder, file)
     file.rmdir()
     file.symlink_to(tmp_path / "nowhere")
-    assert f"is a link to {tmp_path / 'nowhere'}, which is not there" in refused(folder, file)
+    assert f"is a link to {tmp_path / 'nowhere'}, which does not exist" in refused(folder, file)
     file.unlink()
     file.symlink_to(file.name)
     refused(folder, file)

@@ -127,7 +127,7 @@ def test_the_files_behind_the_values_are_those_of_every_adapter(place, folders, 
 def test_a_base_model_is_named_where_it_is_not_there_and_can_be_given(formats, tmp_path):
     root, values = formats
     save_lora(tmp_path / "lost", tmp_path / "nowhere", open_weights(root / "hf").config)
-    with pytest.raises(UserError, match=r"base model .*nowhere is not there; merge-lora BASE ADAPTER OUT takes one"):
+    with pytest.raises(UserError, match=r"base model .*nowhere does not exist; merge-lora BASE ADAPTER OUT takes one"):
         open_weights(tmp_path / "lost")
     found = open_adapted(tmp_path / "lost", root / "own").parameters()
     assert all(np.array_equal(found[name].read(), values[name]) for name in values)

@@ -97,7 +97,7 @@ def test_a_name_stands_for_its_file_columns_and_layout(registry, tmp_path, monke
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("x: {paht: a}", "1: x: unknown key 'paht'; there are path"),
+        ("x: {paht: a}", "1: x: unknown key 'paht'; known: path"),
         ("x: 3", "1: x: expected the keys path, format"),
         ("x:\n  licence: MIT\n  source: [a]", "3: x.source: expected a text"),
         ("x: {source: a}", "1: x: licence is missing"),

@@ -91,7 +91,7 @@ def test_safetensors_come_beside_the_bin_weights(tmp_path, monkeypatch, capsys):
     shutil.copytree(tmp_path / "hf", tmp_path / "bin")
     to_bin(tmp_path / "bin")
     files = {file.name for file in (tmp_path / "bin").iterdir()}
-    for code, expected in ((0, "model.safetensors"), (2, "is there already")):
+    for code, expected in ((0, "model.safetensors"), (2, "already exists")):
         assert in_process(monkeypatch, scripts.convert_weights_script, "--model_path", tmp_path / "bin") == code
         output = capsys.readouterr()
         assert expected in (output.err if code else output.out)

@@ -178,7 +178,7 @@ def test_the_base_of_an_adapter_may_have_moved(served_folder, adapter, texts, tm
     shutil.copytree(adapter, tmp_path / "lora")
     file = tmp_path / "lora" / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "/gone"}))
-    with pytest.raises(UserError, match="base model /gone is not there"):
+    with pytest.raises(UserError, match="base model /gone does not exist"):
         verify(tmp_path / "lora", adapter, texts)
     found = verify(tmp_path / "lora", adapter, texts, base=served_folder)
     assert found.kl == 0.0

@@ -224,7 +224,7 @@ def test_several_patterns_name_each_file_once(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "gone.json")
     for pattern, reason in (
         (tmp_path, "is a folder; name its files"),
-        (tmp_path / "link.json", "is a link to .*gone.json, which is not there"),
+        (tmp_path / "link.json", "is a link to .*gone.json, which does not exist"),
         (tmp_path / "none*.json", "no such file"),
         ("/dev/null", "is not a regular file"),
     ):

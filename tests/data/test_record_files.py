@@ -100,7 +100,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder.json").mkdir()
     for name, reason in (
         ("pipe.json", "is not a regular file"),
-        ("link.json", "is a link to gone.json, which is not there"),
+        ("link.json", "is a link to gone.json, which does not exist"),
         ("folder.json", "is a folder"),
         ("none.json", "no such file"),
         ("nul\0.json", "no such file"),
@@ -191,5 +191,5 @@ def test_a_link_to_a_device_is_no_regular_file(tmp_path):
     with pytest.raises(UserError, match="x.mindrecord: is not a regular file"):
         find_dataset(str(tmp_path / "x.mindrecord"))
     (tmp_path / "y.jsonl").symlink_to(tmp_path / "none")
-    with pytest.raises(UserError, match="is a link to .*none, which is not there"):
+    with pytest.raises(UserError, match="is a link to .*none, which does not exist"):
         expand_glob(tmp_path / "y.jsonl")

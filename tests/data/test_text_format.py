@@ -48,7 +48,7 @@ def test_the_file_says_what_was_written(tmp_path):
     "content, expected",
     [
         ("[]", "holds a list, expected an object"),
-        ('{"prompt_template": "alpaka"}', "prompt_template: no template 'alpaka'; there are wizardcoder"),
+        ('{"prompt_template": "alpaka"}', "prompt_template: no template 'alpaka'; available: wizardcoder"),
         ('{"prompt_template": ["plain"]}', "prompt_template: no template"),
         ('{"tokenizer": 5}', "tokenizer: expected vocab_size"),
         ('{"tokenizer": {"vocab_size": "5", "sha256": "a"}}', "tokenizer: expected vocab_size"),

@@ -127,7 +127,7 @@ def test_adapters_beside_it_change_no_bit_of_the_base_models_logits(tmp_path, rn
 def test_adapters_that_are_not_there_or_do_not_fit_are_refused(tmp_path):
     folders_of("llama", tmp_path)
     engine = engine_of(tmp_path)
-    with pytest.raises(UserError, match="no adapter 'third'; there are: first, second"):
+    with pytest.raises(UserError, match="no adapter 'third'; available: first, second"):
         engine.submit(Request((1, 2), adapter="third"))
     other = random_model("llama", hidden_size=64)
     other.save_pretrained(tmp_path / "wider")

@@ -269,7 +269,7 @@ def test_learned_positions_limit_the_length(folder_of, tmp_path):
     "options, message",
     [
         ({"max_length": 129}, "was exported with --max_length 128; 129 needs another export"),
-        ({"blocks": 17}, "was exported with 17 cache blocks of 16 tokens; asked for are 18 of 16"),
+        ({"blocks": 17}, "was exported with 17 cache blocks of 16 tokens; requested: 18 of 16"),
         ({"adapters": {"a": "lora"}}, "takes no adapters: merge one with export --adapter"),
     ],
 )

@@ -280,7 +280,7 @@ def test_patterns_name_layers_as_users_know_them(hf_folder):
         assert found == [f"layers.{layer}.attention.{part}" for layer in range(3) for part in ("query", "value")]
     only = matching_linears(LoraOptions(target_modules=("down_proj",), exclude_layers=(".*layers.0.*",)), config)
     assert only == ["layers.1.mlp.down", "layers.2.mlp.down"]
-    with pytest.raises(ValueError, match="'.*dense1' matches no linear layer; there are layers.0.attention.query"):
+    with pytest.raises(ValueError, match="'.*dense1' matches no linear layer; available: layers.0.attention.query"):
         matching_linears(LoraOptions(target_modules=(".*dense1",)), config)
     with pytest.raises(ValueError, match="is not a regular expression"):
         matching_linears(LoraOptions(target_modules=("*q",)), config)

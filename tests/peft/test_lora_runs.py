@@ -227,7 +227,7 @@ def test_prompts_of_a_file_choose_their_adapter(workspace, tmp_path, tokenizer_f
     (tmp_path / "prompts.jsonl").write_text(json.dumps(asked[1]) + "\n")
     prompts = ("--predict_data", tmp_path / "prompts.jsonl", "--predict_length", 130, *tokenizer)
     done = run("predict", tmp_path, "p", "--load_checkpoint", tmp_path / "base", *prompts)
-    assert done.returncode == 2 and "prompt 0 asks for adapter 'tuned'; there are: none" in done.stderr
+    assert done.returncode == 2 and "prompt 0 asks for adapter 'tuned'; available: none" in done.stderr
 
 
 def test_mistakes_are_one_line(workspace, tmp_path):
@@ -244,7 +244,7 @@ def test_mistakes_are_one_line(workspace, tmp_path):
     shutil.move(workspace / "base", workspace / "gone")
     try:
         moved = line(run("eval", workspace, "e", "--load_checkpoint", tmp_path / "run"))
-        assert "base model" in moved and "is not there; merge-lora BASE ADAPTER OUT" in moved
+        assert "base model" in moved and "does not exist; merge-lora BASE ADAPTER OUT" in moved
         assert mindcoder("merge-lora", workspace / "gone", tmp_path / "run", tmp_path / "m").returncode == 0
     finally:
         shutil.move(workspace / "gone", workspace / "base")

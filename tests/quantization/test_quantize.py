@@ -160,7 +160,7 @@ def test_memory_is_that_of_a_block_not_of_a_tensor(algorithm, tmp_path):
 def test_what_does_not_fit_is_refused_and_writes_nothing(llama, tmp_path):
     _, folder = llama
     cases = {
-        "matches no module; there are model.layers.N.": {"method": "w8a16", "fallback": ["c_proj"]},
+        "matches no module; available: model.layers.N.": {"method": "w8a16", "fallback": ["c_proj"]},
         "is not a regular expression": {"method": "w8a16", "fallback": ["(*)"]},
         "no linear layer is left": {"method": "w8a16", "fallback": [r"model\.layers\..*"]},
         "inputs, which --group_size 256 does not divide": {"method": "w8a16", "group_size": 256},

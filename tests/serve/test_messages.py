@@ -72,7 +72,7 @@ def after(*messages):
     "messages, param, said",
     [
         ([{"role": "user", "content": "a", "contents": "b"}], "messages[0].contents", "did you mean 'content'?"),
-        ([{"role": "user", "content": "a", "zzz": 1}], "messages[0].zzz", "there are role, content, name"),
+        ([{"role": "user", "content": "a", "zzz": 1}], "messages[0].zzz", "known: role, content, name"),
         ([{"role": "user", "content": "a", "name": "Eve"}], "messages[0].name", "write it into the content"),
         ([{"role": "user", "content": "a", "tool_calls": [call("x")]}], "messages[0].tool_calls", "only the assistant"),
         ([{"role": "user", "content": "a", "tool_call_id": "x"}], "messages[0].tool_call_id", "answers a call"),
@@ -96,7 +96,7 @@ def after(*messages):
         (
             after({"role": "assistant", "tool_calls": [{"id": "x", "type": "custom", "custom": {}}]}),
             "messages[1].tool_calls[0].custom",
-            "unknown field 'custom'; there are id, type, function",
+            "unknown field 'custom'; known: id, type, function",
         ),
         (
             after({"role": "assistant", "tool_calls": [call("x", arguments={"a": 1})]}),

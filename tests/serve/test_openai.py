@@ -102,7 +102,7 @@ def test_a_model_that_is_not_there_is_a_404(server, client, name):
     for answer in (asked, httpx.get(f"{server.url}/v1/models/{name}")):
         error = answer.json()["error"]
         assert answer.status_code == 404 and error["code"] == "model_not_found" and error["param"] == "model"
-        assert error["message"] == f"no model {name!r} here; there are 'tiny-llama'"
+        assert error["message"] == f"no model {name!r} here; available: 'tiny-llama'"
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model=name, prompt="a", max_tokens=2)
 

@@ -219,13 +219,13 @@ def test_numbers_at_the_edge(server, change):
 @pytest.mark.parametrize(
     "body, param, said",
     [
-        (b'{"prompt": "a", "prompt": "b"}', "prompt", "the field 'prompt' is there twice"),
-        (b'{"prompt": "a", "promp\\u0074": "b"}', "prompt", "the field 'prompt' is there twice"),
+        (b'{"prompt": "a", "prompt": "b"}', "prompt", "the field 'prompt' occurs twice"),
+        (b'{"prompt": "a", "promp\\u0074": "b"}', "prompt", "the field 'prompt' occurs twice"),
         (b'{"prompt": "a", "stream_options": {"include_usage": true, "include_usage": false}}', "include_usage", ""),
         (
             b'{"prompt": "a", "stream_options": {"include_obfuscation": {"\\n\\u001b": 1, "\\n\\u001b": 2}}}',
             "\n\x1b",
-            "the field '\\n\\x1b' is there twice",
+            "the field '\\n\\x1b' occurs twice",
         ),
         (b'{"prompt": "a", "suffix": 1, "stop": "\\u202e"}', "suffix", "found 1"),
         (b'{"prompt": "a", "n": "\\u202e\\u009b"}', "n", 'found "\\u202e\\x9b"'),
@@ -265,4 +265,4 @@ def test_a_hundred_thousand_unknown_fields_are_one_error(server):
 
 def test_an_unknown_field_of_a_tool_is_named(server):
     answer = chat(server, tools=[{"function": {"name": "f", "args": {}}}])
-    refused(answer, "tools[0].function.args", "tools[0].function: unknown field 'args'; there are name, description")
+    refused(answer, "tools[0].function.args", "tools[0].function: unknown field 'args'; known: name, description")

@@ -75,7 +75,7 @@ def test_the_model_of_a_request_names_its_adapter(served_folder, theirs):
     plain = expected(theirs[0], model, False)
     assert texts == [expected(theirs[0], model, True), plain, plain] and texts[0] != plain
     assert adapted.json()["model"] == "polite"
-    assert unknown.status_code == 404 and "there are 'tiny-llama', 'polite'" in unknown.json()["error"]["message"]
+    assert unknown.status_code == 404 and "available: 'tiny-llama', 'polite'" in unknown.json()["error"]["message"]
 
 
 def test_a_chat_changes_its_adapter(served_folder, theirs):
@@ -84,15 +84,15 @@ def test_a_chat_changes_its_adapter(served_folder, theirs):
     chat.reset()
     out = io.StringIO()
     assert command(chat, "/adapter base", out)
-    assert out.getvalue() == "adapter: base; there are base, polite\n"
+    assert out.getvalue() == "adapter: base; available: base, polite\n"
     assert "".join(chat.ask("hi")) == expected(theirs[0], chat.model, False)
-    with pytest.raises(UserError, match="no adapter 'rude'; there are: polite"):
+    with pytest.raises(UserError, match="no adapter 'rude'; available: polite"):
         command(chat, "/adapter rude", out)
 
 
 def test_two_adapters_need_two_names(served_folder, theirs):
     place = str(theirs[1])
-    with pytest.raises(UserError, match="polite is there already"):
+    with pytest.raises(UserError, match="polite is already taken"):
         open_model(ModelRequest(str(served_folder), adapters=(("polite", place), ("polite", place))))
     with pytest.raises(UserError, match="tiny-llama is the model"):
         open_model(ModelRequest(str(served_folder), adapters=(("tiny-llama", place),)))

@@ -96,7 +96,7 @@ def test_all_changes_are_named_at_once_and_allowing_some_is_not_enough(workspace
     assert "seed 0 → 7" in error and "learning_rate" not in error and error.strip().endswith("--allow_changes seed")
     with pytest.raises(SystemExit):
         finetune(workspace, "run", "--resume", "--allow_changes", "lr,sed")
-    assert "no group 'sed'; there are data, seed, lr" in capsys.readouterr().err
+    assert "no group 'sed'; available: data, seed, lr" in capsys.readouterr().err
 
 
 def test_an_allowed_change_is_said_and_taken(workspace, capsys):

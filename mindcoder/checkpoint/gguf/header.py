@@ -131,7 +131,7 @@ def _read(cursor: _Cursor) -> Header:
     for _ in range(keys):
         key = cursor.text("a metadata key", LONGEST_NAME)
         if key in metadata:
-            raise cursor.error(f"metadata key {key!r} is there twice")
+            raise cursor.error(f"metadata key {key!r} occurs twice")
         metadata[key] = _value(cursor, key)
     alignment = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 1 <= alignment <= LARGEST_ALIGNMENT or alignment & (alignment - 1):
@@ -202,7 +202,7 @@ def _placed(infos: list[TensorInfo], start: int, alignment: int, cursor: _Cursor
     placed: dict[str, TensorInfo] = {}
     for info in infos:
         if info.name in placed:
-            raise cursor.error(f"tensor {info.name!r} is there twice")
+            raise cursor.error(f"tensor {info.name!r} occurs twice")
         if info.offset % alignment:
             raise cursor.error(f"tensor {info.name!r} begins at {info.offset}, which is not a multiple of {alignment}")
         found = TensorInfo(info.name, info.shape, info.kind, start + info.offset)

@@ -54,7 +54,7 @@ def moss(fields: Fields, origin: Origin) -> Conversation:
     for number in range(1, len(chat) + 1):
         name = f"turn_{number}"
         if name not in chat:
-            raise ValueError(f"chat: {name} is missing; there are {', '.join(chat)}")
+            raise ValueError(f"chat: {name} is missing; available: {', '.join(chat)}")
         turns += _moss_turn(chat[name], f"chat.{name}", fields)
     return Conversation(*origin, finished(turns, fields))
 

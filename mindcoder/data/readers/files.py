@@ -59,7 +59,7 @@ def _why_none(pattern: Path, matches: list[Path]) -> str:
     if pattern.is_dir():
         return f"is a folder; name its files, such as '{pattern}/*.jsonl'"
     if pattern.is_symlink() and not pattern.exists():
-        return f"is a link to {os.readlink(pattern)}, which is not there"
+        return f"is a link to {os.readlink(pattern)}, which does not exist"
     if matches:
         return "no such file" if not pattern.exists() else "is not a regular file"
     return "no such file"
@@ -128,7 +128,7 @@ def read_records(file: Path, reading: Reading = Reading()) -> Iterator[AnyRecord
                 missing -= item.keys()
                 names = names or tuple(item)
     if missing:
-        there = f"; there are: {', '.join(names[:20])}" if names else ""
+        there = f"; fields: {', '.join(names[:20])}" if names else ""
         raise UserError(f"columns: no record has a field {', '.join(map(repr, sorted(missing)))}{there}", file)
 
 

@@ -41,7 +41,7 @@ def column_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...
     for name, column in pairs:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FIELDS)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FIELDS)}"
             raise ValueError(f"no layout has a field {name!r}; {hint}")
         if name in found:
             raise ValueError(f"{name!r} is given twice")

@@ -167,7 +167,7 @@ def test_names_and_options(tmp_path):
         ("a", {"to": "gguf"}, "expected a name that ends with .gguf"),
         ("a.gguf", {"to": "mindcoder"}, "is a file; these weights are a folder"),
         ("a", {"gguf_type": "q8_0"}, "--type is for a .gguf; other formats take --dtype"),
-        ("a.gguf", {"gguf_type": "q2_k"}, "no type 'q2_k'; there are f32, f16, bf16, q8_0, q4_0, q4_k_m"),
+        ("a.gguf", {"gguf_type": "q2_k"}, "no type 'q2_k'; available: f32, f16, bf16, q8_0, q4_0, q4_k_m"),
         ("a.gguf", {"gguf_type": "f16", "dtype": "float16"}, "--type and --dtype both say"),
         ("a.gguf", {"layout": ParallelLayout(tensor=2)}, "can be split"),
     ):
