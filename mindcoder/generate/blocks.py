@@ -1,8 +1,8 @@
-"""Blocks of the key/value cache: who has which, and which already hold a prompt's beginning.
+"""Blocks of the key/value cache: reference counts, and which blocks hold the beginning of a prompt.
 
-Full blocks are known by the tokens in them and before them (a chain of hashes), so a prompt that begins as an earlier
-one did takes its blocks over (vLLM's automatic prefix caching). A block that nobody has keeps its contents until it
-is needed; the one that has waited longest goes first.
+Full blocks are identified by a hash of their tokens and of all tokens before them, so a prompt that begins like an
+earlier one reuses its blocks (vLLM's automatic prefix caching). A free block keeps its contents until it is needed; the
+one that has been free longest goes first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def block_hash(before: bytes, tokens: Sequence[int]) -> bytes:
 
 
 class BlockPool:
-    """Counts who has each block; block 0 is `SCRATCH` and never given out.
+    """Allocates blocks and counts their references; block 0 is `SCRATCH` and is never allocated.
 
     Args:
         blocks: how many there are, the scratch block included.
@@ -32,15 +32,15 @@ class BlockPool:
 
     def __init__(self, blocks: int, block_size: int, reuses_prefixes: bool = True) -> None:
         self.block_size, self.reuses_prefixes = block_size, reuses_prefixes
-        self._owners = [0] * blocks
+        self._ref_counts = [0] * blocks
         self._free: OrderedDict[int, None] = OrderedDict((block, None) for block in range(1, blocks))
         self._hashes: dict[int, bytes] = {}
         self._blocks: dict[bytes, int] = {}
 
     @property
     def usable(self) -> int:
-        """Blocks that sequences can have."""
-        return len(self._owners) - 1
+        """Blocks that sequences can use."""
+        return len(self._ref_counts) - 1
 
     @property
     def free(self) -> int:
@@ -48,37 +48,40 @@ class BlockPool:
         return len(self._free)
 
     def blocks_for(self, tokens: int) -> int:
-        """Blocks that hold ``tokens``."""
+        """Number of blocks that hold ``tokens`` tokens."""
         return -(-tokens // self.block_size)
 
     def take(self) -> int | None:
-        """An empty block; None when all are taken."""
+        """Allocate a block; None if none is free."""
         if not self._free:
             return None
         block, _ = self._free.popitem(last=False)
         self._forget(block)
-        self._owners[block] = 1
+        self._ref_counts[block] = 1
         return block
 
     def release(self, block: int) -> None:
-        """One owner less."""
-        self._owners[block] -= 1
-        assert self._owners[block] >= 0, f"block {block} was released twice"
-        if self._owners[block] == 0:
+        """Drop a reference."""
+        self._ref_counts[block] -= 1
+        assert self._ref_counts[block] >= 0, f"block {block} was released twice"
+        if self._ref_counts[block] == 0:
             self._free[block] = None
             if block not in self._hashes:
                 self._free.move_to_end(block, last=False)  # nothing worth keeping in it
 
     def register(self, block: int, digest: bytes) -> None:
-        """Remember what a full block holds; the first block with a hash stays the known one."""
+        """Make a full block reusable by its hash; of several blocks with one hash the first is reused."""
         if self.reuses_prefixes and digest not in self._blocks:
             self._blocks[digest], self._hashes[block] = block, digest
 
     def take_prefix(self, tokens: Sequence[int], hash_seed: bytes = b"") -> tuple[list[int], list[bytes]]:
-        """Blocks that hold the beginning of ``tokens``, taken, and their hashes; one token at least is left over.
+        """Reuse the blocks that hold the beginning of ``tokens``; at least one token is left to compute.
 
         Args:
             hash_seed: what the chain of hashes begins with.
+
+        Returns:
+            The blocks, now with one more reference, and their hashes.
         """
         blocks: list[int] = []
         hashes: list[bytes] = []
@@ -88,9 +91,9 @@ class BlockPool:
             block = self._blocks.get(digest)
             if block is None:
                 break
-            if self._owners[block] == 0:
+            if self._ref_counts[block] == 0:
                 del self._free[block]
-            self._owners[block] += 1
+            self._ref_counts[block] += 1
             blocks.append(block)
             hashes.append(digest)
         return blocks, hashes

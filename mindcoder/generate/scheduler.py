@@ -38,7 +38,7 @@ class Scheduler:
         supports_mixed_batches: whether one step may hold prompts and single tokens of several sequences; without, a
             step is either a chunk of one prompt or one token of every running sequence (what MindSpore's own operators
             are shaped for).
-        outgrown: length beyond which all keys of a sequence are other ones (longrope): it computes them again.
+        outgrown: length beyond which all keys of a sequence change (longrope), so that they are computed again.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from mindcoder.peft.mindpet_cells import mindpet_cell
 from mindcoder.peft.options import LoraOptions, adapter_shapes, matching_linears
 
 FIRST_SITE = 1 << 12  # first dropout site; those of the network itself come before
-SITES_OF_A_LAYER = 8
+SITES_PER_LAYER = 8
 RANK_SITE_OFFSET = 1 << 16  # between the dropout sites of tensor-parallel ranks
 
 
@@ -78,7 +78,7 @@ def add_lora(decoder: Decoder, options: LoraOptions, seed: int) -> list[Paramete
         index = modules.index(module)
         whole = start_value(seed, layer, index, *shapes[f"{name}.{LORA_A}"])
         values = np.ascontiguousarray(tp.shard(whole, INPUT_AXIS if linear.shard is Shard.ROW else None))
-        site = FIRST_SITE + layer * SITES_OF_A_LAYER + index + _own_site(linear, tp)
+        site = FIRST_SITE + layer * SITES_PER_LAYER + index + _own_site(linear, tp)
         tensor_sum = tp.tensor_sum if linear.shard is Shard.ROW else None
         linear.use(low_rank_update(linear, options, Tensor(values), site, tensor_sum))
         parameters = linear.method.layer_parameters()
