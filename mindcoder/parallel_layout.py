@@ -86,7 +86,7 @@ def spread_layers(layers: int, stages: int, offsets: int | Sequence[int] | None 
     else:
         counts = [layers // stages + (stage < layers % stages) for stage in range(stages)]
     if min(counts) < 1:
-        raise ValueError(f"{layers} layers leave a stage of {stages} without any")
+        raise ValueError(f"{layers} layers leave one of {stages} pipeline stages empty")
     return counts
 
 

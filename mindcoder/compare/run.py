@@ -46,7 +46,7 @@ def compare(request: CompareRequest) -> Comparison:
     """
     files, reading = find_texts(request.data)
     if request.base is not None and not any(is_adapter(Path(location)) for location in (request.a, request.b)):
-        raise UserError("is the base model of no adapter: neither A nor B is one", request.base)
+        raise UserError("is a base model, but neither A nor B is an adapter", request.base)
     a, b = (open_source(location, request.base) for location in (request.a, request.b))
     a, b = described_by(a, b), described_by(b, a)
     first, second = _tokenizers(request.tokenizer, a, b)

@@ -51,7 +51,7 @@ def read_configuration(
     """
     if isinstance(config, Configuration):
         if overrides or arguments:
-            raise UserError("overrides: this configuration is validated already; give them where it is read")
+            raise UserError("overrides: this configuration has already been validated; give them where it is read")
         return config
     if not isinstance(config, str | Path | Mapping):
         raise UserError(f"expected a file or a dictionary, found {type(config).__name__}", GIVEN)

@@ -144,7 +144,7 @@ def _scalar(loader: _BoundedLoader, node: yaml.Node, file: str) -> Any:
     except (ValueError, OverflowError) as error:
         kind = node.tag.rsplit(":", 1)[-1]
         reason = "it is too long" if "integer string conversion" in str(error) else str(error)
-        raise UserError(f"a value reads as {kind} but is none: {reason}", file, node.start_mark.line + 1) from None
+        raise UserError(f"a value looks like {kind} but is invalid: {reason}", file, node.start_mark.line + 1) from None
 
 
 def _parse(text: str, file: str) -> tuple[Any, dict[KeyPath, Location]]:

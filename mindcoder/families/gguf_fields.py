@@ -54,7 +54,7 @@ class Present:
     def write(self, config: TransformerConfig) -> dict[str, Any]:
         """See `Field`."""
         if self.needed and getattr(config, self.ours) is not self.means:
-            raise ValueError(f"{self.ours} is false; llama.cpp loads no such network without {self.tensor}")
+            raise ValueError(f"{self.ours} is false; llama.cpp does not load such a network without {self.tensor}")
         return {}
 
 
@@ -143,7 +143,7 @@ class Rotary:
         if scaling is not None and scaling.kind == "linear":
             return {**values, "rope.scaling.type": "linear", "rope.scaling.factor": float(scaling.factor)}
         if scaling is not None and not (scaling.kind == "llama3" and self.has_factors):
-            raise ValueError(f"rope_scaling {scaling.kind} cannot be said of this architecture in GGUF")
+            raise ValueError(f"rope_scaling {scaling.kind} cannot be expressed for this architecture in GGUF")
         return values
 
 

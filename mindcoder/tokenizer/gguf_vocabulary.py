@@ -138,8 +138,7 @@ def vocabulary_of(backend: Tokenizer, rows: int) -> GgufVocabulary:
     pre = pre_tokenization_of(backend)
     if pre is None:
         raise ValueError(
-            f"the tokenizer cuts texts in another way than any that GGUF has a name for here: "
-            f"{', '.join(PRE_TOKENIZATIONS)}"
+            f"the tokenizer splits texts in a way that GGUF has no name for; known: {', '.join(PRE_TOKENIZATIONS)}"
         )
     return GgufVocabulary(BYTE_LEVEL, tokens, types, pre=pre, merges=merges)
 
@@ -169,4 +168,4 @@ def _adds_space(data: Any) -> bool:
         kinds = [step.get("type") for step in steps]
         if kinds in (["Replace"], ["Prepend", "Replace"]):
             return "Prepend" in kinds
-    raise ValueError("the tokenizer prepares texts in another way than Llama's SentencePiece; GGUF has no name for it")
+    raise ValueError("the tokenizer normalizes texts differently from Llama's SentencePiece, which GGUF cannot express")

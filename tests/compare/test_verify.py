@@ -182,7 +182,7 @@ def test_the_base_of_an_adapter_may_have_moved(served_folder, adapter, texts, tm
         verify(tmp_path / "lora", adapter, texts)
     found = verify(tmp_path / "lora", adapter, texts, base=served_folder)
     assert found.kl == 0.0
-    with pytest.raises(UserError, match="is the base model of no adapter: neither A nor B is one"):
+    with pytest.raises(UserError, match="is a base model, but neither A nor B is an adapter"):
         verify(served_folder, served_folder, texts, base=served_folder)
 
 

@@ -30,8 +30,8 @@ NO_YAML: dict[str, tuple[bytes, str]] = {
     "Latin-1": ("# caf\xe9\nseed: 1\n".encode("latin-1"), ":1: is not UTF-8 text"),
     "binary": (bytes(range(256)), "is not UTF-8 text"),
     "a control character": (b"seed: 1\nrun_mode: a\x07b\n", ":2: is not valid YAML: character 0x7 is not allowed"),
-    "a long number": (b"seed: 1\nlr: " + b"9" * 5000, ":2: a value reads as int but is none: it is too long"),
-    "no date": (b"seed: 2024-13-45\n", ":1: a value reads as timestamp but is none: month must be in 1..12"),
+    "a long number": (b"seed: 1\nlr: " + b"9" * 5000, ":2: a value looks like int but is invalid: it is too long"),
+    "no date": (b"seed: 2024-13-45\n", ":1: a value looks like timestamp but is invalid: month must be in 1..12"),
     "a list as key": (b"? [a, b]\n: 1\n", ":1: expected a scalar key"),
     "code": (
         b"seed: !!python/object/apply:os.system [ls]\n",

@@ -231,5 +231,5 @@ def test_what_is_kept_and_what_is_loaded_have_to_be_alike(hf_folder, tmp_path):
         load_weights(quantized, tmp_path / "quantized")
     weight, scale, offset = np.ones((2, 3), np.int8), np.ones((2, 1)), np.ones((2, 1))
     stored = {"weight": weight, SCALE: scale, INPUT: np.zeros(2), OFFSET: offset}
-    with pytest.raises(UserError, match="weights with offsets are not multiplied by activations in integers"):
+    with pytest.raises(UserError, match="weights with offsets cannot be multiplied by int8 activations"):
         W8A8.of(stored.get, "float32")

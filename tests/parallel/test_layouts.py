@@ -192,7 +192,10 @@ def python(*arguments):
             },
             "model_parallel: intermediate_size 512 is not divisible by 3",
         ),
-        ({"parallel_config.pipeline_stage": 3, "model.model_config.num_layers": 2}, "leave a stage of 3 without any"),
+        (
+            {"parallel_config.pipeline_stage": 3, "model.model_config.num_layers": 2},
+            "leave one of 3 pipeline stages empty",
+        ),
         (
             {"parallel_config.pipeline_stage": 3, "model.model_config.offset": "[1,1,1]"},
             "[1, 1, 1] makes 2+2+2 layers of 4",

@@ -106,7 +106,7 @@ def _vocabulary(tokenizer: CodeTokenizer, rows: int, file: Any) -> GgufVocabular
     except ValueError as error:
         raise UserError(f"cannot be written as GGUF: {error}", file) from None
     if fingerprint(again) != fingerprint(tokenizer):
-        raise UserError("cannot be written as GGUF: what it says of this tokenizer would give other ids", file)
+        raise UserError("cannot be written as GGUF: read from there, this tokenizer would give different ids", file)
     return vocabulary
 
 

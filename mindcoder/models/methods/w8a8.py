@@ -102,7 +102,7 @@ def _integers(read: ReadTensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise UserError("a linear layer and its activations are kept in integers, which the checkpoint does not have")
     offset = read(OFFSET)
     if offset is not None and offset.any():
-        raise UserError("weights with offsets are not multiplied by activations in integers; expected offsets of zero")
+        raise UserError("weights with offsets cannot be multiplied by int8 activations; expected offsets of zero")
     return (
         np.ascontiguousarray(weight),
         np.ascontiguousarray(scale, np.float32),

@@ -149,8 +149,12 @@ def test_rows_that_are_no_whole_blocks_fall_back_and_it_is_said(tmp_path):
         ("qwen2", {"head_dim": 32}, "head_dim is 32; llama.cpp loads such a network with 64/4 only"),
         ("mistral", {"sliding_window": 16}, "sliding_window is 16; every llama of GGUF has null"),
         ("smollm3", {"no_rope_layers": [0, 1]}, r"no_rope_layers are \[0\]; llama.cpp leaves every 4th layer"),
-        ("phi3", LONGROPE, "rope_scaling longrope cannot be said of this architecture in GGUF"),
-        ("starcoder2", {"use_bias": False}, "qkv_bias is false; llama.cpp loads no such network without blk.0.attn_q"),
+        ("phi3", LONGROPE, "rope_scaling longrope cannot be expressed for this architecture in GGUF"),
+        (
+            "starcoder2",
+            {"use_bias": False},
+            "qkv_bias is false; llama.cpp does not load such a network without blk.0.attn_q",
+        ),
     ],
     ids=["multi-head", "gelu", "scale", "dynamic", "head", "window", "no-rope", "longrope", "biases"],
 )
