@@ -152,5 +152,5 @@ def test_a_truncated_file_and_another_family_are_refused(tmp_path, hf_folder):
     with pytest.raises(UserError, match="is not a valid safetensors file"):
         read_parameters(tmp_path, decoder.config)
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
-    with pytest.raises(UserError, match="model_type 'bert' is not one of gpt_bigcode"):
+    with pytest.raises(UserError, match="model_type 'bert' is not one of .*gpt_bigcode"):
         read_parameters(tmp_path, decoder.config)
