@@ -234,13 +234,14 @@ class Engine:
         prompts: Listing[Listing[int]],
         options: SamplingOptions = SamplingOptions(),
         max_new_tokens: int | None = None,
-        rows: Listing[int] | None = None,
+        indices: Listing[int] | None = None,
         adapters: Listing[str | None] | None = None,
     ) -> Iterator[tuple[list[Completion], list[int | None]]]:
         """After each step: all completions so far and each prompt's new token (None where there is none).
 
         Args:
-            rows: numbers of the prompts, by which their draws differ; by default their indices in ``prompts``.
+            indices: of the prompts among all that share a seed, by which their draws differ; by default their places in
+                ``prompts``.
             adapters: of the prompts; by default all are the base model's.
 
         Raises:
@@ -248,7 +249,7 @@ class Engine:
         """
         requests = [
             Request(tuple(map(int, prompt)), options, max_new_tokens, row=row, adapter=adapter)
-            for row, prompt, adapter in zip(rows or range(len(prompts)), prompts, adapters or [None] * len(prompts))
+            for row, prompt, adapter in zip(indices or range(len(prompts)), prompts, adapters or [None] * len(prompts))
         ]
         sequences: list[Sequence] = []
         try:
