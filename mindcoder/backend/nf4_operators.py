@@ -78,8 +78,8 @@ class Nf4Floats(nn.Cell):
 
 
 class Nf4Product(nn.Cell):
-    """``x @ weight.T`` of a frozen weight in NF4: ``construct(x [tokens, in], weight, absmax, nested_absmax,
-    nested_offset) -> [tokens, out]`` in x's dtype.
+    """``x @ weight.T`` of a frozen weight in NF4: ``construct(x [Q, in], weight, absmax, nested_absmax,
+    nested_offset) -> [Q, out]`` in x's dtype.
 
     ``weight`` is uint8 ``[out, in / 2]``, the code of the even input in the high half; ``absmax`` uint8
     ``[out, blocks]``, ``nested_absmax`` float32 (one of 256 blocks, in row-major order) and ``nested_offset`` float32

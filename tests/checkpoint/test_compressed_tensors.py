@@ -176,7 +176,7 @@ REFUSED = [
     ("ignore", "lm_head", "quantization_config.ignore: found 'lm_head', expected a list of names"),
     ("ignore", ["lm_head", UP], f"ignore has '{UP}', but {UP} is quantized"),
     ("ignore", ["re:.*up_proj"], f"ignore has 're:.*up_proj', but {UP} is quantized"),
-    ("ignore", ["re:(*"], "ignore: 're:(*' is no regular expression"),
+    ("ignore", ["re:(*"], "ignore: 're:(*' is not a regular expression"),
     (f"{GROUP}.targets", ["re:.*mlp.*"], "no group of quantization_config.config_groups has this module as a target"),
 ]
 

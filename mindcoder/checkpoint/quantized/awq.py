@@ -85,15 +85,15 @@ def _module(parts: Mapping[str, StoredTensor]) -> QuantizedTensor:
         raise UserError(f"{scales.name} is {list(scales.shape)}, expected [groups, {outputs}]", scales.file)
     tensor = QuantizedTensor(
         reformed(
-            words, "U8", (outputs, inputs // 2), lambda given: pack_nibbles(_in_order(given).T.copy()), by_rows=False
+            words, "U8", (outputs, inputs // 2), lambda given: pack_nibbles(_in_order(given).T.copy()), row_wise=False
         ),
-        reformed(scales, scales.dtype, (outputs, groups), lambda given: given.T, by_rows=False),
+        reformed(scales, scales.dtype, (outputs, groups), lambda given: given.T, row_wise=False),
         reformed(
             parts["qzeros"],
             "F32",
             (outputs, groups),
             lambda given: _in_order(given).T.astype(np.float32),
-            by_rows=False,
+            row_wise=False,
         ),
     )
     check_quantized(tensor)

@@ -150,7 +150,7 @@ def _is_mark(name: str, tensor: StoredTensor) -> bool:
 
 
 def _check_ignored(ignored: Any, quantized: Mapping[str, QuantizedTensor], file: Path) -> None:
-    """Refuse an ``ignore`` that is no list of names, or that names a module which is quantized nevertheless."""
+    """Refuse an ``ignore`` that is not a list of names, or that names a module which is quantized nevertheless."""
     where = f"{CONFIG_KEY}.ignore"
     if ignored is None:
         return
@@ -163,7 +163,7 @@ def _check_ignored(ignored: Any, quantized: Mapping[str, QuantizedTensor], file:
                 (name for name in quantized if name == item or (expression and re.match(expression, name))), None
             )
         except re.error as error:
-            raise UserError(f"{where}: {item!r:.60} is no regular expression: {error}", file) from None
+            raise UserError(f"{where}: {item!r:.60} is not a regular expression: {error}", file) from None
         if found is not None:
             raise UserError(f"{where} has {item!r:.60}, but {found} is quantized", file)
 
@@ -294,7 +294,7 @@ def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -
         "F32",
         (rows, groups),
         lambda words: from_words(words.T, bits, rows).T.astype(np.float32),
-        by_rows=False,
+        row_wise=False,
     )
 
 

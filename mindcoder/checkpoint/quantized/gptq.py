@@ -109,11 +109,11 @@ def _module(parts: Mapping[str, StoredTensor], bits: int, as_they_are: bool) -> 
         raise UserError(f"{order.name}: expected groups from 0 to {groups - 1}", order.file)
     neighbours = (groups_of == np.arange(inputs) // (inputs // groups)).all()
     columns = inputs * bits // 8
-    weight = reformed(words, "I8" if bits == 8 else "U8", (outputs, columns), _by_outputs(bits), by_rows=False)
+    weight = reformed(words, "I8" if bits == 8 else "U8", (outputs, columns), _by_outputs(bits), row_wise=False)
     offset = reformed(
-        parts["qzeros"], "F32", (outputs, groups), _offsets(bits, outputs, 0 if as_they_are else 1), by_rows=False
+        parts["qzeros"], "F32", (outputs, groups), _offsets(bits, outputs, 0 if as_they_are else 1), row_wise=False
     )
-    scale = reformed(scales, scales.dtype, (outputs, groups), lambda given: given.T, by_rows=False)
+    scale = reformed(scales, scales.dtype, (outputs, groups), lambda given: given.T, row_wise=False)
     tensor = QuantizedTensor(weight, scale, offset, None if neighbours else order)
     check_quantized(tensor)
     return tensor

@@ -64,7 +64,7 @@ def bias_of(weight: StoredTensor, parts: Mapping[str, StoredTensor]) -> StoredTe
     def floats(_: np.ndarray) -> np.ndarray:
         return _units_of_bias(weight, parts, float(_number(parts[OFFSET]))) * _floats(parts[BOTH_SCALES].read())
 
-    return reformed(parts[BIAS], "F32", parts[BIAS].shape, floats, by_rows=False)
+    return reformed(parts[BIAS], "F32", parts[BIAS].shape, floats, row_wise=False)
 
 
 def _units_of_bias(weight: StoredTensor, parts: Mapping[str, StoredTensor], offset: float) -> np.ndarray:

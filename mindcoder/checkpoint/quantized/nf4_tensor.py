@@ -117,4 +117,4 @@ def _in_form(stored: StoredTensor, shape: tuple[int, ...]) -> StoredTensor:
     if stored.is_plain or stored.loaded is not None:
         loaded = None if stored.loaded is None else stored.loaded.reshape(shape)
         return replace(stored, shape=shape, loaded=loaded)
-    return reformed(stored, stored.dtype, shape, lambda values: values.reshape(shape), by_rows=False)
+    return reformed(stored, stored.dtype, shape, lambda values: values.reshape(shape), row_wise=False)

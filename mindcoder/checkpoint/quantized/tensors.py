@@ -32,12 +32,12 @@ class ReformedTensor(StoredTensor):
     Attributes:
         base: in the file.
         reform: from the file's values to these.
-        by_rows: whether each row follows from the same row of the file alone.
+        row_wise: whether each row follows from the same row of the file alone.
     """
 
     base: StoredTensor | None = None
     reform: Callable[[np.ndarray], np.ndarray] | None = None
-    by_rows: bool = True
+    row_wise: bool = True
 
     @property
     def is_plain(self) -> bool:
@@ -52,7 +52,7 @@ class ReformedTensor(StoredTensor):
     def read_part(self, axis: int, begin: int, end: int) -> np.ndarray:
         """Indices ``begin`` to ``end`` of an axis; rows without the others where they do not need them."""
         assert self.base is not None and self.reform is not None
-        if axis == 0 and self.by_rows:
+        if axis == 0 and self.row_wise:
             return np.ascontiguousarray(self.reform(self.base.read_part(0, begin, end)))
         return super().read_part(axis, begin, end)
 
@@ -62,10 +62,10 @@ def reformed(
     dtype: str,
     shape: tuple[int, ...],
     reform: Callable[[np.ndarray], np.ndarray],
-    by_rows: bool = True,
+    row_wise: bool = True,
 ) -> ReformedTensor:
     """A `ReformedTensor` of dtype and shape."""
-    return ReformedTensor(base.name, base.file, dtype, shape, base=base, reform=reform, by_rows=by_rows)
+    return ReformedTensor(base.name, base.file, dtype, shape, base=base, reform=reform, row_wise=row_wise)
 
 
 @dataclass(frozen=True)
