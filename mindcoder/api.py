@@ -54,7 +54,7 @@ def load(
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
         template: prompt template of `Model.chat`; by default the one that the model was trained with, else its
             own ``chat_template``, else the family's.
-        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
+        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32, and keeps bfloat16 so.
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
         batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
@@ -272,7 +272,7 @@ def verify(
         tokens: compare this many tokens at most.
         max_length: longest text, in tokens; documents are divided, other records are cut. By default 2048, or the
             models' positions.
-        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
+        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32, and keeps bfloat16 so.
         device, device_id, threads: as of `load`.
         progress: show a bar where standard error is a terminal.
 

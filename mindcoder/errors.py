@@ -76,7 +76,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = None if isinstance(error, UserError) else system_reason(error)
+        reason = None if isinstance(error, UserError | BrokenPipeError) else system_reason(error)
         if reason is None:
             raise
         raise UserError(reason.replace(" (--debug shows where)", "")) from error
