@@ -255,7 +255,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), folder)
-        raise UserError("is a file, a folder is expected", file) from None
+        raise UserError("is a file, not a folder", file) from None
     except OSError as error:
         raise UserError(f"cannot be made: {error.strerror}", folder) from None
 

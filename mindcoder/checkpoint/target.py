@@ -10,7 +10,6 @@ from pathlib import Path
 from mindcoder.checkpoint.mindcoder_weights import ARCHITECTURE_FILE
 from mindcoder.checkpoint.mindformers.rank_tree import LAYOUT_FILE
 from mindcoder.errors import UserError
-from mindcoder.files import make_folder
 
 # each of these marks a folder as a model that may be replaced
 MODEL_FILES = ("config.json", ARCHITECTURE_FILE, LAYOUT_FILE)
@@ -66,7 +65,7 @@ def _check_parents(target: Path, named: Path) -> None:
 
 
 def _make_parent(target: Path, named: Path) -> None:
-    make_folder(target.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise UserError("cannot be written: no write permission for its folder", named)
 

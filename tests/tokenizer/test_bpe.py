@@ -131,5 +131,5 @@ def test_a_full_disk_is_named_and_leaves_no_folder(tmp_path, monkeypatch):
 
 def test_a_file_in_the_folders_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file: is a file, a folder is expected"):
+    with pytest.raises(UserError, match="file: is a file, not a folder"):
         train_tokenizer(["a b c"], 300).save(tmp_path / "file" / "below")
