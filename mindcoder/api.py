@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from mindcoder.errors import UserError
+from mindcoder.errors import UserError, shown, user_errors
 from mindcoder.generate.kv_kinds import KV_CACHES
 
 if TYPE_CHECKING:
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
     from mindcoder.train.given_data import Data
     from mindcoder.train.job import Run
 
+LARGEST_COUNT = 2**31 - 1
 DEVICES = ("auto", "CPU", "Ascend")
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
 
 
+@user_errors()
 def load(
     path: str | Path,
     *,
@@ -50,7 +54,7 @@ def load(
         adapters: name -> LoRA run or PEFT folder on this model, or pairs of them. A call chooses one with ``adapter=``.
         template: prompt template of `Model.chat`; by default the one that the model was trained with, else its
             own ``chat_template``, else the family's.
-        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
+        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32, and keeps bfloat16 so.
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
         batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
@@ -71,7 +75,9 @@ def load(
     for name, count in (("max_length", max_length), ("batch", batch), ("blocks", blocks), ("threads", threads)):
         if count is not None:
             _check_positive(name, count)
+    _check_index("device_id", device_id)
     pairs = _pairs(adapters)
+    place, vocabulary, template = _path("path", path), _maybe_path("tokenizer", tokenizer), _name("template", template)
     from mindcoder.backend.device import interruptible, setup_device
     from mindcoder.graph_lock import GRAPH_LOCK
 
@@ -80,8 +86,8 @@ def load(
     from mindcoder.generate.model import ModelRequest, open_model
 
     request = ModelRequest(
-        str(path),
-        None if tokenizer is None else str(tokenizer),
+        place,
+        vocabulary,
         template,
         dtype,
         max_length,
@@ -94,6 +100,7 @@ def load(
         return open_model(request)
 
 
+@user_errors()
 def finetune(
     config: Config,
     data: Data | None = None,
@@ -138,6 +145,7 @@ def finetune(
     return _train("finetune", config, given, overrides, (resume, overwrite, allow_changes), callbacks, verbose)
 
 
+@user_errors()
 def pretrain(
     config: Config,
     data: Data | None = None,
@@ -158,6 +166,7 @@ def pretrain(
     return _train("train", config, given, overrides, (resume, overwrite, allow_changes), callbacks, verbose)
 
 
+@user_errors()
 def convert(
     source: str | Path,
     target: str | Path,
@@ -212,11 +221,11 @@ def convert(
     _check_positive("pipeline_stage", pipeline_stage)
     shard = None if max_shard_bytes is None else int(_size("max_shard_bytes", max_shard_bytes))
     layout = ParallelLayout(tensor=model_parallel, pipeline=pipeline_stage)
-    merged = None if adapter is None else str(adapter)
+    merged = _maybe_path("adapter", adapter)
     return run(
         ConvertRequest(
-            str(source),
-            Path(target),
+            _path("source", source),
+            Path(_path("target", target)),
             to,  # type: ignore[arg-type]
             dtype,
             vocab_size,
@@ -230,6 +239,7 @@ def convert(
     )
 
 
+@user_errors()
 def verify(
     a: str | Path,
     b: str | Path,
@@ -262,7 +272,7 @@ def verify(
         tokens: compare this many tokens at most.
         max_length: longest text, in tokens; documents are divided, other records are cut. By default 2048, or the
             models' positions.
-        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32 from any of them.
+        dtype: of the weights in memory: float32, float16 or bfloat16. CPU computes in float32, and keeps bfloat16 so.
         device, device_id, threads: as of `load`.
         progress: show a bar where standard error is a terminal.
 
@@ -278,6 +288,7 @@ def verify(
     for name, count in (("tokens", tokens), ("max_length", max_length), ("threads", threads)):
         if count is not None:
             _check_positive(name, count)
+    _check_index("device_id", device_id)
     from mindcoder.backend.device import interruptible, setup_device
     from mindcoder.graph_lock import GRAPH_LOCK
 
@@ -287,12 +298,12 @@ def verify(
 
         return compare(
             CompareRequest(
-                str(a),
-                str(b),
-                str(data),
-                None if base is None else str(base),
-                None if tokenizer is None else str(tokenizer),
-                template,
+                _path("a", a),
+                _path("b", b),
+                _path("data", data),
+                _maybe_path("base", base),
+                _maybe_path("tokenizer", tokenizer),
+                _name("template", template),
                 tokens,
                 max_length,
                 dtype,
@@ -301,6 +312,7 @@ def verify(
         )
 
 
+@user_errors()
 def export(
     path: str | Path,
     target: str | Path,
@@ -361,11 +373,11 @@ def export(
 
         return run(
             ExportRequest(
-                str(path),
-                Path(target),
-                None if adapter is None else str(adapter),
-                None if tokenizer is None else str(tokenizer),
-                template,
+                _path("path", path),
+                Path(_path("target", target)),
+                _maybe_path("adapter", adapter),
+                _maybe_path("tokenizer", tokenizer),
+                _name("template", template),
                 dtype,
                 batch,
                 max_length,
@@ -377,6 +389,7 @@ def export(
         )
 
 
+@user_errors()
 def quantize(
     source: str | Path,
     target: str | Path,
@@ -460,21 +473,22 @@ def quantize(
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
     if threads is not None:
         _check_positive("threads", threads)
+    _check_index("device_id", device_id)
     patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
     shard = int(_size("max_shard_bytes", max_shard_bytes))
     texts = None
     if calibration is not None:
         texts = CalibrationOptions(
-            str(calibration),
+            _path("calibration", calibration),
             SAMPLES if samples is None else samples,
             LENGTH if length is None else length,
             seed,
-            None if tokenizer is None else str(tokenizer),
-            template,
+            _maybe_path("tokenizer", tokenizer),
+            _name("template", template),
         )
     request = QuantizeRequest(
-        str(source),
-        Path(target),
+        _path("source", source),
+        Path(_path("target", target)),
         method,
         group_size,
         symmetric,
@@ -499,6 +513,7 @@ def quantize(
         return run(request)
 
 
+@user_errors()
 def plan(
     config: Config,
     *,
@@ -531,7 +546,7 @@ def plan(
         _check_positive("devices", devices)
     _check_positive("devices_per_server", devices_per_server)
     if isinstance(tflops, bool) or not isinstance(tflops, int | float) or not 0 < tflops < 1e9:
-        raise UserError(f"tflops: expected a number above 0, found {tflops!r}")
+        raise UserError(f"tflops: expected a number above 0, found {shown(tflops)}")
     sizes = {"memory": memory, "bandwidth": bandwidth, "bandwidth_between": bandwidth_between}
     from mindcoder.config.given import read_configuration
     from mindcoder.planning.estimate import estimate
@@ -557,22 +572,31 @@ def _train(
     from mindcoder.config.given import Configuration, read_configuration
     from mindcoder.train.given_data import argument_keys
     from mindcoder.train.job import run_training
+    from mindcoder.train.refused import refusals_leave_nothing
     from mindcoder.train.request import CHANGE_GROUPS, TrainRequest
 
     resume, overwrite, allow_changes = continuing
+    if not isinstance(allow_changes, Iterable):
+        raise UserError(f"allow_changes: expected names of {', '.join(CHANGE_GROUPS)}, found {shown(allow_changes)}")
     changes = frozenset([allow_changes] if isinstance(allow_changes, str) else allow_changes)
     for name in changes:
         _check_choice("allow_changes", name, CHANGE_GROUPS)
 
-    def data_folder() -> Path:
-        folder = given["output_dir"] or read_configuration(config, overrides).run.output_dir
-        return Path(folder) / "data"
+    for name in ("model", "tokenizer", "output_dir"):
+        _maybe_path(name, given[name])
 
-    keys = argument_keys(given, data_folder)
-    if not isinstance(config, Configuration):
-        keys["run_mode"] = "run_mode", mode
-    configuration = read_configuration(config, overrides, keys)
-    return run_training(configuration, mode, TrainRequest(resume, overwrite, changes), callbacks, verbose)
+    with ExitStack() as stack:
+
+        def data_folder() -> Path:
+            output = Path(given["output_dir"] or read_configuration(config, overrides).run.output_dir)
+            stack.enter_context(refusals_leave_nothing(output))
+            return output / "data"
+
+        keys = argument_keys(given, data_folder)
+        if not isinstance(config, Configuration):
+            keys["run_mode"] = "run_mode", mode
+        configuration = read_configuration(config, overrides, keys)
+        return run_training(configuration, mode, TrainRequest(resume, overwrite, changes), callbacks, verbose)
 
 
 def _pairs(adapters: object) -> tuple[tuple[str, str], ...]:
@@ -580,7 +604,8 @@ def _pairs(adapters: object) -> tuple[tuple[str, str], ...]:
     items = list(adapters.items() if isinstance(adapters, Mapping) else adapters if _is_list(adapters) else [adapters])
     for item in items:
         if not (_is_list(item) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str | Path)):
-            raise UserError(f"adapters: expected names and paths, such as {{'sql': 'output/lora'}}, found {item!r}")
+            form = "names and paths, such as {'sql': 'output/lora'}"
+            raise UserError(f"adapters: expected {form}, found {shown(item)}")
     return tuple((name, str(path)) for name, path in items)
 
 
@@ -590,12 +615,44 @@ def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
 
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise UserError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+        raise UserError(f"{name}: expected one of {', '.join(known)}, found {shown(value)}")
 
 
 def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise UserError(f"{name}: expected a whole number of at least 1, found {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_COUNT:
+        too_large = isinstance(value, int) and value > LARGEST_COUNT
+        bound = f"of at most {LARGEST_COUNT}" if too_large else "of at least 1"
+        raise UserError(f"{name}: expected a whole number {bound}, found {shown(value)}")
+
+
+def _check_index(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
+        raise UserError(f"{name}: expected a whole number from 0 on, found {shown(value)}")
+
+
+def _path(name: str, value: object) -> str:
+    """A path as text.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(value, str | Path) or not value or "\0" in str(value):
+        raise UserError(f"{name}: expected a path, found {shown(value)}")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise UserError(f"{name}: expected a path, found {shown(value)}") from None
+    return str(value)
+
+
+def _maybe_path(name: str, value: object) -> str | None:
+    return None if value is None else _path(name, value)
+
+
+def _name(name: str, value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{name}: expected a name, found {shown(value)}")
+    return value
 
 
 def _size(name: str, value: float | str) -> float:
@@ -607,5 +664,5 @@ def _size(name: str, value: float | str) -> float:
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
     if isinstance(size, bool) or not isinstance(size, int | float) or not 1 <= size < 2**63:
-        raise UserError(f"{name}: expected a number of bytes or a text such as '64GB', found {value!r}")
+        raise UserError(f"{name}: expected a number of bytes or a text such as '64GB', found {shown(value)}")
     return size

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LINE_LIMIT = 2000
@@ -38,3 +42,56 @@ def single_line(text: str, limit: int = LINE_LIMIT) -> str:
     text = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]\s*", " ", text[: 2 * limit].strip())
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda match: ascii(match[0])[1:-1], text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value in a message."""
+    try:
+        return single_line(repr(value), limit)
+    except ValueError:  # Python writes no longer numbers
+        return "a number of more than 4300 digits"
+
+
+def system_reason(error: BaseException) -> str | None:
+    """One line for what the machine refused: a file, memory, a name that is not text; None for other errors."""
+    if isinstance(error, OSError):
+        return _operating_system(error)
+    if isinstance(error, RecursionError):
+        return "something given is nested too deeply to be read (--debug shows where)"
+    if isinstance(error, MemoryError):
+        wanted = f": {single_line(str(error), 200)}" if str(error) else ""
+        return f"not enough memory{wanted}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"bytes that are not {error.encoding}: {error.reason} at byte {error.start} (--debug shows where)"
+    if isinstance(error, UnicodeError):
+        return f"text that cannot be written: {single_line(str(error), 200)} (--debug shows where)"
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a path with a null byte in it"
+    return None
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Within, what the machine refuses (see `system_reason`) is a `UserError`, as the command line reports it."""
+    try:
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, UserError | BrokenPipeError) else system_reason(error)
+        if reason is None:
+            raise
+        raise UserError(reason.replace(" (--debug shows where)", "")) from error
+
+
+def _operating_system(error: OSError) -> str:
+    """File and reason; errors raised by libraries have no ``strerror``."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.ENOSPC:
+        reason = "no space left on the disk"
+    named = [name for name in (error.filename, error.filename2) if name is not None]
+    names = [shortened(os.fsdecode(name) if isinstance(name, bytes) else str(name)) for name in named]
+    return single_line(f"{' -> '.join(names)}: {reason}" if names else reason)
+
+
+def shortened(name: str, limit: int = 300) -> str:
+    """A path in a message; of an over-long one the beginning."""
+    return name if len(name) <= limit else f"{name[:limit]}…"

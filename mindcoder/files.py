@@ -224,7 +224,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A temporary file beside ``path`` for writing, renamed to it at the end; on an error nothing changes.
 
     Raises:
-        UserError: as `output_target`.
+        UserError: as `output_target`, or nothing can be written there.
     """
     path = output_target(path)
     temporary = temporary_beside(path)
@@ -236,8 +236,48 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 stream.flush()
                 os.fsync(descriptor)
                 os.replace(temporary, path)
+        except OSError as error:
+            if error.filename not in (temporary, str(temporary)):
+                raise
+            raise UserError(f"cannot be written: {error.strerror}", path) from None
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        UserError: a file is in its place or above it, or it may not be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), folder)
+        raise UserError("is a file, not a folder", file) from None
+    except OSError as error:
+        raise UserError(f"cannot be made: {error.strerror}", folder) from None
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write files into; if it was made here and an error leaves it empty, it is removed again.
+
+    Raises:
+        UserError: as `make_folder`.
+        NoSpaceError: the disk is full.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        make_folder(folder)
+        with no_space_error(folder):
+            yield folder
+    except BaseException:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -247,7 +287,7 @@ def staging_directory(target: Path) -> Iterator[Path]:
     Raises:
         UserError: another process is writing ``target``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     staging = temporary_beside(target)
     try:
         with no_space_error(target), held_directory(staging):

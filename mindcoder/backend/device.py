@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from mindcoder.backend.cards import device_nodes
 from mindcoder.backend.library import argument_table
+from mindcoder.backend.threads import VARIABLE, check_thread_count, check_thread_variable
 from mindcoder.errors import UserError, single_line
 
 
@@ -78,14 +80,18 @@ def setup_device(
         device_target: ``auto``, ``CPU`` or ``Ascend``.
         device_id: Ascend card of this process.
         mode: 0 graph, 1 PyNative (for debugging).
-        threads: CPU threads; all cores by default.
+        threads: CPU threads; by default as MINDCODER_THREADS says, else all cores.
         max_call_depth: the compiler's recursion limit; loops over layers and parameters are unrolled into calls.
 
     Raises:
         UserError: Ascend is asked for and is not there or does not start; or the operators for CPU are not there, or
-            are those of another version.
+            are those of another version; or no such number of threads.
     """
     check_device(device_target)
+    if threads is None:
+        check_thread_variable()
+    else:
+        check_thread_count("threads", threads)
     quiet_environment()
     with signals_held():
         import mindspore as ms
@@ -106,7 +112,7 @@ def setup_device(
         ms.set_device("CPU")
         if threads:
             ms.runtime.set_cpu_affinity(False)
-            os.environ["OMP_NUM_THREADS"] = os.environ["MINDCODER_THREADS"] = str(threads)
+            os.environ["OMP_NUM_THREADS"] = os.environ[VARIABLE] = str(threads)
     return device
 
 
@@ -181,21 +187,77 @@ def signals_held() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is a KeyboardInterrupt also while a graph runs.
+    """Within, Ctrl-C is a KeyboardInterrupt of the main thread also while a graph runs.
 
     MindSpore has a handler of its own there that sends the process SIGTERM, so that is one too.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        with _terminating_interrupts():
+            yield
         return
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def interrupted_afterwards() -> Iterator[None]:
+    """As `interruptible`, but Ctrl-C waits for the end; a second one does not.
+
+    For work whose results belong to several threads: an exception amid it would take the others' too.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        with _terminating_interrupts():
+            yield
+        return
+    noted: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    try:
+        with _handled_by(note):
+            yield
+    finally:
+        if noted:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """A handler of SIGINT and SIGTERM for a while; only the main thread may set one."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def _terminating_interrupts() -> Iterator[None]:
+    """Within, SIGTERM is Ctrl-C, unless it has a handler or Ctrl-C is ignored.
+
+    For another thread than the main one, which may not set Python's handlers: C's is set to Python's own function for
+    an interruption from anywhere.
+    """
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL or not callable(signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+    ours = ctypes.cast(ctypes.pythonapi.PyErr_SetInterrupt, ctypes.c_void_p).value
+    before = set_handler(signal.SIGTERM, ours)
+    signal.siginterrupt(signal.SIGTERM, True)  # so that the main thread wakes up if it waits
+    try:
+        yield
+    finally:
+        found = set_handler(signal.SIGTERM, before)
+        if found != ours:  # the main thread has set one meanwhile
+            set_handler(signal.SIGTERM, found)
 
 
 HUGE_PAGE = 1 << 21

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from mindcoder.errors import UserError
+from mindcoder.backend.shared_object import what_is_wrong
+from mindcoder.errors import UserError, single_line
 
 LIBRARY = Path(__file__).resolve().parent.parent / "native" / "libmindcoder_cpu.so"
 BUILD = "pip install -e . builds it (setup.py)"
@@ -29,7 +30,7 @@ def require_library() -> None:
 @cache
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 faster than float32."""
-    asked = ctypes.CDLL(str(LIBRARY)).MindCoderHasBfloat16
+    asked = _opened(LIBRARY).MindCoderHasBfloat16
     asked.restype = ctypes.c_bool
     return asked()
 
@@ -107,12 +108,28 @@ def argument_table(library: Path = LIBRARY) -> ArgumentTable:
     """The table of ``library``.
 
     Raises:
-        UserError: there is no library, or one that does not tell its table.
+        UserError: there is no library, a damaged one, or one that does not tell its table.
     """
     require_library()
     try:
-        tell = ctypes.CDLL(str(library)).MindCoderArguments
+        tell = _opened(library).MindCoderArguments
     except AttributeError:
         raise UserError(f"{library} {ANOTHER_VERSION}: it does not tell the order of arguments; {BUILD}") from None
     tell.restype = ctypes.c_char_p
     return ArgumentTable(tell().decode(), library)
+
+
+def _opened(library: Path) -> ctypes.CDLL:
+    """The library, loaded.
+
+    Raises:
+        UserError: it is damaged, or made for another machine.
+    """
+    problem = what_is_wrong(library)
+    if problem is not None:
+        raise UserError(f"{library}: {problem}; {BUILD}")
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        reason = single_line(str(error).removeprefix(f"{library}: "), 200)
+        raise UserError(f"{library}: cannot be loaded: {reason}; {BUILD}") from None

@@ -22,6 +22,7 @@ from mindcoder.checkpoint.mindformers.rank_tree import write_rank_tree
 from mindcoder.checkpoint.mindformers.weights import naming_of
 from mindcoder.checkpoint.mindspore_file import write_mindspore
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.report import tokenizer_size
 from mindcoder.checkpoint.safetensors_file import write_file, write_safetensors
 from mindcoder.checkpoint.shards import shard_metadata
 from mindcoder.checkpoint.split import check_division, rank_shards
@@ -129,6 +130,9 @@ def convert(request: ConvertRequest) -> Conversion:
     sources = [Path(request.source), weights.path, *{tensor.file for tensor in weights.tensors.values()}]
     target = prepare_target(request.target, is_file, request.overwrite, sources)
     config = replace(weights.config, vocab_size=request.vocab_size or weights.config.vocab_size, padded_vocab_size=0)
+    known = None if request.vocab_size is None else tokenizer_size(weights.companions)
+    if known is not None and known > config.vocab_size:
+        log.warning("vocab_size: %d rows are fewer than the tokenizer's %d tokens", config.vocab_size, known)
     if split:
         _check_division(request.layout, config)
     request = _with_floats(request, weights, to)
@@ -203,7 +207,7 @@ def _target_format(request: ConvertRequest, weights: Weights) -> Format:
         if not is_ckpt:
             raise UserError("expected a name that ends with .ckpt", request.target)
         return "ckpt"
-    if request.to == "torch" or (request.to in (None, "huggingface") and is_torch):
+    if request.to == "torch" or (request.to is None and is_torch):
         if not is_torch:
             raise UserError("expected a name that ends with .bin", request.target)
         return "torch"

@@ -110,7 +110,7 @@ def report(weights: Weights) -> Report:
         parameters=count,
         dtypes=_count_dtypes(weights.tensors),
         files=dict(sorted(files.items())),
-        tokenizer_vocab_size=_tokenizer_size(weights.companions),
+        tokenizer_vocab_size=tokenizer_size(weights.companions),
         layer_shapes={
             name.removeprefix(first): plan.shape for name, plan in parameters.items() if name.startswith(first)
         },
@@ -138,7 +138,8 @@ def _quantized_bytes(weights: Weights) -> dict[str, int]:
     return {weights.quantization: sum(plan.with_dtype("F32").nbytes for plan in plans)}
 
 
-def _tokenizer_size(companions: Mapping[str, Path]) -> int | None:
+def tokenizer_size(companions: Mapping[str, Path]) -> int | None:
+    """Tokens of the tokenizer among a model's other files; None if there is none, or a damaged one."""
     from mindcoder.tokenizer.load import FILES, load_tokenizer
 
     file = next((companions[name] for name in FILES if name in companions), None)

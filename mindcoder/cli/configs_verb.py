@@ -14,7 +14,7 @@ from mindcoder.config.schema import RunConfig
 from mindcoder.config.shipped import Config, find_config, is_part, shipped
 from mindcoder.config.write import as_yaml, scalar
 from mindcoder.errors import UserError
-from mindcoder.files import read_text, write_text
+from mindcoder.files import make_folder, read_text, write_text
 from mindcoder.outputs import file_name, refuse_as_output, refuse_present
 from mindcoder.sizes import quantity
 
@@ -123,7 +123,7 @@ def _copy(given: str, target: Path, overwrite: bool) -> None:
         f"# Created with `mindcoder configs cp {name}`; `mindcoder configs show {target}` prints it with all keys.\n"
         f"{BASE}: {scalar(bases)}  # {BASE_TEXT}\n{as_yaml(rest, read_recipe(given).data) if rest else ''}"
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     write_text(target, text)
     print(f"{target}: {len(text.splitlines())} lines on {', '.join(bases)}")
 
@@ -135,11 +135,18 @@ def _validate(given: str, sets: list[str]) -> None:
         UserError: what a run would refuse.
     """
     from mindcoder.families.from_section import config_from_section
+    from mindcoder.peft.from_section import lora_options, prefix_options
+    from mindcoder.peft.options import added_shapes
 
     config, source = load_config(given, sets)
     if config.use_parallel:
         check_layout(config, source, layout_of(config).devices)
     network = config_from_section(config.model.settings)
+    try:
+        added_shapes(lora_options(config) or prefix_options(config), network)
+    except ValueError as error:
+        path = ("model", "model_config", "pet_config", "target_modules")
+        raise UserError(f"{'.'.join(path)}: {error}", *source.location(path)) from None
     adapter = f", {config.adapter.pet_type}" if config.adapter is not None else ""
     print(f"{given}: valid; {config.run_mode}, {network.model_type}, {quantity(network.num_parameters())}{adapter}")
     device = "Ascend" if config.context.device_target == "Ascend" else "CPU"

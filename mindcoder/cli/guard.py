@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mindcoder.backend.device import quiet_environment
-from mindcoder.errors import UserError, single_line
+from mindcoder.errors import UserError, single_line, system_reason
 from mindcoder.launch.options import tell_done
 
 FAILED = 1
@@ -87,34 +87,11 @@ def _known(error: BaseException) -> str | None:
         return single_line(str(error))
     if isinstance(error, ClosedOutput | BrokenPipeError):
         return "standard output was closed before everything was written"
-    if isinstance(error, OSError):
-        return _operating_system(error)
-    if isinstance(error, RecursionError):
-        return "something given is nested too deeply to be read (--debug shows where)"
-    if isinstance(error, MemoryError):
-        wanted = f": {single_line(str(error), 200)}" if str(error) else ""
-        return f"not enough memory{wanted}"
-    if isinstance(error, UnicodeDecodeError):
-        return f"bytes that are not {error.encoding}: {error.reason} at byte {error.start} (--debug shows where)"
-    if isinstance(error, UnicodeError):
-        return f"text that cannot be written: {single_line(str(error), 200)} (--debug shows where)"
     if isinstance(error, ImportError) and error.name and error.name.split(".")[0] != "mindcoder":
         return f"{error.name} cannot be imported: {single_line(str(error), 200)}; is it installed?"
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "no more threads can be started; see ulimit -u"
-    if isinstance(error, ValueError) and "embedded null" in str(error):
-        return "a path with a null byte in it"
-    return None
-
-
-def _operating_system(error: OSError) -> str:
-    """File and reason; errors raised by libraries have no ``strerror``."""
-    reason = error.strerror or str(error) or type(error).__name__
-    if error.errno == errno.ENOSPC:
-        reason = "no space left on the disk"
-    names = [os.fsdecode(name) if isinstance(name, bytes) else str(name) for name in (error.filename, error.filename2)
-             if name is not None]  # fmt: skip
-    return single_line(f"{' -> '.join(names)}: {reason}" if names else reason)
+    return system_reason(error)
 
 
 def _innermost(error: BaseException) -> tuple[Path, int] | None:

@@ -108,6 +108,7 @@ def convert_weight_script(prog: str) -> int:
 def convert_reversed_script(prog: str) -> int:
     """``convert_reversed.py --mindspore_path SRC --torch_path DST``."""
     with signals_held():
+        from mindcoder.checkpoint.convert import TORCH_SUFFIXES
         from mindcoder.cli.weight_verbs import convert_verb
 
     parser = _conversion_parser(prog, "MindSpore weights to Hugging Face.")
@@ -121,8 +122,9 @@ def convert_reversed_script(prog: str) -> int:
         metavar="DST",
         help="Hugging Face folder to write, or a .bin file for the weights alone",
     )
-    parser.set_defaults(to="huggingface")
-    return convert_verb(parser.parse_args())
+    arguments = parser.parse_args()
+    arguments.to = None if arguments.target.lower().endswith(TORCH_SUFFIXES) else "huggingface"
+    return convert_verb(arguments)
 
 
 @script

@@ -57,12 +57,10 @@ def read_configuration(
         raise UserError(f"expected a file or a dictionary, found {type(config).__name__}", GIVEN)
     if not isinstance(overrides or {}, Mapping):
         raise UserError(f"expected key paths and values, found {type(overrides).__name__}", "overrides")
-    later = {path: ("overrides", value) for path, value in _leaves(overrides or {}, "overrides")} | dict(
-        arguments or {}
-    )
+    later = _flat(overrides or {}, "overrides") | dict(arguments or {})
     if not isinstance(config, Mapping):
         return Configuration(*load_config(config, (), later))
-    keys = {path: (GIVEN, value) for path, value in _leaves(config, GIVEN)}
+    keys = _flat(config, GIVEN)
     base = keys.pop(BASE, (GIVEN, None))[1]
     if base is not None and not isinstance(base, str | Path | list):
         raise UserError(f"base: expected a file or a list of bases, found {type(base).__name__}", GIVEN)
@@ -71,6 +69,20 @@ def read_configuration(
     if base is not None:
         return Configuration(*load_config(base, (), keys | later))
     return Configuration(*load_config(YamlSource(GIVEN, {}, {}), (), keys | later))
+
+
+def _flat(keys: Mapping[str, Any], where: str) -> dict[str, tuple[str, Any]]:
+    """Path -> (``where``, value).
+
+    Raises:
+        UserError: a key is there twice, nested and by its path.
+    """
+    flat: dict[str, tuple[str, Any]] = {}
+    for path, value in _leaves(keys, where):
+        if path in flat:
+            raise UserError(f"{path}: found twice, nested and by its path; leave one out", where)
+        flat[path] = where, value
+    return flat
 
 
 def _leaves(keys: Mapping[str, Any], where: str, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -55,10 +55,21 @@ def load_config(
         apply_override(source, key, value, flag)
     try:
         config = RunConfig.model_validate(source.data)
+        _refuse_null_bytes(source.data, (), source)
     except ValidationError as error:
         raise _explain(error, source) from None
     check_together(config, source)
     return _with_named_checkpoint(config), source
+
+
+def _refuse_null_bytes(value: Any, path: KeyPath, source: YamlSource) -> None:
+    """Refuse a text that no path and no name can be."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _refuse_null_bytes(item, (*path, key), source)
+    elif isinstance(value, str) and "\0" in value:
+        name = ".".join(map(str, path))
+        raise UserError(f"{name}: found {_short(value)}, expected a text without null bytes", *source.location(path))
 
 
 def _with_named_checkpoint(config: RunConfig) -> RunConfig:
@@ -83,7 +94,7 @@ def _explain(error: ValidationError, source: YamlSource) -> UserError:
     )
     name = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
-        message = f"unknown key {_short(name)}" + _nearest(path, source.data)
+        message = _unknown(path, source.data)
     elif problem["type"] == "union_tag_invalid":
         message = f"{name}.type: found {problem['ctx']['tag']!r}, expected one of {problem['ctx']['expected_tags']}"
         message += _nearest_value(problem["ctx"]["tag"], problem["ctx"]["expected_tags"])
@@ -174,6 +185,17 @@ def _all_keys(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[st
     return keys
 
 
+def _unknown(path: KeyPath, data: Any) -> str:
+    """What is said of a key that its section does not have; another type of the section may have it."""
+    name, kind = ".".join(map(str, path)), data
+    for part in path[:-1]:
+        kind = kind[part]
+    kind = kind.get("type") if isinstance(kind, dict) else None
+    if isinstance(kind, str) and _all_keys().get(str(path[-1])) == name:
+        return f"{name}: {path[-1]} is not a key of {kind:.60}"
+    return f"unknown key {_short(name)}" + _nearest(path, data)
+
+
 def _nearest(path: KeyPath, data: Any) -> str:
     name = str(path[-1])
     section = section_at(path, data)
@@ -184,7 +206,7 @@ def _nearest(path: KeyPath, data: Any) -> str:
             return f"; did you mean {close[0]!r}?"
     everywhere = _all_keys()
     close = difflib.get_close_matches(name, list(everywhere), n=1, cutoff=0.75)
-    if close:
+    if close and everywhere[close[0]] != ".".join(map(str, path)):
         return f"; the nearest known key is {everywhere[close[0]]!r}"
     if section is not None:
         fields = section.model_fields.items()

@@ -8,13 +8,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from mindcoder.backend.threads import VARIABLE, check_thread_variable
 from mindcoder.doctor.host import Host, said, size
 from mindcoder.doctor.report import Row
+from mindcoder.errors import UserError
 
 FULL, NEARLY_FULL = 1e8, 2e10  # bytes free; a training checkpoint has 12 bytes a parameter
 LITTLE_MEMORY = 4e9  # bytes; MindSpore and its compiler take one or two
 DISPATCH_THREADS = 4  # what mindcoder.backend.device asks MindSpore for
-THREAD_VARIABLES = ("MINDCODER_THREADS", "OMP_NUM_THREADS")
+THREAD_VARIABLES = (VARIABLE, "OMP_NUM_THREADS")
 SANDBOX_SECONDS = 12.0
 SANDBOX = """
 import sys
@@ -114,6 +116,10 @@ def cores_row(host: Host) -> Row:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
     set_here = [f"{name}={host.environment[name]}" for name in THREAD_VARIABLES if host.environment.get(name)]
     found = f"{usable} of {count} usable" + "".join(f", {text}" for text in set_here)
+    try:
+        check_thread_variable(host.environment)
+    except UserError as error:
+        return Row("cores", "problem", str(error), f"unset {VARIABLE}: all cores are used")
     quota = _cpu_quota(host)
     if quota is not None and quota < usable:
         found += f", the control group allows {quota:.3g}"

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mindcoder.backend.library import LIBRARY
+from mindcoder.backend.shared_object import what_is_wrong
 from mindcoder.doctor.host import Host
 from mindcoder.doctor.report import Row
 
@@ -66,6 +67,9 @@ def library_row(host: Host, library: Path = LIBRARY) -> Row:
     name = "C++ operators"
     if not os.path.isfile(library):
         return Row(name, "note", "not built: nothing can be computed on CPU", REBUILD)
+    problem = what_is_wrong(library)
+    if problem is not None:
+        return Row(name, "problem", f"{library.name} {problem}", REBUILD)
     answer = host.python(LOAD, LOAD_SECONDS, str(library))
     if answer.code != 0:
         if answer.code == -4:

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from mindcoder.errors import UserError, single_line
+from mindcoder.errors import UserError, shown
 from mindcoder.generate.sampler import SamplingOptions
 
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
@@ -94,12 +94,8 @@ def _check_count(name: str, value: object, low: int, high: int) -> None:
 def _check_number(name: str, value: object, low: float, high: float, includes_low: bool) -> None:
     """Refuse what is not a finite number between bounds; tiny ones overflow when a float32 is divided by them."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    fits = is_number and math.isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
+    # Compared first: an int that no float holds is not finite for `isfinite` but an error.
+    fits = is_number and low <= value <= high and math.isfinite(value)  # type: ignore[arg-type, operator]
     if not fits or (value == low and not includes_low) or 0 < abs(value) < 2.0**-126:  # type: ignore[arg-type]
         bound = "from" if includes_low else "above"
         raise UserError(f"{name}: expected a number {bound} {low:g} to {high:g}, found {shown(value)}")
-
-
-def shown(value: object) -> str:
-    """A value in a message."""
-    return single_line(repr(value), 60)

@@ -12,8 +12,8 @@ from mindcoder.data.conversation import Message, encode_conversation
 from mindcoder.data.readers.fields import Fields
 from mindcoder.data.readers.tools import with_tools
 from mindcoder.data.readers.turns import read_turns
-from mindcoder.errors import UserError, single_line
-from mindcoder.generate.answer_options import AnswerOptions, Options, shown
+from mindcoder.errors import UserError, shown, single_line
+from mindcoder.generate.answer_options import AnswerOptions, Options
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.request import Event, FinishReason, Request
@@ -148,6 +148,7 @@ class Model:
                 anything is computed.
         """
         answer_options = AnswerOptions(**options)
+        _check_bool("stream", stream)
         single = isinstance(prompt, str) or _is_ids(prompt)
         if not single and (not isinstance(prompt, Sequence) or isinstance(prompt, bytes)):
             raise UserError(f"prompt: expected a text or a list, found {shown(prompt)}")
@@ -155,6 +156,8 @@ class Model:
         if suffix is not None:
             if not isinstance(prompt, str) or not isinstance(suffix, str):
                 raise UserError("suffix: expected two texts, the prompt and what follows the gap")
+            for name, text in (("prompt", prompt), ("suffix", suffix)):
+                _check_text(name, text)
             encoded = [self.tokenizer.encode_infill(prompt, suffix, repository or Repository())]
         elif repository is not None:
             raise UserError('repository: it belongs to a gap, give suffix too ("" if nothing follows)')
@@ -207,6 +210,7 @@ class Model:
                 out of bounds.
         """
         answer_options = AnswerOptions(**options)
+        _check_bool("stream", stream)
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         return self._answer([self.encode_chat(turns, tools)], answer_options, True, stream)
 
@@ -231,6 +235,8 @@ class Model:
             if not isinstance(tools, Sequence) or not all(isinstance(tool, Mapping) for tool in tools):
                 raise ValueError("tools: expected a list of objects")
             turns = with_tools(turns, [dict(tool) for tool in tools])
+            for turn in turns:
+                _check_text(f"messages: {turn.role}", turn.content + turn.context)
             return encode_conversation(turns, self.template, self.tokenizer)
         except ValueError as error:
             raise UserError(f"messages: {single_line(str(error), 300)}") from None
@@ -283,6 +289,7 @@ class Model:
             UserError: it is empty, too long, or not a prompt.
         """
         if isinstance(prompt, str):
+            _check_text(f"prompt {index}", prompt)
             ids = self.tokenizer.encode(prompt)
         elif _is_ids(prompt):
             ids = [int(item) for item in prompt]  # type: ignore[attr-defined]
@@ -377,3 +384,16 @@ def _is_ids(prompt: object) -> bool:
     if not isinstance(prompt, Sequence) or isinstance(prompt, str | bytes) or not len(prompt):
         return False
     return all(isinstance(item, int | np.integer) and not isinstance(item, bool) for item in prompt)
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse a surrogate, of which no text is made: a tokenizer takes UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name}: expected a text, found a surrogate ({text[error.start]!a}) in it") from None
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise UserError(f"{name}: expected True or False, found {shown(value)}")

@@ -70,7 +70,8 @@ class Sampler:
         self.options, self.vocab_size, self.logprobs = options, vocab_size, logprobs
         self._generator = np.random.default_rng([options.seed, row])
         self._penalizes = options.repetition_penalty != 1.0
-        self._seen = np.unique(np.asarray(prompt, np.int64)) if self._penalizes else np.empty(0, np.int64)
+        known = [token for token in prompt if token < vocab_size] if self._penalizes else []  # others have no logit
+        self._seen = np.unique(np.asarray(known, np.int64))
 
     def choose(self, logits: np.ndarray) -> TokenChoice:
         """From ``[V]`` float32."""
@@ -97,12 +98,21 @@ class Sampler:
         return logits
 
     def _draw(self, logits: np.ndarray) -> int:
-        if np.isnan(logits.max()):
-            raise UserError("the network's output is not a number: its weights are damaged, or overflow in this dtype")
+        refuse_not_a_number(logits)
         if not self.options.do_sample:
             return int(logits.argmax())
         probs = sampling_distribution(logits, self.options)
         return int(self._generator.choice(len(probs), p=probs))
+
+
+def refuse_not_a_number(logits: np.ndarray) -> None:
+    """Refuse to choose among logits ``[V]`` or ``[tokens, V]`` one of which is NaN: the largest would be any.
+
+    Raises:
+        UserError: one is.
+    """
+    if np.isnan(logits.max()):
+        raise UserError("the network's output is not a number: its weights are damaged, or overflow in this dtype")
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

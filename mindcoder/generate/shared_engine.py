@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 
-from mindcoder.backend.device import interruptible
+from mindcoder.backend.device import interrupted_afterwards
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.request import Event, Request
 from mindcoder.generate.request import Sequence as Running
@@ -73,9 +73,8 @@ class SharedEngine:
         with GRAPH_LOCK:
             if inbox:
                 return
-            with interruptible():
-                events = self.engine.step(isolates=True)
-            for event in events:
-                found = self._inboxes.get(id(event.sequence))
-                if found is not None:
-                    found[0].append((found[1], event))
+            with interrupted_afterwards():  # the events of a step are also those of other threads
+                for event in self.engine.step(isolates=True):
+                    found = self._inboxes.get(id(event.sequence))
+                    if found is not None:
+                        found[0].append((found[1], event))

@@ -13,6 +13,7 @@ import numpy as np
 from mindcoder.errors import UserError
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK
 from mindcoder.generate.runner import Runner, StepInput
+from mindcoder.generate.sampler import refuse_not_a_number
 from mindcoder.models.decoder import Decoder
 
 
@@ -105,7 +106,11 @@ class SpeculativeDecoder:
         return self.accepted / self.proposed if self.proposed else 0.0
 
     def stream(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Iterator[int]:
-        """The answer's tokens; a stop id is left out."""
+        """The answer's tokens; a stop id is left out.
+
+        Raises:
+            UserError: the output of a network is not a number.
+        """
         tokens = list(prompt)
         limit = min(self.max_length, len(tokens) + (max_new_tokens or self.max_length))
         self.reused = self.model.keep(tokens)
@@ -136,4 +141,6 @@ class SpeculativeDecoder:
         return proposals
 
     def _choose(self, logits: np.ndarray) -> list[int]:
-        return logits[:, : self.vocab_size].argmax(1).tolist()
+        known = logits[:, : self.vocab_size]
+        refuse_not_a_number(known)
+        return known.argmax(1).tolist()

@@ -184,7 +184,7 @@ class ContextSection(Section):
         None
     )
     affinity_cpu_list: Annotated[Any, Ignored(COMPILER)] = None
-    runtime_num_threads: Annotated[int | None, Ignored("all cores are used; OMP_NUM_THREADS sets another number")] = (
+    runtime_num_threads: Annotated[int | None, Ignored("all cores are used; MINDCODER_THREADS sets another number")] = (
         None
     )
     inter_op_parallel_num: Annotated[int | None, Ignored(COMPILER)] = None

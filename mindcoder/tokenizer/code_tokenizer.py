@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 from mindcoder.errors import UserError
-from mindcoder.files import output_target, replacing
+from mindcoder.files import output_folder, output_target, replacing
 from mindcoder.tokenizer.chat_template import DEFAULT, WITH_TOOLS, ChatTemplate
 from mindcoder.tokenizer.infill import Repository, marks_in, texts_before
 from mindcoder.tokenizer.special_tokens import InfillTokens, SpecialTokens
@@ -150,10 +150,9 @@ class CodeTokenizer:
         """Write tokenizer.json, vocab.json and merges.txt, and the config that transformers reads; all or nothing.
 
         Raises:
-            UserError: one of these names exists and is not a regular file.
+            UserError: one of these names exists and is not a regular file, or ``directory`` cannot be written.
+            NoSpaceError: the disk is full; a folder that was made here is removed.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         backend = Tokenizer.from_str(self.backend.to_str())
         if self.bos_id is not None:
             backend.post_processor = begin_with(self.special.bos or "", self.bos_id)
@@ -168,15 +167,15 @@ class CodeTokenizer:
         }
         if self.chat_template is not None and not self.chat_template.problem:
             config = _with_template(config, self.chat_template)
-        with tempfile.TemporaryDirectory(prefix=".", dir=directory) as staging:
+        with output_folder(Path(directory)) as folder, tempfile.TemporaryDirectory(prefix=".", dir=folder) as staging:
             backend.save(f"{staging}/tokenizer.json")
             backend.model.save(staging)
             Path(staging, "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             finished = sorted(Path(staging).iterdir())
             for file in finished:
-                output_target(directory / file.name)
+                output_target(folder / file.name)
             for file in finished:
-                with replacing(directory / file.name) as stream:
+                with replacing(folder / file.name) as stream:
                     stream.write(file.read_bytes())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mindcoder.errors import UserError, single_line
+from mindcoder.errors import UserError, shown, single_line
 from mindcoder.files import write_text
 
 Data = str | Path | Sequence[str | Path] | Sequence[Mapping[str, Any]]
@@ -35,7 +35,7 @@ def argument_keys(given: Mapping[str, Any], folder: Callable[[], Path]) -> dict[
                 f"{SECTIONS[name]}.data_loader.{key}": item for key, item in loader_keys(name, value, folder).items()
             }
         elif not isinstance(value, str | Path):
-            raise UserError(f"expected a path, found {_shown(value)}", name)
+            raise UserError(f"expected a path, found {shown(value)}", name)
         elif name == "tokenizer":
             others = ("merge_file", "merges_file", "tokenizer_file")  # of the configuration's own tokenizer
             found = {"processor.tokenizer.vocab_file": str(value)}
@@ -64,21 +64,18 @@ def loader_keys(name: str, value: object, folder: Callable[[], Path]) -> dict[st
         return {"dataset_dir": "", "dataset_files": [str(item) for item in items]}
     if items and all(isinstance(item, Mapping) for item in items):
         return {"dataset_dir": str(_written(name, items, folder())), "dataset_files": None}
-    raise UserError(f"expected a file, a list of files or a list of records, found {_shown(value)}", name)
+    raise UserError(f"expected a file, a list of files or a list of records, found {shown(value)}", name)
 
 
 def _written(name: str, records: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Records as a JSON lines file, named by its content so that a resumed run finds the same one."""
     try:
         text = "".join(json.dumps(dict(record), ensure_ascii=False) + "\n" for record in records)
+        content = text.encode()
     except (TypeError, ValueError) as error:
         raise UserError(f"expected records that are JSON: {single_line(str(error), 200)}", name) from None
-    file = folder / f"records-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:12]}.jsonl"
+    file = folder / f"records-{hashlib.sha256(content).hexdigest()[:12]}.jsonl"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
     return file
-
-
-def _shown(value: object) -> str:
-    return single_line(repr(value), 60)

@@ -29,6 +29,7 @@ from mindcoder.tokenizer import CodeTokenizer, load_tokenizer
 from mindcoder.tokenizer.load import find_tokenizer
 from mindcoder.train.given_data import Data, loader_keys
 from mindcoder.train.objectives.registry import objective_entry
+from mindcoder.train.refused import refusals_leave_nothing
 from mindcoder.train.request import TrainRequest
 from mindcoder.train.text_formats import as_trained, format_of_run, tell_of_models_template, with_own_template
 
@@ -144,7 +145,7 @@ def run_training(
     job = checked(mode, configuration)
     if job.rank > 0:  # rank 0 locks the folder for all of them
         return _train(configuration, started(job, shows_effects), request, callbacks)
-    with folder_lock(job.output):
+    with refusals_leave_nothing(job.output), folder_lock(job.output):
         _clear_up(job.output)
         with run_log(job.output / "log") as log_file:
             return _train(configuration, started(job, shows_effects, log_file), request, callbacks)

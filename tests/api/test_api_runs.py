@@ -192,9 +192,15 @@ def test_a_dictionary_is_the_file_that_it_came_from():
         (TINY, {"data": []}, "data: expected a file, a list of files or a list of records, found []"),
         (TINY, {"data": [{"instruction": {1}}]}, "data: expected records that are JSON: Object of type set"),
         (TINY, {"data": "d", "eval_data": [5]}, "eval_data: expected a file"),
+        (TINY, {"data": [{"instruction": "a\ud800"}]}, "data: expected records that are JSON: 'utf-8' codec can't"),
+        (TINY, {"data": RECORDS}, "text needs a tokenizer"),
+        (TINY, {"data": RECORDS, "output_dir": "/proc/x"}, "/proc/x"),
+        (TINY, {"data": RECORDS, "output_dir": 3}, "output_dir: expected a path, found 3"),
+        (TINY, {"data": "d", "output_dir": ""}, "output_dir: expected a path, found ''"),
         (TINY, {"data": "d", "model": 5}, "model: expected a path, found 5"),
         (TINY, {"data": "d", "model": "nowhere"}, "nowhere: no such checkpoint"),
         (TINY, {"data": "d", "tokenizer": "nowhere"}, "nowhere: no such tokenizer file"),
+        (TINY, {"data": "d", "allow_changes": 3}, "allow_changes: expected names of data, seed"),
         (TINY, {"data": "d", "allow_changes": ["date"]}, "allow_changes: expected one of data, seed, lr"),
     ],
 )
@@ -203,7 +209,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(config, options, message
     with pytest.raises(mindcoder.UserError) as error:
         mindcoder.finetune(config, **{"output_dir": tmp_path / "out", **options})
     assert message in str(error.value) and "\n" not in str(error.value)
-    assert not (tmp_path / "out" / "checkpoint").exists()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +219,10 @@ def test_wrong_input_is_one_line_and_nothing_is_written(config, options, message
         (lambda: mindcoder.plan(TINY, memory="64"), "memory: expected a size such as 5GB or 500MB, found '64'"),
         (lambda: mindcoder.plan(TINY, memory=-1), "memory: expected a number of bytes or a text such as '64GB'"),
         (lambda: mindcoder.plan(TINY, tflops=0), "tflops: expected a number above 0, found 0"),
+        (lambda: mindcoder.plan("a" * 5000), ": File name too long"),
         (lambda: mindcoder.convert("none", "x"), "none: no such"),
+        (lambda: mindcoder.convert("none", None), "target: expected a path, found None"),
+        (lambda: mindcoder.convert(3, "x"), "source: expected a path, found 3"),
         (lambda: mindcoder.convert("none", "x", to="onnx"), "to: expected one of huggingface, mindcoder, ckpt, torch"),
         (lambda: mindcoder.convert("none", "x", dtype="int8"), "dtype: expected one of float32, float16, bfloat16"),
         (lambda: mindcoder.convert("none", "x", model_parallel=0), "model_parallel: expected a whole number"),

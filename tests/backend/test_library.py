@@ -17,6 +17,8 @@ import mindcoder
 from mindcoder.backend import native, native_operator
 from mindcoder.backend.library import LIBRARY, ArgumentTable, argument_table
 from mindcoder.backend.native_operator import Output, like
+from mindcoder.doctor.host import Host
+from mindcoder.doctor.native import library_row
 from mindcoder.errors import UserError
 
 NORM = "RmsNorm: INPUTS(x, weight, eps), OUTPUTS(y, rstd)\n"
@@ -157,3 +159,37 @@ def test_a_library_that_tells_no_table(tmp_path):
         UserError, match=r"old.so was built from another version of MindCoder: it does not tell the order"
     ):
         argument_table(old)
+
+
+def damaged(tmp_path: Path) -> dict[str, Path]:
+    """Files in the library's place, by what is said of them."""
+    whole = LIBRARY.read_bytes()
+    contents = {
+        "is empty": b"",
+        "is not a shared library": b"a note",
+        "is truncated (40 bytes)": whole[:40],
+        "is truncated (20000 bytes)": whole[:20000],
+        f"is truncated ({len(whole) - 1} bytes)": whole[:-1],
+    }
+    files = {said: tmp_path / f"{number}.so" for number, said in enumerate(contents)}
+    for said, file in files.items():
+        file.write_bytes(contents[said])
+    return files
+
+
+def test_a_damaged_library_is_refused_before_it_is_loaded(tmp_path):
+    """The loader ends in a bus error."""
+    for said, file in damaged(tmp_path).items():
+        with pytest.raises(UserError) as error:
+            argument_table(file)
+        assert said in str(error.value) and "pip install -e . builds it" in str(error.value)
+        row = library_row(Host(), file)
+        assert row.status == "problem" and said in row.found
+
+
+def test_a_library_that_needs_another_is_refused_with_the_loaders_reason(tmp_path):
+    (tmp_path / "a.cpp").write_text("void missing(); void *here = (void *)missing;")
+    file = tmp_path / "a.so"
+    subprocess.run(["g++", "-shared", "-fPIC", "-Wl,-z,now", tmp_path / "a.cpp", "-o", file], check=True)
+    with pytest.raises(UserError, match="cannot be loaded: undefined symbol.*pip install"):
+        argument_table(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -82,6 +83,7 @@ def test_numbers_beyond_bfloat16_are_refused(with_number, tmp_path):
     "words, message",
     [
         (["x.gguf", "--to", "huggingface"], "x.gguf: is a file; --to huggingface writes a folder"),
+        (["x.bin", "--to", "huggingface"], "x.bin: is a file; --to huggingface writes a folder"),
         (["x.gguf", "--max_shard_size", "1GB"], "--max_shard_size is for a folder of safetensors, a .gguf is one file"),
         (["x.ckpt", "--max_shard_size", "1GB"], "--max_shard_size is for a folder of safetensors, a .ckpt is one file"),
         (["x", "--max_shard_size", "1GB", "--model_parallel", "2"], "of safetensors, each rank has one file"),
@@ -143,3 +145,12 @@ def test_what_is_dequantized_is_said_for_adapters_and_gguf_too(source, tmp_path)
     done = mindcoder("merge-lora", tmp_path / "int8", tmp_path / "lora", tmp_path / "merged", "--dtype", "float16")
     assert done.returncode == 0 and "and the sum rounded to float16 once" in done.stderr, done.stderr
     assert {str(item.dtype) for item in load_file(tmp_path / "merged" / "model.safetensors").values()} == {"float16"}
+
+
+def test_fewer_rows_than_the_tokenizer_has_tokens_are_remarked_on(with_number, tokenizer_folder, tmp_path, caplog):
+    folder = with_number(1.0)
+    api.convert(folder, tmp_path / "bare", vocab_size=10, progress=False)
+    assert not caplog.messages
+    shutil.copy(tokenizer_folder / "tokenizer.json", folder)
+    api.convert(folder, tmp_path / "few", vocab_size=10, progress=False)
+    assert [text for text in caplog.messages if text.startswith("vocab_size: 10 rows are fewer than the tokenizer's")]

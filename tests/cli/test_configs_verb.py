@@ -70,3 +70,24 @@ def test_validate_gives_the_errors_of_a_run(capsys, tmp_path):
         assert capsys.readouterr().err == error
     code, _, error = said(capsys, "validate", "wizardcoder/tiny_fintune")
     assert code == 2 and "did you mean 'wizardcoder/tiny_finetune'?" in error
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("'(['", "target_modules: is no regular expression"),
+        ("nothing", "target_modules: 'nothing' matches no linear layer; there are layers.0.attention.query"),
+    ],
+)
+def test_validate_tries_the_adapters_patterns(capsys, tmp_path, keys, message):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        f"base: [wizardcoder/tiny_lora]\nmodel: {{model_config: {{pet_config: {{target_modules: {keys}}}}}}}\n"
+    )
+    code, _, error = said(capsys, "validate", recipe)
+    assert code == 2 and f"{recipe}:2: model.model_config.pet_config.{message}" in error
+
+
+def test_cp_into_a_folder_that_cannot_be_written_names_the_target(capsys):
+    code, _, error = said(capsys, "cp", "wizardcoder/tiny_lora", "/proc/mine.yaml")
+    assert code == 2 and error.startswith("mindcoder: error: /proc/mine.yaml: cannot be written: ")

@@ -142,3 +142,23 @@ def test_python_takes_bases_as_a_recipe_does(tmp_path, monkeypatch):
             read_configuration({"base": [given]})
     with pytest.raises(UserError, match="config: runner_config.epochs: found 'x'"):
         read_configuration({"base": bases, "runner_config.epochs": "x"})
+
+
+def test_a_key_twice_in_a_dictionary_is_refused():
+    twice = {"base": "wizardcoder/tiny_lora", "runner_config": {"epochs": 2}, "runner_config.epochs": 3}
+    with pytest.raises(UserError, match="config: runner_config.epochs: found twice, nested and by its path"):
+        read_configuration(twice)
+
+
+def test_a_key_of_another_family_is_named_as_such(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("base: [models/tiny_wizardcoder, models/codellama_7b, methods/lora]\n")
+    with pytest.raises(UserError) as error:
+        read_configuration(file)
+    assert "model.model_config.n_position: n_position is not a key of CodeLlamaConfig" in str(error.value)
+    assert "nearest" not in str(error.value)
+
+
+def test_a_null_byte_is_no_text():
+    with pytest.raises(UserError, match=r"output_dir: found 'a\\x00b', expected a text without null bytes"):
+        read_configuration({"base": "wizardcoder/tiny_lora", "output_dir": "a\0b"})

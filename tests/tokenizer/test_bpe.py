@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from unittest.mock import Mock
 
 import pytest
 
-from mindcoder.errors import UserError
+from mindcoder.errors import NoSpaceError, UserError
 from mindcoder.tokenizer import load_tokenizer
 from mindcoder.tokenizer.bpe import train_tokenizer
 from mindcoder.tokenizer.special_tokens import STARCODER_SPECIAL_TOKENS
@@ -114,3 +115,21 @@ def test_missing_files_are_named(tmp_path):
     (tmp_path / "vocab.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match="merges.txt: no such tokenizer file"):
         load_tokenizer(tmp_path / "vocab.json")
+
+
+def test_a_full_disk_is_named_and_leaves_no_folder(tmp_path, monkeypatch):
+    tokenizer = train_tokenizer(["a b c"], 300)
+
+    def full(*arguments) -> None:
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr("mindcoder.tokenizer.code_tokenizer.Tokenizer", Mock(**{"from_str.return_value.save": full}))
+    with pytest.raises(NoSpaceError, match="made/here: no disk space left to write it"):
+        tokenizer.save(tmp_path / "made" / "here")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_folders_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file: is a file, not a folder"):
+        train_tokenizer(["a b c"], 300).save(tmp_path / "file" / "below")

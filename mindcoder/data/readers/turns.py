@@ -143,6 +143,7 @@ def _content(content: Any) -> str:
 
 def _note(turn: dict[str, Any], known: set[str], fields: Fields) -> None:
     for name, value in turn.items():
-        if name in known or name in TURN_METADATA or is_metadata(name) or value in (None, "", [], {}, True, False):
+        is_switch = isinstance(value, bool)  # not the numbers 0 and 1, which equal False and True
+        if name in known or name in TURN_METADATA or is_metadata(name) or is_switch or value in (None, "", [], {}):
             continue
         fields.mark_unread(f"turn.{name}")
