@@ -75,8 +75,8 @@ def test_validate_gives_the_errors_of_a_run(capsys, tmp_path):
 @pytest.mark.parametrize(
     "keys, message",
     [
-        ("'(['", "target_modules: is no regular expression"),
-        ("nothing", "target_modules: 'nothing' matches no linear layer; there are layers.0.attention.query"),
+        ("'(['", "target_modules: is not a regular expression"),
+        ("nothing", "target_modules: 'nothing' matches no linear layer; available: layers.0.attention.query"),
     ],
 )
 def test_validate_tries_the_adapters_patterns(capsys, tmp_path, keys, message):
