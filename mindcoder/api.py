@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mindcoder.errors import UserError, shown, user_errors
-from mindcoder.generate.kv_kinds import KV_CACHES
 
 if TYPE_CHECKING:
     from mindcoder.checkpoint.convert import Conversion
@@ -69,6 +68,8 @@ def load(
     Raises:
         UserError: nothing there, no tokenizer, an adapter of another model, a damaged file, or a value out of bounds.
     """
+    from mindcoder.generate.kv_kinds import KV_CACHES
+
     _check_choice("device", device, DEVICES)
     _check_choice("dtype", dtype, WEIGHT_DTYPES)
     _check_choice("kv", kv, KV_CACHES)
