@@ -200,6 +200,19 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
+def interruptible_while_waiting() -> Iterator[None]:
+    """As `interruptible`, for the main thread while others compute; nothing in those.
+
+    MindSpore's handler may run late in the main thread, when the step of the other that it was set for has ended.
+    """
+    if threading.current_thread() is threading.main_thread():
+        with _handled_by(signal.default_int_handler):
+            yield
+    else:
+        yield
+
+
+@contextmanager
 def interrupted_afterwards() -> Iterator[None]:
     """As `interruptible`, but Ctrl-C waits for the end; a second one does not.
 

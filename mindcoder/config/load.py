@@ -192,7 +192,7 @@ def _unknown(path: KeyPath, data: Any) -> str:
         kind = kind[part]
     kind = kind.get("type") if isinstance(kind, dict) else None
     if isinstance(kind, str) and _all_keys().get(str(path[-1])) == name:
-        return f"{name}: {path[-1]} is not a key of {kind:.60}"
+        return f"unknown key {_short(name)}; {path[-1]} is not a key of {kind:.60}"
     return f"unknown key {_short(name)}" + _nearest(path, data)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Sequence
 
-from mindcoder.backend.device import interrupted_afterwards
+from mindcoder.backend.device import interrupted_afterwards, interruptible_while_waiting
 from mindcoder.generate.engine import Engine
 from mindcoder.generate.request import Event, Request
 from mindcoder.generate.request import Sequence as Running
@@ -70,7 +70,7 @@ class SharedEngine:
 
     def _step_for(self, inbox: Inbox) -> None:
         """Run a step, unless another caller's step has filled ``inbox`` meanwhile."""
-        with GRAPH_LOCK:
+        with interruptible_while_waiting(), GRAPH_LOCK:
             if inbox:
                 return
             with interrupted_afterwards():  # the events of a step are also those of other threads

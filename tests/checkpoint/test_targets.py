@@ -150,7 +150,7 @@ def test_what_is_dequantized_is_said_for_adapters_and_gguf_too(source, tmp_path)
 def test_fewer_rows_than_the_tokenizer_has_tokens_are_remarked_on(with_number, tokenizer_folder, tmp_path, caplog):
     folder = with_number(1.0)
     api.convert(folder, tmp_path / "bare", vocab_size=10, progress=False)
-    assert not caplog.messages
+    assert not [text for text in caplog.messages if "tokenizer" in text]
     shutil.copy(tokenizer_folder / "tokenizer.json", folder)
     api.convert(folder, tmp_path / "few", vocab_size=10, progress=False)
     assert [text for text in caplog.messages if text.startswith("vocab_size: 10 rows are fewer than the tokenizer's")]

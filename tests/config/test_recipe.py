@@ -155,7 +155,7 @@ def test_a_key_of_another_family_is_named_as_such(tmp_path):
     file.write_text("base: [models/tiny_wizardcoder, models/codellama_7b, methods/lora]\n")
     with pytest.raises(UserError) as error:
         read_configuration(file)
-    assert "model.model_config.n_position: n_position is not a key of CodeLlamaConfig" in str(error.value)
+    assert "unknown key 'model.model_config.n_position'; n_position is not a key of CodeLlamaConfig" in str(error.value)
     assert "nearest" not in str(error.value)
 
 
