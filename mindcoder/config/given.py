@@ -75,7 +75,7 @@ def _flat(keys: Mapping[str, Any], where: str) -> dict[str, tuple[str, Any]]:
     """Path -> (``where``, value).
 
     Raises:
-        UserError: a key is there twice, nested and by its path.
+        UserError: a key occurs twice, nested and by its path.
     """
     flat: dict[str, tuple[str, Any]] = {}
     for path, value in _leaves(keys, where):

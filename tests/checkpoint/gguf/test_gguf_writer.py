@@ -145,7 +145,7 @@ def test_rows_that_are_no_whole_blocks_fall_back_and_it_is_said(tmp_path):
             "activation is 'gelu'; every starcoder of GGUF",
         ),
         ("gpt_bigcode", {"scale_attn_weights": False}, "scale_attention is false"),
-        ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling dynamic cannot be said"),
+        ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_scaling dynamic cannot be expressed"),
         ("qwen2", {"head_dim": 32}, "head_dim is 32; llama.cpp loads such a network with 64/4 only"),
         ("mistral", {"sliding_window": 16}, "sliding_window is 16; every llama of GGUF has null"),
         ("smollm3", {"no_rope_layers": [0, 1]}, r"no_rope_layers are \[0\]; llama.cpp leaves every 4th layer"),
@@ -169,7 +169,7 @@ def test_names_and_options(tmp_path):
     source = folder(tmp_path / "hf", "llama")
     for target, options, message in (
         ("a", {"to": "gguf"}, "expected a name that ends with .gguf"),
-        ("a.gguf", {"to": "mindcoder"}, "is a file; these weights are a folder"),
+        ("a.gguf", {"to": "mindcoder"}, "is a file; --to mindcoder writes a folder"),
         ("a", {"gguf_type": "q8_0"}, "--type is for a .gguf; other formats take --dtype"),
         ("a.gguf", {"gguf_type": "q2_k"}, "no type 'q2_k'; available: f32, f16, bf16, q8_0, q4_0, q4_k_m"),
         ("a.gguf", {"gguf_type": "f16", "dtype": "float16"}, "--type and --dtype both say"),
