@@ -61,6 +61,21 @@ class AscendQuantV2(nn.Cell):
         return self.forward(ops.cast(x, ms.float32), scale, offset, False, "ROUND", ms.int8)
 
 
+class AscendRound(nn.Cell):
+    """``construct(x float32) -> int8``, on a card: the nearest integers within -128 and 127, of two the even one.
+
+    By aclnnAscendQuant: MindSpore's Round is aclnnRoundDecimals there, for which softcann has no operator.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.quant = aclnn.QuantV2()
+        self.one, self.zero = Tensor(np.ones(1), ms.float32), Tensor(np.zeros(1), ms.float32)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.quant(x, self.one, self.zero, False, "ROUND", ms.int8)
+
+
 class QuantBatchMatmul(nn.Cell):
     """``construct(x1 int8 [Q, in], x2 int8 [out, in], scale [out], offset, bias, row_scale [Q]) -> [Q, out]``:
     MindSpore's operator of this name with ``transpose_x2``, on CPU: ``(x1 @ x2.T + bias) * scale * row_scale``.
@@ -99,7 +114,7 @@ class RoundRows(nn.Cell):
     def __init__(self, dtype: ms.dtype.Number) -> None:
         super().__init__(auto_prefix=False)
         self.operator: Any = None
-        self.tile = ops.Tile()
+        self.tile, self.whole = ops.Tile(), AscendRound()
         if on_cpu():
             self.operator = DynamicQuantExt()
         elif dtype != ms.float32:
@@ -109,7 +124,7 @@ class RoundRows(nn.Cell):
         if self.operator is not None:
             return self.operator(x)
         scale = ops.maximum(ops.amax(ops.abs(x), 1, True), SMALLEST) / LARGEST
-        return ops.cast(ops.round(x / self.tile(scale, (1, x.shape[1]))), ms.int8), scale.reshape((-1,))
+        return self.whole(x / self.tile(scale, (1, x.shape[1]))), scale.reshape((-1,))
 
 
 class Int8Product(nn.Cell):
@@ -133,6 +148,7 @@ class Int8Product(nn.Cell):
         self.by_token: Any = None
         self.by_tensor: Any = None
         self.multiply: Any = None
+        self.whole = AscendRound()
         if on_cpu():
             self.by_token, self.by_tensor = DynamicQuantExt(), QuantV2()
             self.multiply = QuantBatchMatmul(self.dtype)
@@ -167,7 +183,7 @@ class Int8Product(nn.Cell):
         if len(rounding) == 0:
             step = ops.maximum(ops.amax(ops.abs(values), 1, True), SMALLEST) / LARGEST
             step = self.tile(step, (1, x.shape[1]))
-            return ops.cast(ops.round(values / step) * step, self.dtype)
+            return ops.cast(ops.cast(self.whole(values / step), ms.float32) * step, self.dtype)
         inverse, step, offset, _ = rounding
-        numbers = ops.clamp(ops.round(values * inverse + offset), -LARGEST - 1, LARGEST)
+        numbers = ops.cast(self.whole(values * inverse + offset), ms.float32)
         return ops.cast((numbers - offset) * step, self.dtype)
