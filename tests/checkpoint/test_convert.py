@@ -205,7 +205,7 @@ def test_damaged_sources_are_refused_and_nothing_is_written(damage, tmp_path):
         expected = f"{shards[1].name}: shard is missing"
     else:
         (tmp_path / "hf" / "config.json").write_text('{"model_type": "bert"}')
-        expected = "config.json: model_type 'bert' is not one of gpt_bigcode, llama"
+        expected = "config.json: model_type 'bert' is not one of gemma, gpt_bigcode, granite, llama"
     with pytest.raises(UserError) as error:
         run(tmp_path / "hf", tmp_path / "out" / "deep")
     assert expected in str(error.value)
