@@ -14,7 +14,7 @@ import torch
 from families import random_model, sentencepiece_model
 from gguf_reference import small_config
 from test_gguf_tokenizer import TOKENIZERS, texts
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2TokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2TokenizerFast
 
 import mindcoder
 from mindcoder.checkpoint.weights import open_weights
@@ -58,7 +58,8 @@ def test_transformers_reads_the_file_with_our_logits(family, kind, tmp_path):
     save_random(tmp_path / "hf", family, hidden_size=256, num_attention_heads=8)
     mindcoder.convert(tmp_path / "hf", tmp_path / "a.gguf", gguf_type=kind, progress=False)
     # A pad_token_id of its own: Phi-3's default, 32000, is outside of this vocabulary.
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="a.gguf", dtype=torch.float32, pad_token_id=0)
+    config = AutoConfig.from_pretrained(tmp_path, gguf_file="a.gguf", pad_token_id=0)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="a.gguf", config=config, dtype=torch.float32)
     with torch.no_grad():
         expected = theirs.eval()(torch.tensor(IDS)).logits.numpy()
     _, found = logits_of(tmp_path / "a.gguf")
