@@ -28,7 +28,7 @@ def save_random(folder, family, tokenizer="qwen2", **overrides):
     """A random model of rows of 256 with a tokenizer of 512 ids beside it."""
     config = small_config(family, **{"vocab_size": 512, **overrides})
     del config["model_type"]
-    model = random_model(family, layers=2, **{"bos_token_id": 500, "eos_token_id": 502, **config})
+    model = random_model(family, layers=2, **{"bos_token_id": 500, "eos_token_id": 502, "pad_token_id": 0, **config})
     model.save_pretrained(folder)
     TOKENIZERS[tokenizer]().save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
@@ -58,7 +58,8 @@ def test_transformers_reads_the_file_with_our_logits(family, kind, tmp_path):
     save_random(tmp_path / "hf", family, hidden_size=256, num_attention_heads=8)
     mindcoder.convert(tmp_path / "hf", tmp_path / "a.gguf", gguf_type=kind, progress=False)
     # A pad_token_id of its own: Phi-3's default, 32000, is outside of this vocabulary.
-    config = AutoConfig.from_pretrained(tmp_path, gguf_file="a.gguf", pad_token_id=0)
+    config = AutoConfig.from_pretrained(tmp_path, gguf_file="a.gguf")
+    config.pad_token_id = 0
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="a.gguf", config=config, dtype=torch.float32)
     with torch.no_grad():
         expected = theirs.eval()(torch.tensor(IDS)).logits.numpy()
