@@ -90,7 +90,7 @@ class Family:
             `mindcoder.families.infill_tokens`.
         mindformers: what the family is called in MindFormers.
         gguf: the family in GGUF files; None if they cannot say it.
-        scale_folds: where a layer takes scales of a linear layer's inputs, see `mindcoder.families.scale_folds`.
+        scale_folds: where per-channel input scales can be folded, see `mindcoder.families.scale_folds`.
     """
 
     model_type: str

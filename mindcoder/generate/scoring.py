@@ -49,5 +49,5 @@ class Scorer:
             yield self.runner.run(inputs)[:, : self.vocab_size]
 
     def logits(self, ids: Sequence[int], adapter: int = 0) -> np.ndarray:
-        """All of `chunks` together: float32 ``[S, V]``."""
+        """`chunks`, concatenated: float32 ``[S, V]``."""
         return np.concatenate(list(self.chunks(ids, adapter)))

@@ -1,5 +1,5 @@
-// Products of integers of 8 bits with each other (W8A8). Sums of integers are exact, so a row has the same bits in a
-// prompt and alone, on every processor and with any number of threads.
+// int8 x int8 matrix products (W8A8). Integer sums are exact, so a row's result is bitwise the same in a prompt and
+// alone, on every processor and with any number of threads.
 #pragma once
 #include "linear.h"
 

@@ -31,7 +31,7 @@ def marks_in(has: Callable[[str], bool]) -> InfillTokens | None:
     """The marks that a vocabulary has, of several the one with most tokens of its own; None if it has none.
 
     Args:
-        has: whether a token is in the vocabulary.
+        has: predicate, true for tokens of the vocabulary.
     """
     found = [marks for marks in INFILL_TOKENS if all(map(has, marks.required))]
     return max(found, key=lambda marks: len(marks.required), default=None)
