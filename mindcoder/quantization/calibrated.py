@@ -1,8 +1,9 @@
 """Quantizes a model with calibration texts, one decoder layer at a time.
 
 Each layer is loaded, run on the calibration texts in floating point, has its scales folded and its weights quantized,
-and is run again with the dequantized weights, so that the next layer sees the inputs it will have in the quantized model. In memory are
-one layer in float32, what its linear layers see (`InputStatistics`), and the hidden states of the texts.
+and is run again with the dequantized weights, so that the next layer sees the inputs it will have in the quantized
+model. In memory are one layer in float32, what its linear layers see (`InputStatistics`), and the hidden states of the
+texts.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class MultiLoRA(WeightMethod):
     Args:
         base: keeps the layer's weight.
         a, b: of all adapters, ``[R, in]`` and ``[out, R]``; this rank's shards of them.
-        mask: ``[Q, R]``, 1 where a token uses a column's adapter, 0 elsewhere; Q is the maximum number of tokens in a step.
+        mask: ``[Q, R]``, 1 where a token uses a column's adapter, 0 elsewhere; Q is the largest number of
+            tokens in a step.
     """
 
     def __init__(self, base: WeightMethod, a: Parameter, b: Parameter, mask: Parameter) -> None:
