@@ -13,7 +13,7 @@ from mindcoder.progress import tqdm
 
 WALL_CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
 # What tells people when something was.
-TIMESTAMPS = {"mindcoder/serve/responses.py", "mindcoder/serve/app.py", "mindcoder/data/render_child.py"}
+TIMESTAMPS = {"mindcoder/serve/responses.py", "mindcoder/serve/app.py", "mindcoder/tokenizer/render_child.py"}
 
 
 def wall_clock_calls(file: Path) -> list[str]:

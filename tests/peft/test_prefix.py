@@ -151,7 +151,7 @@ def test_a_prefix_leaves_room_within_the_positions(hf_folder, rng):
     decoder, _, _, _ = prefixed_pair("gpt_bigcode", hf_folder, rng)
     with pytest.raises(UserError, match="a length of 300 tokens behind a prefix of 32 is over the model's 320"):
         Engine(decoder, 1, 300, (), VOCAB)
-    with pytest.raises(UserError, match="no multiple of the cache's block_size 64"):
+    with pytest.raises(UserError, match="not a multiple of the cache's block_size 64"):
         Engine(decoder, 1, 128, (), VOCAB, block_size=64)
 
 
