@@ -136,6 +136,7 @@ OPERATORS = Extension(
         # For some AMD processors GCC multiplies and adds apart in some loops, so that equal sums get other bits.
         "--param=avoid-fma-max-bits=0",
         "-Wno-unused-command-line-argument",  # Clang never does that
+        "-fno-math-errno",  # nobody reads errno after a square root, and with it the loop of AdamW stays scalar
         "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
     ],
     extra_link_args=["-pthread"],
