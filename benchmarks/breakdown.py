@@ -157,7 +157,7 @@ def prepared_step(size: Size, dtype: str, lora: bool) -> Callable[[], float]:
         norm="rms_norm" if llama else "layer_norm",
         gated_mlp=llama,
         activation="silu" if llama else "gelu_tanh",
-        **(dict(qkv_bias=False, output_bias=False, mlp_bias=False, tied_head=False) if llama else {}),
+        **({"qkv_bias": False, "output_bias": False, "mlp_bias": False, "tied_head": False} if llama else {}),
         compute_dtype=dtype,
     )
     decoder = Decoder(config)

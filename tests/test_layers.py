@@ -34,9 +34,9 @@ def test_rooms_import_only_from_rooms_to_their_left():
     position = {room: index for index, rooms in enumerate(order) for room in rooms}
     folders = {file.parent.name for file in PACKAGE.glob("*/*.py") if file.name != "__init__.py"}
     position["__init__"] = len(order)
-    assert set(position) == folders | {"errors", "files", "api", "__init__"}
+    assert set(position) == folders | {"errors", "files", "__init__"}
     for file in PACKAGE.rglob("*.py"):
         room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for source in imported(file) & (folders | {"api"}) - {room}:
+        for source in imported(file) & folders - {room}:
             assert room in position, f"{file.name} is beside the rooms but imports from {source}"
             assert position[source] < position[room], f"{file.relative_to(REPOSITORY)} imports from {source}"
