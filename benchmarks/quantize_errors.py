@@ -41,7 +41,7 @@ CONFIG: dict[str, Any] = {
         },
     },
     "processor": {"tokenizer": {"vocab_file": ""}},
-    "runner_config": {"epochs": 1, "batch_size": 8, "max_steps": 160},
+    "runner_config": {"epochs": 6, "batch_size": 8, "max_steps": 800},
     "lr_schedule": {"learning_rate": 3e-3, "lr_end": 1e-4, "warmup_steps": 20},
 }
 TEXTS = {"calibration": "calibration.json", "samples": 64, "length": 256}

@@ -192,8 +192,8 @@ class Runner:
                 self.network.write_block(layer, block, keys[part], values[part])
 
     def warm_up(self) -> None:
-        """Compile both shapes, with tokens that go into the scratch block."""
+        """Compile both shapes, with tokens that go into the scratch block: the fewest that need the larger shape."""
         blocks = [SCRATCH] * (self.blocks_per_seq - len(self.prefix_blocks))
         longest = min(self.chunk, len(blocks) * self.block_size)
-        for tokens in (1, longest):
+        for tokens in (1, min(longest, self.max_num_seqs * self.max_num_logits + 1)):
             self.run([StepInput([0] * tokens, 0, blocks, 1, tokens)])
