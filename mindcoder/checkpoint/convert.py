@@ -340,7 +340,8 @@ def huggingface_config(config: TransformerConfig, original: Mapping[str, Any] | 
     names = {short: long for long, short in DTYPES.items()}
     if "rope_parameters" in values:  # from transformers 5; all versions read rope_theta and rope_scaling
         del values["rope_parameters"]
-        values |= {name: ours[name] for name in ("rope_theta", "rope_scaling")}
+        rotary = ("rope_theta", "rope_scaling", "original_max_position_embeddings")
+        values |= {name: ours[name] for name in rotary if name in ours}
     values.pop("dtype", None)  # written by transformers 4.56 and later; all versions read torch_dtype
     return {**values, "torch_dtype": names.get(dtype, "float32")}
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 from mindcoder.families.config_fields import ConfigFields, shown
 from mindcoder.families.fields import Field, Only, Whole
 from mindcoder.families.gguf_form import EMBEDDING, HEAD, GgufFields
+from mindcoder.families.rope_scaling import RopeScaling
 from mindcoder.families.rotary_frequencies import llama3_factors, llama3_scaling
-from mindcoder.families.transformer_config import RopeScaling, TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 
 DEFAULT_THETA = 10000.0  # of llama.cpp, for files without rope.freq_base
 

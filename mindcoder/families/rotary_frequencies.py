@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mindcoder.families.transformer_config import RopeScaling
+from mindcoder.families.rope_scaling import RopeScaling
 
 PUBLISHED = (1.0, 4.0)  # low_freq_factor and high_freq_factor of Llama 3.1, 3.2 and 3.3
 CONTEXTS = tuple(2**power for power in range(9, 21))  # tokens that a model may have been pretrained with

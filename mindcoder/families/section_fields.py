@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mindcoder.families.rope_scaling import RopeScaling, yarn_mscale
 from mindcoder.families.special_fields import GATED
-from mindcoder.families.transformer_config import RopeScaling
 from mindcoder.sections.decoder_section import DecoderSection, ResidualDropout, first_given
 from mindcoder.sections.gated_section import GatedSection
 from mindcoder.sections.rotary_section import RotarySection, ScalingFactors
@@ -58,7 +58,7 @@ def rotary(section: RotarySection) -> dict[str, Any]:
         "position": "rope",
         "max_position_embeddings": section.context_length,
         "head_dim": section.head_dim or 0,
-        "rope_theta": section.theta,
+        "rope_theta": _theta(section),
         "rope_scaling": _rope_scaling(section),
     }
 
@@ -78,18 +78,43 @@ def gated(section: GatedSection) -> dict[str, Any]:
 
 
 def _rope_scaling(section: RotarySection) -> RopeScaling | None:
-    """``extend_method`` and ``scaling_factor``; MindFormers' PI is linear scaling."""
-    factors = section.scaling_factor
-    if isinstance(factors, ScalingFactors):
+    """``extend_method`` and ``scaling_factor``; MindFormers' PI is linear scaling, its NTK another theta."""
+    method, factors = section.extend_method, section.scaling_factor
+    factor = factors.factor if isinstance(factors, ScalingFactors) else factors
+    if method in ("PI", "linear"):
+        return RopeScaling("linear", factor)
+    if method == "DYNAMIC_NTK":
+        return RopeScaling("dynamic", factor, section.context_length)
+    if not isinstance(factors, ScalingFactors):
+        return None
+    original = factors.original_max_position_embeddings or section.context_length
+    if method == "LLAMA3":
+        return RopeScaling("llama3", factor, original, factors.low_freq_factor, factors.high_freq_factor)
+    given = factors.attention_factor or 0.0
+    if method == "LONGROPE":
+        short, long = (tuple(values or ()) for values in (factors.short_factor, factors.long_factor))
         return RopeScaling(
-            "llama3",
-            factors.factor,
-            factors.original_max_position_embeddings,
-            factors.low_freq_factor,
-            factors.high_freq_factor,
+            "longrope", factor, original, short_factors=short, long_factors=long, given_attention_factor=given
         )
-    if section.extend_method in ("PI", "linear"):
-        return RopeScaling("linear", factors)
-    if section.extend_method == "DYNAMIC_NTK":
-        return RopeScaling("dynamic", factors, section.context_length)
-    return None
+    mscale, all_dim = factors.mscale or 0.0, factors.mscale_all_dim or 0.0
+    if not given and None not in (factors.mscale, factors.mscale_all_dim) and not (mscale and all_dim):
+        # MindFormers takes the quotient with a 0, too, where Hugging Face takes it for a missing key.
+        given, mscale, all_dim = yarn_mscale(factor, mscale) / yarn_mscale(factor, all_dim), 0.0, 0.0
+    return RopeScaling(
+        "yarn",
+        factor,
+        original,
+        beta_fast=factors.beta_fast,
+        beta_slow=factors.beta_slow,
+        mscale=mscale,
+        mscale_all_dim=all_dim,
+        truncate=factors.truncate,
+        given_attention_factor=given,
+    )
+
+
+def _theta(section: RotarySection) -> float:
+    """``theta``, times the factor with MindFormers' NTK."""
+    if section.extend_method == "NTK" and not isinstance(section.scaling_factor, ScalingFactors):
+        return section.theta * section.scaling_factor
+    return section.theta

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mindcoder.families.config_fields import ConfigFields, check_layer_types
-from mindcoder.families.rotary_fields import DEFAULT_THETA, read_rotary, write_rope_scaling
+from mindcoder.families.rotary_fields import DEFAULT_THETA, read_rotary, write_rotary
 from mindcoder.families.transformer_config import TransformerConfig
 
 # Hugging Face's names of the MLP's activation (transformers' ACT2FN); the first of several is the one we write.
@@ -116,7 +116,7 @@ class Rotary:
 
     def write(self, config: TransformerConfig) -> dict[str, Any]:
         """See `Field`."""
-        return {"rope_theta": config.rope_theta, "rope_scaling": write_rope_scaling(config.rope_scaling)}
+        return write_rotary(config)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mindcoder.families.config_bounds import check_bounds
 from mindcoder.families.parameter_names import in_layer
+from mindcoder.families.rope_scaling import RopeScaling
 
 HEAD_NORMS = ("attention.query_norm", "attention.key_norm")  # modules of a layer with qk_norm
 TOKEN_TABLES = ("token_embedding.weight", "head.weight")  # parameters with one row per token
@@ -48,66 +49,6 @@ ARCHITECTURE_FIELDS = (
     "residual_multiplier",
     "logits_scaling",
 )
-
-KINDS = ("linear", "dynamic", "llama3", "longrope")  # of RopeScaling
-
-
-@dataclass(frozen=True)
-class RopeScaling:
-    """How rotary frequencies are scaled for a longer context (HF ``rope_scaling``).
-
-    Attributes:
-        kind: ``linear`` (Chen et al. 2023), ``dynamic`` (NTK-aware, grows with the sequence), ``llama3`` or
-            ``longrope`` (Ding et al. 2024), which changes once a sequence exceeds the original context.
-        factor: scaling factor.
-        original_length: context the model was pretrained with (not of linear).
-        low_freq_factor, high_freq_factor: bounds of the interpolated band (llama3).
-        short_factors, long_factors: what each frequency is divided by up to the original context and beyond (longrope).
-    """
-
-    kind: Literal["linear", "dynamic", "llama3", "longrope"]
-    factor: float
-    original_length: int = 0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    short_factors: tuple[float, ...] = ()
-    long_factors: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"rope_scaling kind must be one of {', '.join(KINDS)}, found {self.kind!r:.60}")
-        for name in ("factor", "original_length", "low_freq_factor", "high_freq_factor"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
-                raise ValueError(f"rope_scaling {name} must be a number from 0 to 1e9, found {value!r:.60}")
-        if not self.factor:
-            raise ValueError("rope_scaling factor must be above 0")
-        for name in ("short_factors", "long_factors"):
-            values = tuple(getattr(self, name))  # a list, from JSON
-            if any(isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 for value in values):
-                raise ValueError(f"rope_scaling {name} must be numbers above 0, found {values!r:.60}")
-            object.__setattr__(self, name, values)
-
-    @property
-    def depends_on_length(self) -> bool:
-        """Whether the keys of a text that has outgrown the original context differ from those before."""
-        return self.kind in ("dynamic", "longrope")
-
-    @property
-    def attention_factor(self) -> float:
-        """What cosines and sines are multiplied by (longrope)."""
-        if self.kind != "longrope" or self.factor <= 1:
-            return 1.0
-        return math.sqrt(1 + math.log(self.factor) / math.log(self.original_length))
-
-    def as_data(self) -> dict[str, Any]:
-        """Its fields as JSON gives them back; those that the kind does not have are left out."""
-        found = dict(vars(self))
-        for name in ("short_factors", "long_factors"):
-            values = found.pop(name)
-            if values:
-                found[name] = list(values)
-        return found
 
 
 @dataclass(frozen=True)
@@ -209,7 +150,9 @@ class TransformerConfig:
                     raise ValueError(f"{name}: expected {self.rotating_dim // 2} numbers, found {len(values)}")
             if scaling.original_length < 2:
                 raise ValueError(f"longrope's original_length must be at least 2, found {scaling.original_length}")
-        if self.rotary_dim and self.rope_scaling is not None and self.rope_scaling.kind == "dynamic":
+        if scaling is not None and scaling.kind == "yarn" and self.rope_theta <= 1:
+            raise ValueError(f"rope_scaling yarn needs rope_theta above 1, found {self.rope_theta:g}")
+        if self.rotary_dim and scaling is not None and scaling.kind == "dynamic":
             raise ValueError("rope_scaling dynamic is not implemented for heads that rotate in part (rotary_dim)")
         object.__setattr__(self, "no_rope_layers", tuple(self.no_rope_layers))  # a list, from JSON
         if list(self.no_rope_layers) != sorted(set(self.no_rope_layers) & set(range(self.num_layers))):

@@ -10,8 +10,10 @@ from mindspore import Tensor, nn, ops
 
 from mindcoder.backend.operators import ApplyRotary
 from mindcoder.backend.row_operators import Cut
-from mindcoder.families.transformer_config import RopeScaling, TransformerConfig
+from mindcoder.families.rope_scaling import RopeScaling
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.longrope import LongRopeFrequencies, longrope_frequencies
+from mindcoder.models.yarn import yarn_frequencies
 
 
 def inverse_frequencies(config: TransformerConfig) -> np.ndarray:
@@ -24,6 +26,8 @@ def inverse_frequencies(config: TransformerConfig) -> np.ndarray:
     rotating, scaling = config.rotating_dim, config.rope_scaling
     if scaling is not None and scaling.kind == "longrope":
         return _of_all_pairs(longrope_frequencies(config, is_long=False), config)
+    if scaling is not None and scaling.kind == "yarn":
+        return _of_all_pairs(yarn_frequencies(config), config)
     exponents = np.arange(0, rotating, 2, dtype=np.float32) / np.float32(rotating)
     frequencies = (1.0 / np.power(np.float32(config.rope_theta), exponents)).astype(np.float32)
     if scaling is not None and scaling.kind == "linear":
@@ -51,8 +55,8 @@ def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.nda
 
 
 def attention_factors(config: TransformerConfig) -> np.ndarray:
-    """What the cosines and sines of a head's pairs are multiplied by, float32 ``[D/2]``: longrope's attention factor, 1
-    for pairs that do not rotate.
+    """What the cosines and sines of a head's pairs are multiplied by, float32 ``[D/2]``: longrope's or yarn's attention
+    factor, 1 for pairs that do not rotate.
     """
     factors = np.ones(config.head_dim // 2, np.float32)
     if config.rope_scaling is not None:

@@ -82,7 +82,7 @@ lr_schedule: {learning_rate: 1.0e-3}
     [
         ("n_position: 5", "LlamaForCausalLM", "yaml:3: unknown key 'model.model_config.n_position'; "),
         ("thetta: 5.0", "LlamaForCausalLM", "did you mean 'theta'"),
-        ("extend_method: YARN", "LlamaForCausalLM", "found 'YARN', expected one of 'None', 'PI', 'linear'"),
+        ("extend_method: XPOS", "LlamaForCausalLM", "found 'XPOS', expected one of 'None', 'PI', 'linear'"),
         ("extend_method: LLAMA3", "LlamaForCausalLM", "yaml:3: model.model_config.scaling_factor: expected factor"),
         ("qkv_has_bias: True", "LlamaForCausalLM", "attn_proj_has_bias: False differs from qkv_has_bias True"),
         ("n_kv_heads: 3", "LlamaForCausalLM", "n_kv_heads: num_heads 4 is not divisible by 3"),
@@ -98,7 +98,7 @@ def test_errors_of_the_llama_section_name_the_key(key, arch, expected, tmp_path)
 
 def test_rope_scaling_of_every_kind_is_read(tmp_path):
     from mindcoder.families.from_section import config_from_section
-    from mindcoder.families.transformer_config import RopeScaling
+    from mindcoder.families.rope_scaling import RopeScaling
 
     factors = "{factor: 8.0, original_max_position_embeddings: 64}"
     cases = {

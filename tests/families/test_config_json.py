@@ -126,8 +126,8 @@ def test_a_folder_of_transformers_5_is_written_for_all_versions(saved, tmp_path)
 
 
 REFUSED = [
-    ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}}, "rope_type 'yarn' is not"),
-    ("llama", {"rope_scaling": {"rope_type": "longrope", "factor": 4}}, "rope_type 'longrope' is not implemented"),
+    ("llama", {"rope_parameters": {"rope_type": "ntk", "rope_theta": 1e4, "factor": 4}}, "rope_type 'ntk' is not"),
+    ("llama", {"rope_scaling": {"rope_type": "su", "factor": 4}}, "rope_type 'su' is not implemented"),
     ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2, "attention_factor": 1}}, "'attention_factor' of"),
     ("llama", {"rope_scaling": {"rope_type": "linear"}}, "rope_scaling lacks factor"),
     ("llama", {"rope_scaling": {"factor": 2}}, "rope_scaling lacks rope_type"),

@@ -75,7 +75,7 @@ def test_defaults_are_those_of_transformers():
             {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 2},
             "max_window_layers 2 of 32 layers",
         ),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn' is not implemented"),
+        ({"rope_scaling": {"rope_type": "ntk", "factor": 4.0}}, "rope_type 'ntk' is not implemented"),
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(fields, message):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mindcoder.families.config_fields import ConfigFields, as_number, shown
+from mindcoder.families.config_fields import ConfigFields, shown
+from mindcoder.families.rope_scaling import RopeScaling
+from mindcoder.families.rotary_fields import ORIGINAL, Found
 from mindcoder.families.special_fields import Rotary
-from mindcoder.families.transformer_config import RopeScaling, TransformerConfig
+from mindcoder.families.transformer_config import TransformerConfig
 
-ORIGINAL = "original_max_position_embeddings"
 DEFAULT_ORIGINAL = 4096  # of Phi3Config
-NAMES = ("longrope", "su")  # the second is that of the first files
+NAMES = ("longrope", "su", "yarn")  # the last two are those of the first files, which transformers reads alike
 KEYS = ("type", "rope_type", "short_factor", "long_factor")
 
 
-def longrope(short: list[float], long: list[float], original: int, longest: int) -> RopeScaling:
+def longrope(short: Sequence[float], long: Sequence[float], original: int, longest: int) -> RopeScaling:
     """The scaling from a context of ``original`` tokens to one of ``longest``."""
     return RopeScaling("longrope", longest / original, original, short_factors=tuple(short), long_factors=tuple(long))
 
@@ -33,7 +34,7 @@ class LongRotary(Rotary):
             if name not in KEYS:
                 raise ValueError(f"rope_scaling: {shown(name)} of longrope is not implemented")
         fields.only("rope_parameters", (None,))
-        short, long = (_numbers(scaling, name) for name in ("short_factor", "long_factor"))
+        short, long = (Found("rope_scaling", scaling).numbers(name) for name in ("short_factor", "long_factor"))
         found["position"] = "rope"
         found["rope_theta"] = fields.number("rope_theta", self.default_theta)
         found["rope_scaling"] = longrope(short, long, original, found["max_position_embeddings"])
@@ -49,10 +50,3 @@ class LongRotary(Rotary):
             "rope_theta": config.rope_theta,
             "rope_scaling": {"type": "longrope", **factors},
         }
-
-
-def _numbers(scaling: Mapping[str, Any], name: str) -> list[float]:
-    values = scaling.get(name)
-    if not isinstance(values, list) or not values:
-        raise ValueError(f"rope_scaling.{name}: expected a list of numbers, found {shown(values)}")
-    return [as_number(f"rope_scaling.{name}", value) for value in values]

@@ -15,8 +15,8 @@ from mindcoder.checkpoint.convert import ConvertRequest, convert
 from mindcoder.checkpoint.report import report
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
+from mindcoder.families.rope_scaling import RopeScaling
 from mindcoder.families.rotary_frequencies import llama3_factors, llama3_scaling
-from mindcoder.families.transformer_config import RopeScaling
 
 LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
 GRANITE = {
