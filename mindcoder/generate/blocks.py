@@ -3,6 +3,9 @@
 Full blocks are identified by a hash of their tokens and of all tokens before them, so a prompt that begins like an
 earlier one reuses its blocks (vLLM's automatic prefix caching). A free block keeps its contents until it is needed; the
 one that has been free longest goes first.
+
+With a sliding window in every layer a block that no later token sees is free at once, and its place in the sequence's
+table names the scratch block: a sequence holds a window's blocks, however long it becomes.
 """
 
 from __future__ import annotations
@@ -21,6 +24,20 @@ def block_hash(before: bytes, tokens: Sequence[int]) -> bytes:
     return hashlib.sha256(before + np.asarray(tokens, np.int64).tobytes()).digest()
 
 
+def blocks_at_once(tokens: int, block_size: int, window: int | None, chunk: int) -> int:
+    """Most blocks that a sequence of ``tokens`` tokens holds at once.
+
+    Args:
+        window: tokens that a token sees at most, itself included; None: all before it.
+        chunk: tokens that a step computes at most.
+    """
+    whole = -(-tokens // block_size)
+    if window is None:
+        return whole
+    seen = window + chunk - 1  # by the tokens of a step, wherever in a block the first of them is
+    return min(whole, (seen - 2) // block_size + 2)
+
+
 class BlockPool:
     """Allocates blocks and counts their references; block 0 is `SCRATCH` and is never allocated.
 
@@ -28,10 +45,11 @@ class BlockPool:
         blocks: how many there are, the scratch block included.
         block_size: tokens a block holds.
         reuses_prefixes: whether blocks are found again by their tokens.
+        window: tokens that a token sees at most in every layer, itself included; None: all before it.
     """
 
-    def __init__(self, blocks: int, block_size: int, reuses_prefixes: bool = True) -> None:
-        self.block_size, self.reuses_prefixes = block_size, reuses_prefixes
+    def __init__(self, blocks: int, block_size: int, reuses_prefixes: bool = True, window: int | None = None) -> None:
+        self.block_size, self.reuses_prefixes, self.window = block_size, reuses_prefixes, window
         self._ref_counts = [0] * blocks
         self._free: OrderedDict[int, None] = OrderedDict((block, None) for block in range(1, blocks))
         self._hashes: dict[int, bytes] = {}
@@ -50,6 +68,10 @@ class BlockPool:
     def blocks_for(self, tokens: int) -> int:
         """Number of blocks that hold ``tokens`` tokens."""
         return -(-tokens // self.block_size)
+
+    def first_seen(self, position: int) -> int:
+        """Number of blocks, from a sequence's first, that neither the token at ``position`` nor a later one sees."""
+        return 0 if self.window is None else max(position - self.window + 1, 0) // self.block_size
 
     def take(self) -> int | None:
         """Allocate a block; None if none is free."""
@@ -77,26 +99,34 @@ class BlockPool:
     def take_prefix(self, tokens: Sequence[int], hash_seed: bytes = b"") -> tuple[list[int], list[bytes]]:
         """Reuse the blocks that hold the beginning of ``tokens``; at least one token is left to compute.
 
+        With a window only those that the next token sees have to be there; the scratch block stands for the others.
+
         Args:
             hash_seed: what the chain of hashes begins with.
 
         Returns:
             The blocks, now with one more reference, and their hashes.
         """
-        blocks: list[int] = []
+        blocks: list[int | None] = []
         hashes: list[bytes] = []
-        digest = hash_seed
+        digest, found, since = hash_seed, 0, 0  # since: the first of the blocks that are there without a gap
         for end in range(self.block_size, len(tokens), self.block_size):
             digest = block_hash(digest, tokens[end - self.block_size : end])
-            block = self._blocks.get(digest)
-            if block is None:
-                break
+            blocks.append(self._blocks.get(digest))
+            hashes.append(digest)
+            if blocks[-1] is None:
+                since = len(blocks)
+                if self.window is None:
+                    break
+            elif since <= self.first_seen(end):
+                found = len(blocks)
+        first = self.first_seen(found * self.block_size)
+        taken = [SCRATCH] * first + [block for block in blocks[first:found] if block is not None]
+        for block in taken[first:]:
             if self._ref_counts[block] == 0:
                 del self._free[block]
             self._ref_counts[block] += 1
-            blocks.append(block)
-            hashes.append(digest)
-        return blocks, hashes
+        return taken, hashes[:found]
 
     def _forget(self, block: int) -> None:
         digest = self._hashes.pop(block, None)

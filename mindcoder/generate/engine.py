@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mindcoder.checkpoint.adapter import Adapter
 from mindcoder.errors import UserError
 from mindcoder.generate.adapters import LoadedAdapters, add_adapters
-from mindcoder.generate.blocks import BlockPool
+from mindcoder.generate.blocks import BlockPool, blocks_at_once
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.request import Event, FinishReason, Request, Sequence
 from mindcoder.generate.runner import Runner, StepInput
@@ -78,7 +78,8 @@ class Engine:
         vocab_size: ids the tokenizer knows; others are never generated.
         longest_prompt: hint for the tokens of a step.
         comm: the processes that hold the other stages of the network.
-        blocks: cache blocks; by default ``batch`` sequences of ``max_length`` fit.
+        blocks: cache blocks; by default ``batch`` sequences of ``max_length`` fit, or what a sliding window shows of
+            them.
         block_size: tokens of a block.
         reuses_prefixes: whether prompts that begin alike share their beginning's cache.
         adapters: by name, for requests to choose from; they fit the network.
@@ -115,15 +116,18 @@ class Engine:
             batch, self.chunk = decoder.fitting(batch, max_length, self.chunk)
         self.batch, self.max_length, self.vocab_size = batch, max_length, vocab_size
         self.stop_ids = frozenset(stop_ids)
-        longest = -(-max_length // block_size)
+        window = decoder.config.sliding_window  # of every layer, so that no layer needs what it hides
+        longest = blocks_at_once(max_length, block_size, window, self.chunk)
         blocks = batch * longest if blocks is None else blocks
         if blocks < longest:
+            seen = "" if window is None else f" with a sliding window of {window}"
             raise UserError(
-                f"{blocks} cache blocks of {block_size} tokens are less than one text of {max_length} tokens"
+                f"{blocks} cache blocks of {block_size} tokens are less than one text of {max_length} tokens{seen}, "
+                f"which takes {longest}"
             )
         scaling = decoder.config.rope_scaling
         keys_depend_on_length = scaling is not None and scaling.depends_on_length
-        self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length)
+        self.pool = BlockPool(blocks + 1, block_size, reuses_prefixes and not keys_depend_on_length, window)
         self.loaded_adapters: LoadedAdapters | None = None
         if adapters and not isinstance(decoder, ExportedDecoder):
             self.loaded_adapters = add_adapters(decoder, adapters, self.chunk)

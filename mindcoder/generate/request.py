@@ -44,6 +44,7 @@ class Sequence:
         stop_ids: each ends it.
         tokens: prompt and answer so far.
         blocks: its cache blocks, in order.
+        released: how many of the first of them it has given back, because no token sees them any more.
         block_hashes: hashes of the full ones, for the prefix cache.
         computed: number of tokens whose keys and values are in the cache.
         finish_reason: None while it runs.
@@ -59,6 +60,7 @@ class Sequence:
     stop_ids: frozenset[int]
     tokens: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    released: int = 0
     block_hashes: list[bytes] = field(default_factory=list)
     computed: int = 0
     finish_reason: FinishReason | None = None

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mindcoder.generate.blocks import BlockPool, block_hash
+from mindcoder.generate.blocks import SCRATCH, BlockPool, block_hash, blocks_at_once
 from mindcoder.generate.request import Sequence
 
 
@@ -78,7 +78,7 @@ class Scheduler:
         return self._chunks([*decoding, *prompts])
 
     def done(self, chunks: Iterable[ScheduledChunk]) -> None:
-        """Note that the chunks are in the cache, and what their full blocks hold."""
+        """Note that the chunks are in the cache, and what their full blocks hold; free the blocks out of sight."""
         size = self.pool.block_size
         for chunk in chunks:
             sequence = chunk.sequence
@@ -88,23 +88,32 @@ class Scheduler:
                 before = sequence.block_hashes[-1] if sequence.block_hashes else sequence.hash_seed
                 sequence.block_hashes.append(block_hash(before, sequence.tokens[index * size : (index + 1) * size]))
                 self.pool.register(sequence.blocks[index], sequence.block_hashes[-1])
+            for index in range(sequence.released, self.pool.first_seen(sequence.computed)):
+                self.pool.release(sequence.blocks[index])
+                sequence.blocks[index], sequence.released = SCRATCH, index + 1
 
     def _admit(self) -> None:
         """Let waiting sequences in while there is room for the whole of their tokens."""
         while self.waiting and len(self.running) < self.max_running:
             sequence = self.waiting[0]
             blocks, hashes = self.pool.take_prefix(sequence.tokens, sequence.hash_seed)
-            needed = self.pool.blocks_for(len(sequence.tokens) + 1) - len(blocks)
+            begin = len(blocks) * self.pool.block_size
+            released = self.pool.first_seen(begin)
+            needed = self._at_once(len(sequence.tokens) + 1) - (len(blocks) - released)
             if self.pool.free < needed + len(self.running) and self.running:  # one block ahead for everybody
-                for block in blocks:
+                for block in blocks[released:]:
                     self.pool.release(block)
                 return
             self.waiting.popleft()
             sequence.blocks, sequence.block_hashes = blocks, hashes
-            sequence.computed = len(blocks) * self.pool.block_size
+            sequence.computed, sequence.released = begin, released
             if not sequence.preempted:
                 sequence.reused = sequence.computed
             self.running.append(sequence)
+
+    def _at_once(self, tokens: int) -> int:
+        """Most blocks that so many tokens of a sequence take at once."""
+        return blocks_at_once(tokens, self.pool.block_size, self.pool.window, self.chunk)
 
     def _begin_again(self) -> None:
         """Sequences that have just outgrown their context drop what they have computed."""
@@ -145,6 +154,6 @@ class Scheduler:
         return True
 
     def _release(self, sequence: Sequence) -> None:
-        for block in reversed(sequence.blocks):  # a prefix is worth more than what follows it
+        for block in reversed(sequence.blocks[sequence.released :]):  # a prefix is worth more than what follows it
             self.pool.release(block)
-        sequence.blocks, sequence.block_hashes, sequence.computed = [], [], 0
+        sequence.blocks, sequence.block_hashes, sequence.computed, sequence.released = [], [], 0, 0
