@@ -117,6 +117,7 @@ def quantize(
     template: str | None = None,
     format: str | None = None,
     activations: str | None = None,
+    kv: str | None = None,
     max_shard_bytes: int | str = "5GB",
     overwrite: bool = False,
     device: str = "auto",
@@ -152,6 +153,8 @@ def quantize(
             w4a16, the last with nf4.
         activations: with w8a8: dynamic, by default, gives each token a scale of its own; static gives all of a layer
             one, from the range on the ``calibration`` texts.
+        kv: int8: measure scales for a KV cache in int8, too, one for each channel, on the ``calibration`` texts; `load`
+            with ``kv="int8"`` takes them.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
         device, device_id, threads: as of `load`; only calibration runs the model.
@@ -167,7 +170,7 @@ def quantize(
     from mindcoder.checkpoint.quantized.formats import FORMATS
     from mindcoder.quantization.algorithms.registry import NAMES
     from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES, CalibrationOptions
-    from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS, QuantizeRequest
+    from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, KV_INT8, METHODS, QuantizeRequest
     from mindcoder.quantization.run import quantize as run
 
     check_choice("method", method, tuple(METHODS))
@@ -177,6 +180,8 @@ def quantize(
         check_choice("format", format, tuple(FORMATS))
     if activations is not None:
         check_choice("activations", activations, ACTIVATIONS)
+    if kv is not None:
+        check_choice("kv", kv, (KV_INT8,))
     if group_size not in (None, *GROUP_SIZES):
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
     if threads is not None:
@@ -210,6 +215,7 @@ def quantize(
         act_order,
         smooth,
         activations,
+        kv,
     )
     if texts is None:
         return run(request)

@@ -40,7 +40,10 @@ class DynamicQuantExt(nn.Cell):
 
 
 class QuantV2(nn.Cell):
-    """``construct(x [Q, in], scale [1], offset [1]) -> int8``: ``round(x * scale + offset)`` within -128 and 127."""
+    """``construct(x [Q, in], scale, offset) -> int8``: ``round(x * scale + offset)`` within -128 and 127.
+
+    Scale and offset are float32 ``[1]``, or ``[in]``.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)

@@ -52,6 +52,7 @@ class QuantizationReport:
         layers: those in integers, in the model's order.
         kept: modules in floating point, with the reason.
         bytes_before, bytes_after: of all tensors.
+        kv: ``int8`` if there are scales of keys and values; else empty.
     """
 
     method: str
@@ -62,6 +63,7 @@ class QuantizationReport:
     kept: Sequence[LayerReport]
     bytes_before: int
     bytes_after: int
+    kv: str = ""
 
     @property
     def worst(self) -> LayerReport:
@@ -90,10 +92,11 @@ class QuantizationReport:
         mean = sum(layer.error for layer in self.layers) / len(self.layers)
         outputs = [layer.output_error for layer in self.layers if layer.output_error is not None]
         output = f", output error {sum(outputs) / len(outputs):.2%} on average" if outputs else ""
+        cache = f"; keys and values in {self.kv}" if self.kv else ""
         return (
             f"{self.method}, {self.algorithm}, {'symmetric' if self.symmetric else 'asymmetric'}: "
             f"{len(self.layers)} linear layers, weight error {mean:.2%} on average, {self.worst.error:.2%} at most "
-            f"({self.worst.module}){output}; {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
+            f"({self.worst.module}){output}{cache}; {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
         )
 
     def as_dict(self) -> dict[str, Any]:

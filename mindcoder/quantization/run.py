@@ -47,6 +47,7 @@ FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 NF4 = "nf4"
 GROUP_SIZES = (32, 64, 128, 256)
 W8A8, ACTIVATIONS = "w8a8", (DYNAMIC, STATIC)
+KV_INT8 = "int8"
 SPOOL = "calibrated"  # folder within the staging directory
 
 
@@ -71,6 +72,7 @@ class QuantizeRequest:
         act_order: GPTQ rounds the columns with the largest inputs first.
         smooth: strength of SmoothQuant; None without.
         activations: with w8a8, one of `ACTIVATIONS`, see `Integers`; by default the first.
+        kv: ``int8``: measure scales of keys and values, too; None without.
     """
 
     source: str
@@ -88,6 +90,7 @@ class QuantizeRequest:
     act_order: bool = False
     smooth: float | None = None
     activations: str | None = None
+    kv: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,14 @@ class _Work:
         selection: the layers in integers, and those that are not.
         layers: of the streaming way, which know their errors when they are written.
         reports: of the others, by module.
+        cache: names of those tensors that are scales of keys and values.
     """
 
     tensors: list[WritableTensor]
     selection: Selection
     layers: list[QuantizedLayer] = field(default_factory=list)
     reports: Mapping[str, LayerReport] = field(default_factory=dict)
+    cache: list[str] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
@@ -186,6 +191,8 @@ def quantize(request: QuantizeRequest) -> Quantization:
         floats = [plan.name for plan in plans if plan.name not in chosen]
         values = huggingface_config(config, weights.huggingface_config, plans[0].dtype)
         values = form.describe(staging, values, integers, work.shapes, floats, work.selection.ignored)
+        if work.cache:
+            values = form.describe_cache(staging, values, work.cache)
         write_json(staging / "config.json", values)
         write_beside_huggingface(weights, config, staging)
         report = QuantizationReport(
@@ -197,6 +204,7 @@ def quantize(request: QuantizeRequest) -> Quantization:
             kept=work.kept_reports(),
             bytes_before=sum(plan.nbytes for plan in plans),
             bytes_after=work.nbytes,
+            kv=request.kv or "",
         )
         report.write(staging)
         put_in_place(staging, target)
@@ -210,6 +218,7 @@ def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf
         UserError: something else is asked for.
     """
     for option, found, expected in (
+        ("--kv", request.kv, None),
         ("--group_size", size, BLOCK),
         ("--format", form.name, METHODS[NF4][2]),
         ("--algorithm", request.algorithm, "minmax"),
@@ -253,6 +262,7 @@ def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
         "--smooth": request.smooth is not None,
         "--fallback auto": threshold is not None,
         f"--activations {STATIC}": request.activations == STATIC,
+        f"--kv {request.kv}": request.kv is not None,
     }
     for option, is_asked in needing.items():
         if is_asked and request.calibration is None:
@@ -299,11 +309,20 @@ def _calibrated(
     """The quantized layers of a model that is calibrated, on disk."""
     from mindcoder.quantization.calibrated import CalibratedMethod, calibrate  # MindSpore: not without texts
 
-    method = CalibratedMethod(integers, form, request.algorithm, request.act_order, request.smooth, threshold)
+    method = CalibratedMethod(
+        integers,
+        form,
+        request.algorithm,
+        request.act_order,
+        request.smooth,
+        threshold,
+        kv_int8=request.kv == KV_INT8,
+    )
     found = calibrate(weights.config, weights.parameters(), selection, method, rows, spool, request.show_progress)
     tensors = [tensor for plan in plans for tensor in found.tensors.get(plan.name, [plan])]
     left = found.selection(selection, [plan.name for plan in plans])
-    return _Work([*tensors], left, reports={**found.layers, **found.kept})
+    cache = [plan.name for plan in found.cache]
+    return _Work([*tensors, *found.cache], left, reports={**found.layers, **found.kept}, cache=cache)
 
 
 def _streamed(

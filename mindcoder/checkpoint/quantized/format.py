@@ -78,6 +78,38 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class CacheShape:
+    """The keys and values of a layer.
+
+    Attributes:
+        layer: its number.
+        key, value: Hugging Face's names of the modules that compute them, the same if one computes both.
+        heads, head_dim: of each.
+    """
+
+    layer: int
+    key: str
+    value: str
+    heads: int
+    head_dim: int
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a token's keys."""
+        return self.heads * self.head_dim
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether one module computes keys and values."""
+        return self.key == self.value
+
+    @property
+    def attention(self) -> str:
+        """The module that both are in."""
+        return self.key.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
 class TensorForm:
     """Name, dtype and shape of a tensor in a file."""
 
@@ -168,6 +200,23 @@ class QuantizedFormat(ABC):
     @abstractmethod
     def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
         """The further tensors where activations are ``static``."""
+
+    def cache_scales(
+        self, shape: CacheShape, key: np.ndarray, value: np.ndarray
+    ) -> list[tuple[TensorForm, np.ndarray]]:
+        """The tensors with the scales of a layer's KV cache in int8.
+
+        Args:
+            key, value: largest magnitude of each channel, float32 ``[K*D]``.
+
+        Raises:
+            NotImplementedError: the format has none.
+        """
+        raise NotImplementedError
+
+    def describe_cache(self, folder: Path, config: Mapping[str, Any], tensors: Sequence[str]) -> dict[str, Any]:
+        """Add to what `describe` has written that ``tensors`` are scales of the KV cache; gives ``config.json``."""
+        raise NotImplementedError
 
     @abstractmethod
     def describe(
