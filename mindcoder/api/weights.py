@@ -118,6 +118,7 @@ def quantize(
     format: str | None = None,
     activations: str | None = None,
     kv: str | None = None,
+    fraction: float | None = None,
     max_shard_bytes: int | str = "5GB",
     overwrite: bool = False,
     device: str = "auto",
@@ -130,8 +131,9 @@ def quantize(
     Args:
         source: anything that `convert` reads, in floating point.
         target: folder to write; `load` reads it, and so do all verbs.
-        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits; nf4: codes
-            of 4 bits with double quantization, the base of QLoRA.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits; w8a8s: the
+            same with weights most of which fit into 4, for the compression unit of an Atlas 300I DUO; nf4: codes of 4
+            bits with double quantization, the base of QLoRA.
         group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
             an output with 8 bits.
         symmetric: whether zero is the integer 0; else every scale has an offset.
@@ -155,6 +157,8 @@ def quantize(
             one, from the range on the ``calibration`` texts.
         kv: int8: measure scales for a KV cache in int8, too, one for each channel, on the ``calibration`` texts; `load`
             with ``kv="int8"`` takes them.
+        fraction: with w8a8s, the share of an output's weights that keep 8 bits, from 0.01 to 0.1; by default 0.01. All
+            others fit into 4.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
         device, device_id, threads: as of `load`; only calibration runs the model.
@@ -216,6 +220,7 @@ def quantize(
         smooth,
         activations,
         kv,
+        fraction,
     )
     if texts is None:
         return run(request)

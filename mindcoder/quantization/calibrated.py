@@ -29,6 +29,7 @@ from mindcoder.quantization.algorithms.clipping import by_gram, clipped
 from mindcoder.quantization.algorithms.gptq import Gptq
 from mindcoder.quantization.algorithms.registry import ALGORITHMS, AWQ, GPTQ, Rounding
 from mindcoder.quantization.algorithms.smooth import smoothing_scales
+from mindcoder.quantization.algorithms.sparse import sparse
 from mindcoder.quantization.calibration.blocks import (
     BlockRunner,
     BlockStatistics,
@@ -283,10 +284,10 @@ def _quantized(
     static = None
     if integers.activations == STATIC:
         static = static_input(inputs, numbers, bias, method.form.has_input_offset)
-    error = output_error(weight, values, inputs.sample, integers, static)
-    return QuantizedModule(
-        shape, numbers, scale, offset, values, measured.report(shape.module, integers, error), static
-    )
+    report = measured.report(
+        shape.module, integers, output_error(weight, values, inputs.sample, integers, static)
+    ).counted(numbers if integers.large else None)
+    return QuantizedModule(shape, numbers, scale, offset, values, report, static)
 
 
 def _numbers(
@@ -304,7 +305,9 @@ def _numbers(
         except ValueError as error:
             raise UserError(f"{shape.module}: {error}; more or other calibration texts would help") from None
     groups = weight.reshape(len(weight), integers.groups(shape.inputs), -1)
-    if method.algorithm == AWQ:
+    if integers.large:
+        scale, offset = sparse(groups, integers)
+    elif method.algorithm == AWQ:
         scale, offset = clipped(groups, integers, by_gram(inputs.gram, groups.shape[2]))
     else:
         scale, offset = ALGORITHMS[method.algorithm](groups, integers)

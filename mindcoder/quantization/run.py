@@ -42,11 +42,13 @@ METHODS: Mapping[str, tuple[int, int, str]] = {
     "w4a16": (4, 128, "compressed-tensors"),
     "nf4": (4, BLOCK, "bitsandbytes"),
     "w8a8": (8, 0, "msmodelslim"),
+    "w8a8s": (8, 0, "msmodelslim"),
 }
 FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 NF4 = "nf4"
 GROUP_SIZES = (32, 64, 128, 256)
 W8A8, ACTIVATIONS = "w8a8", (DYNAMIC, STATIC)
+W8A8S, FRACTIONS = "w8a8s", (0.01, 0.1)
 KV_INT8 = "int8"
 SPOOL = "calibrated"  # folder within the staging directory
 
@@ -73,6 +75,8 @@ class QuantizeRequest:
         smooth: strength of SmoothQuant; None without.
         activations: with w8a8, one of `ACTIVATIONS`, see `Integers`; by default the first.
         kv: ``int8``: measure scales of keys and values, too; None without.
+        fraction: with w8a8s, the share of an output's weights that keep 8 bits, within `FRACTIONS`; by default the
+            smallest.
     """
 
     source: str
@@ -91,6 +95,7 @@ class QuantizeRequest:
     smooth: float | None = None
     activations: str | None = None
     kv: str | None = None
+    fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -239,7 +244,9 @@ def _integers(request: QuantizeRequest) -> Integers:
     """
     bits, group_size, _ = METHODS[request.method]
     size = group_size if request.group_size is None else request.group_size
-    if request.method != W8A8:
+    if request.fraction is not None and request.method != W8A8S:
+        raise UserError(f"--fraction: found --method {request.method}, expected {W8A8S}")
+    if request.method not in (W8A8, W8A8S):
         if request.activations is not None:
             raise UserError(f"--activations: found --method {request.method}, expected {W8A8}")
         if request.method == NF4:
@@ -247,8 +254,30 @@ def _integers(request: QuantizeRequest) -> Integers:
         return Integers(bits, request.symmetric, size)
     if size or not request.symmetric:
         found = f"--group_size {size}" if size else "--asymmetric"
-        raise UserError(f"--method {W8A8}: found {found}, expected symmetric weights with a scale for each output")
-    return Integers(bits, True, 0, request.activations or DYNAMIC)
+        raise UserError(
+            f"--method {request.method}: found {found}, expected symmetric weights with a scale for each output"
+        )
+    if request.method == W8A8:
+        return Integers(bits, True, 0, request.activations or DYNAMIC)
+    return _sparse_integers(request, bits)
+
+
+def _sparse_integers(request: QuantizeRequest, bits: int) -> Integers:
+    """What linear layers become with ``--method w8a8s``.
+
+    Raises:
+        UserError: something else is asked for.
+    """
+    fraction = FRACTIONS[0] if request.fraction is None else request.fraction
+    if not FRACTIONS[0] <= fraction <= FRACTIONS[1]:
+        raise UserError(f"--fraction: expected a number from {FRACTIONS[0]} to {FRACTIONS[1]}, found {fraction:g}")
+    for option, found, expected in (
+        ("--activations", request.activations or STATIC, STATIC),
+        ("--algorithm", request.algorithm, "minmax"),
+    ):
+        if found != expected:
+            raise UserError(f"{option}: found {found}, expected {expected} with --method {W8A8S}")
+    return Integers(bits, True, 0, STATIC, fraction)
 
 
 def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
@@ -262,6 +291,7 @@ def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
         "--smooth": request.smooth is not None,
         "--fallback auto": threshold is not None,
         f"--activations {STATIC}": request.activations == STATIC,
+        f"--method {W8A8S}": request.method == W8A8S,
         f"--kv {request.kv}": request.kv is not None,
     }
     for option, is_asked in needing.items():

@@ -30,6 +30,7 @@ from mindcoder.checkpoint.quantized.format import (
 from mindcoder.checkpoint.quantized.kv_tensors import attention_names
 from mindcoder.checkpoint.quantized.packing import WORD_BITS, to_words
 from mindcoder.checkpoint.stored_tensor import convert_dtype
+from mindcoder.errors import UserError
 
 CACHE_DIVISOR = np.float32(127.5)  # of the largest magnitude, as the package's observers have it
 SMALLEST = np.float32(1e-5)  # of the cache's scales
@@ -42,7 +43,9 @@ class CompressedTensors(QuantizedFormat):
     stem = "model"
 
     def check(self, integers: Integers) -> None:
-        """Both numbers of bits are there."""
+        """Both numbers of bits are there; sparse integers have no name of their own."""
+        if integers.large:
+            raise UserError(f"--format {self.name}: has no {integers.method}; expected --format msmodelslim")
 
     def scale_dtype(self, layer: LayerShape) -> str:
         """The model's own."""

@@ -23,12 +23,14 @@ class Integers:
         group_size: inputs that share a scale; 0 if all of an output do.
         activations: whether they become integers of 8 bits, too: ``dynamic``, each token by a scale of its own;
             ``static``, by one scale of all; empty if they do not.
+        large: share of an output's weights that need more than 4 bits (W8A8S); 0 if there is no such rule.
     """
 
     bits: int
     symmetric: bool = True
     group_size: int = 0
     activations: str = ""
+    large: float = 0.0
 
     @property
     def lowest(self) -> int:
@@ -43,7 +45,7 @@ class Integers:
     @property
     def method(self) -> str:
         """The field's name: ``W8A16``; msModelSlim's where activations become integers."""
-        return method_name(self.bits, self.activations)
+        return method_name(self.bits, self.activations, self.large > 0)
 
     def groups(self, inputs: int) -> int:
         """Scales of an output with so many inputs."""
@@ -54,11 +56,15 @@ class Integers:
         return f"{self.method}{groups}{'' if self.symmetric else ', asymmetric'}"
 
 
-def method_name(bits: int, activations: str) -> str:
-    """Name of weights of ``bits`` with such `Integers.activations`."""
+def method_name(bits: int, activations: str, is_sparse: bool = False) -> str:
+    """Name of weights of ``bits`` with such `Integers.activations`.
+
+    Args:
+        is_sparse: whether most weights fit into 4 bits.
+    """
     if not activations:
         return f"W{bits}A16"
-    return f"W{bits}A8{'_DYNAMIC' if activations == DYNAMIC else ''}"
+    return f"W{bits}A8{'_DYNAMIC' if activations == DYNAMIC else ''}{'S' if is_sparse else ''}"
 
 
 @dataclass(frozen=True)

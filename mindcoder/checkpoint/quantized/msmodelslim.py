@@ -2,8 +2,8 @@
 
 The description has the type of every tensor, ``FLOAT`` for those in floating point. A module of W8A16 has ``weight``
 int8 ``[out, in]``, ``weight_scale`` and ``weight_offset`` ``[out, groups]``:
-W = (weight - weight_offset) * weight_scale. One of W8A8_DYNAMIC has the same, without groups; what W8A8 has is in
-`mindcoder.checkpoint.quantized.msmodelslim_static`.
+W = (weight - weight_offset) * weight_scale. One of W8A8_DYNAMIC has the same, without groups; what W8A8 and W8A8S have
+is in `mindcoder.checkpoint.quantized.msmodelslim_static`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +55,11 @@ STEM = "quant_model_weights"
 SINGLE_NAMES = (f"{STEM}.safetensors", "quant_model_weight.safetensors")  # the second is the older tool's
 FLOAT, W8A16 = "FLOAT", method_name(8, "")
 W8A8, W8A8_DYNAMIC = method_name(8, STATIC), method_name(8, DYNAMIC)
+W8A8S = method_name(8, STATIC, is_sparse=True)  # stored as W8A8 is
 PARTS = ("weight_scale", "weight_offset")
 QUANTIZATION_CONFIG = "quantization_config"  # other tools' description, in config.json
-# Type -> tensors of a module beside its weight; those of W8A8 may have PARTS, too, which say nothing new.
-PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS}
+# Type -> tensors of a module beside its weight; those of W8A8 and W8A8S may have PARTS, too, which say nothing new.
+PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS, W8A8S: STATIC_PARTS}
 ATB_NAMES = tuple(kind.lower() for kind in PARTS_OF)  # in the field "quantize" that ATB-Models wants in config.json
 TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is not a tensor of its own
 # Keys of the description that are not tensors.
@@ -170,7 +171,7 @@ def _quantized(
             parts = _parts(module, kind, tensors, file)
             quantized[module] = _module(kind, tensor, parts, module in biased, file)
             used |= {f"{module}.{part}" for part in ("weight", *PARTS_OF[kind], *PARTS)}
-            used |= {f"{module}.bias"} if kind == W8A8 else set()
+            used |= {f"{module}.bias"} if kind in (W8A8, W8A8S) else set()
     for name in tensors:
         is_bias = name.endswith(".bias") and name.removesuffix(".bias") in quantized
         if description[name] != FLOAT and name not in used and not is_bias:
@@ -205,8 +206,8 @@ def _module(
 ) -> QuantizedTensor:
     if weight.dtype != "I8" or len(weight.shape) != 2:
         raise UserError(f"{weight.name} is {weight.dtype} {list(weight.shape)}, expected I8 [out, in]", weight.file)
-    if kind == W8A8:
-        return static_module(weight, parts, biased)
+    if kind in (W8A8, W8A8S):
+        return replace(static_module(weight, parts, biased), is_sparse=kind == W8A8S)
     for tensor in parts.values():
         if tensor.dtype not in FLOAT_DTYPES:
             raise UserError(f"{tensor.name} has dtype {tensor.dtype}, expected a float dtype", tensor.file)
