@@ -15,14 +15,19 @@ import numpy as np
 from mindspore import Tensor
 
 import mindcoder
+from mindcoder.backend.operator_source import portable_operators
 from mindcoder.checkpoint.companions import TOKENIZER_FILES, copy_companions
 from mindcoder.checkpoint.convert import huggingface_config
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import FittingWeights, load_weights
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
 from mindcoder.compare.source import ModelSource, is_adapter, open_source
 from mindcoder.data.text_format import TextFormat, chosen_template, format_with, write_text_format
 from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import ABSMAX, INPUT, OFFSET, SCALE, ParameterName
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import honour_umask, require_space, staging_directory
@@ -103,16 +108,15 @@ def export(request: ExportRequest) -> Export:
         )
     otherwise = family_of(config.model_type).default_template
     template = chosen_template(request.template, weights.text_format, otherwise, tokenizer)
-    if weights.quantization:
-        log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
-    fitting = FittingWeights(weights, weights.parameters(config))
-    manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None))
+    fitting, quantization = _fitting(weights, config)
+    manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None), quantization)
     read = [Path(request.source), weights.path, *fitting.files]
     target = prepare_target(request.target, False, request.overwrite, read)
-    nbytes = sum(plan.with_dtype(DTYPES[request.dtype]).nbytes for plan in fitting.plans.values())
+    nbytes = sum(_written_bytes(plan, DTYPES[request.dtype]) for plan in fitting.plans.values())
     require_space(target, nbytes + GRAPH_BYTES)
     cell = exported_step(config, manifest.blocks, manifest.block_size)
-    log.info("weights from %s", load_weights(cell.decoder, fitting).describe())
+    with portable_operators():
+        log.info("weights from %s", load_weights(cell.decoder, fitting).describe())
     with (
         tqdm(
             total=nbytes, desc="export", unit="B", unit_scale=True, disable=None if request.show_progress else True
@@ -150,7 +154,31 @@ def _source(request: ExportRequest) -> ModelSource:
     return source
 
 
-def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozenset[int]) -> ExportedManifest:
+def _fitting(weights: Weights, config: TransformerConfig) -> tuple[FittingWeights, str]:
+    """What the graphs keep of the weights, and how, if that is in integers.
+
+    Raises:
+        UserError: as `Weights.parameters`.
+    """
+    if not weights.quantization:
+        return FittingWeights(weights, weights.parameters(config)), ""
+    stored = weights.stored_parameters(config)
+    if any(ParameterName.parse(name).part == ABSMAX for name in stored):
+        log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
+        return FittingWeights(weights, weights.parameters(config)), ""
+    log.info("%s is quantized (%s); the graphs keep the integers", weights.path, weights.quantization)
+    return FittingWeights(weights, stored), weights.quantization
+
+
+def _written_bytes(plan: TensorPlan, dtype: str) -> int:
+    """Of a parameter in the file: integers, scales and offsets stay what they are."""
+    kept = ParameterName.parse(plan.name).part in (SCALE, OFFSET, INPUT) or plan.dtype not in FLOAT_DTYPES
+    return plan.nbytes if kept else plan.with_dtype(dtype).nbytes
+
+
+def _manifest(
+    request: ExportRequest, config: TransformerConfig, stops: frozenset[int], quantization: str
+) -> ExportedManifest:
     """What is to be exported; its files are not there yet.
 
     Raises:
@@ -177,7 +205,7 @@ def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozense
         }
     )
     return ExportedManifest(
-        config, request.batch, chunk, length, blocks + 1, BLOCK_SIZE, tuple(sorted(stops)), graphs, {}
+        config, request.batch, chunk, length, blocks + 1, BLOCK_SIZE, tuple(sorted(stops)), graphs, {}, quantization
     )
 
 
