@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -246,6 +246,8 @@ def export(
     max_length: int | None = None,
     blocks: int | None = None,
     dynamic: bool = False,
+    batch_buckets: Sequence[int] | None = None,
+    length_buckets: Sequence[int] | None = None,
     overwrite: bool = False,
     threads: int | None = None,
     progress: bool = True,
@@ -268,6 +270,8 @@ def export(
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
         dynamic: one graph that takes steps of any shape; by default one for prompts and one for decoding, of fixed
             shapes, as the original scripts export them, and one for `Model.logits`.
+        batch_buckets, length_buckets: with ``dynamic``, sequences of a decoding step, and tokens of a step of a prompt,
+            that the graph is compiled for; steps are padded to the next. By default doubling up to the largest.
         overwrite: replace ``target``.
         threads: CPU threads; by default all cores.
         progress: show a bar where standard error is a terminal.
@@ -305,5 +309,7 @@ def export(
                 dynamic,
                 overwrite,
                 progress,
+                None if batch_buckets is None else tuple(batch_buckets),
+                None if length_buckets is None else tuple(length_buckets),
             )
         )

@@ -24,7 +24,8 @@ from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES
 from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
-from mindcoder.compare.source import ModelSource, is_adapter, open_source
+from mindcoder.compare.source import CONFIGURATIONS, ModelSource, is_adapter, open_source
+from mindcoder.config.given import read_configuration
 from mindcoder.data.text_format import TextFormat, chosen_template, format_with, write_text_format
 from mindcoder.errors import UserError
 from mindcoder.families.parameter_names import ABSMAX, INPUT, OFFSET, SCALE, ParameterName
@@ -32,8 +33,17 @@ from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import honour_umask, require_space, staging_directory
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, SHORTEST_TEXT, chunk_size
+from mindcoder.generate.exported_decoder import DYNAMIC
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
 from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, generation_network
+from mindcoder.generate.shape_buckets import (
+    SHORTEST,
+    ShapeBuckets,
+    check_buckets,
+    doubling,
+    write_buckets,
+    write_context,
+)
 from mindcoder.locations import path_of
 from mindcoder.mindir.mindir_file import VariablesFile, write_graph
 from mindcoder.mindir.step import ExportedStep, exported_step
@@ -65,6 +75,8 @@ class ExportRequest:
     dynamic: bool = False
     overwrite: bool = False
     show_progress: bool = True
+    batch_buckets: tuple[int, ...] | None = None
+    length_buckets: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,7 @@ def export(request: ExportRequest) -> Export:
     template = chosen_template(request.template, weights.text_format, otherwise, tokenizer)
     fitting, quantization = _fitting(weights, config)
     manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None), quantization)
+    buckets = _buckets(request, manifest)
     read = [Path(request.source), weights.path, *fitting.files]
     target = prepare_target(request.target, False, request.overwrite, read)
     nbytes = sum(_written_bytes(plan, DTYPES[request.dtype]) for plan in fitting.plans.values())
@@ -124,6 +137,10 @@ def export(request: ExportRequest) -> Export:
         staging_directory(target) as staging,
     ):
         manifest = _write_graphs(cell, manifest, staging, bar.update)
+        if buckets is None:
+            write_context(staging)
+        else:
+            write_buckets(staging, buckets, manifest.inputs(manifest.graphs[DYNAMIC]))
         is_own = request.tokenizer is None and any(name in weights.companions for name in TOKENIZER_FILES)
         _write_companions(
             source, None if is_own else tokenizer, format_with(template, tokenizer), staging, request.dtype
@@ -196,7 +213,7 @@ def _manifest(
         raise UserError(f"--blocks: {blocks} of {BLOCK_SIZE} tokens are less than one text of {length} tokens")
     chunk = chunk_size(LARGEST_CHUNK, length, request.batch)
     graphs = (
-        {"dynamic": Graph("dynamic_graph.mindir")}
+        {DYNAMIC: Graph("dynamic_graph.mindir")}
         if request.dynamic
         else {
             "prefill": Graph("prefill_graph.mindir", chunk, 1, request.batch),
@@ -206,6 +223,34 @@ def _manifest(
     )
     return ExportedManifest(
         config, request.batch, chunk, length, blocks + 1, BLOCK_SIZE, tuple(sorted(stops)), graphs, {}, quantization
+    )
+
+
+def _buckets(request: ExportRequest, manifest: ExportedManifest) -> ShapeBuckets | None:
+    """The shapes that the graph of any shape is compiled for; None for graphs of fixed shapes.
+
+    By default 1, 2, 4 … sequences up to the batch, or the YAML file's ``batch_size`` if that is more, and 32, 64 …
+    tokens up to a step's, or the file's ``seq_length`` if that is less.
+
+    Raises:
+        UserError: buckets are asked for without such a graph, or are none.
+    """
+    if not request.dynamic:
+        for option, found in (("batch_buckets", request.batch_buckets), ("length_buckets", request.length_buckets)):
+            if found is not None:
+                raise UserError(f"--{option}: graphs of fixed shapes have none; expected --dynamic")
+        return None
+    batch, length = request.batch, manifest.chunk
+    if Path(request.source).suffix in CONFIGURATIONS:
+        settings = read_configuration(request.source).run.model.settings
+        batch, length = max(batch, settings.batch_size), min(length, settings.seq_length)
+    return ShapeBuckets(
+        doubling(1, batch)
+        if request.batch_buckets is None
+        else check_buckets("--batch_buckets", request.batch_buckets),
+        doubling(SHORTEST, length)
+        if request.length_buckets is None
+        else check_buckets("--length_buckets", request.length_buckets, manifest.max_length),
     )
 
 

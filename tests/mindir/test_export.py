@@ -24,6 +24,8 @@ import mindcoder
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.main import main
 from mindcoder.errors import UserError
+from mindcoder.generate.exported_manifest import read_exported_manifest
+from mindcoder.generate.shape_buckets import ShapeBuckets, read_buckets
 
 IDS = 701  # of the tokenizer
 NEW = 24
@@ -405,7 +407,7 @@ def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder
     mindcoder.convert(folder, tmp_path / "old" / "wizardcoder.ckpt", progress=False)
     assert [file.name for file in (tmp_path / "old").iterdir()] == ["wizardcoder.ckpt"]
     sizes = {"vocab_size": IDS, "pad_token_id": 700, "hidden_size": 48, "num_layers": 2, "num_heads": 4}
-    lengths = {"intermediate_size": 112, "n_position": 320, "seq_length": 128}
+    lengths = {"intermediate_size": 112, "n_position": 320, "seq_length": 64, "batch_size": 6}
     given = {"use_past": True, "checkpoint_name_or_path": str(tmp_path / "old" / "wizardcoder.ckpt")}
     keys = {
         "base": str(REPOSITORY / "configs" / "wizardcoder" / "tiny_predict.yaml"),
@@ -416,6 +418,9 @@ def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder
     }
     (tmp_path / "run_wizardcoder.yaml").write_text(yaml.safe_dump(keys))
     mindcoder.export(tmp_path / "run_wizardcoder.yaml", tmp_path / "out", max_length=96, dynamic=True, progress=False)
+    manifest = read_exported_manifest(tmp_path / "out")
+    buckets = read_buckets(tmp_path / "out", manifest.inputs(manifest.graphs["dynamic"]))
+    assert buckets == ShapeBuckets((1, 2, 4, 6), (32, 64))
     prompts = ragged(rng, (5, 40))
     assert answers(mindcoder.load(tmp_path / "out"), prompts) == answers(mindcoder.load(folder, max_length=96), prompts)
 
