@@ -60,7 +60,7 @@ class KvTensors:
         Raises:
             UserError: scales are not above zero, or offsets are not whole numbers.
         """
-        offsets = (None, None) if self.offsets is None else self.offsets
+        offsets: tuple[StoredTensor | None, ...] = (None, None) if self.offsets is None else self.offsets
         key, value = (self._read(scale, offset) for scale, offset in zip(self.scales, offsets))
         return KvScales(key, value)
 
@@ -103,7 +103,8 @@ def find_slim_tensors(
     found = {}
     for shape in cache_shapes(config, tensors):
         if shape.is_fused and slim_names(shape, SCALE)[0] not in tensors:  # the newer tool knows no fused modules
-            shape = replace(shape, **{kind: f"{shape.attention}.{kind[0]}_proj" for kind in ("key", "value")})
+            key, value = (f"{shape.attention}.{name}" for name in PROJECTIONS)
+            shape = replace(shape, key=key, value=value)
         scales, offsets = (_pair(slim_names(shape, part), tensors, path) for part in (SCALE, OFFSET))
         for tensor in (*scales, *offsets):
             _check(tensor, (1, shape.channels), shape)
