@@ -11,6 +11,7 @@ from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys
 from mindcoder.errors import UserError
 
 SKIP, INCLUDE = "-:", "+:"  # before an expression of GPTQModel's `dynamic`
+OTHER: tuple[str, re.Pattern[str], Mapping[str, Any]] = ("", re.compile(""), {})  # of a module that no rule matches
 # What `dynamic` may set for a module. Groups, zeros and their order are read from the tensors.
 OF_DYNAMIC: Known = {"bits": (4, 8), **dict.fromkeys(("group_size", "desc_act", "sym", "mse", "damp_percent"), (ANY,))}
 
@@ -64,7 +65,7 @@ def module_bits(found: Any, quantized: Collection[str], bits: int, where: str, f
         return dict.fromkeys(quantized, bits)
     if not isinstance(found, Mapping):
         raise UserError(f"{where}: found {found!r:.60}, expected an object", file)
-    rules = []
+    rules: list[tuple[str, re.Pattern[str], Mapping[str, Any]]] = []
     for text, settings in found.items():
         try:
             expression = re.compile(text.removeprefix(SKIP).removeprefix(INCLUDE))
@@ -75,7 +76,7 @@ def module_bits(found: Any, quantized: Collection[str], bits: int, where: str, f
         rules.append((text, expression, settings))
     chosen = {}
     for module in quantized:
-        text, _, settings = next((rule for rule in rules if rule[1].match(module)), ("", None, {}))
+        text, _, settings = next((rule for rule in rules if rule[1].match(module)), OTHER)
         if text.startswith(SKIP):
             raise UserError(f"{where} has {text!r:.60}, but {module} is quantized", file)
         chosen[module] = settings.get("bits", bits)
