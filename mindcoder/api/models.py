@@ -54,7 +54,8 @@ def load(
         max_length: prompt and answer together, in tokens; by default the model's context, 4096 at most.
         batch: answers computed together; more wait for their turn. Each has room for ``max_length`` tokens.
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
-        kv: keys and values in float, or in int8 with a scale for each head of a token.
+        kv: keys and values in float; or in int8, by the scales that lie with the weights (`quantize`), else with a
+            scale for each head of a token.
         device: auto, CPU or Ascend; auto takes Ascend if there is one.
         device_id: Ascend card.
         threads: CPU threads of the process; by default all cores.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +117,8 @@ def quantize(
     template: str | None = None,
     format: str | None = None,
     activations: str | None = None,
+    kv: str | None = None,
+    fraction: float | None = None,
     max_shard_bytes: int | str = "5GB",
     overwrite: bool = False,
     device: str = "auto",
@@ -129,8 +131,9 @@ def quantize(
     Args:
         source: anything that `convert` reads, in floating point.
         target: folder to write; `load` reads it, and so do all verbs.
-        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits; nf4: codes
-            of 4 bits with double quantization, the base of QLoRA.
+        method: w8a16 or w4a16: integers of 8 or 4 bits, activations in floating point; w8a8: both in 8 bits; w8a8s: the
+            same with weights most of which fit into 4, for the compression unit of an Atlas 300I DUO; nf4: codes of 4
+            bits with double quantization, the base of QLoRA.
         group_size: neighbouring inputs that share a scale: 32, 64, 128 or 256; by default 128 with w4a16, all inputs of
             an output with 8 bits.
         symmetric: whether zero is the integer 0; else every scale has an offset.
@@ -152,6 +155,10 @@ def quantize(
             w4a16, the last with nf4.
         activations: with w8a8: dynamic, by default, gives each token a scale of its own; static gives all of a layer
             one, from the range on the ``calibration`` texts.
+        kv: int8: measure scales for a KV cache in int8, too, one for each channel, on the ``calibration`` texts; `load`
+            with ``kv="int8"`` takes them.
+        fraction: with w8a8s, the share of an output's weights that keep 8 bits, from 0.01 to 0.1; by default 0.01. All
+            others fit into 4.
         max_shard_bytes: largest safetensors file, as a number or as in ``"5GB"``.
         overwrite: replace ``target``.
         device, device_id, threads: as of `load`; only calibration runs the model.
@@ -167,7 +174,7 @@ def quantize(
     from mindcoder.checkpoint.quantized.formats import FORMATS
     from mindcoder.quantization.algorithms.registry import NAMES
     from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES, CalibrationOptions
-    from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS, QuantizeRequest
+    from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, KV_INT8, METHODS, QuantizeRequest
     from mindcoder.quantization.run import quantize as run
 
     check_choice("method", method, tuple(METHODS))
@@ -177,6 +184,8 @@ def quantize(
         check_choice("format", format, tuple(FORMATS))
     if activations is not None:
         check_choice("activations", activations, ACTIVATIONS)
+    if kv is not None:
+        check_choice("kv", kv, (KV_INT8,))
     if group_size not in (None, *GROUP_SIZES):
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
     if threads is not None:
@@ -210,6 +219,8 @@ def quantize(
         act_order,
         smooth,
         activations,
+        kv,
+        fraction,
     )
     if texts is None:
         return run(request)
@@ -235,6 +246,8 @@ def export(
     max_length: int | None = None,
     blocks: int | None = None,
     dynamic: bool = False,
+    batch_buckets: Sequence[int] | None = None,
+    length_buckets: Sequence[int] | None = None,
     overwrite: bool = False,
     threads: int | None = None,
     progress: bool = True,
@@ -257,6 +270,8 @@ def export(
         blocks: KV cache blocks of 16 tokens; by default all that ``batch`` needs.
         dynamic: one graph that takes steps of any shape; by default one for prompts and one for decoding, of fixed
             shapes, as the original scripts export them, and one for `Model.logits`.
+        batch_buckets, length_buckets: with ``dynamic``, sequences of a decoding step, and tokens of a step of a prompt,
+            that the graph is compiled for; steps are padded to the next. By default doubling up to the largest.
         overwrite: replace ``target``.
         threads: CPU threads; by default all cores.
         progress: show a bar where standard error is a terminal.
@@ -294,5 +309,7 @@ def export(
                 dynamic,
                 overwrite,
                 progress,
+                None if batch_buckets is None else tuple(batch_buckets),
+                None if length_buckets is None else tuple(length_buckets),
             )
         )

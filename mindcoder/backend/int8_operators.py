@@ -14,8 +14,9 @@ from mindspore.ops import auto_generate as aclnn
 from mindcoder.backend.dequantize import Dequantize
 from mindcoder.backend.device import resolve_dtype
 from mindcoder.backend.native_operator import Output, absent, native_operator
-from mindcoder.backend.operator_source import on_cpu
+from mindcoder.backend.operator_source import is_portable, on_cpu
 from mindcoder.backend.operators import matrix_product
+from mindcoder.backend.portable_integers import IntegerProduct
 
 LARGEST = 127.0  # of the integers of a token whose scale is its own
 SMALLEST = 1e-30  # a magnitude by which a token of zeros can be divided
@@ -40,7 +41,10 @@ class DynamicQuantExt(nn.Cell):
 
 
 class QuantV2(nn.Cell):
-    """``construct(x [Q, in], scale [1], offset [1]) -> int8``: ``round(x * scale + offset)`` within -128 and 127."""
+    """``construct(x [Q, in], scale, offset) -> int8``: ``round(x * scale + offset)`` within -128 and 127.
+
+    Scale and offset are float32 ``[1]``, or ``[in]``.
+    """
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -135,7 +139,7 @@ class Int8Product(nn.Cell):
     offset, float32 ``[1]`` each, and ``-offset * weight.sum(1)``, int32 ``[out]``. The sums of integers are exact.
 
     CPU has the operators in every dtype. An Ascend multiplies so in float16 and bfloat16; in float32 the same integers
-    are multiplied as floats there.
+    are multiplied as floats there, as they are in a graph for export.
 
     Args:
         outputs, inputs: of the weight.
@@ -149,7 +153,10 @@ class Int8Product(nn.Cell):
         self.by_tensor: Any = None
         self.multiply: Any = None
         self.whole = AscendRound()
-        if on_cpu():
+        self.portable: IntegerProduct | None = None
+        if is_portable():
+            self.portable = IntegerProduct()
+        elif on_cpu():
             self.by_token, self.by_tensor = DynamicQuantExt(), QuantV2()
             self.multiply = QuantBatchMatmul(self.dtype)
         elif compute_dtype != "float32" and inputs <= MOST_INPUTS:
@@ -160,6 +167,8 @@ class Int8Product(nn.Cell):
         self.grad_input = matrix_product(compute_dtype=compute_dtype)
 
     def construct(self, x: Tensor, weight: Tensor, scale: Tensor, *rounding: Tensor) -> Tensor:
+        if self.portable is not None:
+            return self.portable(x, weight, scale, rounding)
         if self.multiply is None:
             return self.product(self.rounded(x, rounding), self.floats(ops.depend(weight, x), scale))
         if len(rounding) == 0:

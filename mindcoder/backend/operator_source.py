@@ -40,6 +40,11 @@ def operator(name: str, *arguments: Any, **options: Any) -> Any:
     return (own[name] if name in own else getattr(aclnn, name))(*arguments, **options)
 
 
+def is_portable() -> bool:
+    """Whether `operator` gives operators for an export just now."""
+    return PREFERRED.get() is not None
+
+
 @contextmanager
 def portable_operators() -> Iterator[None]:
     """Within, `operator` gives those that a MindIR file can name; on CPU, and without gradients."""

@@ -11,8 +11,9 @@ from mindspore.ops import auto_generate as aclnn
 
 from mindcoder.backend.dequantize import Dequantize, DequantizeLowered
 from mindcoder.backend.native_operator import Output, absent, integer, native_operator
-from mindcoder.backend.operator_source import on_cpu
+from mindcoder.backend.operator_source import is_portable, on_cpu
 from mindcoder.backend.operators import matrix_product
+from mindcoder.backend.portable_integers import WeightOnlyProduct
 
 GROUP = 32  # groups that the operators know are a multiple of it
 
@@ -71,7 +72,8 @@ class QuantizedProduct(nn.Cell):
 
     CPU multiplies by `WeightQuantBatchMatmul`. An Ascend multiplies int8 by aclnnWeightQuantBatchMatmulV2, whose x is
     float16 or bfloat16, and scales and offsets too. With float32 or 4 bits there, for its gradient, and in groups of
-    another size, the weight becomes floats first.
+    another size, the weight becomes floats first. In a graph for export int8 with a scale for each output is multiplied
+    by `WeightOnlyProduct`, everything else becomes floats first.
 
     Args:
         shape: outputs, inputs, and groups.
@@ -86,7 +88,10 @@ class QuantizedProduct(nn.Cell):
         self.group_size = 0 if groups == 1 else inputs // groups
         self.native: WeightQuantBatchMatmul | None = None
         self.operator = None
-        if self.group_size % GROUP == 0:
+        self.portable: WeightOnlyProduct | None = None
+        if is_portable():
+            self.portable = WeightOnlyProduct() if groups == 1 and bits == 8 else None
+        elif self.group_size % GROUP == 0:
             if on_cpu():
                 self.native = WeightQuantBatchMatmul(bits, self.group_size)
             elif bits == 8 and compute_dtype != "float32":
@@ -96,6 +101,8 @@ class QuantizedProduct(nn.Cell):
         self.grad_input = matrix_product(compute_dtype=compute_dtype)
 
     def construct(self, x: Tensor, weight: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:
+        if self.portable is not None:
+            return self.portable(x, weight, scale, offset)
         if self.native is not None:
             return self.native(x, weight, self.operator_layout(scale), self.added(offset))
         if self.operator is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mindcoder.checkpoint.adapter import Adapter, Prefix, Update, check_names, merge_plans
 from mindcoder.checkpoint.companions import find_companions
+from mindcoder.checkpoint.kv_scales import KvScales
 from mindcoder.checkpoint.mindcoder_weights import run_folder, tokenizer_folder, trained_text_format
 from mindcoder.checkpoint.peft_format import peft_base, read_peft
 from mindcoder.checkpoint.peft_prefix import is_peft_prefix, read_peft_prefix
@@ -319,6 +320,15 @@ class PrefixedWeights(AdaptedWeights):
     def quantization(self) -> str:
         """The base model's: a prefix changes no weight."""
         return self.base.quantization
+
+    @property
+    def has_kv_scales(self) -> bool:
+        """The base model's."""
+        return self.base.has_kv_scales
+
+    def kv_scales(self) -> dict[int, KvScales]:
+        """The base model's."""
+        return self.base.kv_scales()
 
     def find_plans(self, config: TransformerConfig) -> FoundPlans:
         """The base model's parameters."""

@@ -159,6 +159,8 @@ def _with_floats(request: ConvertRequest, weights: Weights, to: Format) -> Conve
         return request
     gguf_type = (request.gguf_type or (None if request.dtype else "f32")) if to == "gguf" else None
     dtype = None if gguf_type else request.dtype or "float32"
+    if stored.has_kv_scales:
+        log.info("%s: its scales of keys and values are left out", stored.path)
     if stored is weights:
         log.info("%s: %s, converted to %s", stored.path, stored.quantization, gguf_type or dtype)
     else:

@@ -35,6 +35,7 @@ class Report:
     cache_bytes: int
     train_bytes: int
     quantization: str = ""
+    has_kv_scales: bool = False
     left_out: str = ""
     not_told: tuple[str, ...] = ()
 
@@ -59,6 +60,7 @@ class Report:
             f"vocabulary      {vocabulary}",
             f"stored as       {', '.join(f'{dtype} {count} tensors' for dtype, count in self.dtypes.items())}",
             *([f"quantized       {self.quantization}; the rest as above"] if self.quantization else []),
+            *(["KV cache        has scales for --kv int8"] if self.has_kv_scales else []),
             f"files           {len(self.files)}: {files}" + (" …" if len(self.files) > 4 else ""),
             f"memory to run   {runs}; keys and values {self.cache_bytes / 1e6:.3g} MB per 1000 tokens in float16",
             f"memory to train {_gigabytes(self.train_bytes)} in float32 with AdamW; activations come on top",
@@ -119,6 +121,7 @@ def report(weights: Weights) -> Report:
         cache_bytes=1000 * 2 * 2 * config.num_layers * config.kv_size,
         train_bytes=BYTES_PER_PARAMETER * count,
         quantization=weights.quantization,
+        has_kv_scales=weights.has_kv_scales,
         left_out=weights.skipped_entries,
         not_told=tuple(sorted(weights.required_fields)),
     )

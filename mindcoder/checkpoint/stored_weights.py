@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from mindcoder.checkpoint.adapter import Prefix
 from mindcoder.checkpoint.huggingface_names import plans_from_ours
+from mindcoder.checkpoint.kv_scales import KvScales
 from mindcoder.checkpoint.mismatch import mismatch_error
 from mindcoder.checkpoint.plan import FoundPlans, TensorPlan
 from mindcoder.checkpoint.stored_tensor import StoredTensor
@@ -86,6 +87,19 @@ class Weights(ABC):
     def quantization(self) -> str:
         """How linear layers are kept, if not in floating point: ``W8A16``; else empty."""
         return ""
+
+    @property
+    def has_kv_scales(self) -> bool:
+        """Whether there are scales for a KV cache in int8, measured beforehand."""
+        return False
+
+    def kv_scales(self) -> dict[int, KvScales]:
+        """These scales by layer; empty if there are none.
+
+        Raises:
+            UserError: they are no such scales.
+        """
+        return {}
 
     @property
     def skipped_entries(self) -> str:

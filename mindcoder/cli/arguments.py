@@ -68,6 +68,13 @@ def _shown(text: str) -> str:
 SMALLEST = 2.0**-126  # smallest float32 with full precision
 LARGEST = 2**31 - 1  # limit of counts in MindSpore and the operating system
 positive = whole_number(1, LARGEST)
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Type of a flag: positive numbers with commas between them."""
+    return tuple(positive(item) for item in text.split(","))
+
+
 not_negative = whole_number(0, LARGEST)
 seed_number = whole_number(0, 2**32 - 1)  # limit of numpy's generators
 port_number = whole_number(1, 65535)

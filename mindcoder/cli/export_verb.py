@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mindcoder.api import export
-from mindcoder.cli.arguments import positive
+from mindcoder.cli.arguments import positive, whole_numbers
 from mindcoder.cli.logs import start_logging
 from mindcoder.data.prompt import TEMPLATE_NAMES
 
@@ -36,6 +36,13 @@ def add_export_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dynamic", action="store_true", help="one graph of any shape; default: one for prompts, one for decoding"
     )
+    for name, counted in (("batch", "sequences of a decoding step"), ("length", "tokens of a step of a prompt")):
+        parser.add_argument(
+            f"--{name}_buckets",
+            type=whole_numbers,
+            metavar="N[,N]",
+            help=f"with --dynamic, {counted} that the graph is compiled for; default: doubling up to the largest",
+        )
     parser.add_argument("--overwrite", action="store_true", help="replace DST")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--debug", action="store_true", help="show the stack trace of an error")
@@ -56,6 +63,8 @@ def export_verb(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         blocks=arguments.blocks,
         dynamic=arguments.dynamic,
+        batch_buckets=arguments.batch_buckets,
+        length_buckets=arguments.length_buckets,
         overwrite=arguments.overwrite,
         threads=arguments.threads,
     )

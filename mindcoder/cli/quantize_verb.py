@@ -13,7 +13,7 @@ from mindcoder.cli.weight_verbs import byte_size
 from mindcoder.data.prompt import TEMPLATE_NAMES
 from mindcoder.quantization.algorithms.registry import NAMES
 from mindcoder.quantization.calibration.texts import LENGTH, SAMPLES
-from mindcoder.quantization.run import ACTIVATIONS, GROUP_SIZES, METHODS
+from mindcoder.quantization.run import ACTIVATIONS, FRACTIONS, GROUP_SIZES, KV_INT8, METHODS
 from mindcoder.quantization.selection import split_patterns
 
 
@@ -25,7 +25,8 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=list(METHODS),
         required=True,
-        help="bits of weights (w) and activations (a); nf4: codes of 4 bits, for QLoRA",
+        help="bits of weights (w) and activations (a); w8a8s: sparse, for the compression unit of an Atlas 300I DUO; "
+        "nf4: codes of 4 bits, for QLoRA",
     )
     parser.add_argument(
         "--group_size",
@@ -51,6 +52,18 @@ def add_quantize_flags(parser: argparse.ArgumentParser) -> None:
         choices=ACTIVATIONS,
         help="with w8a8: dynamic, the default, gives each token a scale of its own; static gives all one, from the "
         "texts of --calibration",
+    )
+    parser.add_argument(
+        "--fraction",
+        type=number(*FRACTIONS),
+        metavar="F",
+        help=f"with w8a8s: share of the weights that keep 8 bits; the others fit into 4; default: {FRACTIONS[0]}",
+    )
+    parser.add_argument(
+        "--kv",
+        choices=(KV_INT8,),
+        help="measure scales for a KV cache in int8 on the texts of --calibration; --kv int8 of chat, serve and the "
+        "others takes them",
     )
     parser.add_argument(
         "--fallback",
@@ -123,6 +136,8 @@ def quantize_verb(arguments: argparse.Namespace) -> int:
         template=arguments.template,
         format=arguments.format,
         activations=arguments.activations,
+        kv=arguments.kv,
+        fraction=arguments.fraction,
         max_shard_bytes=arguments.max_shard_size,
         overwrite=arguments.overwrite,
         device=arguments.device_target,

@@ -13,8 +13,10 @@ from mindcoder.errors import UserError, single_line
 from mindcoder.generate.blocks import SCRATCH
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
 from mindcoder.generate.kv_pools import is_pool
+from mindcoder.generate.shape_buckets import ShapeBuckets, fitting, read_buckets
 
 log = logging.getLogger(__name__)
+DYNAMIC = "dynamic"  # name of the graph of any shape
 
 
 class ExportedDecoder:
@@ -23,6 +25,12 @@ class ExportedDecoder:
     Args:
         folder: that `mindcoder.export` has written.
         manifest: of the folder.
+
+    Attributes:
+        buckets: shapes that steps of a graph of any shape are padded to; None without.
+
+    Raises:
+        UserError: their files are damaged.
     """
 
     prefix_length = 0  # a model with a learned prefix is not exported
@@ -30,6 +38,8 @@ class ExportedDecoder:
     def __init__(self, folder: Path, manifest: ExportedManifest) -> None:
         self.folder, self.manifest, self.config = folder, manifest, manifest.config
         self.weights: dict[str, Parameter] = {}  # shared by all graphs; those of the first one loaded
+        graph = manifest.graphs.get(DYNAMIC)
+        self.buckets = None if graph is None else read_buckets(folder, manifest.inputs(graph))
 
     def fitting(self, batch: int, max_length: int, chunk: int) -> tuple[int, int]:
         """Sequences and tokens of a step, for an engine that asks for these sizes: graphs of fixed shapes have theirs.
@@ -125,6 +135,9 @@ class GraphSteps:
         taken = [inputs, Tensor(positions), Tensor(slots), Tensor(tables), logits_indices]
         if manifest.config.position == "rope":
             taken.append(angles)
+        if self.decoder.buckets is not None:
+            taken = _in_buckets(self.decoder.buckets, taken, *map(int, counts.asnumpy()[:2]))
+            return self._graph((0, 0, 0))(*taken)
         graph = self._graph((inputs.shape[0], tables.shape[0], logits_indices.shape[0]))
         return graph(*taken)
 
@@ -139,3 +152,19 @@ class GraphSteps:
         if name not in self._loaded:
             self._loaded[name] = self.decoder.load(graphs[name], self._state)
         return self._loaded[name]
+
+
+def _in_buckets(buckets: ShapeBuckets, taken: list[Tensor], tokens: int, logits: int) -> list[Tensor]:
+    """A step's inputs without the padding beyond the smallest bucket; as they are if there is none.
+
+    Args:
+        taken: ids, positions, slots, block tables, indices of the logits, and angles if there are any.
+        tokens, logits: how many of them are meant.
+    """
+    length, rows, most = taken[0].shape[0], taken[3].shape[0], taken[4].shape[0]
+    decodes = length == rows  # a token of each sequence, whose logits are wanted
+    size = fitting(buckets.batches if decodes else buckets.lengths, tokens)
+    if size is None or size > length or (not decodes and (rows > 1 or logits > 1)):
+        return taken
+    sizes = (size, size, size, size if decodes else rows, min(size, most) if decodes else 1, size)
+    return [Tensor(item.asnumpy()[:count]) for item, count in zip(taken, sizes)]

@@ -16,7 +16,7 @@ from mindcoder.locations import EXPORTED
 
 VERSION = 1
 SIZES = ("batch", "chunk", "max_length", "blocks", "block_size")
-KEYS = ("version", "made_by", *SIZES, "stop_ids", "state", "graphs", "files", "config")
+KEYS = ("version", "made_by", *SIZES, "stop_ids", "quantization", "state", "graphs", "files", "config")
 GRAPH_KEYS = ("file", "tokens", "rows", "logits", "inputs", "output")
 
 
@@ -60,6 +60,7 @@ class ExportedManifest:
         stop_ids: each ends an answer.
         graphs: by name: ``prefill``, ``decode`` and ``score``, or ``dynamic``.
         files: bytes of every file that the graphs need, by name.
+        quantization: how they keep the weights of linear layers, ``W8A16``; empty in floating point.
     """
 
     config: TransformerConfig
@@ -71,6 +72,7 @@ class ExportedManifest:
     stop_ids: tuple[int, ...]
     graphs: Mapping[str, Graph]
     files: Mapping[str, int]
+    quantization: str = ""
 
     @property
     def is_dynamic(self) -> bool:
@@ -115,6 +117,7 @@ class ExportedManifest:
             "made_by": dict(made_by),
             **{name: getattr(self, name) for name in SIZES},
             "stop_ids": list(self.stop_ids),
+            "quantization": self.quantization,
             "state": ["key_cache.N and value_cache.N of layer N: float32 [blocks * block_size, K*D], in the graph"],
             "graphs": graphs,
             "files": dict(self.files),
@@ -151,7 +154,12 @@ def read_exported_manifest(folder: Path) -> ExportedManifest:
     for name, nbytes in sizes.items():
         _check_size(folder / name, nbytes)
     counts = {name: _count(values, name, file) for name in SIZES}
-    return ExportedManifest(config, **counts, stop_ids=tuple(stop_ids), graphs=graphs, files=sizes)
+    quantization = values.get("quantization", "")  # older files have none
+    if not isinstance(quantization, str):
+        raise UserError(f"quantization: expected a text, found {json_kind(quantization)}", file)
+    return ExportedManifest(
+        config, **counts, stop_ids=tuple(stop_ids), graphs=graphs, files=sizes, quantization=quantization
+    )
 
 
 def _graph(described: Mapping[str, Any], name: str, file: Path) -> Graph:

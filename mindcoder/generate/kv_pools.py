@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple
+from mindspore import Parameter, ParameterTuple, Tensor
 from mindspore.common.initializer import initializer
 
 from mindcoder.models.decoder import Decoder
@@ -28,6 +28,20 @@ def key_value_pools(
 def token_scales(decoder: Decoder, blocks: int, block_size: int) -> tuple[ParameterTuple, ParameterTuple]:
     """Scales of keys and values in integers, of every layer: float32 ``[blocks * block_size, K]``, in any order."""
     return _pools(decoder, "scales", (blocks * block_size, decoder.local_config.num_kv_heads), ms.float32)
+
+
+def channel_scales(decoder: Decoder) -> tuple[ParameterTuple, ParameterTuple]:
+    """Static scales of keys and values, of every layer: float32 ``[2, K*D]``, the offsets after the scales."""
+
+    def rows(kind: str) -> ParameterTuple:
+        kept = []
+        for layer, scales in zip(decoder.stage.layers, decoder.kv_scales):
+            own = getattr(scales, kind)
+            values = Tensor(np.stack([own.scale, own.offset]))
+            kept.append(Parameter(values, name=f"{kind}_channels.{layer}", requires_grad=False))
+        return ParameterTuple(kept)
+
+    return rows(KINDS[0]), rows(KINDS[1])
 
 
 def rounded(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

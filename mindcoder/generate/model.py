@@ -25,6 +25,7 @@ from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.generate.engine import LARGEST_CHUNK, Engine
 from mindcoder.generate.exported_decoder import ExportedDecoder
 from mindcoder.generate.exported_manifest import read_exported_manifest
+from mindcoder.generate.kv_cache import choose_cache
 from mindcoder.generate.kv_kinds import FLOAT
 from mindcoder.generate.loaded_model import Model
 from mindcoder.generate.speculative import SpeculativeDecoder
@@ -106,7 +107,7 @@ def open_model(request: ModelRequest) -> Model:
     fitting = fitting_weights(weights, config)
     decoder = Decoder(config, empty=True)
     log.info("weights from %s", load_weights(decoder, fitting).describe())
-    decoder.kv_cache = request.kv
+    choose_cache(decoder, request.kv, weights)
     engine = Engine(
         decoder,
         request.batch,
@@ -208,7 +209,7 @@ def open_draft(model: Model, path: str, dtype: str, lookahead: int) -> Speculati
         raise UserError("is an exported model, which takes no draft model", model.decoder.folder)
     draft = Decoder(_config(weights, dtype), empty=True)
     log.info("draft from %s", load_weights(draft, fitting).describe())
-    draft.kv_cache = model.decoder.kv_cache
+    choose_cache(draft, model.decoder.kv_cache, weights)
     engine = model.engine
     speculative = SpeculativeDecoder(
         model.decoder, draft, engine.max_length, engine.stop_ids, engine.vocab_size, lookahead

@@ -11,10 +11,12 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindcoder.backend.device import prefer_huge_pages
 from mindcoder.backend.native import knows_groups, step_numbers, step_operator, step_weights
 from mindcoder.generate.adapters import LoadedAdapters
-from mindcoder.generate.kv_kinds import INT8
-from mindcoder.generate.kv_pools import key_value_pools, rounded, token_scales
+from mindcoder.generate.kv_kinds import FLOAT, INT8
+from mindcoder.generate.kv_pools import channel_scales, key_value_pools, rounded, token_scales
 from mindcoder.models.decoder import Decoder, DecoderLayer
 
+# `Decoder.kv_cache`, and whether channels have the scales; in the order of native/attention.h's CacheKind.
+CACHE_KINDS = ((FLOAT, False), (INT8, False), (INT8, True))
 KEYS_PER_VECTOR = 16  # of the C++ attention; blocks are a multiple of it
 
 # What `NativeDecoder.construct` gives the C++ step, besides the weights.
@@ -68,7 +70,7 @@ class NativeDecoder(nn.Cell):
             "hidden_size": config.hidden_size,
             "vocab_size": config.vocab_size,
             "quantized": quantized,
-            "int8_cache": decoder.kv_cache == INT8,
+            "int8_cache": CACHE_KINDS.index((decoder.kv_cache, decoder.kv_scales is not None)),
             "gelu": config.activation == "gelu_tanh",
         }
         factors = {
@@ -93,8 +95,11 @@ class NativeDecoder(nn.Cell):
             {**_layer_weights(layer, adapters is not None, quantized), "key_pool": keys, "value_pool": values}
             for layer, keys, values in zip(decoder.layers, self.keys, self.values)
         ]
+        self.kv_scales = decoder.kv_scales if self.has_scales else None
         if self.has_scales:
-            self.key_scales, self.value_scales = token_scales(decoder, blocks, block_size)
+            self.key_scales, self.value_scales = (
+                token_scales(decoder, blocks, block_size) if self.kv_scales is None else channel_scales(decoder)
+            )
             for named, keys, values in zip(layers, self.key_scales, self.value_scales):
                 named.update(keys=keys, values=values)
         adapter_mask = None if adapters is None else adapters.mask
@@ -139,8 +144,10 @@ class NativeDecoder(nn.Cell):
         """Write keys and values ``[block_size, K*D]`` into a block of a layer's cache, without computing anything."""
         heads, size, block_size = self.num_kv_heads, self.head_dim, self.block_size
         for kind, new, order in (("key", keys, (1, 2, 0)), ("value", values, (1, 0, 2))):
+            if self.kv_scales is not None:
+                new = getattr(self.kv_scales[layer], kind).rounded(new)
             new = new.reshape(block_size, heads, size)  # a block as native/attention.cpp has it
-            if self.has_scales:
+            if self.has_scales and self.kv_scales is None:
                 new, scale = rounded(new)
                 self._write_block(getattr(self, f"{kind}_scales")[layer], block, scale.T)
             self._write_block(getattr(self, f"{kind}s")[layer], block, new.transpose(order))

@@ -21,6 +21,7 @@ from mindcoder.families.from_section import config_from_section
 from mindcoder.files import parse_json, read_text, write_text
 from mindcoder.generate.engine import BLOCK_SIZE, Completion, Engine
 from mindcoder.generate.job import PredictRequest
+from mindcoder.generate.kv_cache import choose_cache
 from mindcoder.generate.model import answer_ends, generation_network, open_adapters
 from mindcoder.generate.replicas import collect_answers, forget_answers, share_answers
 from mindcoder.generate.sampler import SamplingOptions
@@ -156,7 +157,7 @@ def predict(config: RunConfig, request: PredictRequest, tokenizer: CodeTokenizer
     mine = range(comm.mesh.data_index, len(prompts), comm.mesh.data)
     decoder = build_part(comm, network, empty=True, trains=False)
     log.info("weights from %s", load_weights(decoder, weights).describe())
-    decoder.kv_cache = request.kv
+    choose_cache(decoder, request.kv, weights.weights)
     log.info("compiling the prefill and decode graphs with the first prompt")
     batch = max(min(request.batch, len(mine)), 1)
     several = model.eos_ids if len(model.eos_ids) > 1 else []  # a single one is the family's default or the tokenizer's

@@ -15,20 +15,35 @@ import numpy as np
 from mindspore import Tensor
 
 import mindcoder
+from mindcoder.backend.operator_source import portable_operators
 from mindcoder.checkpoint.companions import TOKENIZER_FILES, copy_companions
 from mindcoder.checkpoint.convert import huggingface_config
 from mindcoder.checkpoint.end_tokens import stop_ids
 from mindcoder.checkpoint.load import FittingWeights, load_weights
+from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES
+from mindcoder.checkpoint.stored_weights import Weights
 from mindcoder.checkpoint.target import prepare_target, put_in_place
-from mindcoder.compare.source import ModelSource, is_adapter, open_source
+from mindcoder.compare.source import CONFIGURATIONS, ModelSource, is_adapter, open_source
+from mindcoder.config.given import read_configuration
 from mindcoder.data.text_format import TextFormat, chosen_template, format_with, write_text_format
 from mindcoder.errors import UserError
+from mindcoder.families.parameter_names import ABSMAX, INPUT, OFFSET, SCALE, ParameterName
 from mindcoder.families.registry import family_of
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import honour_umask, require_space, staging_directory
 from mindcoder.generate.engine import BLOCK_SIZE, LARGEST_CHUNK, SHORTEST_TEXT, chunk_size
+from mindcoder.generate.exported_decoder import DYNAMIC
 from mindcoder.generate.exported_manifest import ExportedManifest, Graph
 from mindcoder.generate.model import DEFAULT_LENGTH, check_model_tokenizer, generation_network
+from mindcoder.generate.shape_buckets import (
+    SHORTEST,
+    ShapeBuckets,
+    check_buckets,
+    doubling,
+    write_buckets,
+    write_context,
+)
 from mindcoder.locations import path_of
 from mindcoder.mindir.mindir_file import VariablesFile, write_graph
 from mindcoder.mindir.step import ExportedStep, exported_step
@@ -60,6 +75,8 @@ class ExportRequest:
     dynamic: bool = False
     overwrite: bool = False
     show_progress: bool = True
+    batch_buckets: tuple[int, ...] | None = None
+    length_buckets: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,16 +120,16 @@ def export(request: ExportRequest) -> Export:
         )
     otherwise = family_of(config.model_type).default_template
     template = chosen_template(request.template, weights.text_format, otherwise, tokenizer)
-    if weights.quantization:
-        log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
-    fitting = FittingWeights(weights, weights.parameters(config))
-    manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None))
+    fitting, quantization = _fitting(weights, config)
+    manifest = _manifest(request, config, stop_ids(weights, tokenizer, request.tokenizer is None), quantization)
+    buckets = _buckets(request, manifest)
     read = [Path(request.source), weights.path, *fitting.files]
     target = prepare_target(request.target, False, request.overwrite, read)
-    nbytes = sum(plan.with_dtype(DTYPES[request.dtype]).nbytes for plan in fitting.plans.values())
+    nbytes = sum(_written_bytes(plan, DTYPES[request.dtype]) for plan in fitting.plans.values())
     require_space(target, nbytes + GRAPH_BYTES)
     cell = exported_step(config, manifest.blocks, manifest.block_size)
-    log.info("weights from %s", load_weights(cell.decoder, fitting).describe())
+    with portable_operators():
+        log.info("weights from %s", load_weights(cell.decoder, fitting).describe())
     with (
         tqdm(
             total=nbytes, desc="export", unit="B", unit_scale=True, disable=None if request.show_progress else True
@@ -120,6 +137,10 @@ def export(request: ExportRequest) -> Export:
         staging_directory(target) as staging,
     ):
         manifest = _write_graphs(cell, manifest, staging, bar.update)
+        if buckets is None:
+            write_context(staging)
+        else:
+            write_buckets(staging, buckets, manifest.inputs(manifest.graphs[DYNAMIC]))
         is_own = request.tokenizer is None and any(name in weights.companions for name in TOKENIZER_FILES)
         _write_companions(
             source, None if is_own else tokenizer, format_with(template, tokenizer), staging, request.dtype
@@ -150,7 +171,31 @@ def _source(request: ExportRequest) -> ModelSource:
     return source
 
 
-def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozenset[int]) -> ExportedManifest:
+def _fitting(weights: Weights, config: TransformerConfig) -> tuple[FittingWeights, str]:
+    """What the graphs keep of the weights, and how, if that is in integers.
+
+    Raises:
+        UserError: as `Weights.parameters`.
+    """
+    if not weights.quantization:
+        return FittingWeights(weights, weights.parameters(config)), ""
+    stored = weights.stored_parameters(config)
+    if any(ParameterName.parse(name).part == ABSMAX for name in stored):
+        log.warning("%s is quantized (%s); the graphs multiply in floating point", weights.path, weights.quantization)
+        return FittingWeights(weights, weights.parameters(config)), ""
+    log.info("%s is quantized (%s); the graphs keep the integers", weights.path, weights.quantization)
+    return FittingWeights(weights, stored), weights.quantization
+
+
+def _written_bytes(plan: TensorPlan, dtype: str) -> int:
+    """Of a parameter in the file: integers, scales and offsets stay what they are."""
+    kept = ParameterName.parse(plan.name).part in (SCALE, OFFSET, INPUT) or plan.dtype not in FLOAT_DTYPES
+    return plan.nbytes if kept else plan.with_dtype(dtype).nbytes
+
+
+def _manifest(
+    request: ExportRequest, config: TransformerConfig, stops: frozenset[int], quantization: str
+) -> ExportedManifest:
     """What is to be exported; its files are not there yet.
 
     Raises:
@@ -168,7 +213,7 @@ def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozense
         raise UserError(f"--blocks: {blocks} of {BLOCK_SIZE} tokens are less than one text of {length} tokens")
     chunk = chunk_size(LARGEST_CHUNK, length, request.batch)
     graphs = (
-        {"dynamic": Graph("dynamic_graph.mindir")}
+        {DYNAMIC: Graph("dynamic_graph.mindir")}
         if request.dynamic
         else {
             "prefill": Graph("prefill_graph.mindir", chunk, 1, request.batch),
@@ -177,7 +222,35 @@ def _manifest(request: ExportRequest, config: TransformerConfig, stops: frozense
         }
     )
     return ExportedManifest(
-        config, request.batch, chunk, length, blocks + 1, BLOCK_SIZE, tuple(sorted(stops)), graphs, {}
+        config, request.batch, chunk, length, blocks + 1, BLOCK_SIZE, tuple(sorted(stops)), graphs, {}, quantization
+    )
+
+
+def _buckets(request: ExportRequest, manifest: ExportedManifest) -> ShapeBuckets | None:
+    """The shapes that the graph of any shape is compiled for; None for graphs of fixed shapes.
+
+    By default 1, 2, 4 … sequences up to the batch, or the YAML file's ``batch_size`` if that is more, and 32, 64 …
+    tokens up to a step's, or the file's ``seq_length`` if that is less.
+
+    Raises:
+        UserError: buckets are asked for without such a graph, or are none.
+    """
+    if not request.dynamic:
+        for option, found in (("batch_buckets", request.batch_buckets), ("length_buckets", request.length_buckets)):
+            if found is not None:
+                raise UserError(f"--{option}: graphs of fixed shapes have none; expected --dynamic")
+        return None
+    batch, length = request.batch, manifest.chunk
+    if Path(request.source).suffix in CONFIGURATIONS:
+        settings = read_configuration(request.source).run.model.settings
+        batch, length = max(batch, settings.batch_size), min(length, settings.seq_length)
+    return ShapeBuckets(
+        doubling(1, batch)
+        if request.batch_buckets is None
+        else check_buckets("--batch_buckets", request.batch_buckets),
+        doubling(SHORTEST, length)
+        if request.length_buckets is None
+        else check_buckets("--length_buckets", request.length_buckets, manifest.max_length),
     )
 
 

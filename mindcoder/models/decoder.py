@@ -97,6 +97,8 @@ class Decoder(nn.Cell):
 
     Attributes:
         kv_cache: how generation keeps keys and values, see `mindcoder.generate.kv_kinds`.
+        kv_scales: with int8, `mindcoder.checkpoint.kv_scales.KvScales` of each layer on this stage; None if tokens have
+            scales of their own.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Decoder(nn.Cell):
         self.compute_dtype = compute_dtype
         self.vocab_size = config.vocab_size
         self.kv_cache = "float"
+        self.kv_scales: Any = None
         self.local_vocab_size = config.vocab_size
         if table_axis is not None:
             begin, end = tp.shard_range_of(config.token_rows)

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <type_traits>
 #include <vector>
 
 #include "integers.h"
@@ -34,10 +33,8 @@ std::vector<Tile> cut_into_tiles(const Step &step, const Heads &heads) {
   return tiles;
 }
 
-template <class Element>  // of the cache
+template <class Element, bool HAS_SCALES>  // of the cache; whether each token and head has a scale
 class Worker {
-  static constexpr bool HAS_SCALES = std::is_same_v<Element, int8_t>;
-
  public:
   Worker(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output)
       : step_(step), heads_(heads), query_(query), cache_(cache), attn_output_(attn_output) {}
@@ -160,6 +157,33 @@ class Worker {
   std::vector<float> scores_;
 };
 
+// Scale and offset of each channel, of keys or values.
+struct Channels {
+  const float *scale, *offset;
+  std::vector<float> inverse;
+
+  Channels(const float *scales, int64_t size) : scale(scales), offset(scales + size), inverse(static_cast<size_t>(size)) {
+    for (int64_t at = 0; at < size; at++) inverse[at] = 1.0f / scale[at];
+  }
+};
+
+void write_by_channel(const Step &step, const Heads &heads, const float *key, const float *value, const Cache &cache) {
+  const int64_t size = heads.size, block_size = step.block_size, channels = heads.kv * size;
+  const Channels of_keys(cache.key_scales, channels), of_values(cache.value_scales, channels);
+  std::vector<int8_t> keys(static_cast<size_t>(channels)), values(static_cast<size_t>(channels));
+  for (int64_t token = 0; token < step.count; token++, key += channels, value += channels) {
+    const int64_t block = step.slots[token] / block_size, place = step.slots[token] % block_size;
+    round_channels(key, channels, of_keys.inverse.data(), of_keys.offset, keys.data());
+    round_channels(value, channels, of_values.inverse.data(), of_values.offset, values.data());
+    for (int64_t head = 0; head < heads.kv; head++) {
+      const int64_t start = (block * heads.kv + head) * size * block_size;
+      int8_t *const to = static_cast<int8_t *>(cache.keys) + start;
+      for (int64_t at = 0; at < size; at++) to[at * block_size + place] = keys[head * size + at];
+      std::memcpy(static_cast<int8_t *>(cache.values) + start + place * size, values.data() + head * size, size);
+    }
+  }
+}
+
 void write_integers(const Step &step, const Heads &heads, const float *key, const float *value, const Cache &cache) {
   const int64_t size = heads.size, block_size = step.block_size;
   std::vector<int8_t> own(static_cast<size_t>(size));
@@ -176,20 +200,37 @@ void write_integers(const Step &step, const Heads &heads, const float *key, cons
   }
 }
 
-template <class Element>
+template <class Element, bool HAS_SCALES>
 void attend_to(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output) {
   const std::vector<Tile> tiles = cut_into_tiles(step, heads);
   std::atomic<size_t> next{0};
   run_on_all_threads([&](int) {
-    Worker<Element> worker(step, heads, query, cache, attn_output);
+    Worker<Element, HAS_SCALES> worker(step, heads, query, cache, attn_output);
     for (size_t tile = next++; tile < tiles.size(); tile = next++) worker.run(tiles[tile]);
   });
+}
+
+// Attention to integers whose scales are those of channels. The keys' scales go into the queries; their offsets would add
+// the same to all scores of a query, which softmax takes away. The values' follow from the mean of the integers.
+void attend_by_channel(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output) {
+  const int64_t group = heads.query / heads.kv, size = heads.size, channels = heads.kv * size;
+  std::vector<float> scaled(static_cast<size_t>(step.count * heads.query * size));
+  const auto each = [&](auto work) {
+    for (int64_t token = 0; token < step.count; token++)
+      for (int64_t head = 0; head < heads.query; head++)
+        for (int64_t at = 0; at < size; at++) work((token * heads.query + head) * size + at, head / group * size + at);
+  };
+  each([&](int64_t at, int64_t channel) { scaled[at] = query[at] * cache.key_scales[channel]; });
+  attend_to<int8_t, false>(step, heads, scaled.data(), cache, attn_output);
+  const float *const scales = cache.value_scales, *const offsets = scales + channels;
+  each([&](int64_t at, int64_t channel) { attn_output[at] = (attn_output[at] - offsets[channel]) * scales[channel]; });
 }
 
 }  // namespace
 
 void write_cache(const Step &step, const Heads &heads, const float *key, const float *value, const Cache &cache) {
-  if (cache.has_scales()) return write_integers(step, heads, key, value, cache);
+  if (cache.kind == CacheKind::by_token) return write_integers(step, heads, key, value, cache);
+  if (cache.kind == CacheKind::by_channel) return write_by_channel(step, heads, key, value, cache);
   float *const keys = static_cast<float *>(cache.keys), *const values = static_cast<float *>(cache.values);
   const int64_t size = heads.size, block_size = step.block_size;
   for (int64_t token = 0; token < step.count; token++) {
@@ -203,6 +244,9 @@ void write_cache(const Step &step, const Heads &heads, const float *key, const f
 }
 
 void attend(const Step &step, const Heads &heads, const float *query, const Cache &cache, float *attn_output) {
-  if (cache.has_scales()) attend_to<int8_t>(step, heads, query, cache, attn_output);
-  else attend_to<float>(step, heads, query, cache, attn_output);
+  switch (cache.kind) {
+    case CacheKind::floats: return attend_to<float, false>(step, heads, query, cache, attn_output);
+    case CacheKind::by_token: return attend_to<int8_t, true>(step, heads, query, cache, attn_output);
+    case CacheKind::by_channel: return attend_by_channel(step, heads, query, cache, attn_output);
+  }
 }

@@ -21,12 +21,16 @@ struct Step {
   const int32_t *table(int64_t token) const { return tables + rows[token] * blocks_per_row; }
 };
 
-// Integers have a scale for each token and head, [blocks, kv_heads, block_size]; floats none (null).
+// Numbers of a cache, as StepSizes::int8_cache says: floats; int8 with a scale for each token and head; int8 with a scale
+// and an offset for each channel, which are the same for all tokens.
+enum class CacheKind : int32_t { floats = 0, by_token = 1, by_channel = 2 };
+
+// Scales are [blocks, kv_heads, block_size] by token; by channel [2, kv_heads * size], the offsets after the scales, and
+// an integer stands for (q - offset) * scale. Floats have none (null).
 struct Cache {
   void *keys, *values;
+  CacheKind kind = CacheKind::floats;
   float *key_scales = nullptr, *value_scales = nullptr;
-
-  bool has_scales() const { return key_scales != nullptr; }
 };
 
 // Writes key[count, kv * size] and value[count, kv * size] into their slots.

@@ -228,7 +228,8 @@ inline Lanes nearest(Lanes x) {
 
 // A product that is rounded before anything is added to it: with one rounding for both, as compilers like to have it, a
 // number halfway between two integers would become another one than elsewhere.
-inline Lanes product_of(Lanes values, float factor) {
+template <class Factor>  // a number, or one for each lane
+inline Lanes product_of(Lanes values, Factor factor) {
   Lanes product = values * factor;
 #if defined(__AVX512F__)
   asm("" : "+v"(product));
@@ -246,6 +247,14 @@ inline void store_bytes(int8_t *to, Lanes whole, int64_t count) {
 }
 
 inline Lanes up_to(const float *from, int64_t count) { return count >= LANES ? load(from) : load_some(from, count); }
+
+// The nearest integers within -128 and 127, at most LANES of them.
+inline void store_nearest(int8_t *to, Lanes values, int64_t count) {
+  const Lanes lowest = all(-128.0f), highest = all(127.0f);
+  values = values > highest ? highest : values;
+  values = values < lowest ? lowest : values;
+  store_bytes(to, nearest(values), std::min(count, int64_t{LANES}));
+}
 
 }  // namespace
 
@@ -266,12 +275,14 @@ float round_row(const float *x, int64_t size, int8_t *q) {
 }
 
 void round_row_by(const float *x, int64_t size, float inverse, float offset, int8_t *q) {
-  const Lanes lowest = all(-128.0f), highest = all(127.0f);
+  for (int64_t at = 0; at < size; at += LANES)
+    store_nearest(q + at, product_of(up_to(x + at, size - at), inverse) + offset, size - at);
+}
+
+void round_channels(const float *x, int64_t size, const float *inverse, const float *offset, int8_t *q) {
   for (int64_t at = 0; at < size; at += LANES) {
-    Lanes values = product_of(up_to(x + at, size - at), inverse) + offset;
-    values = values > highest ? highest : values;
-    values = values < lowest ? lowest : values;
-    store_bytes(q + at, nearest(values), std::min(size - at, int64_t{LANES}));
+    const Lanes scaled = product_of(up_to(x + at, size - at), up_to(inverse + at, size - at));
+    store_nearest(q + at, scaled + up_to(offset + at, size - at), size - at);
   }
 }
 

@@ -16,6 +16,9 @@ float round_row(const float *x, int64_t size, int8_t *q);
 // q = round(x * inverse + offset), cut off at -128 and 127; `inverse` is 1 / scale.
 void round_row_by(const float *x, int64_t size, float inverse, float offset, int8_t *q);
 
+// The same with an inverse and an offset for each number of the row.
+void round_channels(const float *x, int64_t size, const float *inverse, const float *offset, int8_t *q);
+
 struct Int8Product {
   const int8_t *x;  // [rows, inputs]
   int64_t rows, outputs, inputs;

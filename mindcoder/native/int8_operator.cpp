@@ -48,12 +48,17 @@ void dynamic_quant(const Arguments &arguments) {
   each_row(arguments, Index::x, [&](int64_t row, const float *x) { scale[row] = round_row(x, size, y + row * size); });
 }
 
-// x [.., K], scale and offset float32 [1] -> int8 of its shape: round(x * scale + offset) between -128 and 127.
+// x [.., K], scale and offset float32 [1] or [K] -> int8 of its shape: round(x * scale + offset) between -128 and 127.
 void quant(const Arguments &arguments) {
   using Index = argument::QuantV2;
-  const float scale = *vector(arguments, Index::scale, 1), offset = *vector(arguments, Index::offset, 1);
   const int64_t size = arguments.size(Index::x, -1);
   int8_t *y = arguments.data<int8_t>(Index::y);
+  if (arguments.size(Index::scale) != 1) {
+    const float *scales = vector(arguments, Index::scale, size), *offsets = vector(arguments, Index::offset, size);
+    return each_row(arguments, Index::x,
+                    [&](int64_t row, const float *x) { round_channels(x, size, scales, offsets, y + row * size); });
+  }
+  const float scale = *vector(arguments, Index::scale, 1), offset = *vector(arguments, Index::offset, 1);
   each_row(arguments, Index::x, [&](int64_t row, const float *x) { round_row_by(x, size, scale, offset, y + row * size); });
 }
 

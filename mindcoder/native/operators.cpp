@@ -105,12 +105,13 @@ constexpr Projection GATE = PROJECTION(gate), UP = PROJECTION(up), DOWN = PROJEC
 // Index of the first layer's first input, and what each layer has.
 struct Layers {
   int first;
-  bool adapters, quantized, int8_cache;
+  bool adapters, quantized;
+  CacheKind cache;
 
   int adapter_weights() const { return LayerInputs::COUNT; }
   int quantized_weights() const { return adapter_weights() + (adapters ? AdapterWeights::COUNT : 0); }
   int cache_scales() const { return quantized_weights() + (quantized ? QuantizedWeights::COUNT : 0); }
-  int each() const { return cache_scales() + (int8_cache ? CacheScales::COUNT : 0); }
+  int each() const { return cache_scales() + (cache == CacheKind::floats ? 0 : CacheScales::COUNT); }
 
   // Whether there are whole layers between the step's weights and the output.
   bool fit(int parameters) const { return parameters > first && (parameters - 1 - first) % each() == 0; }
@@ -164,8 +165,8 @@ struct Layer {
   }
 
   Cache cache() const {
-    Cache own{arguments.data[first + LayerInputs::key_pool], arguments.data[first + LayerInputs::value_pool]};
-    if (!layers.int8_cache) return own;
+    Cache own{arguments.data[first + LayerInputs::key_pool], arguments.data[first + LayerInputs::value_pool], layers.cache};
+    if (layers.cache == CacheKind::floats) return own;
     const int scales = first + layers.cache_scales();
     own.key_scales = arguments.output(scales + CacheScales::keys);
     own.value_scales = arguments.output(scales + CacheScales::values);
@@ -235,8 +236,8 @@ extern "C" int MindCoderStep(int parameters, void **data, int *, int64_t **shape
   const bool has_adapters = parameters > SHARES && shapes[SHARES][0] > 1;
   const bool has_sizes = parameters > StepInputs::sizes;
   const bool is_quantized = has_sizes && arguments.ints(StepInputs::sizes)[StepSizes::quantized] != 0;
-  const bool int8_cache = has_sizes && arguments.ints(StepInputs::sizes)[StepSizes::int8_cache] != 0;
-  const Layers layers{step_weight(StepWeights::COUNT), has_adapters, is_quantized, int8_cache};
+  const auto cache = static_cast<CacheKind>(has_sizes ? arguments.ints(StepInputs::sizes)[StepSizes::int8_cache] : 0);
+  const Layers layers{step_weight(StepWeights::COUNT), has_adapters, is_quantized, cache};
   if (!layers.fit(parameters)) {
     std::fprintf(stderr, "mindcoder: operator MindCoderStep on CPU: found %d parameters, expected %d, %d a layer, and 1\n",
                  parameters, layers.first, layers.each());

@@ -15,6 +15,7 @@ import numpy as np
 
 from mindcoder.checkpoint.plan import TensorPlan
 from mindcoder.checkpoint.quantized.format import STATIC, Integers, LayerShape, QuantizedFormat, StaticInput
+from mindcoder.checkpoint.quantized.kv_tensors import cache_shapes
 from mindcoder.checkpoint.stored_tensor import convert_dtype
 from mindcoder.errors import UserError
 from mindcoder.families.registry import family_of
@@ -28,7 +29,14 @@ from mindcoder.quantization.algorithms.clipping import by_gram, clipped
 from mindcoder.quantization.algorithms.gptq import Gptq
 from mindcoder.quantization.algorithms.registry import ALGORITHMS, AWQ, GPTQ, Rounding
 from mindcoder.quantization.algorithms.smooth import smoothing_scales
-from mindcoder.quantization.calibration.blocks import BlockRunner, BlockStatistics, calibration_network, embedded
+from mindcoder.quantization.algorithms.sparse import sparse
+from mindcoder.quantization.calibration.blocks import (
+    BlockRunner,
+    BlockStatistics,
+    CacheRecord,
+    calibration_network,
+    embedded,
+)
 from mindcoder.quantization.calibration.statistics import InputStatistics
 from mindcoder.quantization.calibration.texts import TokenRow
 from mindcoder.quantization.decoder_layer import DecoderLayerWeights, read_single
@@ -52,6 +60,7 @@ class CalibratedMethod:
         act_order: see `Gptq`.
         smooth: strength of SmoothQuant; None without.
         threshold: largest relative error of a layer's output that is accepted; None for any.
+        kv_int8: whether scales of keys and values in int8 are measured, too.
     """
 
     integers: Integers
@@ -60,6 +69,7 @@ class CalibratedMethod:
     act_order: bool = False
     smooth: float | None = None
     threshold: float | None = None
+    kv_int8: bool = False
 
 
 @dataclass
@@ -70,11 +80,13 @@ class Calibrated:
         tensors: what is written instead of a tensor, by its name in Hugging Face's files.
         layers: reports of those in integers, by module.
         kept: reports of those that stay in floating point because of their errors, by module.
+        cache: scales of keys and values.
     """
 
     tensors: dict[str, list[TensorPlan]] = field(default_factory=dict)
     layers: dict[str, LayerReport] = field(default_factory=dict)
     kept: dict[str, LayerReport] = field(default_factory=dict)
+    cache: list[TensorPlan] = field(default_factory=list)
 
     def selection(self, chosen: Selection, names: Sequence[str]) -> Selection:
         """``chosen`` without the layers that stay in floating point.
@@ -142,7 +154,7 @@ def calibrate(
     hidden_states = embedded(network, rows, lambda name: read_single(plans[name]))
     runner = BlockRunner(network, rows)
     shapes = {shape.module: shape for _, shape in selection.quantized}
-    found = Calibrated()
+    found, caches = Calibrated(), list(cache_shapes(config, shapes))
     for number in tqdm(
         range(config.num_layers), desc="calibrate", unit=" layers", disable=None if show_progress else True
     ):
@@ -155,9 +167,13 @@ def calibrate(
             _check_folds(runner, layer, hidden_states[0], number)
         _quantize(layer, inputs, shapes, method, found, spool)
         _keep_floats(layer, plans, found, spool)
-        if number + 1 < config.num_layers:
+        if number + 1 < config.num_layers or method.kv_int8:
             runner.load(layer.parameters)
-            hidden_states = runner.run(hidden_states)
+            cache = CacheRecord(config.kv_size) if method.kv_int8 else None
+            hidden_states = runner.run(hidden_states, cache)
+            if cache is not None:
+                for form, values in method.form.cache_scales(caches[number], cache.key, cache.value):
+                    found.cache.append(spool.put(form.name, form.dtype, values))
     return found
 
 
@@ -268,10 +284,10 @@ def _quantized(
     static = None
     if integers.activations == STATIC:
         static = static_input(inputs, numbers, bias, method.form.has_input_offset)
-    error = output_error(weight, values, inputs.sample, integers, static)
-    return QuantizedModule(
-        shape, numbers, scale, offset, values, measured.report(shape.module, integers, error), static
-    )
+    report = measured.report(
+        shape.module, integers, output_error(weight, values, inputs.sample, integers, static)
+    ).counted(numbers if integers.large else None)
+    return QuantizedModule(shape, numbers, scale, offset, values, report, static)
 
 
 def _numbers(
@@ -289,7 +305,9 @@ def _numbers(
         except ValueError as error:
             raise UserError(f"{shape.module}: {error}; more or other calibration texts would help") from None
     groups = weight.reshape(len(weight), integers.groups(shape.inputs), -1)
-    if method.algorithm == AWQ:
+    if integers.large:
+        scale, offset = sparse(groups, integers)
+    elif method.algorithm == AWQ:
         scale, offset = clipped(groups, integers, by_gram(inputs.gram, groups.shape[2]))
     else:
         scale, offset = ALGORITHMS[method.algorithm](groups, integers)

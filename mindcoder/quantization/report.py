@@ -10,6 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mindcoder.quantization.algorithms.sparse import SMALL
+
 REPORT_FILE = "quantization_report.json"
 FLOAT = "float"
 
@@ -26,6 +30,7 @@ class LayerReport:
         low, high: range of the weight.
         reason: why it stays in floating point.
         output_error: norm of the change of its outputs on the calibration texts divided by theirs; None without texts.
+        zeros, small: shares of its integers that are zero, and that fit into 4 bits; None if these are not counted.
     """
 
     module: str
@@ -36,6 +41,15 @@ class LayerReport:
     high: float = 0.0
     reason: str = ""
     output_error: float | None = None
+    zeros: float | None = None
+    small: float | None = None
+
+    def counted(self, numbers: np.ndarray | None) -> LayerReport:
+        """The same with the shares of integers, int8 ``[out, in]``; as it is for None."""
+        if numbers is None:
+            return self
+        small = float((np.abs(numbers.astype(np.int16)) <= SMALL).mean())
+        return replace(self, zeros=float((numbers == 0).mean()), small=small)
 
     def kept(self, reason: str) -> LayerReport:
         """The same layer in floating point, with what it would have had in integers."""
@@ -52,6 +66,7 @@ class QuantizationReport:
         layers: those in integers, in the model's order.
         kept: modules in floating point, with the reason.
         bytes_before, bytes_after: of all tensors.
+        kv: ``int8`` if there are scales of keys and values; else empty.
     """
 
     method: str
@@ -62,6 +77,7 @@ class QuantizationReport:
     kept: Sequence[LayerReport]
     bytes_before: int
     bytes_after: int
+    kv: str = ""
 
     @property
     def worst(self) -> LayerReport:
@@ -83,17 +99,29 @@ class QuantizationReport:
                 f"{layer.low:.4g} to {layer.high:.4g}"
             )
         rows += [f"{layer.module:{width}}  {FLOAT:>5}  {layer.reason}" for layer in _by_layer(self.kept)]
-        return [*rows, self.summary()]
+        is_sparse = any(layer.zeros is not None for layer in self.layers)
+        return [*rows, self.summary(), *([self.sparsity()] if is_sparse else [])]
+
+    def sparsity(self) -> str:
+        """One line about sparse integers, and what they are good for."""
+        zeros, small = (
+            sum(getattr(layer, name) or 0.0 for layer in self.layers) / len(self.layers) for name in ("zeros", "small")
+        )
+        return (
+            f"{zeros:.1%} of the integers are zero, {small:.1%} fit into 4 bits; they take 8 bits each and are not "
+            "compressible except by the compression unit of an Atlas 300I DUO"
+        )
 
     def summary(self) -> str:
         """One line about the whole."""
         mean = sum(layer.error for layer in self.layers) / len(self.layers)
         outputs = [layer.output_error for layer in self.layers if layer.output_error is not None]
         output = f", output error {sum(outputs) / len(outputs):.2%} on average" if outputs else ""
+        cache = f"; keys and values in {self.kv}" if self.kv else ""
         return (
             f"{self.method}, {self.algorithm}, {'symmetric' if self.symmetric else 'asymmetric'}: "
             f"{len(self.layers)} linear layers, weight error {mean:.2%} on average, {self.worst.error:.2%} at most "
-            f"({self.worst.module}){output}; {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
+            f"({self.worst.module}){output}{cache}; {self.bytes_before / 1e6:.1f} MB -> {self.bytes_after / 1e6:.1f} MB"
         )
 
     def as_dict(self) -> dict[str, Any]:

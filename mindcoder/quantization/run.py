@@ -42,11 +42,14 @@ METHODS: Mapping[str, tuple[int, int, str]] = {
     "w4a16": (4, 128, "compressed-tensors"),
     "nf4": (4, BLOCK, "bitsandbytes"),
     "w8a8": (8, 0, "msmodelslim"),
+    "w8a8s": (8, 0, "msmodelslim"),
 }
 FILE_SUFFIXES = (".gguf", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 NF4 = "nf4"
 GROUP_SIZES = (32, 64, 128, 256)
 W8A8, ACTIVATIONS = "w8a8", (DYNAMIC, STATIC)
+W8A8S, FRACTIONS = "w8a8s", (0.01, 0.1)
+KV_INT8 = "int8"
 SPOOL = "calibrated"  # folder within the staging directory
 
 
@@ -71,6 +74,9 @@ class QuantizeRequest:
         act_order: GPTQ rounds the columns with the largest inputs first.
         smooth: strength of SmoothQuant; None without.
         activations: with w8a8, one of `ACTIVATIONS`, see `Integers`; by default the first.
+        kv: ``int8``: measure scales of keys and values, too; None without.
+        fraction: with w8a8s, the share of an output's weights that keep 8 bits, within `FRACTIONS`; by default the
+            smallest.
     """
 
     source: str
@@ -88,6 +94,8 @@ class QuantizeRequest:
     act_order: bool = False
     smooth: float | None = None
     activations: str | None = None
+    kv: str | None = None
+    fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +116,14 @@ class _Work:
         selection: the layers in integers, and those that are not.
         layers: of the streaming way, which know their errors when they are written.
         reports: of the others, by module.
+        cache: names of those tensors that are scales of keys and values.
     """
 
     tensors: list[WritableTensor]
     selection: Selection
     layers: list[QuantizedLayer] = field(default_factory=list)
     reports: Mapping[str, LayerReport] = field(default_factory=dict)
+    cache: list[str] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
@@ -186,6 +196,8 @@ def quantize(request: QuantizeRequest) -> Quantization:
         floats = [plan.name for plan in plans if plan.name not in chosen]
         values = huggingface_config(config, weights.huggingface_config, plans[0].dtype)
         values = form.describe(staging, values, integers, work.shapes, floats, work.selection.ignored)
+        if work.cache:
+            values = form.describe_cache(staging, values, work.cache)
         write_json(staging / "config.json", values)
         write_beside_huggingface(weights, config, staging)
         report = QuantizationReport(
@@ -197,6 +209,7 @@ def quantize(request: QuantizeRequest) -> Quantization:
             kept=work.kept_reports(),
             bytes_before=sum(plan.nbytes for plan in plans),
             bytes_after=work.nbytes,
+            kv=request.kv or "",
         )
         report.write(staging)
         put_in_place(staging, target)
@@ -210,6 +223,7 @@ def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf
         UserError: something else is asked for.
     """
     for option, found, expected in (
+        ("--kv", request.kv, None),
         ("--group_size", size, BLOCK),
         ("--format", form.name, METHODS[NF4][2]),
         ("--algorithm", request.algorithm, "minmax"),
@@ -230,7 +244,9 @@ def _integers(request: QuantizeRequest) -> Integers:
     """
     bits, group_size, _ = METHODS[request.method]
     size = group_size if request.group_size is None else request.group_size
-    if request.method != W8A8:
+    if request.fraction is not None and request.method != W8A8S:
+        raise UserError(f"--fraction: found --method {request.method}, expected {W8A8S}")
+    if request.method not in (W8A8, W8A8S):
         if request.activations is not None:
             raise UserError(f"--activations: found --method {request.method}, expected {W8A8}")
         if request.method == NF4:
@@ -238,8 +254,30 @@ def _integers(request: QuantizeRequest) -> Integers:
         return Integers(bits, request.symmetric, size)
     if size or not request.symmetric:
         found = f"--group_size {size}" if size else "--asymmetric"
-        raise UserError(f"--method {W8A8}: found {found}, expected symmetric weights with a scale for each output")
-    return Integers(bits, True, 0, request.activations or DYNAMIC)
+        raise UserError(
+            f"--method {request.method}: found {found}, expected symmetric weights with a scale for each output"
+        )
+    if request.method == W8A8:
+        return Integers(bits, True, 0, request.activations or DYNAMIC)
+    return _sparse_integers(request, bits)
+
+
+def _sparse_integers(request: QuantizeRequest, bits: int) -> Integers:
+    """What linear layers become with ``--method w8a8s``.
+
+    Raises:
+        UserError: something else is asked for.
+    """
+    fraction = FRACTIONS[0] if request.fraction is None else request.fraction
+    if not FRACTIONS[0] <= fraction <= FRACTIONS[1]:
+        raise UserError(f"--fraction: expected a number from {FRACTIONS[0]} to {FRACTIONS[1]}, found {fraction:g}")
+    for option, found, expected in (
+        ("--activations", request.activations or STATIC, STATIC),
+        ("--algorithm", request.algorithm, "minmax"),
+    ):
+        if found != expected:
+            raise UserError(f"{option}: found {found}, expected {expected} with --method {W8A8S}")
+    return Integers(bits, True, 0, STATIC, fraction)
 
 
 def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
@@ -253,6 +291,8 @@ def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
         "--smooth": request.smooth is not None,
         "--fallback auto": threshold is not None,
         f"--activations {STATIC}": request.activations == STATIC,
+        f"--method {W8A8S}": request.method == W8A8S,
+        f"--kv {request.kv}": request.kv is not None,
     }
     for option, is_asked in needing.items():
         if is_asked and request.calibration is None:
@@ -299,11 +339,20 @@ def _calibrated(
     """The quantized layers of a model that is calibrated, on disk."""
     from mindcoder.quantization.calibrated import CalibratedMethod, calibrate  # MindSpore: not without texts
 
-    method = CalibratedMethod(integers, form, request.algorithm, request.act_order, request.smooth, threshold)
+    method = CalibratedMethod(
+        integers,
+        form,
+        request.algorithm,
+        request.act_order,
+        request.smooth,
+        threshold,
+        kv_int8=request.kv == KV_INT8,
+    )
     found = calibrate(weights.config, weights.parameters(), selection, method, rows, spool, request.show_progress)
     tensors = [tensor for plan in plans for tensor in found.tensors.get(plan.name, [plan])]
     left = found.selection(selection, [plan.name for plan in plans])
-    return _Work([*tensors], left, reports={**found.layers, **found.kept})
+    cache = [plan.name for plan in found.cache]
+    return _Work([*tensors, *found.cache], left, reports={**found.layers, **found.kept}, cache=cache)
 
 
 def _streamed(

@@ -152,7 +152,10 @@ GROUP = "config_groups.group_0"
 REFUSED = [
     ("quant_method", "awq2", "quantization_config.quant_method 'awq2' is not implemented; expected compressed-tensors"),
     ("format", "float-quantized", "quantization_config.format 'float-quantized' is not implemented; expected pack-q"),
-    ("kv_cache_scheme", {"num_bits": 8}, "quantization_config.kv_cache_scheme {'num_bits': 8} is not implemented"),
+    ("kv_cache_scheme", {"num_bits": 8}, "self_attn.k_scale is missing; keys and values in int8 have scales in every"),
+    ("kv_cache_scheme", {"type": "float"}, "kv_cache_scheme.type 'float' is not implemented; expected int"),
+    ("kv_cache_scheme", {"dynamic": True}, "kv_cache_scheme.dynamic True is not implemented; expected False"),
+    ("kv_cache_scheme", {"strategy": "group"}, "kv_cache_scheme.strategy 'group' is not implemented; expected tensor"),
     ("sparsity_config", {"format": "x"}, "quantization_config.sparsity_config {'format': 'x'} is not implemented"),
     ("ignroe", [], "quantization_config.ignroe: unknown key; the nearest is ignore"),
     (

@@ -116,6 +116,30 @@ def test_gptq_is_read_by_its_formula(version, bits, symmetric, source, tmp_path,
     assert weights.stored_parameters(weights.config)["layers.0.mlp.up.weight"].dtype == ("U8" if bits == 4 else "I8")
 
 
+def test_gptq_with_other_bits_in_some_modules(source, tmp_path, rng):
+    """GPTQModel's ``dynamic``: the first expression that matches from a name's beginning decides."""
+    folder, expected = gptq(source, tmp_path / "q", rng, 4, True, "gptq")
+    numbers, zeros, scales, expected["mlp.down_proj"] = integers(rng, shapes(source)["mlp.down_proj"], 8, True)
+    tensors, down = load_file(folder / "model.safetensors"), "model.layers.0.mlp.down_proj"
+    tensors |= {
+        f"{down}.qweight": words_along_rows(numbers, 8),
+        f"{down}.qzeros": np.ascontiguousarray(words_along_rows((zeros - 1).T, 8).T),
+        f"{down}.scales": scales,
+    }
+    save_file(tensors, folder / "model.safetensors")
+    set_key(folder, "modules_in_block_to_quantize", [["self_attn.k_proj"], ["mlp.up_proj", "mlp.down_proj"]])
+    set_key(
+        folder,
+        "dynamic",
+        {"-:.*o_proj": {}, "down": {"bits": 4}, r"+:.*\.0\.mlp\.down": {"bits": 8, "group_size": 32}, ".*": {}},
+    )
+    weights = open_weights(folder)
+    assert weights.quantization == f"W4A16 in groups of {GROUP}, W8A16 in groups of {GROUP}"
+    found = read_parameters(folder, weights.config)
+    for module, ours in MODULES.items():
+        np.testing.assert_array_equal(found[f"layers.0.{ours}.weight"], expected[module])
+
+
 def test_groups_by_activations_become_floats(source, tmp_path, rng):
     folder, expected = gptq(source, tmp_path / "q", rng, 4, False, "gptq", ordered=True)
     weights = open_weights(folder)
@@ -124,6 +148,29 @@ def test_groups_by_activations_become_floats(source, tmp_path, rng):
     for module, ours in MODULES.items():
         np.testing.assert_array_equal(found[f"layers.0.{ours}.weight"], expected[module])
         assert stored[f"layers.0.{ours}.weight"].dtype == "F32"
+
+
+def set_key(folder: Path, key: str, value: object) -> None:
+    """Of ``quantization_config``."""
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"][key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def check_not_converted(folder: Path) -> None:
+    """``modules_to_not_convert`` names what is in floating point, by a part of its name, and nothing else."""
+    key = "modules_to_not_convert"
+    for value in (["lm_head"], ["self_attn.q_proj", "mlp.gate"], None):
+        set_key(folder, key, value)
+        open_weights(folder)
+    for value, message in (
+        (["lm_head", "down_"], "modules_to_not_convert has 'down_', but model.layers.0.mlp.down_proj is quantized"),
+        ("lm_head", "modules_to_not_convert: found 'lm_head', expected a list of names"),
+    ):
+        set_key(folder, key, value)
+        with pytest.raises(UserError, match=message):
+            open_weights(folder)
+    set_key(folder, key, None)
 
 
 def test_awq_is_read_by_its_formula_and_as_the_package_converts_it(source, tmp_path, rng):
@@ -137,6 +184,7 @@ def test_awq_is_read_by_its_formula_and_as_the_package_converts_it(source, tmp_p
     }  # fmt: skip
     folder = write(source, tmp_path / "q", description, made)
     weights = open_weights(folder)
+    check_not_converted(folder)
     found, stored = read_parameters(folder, weights.config), weights.stored_parameters(weights.config)
     for module, ours in MODULES.items():
         np.testing.assert_array_equal(found[f"layers.0.{ours}.weight"], expected[module])
@@ -153,6 +201,21 @@ REFUSED = [
     ({"checkpoint_format": "marlin"}, {}, "checkpoint_format 'marlin' is not implemented; expected gptq or gptq_v2"),
     ({"lm_head": True}, {}, "lm_head True is not implemented"),
     ({"bits_": 4}, {}, "quantization_config.bits_: unknown key; the nearest is bits"),
+    (
+        {"modules_in_block_to_quantize": [["self_attn.k_proj"], ["mlp.up_proj"]]},
+        {},
+        "modules_in_block_to_quantize does not have model.layers.0.mlp.down_proj, which is quantized",
+    ),
+    (
+        {"modules_in_block_to_quantize": "mlp"},
+        {},
+        "modules_in_block_to_quantize: found 'mlp', expected a list of lists",
+    ),
+    ({"dynamic": {"-:.*down": {}}}, {}, "dynamic has '-:.*down', but model.layers.0.mlp.down_proj is quantized"),
+    ({"dynamic": {"+:.*down": {"bits": 3}}}, {}, "dynamic.+:.*down.bits 3 is not implemented; expected 4 or 8"),
+    ({"dynamic": {"+:.*down": {"bit": 4}}}, {}, "dynamic.+:.*down.bit: unknown key; the nearest is bits"),
+    ({"dynamic": {"+:(": {}}}, {}, "dynamic: '+:(' is not a regular expression"),
+    ({"dynamic": []}, {}, "dynamic: found [], expected an object"),
     ({}, {"g_idx": np.arange(64).astype(np.int32) % 3}, "g_idx: expected groups from 0 to 1"),
     ({}, {"qzeros": np.zeros((2, 5), np.int32)}, "qzeros is I32 [2, 5], expected I32 [2, 16]"),
     ({}, {"scales": np.zeros((2, 5), np.float16)}, "scales is [2, 5], expected [groups, 128]"),

@@ -103,7 +103,12 @@ REFUSED = [
         {},
         f"{QUERY}.weight is W8A8_DYNAMIC in groups of 32, expected a scale of an output",
     ),
-    ({"kv_cache_type": "C8"}, {}, "kv_cache_type 'C8': a quantized cache is not implemented"),
+    ({"kv_cache_type": "KV4"}, {}, "kv_cache_type 'KV4' is not implemented; expected C8"),
+    (
+        {"kv_cache_type": "C8"},
+        {},
+        "self_attn.k_proj.kv_cache_scale is missing; keys and values in int8 have scales in every layer",
+    ),
     ({f"{QUERY}.weigt": "FLOAT"}, {}, f"unknown key '{QUERY}.weigt': neither a tensor"),
     ({f"{QUERY}.weight": None}, {}, f"{QUERY}.weight has no type (1 such tensors)"),
     ({"group_size": 64}, {}, "group_size is 64, model.layers.0"),

@@ -97,7 +97,7 @@ def run(command: str, folder: Path) -> None:
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("section", range(1, 6))
+@pytest.mark.parametrize("section", range(1, 7))
 def test_the_commands_run(section, workspace):
     commands = [command for row in rows(PAGES[0]) if row.section == section for command in row.here]
     assert commands

@@ -15,13 +15,17 @@ import peft
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SAMPLES
 from families import long_but, random_model, reference_tokens
+from quantized import WIDE
 from transformers import AutoModelForCausalLM
 
 import mindcoder
+from mindcoder.checkpoint.weights import open_weights
 from mindcoder.cli.main import main
 from mindcoder.errors import UserError
+from mindcoder.generate.exported_manifest import read_exported_manifest
+from mindcoder.generate.shape_buckets import ShapeBuckets, read_buckets
 
 IDS = 701  # of the tokenizer
 NEW = 24
@@ -127,13 +131,47 @@ def test_float16_weights_and_a_merged_adapter(source, tmp_path, rng):
     assert np.abs(found - mindcoder.load(source, max_length=64).logits(ids)).max() > 0.05
 
 
-def test_quantized_weights_become_floating_point_again(source, tmp_path, rng, caplog):
-    mindcoder.quantize(source, tmp_path / "int8", method="w8a16", progress=False)
-    mindcoder.export(tmp_path / "int8", tmp_path / "out", max_length=64, dynamic=True, progress=False)
-    assert "is quantized (W8A16); the graphs multiply in floating point" in caplog.text
+def test_codes_of_nf4_become_floating_point_again(folder_of, tmp_path, rng, caplog):
+    source = folder_of("llama", **WIDE["llama"])
+    mindcoder.quantize(source, tmp_path / "nf4", method="nf4", progress=False)
+    mindcoder.export(tmp_path / "nf4", tmp_path / "out", max_length=64, dynamic=True, progress=False)
+    assert "is quantized (NF4); the graphs multiply in floating point" in caplog.text
     ids = ragged(rng, (20,))[0]
-    found, wanted = (mindcoder.load(tmp_path / name, max_length=64).logits(ids) for name in ("out", "int8"))
+    found, wanted = (mindcoder.load(tmp_path / name, max_length=64).logits(ids) for name in ("out", "nf4"))
     np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+INTEGERS = [
+    pytest.param("llama", {"method": "w8a16"}, False, 1e-3, id="w8a16"),
+    pytest.param("gpt_bigcode", {"method": "w8a16", "symmetric": False}, True, 1e-3, id="w8a16 offsets, dynamic"),
+    pytest.param("llama", {"method": "w8a16", "group_size": 32}, True, 1e-3, id="w8a16 groups, dynamic"),
+    pytest.param("llama", {"method": "w4a16", "group_size": 32}, False, 1e-3, id="w4a16"),
+    # A sum of squares that differs in its last bit may turn a rounding: the next layers see one step more or less.
+    pytest.param("gpt_bigcode", {"method": "w8a8"}, True, 0.02, id="w8a8, dynamic shapes"),
+    pytest.param("llama", {"method": "w8a8", "activations": "static"}, False, 0.02, id="w8a8 static"),
+]
+
+
+@pytest.mark.parametrize("family, options, dynamic, bound", long_but(INTEGERS, 0, 5))
+def test_graphs_of_integers_say_what_the_engine_says(family, options, dynamic, bound, folder_of, tmp_path, rng, caplog):
+    """Their weights are written in the bytes that the quantized folder has them in."""
+    caplog.set_level("INFO")
+    source = folder_of(family, **WIDE[family])
+    if options.get("activations") == "static":
+        options = {**options, "calibration": SAMPLES, "samples": 4, "length": 32}
+    mindcoder.quantize(source, tmp_path / "q", progress=False, **options)
+    done = mindcoder.export(tmp_path / "q", tmp_path / "out", batch=3, max_length=310, dynamic=dynamic, progress=False)
+    kind = json.loads((tmp_path / "out" / "mindir.json").read_text())["quantization"]
+    assert kind and f"is quantized ({kind}); the graphs keep the integers" in caplog.text
+    floats = mindcoder.export(source, tmp_path / "float", max_length=310, dynamic=True, progress=False)
+    saved = 3.2 if options["method"] == "w4a16" else 2.7  # bytes of a weight
+    linears = sum(np.prod(shape) for shape in open_weights(source).config.linear_shapes().values()) * 2
+    assert floats.nbytes - done.nbytes > saved * linears
+    prompts = ragged(rng)
+    found, engine = (mindcoder.load(where, max_length=310, batch=3) for where in (tmp_path / "out", tmp_path / "q"))
+    assert answers(found, prompts) == answers(engine, prompts)
+    ids, largest = prompts[3], np.abs(engine.logits(prompts[3])).max()
+    np.testing.assert_allclose(found.logits(ids), engine.logits(ids), atol=bound * largest)
 
 
 def test_it_is_a_model_like_others(exported, source, capsys, caplog):
@@ -369,7 +407,7 @@ def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder
     mindcoder.convert(folder, tmp_path / "old" / "wizardcoder.ckpt", progress=False)
     assert [file.name for file in (tmp_path / "old").iterdir()] == ["wizardcoder.ckpt"]
     sizes = {"vocab_size": IDS, "pad_token_id": 700, "hidden_size": 48, "num_layers": 2, "num_heads": 4}
-    lengths = {"intermediate_size": 112, "n_position": 320, "seq_length": 128}
+    lengths = {"intermediate_size": 112, "n_position": 320, "seq_length": 64, "batch_size": 6}
     given = {"use_past": True, "checkpoint_name_or_path": str(tmp_path / "old" / "wizardcoder.ckpt")}
     keys = {
         "base": str(REPOSITORY / "configs" / "wizardcoder" / "tiny_predict.yaml"),
@@ -380,6 +418,9 @@ def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder
     }
     (tmp_path / "run_wizardcoder.yaml").write_text(yaml.safe_dump(keys))
     mindcoder.export(tmp_path / "run_wizardcoder.yaml", tmp_path / "out", max_length=96, dynamic=True, progress=False)
+    manifest = read_exported_manifest(tmp_path / "out")
+    buckets = read_buckets(tmp_path / "out", manifest.inputs(manifest.graphs["dynamic"]))
+    assert buckets == ShapeBuckets((1, 2, 4, 6), (32, 64))
     prompts = ragged(rng, (5, 40))
     assert answers(mindcoder.load(tmp_path / "out"), prompts) == answers(mindcoder.load(folder, max_length=96), prompts)
 

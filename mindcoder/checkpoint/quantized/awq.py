@@ -17,6 +17,7 @@ import numpy as np
 
 from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
+from mindcoder.checkpoint.quantized.module_lists import check_not_converted
 from mindcoder.checkpoint.quantized.packing import pack_nibbles
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
 from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, modules_with
@@ -28,6 +29,7 @@ CONFIG_KEY = "quantization_config"
 PARTS = ("qweight", "qzeros", "scales")
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 PER_WORD = 8
+NOT_CONVERTED = "modules_to_not_convert"
 OF_CONFIG: Known = {
     "quant_method": (METHOD,),
     "bits": (4,),
@@ -36,7 +38,7 @@ OF_CONFIG: Known = {
     "q_group_size": (ANY,),
     "zero_point": (True,),
     "version": ("gemm", "GEMM"),
-    "modules_to_not_convert": (ANY,),
+    NOT_CONVERTED: (ANY,),
     "backend": (ANY,),
     "do_fuse": (False, None),
     "fuse_max_seq_len": (ANY,),
@@ -60,10 +62,12 @@ def open_awq(path: Path, values: dict[str, Any]) -> AwqWeights:
     Raises:
         UserError: it is damaged, or uses something that is not implemented.
     """
-    values = dict(values)
-    check_keys(values.pop(CONFIG_KEY), OF_CONFIG, CONFIG_KEY, path / "config.json")
+    file, values = path / "config.json", dict(values)
+    settings = values.pop(CONFIG_KEY)
+    check_keys(settings, OF_CONFIG, CONFIG_KEY, file)
     tensors = list_folder(path)
     modules = modules_with("qweight", PARTS, tensors, METHOD, path)
+    check_not_converted(settings.get(NOT_CONVERTED), modules, f"{CONFIG_KEY}.{NOT_CONVERTED}", file)
     quantized = {module: _module(parts) for module, parts in modules.items()}
     used = {f"{module}.{part}" for module in modules for part in PARTS}
     return AwqWeights(**folder_of(path, values, tensors, used, quantized))

@@ -18,28 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from mindcoder.checkpoint.huggingface import list_folder
+from mindcoder.checkpoint.huggingface import config_of, list_folder
 from mindcoder.checkpoint.quantized.activations import with_dynamic_input, with_static_input
-from mindcoder.checkpoint.quantized.format import (
-    DYNAMIC,
-    STATIC,
-    InputTensor,
-    Integers,
-    LayerShape,
-    QuantizedFormat,
-    SmallTensor,
-    TensorForm,
-)
+from mindcoder.checkpoint.quantized.format import DYNAMIC, STATIC, Integers
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
-from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words, to_words
+from mindcoder.checkpoint.quantized.kv_tensors import KvTensors, find_attention_scales
+from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
 from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, module_parts
-from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor, convert_dtype
+from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig
 
 METHOD = "compressed-tensors"
 CONFIG_KEY = "quantization_config"
 PACKED, INTEGERS = "pack-quantized", "int-quantized"
+TENSOR, HEAD = "tensor", "attn_head"  # what has a scale of its own
+CACHE_KEY = "kv_cache_scheme"
 # Keys, and the values that are implemented, see `check_keys`.
 OF_CONFIG: Known = {
     "quant_method": (METHOD,),
@@ -49,7 +44,7 @@ OF_CONFIG: Known = {
     "ignore": (ANY,),
     "global_compression_ratio": (ANY,),
     "version": (ANY,),
-    "kv_cache_scheme": (None,),
+    "kv_cache_scheme": (ANY,),
     "sparsity_config": (None, {}),
     "transform_config": (None, {}),
     "moe_sparsity_config": (None,),
@@ -78,11 +73,14 @@ OF_WEIGHTS: Known = {
 OF_INPUTS: Known = {
     **OF_WEIGHTS,
     "num_bits": (8,),
-    "strategy": ("token", "tensor"),
+    "strategy": ("token", TENSOR),
     "group_size": (None,),
     "dynamic": (True, False),
     "actorder": (None,),
 }
+
+
+OF_CACHE: Known = {**OF_INPUTS, "symmetric": (True,), "strategy": (TENSOR, HEAD), "dynamic": (False,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +128,7 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
     values = dict(values)
     description = values.pop(CONFIG_KEY)
     groups = _groups(description, file)
-    tensors = list_folder(path)
+    tensors, kv_tensors = _split_cache(description, list_folder(path), config_of(values, file), file)
     quantized: dict[str, QuantizedTensor] = {}
     used: set[str] = set()
     for module in dict.fromkeys(name.rpartition(".")[0] for name, item in tensors.items() if _is_mark(name, item)):
@@ -141,7 +139,20 @@ def open_compressed_tensors(path: Path, values: dict[str, Any]) -> CompressedTen
         quantized[module] = _module(parts, group)
         used |= {tensor.name for tensor in parts.values()}
     _check_ignored(description.get("ignore"), quantized, file)
-    return CompressedTensorsWeights(**folder_of(path, values, tensors, used, quantized))
+    return CompressedTensorsWeights(**folder_of(path, values, tensors, used, quantized), kv_tensors=kv_tensors)
+
+
+def _split_cache(
+    description: Mapping[str, Any], tensors: Mapping[str, StoredTensor], config: TransformerConfig, file: Path
+) -> tuple[dict[str, StoredTensor], dict[int, KvTensors]]:
+    """The tensors without those of the KV cache, and the latter by layer."""
+    scheme, where = description.get(CACHE_KEY), f"{CONFIG_KEY}.{CACHE_KEY}"
+    if scheme is None:
+        return dict(tensors), {}
+    check_keys(scheme, OF_CACHE, where, file)
+    kv_tensors = find_attention_scales(tensors, config, scheme.get("strategy", TENSOR) == HEAD, file.parent)
+    own = {tensor.name for item in kv_tensors.values() for tensor in item.scales}
+    return {name: tensor for name, tensor in tensors.items() if name not in own}, kv_tensors
 
 
 def _is_mark(name: str, tensor: StoredTensor) -> bool:
@@ -296,116 +307,3 @@ def _offset(stored: StoredTensor | None, group: Group, rows: int, groups: int) -
         lambda words: from_words(words.T, bits, rows).T.astype(np.float32),
         row_wise=False,
     )
-
-
-class CompressedTensors(QuantizedFormat):
-    """Writes the format: ``pack-quantized``, or ``int-quantized`` where activations become integers, too."""
-
-    name = METHOD
-    stem = "model"
-
-    def check(self, integers: Integers) -> None:
-        """Both numbers of bits are there."""
-
-    def scale_dtype(self, layer: LayerShape) -> str:
-        """The model's own."""
-        return layer.dtype
-
-    def weight(self, layer: LayerShape, integers: Integers) -> TensorForm:
-        """int32 words of unsigned numbers, or int8."""
-        if integers.activations:
-            return TensorForm(f"{layer.module}.weight", "I8", (layer.outputs, layer.inputs))
-        words = -(-layer.inputs * integers.bits // WORD_BITS)
-        return TensorForm(f"{layer.module}.weight_packed", "I32", (layer.outputs, words))
-
-    def encode(self, numbers: np.ndarray, integers: Integers) -> np.ndarray:
-        """Packed into words, or as they are."""
-        return numbers if integers.activations else to_words(numbers, integers.bits)
-
-    def beside(self, layer: LayerShape, integers: Integers) -> list[SmallTensor]:
-        """Scales in the model's dtype, zero points if there are any, and the weight's shape."""
-        groups, dtype, bits = integers.groups(layer.inputs), self.scale_dtype(layer), integers.bits
-        scale = TensorForm(f"{layer.module}.weight_scale", dtype, (layer.outputs, groups))
-        tensors = [SmallTensor(scale, lambda scales, _: convert_dtype(scales, "F32", dtype))]
-        if integers.activations:
-            return tensors
-        if not integers.symmetric:
-            words = -(-layer.outputs * bits // WORD_BITS)
-            zero = TensorForm(f"{layer.module}.weight_zero_point", "I32", (words, groups))
-            tensors.append(SmallTensor(zero, lambda _, offsets: _packed_offsets(offsets, bits)))
-        shape = TensorForm(f"{layer.module}.weight_shape", "I64", (2,))
-        return [*tensors, SmallTensor(shape, lambda *_: np.array([layer.outputs, layer.inputs], np.int64))]
-
-    def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
-        """The scale of all activations; engines that read the format want them without an offset."""
-        dtype = self.scale_dtype(layer)
-        form = TensorForm(f"{layer.module}.input_scale", dtype, (1,))
-        return [InputTensor(form, lambda _, own: convert_dtype(np.array([own.scale], np.float32), "F32", dtype))]
-
-    def describe(
-        self,
-        folder: Path,
-        config: Mapping[str, Any],
-        integers: Integers,
-        layers: Sequence[LayerShape],
-        floats: Sequence[str],
-        ignored: Sequence[str],
-    ) -> dict[str, Any]:
-        """``quantization_config`` in ``config.json``; no file of its own."""
-        form = INTEGERS if integers.activations else PACKED
-        weights = {
-            "num_bits": integers.bits,
-            "type": "int",
-            "symmetric": integers.symmetric,
-            "strategy": "group" if integers.group_size else "channel",
-            "group_size": integers.group_size or None,
-            "block_structure": None,
-            "dynamic": False,
-            "actorder": None,
-            "observer": "minmax",
-            "observer_kwargs": {},
-        }
-        group = {
-            "targets": ["Linear"],
-            "weights": weights,
-            "input_activations": _described_inputs(integers.activations),
-            "output_activations": None,
-            "format": form,
-        }
-        return {
-            **config,
-            CONFIG_KEY: {
-                "quant_method": METHOD,
-                "format": form,
-                "quantization_status": "compressed",
-                "config_groups": {"group_0": group},
-                "ignore": list(ignored),
-                "kv_cache_scheme": None,
-                "global_compression_ratio": None,
-            },
-        }
-
-
-def _described_inputs(activations: str) -> dict[str, Any] | None:
-    """The object that says how activations become integers."""
-    if not activations:
-        return None
-    dynamic = activations == DYNAMIC
-    return {
-        "num_bits": 8,
-        "type": "int",
-        "symmetric": True,
-        "strategy": "token" if dynamic else "tensor",
-        "group_size": None,
-        "block_structure": None,
-        "dynamic": dynamic,
-        "actorder": None,
-        "observer": None if dynamic else "minmax",
-        "observer_kwargs": {},
-    }
-
-
-def _packed_offsets(offsets: np.ndarray, bits: int) -> np.ndarray:
-    """Zero points ``[out, groups]`` packed along the outputs."""
-    numbers = np.ascontiguousarray(offsets.T).astype(np.int8)
-    return np.ascontiguousarray(to_words(numbers, bits).T)

@@ -23,12 +23,14 @@ class Integers:
         group_size: inputs that share a scale; 0 if all of an output do.
         activations: whether they become integers of 8 bits, too: ``dynamic``, each token by a scale of its own;
             ``static``, by one scale of all; empty if they do not.
+        large: share of an output's weights that need more than 4 bits (W8A8S); 0 if there is no such rule.
     """
 
     bits: int
     symmetric: bool = True
     group_size: int = 0
     activations: str = ""
+    large: float = 0.0
 
     @property
     def lowest(self) -> int:
@@ -43,7 +45,7 @@ class Integers:
     @property
     def method(self) -> str:
         """The field's name: ``W8A16``; msModelSlim's where activations become integers."""
-        return method_name(self.bits, self.activations)
+        return method_name(self.bits, self.activations, self.large > 0)
 
     def groups(self, inputs: int) -> int:
         """Scales of an output with so many inputs."""
@@ -54,11 +56,15 @@ class Integers:
         return f"{self.method}{groups}{'' if self.symmetric else ', asymmetric'}"
 
 
-def method_name(bits: int, activations: str) -> str:
-    """Name of weights of ``bits`` with such `Integers.activations`."""
+def method_name(bits: int, activations: str, is_sparse: bool = False) -> str:
+    """Name of weights of ``bits`` with such `Integers.activations`.
+
+    Args:
+        is_sparse: whether most weights fit into 4 bits.
+    """
     if not activations:
         return f"W{bits}A16"
-    return f"W{bits}A8{'_DYNAMIC' if activations == DYNAMIC else ''}"
+    return f"W{bits}A8{'_DYNAMIC' if activations == DYNAMIC else ''}{'S' if is_sparse else ''}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,38 @@ class LayerShape:
     outputs: int
     inputs: int
     dtype: str
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """The keys and values of a layer.
+
+    Attributes:
+        layer: its number.
+        key, value: Hugging Face's names of the modules that compute them, the same if one computes both.
+        heads, head_dim: of each.
+    """
+
+    layer: int
+    key: str
+    value: str
+    heads: int
+    head_dim: int
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a token's keys."""
+        return self.heads * self.head_dim
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether one module computes keys and values."""
+        return self.key == self.value
+
+    @property
+    def attention(self) -> str:
+        """The module that both are in."""
+        return self.key.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -168,6 +206,23 @@ class QuantizedFormat(ABC):
     @abstractmethod
     def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
         """The further tensors where activations are ``static``."""
+
+    def cache_scales(
+        self, shape: CacheShape, key: np.ndarray, value: np.ndarray
+    ) -> list[tuple[TensorForm, np.ndarray]]:
+        """The tensors with the scales of a layer's KV cache in int8.
+
+        Args:
+            key, value: largest magnitude of each channel, float32 ``[K*D]``.
+
+        Raises:
+            NotImplementedError: the format has none.
+        """
+        raise NotImplementedError
+
+    def describe_cache(self, folder: Path, config: Mapping[str, Any], tensors: Sequence[str]) -> dict[str, Any]:
+        """Add to what `describe` has written that ``tensors`` are scales of the KV cache; gives ``config.json``."""
+        raise NotImplementedError
 
     @abstractmethod
     def describe(

@@ -19,6 +19,7 @@ import numpy as np
 
 from mindcoder.checkpoint.huggingface import list_folder
 from mindcoder.checkpoint.quantized.keys import ANY, Known, check_keys, expect_form
+from mindcoder.checkpoint.quantized.module_lists import check_in_block, module_bits
 from mindcoder.checkpoint.quantized.packing import SIGN_OF_BYTE, WORD_BITS, from_words
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor, reformed
 from mindcoder.checkpoint.quantized.weights import QuantizedWeights, check_quantized, folder_of, modules_with
@@ -33,9 +34,9 @@ VERSION_2 = "gptq_v2"
 HARMLESS = """
     meta damp_percent damp_auto_increment static_groups true_sequential tokenizer dataset model_seqlen
     block_name_to_quantize module_name_preceding_first_block batch_size pad_token_id use_exllama max_input_length
-    exllama_config cache_block_outputs modules_in_block_to_quantize backend use_cuda_fp16 model_name_or_path
-    model_file_base_name quant_method dynamic mse
+    exllama_config cache_block_outputs backend use_cuda_fp16 model_name_or_path model_file_base_name quant_method mse
 """
+IN_BLOCK, DYNAMIC = "modules_in_block_to_quantize", "dynamic"
 log = logging.getLogger(__name__)
 
 OF_CONFIG: Known = {
@@ -47,7 +48,7 @@ OF_CONFIG: Known = {
     "checkpoint_format": ("gptq", VERSION_2),
     "pack_dtype": ("int32",),
     "is_marlin_format": (False,),
-    **dict.fromkeys(HARMLESS.split(), (ANY,)),
+    **dict.fromkeys((IN_BLOCK, DYNAMIC, *HARMLESS.split()), (ANY,)),
 }
 
 
@@ -76,7 +77,9 @@ def open_gptq(path: Path, values: dict[str, Any]) -> GptqWeights:
     tensors = list_folder(path)
     modules = modules_with("qweight", PARTS, tensors, f"{METHOD}, {bits} bits", path)
     is_version_2 = settings.get("checkpoint_format") == VERSION_2
-    quantized = {module: _module(parts, bits, is_version_2) for module, parts in modules.items()}
+    check_in_block(settings.get(IN_BLOCK), modules, f"{CONFIG_KEY}.{IN_BLOCK}", file)
+    bits_of = module_bits(settings.get(DYNAMIC), modules, bits, f"{CONFIG_KEY}.{DYNAMIC}", file)
+    quantized = {module: _module(parts, bits_of[module], is_version_2) for module, parts in modules.items()}
     used = {f"{module}.{part}" for module in modules for part in PARTS}
     ordered = sum(item.order is not None for item in quantized.values())
     if ordered:

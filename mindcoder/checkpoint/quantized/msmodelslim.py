@@ -2,8 +2,8 @@
 
 The description has the type of every tensor, ``FLOAT`` for those in floating point. A module of W8A16 has ``weight``
 int8 ``[out, in]``, ``weight_scale`` and ``weight_offset`` ``[out, groups]``:
-W = (weight - weight_offset) * weight_scale. One of W8A8_DYNAMIC has the same, without groups; what W8A8 has is in
-`mindcoder.checkpoint.quantized.msmodelslim_static`.
+W = (weight - weight_offset) * weight_scale. One of W8A8_DYNAMIC has the same, without groups; what W8A8 and W8A8S have
+is in `mindcoder.checkpoint.quantized.msmodelslim_static`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from mindcoder.checkpoint.quantized.activations import with_dynamic_input
 from mindcoder.checkpoint.quantized.format import (
     DYNAMIC,
     STATIC,
+    CacheShape,
     InputTensor,
     Integers,
     LayerShape,
@@ -30,6 +31,15 @@ from mindcoder.checkpoint.quantized.format import (
     TensorForm,
     method_name,
 )
+from mindcoder.checkpoint.quantized.kv_tensors import (
+    C8,
+    OFFSET,
+    SCALE,
+    SUFFIXES,
+    KvTensors,
+    find_slim_tensors,
+    slim_names,
+)
 from mindcoder.checkpoint.quantized.msmodelslim_static import PARTS as STATIC_PARTS
 from mindcoder.checkpoint.quantized.msmodelslim_static import bias_of, static_module, static_tensors
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
@@ -37,6 +47,7 @@ from mindcoder.checkpoint.quantized.weights import QuantizedWeights, biased_modu
 from mindcoder.checkpoint.safetensors_file import list_safetensors
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
 from mindcoder.errors import UserError
+from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.files import file_there, read_json_object
 
 DESCRIPTION = "quant_model_description.json"
@@ -44,15 +55,19 @@ STEM = "quant_model_weights"
 SINGLE_NAMES = (f"{STEM}.safetensors", "quant_model_weight.safetensors")  # the second is the older tool's
 FLOAT, W8A16 = "FLOAT", method_name(8, "")
 W8A8, W8A8_DYNAMIC = method_name(8, STATIC), method_name(8, DYNAMIC)
+W8A8S = method_name(8, STATIC, is_sparse=True)  # stored as W8A8 is
 PARTS = ("weight_scale", "weight_offset")
 QUANTIZATION_CONFIG = "quantization_config"  # other tools' description, in config.json
-# Type -> tensors of a module beside its weight; those of W8A8 may have PARTS, too, which say nothing new.
-PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS}
+# Type -> tensors of a module beside its weight; those of W8A8 and W8A8S may have PARTS, too, which say nothing new.
+PARTS_OF = {W8A16: PARTS, W8A8_DYNAMIC: PARTS, W8A8: STATIC_PARTS, W8A8S: STATIC_PARTS}
 ATB_NAMES = tuple(kind.lower() for kind in PARTS_OF)  # in the field "quantize" that ATB-Models wants in config.json
 TIED_HEAD = ("lm_head.weight", FLOAT)  # listed though it is not a tensor of its own
 # Keys of the description that are not tensors.
 VERSION, MODEL_TYPE, GROUP_SIZE = "version", "model_quant_type", "group_size"
-GLOBAL_KEYS = (MODEL_TYPE, VERSION, GROUP_SIZE, "metadata", "optional", "kv_cache_type", "kv_quant_type")
+CACHE_TYPES = ("kv_cache_type", "kv_quant_type")
+GLOBAL_KEYS = (MODEL_TYPE, VERSION, GROUP_SIZE, "metadata", "optional", *CACHE_TYPES)
+CACHE_DIVISOR = np.float32(127)  # of a channel's largest magnitude
+SMALLEST = np.float32(1e-10)  # magnitude of a channel by which numbers can be divided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +98,36 @@ def open_msmodelslim(path: Path) -> MsModelSlimWeights | None:
         )
     tensors = _list_tensors(path)
     description = read_json_object(file)
-    biased = biased_modules(config_of(values, path / "config.json"))
+    config = config_of(values, path / "config.json")
+    tensors, kv_tensors = _split_cache(description, tensors, config, file)
+    biased = biased_modules(config)
     quantized, used = _quantized(description, tensors, biased, file)
     static = [module for module, item in quantized.items() if item.activations == STATIC and module in biased]
     biases = {module: bias_of(tensors[f"{module}.weight"], _parts(module, W8A8, tensors, file)) for module in static}
-    return MsModelSlimWeights(**folder_of(path, values, tensors, used, quantized, biases))
+    return MsModelSlimWeights(**folder_of(path, values, tensors, used, quantized, biases), kv_tensors=kv_tensors)
+
+
+def _split_cache(
+    description: dict[str, Any], tensors: Mapping[str, StoredTensor], config: TransformerConfig, file: Path
+) -> tuple[dict[str, StoredTensor], dict[int, KvTensors]]:
+    """The tensors without those of the KV cache, whose keys leave the description, and the latter by layer.
+
+    Raises:
+        UserError: the cache's type is not implemented, or it has no scales although it is said to be in integers.
+    """
+    types = {key: description[key] for key in CACHE_TYPES if description.get(key)}
+    for key, kind in types.items():
+        if kind != C8:
+            raise UserError(f"{key} {kind!r:.40} is not implemented; expected {C8}", file)
+    scales = [name for name in tensors if name.endswith(SUFFIXES)]
+    for name in scales:
+        # The older tool gives them the type of the module.
+        if description.pop(name, None) not in (C8, FLOAT, *PARTS_OF):
+            raise UserError(f"{name} has no type; {C8} is that of a cache's scales", file)
+    if scales and not types:
+        raise UserError(f"has {scales[0]}, but no {CACHE_TYPES[0]}; expected {C8}", file)
+    rest = {name: tensor for name, tensor in tensors.items() if not name.endswith(SUFFIXES)}
+    return rest, find_slim_tensors(tensors, config, file.parent) if types else {}
 
 
 def _list_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -119,9 +159,6 @@ def _quantized(
             close = difflib.get_close_matches(key, [*tensors, *GLOBAL_KEYS], n=1, cutoff=0.75)
             hint = f"; the nearest is {close[0]}" if close else ""
             raise UserError(f"unknown key {key!r:.120}: neither a tensor of the folder nor a known setting{hint}", file)
-    for key in ("kv_cache_type", "kv_quant_type"):
-        if description.get(key):
-            raise UserError(f"{key} {description[key]!r:.40}: a quantized cache is not implemented", file)
     missing = [name for name in tensors if name not in description]
     if missing:
         raise UserError(f"{missing[0]} has no type ({len(missing)} such tensors); {FLOAT} is that of floats", file)
@@ -134,7 +171,7 @@ def _quantized(
             parts = _parts(module, kind, tensors, file)
             quantized[module] = _module(kind, tensor, parts, module in biased, file)
             used |= {f"{module}.{part}" for part in ("weight", *PARTS_OF[kind], *PARTS)}
-            used |= {f"{module}.bias"} if kind == W8A8 else set()
+            used |= {f"{module}.bias"} if kind in (W8A8, W8A8S) else set()
     for name in tensors:
         is_bias = name.endswith(".bias") and name.removesuffix(".bias") in quantized
         if description[name] != FLOAT and name not in used and not is_bias:
@@ -169,8 +206,8 @@ def _module(
 ) -> QuantizedTensor:
     if weight.dtype != "I8" or len(weight.shape) != 2:
         raise UserError(f"{weight.name} is {weight.dtype} {list(weight.shape)}, expected I8 [out, in]", weight.file)
-    if kind == W8A8:
-        return static_module(weight, parts, biased)
+    if kind in (W8A8, W8A8S):
+        return replace(static_module(weight, parts, biased), is_sparse=kind == W8A8S)
     for tensor in parts.values():
         if tensor.dtype not in FLOAT_DTYPES:
             raise UserError(f"{tensor.name} has dtype {tensor.dtype}, expected a float dtype", tensor.file)
@@ -216,6 +253,24 @@ class MsModelSlim(QuantizedFormat):
     def beside_static(self, layer: LayerShape, integers: Integers) -> list[InputTensor]:
         """Scale, offset, and what an engine multiplies and adds."""
         return static_tensors(layer)
+
+    def cache_scales(
+        self, shape: CacheShape, key: np.ndarray, value: np.ndarray
+    ) -> list[tuple[TensorForm, np.ndarray]]:
+        """A scale for each channel, and offsets of zero: vllm-ascend's kernel for single tokens takes none."""
+        tensors = []
+        for part in (SCALE, OFFSET):
+            for name, largest in zip(slim_names(shape, part), (key, value)):
+                scale = np.maximum(largest, SMALLEST) / CACHE_DIVISOR
+                values = scale if part == SCALE else np.zeros_like(scale)
+                tensors.append((TensorForm(name, "F32", values.shape), values))
+        return tensors
+
+    def describe_cache(self, folder: Path, config: Mapping[str, Any], tensors: Sequence[str]) -> dict[str, Any]:
+        """Their type in ``quant_model_description.json``; ``config.json`` stays."""
+        types = read_json_object(folder / DESCRIPTION) | dict.fromkeys((*CACHE_TYPES, *tensors), C8)
+        (folder / DESCRIPTION).write_text(json.dumps(types, indent=2) + "\n", encoding="utf-8")
+        return dict(config)
 
     def describe(
         self,

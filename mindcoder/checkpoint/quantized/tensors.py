@@ -82,6 +82,7 @@ class QuantizedTensor:
         input: float32 ``[2]``, scale and offset of activations, zeros if each token has its own; None if they stay in
             floating point.
         activations: as of `mindcoder.checkpoint.quantized.format.Integers`.
+        is_sparse: whether most numbers fit into 4 bits (W8A8S), which changes nothing here.
     """
 
     weight: StoredTensor
@@ -90,6 +91,7 @@ class QuantizedTensor:
     order: StoredTensor | None = None
     input: StoredTensor | None = None
     activations: str = ""
+    is_sparse: bool = False
 
     @property
     def bits(self) -> int:
@@ -110,7 +112,7 @@ class QuantizedTensor:
     @property
     def kind(self) -> str:
         """How the network keeps it: ``W8A16``; empty: in floating point."""
-        return "" if self.order is not None else method_name(self.bits, self.activations)
+        return "" if self.order is not None else method_name(self.bits, self.activations, self.is_sparse)
 
     def parts(self, is_whole: bool) -> dict[str, StoredTensor]:
         """The tensors that the network keeps, by their names within a layer, in the order of their outputs.

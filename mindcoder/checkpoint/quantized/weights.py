@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mindcoder.checkpoint.companions import find_companions
 from mindcoder.checkpoint.huggingface import HuggingFaceWeights, config_of
 from mindcoder.checkpoint.huggingface_names import split_plans
+from mindcoder.checkpoint.kv_scales import KvScales
 from mindcoder.checkpoint.plan import TensorPlan
+from mindcoder.checkpoint.quantized.kv_tensors import KvTensors
 from mindcoder.checkpoint.quantized.nf4_tensor import Nf4Tensor
 from mindcoder.checkpoint.quantized.tensors import QuantizedTensor
 from mindcoder.checkpoint.stored_tensor import FLOAT_DTYPES, StoredTensor
@@ -29,11 +31,22 @@ class QuantizedWeights(HuggingFaceWeights):
 
     Attributes:
         quantized: by Hugging Face's name of the module.
+        kv_tensors: scales of the KV cache, by layer; empty if the folder has none.
     """
 
     converts_to = "huggingface"
 
     quantized: Mapping[str, QuantizedTensor] | Mapping[str, Nf4Tensor]
+    kv_tensors: Mapping[int, KvTensors] = field(default_factory=dict)
+
+    def kv_scales(self) -> dict[int, KvScales]:
+        """See `Weights.kv_scales`."""
+        return {layer: tensors.read() for layer, tensors in self.kv_tensors.items()}
+
+    @property
+    def has_kv_scales(self) -> bool:
+        """See `Weights.has_kv_scales`."""
+        return bool(self.kv_tensors)
 
     @property
     def quantization(self) -> str:

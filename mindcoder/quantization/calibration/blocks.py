@@ -123,6 +123,22 @@ def embedded(
     return [embed(Tensor(row.ids[None]), Tensor(row.positions[None]), seed).asnumpy() for row in rows]
 
 
+class CacheRecord:
+    """Largest magnitudes of a layer's keys, as they enter a cache, and values: float32 ``[K*D]``.
+
+    Args:
+        channels: K*D.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.key, self.value = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
+
+    def add(self, keys: np.ndarray, values: np.ndarray) -> None:
+        """Add a row's, float32 ``[Q, K*D]``."""
+        np.maximum(self.key, np.abs(keys).max(0), out=self.key)
+        np.maximum(self.value, np.abs(values).max(0), out=self.value)
+
+
 class BlockRunner:
     """One decoder layer, compiled once; the weights of one layer after another are put into it.
 
@@ -147,9 +163,18 @@ class BlockRunner:
         for name, parameter in self._parameters.items():
             parameter.set_data(Tensor(np.ascontiguousarray(parameters[name], np.float32)))
 
-    def run(self, hidden_states: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The layer's output for each row, float32 ``[length, H]``, from that of the layer before."""
-        return [self._step(row, states) for row, states in zip(self.rows, hidden_states)]
+    def run(self, hidden_states: Sequence[np.ndarray], cache: CacheRecord | None = None) -> list[np.ndarray]:
+        """The layer's output for each row, float32 ``[length, H]``, from that of the layer before.
+
+        Args:
+            cache: takes the keys and values on the way.
+        """
+        outputs = []
+        for row, states in zip(self.rows, hidden_states):
+            outputs.append(self._step(row, states))
+            if cache is not None:
+                cache.add(self._attention.key.asnumpy()[: row.used], self._attention.value.asnumpy()[: row.used])
+        return outputs
 
     def first_output(self, states: np.ndarray) -> np.ndarray:
         """The layer's output for the first row alone, float32 ``[used tokens, H]``."""
