@@ -186,10 +186,10 @@ def check_every_weight_comes_back(family: str, dtype: str, folder: Path, **overr
     assert config.num_parameters() == sum(parameter.numel() for parameter in model.parameters())
     written = own.config_to_huggingface(config)
     assert own.config_from_huggingface(written) == config
-    theirs = type(model.config)(**written).to_dict()
-    for name, value in model.config.to_dict().items():
-        if name not in UNUSED.split() and not name.startswith("_"):
-            assert theirs[name] == value, name
+    for theirs in (loaded.config.to_dict(), type(model.config)(**written).to_dict()):
+        for name, value in model.config.to_dict().items():
+            if name not in UNUSED.split() and not name.startswith("_"):
+                assert theirs[name] == value, name
 
 
 def check_defaults(family: str, **fields) -> None:

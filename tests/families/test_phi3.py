@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 import peft
 import pytest
-from families import (
-    VOCAB,
-    check_defaults,
-    check_every_weight_comes_back,
-    check_greedy_tokens,
-    check_logits_loss_and_gradients,
-    check_published_size,
-    long_but,
-    random_model,
-)
+from families import VOCAB, check_logits_loss_and_gradients, long_but, random_model
+from family_suite import FamilyTests
 
 import mindcoder
 from mindcoder.checkpoint.weights import open_weights
@@ -24,7 +16,6 @@ from mindcoder.families.from_section import config_from_section
 from mindcoder.families.registry import family_of
 from mindcoder.generate.speculative import SpeculativeDecoder
 
-PHI3 = family_of("phi3")
 VARIANTS = [
     pytest.param(
         {
@@ -70,44 +61,10 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", long_but(VARIANTS, 0))
-def test_logits_loss_and_gradients_equal_huggingface(overrides, hf_folder, rng):
-    model, decoder, _ = hf_folder("phi3", layers=2, **overrides)
-    check_logits_loss_and_gradients(model, decoder, rng)
-
-
-@pytest.mark.parametrize("overrides", long_but(VARIANTS, 0, 2))
-def test_greedy_tokens_equal_huggingface_on_a_ragged_batch(overrides, hf_folder, rng):
-    model, decoder, _ = hf_folder("phi3", **overrides)
-    check_greedy_tokens(model, decoder, rng, new_tokens=40)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("overrides", VARIANTS)
-def test_200_greedy_tokens_equal_huggingface(overrides, hf_folder, rng):
-    model, decoder, _ = hf_folder("phi3", **overrides)
-    check_greedy_tokens(model, decoder, rng, new_tokens=200)
-
-
-@pytest.mark.long
-def test_recomputation_gives_the_same_gradients(hf_folder, rng):
-    model, decoder, _ = hf_folder("phi3", layers=2, **VARIANTS[0].values[0])
-    check_logits_loss_and_gradients(model, decoder, rng, recompute=True)
-
-
-@pytest.mark.parametrize("overrides", VARIANTS)
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_weights_and_config_json_survive_the_way_there_and_back(dtype, overrides, tmp_path):
-    check_every_weight_comes_back("phi3", dtype, tmp_path, **overrides)
-
-
-def test_defaults_are_those_of_transformers():
-    check_defaults("phi3")
-
-
-@pytest.mark.parametrize(
-    "fields, message",
-    [
+class TestPhi3(FamilyTests):
+    family = "phi3"
+    variants = VARIANTS
+    refused = [
         ({"attention_bias": True}, "attention_bias true is not implemented"),
         ({"partial_rotary_factor": 1.5}, "partial_rotary_factor: expected a number above 0"),
         (
@@ -118,11 +75,8 @@ def test_defaults_are_those_of_transformers():
             {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 48}},
             "rope_scaling.long_factor: expected a list of numbers, found null",
         ),
-    ],
-)
-def test_what_is_not_implemented_is_refused_by_name(fields, message):
-    with pytest.raises(ValueError, match=message):
-        PHI3.config_from_huggingface(fields)
+    ]
+    sizes = {"phi3_mini_4k": 3.82, "phi3_medium_4k": 13.96, "phi4_14b": 14.66, "phi4_mini": 3.84}
 
 
 @pytest.mark.parametrize("overrides", long_but(VARIANTS[2:], 0))
@@ -170,7 +124,7 @@ def test_a_yaml_file_says_longrope(tmp_path):
     network = config_from_section(load_config(file)[0].model.settings)
     folder = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 320}
     folder |= {"original_max_position_embeddings": 64, "rope_scaling": {"type": "longrope", **keys}}
-    assert network.architecture() == PHI3.config_from_huggingface(folder).architecture()
+    assert network.architecture() == family_of("phi3").config_from_huggingface(folder).architecture()
     file.write_text(text % f"short_factor: {keys['short_factor']}")
     with pytest.raises(UserError, match="longrope needs short_factor and long_factor, found one of them"):
         load_config(file)
@@ -181,10 +135,3 @@ def test_a_draft_model_and_longrope_beyond_the_original_length_are_refused(hf_fo
     SpeculativeDecoder(decoder, decoder, 64, (), VOCAB)
     with pytest.raises(UserError, match="the model has longrope, whose keys change at 64 tokens"):
         SpeculativeDecoder(decoder, decoder, 65, (), VOCAB)
-
-
-@pytest.mark.parametrize(
-    "name, billions", [("phi3_mini_4k", 3.82), ("phi3_medium_4k", 13.96), ("phi4_14b", 14.66), ("phi4_mini", 3.84)]
-)
-def test_published_sizes_have_the_published_number_of_parameters(name, billions):
-    check_published_size(name, billions)
