@@ -21,7 +21,7 @@ KEYS_PER_VECTOR = 16  # of the C++ attention; blocks are a multiple of it
 
 # What `NativeDecoder.construct` gives the C++ step, besides the weights.
 STEP_INPUTS = ("inputs", "mapping", "block_tables", "angles", "logits_indices", "counts", "sizes", "factors", "rotates")
-# Weights that the graph lists together. MindSpore's compiler unrolls the list: appending one by one, it keeps a tuple of
+# Weights that the graph lists together. MindSpore's compiler unrolls the list: appending one by one, it keeps tuples of
 # every length, more than 8 GB for WizardCoder 15B's 40 layers.
 GROUP = 32
 
