@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from mindcoder.cli.guard import WRONG_INPUT, drop_unwritable_output, lost_output, open_standard_streams
@@ -78,12 +78,14 @@ class StrictParser(Parser):
     """Reports an unknown flag before a missing required one: ``--confg x`` is a misspelled ``--config``.
 
     Args:
-        flags_of_others: commands that have a flag, for the message about a flag that this parser does not have.
+        flags_of_others: gives the commands that have a flag, for the message about one that this parser does not have.
     """
 
-    def __init__(self, *args: Any, flags_of_others: Mapping[str, list[str]] | None = None, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, flags_of_others: Callable[[], Mapping[str, list[str]]] = dict, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._flags_of_others = flags_of_others if flags_of_others is not None else {}
+        self._flags_of_others = flags_of_others
 
     @property
     def flags(self) -> list[str]:
@@ -106,7 +108,7 @@ class StrictParser(Parser):
                 return
             name = text.partition("=")[0]
             if name.startswith("--") and " " not in name and not any(flag.startswith(name) for flag in flags):
-                others = self._flags_of_others.get(name)
+                others = self._flags_of_others().get(name)
                 hint = f"; it is a flag of {', '.join(others[:3])}" if others else nearest(name, flags)
                 self.error(f"unknown flag {single_line(name, 80)}{hint}")
 
