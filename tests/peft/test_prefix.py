@@ -31,7 +31,7 @@ TOKENS = 32
 FAMILIES = ("llama", "starcoder2", "gpt_bigcode")
 
 
-def prefixed_pair(family: str, hf_folder, rng, stddev: float = 0.5, layers: int = 2):
+def prefixed_pair(family: str, hf_folder, rng, stddev: float = 0.5, layers: int = 1):
     """Our network and PEFT's with the same prefix; PEFT's parameter ``[P, layers * 2 * K*D]``."""
     model, _, folder = hf_folder(family, layers=layers)
     decoder = Decoder(HuggingFaceFolder(folder).transformer_config, empty=True)
