@@ -24,7 +24,7 @@ from mindcoder.train.objectives.token_metrics import TokenMetrics
 from mindcoder.train.optimizer import AdamW, AdamWOptions
 from mindcoder.train.step import MicroBatch, TrainStep
 
-COMMON = {"vocab_size": 700, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 64}
+COMMON = {"vocab_size": 700, "hidden_size": 32, "num_layers": 1, "num_heads": 4, "intermediate_size": 64}
 FAMILIES = {
     "gpt_bigcode": TransformerConfig("gpt_bigcode", num_kv_heads=1, max_position_embeddings=256, **COMMON),
     "starcoder2": TransformerConfig(
