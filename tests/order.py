@@ -93,7 +93,7 @@ FURTHER_CASES = (
     "peft/test_qlora.py::test_losses_are_pefts_on_the_dequantized_weights[gpt_bigcode-nf4]",
     "peft/test_qlora.py::test_losses_are_pefts_on_the_dequantized_weights[llama-int4]",
     # Quantized layers: each way to keep a weight, each dtype and each activation are in some quick case.
-    "models/test_w8a8.py::test_adapters_on_integers_answer_the_same_in_every_path"
+    "models/test_w8a8.py::test_adapters_on_integers_answer_the_same_in_every_path",
     "models/test_w8a8.py::test_lora_learns_on_integers",  # peft/test_qlora has one
     "models/test_w8a8.py::test_product_of_rounded_activations_and_gradient_of_plain_ones[GeluTanh-1-dynamic]",
     "models/test_w8a8.py::test_product_of_rounded_activations_and_gradient_of_plain_ones[None-1-dynamic]",
