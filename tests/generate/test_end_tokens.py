@@ -18,7 +18,7 @@ PROMPT = [5, 9, 17, 3]
 def test_any_of_several_end_tokens_ends_an_answer(file, hf_folder, tokenizer_folder, rng):
     from transformers import AutoModelForCausalLM
 
-    model, _, folder = hf_folder(layers=1, vocab_size=701)
+    model, _, folder = hf_folder(vocab_size=701)
     for item in tokenizer_folder.iterdir():
         shutil.copy(item, folder)
     greedy = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 0}

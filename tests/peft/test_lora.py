@@ -122,7 +122,7 @@ def test_logits_loss_and_gradients_equal_pefts(family, recompute, dora, hf_folde
      *(pytest.param(family, False, marks=pytest.mark.long) for family in ("starcoder2", "gpt_bigcode"))],
 )  # fmt: skip
 def test_twenty_steps_follow_peft_and_leave_the_base_alone(family, dora, hf_folder, rng):
-    model, _, folder = hf_folder(family, layers=1)
+    model, _, folder = hf_folder(family, layers=2)
     options = LoraOptions(RANK, ALPHA, target_modules=TARGETS[family], rate_ratio=4.0, magnitudes=dora)
     decoder, theirs, pairs = adapted_pair(model, folder, options, rng, random_b=False)
     base = {item.name: item.asnumpy().copy() for item in decoder.get_parameters() if item.name not in pairs}
@@ -238,7 +238,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_peft_loads_what_we_write_and_we_load_what_it_writes(case, hf_folder, rng, tmp_path):
     family, overrides, targets = CASES[case]
-    model, decoder, folder = hf_folder(family, layers=1, **overrides)
+    model, decoder, folder = hf_folder(family, layers=2, **overrides)
     kinds = {"rank_stabilized": case.endswith("all"), "magnitudes": case.endswith("DoRA")}
     options = LoraOptions(RANK, ALPHA, target_modules=targets, **kinds)
     adapter = random_adapter(decoder.config, options, rng, folder)

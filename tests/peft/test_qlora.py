@@ -71,7 +71,7 @@ OTHERS = [(family, method) for family in SIZES for method in METHODS if (family,
     "family, method", [*CASES, *(pytest.param(*other, marks=pytest.mark.long) for other in OTHERS)]
 )
 def test_losses_are_pefts_on_the_dequantized_weights(family, method, hf_folder, tmp_path, rng):
-    _, _, folder = hf_folder(family, layers=1, **SIZES[family])
+    _, _, folder = hf_folder(family, layers=2, **SIZES[family])
     mindcoder.quantize(folder, tmp_path / "quantized", progress=False, **METHODS[method])
     mindcoder.convert(tmp_path / "quantized", tmp_path / "values", progress=False)
     decoder, theirs, pairs = adapted(tmp_path / "values", tmp_path / "quantized", family)
