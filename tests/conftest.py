@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
-from order import is_long, place
+from order import is_further_case, is_long, place, unit
 from served import offline, served_folder, served_tokenizer, server  # noqa: F401
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -36,14 +36,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files in the order of `order`, and its long cases marked."""
+    """Files in the order of `order`, its long cases marked, and those that check nothing new behind all others."""
     tests = REPOSITORY / "tests"
     own = [item for item in items if tests in item.path.parents]
     files = {item: item.path.relative_to(tests).as_posix() for item in own}
-    items.sort(key=lambda item: place(files[item]) if item in files else 0)
+    names = {item: files[item] + item.nodeid[item.nodeid.index("::") :] for item in own}
+    items.sort(key=lambda item: (is_further_case(names[item]), place(files[item])) if item in files else (False, 0))
     for item in own:
-        if is_long(files[item] + item.nodeid[item.nodeid.index("::") :]):
+        if is_long(names[item]):
             item.add_marker(pytest.mark.long)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """As ``--dist loadfile``, with the units of `order`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByUnit(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit(nodeid.removeprefix("tests/"))
+
+    return ByUnit(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -216,7 +216,7 @@ def test_plain_text_is_data_too(served_folder, other, tmp_path):
 
 
 def test_other_tokenizers_are_refused(served_folder, texts, tmp_path, tokenizer_folder):
-    random_model("llama", vocab_size=701).save_pretrained(tmp_path / "hf")
+    random_model("llama", layers=1, vocab_size=701).save_pretrained(tmp_path / "hf")
     for file in tokenizer_folder.iterdir():
         shutil.copy(file, tmp_path / "hf")
     with pytest.raises(UserError) as error:
@@ -270,7 +270,7 @@ def test_the_verbs_refuse_before_the_work(served_folder, texts, tmp_path, capsys
 
 
 def test_learned_positions_limit_the_texts(tmp_path, tokenizer_folder):
-    random_model(vocab_size=701, n_positions=64).save_pretrained(tmp_path / "hf")
+    random_model(layers=1, vocab_size=701, n_positions=64).save_pretrained(tmp_path / "hf")
     for file in tokenizer_folder.iterdir():
         shutil.copy(file, tmp_path / "hf")
     (tmp_path / "code.py").write_text("def add(a, b):\n    return a + b\n" * 20)

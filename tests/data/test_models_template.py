@@ -136,7 +136,7 @@ def test_the_remark_is_made_where_a_model_is_asked(hf_folder, tokenizer_folder, 
     from mindcoder.generate import model
     from mindcoder.train import text_formats
 
-    _, _, folder = hf_folder(vocab_size=701)
+    _, _, folder = hf_folder(layers=1, vocab_size=701)
     for item in tokenizer_folder.iterdir():
         shutil.copy(item, folder)
     (folder / "chat_template.jinja").write_text(LLAMA)

@@ -52,7 +52,7 @@ def test_greedy_tokens_equal_huggingface_on_a_ragged_batch(multi_query, hf_folde
 
 
 def test_twenty_adamw_steps_follow_pytorch(hf_folder, rng):
-    model, decoder, _ = hf_folder(multi_query=True)
+    model, decoder, _ = hf_folder(layers=1, multi_query=True)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW(
@@ -114,7 +114,7 @@ def test_accumulated_micro_batches_equal_one_large_batch(hf_folder, rng):
 
 
 def test_documents_of_a_packed_row_do_not_see_each_other(hf_folder, rng):
-    check_packed_documents(hf_folder(multi_query=True)[1], rng)
+    check_packed_documents(hf_folder(layers=1, multi_query=True)[1], rng)
 
 
 def test_parameter_count_is_exact(hf_folder):
@@ -123,7 +123,7 @@ def test_parameter_count_is_exact(hf_folder):
 
 
 def test_eval_step_equals_huggingface_loss_and_accuracy(hf_folder, rng):
-    model, decoder, _ = hf_folder(multi_query=True)
+    model, decoder, _ = hf_folder(layers=1, multi_query=True)
     ids, labels, inputs = one_batch(rng)
     output = model(input_ids=torch.tensor(ids).long(), labels=torch.tensor(labels).long())
     step = EvalStep(decoder, TokenMetrics(decoder))

@@ -35,7 +35,7 @@ def operators(request, monkeypatch):
 
 def folders_of(family: str, folder):
     """A base model and two adapters that PEFT made for it; PEFT's model with both."""
-    model = random_model(family).eval()
+    model = random_model(family, layers=2).eval()
     model.save_pretrained(folder / "base")
     generator = torch.Generator().manual_seed(5)
     first, second = MODULES[family]

@@ -67,7 +67,7 @@ def test_the_models_ends_are_those_of_transformers(case, hf_folder):
     from mindcoder.checkpoint.weights import open_weights
 
     in_config, in_generation, expected = WHERE[case]
-    _, _, folder = hf_folder(vocab_size=701)
+    _, _, folder = hf_folder(layers=1, vocab_size=701)
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**values, **in_config}))
     (folder / "generation_config.json").unlink()
@@ -88,7 +88,7 @@ def test_the_ends_of_another_vocabulary_are_not_taken(hf_folder, tokenizer_folde
     from mindcoder.tokenizer import load_tokenizer
     from mindcoder.tokenizer.bpe import train_tokenizer
 
-    _, _, folder = hf_folder(vocab_size=701)
+    _, _, folder = hf_folder(layers=1, vocab_size=701)
     for item in tokenizer_folder.iterdir():
         shutil.copy(item, folder)
     common, rare = 0, small_tokenizer.vocab_size - 3  # special in both; a merge of the model's own

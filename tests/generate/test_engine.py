@@ -13,7 +13,7 @@ from mindcoder.generate.sampler import Sampler, SamplingOptions, sampling_distri
 
 
 def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
-    model, decoder, _ = hf_folder(multi_query=True)
+    model, decoder, _ = hf_folder(layers=2, multi_query=True)
     prompts = [rng.integers(1, 131, 6).tolist() for _ in range(2)]
     free = reference_tokens(model, prompts, 30)
     eos = free[0][4]
@@ -25,7 +25,7 @@ def test_stops_at_end_of_text_and_at_the_limit(hf_folder, rng):
 
 
 def test_operators_compute_a_prompt_where_a_step_has_as_many_sequences_as_tokens(hf_folder, rng, monkeypatch):
-    model, decoder, _ = hf_folder("llama", layers=2)
+    model, decoder, _ = hf_folder("llama", layers=1)
     prompts = [rng.integers(1, 131, length).tolist() for length in (9, 4)]
     monkeypatch.setenv("MINDCODER_NATIVE", "0")
     engine = Engine(decoder, batch=32, max_length=32, stop_ids=(), vocab_size=131)
@@ -35,7 +35,7 @@ def test_operators_compute_a_prompt_where_a_step_has_as_many_sequences_as_tokens
 
 
 def test_refuses_what_cannot_fit(hf_folder):
-    _, decoder, _ = hf_folder(multi_query=True)
+    _, decoder, _ = hf_folder(layers=2, multi_query=True)
     with pytest.raises(UserError, match="over the model's 320 positions"):
         Engine(decoder, 1, 400, (), 131)
     engine = Engine(decoder, 1, 64, (), 131)

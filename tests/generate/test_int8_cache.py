@@ -52,7 +52,7 @@ def logits(runner: Runner, inputs: list[StepInput]) -> np.ndarray:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_are_near_those_of_floats_and_equal_in_both_paths(family, hf_folder, rng, monkeypatch):
-    _, decoder, _ = hf_folder(family, layers=2, **FAMILIES[family])
+    _, decoder, _ = hf_folder(family, layers=1, **FAMILIES[family])
     inputs = inputs_of(rng)
     exact = logits(runner_of(decoder, FLOAT), inputs)
     found = {}
@@ -96,7 +96,7 @@ def test_engine_speculation_and_scores(native, hf_folder, rng, monkeypatch):
     if native and not native_available():
         pytest.skip("the C++ operators are not built (no compiler)")
     monkeypatch.setenv("MINDCODER_NATIVE", "1" if native else "0")
-    _, decoder, _ = hf_folder("gpt_bigcode", layers=2)
+    _, decoder, _ = hf_folder("gpt_bigcode", layers=1)
     decoder.kv_cache = INT8
     prompts = [rng.integers(1, VOCAB, size).tolist() for size in (21, 6)]
     tokens = [item.tokens for item in Engine(decoder, 2, 64, (), VOCAB).generate(prompts, max_new_tokens=20)]
@@ -111,7 +111,7 @@ def test_a_learned_prefix_is_rounded_too(native, hf_folder, rng, monkeypatch):
     if native and not native_available():
         pytest.skip("the C++ operators are not built (no compiler)")
     monkeypatch.setenv("MINDCODER_NATIVE", "1" if native else "0")
-    _, decoder, _ = hf_folder("llama", layers=2)
+    _, decoder, _ = hf_folder("llama", layers=1)
     add_prefix(decoder, PrefixOptions(tokens=16), 3)
     inputs = [replace(item, blocks=item.blocks) for item in inputs_of(rng)[:2]]
     exact = logits(runner_of(decoder, FLOAT), inputs)

@@ -27,7 +27,7 @@ def operators(request, monkeypatch):
 
 @pytest.fixture
 def network(hf_folder):
-    model, decoder, _ = hf_folder("llama")
+    model, decoder, _ = hf_folder("llama", layers=1)
     return model, decoder
 
 

@@ -11,8 +11,8 @@ from mindcoder.generate.speculative import SpeculativeDecoder
 
 @pytest.mark.parametrize("family", ["gpt_bigcode", "starcoder2", "llama"])
 def test_the_tokens_are_transformers_greedy_ones(family, hf_folder, rng):
-    model, decoder, _ = hf_folder(family)
-    speculative = SpeculativeDecoder(decoder, hf_folder(family)[1], 160, (), VOCAB, lookahead=3)
+    model, decoder, _ = hf_folder(family, layers=2)
+    speculative = SpeculativeDecoder(decoder, hf_folder(family, layers=2)[1], 160, (), VOCAB, lookahead=3)
     for length in (5, 40):
         prompt = rng.integers(1, VOCAB, length).tolist()
         assert list(speculative.stream(prompt, 60)) == reference_tokens(model, [prompt], 60)[0]
@@ -20,7 +20,7 @@ def test_the_tokens_are_transformers_greedy_ones(family, hf_folder, rng):
 
 
 def test_a_model_that_drafts_for_itself_is_always_right(hf_folder, rng):
-    model, decoder, _ = hf_folder("llama")
+    model, decoder, _ = hf_folder("llama", layers=1)
     speculative = SpeculativeDecoder(decoder, decoder, 128, (), VOCAB, lookahead=4)
     prompt = rng.integers(1, VOCAB, 20).tolist()
     expected = reference_tokens(model, [prompt], 40)[0]
@@ -33,7 +33,7 @@ def test_a_model_that_drafts_for_itself_is_always_right(hf_folder, rng):
 
 
 def test_it_ends_at_a_stop_id_and_at_the_limit(hf_folder, rng):
-    model, decoder, _ = hf_folder("llama")
+    model, decoder, _ = hf_folder("llama", layers=1)
     prompt = rng.integers(1, VOCAB, 10).tolist()
     free = reference_tokens(model, [prompt], 30)[0]
     speculative = SpeculativeDecoder(decoder, decoder, 64, (free[9],), VOCAB)

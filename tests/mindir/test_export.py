@@ -56,7 +56,7 @@ def folder_of(tokenizer_folder, tmp_path_factory):
 
     def make(family: str = "gpt_bigcode", **overrides) -> Path:
         folder = tmp_path_factory.mktemp("source") / "model"
-        random_model(family, layers=2, vocab_size=IDS, **overrides).save_pretrained(folder)
+        random_model(family, layers=1, vocab_size=IDS, **overrides).save_pretrained(folder)
         for file in tokenizer_folder.iterdir():
             shutil.copy(file, folder)
         return folder
@@ -406,7 +406,7 @@ def test_a_yaml_file_is_taken_with_the_original_keys(folder_of, tokenizer_folder
     folder = folder_of()
     mindcoder.convert(folder, tmp_path / "old" / "wizardcoder.ckpt", progress=False)
     assert [file.name for file in (tmp_path / "old").iterdir()] == ["wizardcoder.ckpt"]
-    sizes = {"vocab_size": IDS, "pad_token_id": 700, "hidden_size": 48, "num_layers": 2, "num_heads": 4}
+    sizes = {"vocab_size": IDS, "pad_token_id": 700, "hidden_size": 48, "num_layers": 1, "num_heads": 4}
     lengths = {"intermediate_size": 112, "n_position": 320, "seq_length": 64, "batch_size": 6}
     given = {"use_past": True, "checkpoint_name_or_path": str(tmp_path / "old" / "wizardcoder.ckpt")}
     keys = {

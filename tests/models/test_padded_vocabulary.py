@@ -36,7 +36,7 @@ def scalars():
 
 @pytest.mark.parametrize("family", ["gpt_bigcode", "llama"])
 def test_training_generation_and_export_ignore_the_padding(family, hf_folder, rng, tmp_path):
-    _, plain, folder = hf_folder(family)
+    _, plain, folder = hf_folder(family, layers=1)
     padded = Decoder(replace(plain.config, padded_vocab_size=PADDED), empty=True)
     load_weights(padded, folder)
     steps = [step_of(decoder) for decoder in (plain, padded)]

@@ -101,7 +101,7 @@ def greedy(decoder: Decoder, prompts, adapters=None) -> tuple[Engine, list[list[
 
 @pytest.mark.parametrize("adapted", [False, True])
 def test_generation_with_int8_weights_is_that_of_the_dequantized_model(adapted, hf_folder, rng):
-    _, quantized, folder = hf_folder("llama")
+    _, quantized, folder = hf_folder("llama", layers=1)
     plain = Decoder(quantized.config, empty=True)
     load_weights(plain, folder)
     to_int8(quantized)

@@ -92,7 +92,7 @@ CASES = [
 
 @pytest.mark.parametrize("family, options", CASES, ids=[f"{family}-{named(options)}" for family, options in CASES])
 def test_logits_and_tokens_are_those_of_the_values(family, options, hf_folder, tmp_path, rng):
-    _, _, folder = hf_folder(family, layers=2, **WIDE[family])
+    _, _, folder = hf_folder(family, layers=1, **WIDE[family])
     quantized, plain = quantized_and_float(folder, tmp_path / "quantized", **options)
     for name, linear in quantized.linears().items():
         method = linear.method
@@ -111,7 +111,7 @@ def test_logits_and_tokens_are_those_of_the_values(family, options, hf_folder, t
 
 @pytest.mark.parametrize("options", [W8A16, W4A16_OFFSETS], ids=named)
 def test_lora_steps_on_integers_are_those_on_their_values(options, hf_folder, tmp_path):
-    _, _, folder = hf_folder("llama", layers=2, **WIDE["llama"])
+    _, _, folder = hf_folder("llama", layers=1, **WIDE["llama"])
     decoders = quantized_and_float(folder, tmp_path / "quantized", **options)
     before = {name: linear.weight.asnumpy().copy() for name, linear in decoders[0].linears().items()}
     curves, updates = [], []

@@ -94,7 +94,7 @@ OTHERS = [(family, *way) for family in ("starcoder2", "gpt_bigcode") for way in 
      *(pytest.param(*other, marks=pytest.mark.long) for other in OTHERS)],
 )  # fmt: skip
 def test_logits_loss_and_gradients_equal_pefts(family, recompute, dora, hf_folder, rng):
-    model, _, folder = hf_folder(family, layers=2)
+    model, _, folder = hf_folder(family, layers=1)
     options = LoraOptions(RANK, ALPHA, target_modules=TARGETS[family], rank_stabilized=recompute, magnitudes=dora)
     decoder, theirs, pairs = adapted_pair(model, folder, options, rng, random_b=True)
     ids, labels, inputs = one_batch(rng)
@@ -238,7 +238,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_peft_loads_what_we_write_and_we_load_what_it_writes(case, hf_folder, rng, tmp_path):
     family, overrides, targets = CASES[case]
-    model, decoder, folder = hf_folder(family, **overrides)
+    model, decoder, folder = hf_folder(family, layers=2, **overrides)
     kinds = {"rank_stabilized": case.endswith("all"), "magnitudes": case.endswith("DoRA")}
     options = LoraOptions(RANK, ALPHA, target_modules=targets, **kinds)
     adapter = random_adapter(decoder.config, options, rng, folder)
@@ -255,7 +255,7 @@ def test_peft_loads_what_we_write_and_we_load_what_it_writes(case, hf_folder, rn
 
 
 def test_an_adapter_that_peft_made_is_read(hf_folder, rng, tmp_path):
-    model, decoder, folder = hf_folder("gpt_bigcode")
+    model, decoder, folder = hf_folder("gpt_bigcode", layers=1)
     config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=["c_attn", "c_fc"], rank_pattern={"c_fc": 2})
     theirs = peft.get_peft_model(model, config).eval()
     with torch.no_grad():

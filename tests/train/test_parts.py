@@ -132,7 +132,7 @@ def twin(rate: float, site: int) -> CounterDropout:
 
 def test_dropout_gradient_matches_finite_differences():
     """The step's gradient under dropout is that of its own loss: a small move along it changes the loss so much."""
-    config = replace(CONFIG, embedding_dropout=0.1, hidden_dropout=0.2, attention_dropout=0.3)
+    config = replace(CONFIG, num_layers=1, embedding_dropout=0.1, hidden_dropout=0.2, attention_dropout=0.3)
     step = train_step(config)
     inputs = batch()
     start = weights(step)
@@ -174,7 +174,7 @@ def test_float16_overflow_skips_the_update_and_a_smaller_scale_trains():
 
 
 def test_float16_parameters_keep_a_float32_master():
-    step = train_step(replace(CONFIG, param_dtype="float16"))
+    step = train_step(replace(CONFIG, num_layers=1, param_dtype="float16"))
     name = "layers.0.mlp.up.weight"
     index = [item.name for item in step.weights].index(name)
     before = step.update.optimizer.master[index].asnumpy().copy()

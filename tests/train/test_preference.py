@@ -97,7 +97,7 @@ OTHERS = [("dpo, smoothed", "llama", True), ("simpo", "gpt_bigcode", False)]
 )
 def test_loss_and_gradients_equal_trls(case, family, recompute, hf_folder, rng):
     options = OPTIONS[case]
-    model, decoder, _ = hf_folder(family, layers=2)
+    model, decoder, _ = hf_folder(family, layers=1)
     inputs, singles = random_pairs(rng, 3)
     logps = torch_logps(model, singles)
     lengths = torch.tensor([len(ids) - start for ids, start in singles])

@@ -22,19 +22,19 @@ from mindcoder.train.step import TrainStep
 from mindcoder.train.update import Accumulate, gradient_buffers
 
 
-def network(tied: bool):
+def network(tied: bool, layers: int):
     family = family_of("gpt_bigcode" if tied else "llama")
-    sizes = {"vocab_size": VOCAB, "hidden_size": 32, "num_layers": 3, "num_heads": 4, "intermediate_size": 64}
+    sizes = {"vocab_size": VOCAB, "hidden_size": 32, "num_layers": layers, "num_heads": 4, "intermediate_size": 64}
     config = family.config_from_huggingface(
-        {"n_layer": 3, "n_embd": 32, "n_head": 4, "resid_pdrop": 0.1} if tied else {}
+        {"n_layer": layers, "n_embd": 32, "n_head": 4, "resid_pdrop": 0.1} if tied else {}
     )
     if not tied:
         config = replace(config, head_dim=8, num_kv_heads=2)
     return replace(config, **sizes, embedding_dropout=0.1, attention_dropout=0.1, hidden_dropout=0.1)
 
 
-def stage_cells(config, index: int):
-    decoder = Decoder(config, seed=3, stage=stage_of([2, 1], index))
+def stage_cells(config, sizes: list[int], index: int):
+    decoder = Decoder(config, seed=3, stage=stage_of(sizes, index))
     weights = ms.ParameterTuple(decoder.trainable_params())
     gradients = MicroBatchGradients(decoder, weights, default_objective())
     buffers = gradient_buffers(weights)
@@ -43,13 +43,18 @@ def stage_cells(config, index: int):
     return decoder, backward, {weight.name: buffer for weight, buffer in zip(weights, buffers)}
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["gpt_bigcode", "llama"])
-def test_two_stages_are_the_whole_network_and_compile_once(tied, rng):
-    config = network(tied)
+@pytest.mark.parametrize(
+    "tied, sizes",
+    [pytest.param(True, [1, 1], id="gpt_bigcode"),
+     pytest.param(True, [2, 1], id="gpt_bigcode, two layers", marks=pytest.mark.long),
+     pytest.param(False, [2, 1], id="llama, two layers", marks=pytest.mark.long)],
+)  # fmt: skip
+def test_two_stages_are_the_whole_network_and_compile_once(tied, sizes, rng):
+    config = network(tied, sum(sizes))
     whole = Decoder(config, seed=3)
     step = TrainStep(whole, AdamW(ms.ParameterTuple(whole.trainable_params()), AdamWOptions()))
     step.set_train(True)
-    (first, first_back, first_sums), (_, last_back, last_sums) = (stage_cells(config, index) for index in (0, 1))
+    (first, first_back, first_sums), (_, last_back, last_sums) = (stage_cells(config, sizes, index) for index in (0, 1))
     forward = ForwardStage(first)
     forward.set_train(True)
     one, seed = Tensor(1.0, ms.float32), Tensor(7, ms.int32)
