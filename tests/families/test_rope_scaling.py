@@ -102,6 +102,23 @@ def test_longrope_with_an_original_context_of_its_own():
     assert family_of("llama").config_from_huggingface({**values, "rope_parameters": inner}) == own
 
 
+def test_phi3_in_the_form_of_transformers_5():
+    """Its fields are those of transformers 4 inside ``rope_parameters``."""
+    phi3, factors = family_of("phi3"), {name: LONGROPE[name] for name in ("short_factor", "long_factor")}
+    sizes = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 64}
+    four = transformers.Phi3Config(
+        **sizes, rope_scaling={"type": "longrope", **factors}, original_max_position_embeddings=16
+    ).to_dict()
+    parameters = {"rope_type": "longrope", "rope_theta": four["rope_theta"], **factors}
+    five = {key: value for key, value in four.items() if key not in ("rope_theta", "rope_scaling")}
+    own = phi3.config_from_huggingface(four)
+    short, long = (tuple(values) for values in factors.values())
+    assert own.rope_scaling == RopeScaling("longrope", 4.0, 16, short_factors=short, long_factors=long)
+    for original in ({}, {"original_max_position_embeddings": 16}):
+        assert phi3.config_from_huggingface({**five, "rope_parameters": {**parameters, **original}}) == own
+    assert phi3.config_from_huggingface(phi3.config_to_huggingface(own)) == own
+
+
 def test_a_checkpoint_of_an_older_version_states_the_same_architecture():
     """Fields of yarn are left out of other kinds' data."""
     assert set(RopeScaling("linear", 2.0).as_data()) == {
