@@ -18,6 +18,7 @@ class ParallelLayout:
         sequence: shard hidden states by tokens between the tensor-parallel regions (sequence parallelism).
         vocabulary: shard token embedding and head over the tensor-parallel ranks.
         offsets: MindFormers' ``offset``, see `spread_layers`.
+        context: ranks that share every sequence, each with its part of the tokens (context parallelism).
 
     Raises:
         ValueError: a size is below 1.
@@ -30,25 +31,32 @@ class ParallelLayout:
     sequence: bool = False
     vocabulary: bool = False
     offsets: tuple[int, ...] | None = None
+    context: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.data, self.tensor, self.pipeline) < 1:
+        if min(self.data, self.tensor, self.pipeline, self.context) < 1:
             raise ValueError(f"{self.sizes}: every size must be at least 1")
 
     @property
     def devices(self) -> int:
         """Number of ranks."""
-        return self.data * self.tensor * self.pipeline
+        return self.data * self.devices_per_replica
 
     @property
     def devices_per_replica(self) -> int:
-        """Number of ranks that hold one copy of the network."""
-        return self.tensor * self.pipeline
+        """Number of ranks that work on the same rows."""
+        return self.context * self.tensor * self.pipeline
+
+    @property
+    def copies(self) -> int:
+        """Number of ranks with the same parameters and other tokens, whose gradients are summed."""
+        return self.data * self.context
 
     @property
     def sizes(self) -> str:
-        """The three sizes, for messages."""
-        return f"data {self.data} x tensor {self.tensor} x pipeline {self.pipeline}"
+        """All sizes, for messages."""
+        context = f" x context {self.context}" if self.context != 1 else ""
+        return f"data {self.data} x tensor {self.tensor} x pipeline {self.pipeline}{context}"
 
     def layer_counts(self, layers: int) -> list[int]:
         """Number of layers per pipeline stage.

@@ -23,6 +23,7 @@ from mindspore.ops import auto_generate as aclnn
 from mindcoder.backend.documents import DocumentEnds, check_documents
 from mindcoder.backend.dropout import AttentionDropBits
 from mindcoder.backend.operator_source import on_cpu, operator
+from mindcoder.backend.row_operators import Cut
 
 UNBOUNDED = 2147483647
 LARGEST_GROUP = 64  # query heads of a key head that FusedInferAttentionScore takes
@@ -63,7 +64,7 @@ class CausalAttention(nn.Cell):
         before = UNBOUNDED if window is None else window - 1
         mode = BOTTOM_RIGHT_CAUSAL if window is None else BAND
         self.packed = operator("FlashAttentionScore", num_heads, 1.0, 1.0, before, 0, 0, "TND", mode)
-        self.triangle = triangle()
+        self.triangle, self.cut_rows = triangle(), Cut(0)
         keep, any_key = 1.0 - dropout, (UNBOUNDED, UNBOUNDED)
         self.causal = operator("FlashAttentionScore", num_heads, 1.0, 1.0, before, 0, 0, "BSH", 0)
         self.causal_dropped = operator("FlashAttentionScore", num_heads, keep, 1.0, before, 0, 0, "BSH", 0)
@@ -86,7 +87,10 @@ class CausalAttention(nn.Cell):
             batch, length, total: B, S and T.
         """
         if mask.ndim == 1:
-            return self.by_documents(query, key, value, mask)
+            return self.by_documents(query, key, value, mask, mask)
+        if mask.ndim == 2:  # queries of a part of the rows
+            ends = self.cut_rows(mask, 0, 1).reshape((-1,))
+            return self.by_documents(query, key, value, ends, self.cut_rows(mask, 1, 2).reshape((-1,)))
         query = query.reshape((batch, length, -1))
         key, value = key.reshape((batch, total, -1)), value.reshape((batch, total, -1))
         bits = None
@@ -101,14 +105,14 @@ class CausalAttention(nn.Cell):
         attn_output = operator(query, key, value, None, bits, None, mask, None, None, None)[3]
         return attn_output.reshape((batch * length, -1))
 
-    def by_documents(self, query: Tensor, key: Tensor, value: Tensor, ends: Tensor) -> Tensor:
-        """The same within each document, from the int64 ends that `DocumentEnds` gives.
+    def by_documents(self, query: Tensor, key: Tensor, value: Tensor, ends: Tensor, key_ends: Tensor) -> Tensor:
+        """The same within each document, from the int64 ends that `DocumentEnds` gives of queries and keys.
 
         CANN takes ends on the host, where MindSpore copies the tensor once a step. The tuple that its page asks for
         costs the compiler 0.3 s per element.
         """
         query, key, value = (part.reshape((part.shape[0], -1, self.head_dim)) for part in (query, key, value))
-        attn_output = self.packed(query, key, value, None, None, None, self.triangle, None, ends, ends)[3]
+        attn_output = self.packed(query, key, value, None, None, None, self.triangle, None, ends, key_ends)[3]
         return attn_output.reshape((query.shape[0], -1))
 
     def cached(
@@ -190,4 +194,4 @@ class AttentionMasks(nn.Cell):
             UserError: too many documents.
         """
         if self.takes_ends():
-            check_documents(document_ids)
+            check_documents(document_ids, self.ends.extra_per_row)

@@ -52,7 +52,7 @@ def local_shards(items: Iterable[Parameter], decoder: Decoder, mesh: Mesh, owned
             continue
         axis = tp.axis(name, config)
         is_copy = (axis is None and tp.index > 0) or not stage.holds(name, tied_head=False)
-        if is_copy or writer != mesh.data_index:
+        if is_copy or mesh.context_index > 0 or writer != mesh.data_index:
             continue
         shape = shapes[name] if name in shapes else _whole_shape(item.shape, axis, tp)
         shards[item.name] = _shard(item.asnumpy(), shape, axis, tp)

@@ -26,7 +26,7 @@ def check_together(config: RunConfig, source: YamlSource) -> None:
     for problems in (_model_sizes, _repeated_keys, _padding, _model_class, _experts, _adapters):
         _refuse_first(problems(config, source), source)
     check_schedule(config, source)
-    for problems in (_parallelism, _callbacks):
+    for problems in (_callbacks,):
         _refuse_first(problems(config, source), source)
     for path, flag in source.overridden.items():
         if path[0] in ("train_dataset_task", "eval_dataset_task"):
@@ -102,13 +102,6 @@ def _adapters(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
         yield ("model", "arch", "pet"), "model.arch.pet: model_config.pet_config is given as well, leave one out"
     if config.pet_method and config.pet_method != pet.pet_type:
         yield ("pet_method",), f"pet_method: {config.pet_method} differs from pet_config.pet_type {pet.pet_type}"
-
-
-def _parallelism(config: RunConfig, source: YamlSource) -> Iterator[Problem]:
-    mesh = config.parallel_config
-    if config.use_parallel and mesh.context_parallel > 1:
-        path = ("parallel_config", "context_parallel")
-        yield path, f"{'.'.join(path)}: {mesh.context_parallel} is not supported, expected 1"
 
 
 def _callbacks(config: RunConfig, source: YamlSource) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ def layout_of(config: RunConfig) -> ParallelLayout:
         sequence=bool(section.use_seq_parallel or model.use_seq_parallel),
         vocabulary=section.vocab_emb_dp is False,
         offsets=tuple(model.offset) if isinstance(model.offset, list) and in_pipeline else None,
+        context=section.context_parallel,
     )
 
 
@@ -41,10 +42,15 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         file, line = source.location(("parallel_config", key))
         raise UserError(f"parallel_config.{key}: {message}", file, line)
 
-    unsupported = {"context_parallel": section.context_parallel, "expert_parallel": section.expert_parallel or 1}
-    for key, size in unsupported.items():
-        if size > 1:
-            refuse(key, f"found {size}, expected 1: MindCoder has data, tensor (with sequence) and pipeline parallel")
+    if (section.expert_parallel or 1) > 1:
+        refuse(
+            "expert_parallel",
+            f"found {section.expert_parallel}, expected 1: MindCoder has data, tensor (with sequence), context and "
+            "pipeline parallel",
+        )
+    problem = _context_problem(config, layout) if layout.context > 1 else None
+    if problem is not None:
+        refuse("context_parallel", problem)
     if layout.devices != world:
         refuse(
             "data_parallel",
@@ -68,3 +74,26 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
             "use_seq_parallel",
             f"batch_size {batch} x seq_length {model.seq_length} is not divisible by {layout.tensor}",
         )
+
+
+def _context_problem(config: RunConfig, layout: ParallelLayout) -> str | None:
+    """Why a run cannot divide its sequences over the context axis; None if it can."""
+    model, size = config.model.settings, layout.context
+    adapter = config.adapter.pet_type if config.adapter is not None else ""
+    lengths = [model.seq_length, *config.train_dataset.data_loader.length_buckets]
+    odd = [length for length in lengths if length % size]
+    if config.run_mode == "predict":
+        return f"found {size}, expected 1: sequences are divided in training and evaluation only"
+    if layout.tensor > 1 or layout.pipeline > 1:
+        other = "model_parallel" if layout.tensor > 1 else "pipeline_stage"
+        return f"found {size}, expected 1 with {other} above 1: context parallelism is combined with data_parallel only"
+    if odd:
+        name = "seq_length" if odd[0] == model.seq_length else "length_buckets"
+        return f"{name} {odd[0]} is not divisible by {size}"
+    if model.attention_dropout > 0:
+        return f"found {size}, expected 1 with attention dropout ({model.attention_dropout:g})"
+    if adapter in PREFIX_TYPES:
+        return f"found {size}, expected 1: a prefix ({adapter}) is for whole sequences"
+    if config.preference is not None:
+        return f"found {size}, expected 1: pairs (preference) are compared as whole sequences"
+    return None

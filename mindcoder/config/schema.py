@@ -162,7 +162,9 @@ class ParallelConfig(mindformers.ParallelConfig):
     data_parallel: Count = Field(1, description="replicas, each with its part of the data")
     model_parallel: Count = Field(1, description="devices among which every layer is divided (tensor parallel)")
     pipeline_stage: Count = Field(1, description="groups of consecutive layers, one per device")
-    context_parallel: Count = Field(1, description="devices per sequence; only 1 is supported")
+    context_parallel: Count = Field(
+        1, description="devices among which every sequence is divided by tokens (context parallel)"
+    )
     expert_parallel: Count | None = Field(None, description="devices per set of experts; only 1 is supported")
     optimizer_shard: bool | None = Field(
         None, description="divide the optimizer states over the data-parallel ranks (ZeRO-1)"

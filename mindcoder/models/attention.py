@@ -68,6 +68,7 @@ class SelfAttention(nn.Cell):
             *(resolve_dtype(config.compute_dtype), config.sliding_window),
         )
         self.share = Fork(3)
+        self.gather_context: Any = None  # keys and values of whole rows, see `mindcoder.parallel.context_parallel`
         self.prefix: Any = None  # learned keys and values before the sequence, see `mindcoder.peft.prefix`
 
     def query_with_rope(self, hidden_states: Tensor, cos_sin: tuple, seed: Tensor | None = None) -> Tensor:
@@ -97,6 +98,8 @@ class SelfAttention(nn.Cell):
         for_query, for_key, for_value = self.share(hidden_states)
         key, value = self.key_with_rope(for_key, cos_sin, seed), self.value(for_value, seed=seed)
         total = length
+        if self.gather_context is not None:
+            key, value = self.gather_context(key, value, batch)
         if self.prefix is not None:
             key, value = self.prefix(key, value, batch, seed)
             total = key.shape[0] // batch

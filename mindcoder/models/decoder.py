@@ -150,6 +150,7 @@ class Decoder(nn.Cell):
         self.head = Head(config, initializer.at(HEAD_PART), param_dtype, table_axis) if has_head else None
         self.embedding_dropout = CounterDropout(config.embedding_dropout, 0) if config.embedding_dropout > 0 else None
         self.attention_masks = AttentionMasks(config.sliding_window, config.attention_dropout)
+        self.own_positions: Any = None  # of this rank's tokens, see `mindcoder.parallel.context_parallel`
         self.scatter_sequence, self.gather_sequence = tp.scatter_sequence(), tp.gather_sequence()
         self.gather_logits = tp.gather_logits()
         self.head_product = matrix_product(transpose_b=True, compute_dtype=config.compute_dtype)
@@ -202,11 +203,14 @@ class Decoder(nn.Cell):
         """What all layers share, made once a step; arguments as of `construct`.
 
         Returns:
-            Position ids past the learned prefix, if there is one; cos/sin (`RotaryAngles`), an empty tuple with
-            learned position embeddings; the mask (`AttentionMasks`).
+            Position ids of this rank's tokens, past the learned prefix, if there is one; cos/sin (`RotaryAngles`), an
+            empty tuple with learned position embeddings; the mask (`AttentionMasks`).
         """
         position_ids = self.attention_masks.past_prefix(position_ids)
-        cos_sin = () if self.rotary is None else self.rotary(position_ids, position_ids.max() + 1)
+        longest = position_ids.max() + 1
+        if self.own_positions is not None:
+            position_ids = self.own_positions(position_ids)
+        cos_sin = () if self.rotary is None else self.rotary(position_ids, longest)
         return position_ids, cos_sin, self.attention_masks(document_ids)
 
     def run_layers(self, hidden_states: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> Tensor:
@@ -219,8 +223,8 @@ class Decoder(nn.Cell):
         Returns:
             Hidden states for the next stage; on the last stage the output of the final norm ``[B*S, H]``.
         """
-        batch, length = position_ids.shape
         position_ids, cos_sin, mask = self.shared_inputs(position_ids, document_ids)
+        batch, length = position_ids.shape
         if self.stage.is_first:
             hidden_states = self.embed(hidden_states, position_ids, seed)
         for layer in self.layers:

@@ -8,6 +8,7 @@ from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.decoder import Decoder
 from mindcoder.models.stage import stage_of
 from mindcoder.models.tensor_parallel import NO_TP
+from mindcoder.parallel.context_parallel import divide_context
 from mindcoder.parallel.process_groups import ProcessGroups, create_process_groups, single_process
 from mindcoder.parallel.tensor_parallel import TensorParallel
 
@@ -33,4 +34,7 @@ def build_part(
     """
     mesh = comm.mesh
     tp = TensorParallel(comm, network, trains) if mesh.tensor > 1 else NO_TP
-    return Decoder(network, seed, empty, tp, stage_of(mesh.layout.layer_counts(network.num_layers), mesh.stage))
+    decoder = Decoder(network, seed, empty, tp, stage_of(mesh.layout.layer_counts(network.num_layers), mesh.stage))
+    if mesh.context > 1:
+        divide_context(decoder, comm)
+    return decoder

@@ -25,12 +25,13 @@ def kept_by_layer(config: TransformerConfig, layout: ParallelLayout, work: Workl
     """What a layer keeps for its backward pass.
 
     The input of each norm in the norm's dtype and its output for the products behind it (of all rows, which sequence
-    parallelism gathers); what norms of heads take; query, key, value, attention's output, the MLP's inner features
-    before their activation; the fused kernel's statistics and the bits of its dropout mask.
+    parallelism gathers); what norms of heads take; query, key and value (these two of whole rows with context
+    parallelism), attention's output, the MLP's inner features before their activation; the fused kernel's statistics
+    and the bits of its dropout mask.
     """
     item, norm = ITEM_BYTES[config.compute_dtype], ITEM_BYTES[config.norm_dtype]
     inner = config.intermediate_size * (2 if config.gated_mlp else 1)
-    sliced = (2 * config.query_size + 2 * config.kv_size + inner) / layout.tensor
+    sliced = (2 * config.query_size + 2 * config.kv_size * layout.context + inner) / layout.tensor
     heads = config.num_heads / layout.tensor
     kept = 2 * norm * own_rows(layout, work) * config.hidden_size
     kept += work.tokens * item * (2 * config.hidden_size + sliced)

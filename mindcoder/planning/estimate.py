@@ -147,7 +147,7 @@ def estimate(
         file, line = source.location(("parallel_config", "optimizer_shard"))
         raise UserError(f"parallel_config.optimizer_shard: {error}", file, line) from None
     global_batch = work.batch * work.micro_batches * layout.data
-    found = fitting_layouts(network, devices, global_batch, work, machine)
+    found = fitting_layouts(network, devices, global_batch, work, machine, {1, layout.context})
     return Estimate(network, work, machine, plan, devices, tuple(found))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mindcoder.families.transformer_config import TransformerConfig
 from mindcoder.models.stage import stage_of
 from mindcoder.models.tensor_parallel import shard_axis
-from mindcoder.parallel.mesh import Mesh
+from mindcoder.parallel.mesh import AXES, Mesh
 from mindcoder.parallel_layout import ParallelLayout, check_divides
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -21,7 +21,7 @@ class Workload:
     """One step: ``batch`` sequences of ``length`` tokens per micro batch and rank, ``micro_batches`` of them.
 
     ``adapter`` holds the global shapes of the parameters trained instead of the weights (LoRA), ``prefix`` the number
-    of learned positions before every sequence.
+    of learned positions before every sequence, ``context`` the ranks that share every sequence.
     """
 
     batch: int
@@ -30,11 +30,12 @@ class Workload:
     recompute: bool
     adapter: Shapes | None = None
     prefix: int = 0
+    context: int = 1
 
     @property
     def tokens(self) -> int:
-        """Tokens per micro batch."""
-        return self.batch * self.length
+        """Tokens per micro batch and rank."""
+        return self.batch * self.length // self.context
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,5 @@ def num_communicators(layout: ParallelLayout, tied_head: bool) -> int:
         return 0
     everyone = tuple(range(layout.devices))
     mesh = Mesh(layout)
-    groups = {mesh.data_ranks(), mesh.tensor_ranks(), mesh.pipeline_ranks(), everyone}
-    if tied_head:
-        groups.add(mesh.end_ranks())
+    groups = {everyone, *(getattr(mesh, axis)() for axis in AXES if axis != "end_ranks" or tied_head)}
     return 1 + len([ranks for ranks in groups if len(ranks) > 1])  # 1: the group that init() creates

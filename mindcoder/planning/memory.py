@@ -143,7 +143,7 @@ def gradient_bytes(trained: Trained, layout: ParallelLayout, work: Workload) -> 
     """
     if not has_buffers(layout, work):
         return trained.bytes()
-    return FLOAT32 * trained.count * (2.0 if layout.data > 1 else 1.0)
+    return FLOAT32 * trained.count * (2.0 if layout.copies > 1 else 1.0)
 
 
 def update_bytes(trained: Trained, owned: Mapping[str, int], layout: ParallelLayout, work: Workload) -> float:
@@ -151,7 +151,7 @@ def update_bytes(trained: Trained, owned: Mapping[str, int], layout: ParallelLay
     largest = max(owned.values(), default=0)
     working = float(UPDATE_COPIES * FLOAT32 * largest)
     if has_buffers(layout, work):
-        return working + (FLOAT32 * trained.count if layout.data > 1 else 0)
+        return working + (FLOAT32 * trained.count if layout.copies > 1 else 0)
     # The norm is taken of float32 copies. The largest parameter's own gradient is freed once it is scaled.
     norm = trained.bytes() + FLOAT32 * trained.largest
     others = trained.bytes(*owned) if owned else 0.0

@@ -6,6 +6,7 @@ are estimates from the formulas in `mindcoder.planning.memory` and `mindcoder.pl
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from mindcoder.families.transformer_config import TransformerConfig
@@ -57,6 +58,7 @@ def make_plan(config: TransformerConfig, layout: ParallelLayout, work: Workload,
     Raises:
         ValueError: ZeRO-1 has fewer parameters than ranks to shard over.
     """
+    work = replace(work, context=layout.context)
     held = stage_shapes(config, layout)
     adapters = stage_shapes(config, layout, work.adapter) if work.adapter is not None else None
     trained = [num_items(shapes) for shapes in adapters or held]
@@ -72,32 +74,48 @@ def make_plan(config: TransformerConfig, layout: ParallelLayout, work: Workload,
         for stage, layers in enumerate(layout.layer_counts(config.num_layers))
     )
     buffers = num_communicators(layout, config.tied_head) * machine.communicator_buffer
-    tokens = work.tokens * work.micro_batches * layout.data
+    tokens = work.tokens * work.micro_batches * layout.copies
     return Plan(layout, stages, buffers, step_seconds(config, layout, work, machine, traffic), tokens)
 
 
 def fitting_layouts(
-    config: TransformerConfig, devices: int, global_batch: int, work: Workload, machine: Machine
+    config: TransformerConfig,
+    devices: int,
+    global_batch: int,
+    work: Workload,
+    machine: Machine,
+    contexts: Collection[int] = (1,),
 ) -> list[Plan]:
     """Plans of all layouts of ``devices`` that divide the model and fit, fastest first.
 
     ``global_batch`` sequences per step are constant: more data parallelism means fewer micro batches.
+
+    Args:
+        contexts: sizes of the context axis to try.
     """
     plans = []
-    for tensor in range(1, devices + 1):
-        for pipeline in range(1, devices // tensor + 1):
-            if devices % (tensor * pipeline) or pipeline > config.num_layers or not divides_by(config, tensor):
-                continue
-            data = devices // (tensor * pipeline)
-            if global_batch % (data * work.batch):
-                continue
-            micro = replace(work, micro_batches=global_batch // (data * work.batch))
-            for divides in (False, True) if tensor > 1 else (False,):
-                layout = ParallelLayout(data, tensor, pipeline, data > 1, divides, divides)
-                try:
-                    plan = make_plan(config, layout, micro, machine)
-                except ValueError:
-                    continue  # more data-parallel ranks than tensors to assign
-                if plan.fits(machine):
-                    plans.append(plan)
+    for data, context, tensor, pipeline in _sizes(devices, contexts):
+        if pipeline > config.num_layers or not divides_by(config, tensor):
+            continue
+        if global_batch % (data * work.batch):
+            continue
+        micro = replace(work, micro_batches=global_batch // (data * work.batch))
+        for divides in (False, True) if tensor > 1 else (False,):
+            layout = ParallelLayout(data, tensor, pipeline, data > 1, divides, divides, context=context)
+            try:
+                plan = make_plan(config, layout, micro, machine)
+            except ValueError:
+                continue  # more data-parallel ranks than tensors to assign
+            if plan.fits(machine):
+                plans.append(plan)
     return sorted(plans, key=lambda plan: (plan.seconds, plan.peak))
+
+
+def _sizes(devices: int, contexts: Collection[int]) -> Iterator[tuple[int, int, int, int]]:
+    """Sizes of data, context, tensor and pipeline that make ``devices``."""
+    for context in sorted(contexts):
+        most = devices // context if context == 1 else 1  # the context axis is combined with data parallelism only
+        for tensor in range(1, most + 1):
+            for pipeline in range(1, most // tensor + 1):
+                if devices % (context * tensor * pipeline) == 0:
+                    yield devices // (context * tensor * pipeline), context, tensor, pipeline

@@ -16,11 +16,12 @@ class Traffic:
     tensor: float
     data: float
     pipeline: float
+    context: float = 0.0
 
     @property
     def total(self) -> float:
         """The total."""
-        return self.tensor + self.data + self.pipeline
+        return self.tensor + self.data + self.pipeline + self.context
 
 
 def stage_traffic(
@@ -30,8 +31,9 @@ def stage_traffic(
 
     Tensor: two all-reduces of ``[Q, H]`` per layer and forward pass, and two backward; with a parallel vocabulary
     one more at both ends. Sequence parallelism sends the same: half in the reduce-scatter, half in the all-gather.
-    Data: the gradients in float32, and with ZeRO-1 the weights. Pipeline: a micro batch's hidden states forward, their
-    gradient backward, and the gradient of a tied embedding between the ends.
+    Data: the gradients in float32, summed over the context axis as well, and with ZeRO-1 the weights. Context: the keys
+    and values of every layer to all other ranks, and their gradients back. Pipeline: a micro batch's hidden states
+    forward, their gradient backward, and the gradient of a tied embedding between the ends.
 
     Args:
         trained: number of trainable parameters on a rank.
@@ -43,7 +45,7 @@ def stage_traffic(
     if layout.vocabulary:
         sums += is_first + is_last
     tensor = 2 * (layout.tensor - 1) / layout.tensor * hidden * sums * work.micro_batches
-    data = 2 * (layout.data - 1) / layout.data * trained * 4
+    data = 2 * (layout.copies - 1) / layout.copies * trained * 4
     if layout.shard_optimizer:
         data += 2 * (layout.data - 1) / layout.data * trained * ITEM_BYTES[config.param_dtype]
     own = hidden / (layout.tensor if layout.sequence else 1)
@@ -51,7 +53,9 @@ def stage_traffic(
     if config.tied_head and is_first != is_last and work.adapter is None:
         table = config.token_rows * config.hidden_size / (layout.tensor if layout.vocabulary else 1)
         pipeline += 4 * table
-    return Traffic(tensor, data, pipeline)
+    keys = work.tokens * 2 * config.kv_size / layout.tensor * item * layout.layer_counts(config.num_layers)[stage]
+    context = (layout.context - 1) * keys * (3 if recomputes(layout, work, stage) else 2) * work.micro_batches
+    return Traffic(tensor, data, pipeline, context)
 
 
 def stage_flops(config: TransformerConfig, layout: ParallelLayout, work: Workload, stage: int) -> float:
@@ -80,11 +84,12 @@ def step_seconds(
     all-reduced over the data-parallel ranks once, after the last micro batch.
     """
     on_tensor = machine.reach(layout.devices, layout.tensor)
-    on_data = machine.reach(layout.devices, layout.tensor * layout.data)
+    on_context = machine.reach(layout.devices, layout.tensor * layout.context)
+    on_data = machine.reach(layout.devices, layout.tensor * layout.copies)
     on_pipeline = machine.reach(layout.devices, layout.devices)
     stages = [
         stage_flops(config, layout, work, stage) / machine.flops
-        + (sent.tensor / on_tensor + sent.pipeline / on_pipeline) / work.micro_batches
+        + (sent.tensor / on_tensor + sent.context / on_context + sent.pipeline / on_pipeline) / work.micro_batches
         for stage, sent in enumerate(traffic)
     ]
     summed = max(sent.data for sent in traffic) / on_data

@@ -9,7 +9,7 @@ and research/wizardcoder/wizardcoder_config.py of github.com/mindspore-lab/mindf
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -103,6 +103,7 @@ class ParallelSection(Section):
     comm_fusion: Annotated[dict[str, Any] | None, Ignored(LAYOUT)] = None
 
 
+GATHERED = "keys and values are all-gathered, with the results of every algorithm"
 INTERLEAVE = "it multiplies the global batch: give runner_config.gradient_accumulation_steps"
 
 
@@ -113,6 +114,10 @@ class ParallelConfig(Section):
         None
     )
     seq_split_num: Annotated[int | None, Ignored("sequences are not split for the pipeline", (None, 1))] = None
+    context_parallel_algo: Annotated[
+        Literal["colossalai_cp", "ulysses_cp", "hybrid_cp"] | None, Ignored(GATHERED, (None, "colossalai_cp"))
+    ] = None
+    ulysses_degree_in_cp: Annotated[int | None, Ignored(GATHERED, (None, 1))] = None
     micro_batch_interleave_num: Annotated[int | None, Only((1,), INTERLEAVE)] = None
     mem_coeff: Annotated[float | None, Ignored("it is for MindSpore's automatic parallelism")] = None
 

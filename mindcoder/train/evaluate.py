@@ -12,7 +12,9 @@ from mindspore import Tensor, nn
 
 from mindcoder.data.loader import BatchLoader
 from mindcoder.models.decoder import Decoder
+from mindcoder.parallel.context_parallel import own_tokens
 from mindcoder.parallel.data_parallel import HostCollectives
+from mindcoder.parallel.mesh import SINGLE, Mesh
 from mindcoder.parallel.process_groups import ProcessGroups
 from mindcoder.progress import tqdm
 from mindcoder.train.digits import decimals
@@ -95,7 +97,7 @@ def build_evaluation(
 ) -> Callable[[], EvalResult]:
     """`evaluate` of this rank's part of the network; ``metrics`` is `Objective.metrics`."""
     step = EvalStep(decoder, metrics(decoder)) if decoder.stage.is_whole else PipelineEval(decoder, comm, metrics)
-    return partial(evaluate, step, loader, comm.mesh.rank == 0, HostCollectives(comm))
+    return partial(evaluate, step, loader, comm.mesh.rank == 0, HostCollectives(comm), comm.mesh)
 
 
 def evaluate(
@@ -103,6 +105,7 @@ def evaluate(
     loader: BatchLoader,
     show_progress: bool = True,
     host_comm: HostCollectives | None = None,
+    mesh: Mesh = SINGLE,
 ) -> EvalResult:
     """Evaluate one pass over ``loader`` (over all ranks, with ``host_comm``). The network's training flag is
     restored.
@@ -121,6 +124,7 @@ def evaluate(
     try:
         for batch, _ in batches:
             step.decoder.attention_masks.check(batch.document_ids)
+            batch = own_tokens(batch, mesh)
             sums = step(
                 Tensor(batch.input_ids), Tensor(batch.position_ids), Tensor(batch.document_ids), Tensor(batch.labels)
             )

@@ -53,6 +53,17 @@ class PlainGradients(nn.Cell):
         return self.value_and_grad(hidden_states, position_ids, document_ids, targets, seed, loss_scale)
 
 
+SMALLEST_SHARE = 1e-20  # in place of 0, of a rank without labels: its loss is divided by it again
+
+
+def weigh_loss(loss_scale: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss scale and share where a loss is weighted by its share before the backward pass, not its gradients after it.
+
+    Context-parallel ranks add their gradients of keys and values up in every layer, each of its own loss.
+    """
+    return loss_scale * ops.maximum(share, Tensor(SMALLEST_SHARE, ms.float32)), Tensor(1.0, ms.float32)
+
+
 class MicroBatchGradients(nn.Cell):
     """Gradients of one micro batch for every weight of this rank.
 

@@ -11,7 +11,7 @@ from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.pipeline_parallel import OneForwardOneBackward
 from mindcoder.parallel.process_groups import PipelinePeer, ProcessGroups
-from mindcoder.train.gradients import MicroBatchGradients
+from mindcoder.train.gradients import MicroBatchGradients, weigh_loss
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.optimizer import AdamW
 from mindcoder.train.recompute import ForwardStage
@@ -48,9 +48,9 @@ def stage_link(decoder: Decoder, comm: ProcessGroups, step: int, tokens: int) ->
 class BackwardStage(nn.Cell):
     """Backward pass of a micro batch, including the forward pass on the last stage; adds to the gradient buffers."""
 
-    def __init__(self, gradients: MicroBatchGradients, accumulate: Accumulate) -> None:
+    def __init__(self, gradients: MicroBatchGradients, accumulate: Accumulate, weighs_loss: bool = False) -> None:
         super().__init__(auto_prefix=False)
-        self.gradients, self.accumulate = gradients, accumulate
+        self.gradients, self.accumulate, self.weighs_loss = gradients, accumulate, weighs_loss
 
     def construct(
         self,
@@ -65,10 +65,11 @@ class BackwardStage(nn.Cell):
         *layer_inputs: Tensor,  # a tuple would be a constant, and the graph compiled again for each
     ) -> tuple[Tensor, Tensor]:
         """Weighted loss and the gradient of the stage's input."""
+        scale, weight = weigh_loss(loss_scale, share) if self.weighs_loss else (loss_scale, share)
         loss, grad_hidden, grads = self.gradients(
-            inputs, position_ids, document_ids, (labels, document_ids), seed, loss_scale, grad_output, layer_inputs
+            inputs, position_ids, document_ids, (labels, document_ids), seed, scale, grad_output, layer_inputs
         )
-        return self.accumulate(loss * share, grads, share), grad_hidden
+        return self.accumulate(loss * share, grads, weight), grad_hidden
 
 
 class FinishStep(nn.Cell):
@@ -79,7 +80,7 @@ class FinishStep(nn.Cell):
         self.update, self.accumulate = update, accumulate
         mesh = comm.mesh
         self.pipeline_sum = comm.all_reduce_among(mesh.pipeline_ranks())
-        self.data_sum = comm.all_reduce_among(mesh.data_ranks())
+        self.data_sum = comm.all_reduce_among(mesh.gradient_ranks())
 
     def construct(self, loss: Tensor, loss_scale: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of the step, the same on every rank."""
@@ -114,10 +115,11 @@ class PipelineStep:
         comm: ProcessGroups,
     ) -> None:
         self.decoder, self.comm = decoder, comm
-        gradients = MicroBatchGradients(decoder, optimizer.parameters, objective, loss_scaled, recompute)
+        weighs_loss = comm.mesh.context > 1
+        gradients = MicroBatchGradients(decoder, optimizer.parameters, objective, loss_scaled or weighs_loss, recompute)
         accumulate = Accumulate(gradient_buffers(optimizer.parameters), gradients.partial)
         self.forward = ForwardStage(decoder)
-        self.backward = BackwardStage(gradients, accumulate)
+        self.backward = BackwardStage(gradients, accumulate, weighs_loss)
         self.finish = FinishStep(ClippedUpdate(decoder, optimizer, max_grad_norm, comm), accumulate, comm)
         self._schedule: OneForwardOneBackward[Tensor] | None = None
 

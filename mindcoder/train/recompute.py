@@ -78,8 +78,8 @@ class RecomputedGradients(nn.Cell):
         layer_inputs: tuple,
     ) -> tuple:
         decoder = self.decoder
-        batch, length = position_ids.shape
         position_ids, cos_sin, mask = decoder.shared_inputs(position_ids, document_ids)
+        batch, length = position_ids.shape
         longest = position_ids.max()
         loss, inputs, grad_hidden, head_grads = Tensor(0.0, ms.float32), layer_inputs, grad_output, ()
         if self.is_last:
@@ -131,8 +131,8 @@ class ForwardStage(nn.Cell):
     def construct(self, inputs: Tensor, position_ids: Tensor, document_ids: Tensor, seed: Tensor) -> tuple:
         """See `Decoder.construct` for the arguments."""
         decoder = self.decoder
-        batch, length = position_ids.shape
         position_ids, cos_sin, mask = decoder.shared_inputs(position_ids, document_ids)
+        batch, length = position_ids.shape
         hidden_states = decoder.embed_tokens(inputs)
         if decoder.stage.is_first:
             hidden_states = decoder.embed(hidden_states, position_ids, seed)

@@ -280,10 +280,11 @@ def _log_run_size(config: RunConfig, trainer: Trainer, start: FittingWeights | N
         (trained * BYTES_PER_PARAMETER + frozen) / 1e9,
     )
     log.info(
-        "%d steps of %d x %d x %d tokens%s; the first one compiles the graph and takes longest",
+        "%d steps of %d x %d x %d tokens%s%s; the first one compiles the graph and takes longest",
         options.total_steps,
         options.accumulate,
         config.runner_config.batch_size,
         model.seq_length,
         f" on each of {trainer.mesh.data} processes" if trainer.mesh.data > 1 else "",
+        f", every row divided over {trainer.mesh.context}" if trainer.mesh.context > 1 else "",
     )

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindcoder.backend.device import compile_ahead
 from mindcoder.models.decoder import Decoder
 from mindcoder.parallel.process_groups import ProcessGroups, single_process
-from mindcoder.train.gradients import MicroBatchGradients
+from mindcoder.train.gradients import MicroBatchGradients, weigh_loss
 from mindcoder.train.objectives.base import Objective
 from mindcoder.train.objectives.registry import default_objective
 from mindcoder.train.optimizer import AdamW
@@ -77,12 +77,13 @@ class TrainStep(nn.Cell):
         super().__init__(auto_prefix=False)
         comm = comm or single_process()
         self.weights = optimizer.parameters
+        mesh = comm.mesh
+        self.weighs_loss = mesh.context > 1
         self.micro_batch = MicroBatchGradients(
-            decoder, self.weights, objective or default_objective(), loss_scaled, recompute
+            decoder, self.weights, objective or default_objective(), loss_scaled or self.weighs_loss, recompute
         )
         self.update = ClippedUpdate(decoder, optimizer, max_grad_norm, comm)
-        mesh = comm.mesh
-        self.data_sum = comm.all_reduce_among(mesh.data_ranks()) if mesh.data > 1 else None
+        self.data_sum = comm.all_reduce_among(mesh.gradient_ranks()) if mesh.layout.copies > 1 else None
         self.accumulates = accumulates
         self.buffers = gradient_buffers(self.weights) if accumulates else None
         self.accumulate: Any = Accumulate(self.buffers, self.micro_batch.partial) if accumulates else None
@@ -154,13 +155,14 @@ class TrainStep(nn.Cell):
             The micro batch's mean loss (over several ranks: its share of the step's loss, all-reduced) and the
             gradient's global norm (0 when no update was due), float32 scalars.
         """
-        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, loss_scale, *extra_targets)
+        scale, weight = weigh_loss(loss_scale, share) if self.weighs_loss else (loss_scale, share)
+        loss, grads = self.gradients(input_ids, position_ids, document_ids, labels, seed, scale, *extra_targets)
         if not self.accumulates:
             if self.data_sum is not None:
                 loss = self.data_sum(ops.depend(loss * share, grads))
-            grads = self.update.sum_all(grads, share, loss)
+            grads = self.update.sum_all(grads, weight, loss)
             return loss, self.update(grads, loss_scale, learning_rate)
-        loss = self.accumulate(loss, grads, share)
+        loss = self.accumulate(loss, grads, weight)
         if self.data_sum is not None:
             loss = self.data_sum(loss * share)
         norm = Tensor(0.0, ms.float32)

@@ -21,6 +21,7 @@ from mindcoder.data.loader import Batch, Loader, Position
 from mindcoder.errors import UserError
 from mindcoder.graph_lock import GRAPH_LOCK
 from mindcoder.models.decoder import Decoder
+from mindcoder.parallel.context_parallel import own_tokens
 from mindcoder.parallel.data_parallel import HostCollectives
 from mindcoder.parallel.process_groups import ProcessGroups, single_process
 from mindcoder.train.callbacks.base import Callback, StepRecord
@@ -154,7 +155,7 @@ class Trainer:
             return
         group: list[Batch] = []
         for batch, position in self.loader.batches(self.position, self.options.epochs):
-            group.append(batch)
+            group.append(own_tokens(batch, self.mesh))
             if len(group) == self.options.accumulate:
                 yield group, position
                 group = []
@@ -172,7 +173,7 @@ class Trainer:
         self.updates += 1
         self.position = position
         seconds = time.perf_counter() - began
-        tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.data
+        tokens = sum(batch.input_ids.size for batch in batches) * self.mesh.layout.copies
         epoch = position.epoch + position.batch / self.loader.batches_per_epoch
         tflops = self._tflops(batches, seconds)
         mfu = tflops / self.options.peak_tflops if self.options.peak_tflops else 0.0
@@ -200,8 +201,9 @@ class Trainer:
 
     def _tflops(self, batches: list[Batch], seconds: float) -> float:
         """10^12 floating point operations per second of this process."""
-        costs = (ids.size * self.decoder.config.flops_per_token(ids.shape[1]) for ids in (b.input_ids for b in batches))
-        flops = sum(costs) * self.mesh.data * (2 / 3 if self.options.freezes else 1)
+        per_token = self.decoder.config.flops_per_token
+        costs = (batch.input_ids.size * per_token(batch.position_ids.shape[1]) for batch in batches)
+        flops = sum(costs) * self.mesh.layout.copies * (2 / 3 if self.options.freezes else 1)
         return flops / seconds / self.mesh.size / 1e12
 
     def _handle_bad_loss(self, record: StepRecord, batches: list[Batch]) -> None:
@@ -241,7 +243,8 @@ class Trainer:
 
     def _dropout_seed(self, micro_batch: int) -> int:
         """Dropout seed of this micro batch, which is the same in a resumed run."""
-        index = self.mesh.data_index * self.options.accumulate + micro_batch
+        index = self.mesh.data_index * self.mesh.context + self.mesh.context_index  # other tokens, other masks
+        index = index * self.options.accumulate + micro_batch
         return (self.options.seed * 0x9E3779B1 + self.step * 1024 + index) & 0x7FFFFFFF
 
     def _evaluate(self) -> EvalResult | None:

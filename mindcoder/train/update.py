@@ -40,7 +40,8 @@ class ClippedUpdate(nn.Cell):
         self.ends_sum = comm.all_reduce_among(mesh.end_ranks())
         self.tensor_sum = tp.tensor_sum
         self.pipeline_sum = comm.all_reduce_among(mesh.pipeline_ranks()) if mesh.pipeline > 1 else None
-        self.gradient_sum = GradientSum(comm.all_reduce_among(mesh.data_ranks()), shapes) if mesh.data > 1 else None
+        gradient_sum = comm.all_reduce_among(mesh.gradient_ranks())
+        self.gradient_sum = GradientSum(gradient_sum, shapes) if mesh.layout.copies > 1 else None
 
     def sum_all(self, grads: tuple, share: Tensor, last: Tensor) -> tuple:
         """Gradients of the whole step from those of the ranks, weighted by their ``share``.

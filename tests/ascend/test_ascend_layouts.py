@@ -48,6 +48,7 @@ LORA = {
     "model.model_config.pet_config.target_modules": ".*",
     "lr_schedule.learning_rate": 3e-3,
 }
+CONTEXT = {"parallel_config.context_parallel": 2}
 FOUR_LAYERS = {"model.model_config.num_layers": 4}
 FOUR_KEY_HEADS = {"model.model_config.n_kv_heads": 4}
 BFLOAT16 = {"model.model_config.compute_dtype": "bfloat16"}
@@ -80,7 +81,7 @@ def arguments(dataset, output, mesh=(1, 1, 1), model="wizardcoder", resume=False
 
 def run_ranks(dataset, output, mesh, **more) -> None:
     data, tensor, stages = mesh
-    ranks = data * tensor * stages
+    ranks = data * tensor * stages * more.get("parallel_config.context_parallel", 1)
     code, errors, _ = finish(start_ranks(arguments(dataset, output, mesh, **more), ranks, output))
     assert code == 0, errors[-4000:]
 
@@ -114,6 +115,8 @@ CASES = [
     case("slices2-stages2-all", (1, 2, 2), single={"model": "starcoder2"}, **EVERYTHING),
     case("eight-all", (2, 2, 2), **EVERYTHING),
     case("eight-zero", (2, 4, 1), single={"model": "llama", **FOUR_KEY_HEADS}, **ZERO),
+    case("context2", (1, 1, 1), single={"model": "llama"}, **CONTEXT),
+    case("context2-data2-zero", (2, 1, 1), single={"model": "llama"}, **CONTEXT, **ZERO),
     case("lora-data2-zero", (2, 1, 1), single=LORA, **ZERO),
     case("lora-slices2-stages2-all", (1, 2, 2), single={"model": "llama", **LORA}, **EVERYTHING),
 ]

@@ -61,7 +61,7 @@ def test_validate_gives_the_errors_of_a_run(capsys, tmp_path):
     for key, expected in {
         "runner_config.epoch=1": "unknown key 'runner_config.epoch'; did you mean 'epochs'?",
         "model.model_config.num_heads=3": "hidden_size: 128 is not divisible by num_heads 3",
-        "parallel_config.context_parallel=2": "context_parallel: 2 is not supported, expected 1",
+        "parallel_config.context_parallel=5": "context_parallel: seq_length 384 is not divisible by 5",
     }.items():
         flags = ["--set", key, "--set", "use_parallel=True"]
         code, _, error = said(capsys, "validate", recipe, *flags)

@@ -36,7 +36,7 @@ def bad_lines(tmp_path):
             ["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.data_parallel=2"],
             "but the number of processes is 1",
         ),
-        (["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.context_parallel=2"], "expected 1"),
+        (["--config", TINY, "--use_parallel", "True", "--set", "parallel_config.context_parallel=5"], "by 5"),
         (["--config", TINY, "--vocab_file", "v.json", "--merge_file", "m.txt"], "v.json: no such tokenizer file"),
         (["--confg", TINY], "--config"),
     ],

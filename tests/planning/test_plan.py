@@ -266,3 +266,20 @@ def test_the_mask_of_a_prefix_grows_with_the_square_of_the_length():
     plain, prefixed = (Workload(2, 32768, 1, False, None, prefix) for prefix in (0, 128))
     assert mask_bytes(network, layout, plain) == 2048**2
     assert mask_bytes(network, layout, prefixed) == 2 * 32768 * (128 + 32768)
+
+
+def test_context_ranks_divide_activations_and_send_keys():
+    """Four ranks a row against one: a quarter of the tokens each, the keys and values of all, the same weights."""
+    network, work = replace(tiny("llama"), attention_dropout=0.0), Workload(2, 4096, 1, False)
+    one, four = (make_plan(network, ParallelLayout(context=size), work, MACHINE) for size in (1, 4))
+    assert four.tokens == one.tokens and four.stages[0].parameters == one.stages[0].parameters
+    (alone,), (divided,) = one.stages, four.stages
+    assert divided.memory.weights == alone.memory.weights
+    assert alone.memory.activations / 4 < divided.memory.activations < alone.memory.activations / 2
+    keys = work.tokens * 2 * network.kv_size * 4  # bytes of a layer
+    gradients = 2 * 3 / 4 * one.stages[0].parameters * 4
+    assert divided.sent == pytest.approx(network.num_layers * 2 * keys * 3 / 4 + gradients)
+    assert num_communicators(ParallelLayout(context=4), False) == 2
+    assert str(four.layout) == "data 1 x tensor 1 x pipeline 1 x context 4"
+    sizes = {plan.layout.context for plan in fitting_layouts(network, 4, 2, replace(work, batch=1), MACHINE, {1, 4})}
+    assert sizes == {1, 4}

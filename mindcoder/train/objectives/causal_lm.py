@@ -36,7 +36,7 @@ class CausalLM(Objective):
 
     @classmethod
     def build(cls, config: RunConfig, loader: Loader, mesh: Mesh) -> CausalLM:
-        return cls(head_tokens(loader, config.runner_config.epochs) if mesh.pipeline == 1 else None)
+        return cls(head_tokens(loader, config.runner_config.epochs) if mesh.pipeline == mesh.context == 1 else None)
 
     def weight(self, batch: Batch) -> int:
         return batch.label_count
