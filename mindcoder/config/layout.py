@@ -69,10 +69,11 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
     except ValueError as error:
         refuse("pipeline_stage", f"{error} (model.model_config.num_layers and offset)")
     batch = config.runner_config.batch_size
-    if layout.sequence and batch * model.seq_length % layout.tensor:
+    parts = layout.tensor * layout.context
+    if layout.sequence and batch * model.seq_length % parts:
         refuse(
             "use_seq_parallel",
-            f"batch_size {batch} x seq_length {model.seq_length} is not divisible by {layout.tensor}",
+            f"batch_size {batch} x seq_length {model.seq_length} is not divisible by {parts}",
         )
 
 
@@ -84,9 +85,8 @@ def _context_problem(config: RunConfig, layout: ParallelLayout) -> str | None:
     odd = [length for length in lengths if length % size]
     if config.run_mode == "predict":
         return f"found {size}, expected 1: sequences are divided in training and evaluation only"
-    if layout.tensor > 1 or layout.pipeline > 1:
-        other = "model_parallel" if layout.tensor > 1 else "pipeline_stage"
-        return f"found {size}, expected 1 with {other} above 1: context parallelism is combined with data_parallel only"
+    if layout.pipeline > 1:
+        return f"found {size}, expected 1 with pipeline_stage above 1"
     if odd:
         name = "seq_length" if odd[0] == model.seq_length else "length_buckets"
         return f"{name} {odd[0]} is not divisible by {size}"

@@ -114,8 +114,8 @@ def fitting_layouts(
 def _sizes(devices: int, contexts: Collection[int]) -> Iterator[tuple[int, int, int, int]]:
     """Sizes of data, context, tensor and pipeline that make ``devices``."""
     for context in sorted(contexts):
-        most = devices // context if context == 1 else 1  # the context axis is combined with data parallelism only
-        for tensor in range(1, most + 1):
-            for pipeline in range(1, most // tensor + 1):
+        for tensor in range(1, devices // context + 1):
+            most = devices // tensor if context == 1 else 1  # the context axis is not combined with a pipeline
+            for pipeline in range(1, most + 1):
                 if devices % (context * tensor * pipeline) == 0:
                     yield devices // (context * tensor * pipeline), context, tensor, pipeline

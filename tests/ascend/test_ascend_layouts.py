@@ -117,6 +117,7 @@ CASES = [
     case("eight-zero", (2, 4, 1), single={"model": "llama", **FOUR_KEY_HEADS}, **ZERO),
     case("context2", (1, 1, 1), single={"model": "llama"}, **CONTEXT),
     case("context2-data2-zero", (2, 1, 1), single={"model": "llama"}, **CONTEXT, **ZERO),
+    case("context2-slices2-all", (1, 2, 1), single={"model": "starcoder2"}, **CONTEXT, **EVERYTHING),
     case("lora-data2-zero", (2, 1, 1), single=LORA, **ZERO),
     case("lora-slices2-stages2-all", (1, 2, 2), single={"model": "llama", **LORA}, **EVERYTHING),
 ]

@@ -135,7 +135,6 @@ def test_every_rank_has_a_place_on_the_mesh():
     [
         ({"model.model_config.seq_length": 511}, "seq_length 511 is not divisible by 2"),
         ({"model.model_config.attention_dropout_rate": 0.1}, "expected 1 with attention dropout (0.1)"),
-        ({"parallel_config.model_parallel": 2}, "found 2, expected 1 with model_parallel above 1"),
         ({"parallel_config.pipeline_stage": 2}, "found 2, expected 1 with pipeline_stage above 1"),
         ({"run_mode": "predict"}, "sequences are divided in training and evaluation only"),
         ({"train_dataset.data_loader.length_buckets": "[64,65]"}, "length_buckets 65 is not divisible by 2"),
@@ -157,7 +156,7 @@ def evaluations(output) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(stream) for name in ("loss", "accuracy", "tokens")]
 
 
-# Layouts of data and context, and the options beside them; in two processes and more.
+# Layouts of data, tensor and context, and the options beside them; in two processes and more.
 CLUSTERS = [
     pytest.param("llama", {"context_parallel": 2}, {}, id="llama cp2"),
     pytest.param(
@@ -172,6 +171,17 @@ CLUSTERS = [
         {"context_parallel": 2, "data_parallel": 2},
         {"parallel_config.optimizer_shard": True, "model.model_config.sliding_window": 40},
         id="starcoder2 window cp2 dp2 zero",
+    ),
+    pytest.param(
+        "llama",
+        {"context_parallel": 2, "model_parallel": 2},
+        {
+            "parallel_config.use_seq_parallel": True,
+            "parallel_config.vocab_emb_dp": False,
+            "recompute_config.recompute": True,
+        },
+        id="llama cp2 tp2 all on",
+        marks=pytest.mark.cluster,
     ),
 ]
 
