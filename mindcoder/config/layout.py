@@ -48,7 +48,7 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
             f"found {section.expert_parallel}, expected 1: MindCoder has data, tensor (with sequence), context and "
             "pipeline parallel",
         )
-    problem = _context_problem(config, layout) if layout.context > 1 else None
+    problem = _context_problem(config, layout.context) if layout.context > 1 else None
     if problem is not None:
         refuse("context_parallel", problem)
     if layout.devices != world:
@@ -77,16 +77,14 @@ def check_layout(config: RunConfig, source: YamlSource, world: int) -> None:
         )
 
 
-def _context_problem(config: RunConfig, layout: ParallelLayout) -> str | None:
-    """Why a run cannot divide its sequences over the context axis; None if it can."""
-    model, size = config.model.settings, layout.context
+def _context_problem(config: RunConfig, size: int) -> str | None:
+    """Why a run cannot divide its sequences over ``size`` ranks; None if it can."""
+    model = config.model.settings
     adapter = config.adapter.pet_type if config.adapter is not None else ""
     lengths = [model.seq_length, *config.train_dataset.data_loader.length_buckets]
     odd = [length for length in lengths if length % size]
     if config.run_mode == "predict":
         return f"found {size}, expected 1: sequences are divided in training and evaluation only"
-    if layout.pipeline > 1:
-        return f"found {size}, expected 1 with pipeline_stage above 1"
     if odd:
         name = "seq_length" if odd[0] == model.seq_length else "length_buckets"
         return f"{name} {odd[0]} is not divisible by {size}"

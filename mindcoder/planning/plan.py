@@ -115,7 +115,6 @@ def _sizes(devices: int, contexts: Collection[int]) -> Iterator[tuple[int, int, 
     """Sizes of data, context, tensor and pipeline that make ``devices``."""
     for context in sorted(contexts):
         for tensor in range(1, devices // context + 1):
-            most = devices // tensor if context == 1 else 1  # the context axis is not combined with a pipeline
-            for pipeline in range(1, most + 1):
+            for pipeline in range(1, devices // (context * tensor) + 1):
                 if devices % (context * tensor * pipeline) == 0:
                     yield devices // (context * tensor * pipeline), context, tensor, pipeline

@@ -135,7 +135,6 @@ def test_every_rank_has_a_place_on_the_mesh():
     [
         ({"model.model_config.seq_length": 511}, "seq_length 511 is not divisible by 2"),
         ({"model.model_config.attention_dropout_rate": 0.1}, "expected 1 with attention dropout (0.1)"),
-        ({"parallel_config.pipeline_stage": 2}, "found 2, expected 1 with pipeline_stage above 1"),
         ({"run_mode": "predict"}, "sequences are divided in training and evaluation only"),
         ({"train_dataset.data_loader.length_buckets": "[64,65]"}, "length_buckets 65 is not divisible by 2"),
         ({"model.model_config.pet_config": "{pet_type: ptuning2}"}, "a prefix (ptuning2) is for whole sequences"),
@@ -156,7 +155,7 @@ def evaluations(output) -> list[float]:
         return [float(row[name]) for row in csv.DictReader(stream) for name in ("loss", "accuracy", "tokens")]
 
 
-# Layouts of data, tensor and context, and the options beside them; in two processes and more.
+# Layouts of data, tensor, pipeline and context, and the options beside them; in two processes and more.
 CLUSTERS = [
     pytest.param("llama", {"context_parallel": 2}, {}, id="llama cp2"),
     pytest.param(
@@ -183,6 +182,7 @@ CLUSTERS = [
         id="llama cp2 tp2 all on",
         marks=pytest.mark.cluster,
     ),
+    pytest.param("llama", {"context_parallel": 2, "pipeline_stage": 2}, {}, id="cp2 pp2", marks=pytest.mark.cluster),
 ]
 
 
@@ -195,6 +195,8 @@ def test_a_run_follows_one_process(model, mesh, more, dataset, tmp_path):  # noq
     window = {key: value for key, value in more.items() if key.endswith("sliding_window")}
     rows, ranks = 4 // mesh.get("data_parallel", 1), int(np.prod(list(mesh.values())))
     layout = {f"parallel_config.{name}": size for name, size in {"data_parallel": 1, **mesh}.items()}
+    if "pipeline_stage" in mesh:
+        rows, layout["parallel_config.micro_batch_num"] = rows // 2, 2
     done = run_cluster(dataset, tmp_path / "run", rows, ranks, *evaluated, model=model, **layout, **more)
     assert "nan" not in done.stdout
     run_single(dataset, tmp_path / "single", 4, *evaluated, model=model, do_eval=True, **window)
