@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import write_result
+from benchmarks.record import peak_bytes, write_result
 
 HIDDEN, HEADS, POSITIONS, VOCAB, LAYERS = 6144, 48, 8192, 49152, 40
 BLOCK = (1 << 24) + 43  # random numbers, repeated
@@ -138,7 +137,7 @@ def main() -> None:
     floats, integers = arguments.folder / "floats", arguments.folder / "quantized"
     if arguments.step:
         figures = answer(integers) if integers.is_dir() else quantize(floats, integers, arguments.method)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = peak_bytes()
         print("FIGURES", json.dumps({**figures, "peak_bytes": peak}))
         return
     words = (arguments.folder, "--method", arguments.method)

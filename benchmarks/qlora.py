@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import write_result
+from benchmarks.record import peak_bytes, write_result
 
 HIDDEN, INNER, HEADS, KEY_HEADS, VOCAB = 2048, 5632, 32, 4, 32000
 TOKENS, STEPS, RANK = 512, 4, 16
@@ -89,7 +88,7 @@ def train(folder: Path) -> dict[str, Any]:
         began = time.perf_counter()
         losses.append(float(step.run([batch], 1e-3, 1.0)[0]))
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     return {"loaded_bytes": loaded, "peak_bytes": peak, "step_seconds": min(seconds[1:]), "losses": losses}
 
 

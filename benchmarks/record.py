@@ -29,6 +29,15 @@ def environment() -> dict[str, Any]:
     }
 
 
+def peak_bytes() -> int:
+    """Most resident memory of this process so far.
+
+    Not ``ru_maxrss``: Linux hands the peak of the process that started this one on to it.
+    """
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
 def write_result(name: str, figures: dict[str, Any]) -> Path:
     """Write ``results/<name>.json``."""
     RESULTS.mkdir(exist_ok=True)

@@ -8,12 +8,13 @@ ours-recompute, torch-lora, ours-lora, and those of the first two and the last t
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from benchmarks.record import peak_bytes
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def report(size: Size, losses: list[float], seconds: list[float], first: float) 
         "median_step_s": float(np.median(seconds)),
         "tokens_per_s": size.batch * size.length / float(np.median(seconds)),
         "first_step_s": first,
-        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_rss_gb": peak_bytes() / 1e9,
     }
 
 
