@@ -219,6 +219,12 @@ REFUSED = [
     ({}, {"g_idx": np.arange(64).astype(np.int32) % 3}, "g_idx: expected groups from 0 to 1"),
     ({}, {"qzeros": np.zeros((2, 5), np.int32)}, "qzeros is I32 [2, 5], expected I32 [2, 16]"),
     ({}, {"scales": np.zeros((2, 5), np.float16)}, "scales is [2, 5], expected [groups, 128]"),
+    ({}, {"scales": np.zeros(5, np.float16)}, "scales is [5], expected [groups, 128]"),
+    (
+        {},
+        {"qweight": np.zeros((0, 128), np.int32), "g_idx": np.zeros(0, np.int32)},
+        "qweight is [0, 128], expected [inputs / 8, outputs]",
+    ),
 ]
 
 
