@@ -110,7 +110,7 @@ def quantize(
     calibration: str | Path | None = None,
     samples: int | None = None,
     length: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     act_order: bool = False,
     smooth: float | None = None,
     tokenizer: str | Path | None = None,
@@ -145,7 +145,7 @@ def quantize(
             fine-tuning, or ``{"text": ...}``) or plain text; a file, a glob or a registered name.
         samples, length: rows of tokens that texts are taken for, and tokens of each; by default 128 and 512, or the
             model's positions.
-        seed: of the order in which texts are taken.
+        seed: of the order in which texts are taken; by default 0.
         act_order: gptq rounds the columns with the largest inputs first.
         smooth: strength of SmoothQuant, from 0 to 1: scales of a linear layer's inputs move into its weight.
         tokenizer: vocabulary file or folder, if ``source`` has none.
@@ -194,12 +194,17 @@ def quantize(
     patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
     shard = int(byte_count("max_shard_bytes", max_shard_bytes))
     texts = None
-    if calibration is not None:
+    if calibration is None:
+        of_texts = {"samples": samples, "length": length, "seed": seed, "tokenizer": tokenizer, "template": template}
+        for name, value in of_texts.items():
+            if value is not None:
+                raise UserError(f"--{name} is of calibration texts: name a file of them with --calibration")
+    else:
         texts = CalibrationOptions(
             path_text("calibration", calibration),
             SAMPLES if samples is None else samples,
             LENGTH if length is None else length,
-            seed,
+            0 if seed is None else seed,
             optional_path("tokenizer", tokenizer),
             optional_name("template", template),
         )
