@@ -10,11 +10,14 @@ from mindcoder.api.arguments import (
     DEVICES,
     byte_count,
     check_choice,
+    check_flag,
     check_index,
+    check_number,
     check_positive,
     optional_name,
     optional_path,
     path_text,
+    texts_of,
 )
 from mindcoder.errors import UserError, user_errors
 
@@ -186,12 +189,17 @@ def quantize(
         check_choice("activations", activations, ACTIVATIONS)
     if kv is not None:
         check_choice("kv", kv, (KV_INT8,))
-    if group_size not in (None, *GROUP_SIZES):
+    if group_size is not None and (type(group_size) is not int or group_size not in GROUP_SIZES):
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
     if threads is not None:
         check_positive("threads", threads)
     check_index("device_id", device_id)
-    patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
+    for name, flag in (("symmetric", symmetric), ("act_order", act_order), ("overwrite", overwrite)):
+        check_flag(name, flag)
+    for name, share in (("smooth", smooth), ("fraction", fraction)):
+        if share is not None:
+            check_number(name, share)
+    patterns = texts_of("fallback", fallback)
     shard = int(byte_count("max_shard_bytes", max_shard_bytes))
     texts = None
     if calibration is None:
