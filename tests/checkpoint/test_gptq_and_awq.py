@@ -242,6 +242,17 @@ def test_what_is_not_implemented_is_refused_by_name(settings, parts, message, so
     assert message in str(error.value), str(error.value)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scales_that_are_not_finite_are_refused(value, source, tmp_path, rng):
+    folder, _ = gptq(source, tmp_path / "q", rng, 4, True, "gptq")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.scales"][1, 3] = value
+    save_file(tensors, folder / "model.safetensors")
+    weights = open_weights(folder)
+    with pytest.raises(UserError, match=rf"mlp\.up_proj\.scales: found {value}, expected finite numbers"):
+        read_parameters(folder, weights.config)
+
+
 @pytest.mark.parametrize("method", ["hqq", "fp8", 7])
 def test_other_methods_are_refused_by_name(method, source, tmp_path):
     folder = write(source, tmp_path / "q", {"quant_method": method}, {})
