@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -46,6 +47,27 @@ def check_index(name: str, value: object) -> None:
     """A whole number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
         raise UserError(f"{name}: expected a whole number from 0 on, found {shown(value)}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """True or False; a text such as ``"no"`` would count as true."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name}: expected True or False, found {shown(value)}")
+
+
+def check_number(name: str, value: object) -> None:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{name}: expected a number, found {shown(value)}")
+
+
+def texts_of(name: str, value: object) -> tuple[str, ...]:
+    """A text, or several."""
+    items = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    for item in items:
+        if not isinstance(item, str):
+            raise UserError(f"{name}: expected texts, found {shown(item)}")
+    return items
 
 
 def path_text(name: str, value: object) -> str:

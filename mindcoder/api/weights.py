@@ -10,11 +10,14 @@ from mindcoder.api.arguments import (
     DEVICES,
     byte_count,
     check_choice,
+    check_flag,
     check_index,
+    check_number,
     check_positive,
     optional_name,
     optional_path,
     path_text,
+    texts_of,
 )
 from mindcoder.errors import UserError, user_errors
 
@@ -110,7 +113,7 @@ def quantize(
     calibration: str | Path | None = None,
     samples: int | None = None,
     length: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     act_order: bool = False,
     smooth: float | None = None,
     tokenizer: str | Path | None = None,
@@ -145,7 +148,7 @@ def quantize(
             fine-tuning, or ``{"text": ...}``) or plain text; a file, a glob or a registered name.
         samples, length: rows of tokens that texts are taken for, and tokens of each; by default 128 and 512, or the
             model's positions.
-        seed: of the order in which texts are taken.
+        seed: of the order in which texts are taken; by default 0.
         act_order: gptq rounds the columns with the largest inputs first.
         smooth: strength of SmoothQuant, from 0 to 1: scales of a linear layer's inputs move into its weight.
         tokenizer: vocabulary file or folder, if ``source`` has none.
@@ -186,20 +189,30 @@ def quantize(
         check_choice("activations", activations, ACTIVATIONS)
     if kv is not None:
         check_choice("kv", kv, (KV_INT8,))
-    if group_size not in (None, *GROUP_SIZES):
+    if group_size is not None and (type(group_size) is not int or group_size not in GROUP_SIZES):
         raise UserError(f"group_size: expected one of {', '.join(map(str, GROUP_SIZES))}, found {group_size!r}")
     if threads is not None:
         check_positive("threads", threads)
     check_index("device_id", device_id)
-    patterns = (fallback,) if isinstance(fallback, str) else tuple(fallback)
+    for name, flag in (("symmetric", symmetric), ("act_order", act_order), ("overwrite", overwrite)):
+        check_flag(name, flag)
+    for name, share in (("smooth", smooth), ("fraction", fraction)):
+        if share is not None:
+            check_number(name, share)
+    patterns = texts_of("fallback", fallback)
     shard = int(byte_count("max_shard_bytes", max_shard_bytes))
     texts = None
-    if calibration is not None:
+    if calibration is None:
+        of_texts = {"samples": samples, "length": length, "seed": seed, "tokenizer": tokenizer, "template": template}
+        for name, value in of_texts.items():
+            if value is not None:
+                raise UserError(f"--{name} is of calibration texts: name a file of them with --calibration")
+    else:
         texts = CalibrationOptions(
             path_text("calibration", calibration),
             SAMPLES if samples is None else samples,
             LENGTH if length is None else length,
-            seed,
+            0 if seed is None else seed,
             optional_path("tokenizer", tokenizer),
             optional_name("template", template),
         )

@@ -95,7 +95,7 @@ def _add_calibration_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--length", type=positive, metavar="N", help=f"tokens of a row; default: {LENGTH}, or the model's positions"
     )
-    parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="order of the texts; default: 0")
+    parser.add_argument("--seed", type=seed_number, metavar="N", help="order of the texts; default: 0")
     parser.add_argument(
         "--act_order", action="store_true", help="gptq rounds the columns with the largest inputs first"
     )

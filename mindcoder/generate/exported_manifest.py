@@ -17,6 +17,7 @@ from mindcoder.locations import EXPORTED
 VERSION = 1
 SIZES = ("batch", "chunk", "max_length", "blocks", "block_size")
 KEYS = ("version", "made_by", *SIZES, "stop_ids", "quantization", "state", "graphs", "files", "config")
+GRAPHS = (("prefill", "decode", "score"), ("dynamic",))  # what an export consists of
 GRAPH_KEYS = ("file", "tokens", "rows", "logits", "inputs", "output")
 
 
@@ -143,6 +144,9 @@ def read_exported_manifest(folder: Path) -> ExportedManifest:
         raise UserError(f"config: {error}", file) from None
     described = _object(values, "graphs", file)
     graphs = {name: _graph(described, name, file) for name in described}
+    if not any(set(graphs) == set(names) for names in GRAPHS):
+        expected = " or ".join(", ".join(names) for names in GRAPHS)
+        raise UserError(f"graphs: found {', '.join(graphs) or 'none'}, expected {expected}", file)
     stop_ids = values.get("stop_ids")
     if not isinstance(stop_ids, list) or not all(type(item) is int and item >= 0 for item in stop_ids):
         raise UserError(f"stop_ids: expected a list of token ids, found {json_kind(stop_ids)}", file)

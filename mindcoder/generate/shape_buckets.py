@@ -143,13 +143,19 @@ def _read(file: Path, inputs: Inputs, kind: str) -> tuple[int, ...]:
         raise UserError(f"is not a configuration file: {str(error).splitlines()[0]}", file) from None
     except KeyError as error:
         raise UserError(f"has no {str(error.args[0])}: expected {SHAPE} and {DIMS} in [{GRAPH}]", file) from None
+    _check_settings(parser, file)
+    items = shapes.split(";")
     axes = []
-    for item in shapes.split(";"):
+    for item in items:
         name, _, sizes = item.partition(":")
         expected = None if name not in inputs else [size or -1 for size in inputs[name]["shape"]]
         if expected is None or sizes != ",".join(map(str, expected)):
             raise UserError(f"{SHAPE}: {item!r:.60} is not what the graph takes", file)
         axes += [_kind(name) for size in expected if size == -1]
+    if len(items) != len(inputs):
+        raise UserError(
+            f"{SHAPE}: has {len(items)} of the graph's {len(inputs)} inputs: {', '.join(sorted(inputs))}", file
+        )
     found = []
     for entry in dims.split(";"):
         try:
@@ -161,3 +167,20 @@ def _read(file: Path, inputs: Inputs, kind: str) -> tuple[int, ...]:
             raise UserError(f"{DIMS}: {entry!r:.60} is not a shape of {SHAPE}", file)
         found.append(sizes_of[kind].pop())
     return check_buckets(f"{file}: {DIMS}", found, LIMIT)
+
+
+def _check_settings(parser: configparser.ConfigParser, file: Path) -> None:
+    """Refuse sections, keys and values that `write_buckets` does not write, shapes apart.
+
+    Raises:
+        UserError: names the first.
+    """
+    known = {**SECTIONS, GRAPH: {SHAPE: None, DIMS: None, NODE: "1"}}
+    for section in parser.sections():
+        if section not in known:
+            raise UserError(f"unknown section [{section}]; expected {', '.join(f'[{name}]' for name in known)}", file)
+        for key, value in parser[section].items():
+            if key not in known[section]:
+                raise UserError(f"[{section}] {key}: unknown key; expected {', '.join(known[section])}", file)
+            if known[section][key] not in (None, value):
+                raise UserError(f"[{section}] {key}: found {value!r:.40}, expected {known[section][key]}", file)

@@ -42,7 +42,7 @@ from mindcoder.quantization.calibration.texts import TokenRow
 from mindcoder.quantization.decoder_layer import DecoderLayerWeights, read_single
 from mindcoder.quantization.layer import Measured
 from mindcoder.quantization.report import LayerReport
-from mindcoder.quantization.rounding import from_integers, to_integers
+from mindcoder.quantization.rounding import as_stored, from_integers, to_integers
 from mindcoder.quantization.selection import Selection
 from mindcoder.quantization.spool import Spool
 
@@ -269,10 +269,7 @@ def _quantized(
     """
     integers, rounded = method.integers, method.form.scale_dtype(shape)
 
-    def as_stored(scale: np.ndarray) -> np.ndarray:
-        return convert_dtype(convert_dtype(scale, "F32", rounded), rounded, "F32")
-
-    numbers, scale, offset = _numbers(shape, weight, inputs, method, as_stored)
+    numbers, scale, offset = _numbers(shape, weight, inputs, method, lambda given: as_stored(given, rounded))
     groups = weight.reshape(*scale.shape, -1)
     values = from_integers(numbers.reshape(groups.shape), scale, offset)
     measured = Measured()
@@ -295,13 +292,13 @@ def _numbers(
     weight: np.ndarray,
     inputs: InputStatistics,
     method: CalibratedMethod,
-    as_stored: Rounding,
+    stored: Rounding,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Numbers int8 ``[out, in]``, scale and offset ``[out, groups]``, by the algorithm."""
     integers = method.integers
     if method.algorithm == GPTQ:
         try:
-            return Gptq(act_order=method.act_order)(weight, inputs.gram, integers, as_stored)
+            return Gptq(act_order=method.act_order)(weight, inputs.gram, integers, stored)
         except ValueError as error:
             raise UserError(f"{shape.module}: {error}; more or other calibration texts would help") from None
     groups = weight.reshape(len(weight), integers.groups(shape.inputs), -1)
@@ -311,7 +308,7 @@ def _numbers(
         scale, offset = clipped(groups, integers, by_gram(inputs.gram, groups.shape[2]))
     else:
         scale, offset = ALGORITHMS[method.algorithm](groups, integers)
-    scale = as_stored(scale)
+    scale = stored(scale)
     return to_integers(groups, scale, offset, integers).reshape(weight.shape), scale, offset
 
 

@@ -15,7 +15,7 @@ from mindcoder.checkpoint.stored_tensor import Progress, byte_count, convert_dty
 from mindcoder.errors import UserError
 from mindcoder.quantization.algorithms.registry import Algorithm
 from mindcoder.quantization.report import LayerReport
-from mindcoder.quantization.rounding import from_integers, to_integers
+from mindcoder.quantization.rounding import as_stored, from_integers, to_integers
 
 
 @dataclass
@@ -93,7 +93,7 @@ class QuantizedLayer:
             self.check_finite(begin, weight)
             groups = weight.reshape(len(weight), self.scale.shape[1], -1)
             scale, offset = self._algorithm(groups, self.integers)
-            scale = convert_dtype(convert_dtype(scale, "F32", rounded), rounded, "F32")
+            scale = as_stored(scale, rounded)
             numbers = to_integers(groups, scale, offset, self.integers)
             self.measured.add(groups, from_integers(numbers, scale, offset))
             self.scale[begin : begin + len(weight)] = scale

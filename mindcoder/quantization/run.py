@@ -230,7 +230,9 @@ def _nf4_codes(request: QuantizeRequest, size: int, form: QuantizedFormat) -> Nf
         ("--calibration", request.calibration, None),
     ):
         if found != expected:
-            raise UserError(f"{option}: found {found}, expected {expected} with --method {NF4}")
+            wanted = "none" if expected is None else expected
+            shown = found.data if isinstance(found, CalibrationOptions) else found
+            raise UserError(f"{option}: found {shown}, expected {wanted} with --method {NF4}")
     if not request.symmetric:
         raise UserError(f"--asymmetric: --method {NF4} has no offsets")
     return Nf4Codes()

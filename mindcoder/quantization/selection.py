@@ -60,7 +60,7 @@ def split_fallback(given: Sequence[str]) -> tuple[list[str], float | None]:
     """Regular expressions, and the largest error of ``auto:0.02``; None without.
 
     Raises:
-        UserError: it is not a number above 0, or there are several.
+        UserError: it is not a number between 0 and 1, or there are several.
     """
     limits = [item for item in given if item.startswith(AUTO)]
     if not limits:
@@ -71,7 +71,8 @@ def split_fallback(given: Sequence[str]) -> tuple[list[str], float | None]:
         found = 0.0
     if not 0 < found < 1 or len(limits) > 1:
         raise UserError(
-            f"--fallback {','.join(limits)}: expected one {AUTO} and a share of the output above 0, such as {AUTO}0.02"
+            f"--fallback {','.join(limits)}: expected one {AUTO} and a share of the output between 0 and 1, such as "
+            f"{AUTO}0.02"
         )
     return [item for item in given if item not in limits], found
 

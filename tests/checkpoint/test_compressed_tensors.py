@@ -180,6 +180,7 @@ REFUSED = [
     ("ignore", ["lm_head", UP], f"ignore has '{UP}', but {UP} is quantized"),
     ("ignore", ["re:.*up_proj"], f"ignore has 're:.*up_proj', but {UP} is quantized"),
     ("ignore", ["re:(*"], "ignore: 're:(*' is not a regular expression"),
+    (f"{GROUP}.targets", ["re:(*"], "group_0.targets: 're:(*' is not a regular expression"),
     (f"{GROUP}.targets", ["re:.*mlp.*"], "no group of quantization_config.config_groups has this module as a target"),
 ]
 

@@ -219,6 +219,12 @@ REFUSED = [
     ({}, {"g_idx": np.arange(64).astype(np.int32) % 3}, "g_idx: expected groups from 0 to 1"),
     ({}, {"qzeros": np.zeros((2, 5), np.int32)}, "qzeros is I32 [2, 5], expected I32 [2, 16]"),
     ({}, {"scales": np.zeros((2, 5), np.float16)}, "scales is [2, 5], expected [groups, 128]"),
+    ({}, {"scales": np.zeros(5, np.float16)}, "scales is [5], expected [groups, 128]"),
+    (
+        {},
+        {"qweight": np.zeros((0, 128), np.int32), "g_idx": np.zeros(0, np.int32)},
+        "qweight is [0, 128], expected [inputs / 8, outputs]",
+    ),
 ]
 
 
@@ -234,6 +240,17 @@ def test_what_is_not_implemented_is_refused_by_name(settings, parts, message, so
     with pytest.raises(UserError) as error:
         open_weights(folder)
     assert message in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scales_that_are_not_finite_are_refused(value, source, tmp_path, rng):
+    folder, _ = gptq(source, tmp_path / "q", rng, 4, True, "gptq")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.mlp.up_proj.scales"][1, 3] = value
+    save_file(tensors, folder / "model.safetensors")
+    weights = open_weights(folder)
+    with pytest.raises(UserError, match=rf"mlp\.up_proj\.scales: found {value}, expected finite numbers"):
+        read_parameters(folder, weights.config)
 
 
 @pytest.mark.parametrize("method", ["hqq", "fp8", 7])

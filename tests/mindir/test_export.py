@@ -335,6 +335,11 @@ def damaged(exported: Path, target: Path, change) -> Path:
             lambda values, folder: values["graphs"]["decode"].update(row=1),
             "graphs.decode.row: unknown key; the nearest is rows",
         ),
+        (
+            lambda values, folder: values["graphs"].pop("decode"),
+            "graphs: found prefill, score, expected prefill, decode, score or dynamic",
+        ),
+        (lambda values, folder: values.update(graphs={}), "graphs: found none, expected prefill"),
         (lambda values, folder: values.pop("graphs"), "mindir.json: graphs: expected an object"),
         (lambda values, folder: values.update(batch="two"), "mindir.json: batch: expected a whole number above 0"),
         (lambda values, folder: values["config"].pop("hidden_size"), "mindir.json: config: "),

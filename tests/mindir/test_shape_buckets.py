@@ -76,6 +76,11 @@ DAMAGED = [
     ("ge.dynamicDims", "ge.dynamicDim", "has no ge.dynamicDims: expected ge.inputShape and ge.dynamicDims in"),
     ("[ge_graph_options]", "[other]", "has no ge_graph_options: expected"),
     ("[ascend_context]\n", "", "is not a configuration file"),
+    ("ge.inputShape=block_tables:-1,8;", "ge.inputShape=", "ge.inputShape: has 3 of the graph's 4 inputs"),
+    (";cos_sin:-1,16;input_ids:-1;logits_indices:-1", "", "ge.inputShape: has 1 of the graph's 4 inputs"),
+    ("ge.externalWeight=1", "ge.externalWeight=0", "[ge_session_options] ge.externalWeight: found '0', expected 1"),
+    ("ge.externalWeight", "ge.deviceId", "[ge_session_options] ge.deviceId: unknown key; expected ge.exec.formatMode"),
+    ("[ascend_context]", "[cpu_context]", "unknown section [cpu_context]; expected [ascend_context], [ge_session"),
 ]
 
 

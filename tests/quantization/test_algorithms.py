@@ -12,7 +12,7 @@ from compressed_tensors.quantization.utils import calculate_qparams
 from mindcoder.checkpoint.quantized.format import Integers
 from mindcoder.quantization.algorithms.minmax import minmax
 from mindcoder.quantization.algorithms.mse import mse
-from mindcoder.quantization.rounding import from_integers, to_integers
+from mindcoder.quantization.rounding import as_stored, from_integers, to_integers
 
 KINDS = [Integers(bits, symmetric, size) for bits in (8, 4) for symmetric in (True, False) for size in (0, 32)]
 
@@ -62,3 +62,15 @@ def test_weights_on_the_grid_are_kept(integers, rng):
     offset = np.zeros((4, 3), np.float32)
     numbers = to_integers(steps * 0.25, scale, offset, integers)
     np.testing.assert_array_equal(from_integers(numbers, scale, offset), steps * 0.25)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_scales_too_small_for_their_file_are_not_zero(dtype):
+    """A pruned model in float16 has rows whose scales round to zero there; their weights would become zero, too."""
+    weight = np.float32([[2e-6, -1e-6, 0, 1e-6], [6e-8, 0, 0, 0], [1, -1, 0.5, 0]])[:, None]
+    scale, offset = minmax(weight, Integers(8))
+    scale = as_stored(scale, dtype)
+    assert scale.dtype == np.float32 and (scale > 0).all()
+    with np.errstate(all="raise"):
+        values = from_integers(to_integers(weight, scale, offset, Integers(8)), scale, offset)
+    np.testing.assert_allclose(values, weight, atol=3e-8, rtol=8e-3)

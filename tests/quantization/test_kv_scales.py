@@ -188,7 +188,7 @@ def test_options_that_do_not_fit(model, tmp_path):
     done = verb("quantize", model[1], tmp_path / "q", "--method", "w8a16", "--kv", "int8")
     assert done.returncode == 2 and "--kv int8 needs texts: name a file of them with --calibration" in done.stderr
     done = verb("quantize", model[1], tmp_path / "q", "--method", "nf4", "--kv", "int8")
-    assert done.returncode == 2 and "--kv: found int8, expected None with --method nf4" in done.stderr
+    assert done.returncode == 2 and "--kv: found int8, expected none with --method nf4" in done.stderr
     with pytest.raises(UserError, match="kv: expected one of int8, found 'float'"):
         mindcoder.quantize(model[1], tmp_path / "q", method="w8a16", kv="float", progress=False)
     assert not (tmp_path / "q").exists()

@@ -165,10 +165,16 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(llama, tmp_path):
         "no linear layer is left": {"method": "w8a16", "fallback": [r"model\.layers\..*"]},
         "inputs, which --group_size 256 does not divide": {"method": "w8a16", "group_size": 256},
         "--format msmodelslim: has no W4A16; expected": {"method": "w4a16", "group_size": 32, "format": "msmodelslim"},
-        "method: expected one of w8a16, w4a16, nf4, w8a8, found 'w8a4'": {"method": "w8a4"},
+        "method: expected one of w8a16, w4a16, nf4, w8a8, w8a8s, found 'w8a4'": {"method": "w8a4"},
         "algorithm: expected one of minmax, mse, gptq, awq, found 'rtn'": {"method": "w8a16", "algorithm": "rtn"},
         "format: expected one of msmodelslim, compressed-tensors": {"method": "w8a16", "format": "gguf"},
-        "group_size: expected one of 32, 64, 128, 256": {"method": "w8a16", "group_size": 48},
+        "group_size: expected one of 32, 64, 128, 256, found 48": {"method": "w8a16", "group_size": 48},
+        "group_size: expected one of 32, 64, 128, 256, found 32.0": {"method": "w8a16", "group_size": 32.0},
+        "symmetric: expected True or False, found 'no'": {"method": "w8a16", "symmetric": "no"},
+        "overwrite: expected True or False, found 'no'": {"method": "w8a16", "overwrite": "no"},
+        "fallback: expected texts, found None": {"method": "w8a16", "fallback": None},
+        "fallback: expected texts, found 3": {"method": "w8a16", "fallback": [3]},
+        "smooth: expected a number, found '0.5'": {"method": "w8a8", "smooth": "0.5"},
     }
     for message, options in cases.items():
         with pytest.raises(UserError) as error:

@@ -81,12 +81,13 @@ def _module(parts: Mapping[str, StoredTensor]) -> QuantizedTensor:
     """
     words, scales = parts["qweight"], parts["scales"]
     expect_form(words, "I32", None)
-    if len(words.shape) != 2 or len(scales.shape) != 2 or words.shape[0] % 2:
+    if len(words.shape) != 2 or words.shape[0] % 2:
         raise UserError(f"{words.name} is {list(words.shape)}, expected [inputs, outputs / {PER_WORD}]", words.file)
-    inputs, outputs, groups = words.shape[0], words.shape[1] * PER_WORD, scales.shape[0]
-    expect_form(parts["qzeros"], "I32", (groups, words.shape[1]))
-    if scales.shape[1] != outputs:
+    inputs, outputs = words.shape[0], words.shape[1] * PER_WORD
+    if len(scales.shape) != 2 or scales.shape[1] != outputs:
         raise UserError(f"{scales.name} is {list(scales.shape)}, expected [groups, {outputs}]", scales.file)
+    groups = scales.shape[0]
+    expect_form(parts["qzeros"], "I32", (groups, words.shape[1]))
     tensor = QuantizedTensor(
         reformed(
             words, "U8", (outputs, inputs // 2), lambda given: pack_nibbles(_in_order(given).T.copy()), row_wise=False

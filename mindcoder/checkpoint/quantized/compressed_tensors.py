@@ -33,6 +33,7 @@ from mindcoder.families.transformer_config import TransformerConfig
 METHOD = "compressed-tensors"
 CONFIG_KEY = "quantization_config"
 PACKED, INTEGERS = "pack-quantized", "int-quantized"
+RE = "re:"  # before a regular expression of modules
 TENSOR, HEAD = "tensor", "attn_head"  # what has a scale of its own
 CACHE_KEY = "kv_cache_scheme"
 # Keys, and the values that are implemented, see `check_keys`.
@@ -110,7 +111,7 @@ class Group:
         """How precisely the group names a module: 3 by its name, 2 by an expression, 1 as a linear layer, 0 not."""
         if module in self.targets:
             return 3
-        if any(target.startswith("re:") and re.match(target[3:], module) for target in self.targets):
+        if any(target.startswith(RE) and re.match(target.removeprefix(RE), module) for target in self.targets):
             return 2
         return int("Linear" in self.targets)
 
@@ -168,15 +169,24 @@ def _check_ignored(ignored: Any, quantized: Mapping[str, QuantizedTensor], file:
     if not isinstance(ignored, list) or not all(isinstance(item, str) for item in ignored):
         raise UserError(f"{where}: found {ignored!r:.60}, expected a list of names", file)
     for item in ignored:
-        expression = item.removeprefix("re:") if item.startswith("re:") else None
-        try:
-            found = next(
-                (name for name in quantized if name == item or (expression and re.match(expression, name))), None
-            )
-        except re.error as error:
-            raise UserError(f"{where}: {item!r:.60} is not a regular expression: {error}", file) from None
+        expression = _expression(item, where, file)
+        found = next((name for name in quantized if name == item or (expression and expression.match(name))), None)
         if found is not None:
             raise UserError(f"{where} has {item!r:.60}, but {found} is quantized", file)
+
+
+def _expression(item: str, where: str, file: Path) -> re.Pattern[str] | None:
+    """What follows ``re:``; None of a plain name.
+
+    Raises:
+        UserError: it is not a regular expression.
+    """
+    if not item.startswith(RE):
+        return None
+    try:
+        return re.compile(item.removeprefix(RE))
+    except re.error as error:
+        raise UserError(f"{where}: {item!r:.60} is not a regular expression: {error}", file) from None
 
 
 def _group_of(module: str, groups: Sequence[Group]) -> Group | None:
@@ -201,6 +211,8 @@ def _group(found: Any, where: str, form: str, file: Path) -> Group:
     targets, weights = found.get("targets"), found.get("weights")
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
         raise UserError(f"{where}.targets: expected a list of names", file)
+    for target in targets:
+        _expression(target, f"{where}.targets", file)
     check_keys(weights, OF_WEIGHTS, f"{where}.weights", file)
     size = weights.get("group_size") or 0
     if type(size) is not int:

@@ -99,8 +99,10 @@ def _module(parts: Mapping[str, StoredTensor], bits: int, as_they_are: bool) -> 
     words, scales = parts["qweight"], parts["scales"]
     per_word = WORD_BITS // bits
     expect_form(words, "I32", None)
-    if len(words.shape) != 2 or len(scales.shape) != 2:
+    if len(words.shape) != 2 or not words.shape[0]:
         raise UserError(f"{words.name} is {list(words.shape)}, expected [inputs / {per_word}, outputs]", words.file)
+    if len(scales.shape) != 2:
+        raise UserError(f"{scales.name} is {list(scales.shape)}, expected [groups, {words.shape[1]}]", scales.file)
     inputs, outputs, groups = words.shape[0] * per_word, words.shape[1], scales.shape[0]
     expect_form(parts["qzeros"], "I32", (groups, -(-outputs // per_word)))
     expect_form(parts["g_idx"], "I32", (inputs,))

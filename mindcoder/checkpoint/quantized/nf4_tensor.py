@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mindcoder.backend.nf4 import NestedScales, to_numbers
-from mindcoder.checkpoint.quantized.tensors import DequantizedTensor, reformed, row_blocks
+from mindcoder.checkpoint.quantized.tensors import DequantizedTensor, reformed, require_finite, row_blocks
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
 from mindcoder.families.parameter_names import ABSMAX, NESTED_ABSMAX, NESTED_OFFSET
 
@@ -59,12 +59,17 @@ class Nf4Tensor:
         }
 
     def scales(self) -> np.ndarray:
-        """Of all blocks, float32 ``[outputs, blocks of an output]``; flat if blocks go beyond rows."""
+        """Of all blocks, float32 ``[outputs, blocks of an output]``; flat if blocks go beyond rows.
+
+        Raises:
+            UserError: one is not finite.
+        """
         stored = self.absmax.read()
         if self.nested_absmax is None:
             found = convert_dtype(stored, self.absmax.dtype, "F32")
         else:
             found = NestedScales(stored, self.nested_absmax.read(), np.float32(self.nested_offset)).expanded()
+        require_finite(found, self.absmax)
         return found.reshape(self.shape[0], -1) if self.kind else found.reshape(-1)
 
     def as_weight(self, name: str) -> Nf4Weight:

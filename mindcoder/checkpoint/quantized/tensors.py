@@ -13,6 +13,7 @@ import numpy as np
 from mindcoder.checkpoint.quantized.format import method_name
 from mindcoder.checkpoint.quantized.packing import unpack_nibbles
 from mindcoder.checkpoint.stored_tensor import StoredTensor, convert_dtype
+from mindcoder.errors import UserError
 from mindcoder.families.parameter_names import OFFSET, SCALE
 
 BLOCK_ELEMENTS = 1 << 20  # numbers computed at once
@@ -199,4 +200,16 @@ def _single(tensor: StoredTensor | None, begin: int = 0, end: int | None = None)
     if tensor is None:
         return None
     rows = tensor.read() if end is None else tensor.read_part(0, begin, end)
-    return convert_dtype(rows, tensor.dtype, "F32")
+    return require_finite(convert_dtype(rows, tensor.dtype, "F32"), tensor)
+
+
+def require_finite(values: np.ndarray, tensor: StoredTensor) -> np.ndarray:
+    """``values``, scales or offsets of ``tensor``.
+
+    Raises:
+        UserError: one is not finite.
+    """
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise UserError(f"{tensor.name}: found {values[~finite][0]}, expected finite numbers", tensor.file)
+    return values
