@@ -46,6 +46,15 @@ def place(path: str) -> int:
 # Marked `long`. Patterns of `fnmatch` for a test's name after "tests/", where [ and ] are no wildcards; a group has a
 # quick representative of what its tests check, which its comment names where it is not a case of the same test.
 FURTHER_CASES = (
+    # A static cache of 8 bits: GPT-BigCode's logits and the engine in C++ are quick. Graphs of integers: W8A16 is.
+    "generate/test_static_int8_cache.py::test_logits_are_those_of_a_model_with_rounded_keys_and_values[llama]",
+    "generate/test_static_int8_cache.py::test_logits_are_those_of_a_model_with_rounded_keys_and_values[starcoder2]",
+    "generate/test_static_int8_cache.py::test_engine_speculation_and_scores[operators]",
+    "generate/test_static_int8_cache.py::test_a_learned_prefix_is_rounded_by_the_same_scales*",
+    "generate/test_static_int8_cache.py::test_a_row_has_the_same_bits_beside_others",
+    "mindir/test_export.py::test_graphs_of_integers_say_what_the_engine_says[w8a8 static]",
+    "mindir/test_export.py::test_codes_of_nf4_become_floating_point_again",
+    "mindir/test_shape_buckets.py::test_graphs_of_fixed_shapes_have_none",
     # Gradients, logits and tokens of a family beside transformers: one variant of each family is quick.
     "families/test_from_section.py::test_other_gelus_go_through_huggingfaces_config_and_generation[*gelu]",
     "families/test_gpt_bigcode.py::test_logits_loss_and_gradients_equal_huggingface[*-gelu]",
@@ -163,7 +172,6 @@ FURTHER_CASES = (
     "generate/test_speculative.py::test_a_model_that_drafts_for_itself_is_always_right",
     "generate/test_speculative.py::test_the_tokens_are_transformers_greedy_ones[gpt_bigcode]",
     "generate/test_speculative.py::test_the_tokens_are_transformers_greedy_ones[starcoder2]",
-    "mindir/test_export.py::test_quantized_weights_become_floating_point_again",
     "mindir/test_export.py::test_the_graphs_say_what_the_engine_and_transformers_say[llama tied, dynamic shapes]",
     # Operators: other sizes, lengths and numbers of chunks.
     "backend/test_documents.py::test_the_ends_are_those_of_runs_of_one_number_in_a_row[document_ids3*",
