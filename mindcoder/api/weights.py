@@ -202,12 +202,8 @@ def quantize(
     patterns = texts_of("fallback", fallback)
     shard = int(byte_count("max_shard_bytes", max_shard_bytes))
     texts = None
-    if calibration is None:
-        of_texts = {"samples": samples, "length": length, "seed": seed, "tokenizer": tokenizer, "template": template}
-        for name, value in of_texts.items():
-            if value is not None:
-                raise UserError(f"--{name} is of calibration texts: name a file of them with --calibration")
-    else:
+    of_texts = {"samples": samples, "length": length, "seed": seed, "tokenizer": tokenizer, "template": template}
+    if calibration is not None:
         texts = CalibrationOptions(
             path_text("calibration", calibration),
             SAMPLES if samples is None else samples,
@@ -234,6 +230,7 @@ def quantize(
         activations,
         kv,
         fraction,
+        tuple(name for name, value in of_texts.items() if value is not None),
     )
     if texts is None:
         return run(request)

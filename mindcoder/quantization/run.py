@@ -77,6 +77,7 @@ class QuantizeRequest:
         kv: ``int8``: measure scales of keys and values, too; None without.
         fraction: with w8a8s, the share of an output's weights that keep 8 bits, within `FRACTIONS`; by default the
             smallest.
+        of_texts: names of the options of calibration texts that were given.
     """
 
     source: str
@@ -96,6 +97,7 @@ class QuantizeRequest:
     activations: str | None = None
     kv: str | None = None
     fraction: float | None = None
+    of_texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,6 +301,8 @@ def _check_options(request: QuantizeRequest, threshold: float | None) -> None:
     for option, is_asked in needing.items():
         if is_asked and request.calibration is None:
             raise UserError(f"{option} needs texts: name a file of them with --calibration")
+    if request.of_texts and request.calibration is None:
+        raise UserError(f"--{request.of_texts[0]} is of calibration texts: name a file of them with --calibration")
     if request.act_order and request.algorithm != "gptq":
         raise UserError(f"--act_order belongs to --algorithm gptq, found {request.algorithm}")
     if request.smooth is not None and not 0 <= request.smooth <= 1:
