@@ -88,7 +88,12 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
 
     def local(name: str) -> np.ndarray:
         axis = _divided_axis(name, plans[name], decoder, weights.path)
-        return _as_numpy(read_local(plans[name], decoder.tp, axis), plans[name])
+        values = _as_numpy(read_local(plans[name], decoder.tp, axis), plans[name])
+        if ParameterName.parse(name).part in (SCALE, OFFSET, ABSMAX) and values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if not finite.all():
+                raise UserError(f"{name}: found {values[~finite][0]}, expected finite numbers", weights.path)
+        return values
 
     loaded: set[str] = set()
     for name, linear in decoder.linears().items():

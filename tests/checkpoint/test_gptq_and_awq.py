@@ -14,10 +14,11 @@ from compressed_tensors.entrypoints.convert.converters.autoawq import AutoAWQCon
 from quantized import WIDE
 from safetensors.numpy import load_file, save_file
 
-from mindcoder.checkpoint.load import read_parameters
+from mindcoder.checkpoint.load import load_weights, read_parameters
 from mindcoder.checkpoint.quantized.packing import unpack_nibbles
 from mindcoder.checkpoint.weights import open_weights
 from mindcoder.errors import UserError
+from mindcoder.models.decoder import Decoder
 
 MODULES = {"self_attn.k_proj": "attention.key", "mlp.up_proj": "mlp.up", "mlp.down_proj": "mlp.down"}
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -251,6 +252,8 @@ def test_scales_that_are_not_finite_are_refused(value, source, tmp_path, rng):
     weights = open_weights(folder)
     with pytest.raises(UserError, match=rf"mlp\.up_proj\.scales: found {value}, expected finite numbers"):
         read_parameters(folder, weights.config)
+    with pytest.raises(UserError, match=f": found {value}, expected finite numbers"):
+        load_weights(Decoder(weights.config, empty=True), folder)
 
 
 @pytest.mark.parametrize("method", ["hqq", "fp8", 7])
