@@ -66,9 +66,10 @@ def measure(name: str, engines: list[str], bandwidth: float) -> dict[str, Any]:
                 continue
             figures[engine] = own = json.loads(line.removeprefix("FIGURES "))
             own["share_of_bound"] = own["tokens_per_second_1"] * own["step_bytes"] / bandwidth
+            eight = f"{own['tokens_per_second_8']:8.1f}" if "tokens_per_second_8" in own else f"{'':8}"
             print(
                 f"{name:8} {engine:30} {own[f'prefill_{SHORT}']:8.3f} {own[f'prefill_{LONG}']:8.2f} s"
-                f" {own['tokens_per_second_1']:8.1f} {own['tokens_per_second_8']:8.1f} tokens/s"
+                f" {own['tokens_per_second_1']:8.1f} {eight} tokens/s"
                 f" {own['step_bytes'] / 1e9:6.2f} GB a step {own['share_of_bound']:6.1%}"
                 f" {own['memory'] / 1e9:6.2f} GB",
                 flush=True,

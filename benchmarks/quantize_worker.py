@@ -23,10 +23,12 @@ class Loaded:
     Attributes:
         answer: prompts and how many tokens -> the tokens.
         step_bytes: that a decode step reads of the weights.
+        batches: how many prompts it answers together.
     """
 
     answer: Callable[[Tokens, int], Tokens]
     step_bytes: int
+    batches: tuple[int, ...] = (1, 8)
 
 
 def mindcoder(folder: Path, kind: str) -> Loaded:
@@ -105,6 +107,39 @@ def ctranslate2(folder: Path, kind: str) -> Loaded:
     return Loaded(answer, (1 if kind == "int8" else 4) * read_numbers(folder))
 
 
+def llama_cpp(folder: Path, kind: str) -> Loaded:
+    """llama.cpp, one prompt at a time, from the GGUF file that `mindcoder.convert` writes."""
+    import llama_cpp
+
+    import mindcoder
+
+    file, bare = folder / f"{kind}.gguf", folder / "bare"
+    if not file.exists():
+        bare.mkdir(exist_ok=True)  # a folder without the vocabulary of nonsense
+        for source in (folder / "config.json", *folder.glob("*.safetensors*")):
+            if not (bare / source.name).exists():
+                (bare / source.name).symlink_to(source)
+        mindcoder.convert(bare, file, gguf_type=kind, progress=False)
+    model = llama_cpp.Llama(
+        str(file), n_ctx=LONG + NEW, n_batch=512, n_threads=THREADS, n_threads_batch=THREADS, verbose=False
+    )
+    vocabulary = model.n_vocab()
+
+    def answer(given: Tokens, count: int) -> Tokens:
+        (row,) = given
+        model.reset()
+        model.eval(row)
+        tokens: list[int] = []
+        while True:
+            logits = llama_cpp.llama_get_logits_ith(model.ctx, -1)
+            tokens.append(int(np.ctypeslib.as_array(logits, (vocabulary,)).argmax()))
+            if len(tokens) == count:
+                return [tokens]
+            model.eval(tokens[-1:])
+
+    return Loaded(answer, file.stat().st_size, (1,))
+
+
 def read_numbers(folder: Path) -> int:
     """Weights that a decode step reads, from the folder's configuration and files."""
     from safetensors import safe_open
@@ -126,6 +161,9 @@ ENGINES: dict[str, tuple[Callable[[Path, str], Loaded], str]] = {
     f"MindCoder int4 g{GROUP}": (mindcoder, "int4"),
     "MindCoder w8a8": (mindcoder, "w8a8"),
     "MindCoder w8a8 KV int8": (mindcoder, "w8a8 kv int8"),
+    "llama.cpp Q8_0": (llama_cpp, "q8_0"),
+    "llama.cpp Q4_0": (llama_cpp, "q4_0"),
+    "llama.cpp Q4_K_M": (llama_cpp, "q4_k_m"),
     "CTranslate2 float32": (ctranslate2, "float32"),
     "CTranslate2 int8": (ctranslate2, "int8"),
     "transformers float32": (transformers, "float32"),
@@ -156,7 +194,7 @@ def main() -> None:
         return best
 
     figures: dict[str, float] = {"step_bytes": loaded.step_bytes}
-    for rows in (1, 8):
+    for rows in loaded.batches:
         given = prompts(rows, SHORT)
         loaded.answer(given, 3)  # compiles
         first = seconds(given, 1, 2)
