@@ -46,6 +46,36 @@ def place(path: str) -> int:
 # Marked `long`. Patterns of `fnmatch` for a test's name after "tests/", where [ and ] are no wildcards; a group has a
 # quick representative of what its tests check, which its comment names where it is not a case of the same test.
 FURTHER_CASES = (
+    # W8A8: every path's tokens are quick. NF4: GPT-BigCode's logits; W8A16: asymmetric groups of GPT-BigCode.
+    "models/test_w8a8.py::test_shards_add_up_to_the_whole[gpt_bigcode]",
+    "quantization/test_w8a8_verbs.py::test_serve_answers_as_the_model_does_alone[static]",
+    "quantization/test_static_activations.py::test_both_formats_hold_the_range_and_answer_alike[llama]",
+    "models/test_nf4.py::test_logits_and_tokens_are_those_of_the_numbers[llama]",
+    "models/test_nf4.py::test_logits_and_tokens_are_those_of_the_numbers[starcoder2]",
+    "models/test_weight_only.py::test_logits_and_tokens_are_those_of_the_values[llama-w8a16]",
+    "models/test_weight_methods.py::test_generation_with_int8_weights_is_that_of_the_dequantized_model[True]",
+    "quantization/test_calibrated.py::test_layers_with_a_large_error_fall_back_with_those_beside_them",
+    "quantization/test_kv_scales.py::test_transformers_rounds_keys_and_values_alike[llama]",
+    # Training: a run's resumption and losses, loss and gradients of each method are quick.
+    "train/test_packed_loss.py::test_steps_of_changing_length_train_as_those_of_one_length",
+    "train/test_stages.py::test_two_stages_are_the_whole_network_and_compile_once[gpt_bigcode]",
+    "train/test_parts.py::test_recomputation_changes_nothing[0.2]",
+    "train/test_parts.py::test_float16_overflow_skips_the_update_and_a_smaller_scale_trains",
+    "train/test_objectives.py::test_a_new_objective_needs_no_change_of_the_step[True]",
+    "train/test_text_formats.py::test_adapters_carry_it_through_merging_and_peft",
+    "train/test_text_formats.py::test_a_wizardcoder_trained_llama_is_asked_in_its_template_wherever_it_goes",
+    "train/test_identity.py::test_an_allowed_change_is_said_and_taken",
+    "train/test_health.py::test_with_patience_it_is_skipped",
+    "train/test_preference.py::test_pairs_and_texts_are_not_taken_for_each_other",
+    "models/test_padded_vocabulary.py::test_training_generation_and_export_ignore_the_padding[llama]",
+    "parallel/test_context_parallel.py::test_the_parts_of_packed_rows_attend_as_the_whole_does[4-3-None]",
+    "peft/test_lora.py::test_twenty_steps_follow_peft_and_leave_the_base_alone[llama-False]",
+    "peft/test_prefix.py::test_two_layers_can_make_the_prefix_and_dropout_is_drawn_by_the_seed",
+    "peft/test_prefix.py::test_generated_tokens_equal_pefts[llama-composed]",
+    # The Python API and generation: a run's losses and checkpoint, a model's calls, several end tokens of a request.
+    "api/test_api_runs.py::test_the_verbs_compute_the_same",
+    "api/test_api_runs.py::test_a_run_goes_on_in_a_thread_where_it_may_and_is_not_replaced_unasked",
+    "generate/test_end_tokens.py::test_any_of_several_end_tokens_ends_an_answer[config.json]",
     # A static cache of 8 bits: GPT-BigCode's logits and the engine in C++ are quick. Graphs of integers: W8A16 is.
     "generate/test_static_int8_cache.py::test_logits_are_those_of_a_model_with_rounded_keys_and_values[llama]",
     "generate/test_static_int8_cache.py::test_logits_are_those_of_a_model_with_rounded_keys_and_values[starcoder2]",

@@ -89,7 +89,9 @@ def load_weights(decoder: Decoder, source: str | Path | FittingWeights) -> Weigh
     def local(name: str) -> np.ndarray:
         axis = _divided_axis(name, plans[name], decoder, weights.path)
         values = _as_numpy(read_local(plans[name], decoder.tp, axis), plans[name])
-        if ParameterName.parse(name).part in (SCALE, OFFSET, ABSMAX) and values.dtype.kind == "f":
+        linear, _, part = name.rpartition(".")
+        # A static scale of the inputs is in these, too: it is checked first, by its own name.
+        if part in (SCALE, OFFSET, ABSMAX) and values.dtype.kind == "f" and f"{linear}.{INPUT}" not in plans:
             finite = np.isfinite(values)
             if not finite.all():
                 raise UserError(f"{name}: found {values[~finite][0]}, expected finite numbers", weights.path)

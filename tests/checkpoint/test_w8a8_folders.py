@@ -149,7 +149,7 @@ REFUSED = [
         {},
         "type 'W8A8_MIX' is not implemented; expected one of FLOAT, W8A16",
     ),
-    ({f"{MODULES['llama']}.weight": "W8A8S"}, {}, "type 'W8A8S' is not implemented"),
+    ({f"{MODULES['llama']}.weight": "W4A8_DYNAMIC"}, {}, "type 'W4A8_DYNAMIC' is not implemented"),
     ({}, {"deq_scale": None}, "is W8A8, but model.layers.0.mlp.down_proj.deq_scale is missing"),
     ({}, {"quant_bias": np.zeros(64, np.float32)}, "quant_bias is F32 [64], expected I32 [64]"),
     ({}, {"input_scale": np.ones(2, np.float32)}, "input_scale is F32 [2], expected one number"),

@@ -36,7 +36,7 @@ def ended(module: str, work: str, times: int = 1) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("module", ["mindcoder.cli.guard", "mindcoder.config.schema", "numpy.core.multiarray"])
+@pytest.mark.parametrize("module", ["mindcoder.cli.guard", "mindcoder.cli.weight_verbs", "numpy.core.multiarray"])
 @pytest.mark.parametrize("times", [1, 2])
 def test_while_the_verbs_are_imported(module, times):
     command = "from mindcoder.cli.main import main; sys.exit(main(['inspect', 'nothing']))"

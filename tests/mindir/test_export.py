@@ -165,7 +165,8 @@ def test_graphs_of_integers_say_what_the_engine_says(family, options, dynamic, b
     assert kind and f"is quantized ({kind}); the graphs keep the integers" in caplog.text
     floats = mindcoder.export(source, tmp_path / "float", max_length=310, dynamic=True, progress=False)
     saved = 3.2 if options["method"] == "w4a16" else 2.7  # bytes of a weight
-    linears = sum(np.prod(shape) for shape in open_weights(source).config.linear_shapes().values()) * 2
+    config = open_weights(source).config
+    linears = sum(np.prod(shape) for shape in config.linear_shapes().values()) * config.num_layers
     assert floats.nbytes - done.nbytes > saved * linears
     prompts = ragged(rng)
     found, engine = (mindcoder.load(where, max_length=310, batch=3) for where in (tmp_path / "out", tmp_path / "q"))
