@@ -93,28 +93,9 @@ def ctranslate2(folder: Path, dtype: str) -> Answer:
 
 
 def llama_cpp(folder: Path, dtype: str) -> Answer:
-    import llama_cpp
-    import numpy as np
+    from benchmarks.llama_cpp_engine import greedy_answers
 
-    model = llama_cpp.Llama(
-        str(gguf_file(folder, dtype)), n_ctx=PROMPT + NEW + 8, n_batch=512, n_threads=THREADS,
-        n_threads_batch=THREADS, verbose=False,
-    )  # fmt: skip
-    vocabulary = model.n_vocab()
-
-    def answer(given: Tokens, count: int) -> Tokens:
-        (row,) = given
-        model.reset()
-        model.eval(row)
-        tokens: list[int] = []
-        while True:
-            logits = llama_cpp.llama_get_logits_ith(model.ctx, -1)
-            tokens.append(int(np.ctypeslib.as_array(logits, (vocabulary,)).argmax()))
-            if len(tokens) == count:
-                return [tokens]
-            model.eval(tokens[-1:])
-
-    return answer
+    return greedy_answers(gguf_file(folder, dtype), PROMPT + NEW + 8, THREADS)
 
 
 def gguf_file(folder: Path, dtype: str) -> Path:

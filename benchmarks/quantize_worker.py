@@ -109,9 +109,8 @@ def ctranslate2(folder: Path, kind: str) -> Loaded:
 
 def llama_cpp(folder: Path, kind: str) -> Loaded:
     """llama.cpp, one prompt at a time, from the GGUF file that `mindcoder.convert` writes."""
-    import llama_cpp
-
     import mindcoder
+    from benchmarks.llama_cpp_engine import greedy_answers
 
     file, bare = folder / f"{kind}.gguf", folder / "bare"
     if not file.exists():
@@ -120,24 +119,7 @@ def llama_cpp(folder: Path, kind: str) -> Loaded:
             if not (bare / source.name).exists():
                 (bare / source.name).symlink_to(source)
         mindcoder.convert(bare, file, gguf_type=kind, progress=False)
-    model = llama_cpp.Llama(
-        str(file), n_ctx=LONG + NEW, n_batch=512, n_threads=THREADS, n_threads_batch=THREADS, verbose=False
-    )
-    vocabulary = model.n_vocab()
-
-    def answer(given: Tokens, count: int) -> Tokens:
-        (row,) = given
-        model.reset()
-        model.eval(row)
-        tokens: list[int] = []
-        while True:
-            logits = llama_cpp.llama_get_logits_ith(model.ctx, -1)
-            tokens.append(int(np.ctypeslib.as_array(logits, (vocabulary,)).argmax()))
-            if len(tokens) == count:
-                return [tokens]
-            model.eval(tokens[-1:])
-
-    return Loaded(answer, file.stat().st_size, (1,))
+    return Loaded(greedy_answers(file, LONG + NEW, THREADS), file.stat().st_size, (1,))
 
 
 def read_numbers(folder: Path) -> int:

@@ -286,7 +286,7 @@ def is_further_case(name: str) -> bool:
 
 
 def unit(name: str) -> str:
-    """What one process of xdist's runs together: a file, but its further cases apart, which may so come last.
+    """The unit that one xdist worker runs: a file. Its further cases are another unit, so that they can run last.
 
     The files of interop/ are one unit: MindFormers takes 20 s to import.
     """

@@ -29,7 +29,7 @@ def blocks_at_once(tokens: int, block_size: int, window: int | None, chunk: int)
 
     Args:
         window: tokens that a token sees at most, itself included; None: all before it.
-        chunk: tokens that a step computes at most.
+        chunk: maximum number of tokens per step.
     """
     whole = -(-tokens // block_size)
     if window is None:

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 def choose_cache(decoder: Decoder, kind: str, weights: Weights) -> None:
     """Set how ``decoder`` keeps keys and values.
 
-    In int8 they have the scales that lie with ``weights``, one for each channel; without any, each head of a token has
-    its own.
+    An int8 cache uses the per-channel scales stored with ``weights``, if there are any; otherwise each token gets one
+    scale per head.
 
     Args:
         kind: of `mindcoder.generate.kv_kinds.KV_CACHES`.

@@ -112,7 +112,7 @@ def source(tokenizer_folder, tmp_path_factory):
 
 
 def test_steps_are_padded_to_the_next_bucket_and_answer_alike(source, tmp_path, rng, monkeypatch):
-    """Beyond the largest a step has its own shape; buckets that a user changes in the file are taken."""
+    """Steps beyond the largest bucket are not padded; buckets edited in the file are used."""
     words = ("--dynamic", "--batch", 3, "--max_length", 200, "--batch_buckets", "1,3", "--length_buckets", "16,64")
     done = verb("export", source, tmp_path / "out", *words)
     assert done.returncode == 0, done.stderr
